@@ -1,0 +1,177 @@
+"""Which shards come from which, and which of them may be read now.
+
+Every function takes the shards that ListShards gives and the rows of the state table, decides from these
+alone, and changes nothing. Take the list after the rows were read: a row that another worker makes meanwhile
+would otherwise look as if its shard had left the list.
+
+Rules, for a table that has rows:
+
+- A shard without a row that descends from a row, or that no row descends from, is *new*. Any other shard
+  without a row is only an ancestor of rows: it was before the start, and is left alone.
+- A shard may be read once none of its parents has records to come: each has ended, was before the start, or
+  is neither listed nor in the table.
+
+``docs/how-shards-are-read.md`` draws them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard as ListShards describes it.
+
+    :param parents: none, one (split) or two (merge) shard ids; they may no longer be listed
+    :param closed: no more records can be written to it
+    """
+
+    shard_id: str
+    parents: tuple[str, ...] = ()
+    closed: bool = False
+    starting_hash_key: int = 0
+    ending_hash_key: int = 2**128 - 1
+
+
+@dataclass(frozen=True)
+class ShardProgress:
+    """What the state table knows of a shard's place among the others.
+
+    :param parents: as they were listed when the row was made; empty in rows that Openflow made
+    :param ended: read to its end, or given up because its records are gone
+    """
+
+    shard_id: str
+    parents: tuple[str, ...] = ()
+    ended: bool = False
+
+
+def new_shards(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> tuple[Shard, ...]:
+    """Shards that need a row, parents before their children.
+
+    Make the rows in this order. A worker that dies in between then leaves no child whose row would make its
+    parent look like a shard before the start.
+
+    :param known: the rows; with none of them every listed shard is new
+    :raises ValueError: a shard descends from itself
+    """
+    shards = _by_id(listed)
+    parents = _parents(shards, known)
+    before = _reachable(known, parents)
+    behind = _reachable(known, _children(parents))
+    return tuple(
+        shards[shard_id]
+        for shard_id in TopologicalSorter(parents).static_order()
+        if shard_id in shards and shard_id not in known and (shard_id in behind or shard_id not in before)
+    )
+
+
+def readable(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> frozenset[str]:
+    """Shards that have a row, haven't ended, are still listed, and needn't wait for a parent.
+
+    A parent that isn't ended blocks its children even when it has left the list, because another worker may
+    still be loading its last records. :func:`vanished` names it; once its row is marked as ended, the
+    children are free.
+
+    :raises ValueError: a shard descends from itself
+    """
+    shards = _by_id(listed)
+    parents = _parents(shards, known)
+    unfinished = {shard_id for shard_id, row in known.items() if not row.ended}
+    awaited = unfinished.union(shard.shard_id for shard in new_shards(shards.values(), known))
+    return frozenset(
+        shard_id for shard_id in unfinished & shards.keys() if awaited.isdisjoint(parents[shard_id])
+    )
+
+
+def vanished(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> frozenset[str]:
+    """Shards that left the list before they were read to their end.
+
+    Kinesis lists a closed shard until its last record is older than the retention period, so whatever came
+    after the checkpoint is lost. Say so, and mark the row as ended while holding its lease.
+    """
+    shards = _by_id(listed)
+    return frozenset(shard_id for shard_id, row in known.items() if not row.ended and shard_id not in shards)
+
+
+def missed(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> frozenset[str]:
+    """Shards that came and left the list between two drains: none of their records was ever read.
+
+    They show as parents of new shards that are neither listed nor in the table. Ask before the rows of the
+    new shards are made, for then nothing shows any more. Only the latest of several lost generations is named.
+
+    :param known: the rows; with none of them nothing was missed, as nothing was begun
+    :raises ValueError: a shard descends from itself
+    """
+    if not known:
+        return frozenset()
+    shards = _by_id(listed)
+    parents = {parent for shard in new_shards(shards.values(), known) for parent in shard.parents}
+    return frozenset(parents - shards.keys() - known.keys())
+
+
+def forgettable(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> frozenset[str]:
+    """Rows that can be deleted, any or all of them, without changing a decision of this module.
+
+    The shard has ended and left the list, so have all its ancestors, and each listed child has a row. Nothing
+    is given up unless the row of a listed shard stays: an empty table would look like a first run.
+
+    :raises ValueError: a shard descends from itself
+    """
+    shards = _by_id(listed)
+    if shards.keys().isdisjoint(known):
+        return frozenset()
+    parents = _parents(shards, known)
+    kept = shards.keys() | {
+        parent for shard in shards.values() if shard.shard_id not in known for parent in shard.parents
+    }
+    gone: set[str] = set()
+    for shard_id in TopologicalSorter(parents).static_order():
+        row = known.get(shard_id)
+        if row is None:
+            continue
+        if row.ended and shard_id not in kept and kept.isdisjoint(parents[shard_id]):
+            gone.add(shard_id)
+        else:
+            kept.add(shard_id)
+    return frozenset(gone)
+
+
+def _by_id(listed: Iterable[Shard]) -> dict[str, Shard]:
+    return {shard.shard_id: shard for shard in listed}
+
+
+def _parents(shards: Mapping[str, Shard], known: Mapping[str, ShardProgress]) -> dict[str, set[str]]:
+    """Parents as the list and the rows name them: either may know what the other doesn't."""
+    parents: defaultdict[str, set[str]] = defaultdict(set)
+    for row in known.values():
+        parents[row.shard_id].update(row.parents)
+    for shard in shards.values():
+        parents[shard.shard_id].update(shard.parents)
+    return dict(parents)
+
+
+def _children(parents: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
+    children: defaultdict[str, set[str]] = defaultdict(set)
+    for child, its_parents in parents.items():
+        for parent in its_parents:
+            children[parent].add(child)
+    return dict(children)
+
+
+def _reachable(starts: Iterable[str], steps: Mapping[str, Iterable[str]]) -> set[str]:
+    """Whatever is one step or more from any start."""
+    reached: set[str] = set()
+    pending = list(starts)
+    while pending:
+        further = set(steps.get(pending.pop(), ())) - reached
+        reached |= further
+        pending.extend(further)
+    return reached
