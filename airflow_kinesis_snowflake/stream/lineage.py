@@ -105,7 +105,7 @@ def missed(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> froze
     """Shards that came and left the list between two drains: none of their records was ever read.
 
     They show as parents of new shards that are neither listed nor in the table. Ask before the rows of the
-    new shards are made, for then nothing shows any more. Only the latest of several lost generations is named.
+    new shards are made, for then nothing shows any more. Of several lost generations only the last is named.
 
     :param known: the rows; with none of them nothing was missed, as nothing was begun
     :raises ValueError: a shard descends from itself
@@ -148,14 +148,12 @@ def _by_id(listed: Iterable[Shard]) -> dict[str, Shard]:
     return {shard.shard_id: shard for shard in listed}
 
 
-def _parents(shards: Mapping[str, Shard], known: Mapping[str, ShardProgress]) -> dict[str, set[str]]:
-    """Parents as the list and the rows name them: either may know what the other doesn't."""
-    parents: defaultdict[str, set[str]] = defaultdict(set)
-    for row in known.values():
-        parents[row.shard_id].update(row.parents)
-    for shard in shards.values():
-        parents[shard.shard_id].update(shard.parents)
-    return dict(parents)
+def _parents(shards: Mapping[str, Shard], known: Mapping[str, ShardProgress]) -> dict[str, tuple[str, ...]]:
+    """Parents as the rows and the list name them: either may know what the other doesn't."""
+    parents = {shard_id: row.parents for shard_id, row in known.items()}
+    for shard_id, shard in shards.items():
+        parents[shard_id] = parents.get(shard_id, ()) + shard.parents
+    return parents
 
 
 def _children(parents: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
