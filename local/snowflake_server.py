@@ -1,0 +1,24 @@
+"""Serves fakesnow, the local stand-in for Snowflake, over HTTP on 127.0.0.1. Runs in fakesnow's own environment.
+
+Usage: ``python snowflake_server.py [PORT]``. Without a port it takes a free one, and says which.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+import fakesnow.server
+import uvicorn
+
+
+def main(port: str = "0") -> None:
+    """Serve until SIGTERM."""
+    config = uvicorn.Config(fakesnow.server.app, timeout_graceful_shutdown=1)
+    with socket.create_server(("127.0.0.1", int(port))) as server:
+        print(f"listening on 127.0.0.1:{server.getsockname()[1]}", flush=True)
+        uvicorn.Server(config).run(sockets=[server])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

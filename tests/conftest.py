@@ -1,0 +1,161 @@
+"""Fixtures for all tests. Integration and end-to-end tests share one set of local services."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HOME = tempfile.TemporaryDirectory(prefix="airflow-home-")
+
+
+def isolate_from_the_developer() -> None:
+    """Keep the settings of whoever runs the tests out of them. Must run before Airflow is imported."""
+    for name in [name for name in os.environ if name.startswith(("AIRFLOW", "AWS_", "SNOWFLAKE_"))]:
+        if name != "AWS_CA_BUNDLE":
+            del os.environ[name]
+    os.environ |= {
+        "AIRFLOW_HOME": HOME.name,
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "SNOWFLAKE_HOME": HOME.name,
+    }
+
+
+isolate_from_the_developer()
+
+import boto3  # noqa: E402 -- these read the environment when they are imported
+import snowflake.connector  # noqa: E402
+
+from local.services import REGION, LocalServices  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kinesis import KinesisClient
+    from snowflake.connector import SnowflakeConnection
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _airflow_home() -> Iterator[None]:
+    yield
+    HOME.cleanup()
+
+
+@pytest.fixture(scope="session")
+def airflow_database() -> None:
+    """Airflow's metadata database, in the AIRFLOW_HOME of the tests."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[LocalServices]:
+    """The local services; Airflow's default connections lead to them."""
+    with LocalServices() as services, pytest.MonkeyPatch.context() as patch:
+        for name, value in services.airflow_connections().items():
+            patch.setenv(name, value)
+        yield services
+
+
+@pytest.fixture
+def aws_conn(services: LocalServices) -> str:
+    """Id of the Airflow connection to the local Kinesis and DynamoDB."""
+    return "aws_default"
+
+
+@pytest.fixture
+def snowflake_conn(services: LocalServices) -> str:
+    """Id of the Airflow connection to the local Snowflake."""
+    return "snowflake_default"
+
+
+@pytest.fixture(scope="session")
+def kinesis(services: LocalServices) -> KinesisClient:
+    """A plain client of the local Kinesis."""
+    return boto3.client("kinesis", endpoint_url=services.kinesis_url, **CREDENTIALS)
+
+
+@pytest.fixture(scope="session")
+def dynamodb(services: LocalServices) -> DynamoDBClient:
+    """A plain client of the local DynamoDB."""
+    return boto3.client("dynamodb", endpoint_url=services.dynamodb_url, **CREDENTIALS)
+
+
+CREDENTIALS = {"region_name": REGION, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+
+
+@pytest.fixture
+def make_stream(kinesis: KinesisClient) -> Iterator[Callable[..., str]]:
+    """Function that makes a stream with so many shards (one, unless told otherwise) and returns its name."""
+    names = []
+
+    def make(shards: int = 1) -> str:
+        name = unique("stream")
+        kinesis.create_stream(StreamName=name, ShardCount=shards)
+        names.append(name)
+        wait_until_active(kinesis, name)
+        return name
+
+    yield make
+    for name in names:
+        kinesis.delete_stream(StreamName=name)
+
+
+@pytest.fixture
+def application_name() -> str:
+    """A name no other test uses."""
+    return unique("application")
+
+
+@pytest.fixture
+def snowflake_connection(services: LocalServices) -> Iterator[SnowflakeConnection]:
+    """A plain connection to the local Snowflake."""
+    with snowflake.connector.connect(
+        user="test",
+        password="test",
+        account="local",
+        host=services.snowflake_host,
+        port=services.snowflake_port,
+        protocol="http",
+        session_parameters={"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False},
+    ) as connection:
+        yield connection
+
+
+@pytest.fixture
+def database(snowflake_connection: SnowflakeConnection) -> str:
+    """Name of a fresh database with the schema PUBLIC. It stays: the local Snowflake can't drop databases."""
+    name = unique("db").upper().replace("-", "_")
+    with snowflake_connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+        cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {name}.PUBLIC")
+    return name
+
+
+@pytest.fixture
+def table(database: str) -> str:
+    """Name of a landing table that doesn't exist yet, in a database of its own."""
+    return f"{database}.PUBLIC.RECORDS"
+
+
+def unique(prefix: str) -> str:
+    """Return a name that no other test uses."""
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def wait_until_active(kinesis: KinesisClient, stream_name: str) -> None:
+    """Return when the stream can be used: after it was made, and after each change of its shards."""
+    kinesis.get_waiter("stream_exists").wait(
+        StreamName=stream_name, WaiterConfig={"Delay": 0.01, "MaxAttempts": 1000}
+    )

@@ -1,0 +1,39 @@
+"""The provider's description is one that Airflow accepts, and what it names exists."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+from airflow_kinesis_snowflake.get_provider_info import get_provider_info
+
+INFO = get_provider_info()
+MODULES = [
+    module for kind in ("hooks", "operators") for entry in INFO[kind] for module in entry["python-modules"]
+]
+
+
+def test_the_description_is_valid_for_airflow() -> None:
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+
+    jsonschema.validate(INFO, schema)
+
+
+def test_airflow_finds_the_description_under_the_name_of_the_distribution() -> None:
+    entries = entry_points(group="apache_airflow_provider")
+    [entry] = [entry for entry in entries if entry.module == get_provider_info.__module__]
+
+    assert entry.dist is not None
+    assert entry.dist.name == INFO["package-name"]
+    assert entry.load() is get_provider_info
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_named_exists(module: str) -> None:
+    assert importlib.util.find_spec(module) is not None
