@@ -1,7 +1,7 @@
 """Taking KPL aggregates apart: one Kinesis record that holds many user records.
 
-The format is that of the Kinesis Producer Library (``aggregation-format.md`` in ``awslabs/amazon-kinesis-
-producer``): four magic bytes, a protobuf message, and the MD5 of that message. The message::
+The format is that of ``aggregation-format.md`` in the repository of the Kinesis Producer Library: four magic
+bytes, a protobuf message, and the MD5 of that message. The message::
 
     message AggregatedRecord {
       repeated string partition_key_table     = 1;
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _MAGIC = b"\xf3\x89\x9a\xc2"
 _DIGEST_BYTES = 16
 _LONGEST_VARINT = 10
+_MORE = 0x80
 
 # Protobuf tags: field number * 8 + wire type.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -184,13 +185,13 @@ def _entry(data: bytes, at: int, end: int) -> tuple[int, int | None, bytes]:
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     """A number, and where the next field begins."""
     value = data[at]
-    if value < 0x80:
+    if value < _MORE:
         return value, at + 1
     value &= 0x7F
     for count in range(1, _LONGEST_VARINT):
         byte = data[at + count]
         value |= (byte & 0x7F) << 7 * count
-        if byte < 0x80:
+        if byte < _MORE:
             return value, at + count + 1
     raise ValueError("a number is longer than 64 bits")
 

@@ -1,0 +1,1 @@
+"""What Kinesis means: positions, lineage, aggregation. Pure: no I/O and no Airflow."""

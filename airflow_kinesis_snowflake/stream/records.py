@@ -1,0 +1,53 @@
+"""What one GetRecords call brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from airflow_kinesis_snowflake.stream.positions import Position
+
+
+class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A user record: a Kinesis record, or one of several inside a KPL aggregate.
+
+    A msgspec struct, because the body of a GetRecords answer is decoded straight into it.
+
+    :param sequence_number: of the Kinesis record
+    :param approximate_arrival: seconds since the epoch, in steps of a millisecond
+    :param sub_sequence_number: index inside the aggregate; ``None`` for a record that isn't aggregated
+    :param last_of_record: no user record of the same Kinesis record follows
+    """
+
+    sequence_number: str = msgspec.field(name="SequenceNumber")
+    approximate_arrival: float = msgspec.field(name="ApproximateArrivalTimestamp")
+    partition_key: str = msgspec.field(name="PartitionKey")
+    data: bytes = msgspec.field(name="Data")
+    explicit_hash_key: str | None = None
+    sub_sequence_number: int | None = None
+    last_of_record: bool = True
+
+    @property
+    def position(self) -> Position:
+        """Where a reader stands that has taken this record."""
+        return Position(self.sequence_number, None if self.last_of_record else self.sub_sequence_number)
+
+    @property
+    def arrival_millis(self) -> int:
+        """Approximate arrival in milliseconds since the epoch."""
+        return round(self.approximate_arrival * 1000)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The answer to one GetRecords call.
+
+    :param records: Kinesis records as they came, in order of their sequence numbers
+    :param next_iterator: ``None`` when the shard is closed and this page was its last
+    :param millis_behind: how far the page's end is behind the tip of the shard, in milliseconds
+    """
+
+    records: tuple[Record, ...]
+    next_iterator: str | None
+    millis_behind: int
