@@ -1,0 +1,1 @@
+"""How records become rows, files and SQL. Pure: no AWS and no Airflow."""

@@ -1,0 +1,76 @@
+"""Records that can't be loaded, as rows of the dead-letter table."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from airflow_kinesis_snowflake.stream.records import Record
+
+SCHEMA = pa.schema(
+    [
+        pa.field("APPLICATION", pa.string(), nullable=False),
+        pa.field("STREAM", pa.string(), nullable=False),
+        pa.field("SHARD_ID", pa.string(), nullable=False),
+        pa.field("SEQUENCE_NUMBER", pa.string(), nullable=False),
+        pa.field("SUB_SEQUENCE_NUMBER", pa.int64()),
+        pa.field("PARTITION_KEY", pa.string(), nullable=False),
+        pa.field("APPROXIMATE_ARRIVAL", pa.int64(), nullable=False),
+        pa.field("REASON", pa.string(), nullable=False),
+        pa.field("COLUMN_NAME", pa.string()),
+        pa.field("PAYLOAD", pa.string(), nullable=False),
+        pa.field("PAYLOAD_ENCODING", pa.string(), nullable=False),
+    ]
+)
+"""Columns of a dead-letter file; those of the table, but for ``FAILED_AT``, which the table fills in."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record that can't be loaded.
+
+    :param reason: why, for a person to read; never quotes the payload
+    :param column: the column that refused the value, where it was one column
+    """
+
+    record: Record
+    reason: str
+    column: str | None = None
+
+
+def dead_letter_rows(
+    dead_letters: Sequence[DeadLetter], *, application: str, stream_name: str, shard_id: str
+) -> pa.RecordBatch:
+    """Turn dead letters of one shard into rows of :data:`SCHEMA`.
+
+    ``PAYLOAD`` is the text of the payload where it is UTF-8, else its base64 form; the largest record that
+    Kinesis takes (10 MiB) makes 14 MB of base64, which every Snowflake account can store.
+    """
+    records = [letter.record for letter in dead_letters]
+    payloads = [_readable(record.data) for record in records]
+    count = len(records)
+    columns = [
+        [application] * count,
+        [stream_name] * count,
+        [shard_id] * count,
+        [record.sequence_number for record in records],
+        [record.sub_sequence_number for record in records],
+        [record.partition_key for record in records],
+        [record.arrival_millis for record in records],
+        [letter.reason for letter in dead_letters],
+        [letter.column for letter in dead_letters],
+        [text for text, _ in payloads],
+        [encoding for _, encoding in payloads],
+    ]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def _readable(payload: bytes) -> tuple[str, str]:
+    try:
+        return payload.decode(), "utf-8"
+    except UnicodeDecodeError:
+        return base64.b64encode(payload).decode("ascii"), "base64"

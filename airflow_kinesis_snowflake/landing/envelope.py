@@ -1,0 +1,143 @@
+"""The ``envelope`` mapping: one VARIANT with the whole payload, one OBJECT that says where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.stream.records import Record
+
+CONTENT = "RECORD_CONTENT"
+METADATA = "KINESISMETADATA"
+
+_METADATA_FIELDS = (
+    ("stream", "VARCHAR", pa.string()),
+    ("shardId", "VARCHAR", pa.string()),
+    ("approximateArrival", "NUMBER", pa.int64()),
+    ("partitionKey", "VARCHAR", pa.string()),
+    ("sequenceNumber", "VARCHAR", pa.string()),
+    ("subSequenceNumber", "NUMBER", pa.int64()),
+    ("shardedSequenceNumber", "VARCHAR", pa.string()),
+)
+METADATA_SELECT = (
+    "OBJECT_CONSTRUCT("
+    + ", ".join(f"'{name}', $1:{name}::{sql_type}" for name, sql_type, _ in _METADATA_FIELDS)
+    + ")"
+)
+"""Builds ``KINESISMETADATA`` out of a landing file: the seven fields, named and typed as Openflow does."""
+
+_SCHEMA = pa.schema(
+    [
+        pa.field(CONTENT, pa.string(), nullable=False),
+        *(pa.field(name, arrow_type, nullable=False) for name, _, arrow_type in _METADATA_FIELDS),
+    ]
+)
+# msgspec.Raw checks the whole document without building it. It doesn't look at the UTF-8 inside strings;
+# Arrow does when the column is made.
+_check_json = msgspec.json.Decoder(msgspec.Raw).decode
+_NO_SUB_SEQUENCE = "0" * 20
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Records of one shard, ready for a file.
+
+    :param rows: the records that land, in order
+    :param dead_letters: the records that can't, in order
+    :param bytes: size of all payloads, landed or not
+    """
+
+    rows: pa.RecordBatch
+    dead_letters: tuple[DeadLetter, ...]
+    bytes: int
+
+
+class EnvelopeMapping:
+    """Lands any JSON document: objects, arrays and scalars alike.
+
+    The document is loaded as the text that was received; Snowflake parses it (a key that occurs twice keeps
+    its last value). A payload that isn't JSON by RFC 8259 (so no NaN, no lone surrogate, nothing but UTF-8)
+    or is nested deeper than a parser goes becomes a dead letter, so that Snowflake has nothing to refuse. A
+    record is at most 10 MiB, which fits a VARIANT of 16 MB, Snowflake's lowest limit.
+    """
+
+    columns: tuple[tuple[str, str], ...] = ((CONTENT, "VARIANT"), (METADATA, "OBJECT"))
+    """Columns of the landing table: name and Snowflake type."""
+
+    copy_select: tuple[str, ...] = (f"PARSE_JSON($1:{CONTENT}::VARCHAR, 'd')", METADATA_SELECT)
+    """For each of :attr:`columns` what COPY selects from the file."""
+
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+        """Turn records of one shard into rows and dead letters; each record becomes one or the other."""
+        good, dead_letters = _sort_out(records)
+        text = _as_text(good)
+        if text is None:
+            good, dead_letters = _sort_out(records, check_text=True)
+            text = pa.array([record.data for record in good], pa.string())
+        rows = pa.RecordBatch.from_arrays(
+            [text, *metadata_columns(good, stream_name=stream_name, shard_id=shard_id)], schema=_SCHEMA
+        )
+        return Encoded(rows, dead_letters, sum([len(record.data) for record in records]))
+
+
+def metadata_columns(records: Sequence[Record], *, stream_name: str, shard_id: str) -> list[pa.Array]:
+    """The columns that :data:`METADATA_SELECT` reads, in the order of Openflow's seven fields.
+
+    ``subSequenceNumber`` is 0 for a record that isn't part of an aggregate, and ``shardedSequenceNumber`` is
+    the sequence number followed by the sub-sequence number in 20 digits.
+    """
+    count = len(records)
+    seconds = pa.array([record.approximate_arrival for record in records], pa.float64())
+    sequence_numbers = pa.array([record.sequence_number for record in records], pa.string())
+    subs = [record.sub_sequence_number or 0 for record in records]
+    suffixes = pa.array([f"{sub:020d}" for sub in subs], pa.string()) if any(subs) else _NO_SUB_SEQUENCE
+    return [
+        pa.repeat(stream_name, count),
+        pa.repeat(shard_id, count),
+        pc.round(pc.multiply(seconds, 1000.0)).cast(pa.int64()),
+        pa.array([record.partition_key for record in records], pa.string()),
+        sequence_numbers,
+        pa.array(subs, pa.int64()),
+        pc.binary_join_element_wise(sequence_numbers, suffixes, ""),
+    ]
+
+
+def _sort_out(
+    records: Sequence[Record], *, check_text: bool = False
+) -> tuple[Sequence[Record], tuple[DeadLetter, ...]]:
+    reasons = [_refusal(record.data, check_text=check_text) for record in records]
+    if not any(reasons):
+        return records, ()
+    judged = list(zip(records, reasons, strict=True))
+    return (
+        [record for record, reason in judged if reason is None],
+        tuple(DeadLetter(record, reason) for record, reason in judged if reason is not None),
+    )
+
+
+def _refusal(payload: bytes, *, check_text: bool) -> str | None:
+    """Why the payload can't land; the reason never quotes it."""
+    try:
+        _check_json(payload)
+        if check_text:
+            payload.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: {error.reason} at byte {error.start}"
+    except msgspec.DecodeError as error:
+        return f"not JSON: {error}" if payload.strip() else "empty"
+    except RecursionError:
+        return "nested too deeply"
+    return None
+
+
+def _as_text(records: Sequence[Record]) -> pa.Array | None:
+    """The payloads as one column, ``None`` if any isn't UTF-8: one check for all is much the cheapest."""
+    try:
+        return pa.array([record.data for record in records], pa.binary()).cast(pa.string())
+    except pa.ArrowInvalid:
+        return None

@@ -1,0 +1,150 @@
+"""The files of one micro-batch: written as records come, bounded in memory, deleted when done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from airflow_kinesis_snowflake.landing.dead_letters import dead_letter_rows
+from airflow_kinesis_snowflake.landing.envelope import Encoded
+
+LANDING = "landing"
+DEAD_LETTERS = "dead_letters"
+ROW_GROUP_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class BatchPaths:
+    """Files of a finished batch; ``None`` where there was nothing to write."""
+
+    landing: Path | None
+    dead_letters: Path | None
+
+    def __iter__(self) -> Iterator[Path]:
+        return (path for path in (self.landing, self.dead_letters) if path is not None)
+
+
+class BatchFiles:
+    """Writes one micro-batch to a landing file and, only if there are any, a dead-letter file.
+
+    Both are zstd Parquet. Appended rows are collected into row groups of 16 MiB of uncompressed data, so
+    that is what one batch holds in memory per file. Nothing is created before something is appended. As a
+    context manager it deletes its files on leaving.
+
+    :param directory: where to write; exists, and belongs to this batch alone
+    :param application: for the dead letters
+    :param stream_name: for the dead letters
+    """
+
+    def __init__(self, directory: Path, *, application: str, stream_name: str) -> None:
+        self._application = application
+        self._stream_name = stream_name
+        self._landing = _ParquetFile(directory / f"{LANDING}.parquet")
+        self._dead_letters = _ParquetFile(directory / f"{DEAD_LETTERS}.parquet")
+
+    @property
+    def rows(self) -> int:
+        """Rows for the landing table so far."""
+        return self._landing.rows
+
+    @property
+    def dead_letters(self) -> int:
+        """Dead letters so far."""
+        return self._dead_letters.rows
+
+    @property
+    def size(self) -> int:
+        """Compressed bytes of both files so far; what still waits for its row group is estimated."""
+        return self._landing.size + self._dead_letters.size
+
+    def append(self, encoded: Encoded, *, shard_id: str) -> None:
+        """Add records of one shard, behind those added before."""
+        self._landing.append(encoded.rows)
+        if encoded.dead_letters:
+            self._dead_letters.append(
+                dead_letter_rows(
+                    encoded.dead_letters,
+                    application=self._application,
+                    stream_name=self._stream_name,
+                    shard_id=shard_id,
+                )
+            )
+
+    def close(self) -> BatchPaths:
+        """Finish the files and say where they are. They can be uploaded as often as needed until deleted."""
+        return BatchPaths(self._landing.close(), self._dead_letters.close())
+
+    def delete(self) -> None:
+        """Remove the files, finished or not."""
+        self._landing.delete()
+        self._dead_letters.delete()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.delete()
+
+
+class _ParquetFile:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = 0
+        self._written_raw = 0
+        self.rows = 0
+
+    @property
+    def size(self) -> int:
+        if not self._written_raw:
+            return self._waiting_bytes
+        written = self._path.stat().st_size
+        return written + self._waiting_bytes * written // self._written_raw
+
+    def append(self, rows: pa.RecordBatch) -> None:
+        if not rows.num_rows:
+            return
+        self._waiting.append(rows)
+        self._waiting_bytes += rows.nbytes
+        self.rows += rows.num_rows
+        if self._waiting_bytes >= ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> Path | None:
+        if self._waiting:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        return self._path if self.rows else None
+
+    def delete(self) -> None:
+        self._waiting.clear()
+        if self._writer is not None:
+            self._writer.close()
+        self._path.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        table = pa.Table.from_batches(self._waiting)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._path,
+                table.schema,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=["stream", "shardId", "STREAM", "SHARD_ID", "APPLICATION"],
+                write_statistics=False,
+                store_schema=False,
+            )
+        self._writer.write_table(table, row_group_size=table.num_rows)
+        self._waiting = []
+        self._written_raw += self._waiting_bytes
+        self._waiting_bytes = 0

@@ -1,0 +1,285 @@
+"""Every SQL statement the package sends to Snowflake.
+
+Values are bound in the connector's default style (``%s``); names are quoted. The path of a file and the
+folder on a stage can't be bound, so they are escaped here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.landing.dead_letters import SCHEMA as DEAD_LETTER_SCHEMA
+from airflow_kinesis_snowflake.landing.files import DEAD_LETTERS, LANDING
+from airflow_kinesis_snowflake.landing.identifiers import TableName, quote
+from airflow_kinesis_snowflake.stream.positions import BEFORE_THE_FIRST
+
+Value = str | int
+
+_ESCAPED_IN_FOLDER = re.compile(r"[^A-Za-z0-9_.-]|^\.")
+_FOLDER = re.compile(r"[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
+_PLAIN_STAGE = re.compile(r"[A-Za-z0-9_$]+")
+_NOT_IN_PATH = re.compile(r"[\x00-\x1f*?\[\]]")
+
+_OFFSETS_COLUMNS = (
+    ("APPLICATION", "VARCHAR NOT NULL"),
+    ("STREAM", "VARCHAR NOT NULL"),
+    ("SHARD_ID", "VARCHAR NOT NULL"),
+    ("INCARNATION", "VARCHAR NOT NULL"),
+    ("POSITION", "VARCHAR NOT NULL"),
+    ("BATCH_ID", "VARCHAR"),
+    ("RECORDS", "NUMBER(38, 0) NOT NULL"),
+    ("UPDATED_AT", "TIMESTAMP_LTZ NOT NULL"),
+)
+_OFFSETS_KEY = ("APPLICATION", "STREAM", "SHARD_ID", "INCARNATION")
+# The arrival stays a number of milliseconds, as in KINESISMETADATA: the two compare without a conversion, and
+# neither depends on a session's time zone.
+_DEAD_LETTER_COLUMNS = (
+    ("APPLICATION", "VARCHAR NOT NULL"),
+    ("STREAM", "VARCHAR NOT NULL"),
+    ("SHARD_ID", "VARCHAR NOT NULL"),
+    ("SEQUENCE_NUMBER", "VARCHAR NOT NULL"),
+    ("SUB_SEQUENCE_NUMBER", "NUMBER(38, 0)"),
+    ("PARTITION_KEY", "VARCHAR NOT NULL"),
+    ("APPROXIMATE_ARRIVAL", "NUMBER(38, 0) NOT NULL"),
+    ("REASON", "VARCHAR NOT NULL"),
+    ("COLUMN_NAME", "VARCHAR"),
+    ("PAYLOAD", "VARCHAR NOT NULL"),
+    ("PAYLOAD_ENCODING", "VARCHAR NOT NULL"),
+    ("FAILED_AT", "TIMESTAMP_LTZ NOT NULL DEFAULT CURRENT_TIMESTAMP"),
+)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """SQL text and the values bound to its ``%s``; without values a ``%`` in the text means itself."""
+
+    sql: str
+    params: tuple[Value, ...] = ()
+
+
+class CopyMapping(Protocol):
+    """What a COPY needs to know of a mapping.
+
+    ``columns`` are names and Snowflake types, ``copy_select`` the expression for each of them over ``$1``,
+    one row of the landing file.
+    """
+
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def copy_select(self) -> tuple[str, ...]: ...
+
+
+# --- objects -----------------------------------------------------------------------------------------------
+
+
+def describe_table(table: TableName) -> Statement:
+    """Columns of a table: name and type come first in each row."""
+    return Statement(f"DESCRIBE TABLE {table.sql}")
+
+
+def create_landing_table(table: TableName, columns: Iterable[tuple[str, str]]) -> Statement:
+    """A landing table with the columns of a mapping."""
+    return _create_table(table, columns, "Records of Amazon Kinesis Data Streams")
+
+
+def create_offsets_table(table: TableName) -> Statement:
+    """The offsets table: how far each application has loaded each shard.
+
+    One row per application, stream, shard and incarnation; Snowflake doesn't enforce that key, the MERGE of
+    :func:`ensure_offsets` keeps it. ``POSITION`` is an encoded position (see ``stream/positions.py``),
+    ``RECORDS`` the number of records loaded under this key so far, dead letters included.
+    """
+    key = f"PRIMARY KEY ({_names(_OFFSETS_KEY)})"
+    return _create_table(table, _OFFSETS_COLUMNS, "Positions loaded from Amazon Kinesis Data Streams", key)
+
+
+def create_dead_letter_table(table: TableName) -> Statement:
+    """The dead-letter table. ``APPROXIMATE_ARRIVAL`` is in milliseconds since the epoch."""
+    comment = "Records of Amazon Kinesis Data Streams that could not be loaded"
+    return _create_table(table, _DEAD_LETTER_COLUMNS, comment)
+
+
+def list_stages(stage: TableName) -> Statement:
+    """Stages of the schema whose name is like this one; ``name`` is the second column."""
+    return Statement(f"SHOW STAGES LIKE %s IN SCHEMA {_escape_percent(stage.schema_sql)}", (stage.name,))
+
+
+def create_stage(stage: TableName) -> Statement:
+    """The internal stage that takes the files."""
+    return Statement(
+        f"CREATE STAGE IF NOT EXISTS {stage.sql} COMMENT = 'Files on their way from Amazon Kinesis Data Streams'"
+    )
+
+
+def add_column(table: TableName, column: str, sql_type: str) -> Statement:
+    """One more column at the end of a table."""
+    return Statement(f"ALTER TABLE {table.sql} ADD COLUMN {quote(column)} {sql_type}")
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def stage_folder(*parts: str) -> str:
+    """Make the path of a folder on a stage out of any names.
+
+    Letters, digits and ``_ . -`` stay (but for a dot in front). Each byte of any other character becomes
+    ``=`` and two hexadecimal digits, so different names give different folders.
+
+    :raises InvalidSettingError: a part is empty
+    """
+    if not all(parts):
+        raise InvalidSettingError("a folder of a stage needs a name")
+    return "/".join(_ESCAPED_IN_FOLDER.sub(_hexadecimal, part) for part in parts)
+
+
+def put(file: Path, *, stage: TableName, folder: str) -> Statement:
+    """Upload one file to a folder of the stage.
+
+    :param file: absolute; the connector would expand ``* ? [ ]``, so a path with them is refused
+    :param folder: as :func:`stage_folder` makes it
+    :raises InvalidSettingError: the path can't be written in a PUT
+    """
+    path = file.as_posix()
+    if not file.is_absolute() or _NOT_IN_PATH.search(path):
+        raise InvalidSettingError(
+            f"files in {path!r} can't be uploaded: use an absolute path without control characters and * ? [ ]"
+        )
+    escaped = path.replace("\\", "\\\\").replace("'", "\\'")
+    return Statement(
+        f"PUT 'file://{escaped}' {_location(stage, folder)} AUTO_COMPRESS = FALSE OVERWRITE = TRUE"
+    )
+
+
+def copy_landing(table: TableName, *, mapping: CopyMapping, stage: TableName, folder: str) -> Statement:
+    """Load the landing files of a folder; result rows have the columns ``file`` and ``rows_loaded``."""
+    columns = [name for name, _ in mapping.columns]
+    return _copy(table, columns, mapping.copy_select, _location(stage, folder, LANDING))
+
+
+def copy_dead_letters(table: TableName, *, stage: TableName, folder: str) -> Statement:
+    """Load the dead-letter file of a folder; result as of :func:`copy_landing`."""
+    types = dict(_DEAD_LETTER_COLUMNS)
+    columns = DEAD_LETTER_SCHEMA.names
+    select = [f"$1:{name}::{types[name].removesuffix(' NOT NULL')}" for name in columns]
+    return _copy(table, columns, select, _location(stage, folder, DEAD_LETTERS))
+
+
+# --- offsets -----------------------------------------------------------------------------------------------
+
+
+def ensure_offsets(
+    table: TableName, *, application: str, stream: str, keys: Sequence[tuple[str, str]]
+) -> Statement:
+    """Add the rows that are missing, at the position before the first record.
+
+    A MERGE, to be run in autocommit: of two at the same time the second waits and then finds the rows, which
+    INSERT ... WHERE NOT EXISTS wouldn't.
+
+    :param keys: shard id and incarnation; not empty
+    """
+    new = [(application, stream, shard_id, incarnation) for shard_id, incarnation in keys]
+    matches = " AND ".join(f"o.{quote(name)} = n.{quote(name)}" for name in _OFFSETS_KEY)
+    inserted = ", ".join(f"n.{quote(name)}" for name in _OFFSETS_KEY)
+    return Statement(
+        f"MERGE INTO {_escape_percent(table.sql)} o USING ({_values(_OFFSETS_KEY, len(new))}) n ON {matches} "
+        f'WHEN NOT MATCHED THEN INSERT ({_names(_OFFSETS_KEY)}, "POSITION", "RECORDS", "UPDATED_AT") '
+        f"VALUES ({inserted}, %s, 0, CURRENT_TIMESTAMP)",
+        (*_flat(new), BEFORE_THE_FIRST),
+    )
+
+
+def read_offsets(table: TableName, *, application: str, stream: str) -> Statement:
+    """All rows of an application on a stream: shard id, incarnation, position, batch id."""
+    return Statement(
+        f'SELECT "SHARD_ID", "INCARNATION", "POSITION", "BATCH_ID" FROM {_escape_percent(table.sql)} '
+        'WHERE "APPLICATION" = %s AND "STREAM" = %s',
+        (application, stream),
+    )
+
+
+def move_offsets(
+    table: TableName,
+    *,
+    application: str,
+    stream: str,
+    batch_id: str,
+    moves: Sequence[tuple[str, str, str, str, int]],
+) -> Statement:
+    """Move each shard's row, but only if nobody moved it past where the batch began.
+
+    The compare-and-set that makes a load happen once; the number of updated rows tells whether all moved. It
+    comes last in the transaction, because UPDATE locks the table until COMMIT.
+
+    :param moves: shard id, incarnation, encoded position where the batch began, encoded position it reached,
+        number of records; not empty
+    """
+    columns = ("SHARD_ID", "INCARNATION", "BEGAN", "REACHED", "RECORDS")
+    # As bytes, because a default collation of the account would change how text compares.
+    not_past = """TO_BINARY(o."POSITION", 'UTF-8') <= TO_BINARY(n."BEGAN", 'UTF-8')"""
+    return Statement(
+        f'UPDATE {_escape_percent(table.sql)} o SET "POSITION" = n."REACHED", "BATCH_ID" = %s, '
+        '"RECORDS" = o."RECORDS" + n."RECORDS", "UPDATED_AT" = CURRENT_TIMESTAMP '
+        f"FROM ({_values(columns, len(moves))}) n "
+        'WHERE o."APPLICATION" = %s AND o."STREAM" = %s AND o."SHARD_ID" = n."SHARD_ID" '
+        f'AND o."INCARNATION" = n."INCARNATION" AND {not_past}',
+        (batch_id, *_flat(moves), application, stream),
+    )
+
+
+# --- parts -------------------------------------------------------------------------------------------------
+
+
+def _create_table(
+    table: TableName, columns: Iterable[tuple[str, str]], comment: str, constraint: str | None = None
+) -> Statement:
+    parts = [f"{quote(name)} {sql_type}" for name, sql_type in columns]
+    parts += [constraint] if constraint else []
+    return Statement(f"CREATE TABLE IF NOT EXISTS {table.sql} ({', '.join(parts)}) COMMENT = '{comment}'")
+
+
+def _copy(table: TableName, columns: Sequence[str], select: Iterable[str], location: str) -> Statement:
+    # FORCE: a batch that was rolled back may be loaded from the same folder again. NULL_IF: a partition key
+    # may be the text that stands for NULL by default.
+    return Statement(
+        f"COPY INTO {table.sql} ({_names(columns)}) FROM (SELECT {', '.join(select)} FROM {location}) "
+        "FILE_FORMAT = (TYPE = PARQUET NULL_IF = ()) ON_ERROR = ABORT_STATEMENT FORCE = TRUE PURGE = TRUE"
+    )
+
+
+def _location(stage: TableName, folder: str, prefix: str = "") -> str:
+    if not _FOLDER.fullmatch(folder):
+        raise InvalidSettingError(f"{folder!r} isn't a folder as stage_folder() makes it")
+    location = f"@{stage.sql}/{folder}/{prefix}"
+    # Snowflake wants a location in single quotes as soon as a name in it has special characters.
+    if all(_PLAIN_STAGE.fullmatch(name) for name in (stage.database, stage.schema, stage.name)):
+        return location
+    escaped = location.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _hexadecimal(match: re.Match[str]) -> str:
+    return "".join(f"={byte:02X}" for byte in match.group().encode())
+
+
+def _escape_percent(sql: str) -> str:
+    return sql.replace("%", "%%")
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(map(quote, names))
+
+
+def _values(names: Sequence[str], rows: int) -> str:
+    columns = ", ".join(f"column{number} AS {quote(name)}" for number, name in enumerate(names, start=1))
+    row = f"({', '.join(['%s'] * len(names))})"
+    return f"SELECT {columns} FROM VALUES {', '.join([row] * rows)}"
+
+
+def _flat(rows: Iterable[Sequence[Value]]) -> tuple[Value, ...]:
+    return tuple(value for row in rows for value in row)

@@ -1,0 +1,33 @@
+"""Where an application lands its records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+
+
+@dataclass(frozen=True)
+class LandingTarget:
+    """The four Snowflake objects of one landing table.
+
+    :param table: landing table
+    :param offsets: offsets table; landing tables of one schema may share it
+    :param dead_letters: dead-letter table; may be shared too
+    :param stage: internal stage that takes the files; may be shared too, each batch has a folder of its own
+    """
+
+    table: TableName
+    offsets: TableName
+    dead_letters: TableName
+    stage: TableName
+
+    @classmethod
+    def beside(cls, table: TableName) -> LandingTarget:
+        """The target with the default names, all in the schema of the landing table."""
+        return cls(
+            table=table,
+            offsets=table.beside("KINESIS_OFFSETS"),
+            dead_letters=table.beside("KINESIS_DEAD_LETTERS"),
+            stage=table.beside("KINESIS_STAGE"),
+        )
