@@ -1,0 +1,188 @@
+"""What an error of AWS means for a drain."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    NoAuthTokenError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+    WaiterError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
+
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    InvalidSettingError,
+    IteratorExpiredError,
+    KinesisSnowflakeError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+    StreamNotFoundError,
+    ThrottledError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class _Meaning(NamedTuple):
+    kind: type[KinesisSnowflakeError]
+    advice: str
+
+
+_NOT_FOUND = _Meaning(ServiceRefusedError, "It doesn't exist in this account and region; check its name.")
+_STREAM_NOT_FOUND = _Meaning(
+    StreamNotFoundError,
+    "It doesn't exist in this account and region; check the stream's name and the connection's region.",
+)
+_EXPIRED = _Meaning(IteratorExpiredError, "Get a new iterator at the same position.")
+_THROTTLED = _Meaning(ThrottledError, "Call it less often, or raise the limit.")
+_NOT_ALLOWED = _Meaning(
+    AccessDeniedError, "Allow {doing} on it in the policies of the role that runs the task."
+)
+_BAD_CREDENTIALS = _Meaning(
+    AccessDeniedError, "Check the credentials of the AWS connection and the clock of the worker."
+)
+_KEY_REFUSED = _Meaning(
+    AccessDeniedError,
+    "Enable the stream's KMS key, and allow kms:Decrypt on it in its key policy and in the policies of the "
+    "role that runs the task.",
+)
+_UNAVAILABLE = _Meaning(ServiceUnavailableError, "Another try may succeed.")
+_REFUSED = _Meaning(
+    ServiceRefusedError, "Another try won't succeed; the settings or the state have to change."
+)
+_NO_REGION = _Meaning(InvalidSettingError, "Set region_name in the AWS connection or on the operator.")
+
+_BY_CODE = {
+    code: meaning
+    for meaning, codes in {
+        _NOT_FOUND: ("ResourceNotFoundException",),
+        _EXPIRED: ("ExpiredIteratorException",),
+        _THROTTLED: (
+            "KMSThrottlingException",
+            "LimitExceededException",
+            "ProvisionedThroughputExceededException",
+            "RequestLimitExceeded",
+            "Throttling",
+            "ThrottlingException",
+            "TooManyRequestsException",
+        ),
+        _NOT_ALLOWED: ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation"),
+        _BAD_CREDENTIALS: (
+            "ExpiredToken",
+            "ExpiredTokenException",
+            "IncompleteSignature",
+            "IncompleteSignatureException",
+            "InvalidClientTokenId",
+            "InvalidSignatureException",
+            "MissingAuthenticationToken",
+            "MissingAuthenticationTokenException",
+            "NotAuthorized",
+            "OptInRequired",
+            "RequestExpired",
+            "SignatureDoesNotMatch",
+            "UnrecognizedClientException",
+        ),
+        _KEY_REFUSED: (
+            "KMSAccessDeniedException",
+            "KMSDisabledException",
+            "KMSInvalidStateException",
+            "KMSNotFoundException",
+            "KMSOptInRequired",
+        ),
+        _UNAVAILABLE: (
+            "ExpiredNextTokenException",
+            "InternalFailure",
+            "InternalFailureException",
+            "InternalServerError",
+            "RequestTimeout",
+            "RequestTimeoutException",
+            "ResourceInUseException",
+            "ServiceUnavailable",
+        ),
+    }.items()
+    for code in codes
+}
+
+_BY_CLASS = (
+    (
+        (
+            CredentialRetrievalError,
+            NoAuthTokenError,
+            NoCredentialsError,
+            PartialCredentialsError,
+            SSOError,
+            TokenRetrievalError,
+        ),
+        _BAD_CREDENTIALS,
+    ),
+    ((NoRegionError,), _NO_REGION),
+    (
+        (BotoConnectionError, HTTPClientError, IncompleteReadError, MetadataRetrievalError, WaiterError),
+        _UNAVAILABLE,
+    ),
+)
+
+
+def error_code(error: Exception) -> str:
+    """Return the code AWS gave an error, or "" where AWS didn't answer."""
+    return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def translate(error: ClientError | BotoCoreError, *, doing: str, resource: str) -> KinesisSnowflakeError:
+    """Say in this package's errors what an error of botocore means.
+
+    What AWS says is part of the message, except where the credentials are at fault: its answer to a wrong
+    signature repeats the signed headers, and with them the session token.
+
+    :param error: what botocore raised
+    :param doing: the IAM action of the call, such as ``kinesis:GetRecords``
+    :param resource: what the call was about, such as ``stream 'orders' in eu-west-1``
+    :return: an error to raise; transient exactly if another try of the same call may succeed
+    """
+    if isinstance(error, WaiterError) and "Error" in error.last_response:
+        error = ClientError(error.last_response, doing.partition(":")[2])
+    meaning = _meaning(error, doing)
+    said = (meaning is _BAD_CREDENTIALS and error_code(error)) or str(error)
+    advice = meaning.advice.format(doing=doing)
+    return meaning.kind(f"{doing} on {resource} failed: {said.rstrip('.')}. {advice}")
+
+
+def _meaning(error: ClientError | BotoCoreError, doing: str) -> _Meaning:
+    if isinstance(error, ClientError):
+        return _meaning_of_answer(error, doing)
+    return next((meaning for classes, meaning in _BY_CLASS if isinstance(error, classes)), _REFUSED)
+
+
+def _meaning_of_answer(error: ClientError, doing: str) -> _Meaning:
+    meaning = _BY_CODE.get(error_code(error))
+    if meaning is _NOT_FOUND and doing.startswith("kinesis:"):
+        return _STREAM_NOT_FOUND
+    if meaning is not None:
+        return meaning
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+    return _UNAVAILABLE if status >= 500 else _REFUSED
+
+
+@contextmanager
+def translated(*, doing: str, resource: str) -> Iterator[None]:
+    """Raise the errors of botocore as errors of this package; for the parameters see :func:`translate`."""
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        ours = translate(error, doing=doing, resource=resource)
+        # The chained error would bring back what translate() left out.
+        raise ours from (None if isinstance(ours, AccessDeniedError) else error)

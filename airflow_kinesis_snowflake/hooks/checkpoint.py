@@ -1,0 +1,659 @@
+"""One application's state: a DynamoDB table with a row per shard and per live worker."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from airflow_kinesis_snowflake import __version__
+from airflow_kinesis_snowflake.exceptions import (
+    CorruptStateError,
+    FencedError,
+    InvalidSettingError,
+    KinesisSnowflakeError,
+    NotACheckpointTableError,
+)
+from airflow_kinesis_snowflake.hooks.aws import error_code, translated
+from airflow_kinesis_snowflake.stream.positions import Position, StartAt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+_TABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
+_KEYS = {"HASH": "streamName", "RANGE": "shardId"}
+_NODE = "__node__#"
+# Shard ids begin with "shardId-"; rows that begin so are other software's notes about the table.
+_RESERVED = "__"
+
+# An answer later than this is of no use to a lease of 30 seconds.
+_DEFAULTS = Config(
+    connect_timeout=5,
+    read_timeout=10,
+    max_pool_connections=16,
+    retries={"mode": "standard", "total_max_attempts": 5},
+)
+_PATIENCE = {"Delay": 1, "MaxAttempts": 120}
+
+_T = TypeVar("_T")
+_Value = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ShardState:
+    """One state row. Times are milliseconds since the epoch; what a row doesn't say is ``None``.
+
+    Rows of the Openflow connector have ``checkpoint``, the lease and ``last_update`` only.
+
+    :param checkpoint: everything up to here is committed in Snowflake
+    :param start_at: where the shard starts while it has no checkpoint
+    :param parents: of the shard, when the row was created
+    :param ended: read to its end
+    :param lease_owner: the worker that reads the shard; ``None`` when free
+    :param incarnation: an id given to the row when it was created; ``None`` until the first lease of a row of
+        the Openflow connector
+    :param stream_created: creation time of the stream the row belongs to
+    :param unsettled: the last owner left with a commit of unknown outcome
+    :param caught_up_at: the shard was drained up to this moment
+    :param initial_shards: on the row that founded the application on this stream, the shards listed then
+    """
+
+    shard_id: str
+    checkpoint: Position | None = None
+    start_at: StartAt | None = None
+    parents: tuple[str, ...] = ()
+    ended: bool = False
+    lease_owner: str | None = None
+    lease_expiry: int | None = None
+    incarnation: str | None = None
+    stream_created: int | None = None
+    last_update: int | None = None
+    millis_behind: int | None = None
+    unsettled: bool = False
+    caught_up_at: int | None = None
+    initial_shards: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """All rows of one stream.
+
+    :param shards: by shard id
+    :param workers: worker id to its last heartbeat, in milliseconds since the epoch
+    """
+
+    shards: Mapping[str, ShardState] = field(default_factory=dict)
+    workers: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What DescribeTable says of the application's table."""
+
+    exists: bool
+    arn: str | None = None
+    created: datetime | None = None
+    status: str | None = None
+
+
+class CheckpointStoreHook(AwsBaseHook):
+    """Reads and writes the state of one application.
+
+    Every write is one conditional UpdateItem, or DeleteItem for a worker's own row, so that attributes of
+    other software survive and a worker that has lost its lease changes nothing. No write depends on a read
+    made before it. All times are milliseconds since the epoch, and given by the caller.
+
+    Safe to use from several threads at once. Calls are tried up to five times, each for at most ten seconds;
+    a try whose answer was lost may have been carried out, so that ``False`` can also mean that it was this
+    worker's own write that came first. Every method raises the errors of
+    :mod:`airflow_kinesis_snowflake.exceptions` only: ``AccessDeniedError``, ``ThrottledError``,
+    ``ServiceUnavailableError`` and ``ServiceRefusedError`` (the table is gone, among others).
+
+    :param application_name: also the table's name: 3 to 255 characters of ``a-z A-Z 0-9 _ . -``
+    :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`:
+        ``aws_conn_id``, ``region_name``, ``verify`` and ``config``. What ``config`` says wins.
+    :raises InvalidSettingError: not a legal table name
+    """
+
+    def __init__(self, application_name: str, **aws: Any) -> None:
+        if not _TABLE_NAME.fullmatch(application_name):
+            raise InvalidSettingError(
+                f"{application_name!r} can't name an application, because it isn't a legal DynamoDB table "
+                "name: give 3 to 255 letters, digits, '_', '.' or '-'."
+            )
+        super().__init__(client_type="dynamodb", **aws)
+        self.application_name = application_name
+        self._opening = Lock()
+
+    @property
+    def config(self) -> Config:
+        """The botocore settings: those of the connection and the caller over the defaults of this hook."""
+        return _DEFAULTS.merge(super().config)
+
+    # --- the table -----------------------------------------------------------------------------------------
+
+    def describe_table(self) -> TableFacts:
+        """Return the facts of the table, whatever state it is in. Needs ``dynamodb:DescribeTable``.
+
+        :raises NotACheckpointTableError: its key isn't that of a checkpoint table
+        """
+        with self._call("DescribeTable") as client:
+            try:
+                table = client.describe_table(TableName=self.application_name)["Table"]
+            except ClientError as error:
+                if error_code(error) == "ResourceNotFoundException":
+                    return TableFacts(exists=False)
+                raise
+        keys = {key["KeyType"]: key["AttributeName"] for key in table["KeySchema"]}
+        if keys != _KEYS:
+            raise NotACheckpointTableError(
+                f"The key of {self._table} is {', '.join(keys.values())}, not streamName and shardId: other "
+                "software made it, such as the Kinesis Client Library. Choose another application name, or "
+                "import its checkpoints."
+            )
+        return TableFacts(
+            exists=True,
+            arn=table["TableArn"],
+            created=table["CreationDateTime"].astimezone(UTC),
+            status=table["TableStatus"],
+        )
+
+    def exists(self) -> bool:
+        """Return whether the table is there and can be used; waits while it is made or deleted.
+
+        Needs ``dynamodb:DescribeTable``.
+
+        :raises NotACheckpointTableError: its key isn't that of a checkpoint table
+        """
+        facts = self.describe_table()
+        if facts.status == "CREATING":
+            self._wait_until("table_exists")
+        if facts.status == "DELETING":
+            self._wait_until("table_not_exists")
+            return False
+        return facts.exists
+
+    def create_table(self) -> None:
+        """Make the table unless it is there, and wait until it can be used.
+
+        Several workers may do so at once: one makes it, the others wait for it. Needs
+        ``dynamodb:CreateTable``, ``dynamodb:TagResource`` and ``dynamodb:DescribeTable``.
+
+        :raises NotACheckpointTableError: a table of that name has the key of other software
+        """
+        if self.exists():
+            return
+        with self._call("CreateTable") as client:
+            try:
+                client.create_table(
+                    TableName=self.application_name,
+                    BillingMode="PAY_PER_REQUEST",
+                    KeySchema=[{"AttributeName": name, "KeyType": kind} for kind, name in _KEYS.items()],
+                    AttributeDefinitions=[
+                        {"AttributeName": name, "AttributeType": "S"} for name in _KEYS.values()
+                    ],
+                    Tags=[
+                        {"Key": "created-by", "Value": "airflow-kinesis-snowflake"},
+                        {"Key": "application", "Value": self.application_name},
+                        {"Key": "version", "Value": __version__},
+                    ],
+                )
+            except ClientError as error:
+                if error_code(error) != "ResourceInUseException":
+                    raise
+        self._wait_until("table_exists")
+        self.describe_table()
+
+    def delete_table(self) -> None:
+        """Delete the table with all state of the application, and wait until it is gone.
+
+        A table that isn't there is fine. Needs ``dynamodb:DeleteTable`` and ``dynamodb:DescribeTable``.
+
+        :raises NotACheckpointTableError: the table belongs to other software, and is left alone
+        """
+        if not self.exists():
+            return
+        with self._call("DeleteTable") as client:
+            try:
+                client.delete_table(TableName=self.application_name)
+            except ClientError as error:
+                if error_code(error) != "ResourceNotFoundException":
+                    raise
+        self._wait_until("table_not_exists")
+
+    # --- rows ----------------------------------------------------------------------------------------------
+
+    def read_state(self, stream_name: str) -> StreamState:
+        """Return all rows of a stream, strongly consistent, whoever wrote them. Needs ``dynamodb:Query``.
+
+        Each page is consistent, but rows may change between two pages: conditions protect the writes that
+        follow, not this reading.
+
+        :raises CorruptStateError: an attribute holds what neither a drain nor the Openflow connector writes
+        """
+        shards: dict[str, ShardState] = {}
+        workers: dict[str, int] = {}
+        with self._call("Query") as client:
+            pages = client.get_paginator("query").paginate(
+                TableName=self.application_name,
+                ConsistentRead=True,
+                KeyConditionExpression="streamName = :stream",
+                ExpressionAttributeValues={":stream": {"S": stream_name}},
+            )
+            items = [item for page in pages for item in page["Items"]]
+        for item in items:
+            row = _Row(self._table, item)
+            if row.key.startswith(_NODE):
+                workers[row.key.removeprefix(_NODE)] = row.integer("nodeHeartbeat") or 0
+            elif not row.key.startswith(_RESERVED):
+                shards[row.key] = row.shard_state()
+        return StreamState(shards, workers)
+
+    def create_shard(
+        self,
+        stream_name: str,
+        shard_id: str,
+        *,
+        start_at: StartAt,
+        parents: Iterable[str],
+        incarnation: str,
+        stream_created: int,
+        initial_shards: Iterable[str] = (),
+    ) -> bool:
+        """Create the row of a shard. Needs ``dynamodb:UpdateItem``.
+
+        Condition: there is no such row, so that of several workers one creates it and an existing checkpoint
+        is safe.
+
+        :return: False: the row was there and is unchanged
+        """
+        row = self._update(
+            stream_name,
+            shard_id,
+            {
+                "startAt": _text(str(start_at)),
+                "incarnation": _text(incarnation),
+                "streamCreated": _number(stream_created),
+                "parentShardIds": _texts(parents),
+                "initialShardIds": _texts(initial_shards),
+            },
+            condition="attribute_not_exists(shardId)",
+        )
+        return row is not None
+
+    def take_lease(
+        self,
+        stream_name: str,
+        shard: ShardState,
+        *,
+        owner: str,
+        expiry: int,
+        now: int,
+        incarnation: str,
+        predecessor: bool = False,
+    ) -> ShardState | None:
+        """Take the right to read a shard. Needs ``dynamodb:UpdateItem``.
+
+        Condition: the row is there, and its lease is free, the worker's own or past its expiry. So of
+        several workers one gets it.
+
+        :param shard: the row as it was read
+        :param incarnation: for a row without one, which the Openflow connector wrote
+        :param predecessor: take it from ``shard.lease_owner`` as well, expired or not: an earlier try of the
+            same task instance, known to be over
+        :return: the row as this write left it; None: another worker holds the lease, or the row is gone
+        """
+        free = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner OR leaseExpiry < :now"
+        values = {":owner": _text(owner), ":now": _number(now)}
+        if predecessor and shard.lease_owner is not None:
+            free += " OR leaseOwner = :predecessor"
+            values[":predecessor"] = _text(shard.lease_owner)
+        row = self._update(
+            stream_name,
+            shard.shard_id,
+            {
+                "leaseOwner": _text(owner),
+                "leaseExpiry": _number(expiry),
+                "lastUpdateTimestamp": _number(now),
+            },
+            unless_there={"incarnation": _text(incarnation)},
+            condition=f"attribute_exists(shardId) AND ({free})",
+            values=values,
+        )
+        return None if row is None else row.shard_state()
+
+    def renew_lease(self, stream_name: str, shard_id: str, *, owner: str, expiry: int, now: int) -> bool:
+        """Move the expiry of a lease. Needs ``dynamodb:UpdateItem``.
+
+        Condition: ``owner`` is the lease's owner, even if it has expired meanwhile.
+
+        :return: False: the lease is lost, and nothing was written
+        """
+        changes = {"leaseExpiry": _number(expiry), "lastUpdateTimestamp": _number(now)}
+        return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
+
+    def save_checkpoint(
+        self,
+        stream_name: str,
+        shard_id: str,
+        *,
+        owner: str,
+        checkpoint: Position | None,
+        ended: bool,
+        expiry: int,
+        now: int,
+        millis_behind: int | None = None,
+    ) -> bool:
+        """Save that everything up to a position is committed in Snowflake, and renew the lease.
+
+        Condition: ``owner`` is the lease's owner, and the checkpoint doesn't go back. The row isn't
+        ``unsettled`` any more. Needs ``dynamodb:UpdateItem`` and ``dynamodb:GetItem``.
+
+        :param checkpoint: None leaves the saved one as it is
+        :param ended: the shard is read to its end; it stays so
+        :return: False: the lease is lost, and nothing was written
+        :raises FencedError: the lease is held, but the saved checkpoint is further on already
+        """
+        changes = {
+            "leaseExpiry": _number(expiry),
+            "lastUpdateTimestamp": _number(now),
+            "unsettled": None,
+            **_facts(ended, millis_behind=millis_behind),
+        }
+        if checkpoint is None:
+            return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
+        changes |= _checkpoint_attributes(checkpoint)
+        forward, values = _not_beyond(checkpoint)
+        if self._update_as_owner(stream_name, shard_id, owner, changes, also=forward, values=values):
+            return True
+        if self._owner_of(stream_name, shard_id) != owner:
+            return False
+        raise FencedError(
+            f"The checkpoint of shard {shard_id} of stream {stream_name!r} in {self._table} is already "
+            f"beyond {checkpoint.sequence_number}: something else than the lease's owner moved it. The next "
+            "run goes on from there."
+        )
+
+    def release_lease(
+        self,
+        stream_name: str,
+        shard_id: str,
+        *,
+        owner: str,
+        now: int,
+        ended: bool = False,
+        unsettled: bool = False,
+        millis_behind: int | None = None,
+        caught_up_at: int | None = None,
+    ) -> bool:
+        """Give a lease back, with the last facts of the shard in the same write.
+
+        Condition: ``owner`` is the lease's owner. Needs ``dynamodb:UpdateItem``.
+
+        :param ended: the shard is read to its end; it stays so
+        :param unsettled: a commit may or may not have happened; only :meth:`save_checkpoint` takes that back
+        :return: False: the lease is lost (or was released before), and nothing was written
+        """
+        changes = {
+            "leaseOwner": None,
+            "leaseExpiry": None,
+            "lastUpdateTimestamp": _number(now),
+            **_facts(ended, unsettled, millis_behind, caught_up_at),
+        }
+        return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
+
+    def heartbeat(self, stream_name: str, worker: str, *, now: int) -> None:
+        """Say that a worker is alive. Needs ``dynamodb:UpdateItem``."""
+        changes = {"nodeHeartbeat": _number(now), "lastUpdateTimestamp": _number(now)}
+        self._update(stream_name, _NODE + worker, changes)
+
+    def leave(self, stream_name: str, worker: str) -> None:
+        """Remove the row of a worker; one that isn't there is fine. Needs ``dynamodb:DeleteItem``.
+
+        Condition: it is the row of a worker.
+        """
+        with self._call("DeleteItem") as client, _unless_condition_fails():
+            client.delete_item(
+                TableName=self.application_name,
+                Key=_key(stream_name, _NODE + worker),
+                ConditionExpression="attribute_exists(nodeHeartbeat)",
+            )
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether the table can be used or made, and what it is or what to do."""
+        try:
+            facts = self.describe_table()
+        except KinesisSnowflakeError as error:
+            return False, str(error)
+        if not facts.exists:
+            return True, f"{self._table} doesn't exist yet; the first drain makes it."
+        return True, f"{self._table} is a checkpoint table and {facts.status}."
+
+    # --- calls ---------------------------------------------------------------------------------------------
+
+    @property
+    def _table(self) -> str:
+        return f"table {self.application_name!r} in {self.region_name or 'the default region'}"
+
+    @contextmanager
+    def _call(self, operation: str) -> Iterator[Any]:
+        with translated(doing=f"dynamodb:{operation}", resource=self._table):
+            with self._opening:
+                client = self.get_conn()
+            yield client
+
+    def _wait_until(self, state: Literal["table_exists", "table_not_exists"]) -> None:
+        with self._call("DescribeTable") as client:
+            client.get_waiter(state).wait(TableName=self.application_name, WaiterConfig=_PATIENCE)
+
+    def _update_as_owner(
+        self,
+        stream_name: str,
+        shard_id: str,
+        owner: str,
+        changes: Mapping[str, _Value | None],
+        *,
+        also: str | None = None,
+        values: Mapping[str, _Value] | None = None,
+    ) -> _Row | None:
+        condition = "leaseOwner = :owner" if also is None else f"leaseOwner = :owner AND ({also})"
+        return self._update(
+            stream_name,
+            shard_id,
+            changes,
+            condition=condition,
+            values={":owner": _text(owner), **(values or {})},
+        )
+
+    def _update(
+        self,
+        stream_name: str,
+        shard_id: str,
+        changes: Mapping[str, _Value | None],
+        *,
+        unless_there: Mapping[str, _Value] | None = None,
+        condition: str | None = None,
+        values: Mapping[str, _Value] | None = None,
+    ) -> _Row | None:
+        """Change attributes of a row, where ``None`` removes one.
+
+        :return: the row as it is after; None: the condition didn't hold
+        """
+        expression, new_values = _update_expression(changes, unless_there or {})
+        request: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
+        with self._call("UpdateItem") as client, _unless_condition_fails():
+            answer = client.update_item(
+                TableName=self.application_name,
+                Key=_key(stream_name, shard_id),
+                UpdateExpression=expression,
+                ExpressionAttributeValues={**new_values, **(values or {})},
+                ReturnValues="ALL_NEW",
+                **request,
+            )
+            return _Row(self._table, answer["Attributes"])
+        return None
+
+    def _owner_of(self, stream_name: str, shard_id: str) -> str | None:
+        with self._call("GetItem") as client:
+            answer = client.get_item(
+                TableName=self.application_name, Key=_key(stream_name, shard_id), ConsistentRead=True
+            )
+        return _Row(self._table, answer.get("Item", {})).text("leaseOwner")
+
+
+@contextmanager
+def _unless_condition_fails() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise
+
+
+def _checkpoint_attributes(checkpoint: Position) -> dict[str, _Value | None]:
+    sub = checkpoint.sub_sequence_number
+    return {
+        "sequenceNumber": _text(checkpoint.sequence_number),
+        "subSequenceNumber": None if sub is None else _number(sub),
+        "subSequenceOf": None if sub is None else _text(checkpoint.sequence_number),
+    }
+
+
+def _not_beyond(checkpoint: Position) -> tuple[str, dict[str, _Value]]:
+    """Return the condition that a saved checkpoint is at or before another, and the values in it.
+
+    Sequence numbers differ in length, so that those of the same length only compare as text.
+    """
+    values = {
+        ":digits": _number(len(checkpoint.sequence_number)),
+        ":sequence": _text(checkpoint.sequence_number),
+    }
+    if checkpoint.sub_sequence_number is None:
+        same_length = "sequenceNumber <= :sequence"
+    else:
+        same_length = (
+            "(sequenceNumber < :sequence OR (sequenceNumber = :sequence AND subSequenceOf = :sequence "
+            "AND subSequenceNumber <= :sub))"
+        )
+        values[":sub"] = _number(checkpoint.sub_sequence_number)
+    condition = (
+        "attribute_not_exists(sequenceNumber) OR size(sequenceNumber) < :digits "
+        f"OR (size(sequenceNumber) = :digits AND {same_length})"
+    )
+    return condition, values
+
+
+def _facts(
+    ended: bool,
+    unsettled: bool = False,
+    millis_behind: int | None = None,
+    caught_up_at: int | None = None,
+) -> dict[str, _Value | None]:
+    """Return the attributes a worker has something to say about."""
+    known: dict[str, _Value | None] = {}
+    if ended:
+        known["shardEnded"] = {"BOOL": True}
+    if unsettled:
+        known["unsettled"] = {"BOOL": True}
+    if millis_behind is not None:
+        known["millisBehindLatest"] = _number(millis_behind)
+    if caught_up_at is not None:
+        known["caughtUpAt"] = _number(caught_up_at)
+    return known
+
+
+def _update_expression(
+    changes: Mapping[str, _Value | None], unless_there: Mapping[str, _Value]
+) -> tuple[str, dict[str, _Value]]:
+    set_to = {name: value for name, value in changes.items() if value is not None}
+    removed = [name for name, value in changes.items() if value is None]
+    clauses = [f"{name} = :{name}" for name in set_to]
+    clauses += [f"{name} = if_not_exists({name}, :{name})" for name in unless_there]
+    expression = "SET " + ", ".join(clauses)
+    if removed:
+        expression += " REMOVE " + ", ".join(removed)
+    return expression, {f":{name}": value for name, value in {**set_to, **unless_there}.items()}
+
+
+def _key(stream_name: str, shard_id: str) -> dict[str, _Value]:
+    return {"streamName": _text(stream_name), "shardId": _text(shard_id)}
+
+
+def _text(text: str) -> _Value:
+    return {"S": text}
+
+
+def _number(number: int) -> _Value:
+    return {"N": str(number)}
+
+
+def _texts(texts: Iterable[str]) -> _Value | None:
+    """DynamoDB has no empty sets: none at all instead."""
+    unique = sorted(set(texts))
+    return {"SS": unique} if unique else None
+
+
+class _Row:
+    """A row as DynamoDB gives it, read with suspicion."""
+
+    def __init__(self, table: str, item: Mapping[str, _Value]) -> None:
+        self._table = table
+        self._item = item
+
+    @property
+    def key(self) -> str:
+        return str(self._item["shardId"]["S"])
+
+    def shard_state(self) -> ShardState:
+        return ShardState(
+            shard_id=self.key,
+            checkpoint=self._checkpoint(),
+            start_at=self._read("startAt", "S", StartAt.parse),
+            parents=self._read("parentShardIds", "SS", tuple) or (),
+            ended=self._read("shardEnded", "BOOL", bool) or False,
+            lease_owner=self.text("leaseOwner"),
+            lease_expiry=self.integer("leaseExpiry"),
+            incarnation=self.text("incarnation"),
+            stream_created=self.integer("streamCreated"),
+            last_update=self.integer("lastUpdateTimestamp"),
+            millis_behind=self.integer("millisBehindLatest"),
+            unsettled=self._read("unsettled", "BOOL", bool) or False,
+            caught_up_at=self.integer("caughtUpAt"),
+            initial_shards=self._read("initialShardIds", "SS", frozenset) or frozenset(),
+        )
+
+    def text(self, attribute: str) -> str | None:
+        return self._read(attribute, "S", str)
+
+    def integer(self, attribute: str) -> int | None:
+        return self._read(attribute, "N", int)
+
+    def _checkpoint(self) -> Position | None:
+        whole = self._read("sequenceNumber", "S", Position)
+        if whole is None:
+            return None
+        # The Openflow connector moves the checkpoint and leaves our sub-sequence number where it was.
+        if self.text("subSequenceOf") not in {None, whole.sequence_number}:
+            return whole
+        return Position(whole.sequence_number, self.integer("subSequenceNumber"))
+
+    def _read(self, attribute: str, kind: str, parse: Callable[[Any], _T]) -> _T | None:
+        value = self._item.get(attribute)
+        if value is None:
+            return None
+        try:
+            return parse(value[kind])
+        except (KeyError, ValueError) as error:
+            stream = self._item["streamName"]["S"]
+            raise CorruptStateError(
+                f"Attribute {attribute} of the row ({stream}, {self.key}) in {self._table} holds "
+                f"{value!s:.80}, which neither a drain nor the Openflow connector writes. Correct the row, "
+                "or reset the application's state."
+            ) from error

@@ -1,0 +1,265 @@
+"""One Kinesis data stream: what it is, its shards, and their records."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from airflow_kinesis_snowflake.exceptions import (
+    ForeignCheckpointError,
+    InvalidSettingError,
+    KinesisSnowflakeError,
+    ServiceUnavailableError,
+)
+from airflow_kinesis_snowflake.hooks.aws import error_code, translated
+from airflow_kinesis_snowflake.stream.lineage import Shard
+from airflow_kinesis_snowflake.stream.positions import Position, StartAt
+from airflow_kinesis_snowflake.stream.records import Page, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_STREAM_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
+# A connection for each thread that reads; more readers than this only wait for one another.
+_DEFAULTS = Config(max_pool_connections=64, retries={"mode": "standard", "total_max_attempts": 5})
+_ONE_ATTEMPT = Config(retries={"mode": "standard", "total_max_attempts": 1})
+
+
+@dataclass(frozen=True)
+class StreamFacts:
+    """What DescribeStreamSummary says of a stream.
+
+    :param created: aware, in UTC; another stream of the same name has another
+    :param retention: how long a record can be read
+    :param status: ``CREATING``, ``ACTIVE``, ``UPDATING`` or ``DELETING``
+    :param encryption: records are encrypted with a KMS key, so that reading needs ``kms:Decrypt``
+    """
+
+    name: str
+    arn: str
+    created: datetime
+    retention: timedelta
+    status: str
+    encryption: bool
+
+
+class KinesisStreamHook(AwsBaseHook):
+    """Reads one Kinesis data stream.
+
+    Safe to use from several threads at once. Every method raises the errors of
+    :mod:`airflow_kinesis_snowflake.exceptions` only: ``StreamNotFoundError``, ``AccessDeniedError`` (of the
+    KMS key too), ``ThrottledError``, ``ServiceUnavailableError`` and ``ServiceRefusedError``. All calls but
+    those of :meth:`get_page` are tried up to five times.
+
+    :param stream_name: 1 to 128 characters of ``a-z A-Z 0-9 _ . -``; not an ARN
+    :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`:
+        ``aws_conn_id``, ``region_name``, ``verify`` and ``config``. What ``config`` says wins, except that
+        :meth:`get_page` never retries.
+    :raises InvalidSettingError: not a legal stream name
+    """
+
+    def __init__(self, stream_name: str, **aws: Any) -> None:
+        if not _STREAM_NAME.fullmatch(stream_name):
+            raise InvalidSettingError(
+                f"{stream_name!r} isn't the name of a Kinesis stream: give 1 to 128 letters, digits, '_', "
+                "'.' or '-', and not an ARN."
+            )
+        super().__init__(client_type="kinesis", **aws)
+        self.stream_name = stream_name
+        self._opening = Lock()
+        self._reader: Any = None
+
+    @property
+    def config(self) -> Config:
+        """The botocore settings: those of the connection and the caller over the defaults of this hook."""
+        return _DEFAULTS.merge(super().config)
+
+    def describe(self) -> StreamFacts:
+        """Return the facts of the stream. Needs ``kinesis:DescribeStreamSummary``."""
+        with translated(doing="kinesis:DescribeStreamSummary", resource=self._stream):
+            answer = self._client_for_control().describe_stream_summary(StreamName=self.stream_name)
+        summary = answer["StreamDescriptionSummary"]
+        return StreamFacts(
+            name=summary["StreamName"],
+            arn=summary["StreamARN"],
+            created=summary["StreamCreationTimestamp"].astimezone(UTC),
+            retention=timedelta(hours=summary["RetentionPeriodHours"]),
+            status=summary["StreamStatus"],
+            encryption=summary.get("EncryptionType") == "KMS",
+        )
+
+    def list_shards(self) -> tuple[Shard, ...]:
+        """Return all shards that still hold records, open or closed, in the order of the service.
+
+        Reads every page. Needs ``kinesis:ListShards``.
+        """
+        shards: list[Shard] = []
+        asked: dict[str, str] | None = {"StreamName": self.stream_name}
+        while asked:
+            with translated(doing="kinesis:ListShards", resource=self._stream):
+                answer = self._client_for_control().list_shards(**asked)
+            shards += map(_shard, answer["Shards"])
+            token = answer.get("NextToken")
+            # The service takes a token only without the stream's name, which botocore's paginator repeats.
+            asked = {"NextToken": token} if token else None
+        return tuple(shards)
+
+    def get_iterator(self, shard_id: str, start: Position | StartAt) -> str:
+        """Return an iterator, good for five minutes. Needs ``kinesis:GetShardIterator``.
+
+        If the record of a position has aged out of retention, Kinesis silently continues at the oldest
+        record it still has.
+
+        :param start: after a position at the end of a Kinesis record; at the Kinesis record of a position
+            inside an aggregate (the caller drops the user records up to the position); or the horizon or a
+            moment. botocore cuts a moment down to the whole second, so that records of up to a second
+            before it come too. Kinesis refuses a moment in the future.
+        :raises ForeignCheckpointError: the shard didn't give out the sequence number
+        """
+        if isinstance(start, Position):
+            kind = "AFTER" if start.sub_sequence_number is None else "AT"
+            return self._iterator(
+                shard_id, f"{kind}_SEQUENCE_NUMBER", StartingSequenceNumber=start.sequence_number
+            )
+        if start.timestamp is None:
+            return self._iterator(shard_id, "TRIM_HORIZON")
+        return self._iterator(shard_id, "AT_TIMESTAMP", Timestamp=start.timestamp)
+
+    def get_iterator_at(self, shard_id: str, sequence_number: str) -> str:
+        """Return an iterator whose first record is the one of this number, if the stream still has it.
+
+        Needs ``kinesis:GetShardIterator``.
+
+        :raises ForeignCheckpointError: the shard didn't give out the sequence number
+        """
+        return self._iterator(shard_id, "AT_SEQUENCE_NUMBER", StartingSequenceNumber=sequence_number)
+
+    def get_page(self, iterator: str, *, limit: int = 10_000) -> Page:
+        """Return the records behind an iterator, at most 10 MB of them, in one attempt.
+
+        An empty page isn't the end of the backlog: only ``millis_behind`` 0 is. Needs
+        ``kinesis:GetRecords``, and ``kms:Decrypt`` on the key of an encrypted stream.
+
+        Never retried here: the caller knows how often the shard may be read. See
+        https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html
+
+        :param limit: at most this many Kinesis records, 1 to 10,000
+        :raises IteratorExpiredError: the iterator is older than five minutes
+        :raises ThrottledError: the shard is read more than five times or by more than 2 MB a second
+        :raises ServiceUnavailableError: no answer, or one that isn't a page of records
+        """
+        with translated(doing="kinesis:GetRecords", resource=self._stream):
+            answer = self._client_for_records().get_records(ShardIterator=iterator, Limit=limit)
+        page = answer.get("Page") or _page_of_plain_answer(answer)
+        if page is None:
+            # Taken for a page, an answer without records and iterator would end the shard.
+            raise ServiceUnavailableError(
+                f"kinesis:GetRecords on {self._stream} was answered by something that isn't a page of "
+                "records. Another try may succeed; if not, look for a proxy between the worker and AWS."
+            )
+        return page
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Return whether the stream can be described, and what it is or what to do."""
+        try:
+            facts = self.describe()
+        except KinesisSnowflakeError as error:
+            return False, str(error)
+        hours = facts.retention // timedelta(hours=1)
+        return True, f"{self._stream} is {facts.status} and keeps records for {hours} hours."
+
+    @property
+    def _stream(self) -> str:
+        return f"stream {self.stream_name!r} in {self.region_name or 'the default region'}"
+
+    def _client_for_control(self) -> Any:
+        with self._opening:
+            return self.get_conn()
+
+    def _client_for_records(self) -> Any:
+        with self._opening:
+            if self._reader is None:
+                reader: Any = self.get_client_type(
+                    region_name=self.region_name, config=self.config.merge(_ONE_ATTEMPT)
+                )
+                reader.meta.events.register("before-parse.kinesis.GetRecords", decode_page)
+                self._reader = reader
+            return self._reader
+
+    def _iterator(self, shard_id: str, kind: str, **start: Any) -> str:
+        shard = f"shard {shard_id} of {self._stream}"
+        with translated(doing="kinesis:GetShardIterator", resource=shard):
+            try:
+                answer = self._client_for_control().get_shard_iterator(
+                    StreamName=self.stream_name, ShardId=shard_id, ShardIteratorType=kind, **start
+                )
+            except ClientError as error:
+                number = start.get("StartingSequenceNumber")
+                if number and error_code(error) == "InvalidArgumentException":
+                    raise ForeignCheckpointError(
+                        f"Sequence number {number} wasn't given out by {shard}: the checkpoint was written "
+                        "for another shard or stream. Correct the checkpoint table, or reset the state."
+                    ) from error
+                raise
+        return str(answer["ShardIterator"])
+
+
+class _Body(msgspec.Struct):
+    records: tuple[Record, ...] = msgspec.field(name="Records")
+    next_iterator: str | None = msgspec.field(name="NextShardIterator", default=None)
+    millis_behind: int = msgspec.field(name="MillisBehindLatest", default=0)
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+def decode_page(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+    """Decode the body of a GetRecords answer ahead of botocore, many times as fast.
+
+    A listener of botocore's event ``before-parse``. What it can't decode, such as CBOR or an error, is left
+    to botocore.
+    """
+    if response_dict["status_code"] >= 300:
+        return
+    try:
+        body = _decoder.decode(response_dict["body"])
+    except msgspec.DecodeError:
+        return
+    customized_response_dict["Page"] = Page(body.records, body.next_iterator, body.millis_behind)
+    response_dict["body"] = b"{}"
+
+
+def _page_of_plain_answer(answer: Mapping[str, Any]) -> Page | None:
+    if "Records" not in answer:
+        return None
+    records = tuple(map(_record, answer["Records"]))
+    return Page(records, answer.get("NextShardIterator"), answer.get("MillisBehindLatest", 0))
+
+
+def _record(plain: Mapping[str, Any]) -> Record:
+    return Record(
+        sequence_number=plain["SequenceNumber"],
+        approximate_arrival=plain["ApproximateArrivalTimestamp"].timestamp(),
+        partition_key=plain.get("PartitionKey", ""),
+        data=plain["Data"],
+    )
+
+
+def _shard(listed: Mapping[str, Any]) -> Shard:
+    hash_keys = listed["HashKeyRange"]
+    parents = (listed.get("ParentShardId"), listed.get("AdjacentParentShardId"))
+    return Shard(
+        shard_id=listed["ShardId"],
+        parents=tuple(parent for parent in parents if parent),
+        closed="EndingSequenceNumber" in listed["SequenceNumberRange"],
+        starting_hash_key=int(hash_keys["StartingHashKey"]),
+        ending_hash_key=int(hash_keys["EndingHashKey"]),
+    )
