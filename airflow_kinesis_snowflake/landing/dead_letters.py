@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from airflow_kinesis_snowflake.stream.records import Record
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_kinesis_snowflake.stream.records import Record
 
 SCHEMA = pa.schema(
     [

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.stream.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_kinesis_snowflake.stream.records import Record
 
 CONTENT = "RECORD_CONTENT"
 METADATA = "KINESISMETADATA"

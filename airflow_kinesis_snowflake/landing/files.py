@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_kinesis_snowflake.landing.dead_letters import dead_letter_rows
-from airflow_kinesis_snowflake.landing.envelope import Encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from airflow_kinesis_snowflake.landing.envelope import Encoded
 
 LANDING = "landing"
 DEAD_LETTERS = "dead_letters"
@@ -88,9 +90,7 @@ class BatchFiles:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.delete()
 
 

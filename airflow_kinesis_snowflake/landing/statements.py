@@ -7,16 +7,18 @@ folder on a stage can't be bound, so they are escaped here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.landing.dead_letters import SCHEMA as DEAD_LETTER_SCHEMA
 from airflow_kinesis_snowflake.landing.files import DEAD_LETTERS, LANDING
 from airflow_kinesis_snowflake.landing.identifiers import TableName, quote
 from airflow_kinesis_snowflake.stream.positions import BEFORE_THE_FIRST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 Value = str | int
 
@@ -112,9 +114,8 @@ def list_stages(stage: TableName) -> Statement:
 
 def create_stage(stage: TableName) -> Statement:
     """The internal stage that takes the files."""
-    return Statement(
-        f"CREATE STAGE IF NOT EXISTS {stage.sql} COMMENT = 'Files on their way from Amazon Kinesis Data Streams'"
-    )
+    comment = "Files on their way from Amazon Kinesis Data Streams"
+    return Statement(f"CREATE STAGE IF NOT EXISTS {stage.sql} COMMENT = '{comment}'")
 
 
 def add_column(table: TableName, column: str, sql_type: str) -> Statement:
@@ -148,7 +149,7 @@ def put(file: Path, *, stage: TableName, folder: str) -> Statement:
     path = file.as_posix()
     if not file.is_absolute() or _NOT_IN_PATH.search(path):
         raise InvalidSettingError(
-            f"files in {path!r} can't be uploaded: use an absolute path without control characters and * ? [ ]"
+            f"can't upload {path!r}: use an absolute path without control characters and without * ? [ ]"
         )
     escaped = path.replace("\\", "\\\\").replace("'", "\\'")
     return Statement(

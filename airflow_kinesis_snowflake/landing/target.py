@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.landing.identifiers import TableName
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,484 @@
+"""Connections to Snowflake, and the calls of a load."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
+from snowflake.connector import SnowflakeConnection, connect, errors
+
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    CorruptStateError,
+    InvalidSettingError,
+    KinesisSnowflakeError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+    SnowflakeObjectNotFoundError,
+    TerminalError,
+    UnknownOutcomeError,
+)
+from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.landing.identifiers import TableName, quote
+from airflow_kinesis_snowflake.landing.statements import CopyMapping, Statement
+from airflow_kinesis_snowflake.stream.positions import Position, decode_position, encode_position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from airflow_kinesis_snowflake.landing.target import LandingTarget
+
+_PACKAGE = "airflow-kinesis-snowflake"
+_LOGIN_TIMEOUT = 60
+# Snowflake ends a transaction that is idle and blocks others after 5 minutes, so a longer wait for a lock
+# outlives a worker that died before its COMMIT. A statement may take longer than the wait for its lock.
+_LOCK_TIMEOUT = 600
+_STATEMENT_TIMEOUT = 900
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+# Snowflake's error numbers; the last table of translate() says what they mean.
+_NOT_FOUND = frozenset({2003, 2043})
+_DENIED = frozenset({3001, 290403})
+_LOGIN_REFUSED = (range(390100, 390400), range(394300, 394400))
+_LOGIN_FAILED = 250001
+_TRY_AGAIN = frozenset({603, 604, 625, 630, 390111, 390112, 390113, 390114, 390115, 390318})
+_DATA = range(100000, 101000)
+_HTTP_REFUSED = frozenset({290400, 290404, 290405})
+# The classes of errors that Snowflake answers to a statement; all others are about reaching it.
+_ANSWERS = (errors.ProgrammingError, errors.IntegrityError, errors.DataError, errors.NotSupportedError)
+
+_ACCEPTED_TYPES = {"VARIANT": frozenset({"VARIANT"}), "OBJECT": frozenset({"OBJECT", "VARIANT"})}
+
+
+@dataclass(frozen=True)
+class OffsetKey:
+    """Names one row of the offsets table within an application and stream."""
+
+    shard_id: str
+    incarnation: str
+
+
+@dataclass(frozen=True)
+class Offset:
+    """How far one shard is loaded.
+
+    :param position: of the last loaded record; ``None`` before the first
+    :param batch_id: of the micro-batch that loaded it
+    """
+
+    shard_id: str
+    incarnation: str
+    position: Position | None
+    batch_id: str | None
+
+
+@dataclass(frozen=True)
+class OffsetMove:
+    """What one micro-batch does to the offset of one shard.
+
+    :param began: position behind which its records start; ``None`` when nothing was read before
+    :param reached: position of its last record
+    :param records: number of its records, dead letters included
+    """
+
+    shard_id: str
+    incarnation: str
+    began: Position | None
+    reached: Position
+    records: int
+
+
+class SnowflakeLoadHook(SnowflakeHook):
+    """Opens sessions that load micro-batches, over an Airflow connection of the type ``snowflake``.
+
+    All that :class:`~airflow.providers.snowflake.hooks.snowflake.SnowflakeHook` reads from the connection
+    holds here too. Besides, ``protocol`` in the extra (``http``) reaches a local service.
+
+    :param snowflake_conn_id: Airflow connection
+    :param query_tag: ``QUERY_TAG`` of the sessions, at most 2,000 characters; by default JSON that names this
+        package
+    """
+
+    def __init__(
+        self, *, snowflake_conn_id: str = "snowflake_default", query_tag: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(snowflake_conn_id=snowflake_conn_id, **kwargs)
+        self._query_tag = query_tag or json.dumps({"package": _PACKAGE})
+
+    def get_conn(self) -> SnowflakeConnection:
+        """A new connection: autocommit, UTC, waiting at most 10 minutes for a lock and 15 for a statement.
+
+        :raises AccessDeniedError: Snowflake refuses the login
+        :raises ServiceUnavailableError: Snowflake can't be reached
+        """
+        params = self._connector_params()
+        try:
+            return connect(**params)
+        except errors.Error as error:
+            raise translate(error, doing="log in to", target=f"account {params.get('account')}") from error
+
+    def open_session(self) -> SnowflakeSession:
+        """Log in. The session is a context manager that closes itself.
+
+        :raises AccessDeniedError: Snowflake refuses the login
+        :raises ServiceUnavailableError: Snowflake can't be reached
+        """
+        return SnowflakeSession(self.get_conn)
+
+    def test_connection(self) -> tuple[bool, str]:  # type: ignore[override]
+        """Log in and ask for Snowflake's version; the answer is for a person to read."""
+        try:
+            with self.open_session() as session:
+                return True, f"Snowflake {session.version()} answers"
+        except KinesisSnowflakeError as error:
+            return False, str(error)
+
+    def _connector_params(self) -> dict[str, Any]:
+        # A property up to version 6.7 of the provider, a method since.
+        given: Any = self._get_conn_params
+        params: dict[str, Any] = dict(given() if callable(given) else given)
+        protocol = self.get_connection(self.get_conn_id()).extra_dejson.get("protocol")
+        if protocol:
+            params["protocol"] = protocol
+        session_parameters = {
+            **(params.get("session_parameters") or {}),
+            "QUERY_TAG": self._query_tag,
+            "TIMEZONE": "UTC",
+            "LOCK_TIMEOUT": _LOCK_TIMEOUT,
+            # A statement whose client died would otherwise go on and hold its locks.
+            "ABORT_DETACHED_QUERY": True,
+        }
+        if params.get("host") in _LOCAL_HOSTS:
+            session_parameters["CLIENT_TELEMETRY_ENABLED"] = False
+            params["platform_detection_timeout_seconds"] = 0
+        params |= {
+            "session_parameters": session_parameters,
+            "autocommit": True,
+            "paramstyle": "pyformat",
+            "login_timeout": _LOGIN_TIMEOUT,
+            "network_timeout": _STATEMENT_TIMEOUT,
+        }
+        return params
+
+
+class SnowflakeSession:
+    """One connection, used by one thread at a time; only :meth:`cancel` may come from another.
+
+    Every method raises, besides what it names: :class:`AccessDeniedError`,
+    :class:`SnowflakeObjectNotFoundError`, :class:`ServiceUnavailableError` and :class:`ServiceRefusedError`,
+    as :func:`translate` tells them apart.
+
+    :param open_connection: opens a connection; called again only to cancel a statement of the first
+    """
+
+    def __init__(self, open_connection: Callable[[], SnowflakeConnection]) -> None:
+        self._open_connection = open_connection
+        self._connection = open_connection()
+
+    def version(self) -> str:
+        """Version of the Snowflake service."""
+        return str(self._rows(Statement("SELECT CURRENT_VERSION()"), doing="ask for the version")[0][0])
+
+    # --- objects ---
+
+    def ensure_objects(self, target: LandingTarget, *, mapping: CopyMapping) -> None:
+        """Create the tables and the stage that are missing, and check the landing table.
+
+        What exists is left as it is and needs no CREATE privilege.
+
+        :raises InvalidSettingError: a landing table that exists lacks a column of the mapping, or has it with
+            another type
+        """
+        found = self._columns(target.table)
+        if found is None:
+            self._create(statements.create_landing_table(target.table, mapping.columns), target.table)
+        else:
+            _check_columns(target.table, mapping.columns, found)
+        if self._columns(target.offsets) is None:
+            self._create(statements.create_offsets_table(target.offsets), target.offsets)
+        if self._columns(target.dead_letters) is None:
+            self._create(statements.create_dead_letter_table(target.dead_letters), target.dead_letters)
+        stages = self._rows(statements.list_stages(target.stage), doing="list stages", target=target.stage)
+        if target.stage.name not in {row[1] for row in stages}:
+            self._create(statements.create_stage(target.stage), target.stage)
+
+    def _columns(self, table: TableName) -> dict[str, str] | None:
+        """Names and types of a table's columns; ``None`` if there is no such table."""
+        try:
+            rows = self._rows(statements.describe_table(table), doing="describe", target=table)
+        except SnowflakeObjectNotFoundError:
+            return None
+        return {row[0]: row[1].partition("(")[0].upper() for row in rows}
+
+    def _create(self, statement: Statement, name: TableName) -> None:
+        try:
+            self._rows(statement, doing="create", target=name)
+        except SnowflakeObjectNotFoundError as error:
+            database, schema = quote(name.database), name.schema_sql
+            raise SnowflakeObjectNotFoundError(
+                f"can't create {name}: the database or schema doesn't exist or the role can't see it; "
+                f"run CREATE DATABASE {database} and CREATE SCHEMA {schema}, or "
+                f"GRANT USAGE ON DATABASE {database} TO ROLE ... and "
+                f"GRANT USAGE, CREATE TABLE, CREATE STAGE ON SCHEMA {schema} TO ROLE ..."
+            ) from error
+
+    # --- loading ---
+
+    def upload(self, file: Path, *, target: LandingTarget, folder: str) -> None:
+        """Put a file into a folder of the stage, in place of one of the same name.
+
+        :param folder: as :func:`~airflow_kinesis_snowflake.landing.statements.stage_folder` makes it
+        """
+        self._rows(
+            statements.put(file, stage=target.stage, folder=folder), doing="upload to", target=target.stage
+        )
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run a block between BEGIN and COMMIT; any exception inside rolls back and goes on to the caller.
+
+        :raises UnknownOutcomeError: COMMIT was sent, but no answer came; the session is closed then, so that
+            a transaction that is still open ends
+        """
+        self._rows(Statement("BEGIN"), doing="begin a transaction")
+        try:
+            yield
+        except BaseException:
+            self._roll_back()
+            raise
+        self._commit()
+
+    def _commit(self) -> None:
+        try:
+            self._rows(Statement("COMMIT"), doing="commit")
+        except TerminalError:
+            self._roll_back()
+            raise
+        except Exception as error:
+            self.close()
+            raise UnknownOutcomeError(
+                "the connection to Snowflake broke while COMMIT was under way; "
+                "read the offsets table to learn whether the batch is loaded"
+            ) from error
+
+    def _roll_back(self) -> None:
+        """Roll back, if need be by ending the session."""
+        try:
+            self._rows(Statement("ROLLBACK"), doing="roll back")
+        except KinesisSnowflakeError:
+            self.close()
+
+    def copy_landing(self, target: LandingTarget, *, mapping: CopyMapping, folder: str) -> int:
+        """Load the landing file of a folder and remove it from the stage.
+
+        :return: the number of loaded rows, 0 if there is no file
+        """
+        statement = statements.copy_landing(target.table, mapping=mapping, stage=target.stage, folder=folder)
+        return self._copy(statement, target.table)
+
+    def copy_dead_letters(self, target: LandingTarget, *, folder: str) -> int:
+        """Load the dead-letter file of a folder and remove it from the stage.
+
+        :return: the number of loaded rows, 0 if there is no file
+        """
+        statement = statements.copy_dead_letters(target.dead_letters, stage=target.stage, folder=folder)
+        return self._copy(statement, target.dead_letters)
+
+    def _copy(self, statement: Statement, table: TableName) -> int:
+        with self._cursor(statement, doing="load into", target=str(table)) as cursor:
+            names = [column[0] for column in cursor.description]
+            if "rows_loaded" not in names:
+                return 0
+            loaded = names.index("rows_loaded")
+            return sum(int(row[loaded]) for row in cursor.fetchall())
+
+    # --- offsets ---
+
+    def ensure_offsets(
+        self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
+    ) -> None:
+        """Add the rows that are missing, at the position before the first record; outside transactions."""
+        if keys:
+            statement = statements.ensure_offsets(
+                target.offsets,
+                application=application,
+                stream=stream,
+                keys=[(key.shard_id, key.incarnation) for key in keys],
+            )
+            self._rows(statement, doing="add offsets to", target=target.offsets)
+
+    def read_offsets(
+        self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
+    ) -> Mapping[OffsetKey, Offset]:
+        """The rows with these keys; a key without a row is left out.
+
+        :raises CorruptStateError: a row has a position that no load wrote
+        """
+        statement = statements.read_offsets(target.offsets, application=application, stream=stream)
+        rows = self._rows(statement, doing="read offsets from", target=target.offsets)
+        wanted = set(keys)
+        return {
+            key: Offset(key.shard_id, key.incarnation, _position(row[2], key, target.offsets), row[3])
+            for row in rows
+            if (key := OffsetKey(row[0], row[1])) in wanted
+        }
+
+    def move_offsets(
+        self,
+        target: LandingTarget,
+        *,
+        application: str,
+        stream: str,
+        batch_id: str,
+        moves: Sequence[OffsetMove],
+    ) -> int:
+        """Move the offset of each shard, unless it stands behind the position where the batch began.
+
+        The last statement of the transaction. The caller rolls back unless as many rows moved as there are
+        moves.
+
+        :return: the number of rows that moved
+        """
+        if not moves:
+            return 0
+        statement = statements.move_offsets(
+            target.offsets,
+            application=application,
+            stream=stream,
+            batch_id=batch_id,
+            moves=[
+                (
+                    move.shard_id,
+                    move.incarnation,
+                    encode_position(move.began),
+                    encode_position(move.reached),
+                    move.records,
+                )
+                for move in moves
+            ],
+        )
+        with self._cursor(statement, doing="move offsets in", target=str(target.offsets)) as cursor:
+            return int(cursor.rowcount or 0)
+
+    # --- the end ---
+
+    def cancel(self) -> None:
+        """End the statement that is running, from another thread; the thread that waits for it gets an error.
+
+        Asks Snowflake through a second connection to cancel what the session runs (the query id of a running
+        statement isn't known before it answers). If that fails, closes the connection.
+        """
+        statement = Statement("SELECT SYSTEM$CANCEL_ALL_QUERIES(%s)", (self._connection.session_id,))
+        try:
+            with closing(self._open_connection()) as other, other.cursor() as cursor:
+                cursor.execute(statement.sql, statement.params)
+        except (errors.Error, KinesisSnowflakeError):
+            self.close()
+
+    def close(self) -> None:
+        """End the session; Snowflake rolls back what it left open. Closing twice does nothing."""
+        self._connection.close(retry=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _rows(
+        self, statement: Statement, *, doing: str, target: TableName | None = None
+    ) -> list[tuple[Any, ...]]:
+        with self._cursor(statement, doing=doing, target=str(target or "")) as cursor:
+            return list(cursor.fetchall())
+
+    @contextmanager
+    def _cursor(self, statement: Statement, *, doing: str, target: str) -> Iterator[Any]:
+        try:
+            with self._connection.cursor() as cursor:
+                yield cursor.execute(statement.sql, statement.params or None)
+        except errors.Error as error:
+            cause = None if _quotes_data(error) else error
+            raise translate(error, doing=doing, target=target) from cause
+
+
+def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowflakeError:
+    """Say in this package's terms what an error of the connector means.
+
+    ============================================================ ===================================
+    Error                                                        Becomes
+    ============================================================ ===================================
+    2003, 2043 (object doesn't exist or isn't visible)           :class:`SnowflakeObjectNotFoundError`
+    3001 (privileges), HTTP 403, login refused: 3901.. to 3903.., :class:`AccessDeniedError`
+    3943.., 250001 as a plain ``DatabaseError``
+    603 (internal error), 604 (cancelled), 625 (lock), 630       :class:`ServiceUnavailableError`
+    (statement timeout), 390111 to 390115 (session or token
+    gone), 390318 (OAuth token expired)
+    connection, timeout, HTTP 5xx and the like                   :class:`ServiceUnavailableError`
+    1000.. (a value is refused) and any other answer             :class:`ServiceRefusedError`
+    ============================================================ ===================================
+
+    A message about a refused value may quote it, so it is left out.
+
+    :param doing: a verb: what was tried
+    :param target: to what
+    """
+    what = f"Snowflake can't {doing} {target}".rstrip()
+    if _quotes_data(error):
+        return ServiceRefusedError(
+            f"{what}: error {error.errno:06d}, a value is refused; "
+            f"look for query {error.sfqid} in QUERY_HISTORY, its message may quote the value"
+        )
+    kind, advice = _meaning(error)
+    return kind(f"{what}: {' '.join(str(error.msg).split())}; {advice}")
+
+
+def _meaning(error: errors.Error) -> tuple[type[KinesisSnowflakeError], str]:
+    if error.errno in _NOT_FOUND:
+        return SnowflakeObjectNotFoundError, "create it, or grant the role of the connection access to it"
+    if error.errno in _TRY_AGAIN:
+        return ServiceUnavailableError, "try again"
+    if _is_denied(error):
+        return AccessDeniedError, "check the login, role and grants of the Airflow connection"
+    if isinstance(error, _ANSWERS) or error.errno in _HTTP_REFUSED:
+        return ServiceRefusedError, f"query {error.sfqid} in QUERY_HISTORY has the details"
+    return ServiceUnavailableError, "try again"
+
+
+def _is_denied(error: errors.Error) -> bool:
+    # The connector reports a login that the server refuses as a plain DatabaseError, and one that doesn't
+    # reach the server as an OperationalError with the same number.
+    refused_login = type(error) is errors.DatabaseError and error.errno == _LOGIN_FAILED
+    return refused_login or error.errno in _DENIED or any(error.errno in codes for codes in _LOGIN_REFUSED)
+
+
+def _quotes_data(error: errors.Error) -> bool:
+    return error.errno in _DATA
+
+
+def _check_columns(table: TableName, needed: Sequence[tuple[str, str]], found: Mapping[str, str]) -> None:
+    for name, sql_type in needed:
+        if name not in found:
+            raise InvalidSettingError(
+                f"the landing table {table} has no column {name}; "
+                f"run {statements.add_column(table, name, sql_type).sql}"
+            )
+        accepted = _ACCEPTED_TYPES.get(sql_type)
+        if accepted is not None and found[name] not in accepted:
+            raise InvalidSettingError(
+                f"column {name} of the landing table {table} is {found[name]}, not {sql_type}; "
+                "use another table, or drop the column and add it again with that type"
+            )
+
+
+def _position(text: str, key: OffsetKey, table: TableName) -> Position | None:
+    try:
+        return decode_position(text)
+    except ValueError as error:
+        raise CorruptStateError(
+            f"{table} holds {text!r} as the position of {key.shard_id} (incarnation {key.incarnation}), "
+            "which no load wrote; correct the row, or reset the application"
+        ) from error
