@@ -49,9 +49,7 @@ _STREAM_NOT_FOUND = _Meaning(
 )
 _EXPIRED = _Meaning(IteratorExpiredError, "Get a new iterator at the same position.")
 _THROTTLED = _Meaning(ThrottledError, "Call it less often, or raise the limit.")
-_NOT_ALLOWED = _Meaning(
-    AccessDeniedError, "Allow {doing} on it in the policies of the role that runs the task."
-)
+_NOT_ALLOWED = _Meaning(AccessDeniedError, "Allow {action} in the policies of the role that runs the task.")
 _BAD_CREDENTIALS = _Meaning(
     AccessDeniedError, "Check the credentials of the AWS connection and the clock of the worker."
 )
@@ -157,7 +155,9 @@ def translate(error: ClientError | BotoCoreError, *, doing: str, resource: str) 
         error = ClientError(error.last_response, doing.partition(":")[2])
     meaning = _meaning(error, doing)
     said = (meaning is _BAD_CREDENTIALS and error_code(error)) or str(error)
-    advice = meaning.advice.format(doing=doing)
+    called = getattr(error, "operation_name", "")
+    # Before the call itself, botocore may have called AWS to assume a role.
+    advice = meaning.advice.format(action=doing if doing.endswith(f":{called}") else called)
     return meaning.kind(f"{doing} on {resource} failed: {said.rstrip('.')}. {advice}")
 
 

@@ -539,8 +539,8 @@ def _not_beyond(checkpoint: Position) -> tuple[str, dict[str, _Value]]:
         same_length = "sequenceNumber <= :sequence"
     else:
         same_length = (
-            "(sequenceNumber < :sequence OR (sequenceNumber = :sequence AND subSequenceOf = :sequence "
-            "AND subSequenceNumber <= :sub))"
+            "(sequenceNumber < :sequence OR (sequenceNumber = :sequence AND subSequenceNumber <= :sub "
+            "AND (attribute_not_exists(subSequenceOf) OR subSequenceOf = :sequence)))"
         )
         values[":sub"] = _number(checkpoint.sub_sequence_number)
     condition = (

@@ -1,0 +1,181 @@
+"""The Kinesis hook against answers that no local service gives."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    InvalidSettingError,
+    IteratorExpiredError,
+    ServiceUnavailableError,
+    ThrottledError,
+)
+from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_snowflake.stream.records import Page, Record
+
+if TYPE_CHECKING:
+    from tests.unit.hooks.conftest import Answers
+
+
+@pytest.fixture(scope="module")
+def hook(aws_of_module: Answers) -> KinesisStreamHook:
+    return KinesisStreamHook("orders", config={"retries": {"total_max_attempts": 3, "mode": "standard"}})
+
+
+def plain_record(**changes: Any) -> dict[str, Any]:
+    record = {
+        "SequenceNumber": "12",
+        "ApproximateArrivalTimestamp": 1_700_000_000.123,
+        "PartitionKey": "key",
+        "Data": b64encode(b"\x00payload\xff").decode(),
+        "EncryptionType": "KMS",
+    } | changes
+    return {name: value for name, value in record.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a" * 129, "sp ace", "arn:aws:kinesis:eu-west-1:1:stream/orders", "a\n"]
+)
+def test_a_name_that_cannot_be_a_stream_is_refused(name: str) -> None:
+    with pytest.raises(InvalidSettingError):
+        KinesisStreamHook(name)
+
+
+def test_a_page_is_decoded(aws: Answers, hook: KinesisStreamHook) -> None:
+    aws.add(
+        200,
+        {
+            "Records": [plain_record()],
+            "NextShardIterator": "next",
+            "MillisBehindLatest": 5,
+            "ChildShards": [],
+        },
+    )
+
+    page = hook.get_page("iterator", limit=7)
+
+    record = Record(
+        sequence_number="12",
+        approximate_arrival=1_700_000_000.123,
+        partition_key="key",
+        data=b"\x00payload\xff",
+    )
+    assert page == Page((record,), "next", 5)
+    assert aws.requests == [{"ShardIterator": "iterator", "Limit": 7}]
+
+
+def test_a_page_may_lack_what_the_service_leaves_out(aws: Answers, hook: KinesisStreamHook) -> None:
+    aws.add(200, {"Records": []})
+
+    assert hook.get_page("iterator") == Page((), None, 0)
+
+
+def test_a_record_without_partition_key_has_an_empty_one(aws: Answers, hook: KinesisStreamHook) -> None:
+    aws.add(200, {"Records": [plain_record(PartitionKey=None)], "NextShardIterator": "next"})
+
+    (record,) = hook.get_page("iterator").records
+
+    assert record.partition_key == ""
+    assert record.data == b"\x00payload\xff"
+    assert record.arrival_millis == 1_700_000_000_123
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<html>Please log in</html>", b'{"Records": [{"Sequ'])
+def test_an_answer_that_is_no_page_does_not_end_the_shard(
+    aws: Answers, hook: KinesisStreamHook, body: bytes
+) -> None:
+    aws.add(200, body)
+
+    with pytest.raises(ServiceUnavailableError, match="isn't a page of records"):
+        hook.get_page("iterator")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("ProvisionedThroughputExceededException", 400, ThrottledError),
+        ("KMSThrottlingException", 400, ThrottledError),
+        ("InternalFailure", 500, ServiceUnavailableError),
+        ("ExpiredIteratorException", 400, IteratorExpiredError),
+        ("KMSDisabledException", 400, AccessDeniedError),
+        ("AccessDeniedException", 400, AccessDeniedError),
+    ],
+)
+def test_a_page_is_asked_for_once(
+    aws: Answers, hook: KinesisStreamHook, code: str, status: int, kind: type[Exception]
+) -> None:
+    aws.add_error(code, status=status)
+
+    with pytest.raises(kind) as raised:
+        hook.get_page("iterator")
+
+    assert type(raised.value) is kind
+    assert len(aws.requests) == 1
+
+
+def test_other_calls_are_tried_again(aws: Answers, hook: KinesisStreamHook) -> None:
+    aws.add_error("LimitExceededException")
+    aws.add(200, {"Shards": []})
+
+    assert hook.list_shards() == ()
+    assert len(aws.requests) == 2
+
+
+def test_shards_come_from_all_pages(aws: Answers, hook: KinesisStreamHook) -> None:
+    def listed(number: int, **more: str) -> dict[str, Any]:
+        return {
+            "ShardId": f"shardId-{number}",
+            "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "9"},
+            "SequenceNumberRange": {"StartingSequenceNumber": "1"},
+            **more,
+        }
+
+    aws.add(200, {"Shards": [listed(0), listed(1)], "NextToken": "second"})
+    aws.add(200, {"Shards": [listed(2, ParentShardId="shardId-0", AdjacentParentShardId="shardId-1")]})
+
+    shards = hook.list_shards()
+
+    assert [shard.shard_id for shard in shards] == ["shardId-0", "shardId-1", "shardId-2"]
+    assert shards[2].parents == ("shardId-0", "shardId-1")
+    assert aws.requests == [{"StreamName": "orders"}, {"NextToken": "second"}]
+
+
+def test_encryption_is_seen(aws: Answers, hook: KinesisStreamHook) -> None:
+    aws.add(
+        200,
+        {
+            "StreamDescriptionSummary": {
+                "StreamName": "orders",
+                "StreamARN": "arn:aws:kinesis:eu-west-1:1:stream/orders",
+                "StreamStatus": "UPDATING",
+                "RetentionPeriodHours": 48,
+                "StreamCreationTimestamp": 1_700_000_000,
+                "EncryptionType": "KMS",
+            }
+        },
+    )
+
+    assert hook.describe().encryption
+    assert hook.test_connection() == (
+        True,
+        "stream 'orders' in eu-west-1 is UPDATING and keeps records for 48 hours.",
+    )
+
+
+def test_the_connection_test_says_which_permission_is_missing(aws: Answers, hook: KinesisStreamHook) -> None:
+    aws.add_error("AccessDeniedException", "not authorized")
+
+    works, message = hook.test_connection()
+
+    assert not works
+    assert "Allow kinesis:DescribeStreamSummary" in message
+
+
+@pytest.mark.usefixtures("nobody")
+def test_a_service_that_is_not_there_is_unavailable() -> None:
+    with pytest.raises(ServiceUnavailableError, match="stream 'orders' in eu-west-1"):
+        KinesisStreamHook("orders").get_page("iterator")
