@@ -1,0 +1,229 @@
+"""A real Airflow on this machine, for the demo and the end-to-end tests, and a small client of its REST API."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import requests
+
+from local.processes import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+AIRFLOW = Path(sys.executable).with_name("airflow")
+USER = "admin"
+HEALTH_PATH = "/api/v2/monitor/health"
+COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
+FINAL_STATES = frozenset({"success", "failed"})
+
+
+class LocalAirflow:
+    """Scheduler, DAG processor, triggerer and API server, as ``airflow standalone`` runs them.
+
+    Unlike that command, everything listens on 127.0.0.1 only, on a free port, and nothing is left behind: the
+    home folder with the SQLite database and the logs is temporary, and no process outlives this program.
+    A context manager: when the block begins, all parts are healthy.
+
+    :param env: further environment variables, such as ``AIRFLOW_CONN_*`` and ``AIRFLOW_VAR_*``.
+    :param dags: the folder with DAG files.
+    :raises ProcessFailedError: a part didn't start; the message ends with the tail of its log.
+    """
+
+    url: str
+    password: str
+    home: Path
+
+    def __init__(self, *, env: Mapping[str, str], dags: Path = REPOSITORY / "dags") -> None:
+        self._extra_env = env
+        self._dags = dags
+        self._running = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as starting:
+            self.home = Path(starting.enter_context(tempfile.TemporaryDirectory(prefix="local-airflow-")))
+            port = free_port()
+            self.url = f"http://127.0.0.1:{port}"
+            self.password = self._write_password()
+            env = self._environment()
+            subprocess.run([AIRFLOW, "db", "migrate"], env=env, check=True, capture_output=True)
+            for arguments in (
+                ["api-server", "--host", "127.0.0.1", "--port", str(port)],  # first, so that it stops last
+                ["scheduler", "--skip-serve-logs"],
+                ["dag-processor"],
+                ["triggerer", "--skip-serve-logs"],
+            ):
+                process = starting.enter_context(
+                    Process(arguments[0], [AIRFLOW, *arguments], folder=self.home, env=env, grace=20)
+                )
+            process.wait_until(self._healthy, timeout=180)
+            self._running = starting.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+
+    def api(self) -> AirflowApi:
+        """Return a client that is logged in."""
+        return AirflowApi.log_in(self.url, user=USER, password=self.password)
+
+    def _write_password(self) -> str:
+        password = secrets.token_urlsafe(9)
+        (self.home / "passwords.json").write_text(json.dumps({USER: password}))
+        return password
+
+    def _environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+        return {
+            **inherited,
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__API__SECRET_KEY": secrets.token_hex(32),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(64),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self._dags),
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self.home / "passwords.json"),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "false",
+            **self._extra_env,
+        }
+
+    def _healthy(self) -> bool | None:
+        try:
+            health = requests.get(self.url + HEALTH_PATH, timeout=10).json()
+        except requests.ConnectionError:
+            return None
+        return all(health[component]["status"] == "healthy" for component in COMPONENTS) or None
+
+
+@dataclass(frozen=True)
+class AirflowApi:
+    """The few calls of Airflow's REST API that the demo and the tests need."""
+
+    url: str
+    token: str
+
+    @classmethod
+    def log_in(cls, url: str, *, user: str, password: str) -> Self:
+        """Return a client that acts for this user."""
+        answer = requests.post(f"{url}/auth/token", json={"username": user, "password": password}, timeout=60)
+        answer.raise_for_status()
+        return cls(url=url, token=answer.json()["access_token"])
+
+    def wait_for_dag(self, dag_id: str, *, timeout: float = 120) -> None:
+        """Return when the DAG processor has found this DAG.
+
+        :param timeout: seconds.
+        :raises RuntimeError: a DAG file can't be imported; the message holds the traceback.
+        """
+
+        def found() -> bool | None:
+            errors = self._call("GET", "/importErrors")["import_errors"]
+            if errors:
+                raise RuntimeError("\n".join(error["stack_trace"] for error in errors))
+            dags = self._call("GET", "/dags", params={"dag_id_pattern": dag_id, "exclude_stale": "false"})
+            return any(dag["dag_id"] == dag_id for dag in dags["dags"]) or None
+
+        wait_until(found, timeout=timeout, what=f"DAG {dag_id}")
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the scheduler run the DAG."""
+        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+
+    def trigger(self, dag_id: str, *, conf: Mapping[str, Any] | None = None) -> str:
+        """Start a run of the DAG and return its id."""
+        run = self._call(
+            "POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": dict(conf or {})}
+        )
+        return str(run["dag_run_id"])
+
+    def wait_for_run(self, dag_id: str, run_id: str, *, timeout: float = 180) -> str:
+        """Return the state the run ended in, ``success`` or ``failed``.
+
+        :param timeout: seconds.
+        :raises TimeoutError: it hasn't ended by then.
+        """
+
+        def final_state() -> str | None:
+            state = str(self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+            return state if state in FINAL_STATES else None
+
+        return wait_until(final_state, timeout=timeout, what=f"run {run_id} of DAG {dag_id}")
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the task instances of a run, mapped ones too."""
+        answer = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        return list(answer["task_instances"])
+
+    def log(self, task_instance: Mapping[str, Any]) -> str:
+        """Return the log of the last try of a task instance, one event a line."""
+        path = f"{task_path(task_instance)}/logs/{task_instance['try_number']}"
+        events = self._call("GET", path, params={"map_index": task_instance["map_index"]})["content"]
+        return "\n".join(json.dumps(event) for event in events)
+
+    def xcom(self, task_instance: Mapping[str, Any], *, key: str = "return_value") -> Any:
+        """Return what a task instance has pushed under this key."""
+        params = {"map_index": task_instance["map_index"], "deserialize": "true"}
+        return self._call("GET", f"{task_path(task_instance)}/xcomEntries/{key}", params=params)["value"]
+
+    def answer(self, task_instance: Mapping[str, Any], option: str) -> None:
+        """Choose an option (such as ``Approve``) for a task that waits for a person."""
+        path = f"{task_path(task_instance)}/{task_instance['map_index']}/hitlDetails"
+        self._call("PATCH", path, json={"chosen_options": [option], "params_input": {}})
+
+    def set_variable(self, key: str, value: str) -> None:
+        """Make an Airflow Variable."""
+        self._call("POST", "/variables", json={"key": key, "value": value})
+
+    def _call(self, method: str, path: str, **request: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.token}", "Accept": "application/json"}
+        answer = requests.request(method, f"{self.url}/api/v2{path}", headers=headers, timeout=60, **request)
+        if not answer.ok:
+            raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
+        return answer.json()
+
+
+def task_path(task_instance: Mapping[str, Any]) -> str:
+    """Return the path of a task instance in the API."""
+    return "/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}".format_map(task_instance)
+
+
+def wait_until(answer: Callable[[], T | None], *, timeout: float, what: str) -> T:
+    """Ask again and again until there is an answer.
+
+    :param answer: returns None while there is none.
+    :param timeout: seconds.
+    :param what: named in the error.
+    :raises TimeoutError: there was none in time.
+    """
+    deadline = time.monotonic() + timeout
+    while (result := answer()) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: still waiting after {timeout:g} seconds.")
+        time.sleep(0.3)
+    return result
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
