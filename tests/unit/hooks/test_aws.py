@@ -114,8 +114,8 @@ def test_the_message_names_the_call_the_resource_the_reason_and_the_remedy() -> 
 
     assert message == (
         "kinesis:GetRecords on stream 'orders' failed: An error occurred (AccessDeniedException) when "
-        "calling the GetRecords operation: User x is not authorized. Allow kinesis:GetRecords in the policies of the "
-        "role that runs the task."
+        "calling the GetRecords operation: User x is not authorized. Allow kinesis:GetRecords in the "
+        "policies of the role that runs the task."
     )
 
 

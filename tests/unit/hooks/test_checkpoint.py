@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_kinesis_snowflake import __version__
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     InvalidSettingError,
@@ -54,6 +55,30 @@ def test_a_write_is_tried_again(aws: Answers, hook: CheckpointStoreHook) -> None
 
     assert hook.renew_lease("orders", "shardId-0", owner="w", expiry=2, now=1)
     assert len(aws.requests) == 2
+
+
+def test_a_new_table_says_who_made_it(aws: Answers, hook: CheckpointStoreHook) -> None:
+    table = {
+        "KeySchema": [
+            {"AttributeName": "streamName", "KeyType": "HASH"},
+            {"AttributeName": "shardId", "KeyType": "RANGE"},
+        ],
+        "TableArn": "arn:aws:dynamodb:eu-west-1:1:table/app",
+        "TableStatus": "ACTIVE",
+        "CreationDateTime": 1_700_000_000,
+    }
+    aws.add_error("ResourceNotFoundException")
+    aws.add(200, {})
+    aws.add(200, {"Table": table})
+
+    hook.create_table()
+
+    tags = {tag["Key"]: tag["Value"] for tag in aws.requests[1]["Tags"]}
+    assert tags == {
+        "created-by": "airflow-kinesis-snowflake",
+        "application": "app",
+        "version": __version__,
+    }
 
 
 def test_the_connection_test_says_which_permission_is_missing(
