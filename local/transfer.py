@@ -1,0 +1,64 @@
+"""Run DAG ``kinesis_to_snowflake`` on the local services, for the demo and the end-to-end test."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from local.airflow import AirflowApi
+    from local.services import LocalServices
+
+DAG_ID = "kinesis_to_snowflake"
+
+
+class RunFailedError(RuntimeError):
+    """A run of the DAG failed. The message holds the logs of the tasks that didn't succeed."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What one run of the DAG did, as its drains report it and as the services saw it.
+
+    :param records: records committed.
+    :param dead_letters: those of them that couldn't be loaded.
+    :param shards: shards that were read.
+    :param snowflake_logins: connections that were opened to Snowflake meanwhile.
+    :param seconds: time from the trigger to the end of the run.
+    """
+
+    records: int
+    dead_letters: int
+    shards: int
+    snowflake_logins: int
+    seconds: float
+
+
+def transfer(api: AirflowApi, services: LocalServices, *, conf: Mapping[str, Any]) -> Transfer:
+    """Trigger the DAG, wait for the end of the run and return what it did.
+
+    :param conf: the run's Params: ``stream_name``, ``application_name``, ``table`` and whatever else is to differ.
+    :raises RunFailedError: the run failed.
+    """
+    api.wait_for_dag(DAG_ID)
+    api.unpause(DAG_ID)
+    logins = services.snowflake_logins()
+    began = time.monotonic()
+    run_id = api.trigger(DAG_ID, conf=conf)
+    state = api.wait_for_run(DAG_ID, run_id)
+    seconds = time.monotonic() - began
+    task_instances = api.task_instances(DAG_ID, run_id)
+    if state != "success":
+        logs = [api.log(instance) for instance in task_instances if instance["state"] == "failed"]
+        raise RunFailedError("\n".join([f"Run {run_id} of DAG {DAG_ID} failed.", *logs]))
+    reports = [report for instance in task_instances if "shards" in (report := api.xcom(instance) or {})]
+    return Transfer(
+        records=sum(report["records"] for report in reports),
+        dead_letters=sum(report["dead_letters"] for report in reports),
+        shards=len({shard for report in reports for shard in report["shards"]}),
+        snowflake_logins=services.snowflake_logins() - logins,
+        seconds=seconds,
+    )
