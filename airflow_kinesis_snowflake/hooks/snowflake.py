@@ -178,6 +178,7 @@ class SnowflakeSession:
     def __init__(self, open_connection: Callable[[], SnowflakeConnection]) -> None:
         self._open_connection = open_connection
         self._connection = open_connection()
+        self._closed = False
 
     def version(self) -> str:
         """Version of the Snowflake service."""
@@ -380,7 +381,9 @@ class SnowflakeSession:
             self.close()
 
     def close(self) -> None:
-        """End the session; Snowflake rolls back what it left open. Closing twice does nothing."""
+        """End the session for good; Snowflake rolls back what it left open. Closing twice does nothing."""
+        # The connector swallows a failure to log out, and the connection could still be used then.
+        self._closed = True
         self._connection.close(retry=False)
 
     def __enter__(self) -> Self:
@@ -397,6 +400,10 @@ class SnowflakeSession:
 
     @contextmanager
     def _cursor(self, statement: Statement, *, doing: str, target: str) -> Iterator[Any]:
+        if self._closed:
+            raise ServiceUnavailableError(
+                f"can't {doing} {target}".rstrip() + ": the Snowflake session is closed; try again"
+            )
         try:
             with self._connection.cursor() as cursor:
                 yield cursor.execute(statement.sql, statement.params or None)

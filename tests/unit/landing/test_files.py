@@ -1,0 +1,136 @@
+"""The files of a micro-batch hold what was appended, in few row groups, and go away."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+
+from airflow_kinesis_snowflake.landing import files
+from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.landing.files import BatchFiles
+from airflow_kinesis_snowflake.stream.records import Record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_kinesis_snowflake.landing.envelope import Encoded
+
+SHARD = "shardId-000000000000"
+
+
+def encode(*payloads: bytes, first: int = 0) -> Encoded:
+    records = [
+        Record(
+            sequence_number=str(number),
+            approximate_arrival=1700000000.5,
+            partition_key="é",
+            data=data,
+            sub_sequence_number=number if number % 2 else None,
+        )
+        for number, data in enumerate(payloads, start=first)
+    ]
+    return EnvelopeMapping().encode(records, stream_name="clicks", shard_id=SHARD)
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> BatchFiles:
+    return BatchFiles(tmp_path, application="loader", stream_name="clicks")
+
+
+def test_nothing_appended_makes_no_files(batch: BatchFiles, tmp_path: Path) -> None:
+    batch.append(encode(), shard_id=SHARD)
+    paths = batch.close()
+    assert list(paths) == []
+    assert (batch.rows, batch.dead_letters, batch.size) == (0, 0, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_come_back_in_the_order_they_were_appended(batch: BatchFiles) -> None:
+    for number in range(50):
+        batch.append(encode(b"%d" % number, first=number), shard_id=SHARD)
+    paths = batch.close()
+    assert paths.dead_letters is None
+    assert paths.landing is not None
+    table = pq.read_table(paths.landing)
+    assert table["RECORD_CONTENT"].to_pylist() == [str(number) for number in range(50)]
+    assert batch.rows == 50
+
+
+def test_many_small_appends_make_one_row_group(batch: BatchFiles) -> None:
+    for number in range(100):
+        batch.append(encode(b"1", first=number), shard_id=SHARD)
+    (path,) = batch.close()
+    assert pq.read_metadata(path).num_row_groups == 1
+
+
+def test_a_row_group_is_written_as_soon_as_it_is_full(
+    batch: BatchFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "ROW_GROUP_BYTES", 10_000)
+    for number in range(10):
+        batch.append(encode(json.dumps("x" * 4_000).encode(), first=number), shard_id=SHARD)
+    (path,) = batch.close()
+    metadata = pq.read_metadata(path)
+    assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [3, 3, 3, 1]
+
+
+def test_size_follows_what_the_files_take(batch: BatchFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "ROW_GROUP_BYTES", 100_000)
+    source = random.Random(0)
+    sizes = []
+    for number in range(200):
+        batch.append(encode(json.dumps(source.randbytes(1_000).hex()).encode(), first=number), shard_id=SHARD)
+        sizes.append(batch.size)
+    (path,) = batch.close()
+    assert sizes[0] > 0
+    assert batch.size == path.stat().st_size
+    assert sizes[-1] == pytest.approx(batch.size, rel=0.1)
+
+
+def test_a_dead_letter_keeps_its_coordinates_and_payload(batch: BatchFiles) -> None:
+    batch.append(encode(b"text", b"\xff\x00"), shard_id=SHARD)
+    paths = batch.close()
+    assert paths.landing is None
+    assert paths.dead_letters is not None
+    assert batch.dead_letters == 2
+    coordinates = {
+        "APPLICATION": "loader",
+        "STREAM": "clicks",
+        "SHARD_ID": SHARD,
+        "PARTITION_KEY": "é",
+        "APPROXIMATE_ARRIVAL": 1700000000500,
+        "COLUMN_NAME": None,
+    }
+    first, second = pq.read_table(paths.dead_letters).to_pylist()
+    assert first.pop("REASON").startswith("not JSON")
+    assert second.pop("REASON").startswith("not JSON")
+    assert first == coordinates | {
+        "SEQUENCE_NUMBER": "0",
+        "SUB_SEQUENCE_NUMBER": None,
+        "PAYLOAD": "text",
+        "PAYLOAD_ENCODING": "utf-8",
+    }
+    assert second == coordinates | {
+        "SEQUENCE_NUMBER": "1",
+        "SUB_SEQUENCE_NUMBER": 1,
+        "PAYLOAD": base64.b64encode(b"\xff\x00").decode(),
+        "PAYLOAD_ENCODING": "base64",
+    }
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_leaving_the_batch_deletes_its_files(
+    batch: BatchFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    monkeypatch.setattr(files, "ROW_GROUP_BYTES", 1)
+    with batch:
+        batch.append(encode(b"1", b"x"), shard_id=SHARD)
+        assert len(list(tmp_path.iterdir())) == 2
+        if closed:
+            batch.close()
+    assert list(tmp_path.iterdir()) == []

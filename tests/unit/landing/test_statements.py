@@ -1,0 +1,123 @@
+"""Statements are Snowflake's SQL, bind every value, and can't be broken by a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.landing.statements import Statement, stage_folder
+
+PLAIN = TableName("DB", "S", "T")
+HOSTILE = TableName("D %s B", "S'\\", 'T";--%d')
+MAPPING = EnvelopeMapping()
+HOSTILE_VALUE = "x'; DROP TABLE t; -- %s"
+
+
+def every_statement(table: TableName, value: str = "a") -> dict[str, Statement]:
+    keys = [(value, "i"), ("shardId-1", "i")]
+    moves = [(value, "i", "000", "0015~", 3), ("shardId-1", "i", "0015~", "0016~", 4)]
+    folder = stage_folder(value, "1")
+    return {
+        "describe": statements.describe_table(table),
+        "landing": statements.create_landing_table(table, MAPPING.columns),
+        "offsets": statements.create_offsets_table(table),
+        "dead letters": statements.create_dead_letter_table(table),
+        "stages": statements.list_stages(table),
+        "stage": statements.create_stage(table),
+        "column": statements.add_column(table, "KINESISMETADATA", "OBJECT"),
+        "put": statements.put(Path("/tmp/it's \\ here/landing.parquet"), stage=table, folder=folder),
+        "copy": statements.copy_landing(table, mapping=MAPPING, stage=table, folder=folder),
+        "copy dead letters": statements.copy_dead_letters(table, stage=table, folder=folder),
+        "merge": statements.ensure_offsets(table, application=value, stream=value, keys=keys),
+        "read": statements.read_offsets(table, application=value, stream=value),
+        "move": statements.move_offsets(table, application=value, stream=value, batch_id=value, moves=moves),
+    }
+
+
+NAMES = list(every_statement(PLAIN))
+
+
+def literal(value: str | int) -> str:
+    """As the connector writes a bound value."""
+    if isinstance(value, int):
+        return str(value)
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def as_sent(statement: Statement) -> str:
+    return statement.sql % tuple(map(literal, statement.params)) if statement.params else statement.sql
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("table", [PLAIN, HOSTILE], ids=["plain", "hostile"])
+def test_every_statement_is_one_statement_of_snowflake(name: str, table: TableName) -> None:
+    sqlglot = pytest.importorskip("sqlglot")
+    statement = every_statement(table, HOSTILE_VALUE)[name]
+    (parsed,) = sqlglot.parse(as_sent(statement), read="snowflake")
+    assert type(parsed).__name__ != "Command"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_value_is_part_of_the_text(name: str) -> None:
+    assert "DROP TABLE" not in every_statement(PLAIN, HOSTILE_VALUE)[name].sql
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_placeholder_has_its_value_whatever_the_names_are(name: str) -> None:
+    plain, hostile = every_statement(PLAIN)[name], every_statement(HOSTILE)[name]
+    assert plain.sql.count("%s") == len(plain.params)
+    assert PLAIN.schema_sql in as_sent(plain) or name == "put"
+    assert "D %s B" in as_sent(hostile)
+
+
+@given(st.lists(st.text(min_size=1), min_size=1), st.lists(st.text(min_size=1), min_size=1))
+def test_different_names_give_different_folders(one: list[str], other: list[str]) -> None:
+    assert (stage_folder(*one) == stage_folder(*other)) == (one == other)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1))
+def test_any_folder_can_be_used(parts: list[str]) -> None:
+    folder = stage_folder(*parts)
+    assert all(part not in {"", ".", ".."} for part in folder.split("/"))
+    assert (
+        f"/{folder}/landing"
+        in statements.copy_landing(PLAIN, mapping=MAPPING, stage=PLAIN, folder=folder).sql
+    )
+
+
+@pytest.mark.parametrize("folder", ["", "a//b", "/a", "a/", "a b", "a'b", "a\n", "é"])
+def test_a_folder_that_was_not_made_by_stage_folder_is_refused(folder: str) -> None:
+    with pytest.raises(InvalidSettingError, match="stage_folder"):
+        statements.put(Path("/f"), stage=PLAIN, folder=folder)
+
+
+def test_a_folder_needs_names() -> None:
+    with pytest.raises(InvalidSettingError, match="needs a name"):
+        stage_folder("a", "")
+
+
+@pytest.mark.parametrize("path", ["relative/f", "/a\nb", "/a*", "/a?", "/[a]"])
+def test_a_path_that_the_connector_would_read_differently_is_refused(path: str) -> None:
+    with pytest.raises(InvalidSettingError, match="absolute path"):
+        statements.put(Path(path), stage=PLAIN, folder="a")
+
+
+def test_a_stage_with_special_characters_is_in_single_quotes_and_a_plain_one_is_not() -> None:
+    assert ' @"DB"."S"."T"/a/' in statements.put(Path("/f"), stage=PLAIN, folder="a").sql
+    assert (
+        ' \'@"DB"."S"."my t"/a/\'' in statements.put(Path("/f"), stage=PLAIN.beside("my t"), folder="a").sql
+    )
+
+
+def test_landing_and_dead_letters_of_one_folder_are_loaded_apart() -> None:
+    landing = statements.copy_landing(PLAIN, mapping=MAPPING, stage=PLAIN, folder="a").sql
+    dead_letters = statements.copy_dead_letters(PLAIN, stage=PLAIN, folder="a").sql
+    assert "/a/landing)" in landing
+    assert "/a/dead_letters)" in dead_letters
