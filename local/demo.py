@@ -1,4 +1,4 @@
-"""``make demo``: flights go through Kinesis and a real Airflow into Snowflake, and every figure is checked."""
+"""``make demo``: flights go from Kinesis through a real Airflow into Snowflake; every figure is checked."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run(services: LocalServices, airflow: LocalAirflow) -> list[Check]:
     january = flights.january()
     source = flights.figures(january)
     say(
-        f"Putting {source.records:,} flights into stream {STREAM}; one of its {flights.SHARDS} shards is split"
+        f"Putting {source.records:,} flights into stream {STREAM}: {flights.SHARDS} shards, one of them split"
     )
     accepted = flights.put(services.kinesis_client(), STREAM, january)
     api = airflow.api()

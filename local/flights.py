@@ -65,7 +65,7 @@ def put(kinesis: KinesisClient, stream_name: str, flights: pd.DataFrame) -> int:
 
 
 def put_records(kinesis: KinesisClient, stream_name: str, records: Sequence[str]) -> int:
-    """Put JSON texts into the stream, with their ``id`` as partition key, and return how many were accepted."""
+    """Put JSON texts into the stream, partitioned by their ``id``, and return how many were accepted."""
     accepted = 0
     for start in range(0, len(records), PUT_RECORDS_LIMIT):
         batch = records[start : start + PUT_RECORDS_LIMIT]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
 REGION = "us-east-1"
-CREDENTIALS = {"region_name": REGION, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+AWS = boto3.Session(region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test")
 DATABASE = "LANDING"
 SESSION_PARAMETERS = {"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False}
 HERE = Path(__file__).parent
@@ -88,11 +88,11 @@ class LocalServices:
 
     def kinesis_client(self) -> KinesisClient:
         """Return a plain client of the local Kinesis."""
-        return boto3.client("kinesis", endpoint_url=self.kinesis_url, **CREDENTIALS)
+        return AWS.client("kinesis", endpoint_url=self.kinesis_url)
 
     def dynamodb_client(self) -> DynamoDBClient:
         """Return a plain client of the local DynamoDB."""
-        return boto3.client("dynamodb", endpoint_url=self.dynamodb_url, **CREDENTIALS)
+        return AWS.client("dynamodb", endpoint_url=self.dynamodb_url)
 
     def snowflake_parameters(self) -> dict[str, Any]:
         """Return what ``snowflake.connector.connect`` needs to reach the local Snowflake."""
@@ -144,7 +144,7 @@ class LocalServices:
 def wait_until_active(kinesis: KinesisClient, stream_name: str) -> None:
     """Return when the stream can be used: after it was made, and after each change of its shards."""
     kinesis.get_waiter("stream_exists").wait(
-        StreamName=stream_name, WaiterConfig={"Delay": 0.01, "MaxAttempts": 1000}
+        StreamName=stream_name, WaiterConfig={"Delay": 0, "MaxAttempts": 10_000}
     )
 
 

@@ -55,7 +55,9 @@ def test_dynamodb_keeps_items(dynamodb: DynamoDBClient, application_name: str) -
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    dynamodb.get_waiter("table_exists").wait(TableName=application_name, WaiterConfig={"Delay": 1})
+    dynamodb.get_waiter("table_exists").wait(
+        TableName=application_name, WaiterConfig={"Delay": 0, "MaxAttempts": 10_000}
+    )
     item = {"id": {"S": "1"}, "count": {"N": "2"}}
     dynamodb.put_item(TableName=application_name, Item=item)
 
@@ -67,7 +69,9 @@ def test_snowflake_keeps_rows(snowflake_connection: SnowflakeConnection, table: 
         cursor.execute(f"CREATE TABLE {table} (A INT)")
         cursor.execute(f"INSERT INTO {table} VALUES (1), (2)")
 
-        assert cursor.execute(f"SELECT SUM(A) FROM {table}").fetchall() == [(3,)]
+        cursor.execute(f"SELECT SUM(A) FROM {table}")
+
+        assert cursor.fetchall() == [(3,)]
 
 
 def test_snowflake_logins_are_counted(services: LocalServices, request: pytest.FixtureRequest) -> None:
