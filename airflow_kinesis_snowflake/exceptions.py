@@ -1,0 +1,107 @@
+"""Every error the package raises, in one tree.
+
+The first branching answers the question an orchestrator asks: is another try of the same task worth it?
+:class:`TerminalError` says no (somebody has to change something first), :class:`TransientError` says yes.
+This module knows nothing of Airflow; the operators turn terminal errors into failures without retry.
+
+Messages name the stream, shard, table or application concerned and end with what to do next. They never
+contain payloads or credentials.
+"""
+
+from __future__ import annotations
+
+
+class KinesisSnowflakeError(Exception):
+    """Base of all errors of this package."""
+
+
+class TerminalError(KinesisSnowflakeError):
+    """Another try can't succeed until somebody changes something."""
+
+
+class TransientError(KinesisSnowflakeError):
+    """Another try may succeed without anybody changing anything."""
+
+
+# --- what the user asked for -------------------------------------------------------------------------------
+
+
+class InvalidSettingError(TerminalError, ValueError):
+    """A parameter has a value that can't work; found before anything is read or changed."""
+
+
+# --- outside services --------------------------------------------------------------------------------------
+
+
+class AccessDeniedError(TerminalError):
+    """AWS or Snowflake refuses the call: a missing permission, key policy, grant or login."""
+
+
+class StreamNotFoundError(TerminalError):
+    """The Kinesis stream doesn't exist in this account and region."""
+
+
+class SnowflakeObjectNotFoundError(TerminalError):
+    """A Snowflake database, schema or table doesn't exist or isn't visible to the role."""
+
+
+class ServiceRefusedError(TerminalError):
+    """AWS or Snowflake rejects the call for a reason that another try won't change."""
+
+
+class ServiceUnavailableError(TransientError):
+    """A service didn't answer, answered with a fault of its own, or the connection broke."""
+
+
+class ThrottledError(ServiceUnavailableError):
+    """A service asks to be called less often."""
+
+
+class IteratorExpiredError(TransientError):
+    """A shard iterator is older than five minutes; a new one continues at the same position."""
+
+
+# --- state -------------------------------------------------------------------------------------------------
+
+
+class NotACheckpointTableError(TerminalError):
+    """A DynamoDB table of the application's name exists, but it isn't a checkpoint table."""
+
+
+class CorruptStateError(TerminalError):
+    """A row of the checkpoint table can't be what a drain or the Openflow connector wrote."""
+
+
+class StreamRecreatedError(CorruptStateError):
+    """The checkpoints belong to a deleted stream of the same name."""
+
+
+class ForeignCheckpointError(CorruptStateError):
+    """A checkpoint holds a sequence number that another shard, or no shard, gave out."""
+
+
+class DataLossError(TerminalError):
+    """Records between the checkpoint and the oldest retained record are gone from the stream."""
+
+
+# --- the drain ---------------------------------------------------------------------------------------------
+
+
+class LeaseLostError(TransientError):
+    """Another worker holds the lease of a shard that this worker was reading."""
+
+
+class FencedError(TransientError):
+    """The offsets of a shard moved since the batch began: another worker committed its records first."""
+
+
+class IncompleteLoadError(TransientError):
+    """Snowflake reports another number of loaded rows than were sent; the transaction was rolled back."""
+
+
+class UnknownOutcomeError(TransientError):
+    """The connection broke while COMMIT was under way; the offsets table knows whether it happened."""
+
+
+class DrainStoppedError(TransientError):
+    """The drain was told to stop before it was done; everything committed is checkpointed."""

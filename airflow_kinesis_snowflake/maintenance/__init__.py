@@ -1,0 +1,1 @@
+"""Reset and cleanup of state: first a plan as data, then its application."""
