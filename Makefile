@@ -61,7 +61,7 @@ $(BIN)/uv: requirements/uv.txt
 
 # Their native modules are never built (--ignore-scripts): the services keep everything in memory.
 $(NODE_MODULES): local/package-lock.json requirements/node.txt $(BIN)/uv
-	node --eval 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null \
+	node --eval 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null \
 		|| $(UV) --python .venv --requirements requirements/node.txt
 	cd local && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@

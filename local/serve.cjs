@@ -1,25 +1,26 @@
-// Serves one stand-in for AWS over HTTP, in memory, on 127.0.0.1 only (their own commands listen on all addresses).
-// Usage: node serve.cjs kinesalite|dynalite|kinesis-local [PORT]
+// Serves one stand-in for AWS over HTTP, in memory. Their own commands would listen on all addresses.
+// Usage: node serve.cjs kinesalite|dynalite|kinesis-local [PORT] [HOST]
 'use strict'
 
 const net = require('node:net')
 const path = require('node:path')
 
-const [service, port = '0'] = process.argv.slice(2)
+const [service, port = '0', host = '127.0.0.1'] = process.argv.slice(2)
 const shardLimit = 2000
 
 function announce(server) {
-  console.log(`listening on 127.0.0.1:${server.address().port}`)
+  const { address, port } = server.address()
+  console.log(`listening on ${address}:${port}`)
 }
 
 const services = {
   kinesalite: () =>
     require('kinesalite')({ createStreamMs: 1, deleteStreamMs: 1, updateStreamMs: 1, shardLimit })
-      .listen(Number(port), '127.0.0.1', function () { announce(this) }),
+      .listen(Number(port), host, function () { announce(this) }),
 
   dynalite: () =>
     require('dynalite')({ createTableMs: 1, deleteTableMs: 1, updateTableMs: 1 })
-      .listen(Number(port), '127.0.0.1', function () { announce(this) }),
+      .listen(Number(port), host, function () { announce(this) }),
 
   // This one has no module interface: it listens on two ports (TLS, then plain) as soon as it is loaded.
   'kinesis-local': () => {
@@ -34,7 +35,7 @@ const services = {
     net.Server.prototype.listen = function (asked, ready) {
       const isPlain = asked === 4568
       if (isPlain) this.once('listening', () => announce(this))
-      return listen.call(this, isPlain ? Number(port) : 0, '127.0.0.1', ready)
+      return listen.call(this, isPlain ? Number(port) : 0, host, ready)
     }
     process.chdir(path.dirname(main))
     require(main)

@@ -1,6 +1,6 @@
-"""Serves fakesnow, the local stand-in for Snowflake, on 127.0.0.1. Runs in fakesnow's own environment.
+"""Serves fakesnow, the local stand-in for Snowflake, over HTTP. Runs in fakesnow's own environment.
 
-Usage: ``python snowflake_server.py [PORT]``. Without a port it takes a free one, and says which.
+Usage: ``python snowflake_server.py [PORT] [HOST]``. Without a port it takes a free one, and says which.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import fakesnow.server
 import uvicorn
 
 
-def main(port: str = "0") -> None:
+def main(port: str = "0", host: str = "127.0.0.1") -> None:
     """Serve until SIGTERM."""
     config = uvicorn.Config(fakesnow.server.app, timeout_graceful_shutdown=1)
-    with socket.create_server(("127.0.0.1", int(port))) as server:
-        print(f"listening on 127.0.0.1:{server.getsockname()[1]}", flush=True)
+    with socket.create_server((host, int(port))) as server:
+        print(f"listening on {host}:{server.getsockname()[1]}", flush=True)
         uvicorn.Server(config).run(sockets=[server])
 
 

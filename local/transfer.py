@@ -40,7 +40,7 @@ class Transfer:
 def transfer(api: AirflowApi, services: LocalServices, *, conf: Mapping[str, Any]) -> Transfer:
     """Trigger the DAG, wait for the end of the run and return what it did.
 
-    :param conf: the run's Params: ``stream_name``, ``application_name``, ``table`` and what else is to differ.
+    :param conf: the run's Params: ``stream_name``, ``application_name``, ``table``, and others that differ.
     :raises RunFailedError: the run failed.
     """
     api.wait_for_dag(DAG_ID)
