@@ -41,6 +41,7 @@ _MORE = 0x80
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _PARTITION_KEY, _EXPLICIT_HASH_KEY, _RECORD = 1 << 3 | _BYTES, 2 << 3 | _BYTES, 3 << 3 | _BYTES
 _PARTITION_KEY_INDEX, _EXPLICIT_HASH_KEY_INDEX, _DATA = 1 << 3 | _VARINT, 2 << 3 | _VARINT, 3 << 3 | _BYTES
+_ENTRY_TAGS = frozenset((_PARTITION_KEY_INDEX, _EXPLICIT_HASH_KEY_INDEX, _DATA))
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,11 @@ def deaggregate(records: Sequence[Record]) -> tuple[Sequence[Record], tuple[Dama
             continue
         try:
             users += _user_records(record)
-        except (ValueError, IndexError) as error:
+        except UnicodeDecodeError:
+            damaged.append(Damaged(record, "damaged KPL aggregate: a key isn't UTF-8"))
+        except IndexError:
+            damaged.append(Damaged(record, "damaged KPL aggregate: it names a key that it doesn't hold"))
+        except ValueError as error:
             damaged.append(Damaged(record, f"damaged KPL aggregate: {error}"))
     return users, tuple(damaged)
 
@@ -116,10 +121,11 @@ def _is_aggregate(data: bytes) -> bool:
 def _user_records(aggregate: Record) -> list[Record]:
     """Read the protobuf message.
 
-    Lengths are checked against the end of the message; a single byte beyond it is still in the MD5.
+    A number that begins in the message ends in it or in the MD5 behind it, so it's enough to compare with the
+    end after each field.
 
     :raises ValueError: not the message it should be
-    :raises IndexError: it ends too early, or a key index points outside its table
+    :raises IndexError: a key index points outside its table
     """
     data = aggregate.data
     end = len(data) - _DIGEST_BYTES
@@ -160,21 +166,27 @@ def _user_records(aggregate: Record) -> list[Record]:
 
 
 def _entry(data: bytes, at: int, end: int) -> tuple[int, int | None, bytes]:
+    """Read one user record: the indexes of its keys, and its data."""
     key: int | None = None
     hash_key: int | None = None
     content: bytes | None = None
     while at < end:
-        tag, at = _varint(data, at)
-        if tag == _DATA:
-            size, at = _varint(data, at)
-            start, at = at, at + size
-            content = data[start:at]
-        elif tag == _PARTITION_KEY_INDEX:
-            key, at = _varint(data, at)
-        elif tag == _EXPLICIT_HASH_KEY_INDEX:
-            hash_key, at = _varint(data, at)
-        else:
+        tag = data[at]
+        if tag not in _ENTRY_TAGS:
+            tag, at = _varint(data, at)
             at = _skip(data, at, tag)
+            continue
+        value = data[at + 1]  # nearly every number is this short, and a call costs as much as the rest
+        at += 2
+        if value >= _MORE:
+            value, at = _varint(data, at - 1)
+        if tag == _DATA:
+            content = data[at : at + value]
+            at += value
+        elif tag == _PARTITION_KEY_INDEX:
+            key = value
+        else:
+            hash_key = value
     if at > end:
         raise ValueError("a user record ends in the middle of a field")
     if key is None or content is None:

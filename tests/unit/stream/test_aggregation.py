@@ -1,0 +1,246 @@
+"""Aggregates made by other people's code, damaged ones, and records that only look like one."""
+
+from __future__ import annotations
+
+from hashlib import md5
+
+import pytest
+from aiokpl.aggregation import Tag, UserRecord, encode_aggregated
+from aws_kinesis_agg.aggregator import RecordAggregator
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_kinesis_snowflake.stream.aggregation import (
+    deaggregate,
+    sharded_sequence_number,
+    skip_through,
+)
+from airflow_kinesis_snowflake.stream.positions import Position
+from airflow_kinesis_snowflake.stream.records import Record
+
+MAGIC = b"\xf3\x89\x9a\xc2"
+KEY, ENTRY = b"\x0a\x01k", b"\x1a\x05\x08\x00\x1a\x01d"  # one partition key, one user record that names it
+
+
+def record(data: bytes, *, sequence_number: str = "17", sub: int | None = None, last: bool = True) -> Record:
+    return Record(
+        sequence_number=sequence_number,
+        approximate_arrival=1_700_000_000.125,
+        partition_key="outer",
+        data=data,
+        sub_sequence_number=sub,
+        last_of_record=last,
+    )
+
+
+def framed(message: bytes) -> bytes:
+    return MAGIC + message + md5(message, usedforsecurity=False).digest()
+
+
+def content(records: list[Record]) -> list[tuple[str, str | None, bytes]]:
+    return [(user.partition_key, user.explicit_hash_key, user.data) for user in records]
+
+
+hash_keys = st.integers(0, 2**128 - 1).map(str)
+user_records = st.lists(
+    st.builds(
+        UserRecord,
+        partition_key=st.text(min_size=1, max_size=20),
+        data=st.binary(max_size=300),
+        explicit_hash_key=st.none() | hash_keys,
+        tags=st.just(()) | st.tuples(st.builds(Tag, st.text(max_size=5), st.none() | st.text(max_size=5))),
+    ),
+    min_size=2,  # a producer sends a single record as it is
+    max_size=20,
+)
+
+
+@given(user_records)
+def test_an_aggregate_of_aiokpl_comes_apart(given_records) -> None:
+    users, damaged = deaggregate([record(encode_aggregated(given_records))])
+    assert content(users) == [
+        (user.partition_key, user.explicit_hash_key, user.data) for user in given_records
+    ]
+    assert damaged == ()
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("abcé", min_size=1, max_size=9), hash_keys, st.binary(max_size=300)), min_size=1
+    )
+)
+def test_an_aggregate_of_aws_kinesis_agg_comes_apart(given_records) -> None:
+    aggregator = RecordAggregator()
+    for partition_key, hash_key, data in given_records:
+        assert aggregator.add_user_record(partition_key, data, hash_key) is None
+    _, _, data = aggregator.clear_and_get().get_contents()
+    users, damaged = deaggregate([record(data)])
+    assert content(users) == given_records
+    assert damaged == ()
+
+
+def test_a_large_aggregate_with_many_keys_comes_apart() -> None:
+    given_records = [UserRecord(f"key {number}", b"x" * number) for number in range(1000)]
+    users, _ = deaggregate([record(encode_aggregated(given_records))])
+    assert content(users) == [(user.partition_key, None, user.data) for user in given_records]
+
+
+def test_user_records_are_counted_and_only_the_last_ends_the_kinesis_record() -> None:
+    users, _ = deaggregate([record(encode_aggregated([UserRecord("k", b"a")] * 3))])
+    assert [(user.sub_sequence_number, user.last_of_record) for user in users] == [
+        (0, False),
+        (1, False),
+        (2, True),
+    ]
+    assert [user.position for user in users] == [Position("17", 0), Position("17", 1), Position("17")]
+    assert {(user.sequence_number, user.approximate_arrival) for user in users} == {("17", 1_700_000_000.125)}
+
+
+def test_an_aggregate_of_one_record_still_has_a_sub_sequence_number() -> None:
+    users, _ = deaggregate([record(framed(KEY + ENTRY))])
+    assert [(user.sub_sequence_number, user.last_of_record) for user in users] == [(0, True)]
+
+
+def test_plain_records_pass_as_they_are_and_keep_their_place() -> None:
+    first, last = record(b"{}", sequence_number="1"), record(b"", sequence_number="3")
+    aggregate = record(encode_aggregated([UserRecord("k", b"a"), UserRecord("k", b"b")]), sequence_number="2")
+    users, damaged = deaggregate([first, aggregate, last])
+    assert users[0] is first
+    assert users[-1] is last
+    assert [user.sequence_number for user in users] == ["1", "2", "2", "3"]
+    assert damaged == ()
+
+
+def test_an_aggregate_without_user_records_brings_nothing() -> None:
+    assert deaggregate([record(framed(b""))]) == ([], ())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        MAGIC,
+        MAGIC + b"x" * 15,
+        MAGIC + b"x" * 40,
+        encode_aggregated([UserRecord("k", b"a")] * 2)[:-1],
+        encode_aggregated([UserRecord("k", b"a")] * 2) + b"\0",
+    ],
+)
+def test_what_only_begins_like_an_aggregate_passes_as_it_is(data) -> None:
+    only = record(data)
+    users, damaged = deaggregate([only])
+    assert len(users) == 1
+    assert users[0] is only
+    assert damaged == ()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(KEY + ENTRY + b"\x2a\x03xyz", id="bytes"),
+        pytest.param(b"\x28\xff\x01" + KEY + ENTRY, id="a number"),
+        pytest.param(KEY + b"\x29" + b"\0" * 8 + ENTRY, id="eight bytes"),
+        pytest.param(KEY + b"\x2d" + b"\0" * 4 + ENTRY, id="four bytes"),
+        pytest.param(KEY + b"\xfa\x01\x03xyz" + ENTRY, id="with a high number"),
+        pytest.param(KEY + b"\x1a\x08\x2a\x01t" + ENTRY[2:], id="inside a user record"),
+        pytest.param(ENTRY + KEY, id="none, but the tables come last"),
+    ],
+)
+def test_unknown_fields_are_skipped(message) -> None:
+    users, damaged = deaggregate([record(framed(message))])
+    assert content(users) == [("k", None, b"d")]
+    assert damaged == ()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(ENTRY, id="no partition key table"),
+        pytest.param(KEY + b"\x1a\x05\x08\x01\x1a\x01d", id="a partition key beyond its table"),
+        pytest.param(KEY + b"\x1a\x07\x08\x00\x10\x00\x1a\x01d", id="an explicit hash key beyond its table"),
+        pytest.param(KEY + b"\x1a\x03\x1a\x01d", id="a user record without partition key"),
+        pytest.param(KEY + b"\x1a\x02\x08\x00", id="a user record without data"),
+        pytest.param(KEY + b"\x1a\x05\x08\x00\x1a\x02d", id="data beyond the user record"),
+        pytest.param(KEY + ENTRY[:-1], id="a user record beyond the message"),
+        pytest.param(KEY + ENTRY + b"\x1a", id="a tag without a field"),
+        pytest.param(KEY + ENTRY + b"\x29\0\0\0", id="an unknown field beyond the message"),
+        pytest.param(b"\x0a\x02\xff\xfe" + ENTRY, id="a partition key that isn't UTF-8"),
+        pytest.param(KEY + ENTRY + b"\x2b", id="a group"),
+        pytest.param(KEY + b"\x1a" + b"\xff" * 11, id="an endless number"),
+        pytest.param(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01k" + ENTRY, id="an enormous length"),
+        pytest.param(
+            KEY + b"\x1a\x0e\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x1a\x01d", id="an enormous index"
+        ),
+    ],
+)
+def test_a_damaged_aggregate_is_handed_back_whole_with_a_reason(message) -> None:
+    plain, broken = record(b"{}"), record(framed(message))
+    users, damaged = deaggregate([plain, broken, plain])
+    assert users == [plain, plain]
+    assert [item.record for item in damaged] == [broken]
+    assert damaged[0].reason.startswith("damaged KPL aggregate: ")
+
+
+@given(st.binary(max_size=60))
+def test_any_message_is_user_records_or_damaged_never_a_crash(message) -> None:
+    users, damaged = deaggregate([record(framed(message))])
+    assert not (users and damaged)
+
+
+@given(user_records, st.data())
+def test_a_mutated_message_is_user_records_or_damaged_never_a_crash(given_records, data) -> None:
+    message = bytearray(encode_aggregated(given_records)[4:-16])
+    for _ in range(data.draw(st.integers(1, 3)) if message else 0):
+        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(message)))
+    users, damaged = deaggregate([record(framed(bytes(message[: cut or None])))])
+    assert not (users and damaged)
+    assert [user.sub_sequence_number for user in users] == list(range(len(users)))
+
+
+@given(st.binary(max_size=60))
+def test_any_other_bytes_pass_as_they_are(data) -> None:
+    only = record(data)
+    users, damaged = deaggregate([only])
+    assert users[0] is only
+    assert damaged == ()
+
+
+def test_reasons_say_nothing_of_the_content() -> None:
+    _, damaged = deaggregate([record(framed(b"\x0a\x07\xffsecret" + ENTRY))])
+    assert damaged[0].reason == "damaged KPL aggregate: a key isn't UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("position", "left"),
+    [
+        (Position("9", 1), [("9", 2), ("10", None)]),
+        (Position("9", 2), [("10", None)]),
+        (Position("9"), [("10", None)]),
+        (Position("8", 0), [("9", 0), ("9", 1), ("9", 2), ("10", None)]),
+        (Position("1", 7), [("8", None), ("9", 0), ("9", 1), ("9", 2), ("10", None)]),
+        (Position("10", 0), []),
+        (Position("11"), []),
+    ],
+)
+def test_records_up_to_a_position_are_skipped(position, left) -> None:
+    users = [
+        record(b"", sequence_number="8"),
+        record(b"", sequence_number="9", sub=0, last=False),
+        record(b"", sequence_number="9", sub=1, last=False),
+        record(b"", sequence_number="9", sub=2),
+        record(b"", sequence_number="10"),
+    ]
+    rest = skip_through(users, position)
+    assert [(user.sequence_number, user.sub_sequence_number) for user in rest] == left
+
+
+@given(user_records, st.integers(0, 20))
+def test_going_on_inside_an_aggregate_delivers_the_rest_of_it(given_records, taken) -> None:
+    users, _ = deaggregate([record(encode_aggregated(given_records))])
+    if taken < len(users):
+        assert skip_through(users, users[taken].position) == list(users[taken + 1 :])
+
+
+def test_sharded_sequence_number_is_as_openflow_writes_it() -> None:
+    assert sharded_sequence_number("4957", 12) == "495700000000000000000012"
+    assert sharded_sequence_number("4957", None) == "495700000000000000000000"
