@@ -296,3 +296,28 @@ def test_every_retained_record_is_delivered_once_and_after_its_parents(history) 
     check(world)
     assert len(world.delivered) == delivered
     assert world.known().items() <= rows.items()
+
+
+def test_a_closed_shard_without_records_is_ended_all_the_same() -> None:
+    world = World()
+    world.start_worker()
+    world.stream.reshard((0,), 2)
+    world.finish()
+    assert [shard_id for shard_id, row in world.rows.items() if row.ended] == ["s0"]
+    check(world)
+
+
+def test_a_child_waits_while_a_worker_still_loads_the_last_records_of_its_parent() -> None:
+    world = World()
+    world.stream.put(0)
+    world.start_worker()
+    world.step(0, 2)  # it has read the record and is about to load it
+    world.stream.reshard((0,), 1)
+    world.stream.now += RETENTION  # the parent leaves the list
+    world.stream.put(1)
+    world.start_worker()
+    world.step(1, 100)
+    assert world.delivered == []
+    world.finish()
+    assert world.said_lost == {"s0"}
+    assert world.delivered == [1]
