@@ -115,6 +115,10 @@ class LocalAirflow:
         return all(health[component]["status"] == "healthy" for component in COMPONENTS) or None
 
 
+class RunFailedError(RuntimeError):
+    """A run of a DAG didn't end well."""
+
+
 @dataclass(frozen=True)
 class AirflowApi:
     """The few calls of Airflow's REST API that the demo and the tests need."""
@@ -156,18 +160,28 @@ class AirflowApi:
         )
         return str(run["dag_run_id"])
 
-    def wait_for_run(self, dag_id: str, run_id: str, *, timeout: float = 180) -> str:
-        """Return the state the run ended in, ``success`` or ``failed``.
+    def wait_for_run(self, dag_id: str, run_id: str, *, timeout: float = 180) -> None:
+        """Return when the run has ended well.
 
         :param timeout: seconds.
-        :raises TimeoutError: it hasn't ended by then.
+        :raises RunFailedError: it failed, or hasn't ended by then; the message holds its tasks' logs.
         """
 
         def final_state() -> str | None:
             state = str(self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
             return state if state in FINAL_STATES else None
 
-        return wait_until(final_state, timeout=timeout, what=f"run {run_id} of DAG {dag_id}")
+        what = f"run {run_id} of DAG {dag_id}"
+        try:
+            state = wait_until(final_state, timeout=timeout, what=what)
+        except TimeoutError as error:
+            raise RunFailedError(f"{error}\n{self._logs(dag_id, run_id)}") from None
+        if state != "success":
+            raise RunFailedError(f"{what}: {state}\n{self._logs(dag_id, run_id)}")
+
+    def _logs(self, dag_id: str, run_id: str) -> str:
+        unsuccessful = [task for task in self.task_instances(dag_id, run_id) if task["state"] != "success"]
+        return "\n".join(f"{task['task_id']}: {task['state']}\n{self.log(task)}" for task in unsuccessful)
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the task instances of a run, mapped ones too."""
@@ -175,7 +189,7 @@ class AirflowApi:
         return list(answer["task_instances"])
 
     def log(self, task_instance: Mapping[str, Any]) -> str:
-        """Return the log of the last try of a task instance, one event a line."""
+        """Return the log of the last try of a task instance, one event to a line."""
         path = f"{task_path(task_instance)}/logs/{task_instance['try_number']}"
         events = self._call("GET", path, params={"map_index": task_instance["map_index"]})["content"]
         return "\n".join(json.dumps(event) for event in events)
