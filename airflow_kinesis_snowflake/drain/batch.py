@@ -1,0 +1,88 @@
+"""A micro-batch: rows of several shards on their way into one Snowflake transaction."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.landing.files import BatchFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_kinesis_snowflake.drain.reader import Fetched, ShardReader
+    from airflow_kinesis_snowflake.drain.settings import DrainSettings
+    from airflow_kinesis_snowflake.stream.positions import Position
+
+
+@dataclass
+class Span:
+    """The part of one shard that a batch holds: after ``began``, up to and including ``reached``."""
+
+    shard_id: str
+    incarnation: str
+    began: Position | None
+    reached: Position
+    records: int = 0
+    bytes: int = 0
+    dead_letters: int = 0
+    millis_behind: int | None = None
+
+
+class Batch:
+    """Collects pages in order of arrival and keeps, per shard, the span they cover.
+
+    Rows go to a Parquet file on disk as they come; memory holds one row group.
+
+    :param directory: where the batch makes a folder of its own
+    :param settings: names and limits
+    """
+
+    def __init__(self, directory: Path, settings: DrainSettings) -> None:
+        self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
+        self.spans: dict[str, Span] = {}
+        self.began_at: float | None = None
+        self._settings = settings
+        self._folder = directory / self.id
+        self._folder.mkdir()
+        self.files = BatchFiles(
+            self._folder, application=settings.application_name, stream_name=settings.stream_name
+        )
+
+    def add(self, reader: ShardReader, page: Fetched, *, now: float) -> None:
+        """Append a page and move the shard's span to its end."""
+        if page.reached is None:
+            return
+        span = self.spans.get(reader.shard_id)
+        if span is None:
+            span = Span(reader.shard_id, reader.incarnation, began=reader.read, reached=page.reached)
+            self.spans[reader.shard_id] = span
+        if self.began_at is None:
+            self.began_at = now
+        span.reached = page.reached
+        span.millis_behind = page.millis_behind
+        if page.encoded is not None:
+            self.files.append(page.encoded, shard_id=reader.shard_id)
+            span.records += page.records
+            span.bytes += page.bytes
+            span.dead_letters += len(page.encoded.dead_letters)
+
+    @property
+    def records(self) -> int:
+        """User records in the batch, dead letters included."""
+        return self.files.rows + self.files.dead_letters
+
+    def full(self, *, now: float) -> bool:
+        """Whether a limit says that the batch should be loaded now."""
+        return self.began_at is not None and (
+            self.files.size >= self._settings.max_batch_bytes
+            or self.records >= self._settings.max_batch_records
+            or now - self.began_at >= self._settings.max_batch_seconds
+        )
+
+    def discard(self) -> None:
+        """Delete the batch's files."""
+        self.files.delete()
+        self._folder.rmdir()

@@ -1,0 +1,430 @@
+"""One drain, from checkpoints to checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_kinesis_snowflake.drain.batch import Batch
+from airflow_kinesis_snowflake.drain.fetching import Fetching, PageArrived
+from airflow_kinesis_snowflake.drain.intake import Intake
+from airflow_kinesis_snowflake.drain.leases import Leases, now_millis
+from airflow_kinesis_snowflake.drain.load import Loaded, Loader
+from airflow_kinesis_snowflake.drain.progress import ProgressLine
+from airflow_kinesis_snowflake.drain.reader import Fetched, Finish, PageSource, ShardReader
+from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport, megabytes, summary
+from airflow_kinesis_snowflake.drain.threads import DaemonThreads
+from airflow_kinesis_snowflake.exceptions import DrainStoppedError, KinesisSnowflakeError, TransientError
+from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.landing.target import LandingTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+    from airflow_kinesis_snowflake.stream.positions import Position
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+WRITERS = 16
+TICK_SECONDS = 0.25
+LOOK_AGAIN_SECONDS = 1.0
+LOAD_GRACE_SECONDS = 2.5
+LEAVE_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class LoadEnded:
+    """A load ended, well or not."""
+
+    result: Future[Loaded]
+
+
+class Drain:
+    """Reads every shard this worker can lease up to the stop, and loads what it reads.
+
+    One thread coordinates: it alone touches readers and the open batch, and decides. Others call: fetchers read and
+    encode pages, one loader loads batches in order, writers write state rows, and one thread renews the leases. At
+    any time at most one batch is being loaded and one being filled; while both are full, reading pauses.
+
+    :param settings: what to do
+    :param worker: who does it
+    :param kinesis: the stream
+    :param store: the application's checkpoints
+    :param snowflake: where to load
+    """
+
+    def __init__(
+        self,
+        settings: DrainSettings,
+        *,
+        worker: Worker,
+        kinesis: KinesisStreamHook,
+        store: CheckpointStoreHook,
+        snowflake: SnowflakeLoadHook,
+    ) -> None:
+        self._settings = settings
+        self._stop_at = int(settings.stop_at.timestamp() * 1000)
+        self._stopping = threading.Event()
+        self._events: SimpleQueue[PageArrived | LoadEnded | None] = SimpleQueue()
+        self._writers = DaemonThreads(WRITERS, name="state")
+        self._loading = DaemonThreads(1, name="load")
+        mapping = EnvelopeMapping()
+        self._fetching = Fetching(PageSource(kinesis, mapping, stop_at=self._stop_at), self._events.put)
+        self._leases = Leases(store, settings.stream_name, worker)
+        self._loader = Loader(
+            snowflake=snowflake,
+            target=LandingTarget.beside(settings.table),
+            mapping=mapping,
+            leases=self._leases,
+            settings=settings,
+            writers=self._writers,
+            stopping=self._stopping,
+        )
+        self._intake = Intake(
+            kinesis=kinesis,
+            store=store,
+            leases=self._leases,
+            loader=self._loader,
+            settings=settings,
+            worker=worker,
+            writers=self._writers,
+            drain_until=min(self._stop_at, now_millis()),
+        )
+        self._readers: dict[str, ShardReader] = {}
+        self._failures: dict[str, KinesisSnowflakeError] = {}
+        self._batch: Batch | None = None
+        self._load: Future[Loaded] | None = None
+        self._look, self._relist, self._left_some = True, True, False
+        self._records_read = self._bytes_read = 0
+        self._began = time.monotonic()
+        self._progress = ProgressLine(settings.stream_name, began=self._began)
+        self.report = DrainReport(
+            stream_name=settings.stream_name,
+            application_name=settings.application_name,
+            table=str(settings.table),
+            worker=worker.id,
+        )
+
+    def stop(self) -> None:
+        """Make :meth:`run` give up what isn't committed and raise; safe in a signal handler."""
+        self._stopping.set()
+        self._events.put(None)
+
+    def run(self) -> DrainReport:
+        """Drain the stream.
+
+        :return: the report; everything in it is committed and checkpointed
+        :raises DrainStoppedError: :meth:`stop` was called; leases are released
+        :raises KinesisSnowflakeError: an error that no shard can go on after; or the first error of a shard, after
+            all other shards were drained
+        """
+        with tempfile.TemporaryDirectory(prefix="kinesis-drain-") as folder:
+            try:
+                self._call(self._intake.open)
+                self._call(self._leases.join)
+                self._cycle(Path(folder))
+            finally:
+                self._leave()
+        self.report.seconds = round(time.monotonic() - self._began, 3)
+        log.info(summary(self.report))
+        if self._failures:
+            raise self._combined_failure()
+        return self.report
+
+    # --- the cycle -----------------------------------------------------------------------------------------
+
+    def _cycle(self, folder: Path) -> None:
+        while True:
+            self._check_stop()
+            self._drop_lost()
+            self._release_finished()
+            now = time.monotonic()
+            closing = self._closing(now)
+            if self._look and not closing:
+                self._admit()
+            if self._nothing_left(closing=closing):
+                return
+            if not closing and not self._congested(now):
+                self._fetching.request_due(now)
+            self._load_if_due(now, closing=closing)
+            self._progress.tell(
+                self._readers.values(), records=self._records_read, total_bytes=self._bytes_read, now=now
+            )
+            self._handle_next_event(folder)
+
+    def _closing(self, now: float) -> bool:
+        """Whether a limit says to begin no further reading."""
+        limits = self._settings
+        return (limits.max_seconds is not None and now - self._began >= limits.max_seconds) or (
+            limits.max_records is not None and self._records_read >= limits.max_records
+        )
+
+    def _congested(self, now: float) -> bool:
+        """Whether reading must pause: one batch is being loaded and the next one is full."""
+        return self._load is not None and self._batch is not None and self._batch.full(now=now)
+
+    def _nothing_left(self, *, closing: bool) -> bool:
+        if self._load is not None or self._batch is not None:
+            return False
+        if closing:
+            return self._fetching.under_way == 0
+        return not self._readers and not self._look
+
+    def _check_stop(self) -> None:
+        if self._stopping.is_set():
+            raise DrainStoppedError(
+                f"The drain of stream {self._settings.stream_name} was told to stop after {self.report.records} "
+                f"committed records; the next run goes on behind them"
+            )
+
+    def _call(self, call: Callable[[], T]) -> T:
+        """Run a call on a thread, so that a stop doesn't have to wait for it."""
+        future = self._writers.submit(call)
+        while True:
+            self._check_stop()
+            try:
+                return future.result(timeout=TICK_SECONDS)
+            except FutureTimeoutError:
+                if future.done():
+                    raise
+
+    def _handle_next_event(self, folder: Path) -> None:
+        wait = min(TICK_SECONDS, max(0.0, self._fetching.next_due() - time.monotonic()) + 0.001)
+        try:
+            event = self._events.get(timeout=wait)
+        except Empty:
+            return
+        if isinstance(event, PageArrived):
+            if self._fetching.arrived(event):
+                self._page_arrived(event, folder)
+        elif isinstance(event, LoadEnded):
+            self._load_ended(event)
+
+    # --- shards --------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Look for shards to read, and plan their first pages."""
+        relist, self._relist, self._look = self._relist, False, False
+        intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=frozenset(self._failures)))
+        self.report.takeovers += intaken.takeovers
+        self._left_some = intaken.left_some
+        for reader in intaken.readers:
+            self._readers[reader.shard_id] = reader
+            self.report.shards.setdefault(reader.shard_id, ShardReport())
+            self._fetching.plan(reader)
+        if self._left_some and not self._readers:
+            self._look = True
+            self._stopping.wait(LOOK_AGAIN_SECONDS)
+
+    def _release_finished(self) -> None:
+        """Release shards that are read and committed, so that others may take them or their children."""
+        finished = [reader for reader in self._readers.values() if reader.finish is not None and reader.settled]
+        if not finished:
+            return
+        self._call(lambda: self._release(finished))
+        if any(reader.finish is Finish.ENDED for reader in finished):
+            self._look = self._relist = True
+        elif not self._readers and self._left_some:
+            self._look = True
+
+    def _release(self, readers: list[ShardReader]) -> None:
+        in_doubt = self._loader.in_doubt
+
+        def release(reader: ShardReader) -> bool:
+            return self._leases.release(
+                reader.shard_id,
+                ended=reader.finish is Finish.ENDED and reader.settled,
+                unsettled=reader.shard_id in in_doubt,
+                millis_behind=reader.millis_behind,
+                caught_up_at=reader.caught_up_at if reader.settled else None,
+            )
+
+        for reader in readers:
+            self._readers.pop(reader.shard_id, None)
+            if reader.finish is not None and reader.settled:
+                self.report.shards[reader.shard_id].outcome = reader.finish.value
+        self._writers.map(release, readers)
+
+    def _drop_lost(self) -> None:
+        """Give up shards whose lease was lost while their records weren't being loaded."""
+        lost = self._leases.drop_lost() & self._readers.keys()
+        if self._batch is not None and lost & self._batch.spans.keys():
+            self._abandon_batch()
+            self._rewind({shard: reader.handed for shard, reader in self._readers.items()})
+        self._drop(lost)
+
+    def _drop(self, lost: Collection[str]) -> None:
+        for shard_id in sorted(set(lost) & self._readers.keys()):
+            log.warning("The lease of shard %s of stream %s was lost", shard_id, self._settings.stream_name)
+            self._readers.pop(shard_id).abandon()
+            self.report.shards[shard_id].outcome = "lost"
+
+    # --- reading -------------------------------------------------------------------------------------------
+
+    def _page_arrived(self, event: PageArrived, folder: Path) -> None:
+        reader = event.reader
+        try:
+            page = event.result.result()
+        except TransientError as error:
+            if reader.back_off(error, now=time.monotonic()):
+                self._fetching.plan(reader)
+            else:
+                self._fail(reader, error)
+        except KinesisSnowflakeError as error:
+            self._fail(reader, error)
+        else:
+            self._accept(reader, page, folder)
+            reader.accept(page, caught_up_at=min(event.called_at, self._stop_at))
+            self.report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
+            if reader.finish is None:
+                self._fetching.plan(reader)
+
+    def _accept(self, reader: ShardReader, page: Fetched, folder: Path) -> None:
+        if page.reached is None:
+            return
+        if self._batch is None:
+            self._batch = Batch(folder, self._settings)
+        self._batch.add(reader, page, now=time.monotonic())
+        self._records_read += page.records
+        self._bytes_read += page.bytes
+
+    def _fail(self, reader: ShardReader, error: KinesisSnowflakeError) -> None:
+        log.error("Shard %s of stream %s failed: %s", reader.shard_id, self._settings.stream_name, error)
+        reader.finish = Finish.FAILED
+        self._failures[reader.shard_id] = error
+
+    def _combined_failure(self) -> KinesisSnowflakeError:
+        first, *others = self._failures.values()
+        for other in others:
+            first.add_note(str(other))
+        return first
+
+    # --- loading -------------------------------------------------------------------------------------------
+
+    def _load_if_due(self, now: float, *, closing: bool) -> None:
+        batch = self._batch
+        if batch is None or self._load is not None:
+            return
+        read_out = all(reader.finish is not None for reader in self._readers.values())
+        if not (batch.full(now=now) or read_out or (closing and self._fetching.under_way == 0)):
+            return
+        for shard_id, span in batch.spans.items():
+            self._readers[shard_id].handed = span.reached
+        self._batch = None
+        self._load = self._loading.submit(self._loader.load, batch)
+        self._load.add_done_callback(lambda result: self._events.put(LoadEnded(result)))
+
+    def _load_ended(self, event: LoadEnded) -> None:
+        self._load = None
+        loaded = event.result.result()
+        if loaded.committed:
+            self._count(loaded)
+        else:
+            self._abandon_batch()
+            self._rewind({shard: reader.committed for shard, reader in self._readers.items()})
+            self._go_on_behind(loaded.ahead)
+        self._drop(loaded.lost)
+
+    def _count(self, loaded: Loaded) -> None:
+        for shard_id, span in loaded.batch.spans.items():
+            self.report.count(span)
+            if shard_id in self._readers:
+                self._readers[shard_id].committed = span.reached
+        self.report.batches += 1
+        log.info(
+            "Batch %s of %d shards: %d records, %s loaded into %s in %.1f s",
+            loaded.batch.id,
+            len(loaded.batch.spans),
+            sum(span.records for span in loaded.batch.spans.values()),
+            megabytes(sum(span.bytes for span in loaded.batch.spans.values())),
+            self._settings.table,
+            loaded.seconds,
+        )
+
+    def _go_on_behind(self, ahead: Mapping[str, Position]) -> None:
+        """Continue shards behind what another worker committed, as far as they are still ours."""
+        if not ahead:
+            return
+        self.report.fenced += 1
+        log.warning(
+            "Offsets of %d shards moved on while a batch was under way; it was rolled back: %s",
+            len(ahead),
+            ", ".join(sorted(ahead)),
+        )
+
+        def save() -> list[bool]:
+            return [
+                self._leases.save(shard, position, ended=False, millis_behind=None)
+                for shard, position in ahead.items()
+            ]
+
+        ours = self._call(save)
+        for (shard_id, position), still_ours in zip(ahead.items(), ours, strict=True):
+            if still_ours and shard_id in self._readers:
+                self._readers[shard_id].committed = position
+                self._rewind({shard_id: position})
+            else:
+                self._drop({shard_id})
+
+    def _abandon_batch(self) -> None:
+        """Forget the open batch; its records are read again."""
+        if self._batch is not None:
+            self._batch.discard()
+            self._batch = None
+
+    def _rewind(self, positions: Mapping[str, Position | None]) -> None:
+        for shard_id, position in positions.items():
+            reader = self._readers[shard_id]
+            if reader.read != position:
+                reader.rewind(position)
+                self._fetching.plan(reader)
+
+    # --- leaving -------------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """Release what is held and end the threads; never takes longer than a stop may take."""
+        self._finish_load()
+        leaving = self._writers.submit(self._release_all)
+        try:
+            leaving.result(timeout=LEAVE_GRACE_SECONDS if self._stopping.is_set() else None)
+        except FutureTimeoutError:
+            log.warning("Leases of stream %s are left to expire", self._settings.stream_name)
+        except KinesisSnowflakeError as error:
+            log.warning("Leases of stream %s are left to expire: %s", self._settings.stream_name, error)
+        self.report.snowflake_connections = self._loader.connections
+        self._loading.submit(self._loader.close)
+        for threads in (self._fetching, self._loading, self._writers):
+            threads.close()
+
+    def _finish_load(self) -> None:
+        """Wait for a load under way, cancel it if it takes too long."""
+        if self._load is None:
+            return
+        try:
+            loaded = self._load.result(timeout=LOAD_GRACE_SECONDS)
+            if loaded.committed:
+                self._count(loaded)
+        except FutureTimeoutError:
+            log.warning("The load under way is cancelled; if it commits all the same, the next run will find it")
+            self._loader.cancel()
+        except KinesisSnowflakeError as error:
+            log.warning("The load under way failed: %s", error)
+
+    def _release_all(self) -> None:
+        try:
+            self._release(list(self._readers.values()))
+        finally:
+            self._leases.leave()

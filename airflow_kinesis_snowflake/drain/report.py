@@ -1,0 +1,88 @@
+"""What a drain tells about itself: the report at its end and the lines in between."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.drain.batch import Span
+
+
+@dataclass
+class ShardReport:
+    """What one drain did to one shard.
+
+    :param records: user records committed, dead letters included
+    :param bytes: their payload bytes
+    :param checkpoint: last sequence number that is committed, if any
+    :param millis_behind_latest: lag at the last page, ``None`` when no page was read
+    :param outcome: ``caught_up``, ``ended``, ``limit``, ``lost`` or ``failed``
+    """
+
+    records: int = 0
+    bytes: int = 0
+    dead_letters: int = 0
+    checkpoint: str | None = None
+    millis_behind_latest: int | None = None
+    outcome: str = "limit"
+
+
+@dataclass
+class DrainReport:
+    """What one drain did; :meth:`as_dict` is the operator's XCom.
+
+    ``records`` counts everything committed: rows in the landing table and dead letters.
+    """
+
+    stream_name: str
+    application_name: str
+    table: str
+    worker: str
+    records: int = 0
+    bytes: int = 0
+    batches: int = 0
+    dead_letters: int = 0
+    takeovers: int = 0
+    fenced: int = 0
+    snowflake_connections: int = 0
+    seconds: float = 0.0
+    shards: dict[str, ShardReport] = field(default_factory=dict)
+
+    def count(self, span: Span) -> None:
+        """Add what a committed batch holds of one shard."""
+        shard = self.shards[span.shard_id]
+        for total in (self, shard):
+            total.records += span.records
+            total.bytes += span.bytes
+            total.dead_letters += span.dead_letters
+        shard.checkpoint = span.reached.sequence_number
+
+    @property
+    def millis_behind_latest(self) -> int:
+        """The largest lag of all shards that were read, in milliseconds; 0 when none was."""
+        return max((shard.millis_behind_latest or 0 for shard in self.shards.values()), default=0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON takes it."""
+        return {**asdict(self), "millis_behind_latest": self.millis_behind_latest}
+
+
+def summary(report: DrainReport) -> str:
+    """One line for the end of a drain."""
+    if report.records == 0:
+        opened = "no Snowflake connection was opened" if report.snowflake_connections == 0 else "nothing loaded"
+        return (
+            f"Stream {report.stream_name} has nothing new for {report.application_name}: "
+            f"{len(report.shards)} shards checked in {report.seconds:.1f} s, {opened}"
+        )
+    return (
+        f"Loaded {report.records - report.dead_letters} records and {report.dead_letters} dead letters "
+        f"({megabytes(report.bytes)}) of stream {report.stream_name} into {report.table} in {report.batches} batches "
+        f"and {report.seconds:.1f} s; {len(report.shards)} shards, {report.millis_behind_latest / 1000:.1f} s behind"
+    )
+
+
+def megabytes(count: float) -> str:
+    """Bytes as people read them in a log."""
+    return f"{count / 1_000_000:.1f} MB"

@@ -1,0 +1,68 @@
+"""Threads that never keep a process from ending."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+class DaemonThreads:
+    """A fixed number of daemon threads that run calls in order of submission.
+
+    ``concurrent.futures.ThreadPoolExecutor`` joins its threads when the interpreter exits, so a call that hangs
+    in a socket would hold up a task that was told to stop. These threads are left behind instead.
+
+    :param count: number of threads
+    :param name: prefix of the threads' names
+    """
+
+    def __init__(self, count: int, *, name: str) -> None:
+        self.count = count
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        for number in range(count):
+            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
+
+    def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run the call on the next free thread."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(call(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the future
+                future.set_exception(error)
+
+        self._calls.put(run)
+        return future
+
+    def map(self, call: Callable[[A], T], items: Iterable[A]) -> list[T]:
+        """Run the call once per item, side by side, and return the results in order of the items.
+
+        :raises Exception: the first item's error, after all calls have ended
+        """
+        futures: list[Future[T]] = [self.submit(call, item) for item in items]
+        for future in futures:
+            future.exception()
+        return [future.result() for future in futures]
+
+    def close(self) -> None:
+        """Let the threads end once the submitted calls are done; doesn't wait for them."""
+        for _ in range(self.count):
+            self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+    def __enter__(self) -> DaemonThreads:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.close()

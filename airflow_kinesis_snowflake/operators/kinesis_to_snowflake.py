@@ -1,0 +1,204 @@
+"""The operator that drains a stream."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.sdk import BaseOperator
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_kinesis_snowflake.drain.drain import Drain
+    from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+
+LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
+
+
+class KinesisToSnowflakeOperator(BaseOperator):
+    """Drains a Kinesis stream into a Snowflake table, from the saved checkpoints up to a stated point.
+
+    Every user record from the start position on is committed once, as a row of the landing table or as a dead letter,
+    whatever crashes, retries or reshards happen. Records of one shard are loaded in order; a child shard starts after
+    its parents. A drain that finds nothing opens no Snowflake connection.
+
+    Several tasks with the same ``application_name`` share the shards among them, so
+    ``KinesisToSnowflakeOperator.partial(...).expand(...)`` spreads a stream over workers. The table, its offsets
+    table, dead-letter table and stage are created where they are missing.
+
+    When the task is told to stop it gives up what isn't committed, releases its leases and fails; the next run goes
+    on at once. Errors that another try can't mend fail the task without retries.
+
+    :param stream_name: the Kinesis stream (templated)
+    :param application_name: whose checkpoints these are: the name of the DynamoDB table with the state (templated)
+    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``; unquoted parts fold to upper case (templated)
+    :param initial_position: where the application starts on its first run on this stream: ``TRIM_HORIZON``, ``LATEST``
+        (pinned to the time of that run, so that nothing is lost between two drains) or ``AT_TIMESTAMP`` (templated)
+    :param initial_timestamp: for ``AT_TIMESTAMP``: ISO-8601 with a time zone, or an aware datetime (templated)
+    :param stop_at: records that arrived at or after it stay for the next run: ISO-8601 with a time zone, or an aware
+        datetime; default is the moment the task starts (templated). ``"{{ data_interval_end }}"`` drains what belongs
+        to the run's interval
+    :param mapping: ``envelope``: the payload in ``RECORD_CONTENT`` (VARIANT), its origin in ``KINESISMETADATA``
+    :param max_batch_bytes: compressed size at which a batch is loaded; default 128 MiB (templated, as all limits)
+    :param max_batch_records: records at which a batch is loaded; default 5,000,000
+    :param max_batch_seconds: age at which a batch is loaded; default 60
+    :param max_seconds: stop reading after so many seconds; what was read is still loaded. Default: no limit
+    :param max_records: stop reading after so many records; pages under way still count. Default: no limit
+    :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read (templated)
+    :param aws_conn_id: Airflow connection of type ``aws`` (templated)
+    :param region_name: AWS region, default is the connection's (templated)
+    :param verify: whether or with which CA bundle to check certificates of AWS
+    :param botocore_config: arguments of ``botocore.config.Config``
+    :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
+    :return: the report of the drain, as XCom: ``records`` (dead letters included), ``bytes``, ``batches``,
+        ``dead_letters``, ``millis_behind_latest``, ``takeovers``, ``fenced``, ``snowflake_connections``, ``seconds``
+        and, per shard id in ``shards``, the shard's part of them
+    :raises AirflowFailException: a setting, permission or state must be changed first
+    """
+
+    template_fields: ClassVar[Sequence[str]] = (
+        "stream_name",
+        "application_name",
+        "table",
+        "initial_position",
+        "initial_timestamp",
+        "stop_at",
+        "max_batch_bytes",
+        "max_batch_records",
+        "max_batch_seconds",
+        "max_seconds",
+        "max_records",
+        "on_data_loss",
+        "aws_conn_id",
+        "region_name",
+        "snowflake_conn_id",
+    )
+    ui_color = "#e6f2fb"
+
+    def __init__(
+        self,
+        *,
+        stream_name: str,
+        application_name: str,
+        table: str,
+        initial_position: str = "TRIM_HORIZON",
+        initial_timestamp: str | datetime | None = None,
+        stop_at: str | datetime | None = None,
+        mapping: Literal["envelope"] = "envelope",
+        max_batch_bytes: int | str | None = None,
+        max_batch_records: int | str | None = None,
+        max_batch_seconds: float | str | None = None,
+        max_seconds: float | str | None = None,
+        max_records: int | str | None = None,
+        on_data_loss: str = "fail",
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        snowflake_conn_id: str = "snowflake_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stream_name = stream_name
+        self.application_name = application_name
+        self.table = table
+        self.initial_position = initial_position
+        self.initial_timestamp = initial_timestamp
+        self.stop_at = stop_at
+        self.mapping = mapping
+        self.max_batch_bytes = max_batch_bytes
+        self.max_batch_records = max_batch_records
+        self.max_batch_seconds = max_batch_seconds
+        self.max_seconds = max_seconds
+        self.max_records = max_records
+        self.on_data_loss = on_data_loss
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+        self.snowflake_conn_id = snowflake_conn_id
+        self._drain: Drain | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Drain the stream and return the report."""
+        with no_retry_of_terminal_errors():
+            self._drain = self._make_drain(worker_of(context))
+            return self._drain.run().as_dict()
+
+    def on_kill(self) -> None:
+        """Make the drain stop; :meth:`execute` then raises, because Airflow takes a return for success."""
+        if self._drain is not None:
+            self._drain.stop()
+
+    def _make_drain(self, worker: Worker) -> Drain:
+        from airflow_kinesis_snowflake.drain.drain import Drain
+        from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+        from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+        from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+
+        settings = self._settings()
+        aws = {
+            "aws_conn_id": self.aws_conn_id,
+            "region_name": self.region_name,
+            "verify": self.verify,
+            "config": self.botocore_config,
+        }
+        return Drain(
+            settings,
+            worker=worker,
+            kinesis=KinesisStreamHook(settings.stream_name, **aws),
+            store=CheckpointStoreHook(settings.application_name, **aws),
+            snowflake=SnowflakeLoadHook(
+                snowflake_conn_id=self.snowflake_conn_id,
+                database=settings.table.database,
+                schema=settings.table.schema,
+            ),
+        )
+
+    def _settings(self) -> DrainSettings:
+        from airflow_kinesis_snowflake.drain.settings import DrainSettings
+        from airflow_kinesis_snowflake.landing.identifiers import TableName
+        from airflow_kinesis_snowflake.stream.positions import initial_position, parse_timestamp
+
+        if self.mapping != "envelope":
+            raise InvalidSettingError(f"mapping must be 'envelope', not {self.mapping!r}")
+        now = datetime.now(UTC)
+        try:
+            return DrainSettings(
+                stream_name=self.stream_name,
+                application_name=self.application_name,
+                table=TableName.parse(self.table),
+                initial_position=initial_position(self.initial_position, self.initial_timestamp or None, now=now),
+                stop_at=parse_timestamp(self.stop_at) if self.stop_at else now,
+                on_data_loss=self.on_data_loss,
+                **self._limits(),
+            )
+        except InvalidSettingError:
+            raise
+        except ValueError as error:
+            raise InvalidSettingError(str(error)) from error
+
+    def _limits(self) -> dict[str, float]:
+        """The limits that were given; templates make text of them."""
+        given = {name: getattr(self, name) for name in LIMITS if getattr(self, name) not in (None, "", "None")}
+        try:
+            return {name: float(value) for name, value in given.items()}
+        except ValueError as error:
+            raise InvalidSettingError(f"limits must be numbers: {error}") from error
+
+
+def worker_of(context: Context) -> Worker:
+    """The worker that a task instance is: all tries of it share the task, each start is another worker."""
+    from airflow_kinesis_snowflake.drain.settings import Worker
+
+    ti = context["ti"]
+    return Worker(
+        task=f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}",
+        start=f"{ti.try_number}-{uuid.uuid4().hex[:8]}",
+    )

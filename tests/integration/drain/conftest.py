@@ -1,0 +1,113 @@
+"""A drain on the local services, and what it left behind."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.drain.drain import Drain
+from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_kinesis import KinesisClient
+    from snowflake.connector import SnowflakeConnection
+
+    from airflow_kinesis_snowflake.hooks.checkpoint import StreamState
+
+
+@dataclass
+class Pipeline:
+    """One stream, one application, one landing table; numbered records go in."""
+
+    kinesis: KinesisClient
+    snowflake: SnowflakeConnection
+    stream: str
+    application: str
+    table: TableName
+    sent: list[int] = field(default_factory=list)
+
+    def send(self, count: int, *, key: Callable[[int], str] = str) -> None:
+        """Put the next ``count`` numbers into the stream."""
+        numbers = range(len(self.sent), len(self.sent) + count)
+        for start in range(0, count, 500):
+            self.send_payloads(
+                [(key(number), json.dumps({"n": number}).encode()) for number in numbers[start : start + 500]]
+            )
+        self.sent += numbers
+
+    def send_payloads(self, payloads: list[tuple[str, bytes]]) -> None:
+        """Put payloads as they are, with their partition keys."""
+        answer = self.kinesis.put_records(
+            StreamName=self.stream, Records=[{"PartitionKey": key, "Data": data} for key, data in payloads]
+        )
+        assert answer["FailedRecordCount"] == 0
+
+    def drain(self, *, worker: Worker | None = None, **settings: Any) -> Drain:
+        """A drain that hasn't begun."""
+        return Drain(
+            DrainSettings(
+                **{
+                    "stream_name": self.stream,
+                    "application_name": self.application,
+                    "table": self.table,
+                    "initial_position": TRIM_HORIZON,
+                    "stop_at": datetime.now(UTC),
+                }
+                | settings
+            ),
+            worker=worker or Worker("test", uuid.uuid4().hex),
+            kinesis=KinesisStreamHook(self.stream),
+            store=self.store,
+            snowflake=SnowflakeLoadHook(database=self.table.database, schema=self.table.schema),
+        )
+
+    @property
+    def store(self) -> CheckpointStoreHook:
+        return CheckpointStoreHook(self.application)
+
+    @property
+    def state(self) -> StreamState:
+        return self.store.read_state(self.stream)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a query; ``{table}`` and the like stand for quoted names."""
+        names = {
+            "table": self.table.sql,
+            "offsets": self.table.beside("KINESIS_OFFSETS").sql,
+            "dead_letters": self.table.beside("KINESIS_DEAD_LETTERS").sql,
+        }
+        with self.snowflake.cursor() as cursor:
+            return cursor.execute(sql.format(**names)).fetchall()
+
+    @property
+    def landed(self) -> list[int]:
+        """The numbers in the landing table, sorted; a number that landed twice is there twice."""
+        return sorted(int(row[0]) for row in self.query('SELECT "RECORD_CONTENT":n::NUMBER FROM {table}'))
+
+
+@pytest.fixture
+def make_pipeline(
+    make_stream: Callable[..., str],
+    kinesis: KinesisClient,
+    snowflake_connection: SnowflakeConnection,
+    application_name: str,
+    table: str,
+) -> Callable[..., Pipeline]:
+    """Function that makes a pipeline over a stream with so many shards."""
+
+    def make(shards: int = 1) -> Pipeline:
+        return Pipeline(kinesis, snowflake_connection, make_stream(shards), application_name, TableName.parse(table))
+
+    return make
