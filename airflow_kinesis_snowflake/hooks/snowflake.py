@@ -210,10 +210,10 @@ class SnowflakeSession:
     def _columns(self, table: TableName) -> dict[str, str] | None:
         """Names and types of a table's columns; ``None`` if there is no such table."""
         try:
-            rows = self._rows(statements.describe_table(table), doing="describe", target=table)
+            rows = self._rows(statements.list_columns(table), doing="list the columns of", target=table)
         except SnowflakeObjectNotFoundError:
             return None
-        return {row[0]: row[1].partition("(")[0].upper() for row in rows}
+        return {row[2]: json.loads(row[3])["type"] for row in rows} or None
 
     def _create(self, statement: Statement, name: TableName) -> None:
         try:

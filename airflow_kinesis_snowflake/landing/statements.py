@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 Value = str | int
 
-_ESCAPED_IN_FOLDER = re.compile(r"[^A-Za-z0-9_.-]|^\.")
-_FOLDER = re.compile(r"[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
+# Two dashes would begin a comment.
+_ESCAPED_IN_FOLDER = re.compile(r"[^A-Za-z0-9_.-]|^\.|(?<=-)-")
+_FOLDER = re.compile(r"(?!.*--)[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
 _PLAIN_STAGE = re.compile(r"[A-Za-z0-9_$]+")
 _NOT_IN_PATH = re.compile(r"[\x00-\x1f*?\[\]]")
 
@@ -80,9 +81,9 @@ class CopyMapping(Protocol):
 # --- objects -----------------------------------------------------------------------------------------------
 
 
-def describe_table(table: TableName) -> Statement:
-    """Columns of a table: name and type come first in each row."""
-    return Statement(f"DESCRIBE TABLE {table.sql}")
+def list_columns(table: TableName) -> Statement:
+    """Columns of a table: the third column of each row is the name, the fourth JSON with the ``type``."""
+    return Statement(f"SHOW COLUMNS IN TABLE {table.sql}")
 
 
 def create_landing_table(table: TableName, columns: Iterable[tuple[str, str]]) -> Statement:
@@ -129,8 +130,8 @@ def add_column(table: TableName, column: str, sql_type: str) -> Statement:
 def stage_folder(*parts: str) -> str:
     """Make the path of a folder on a stage out of any names.
 
-    Letters, digits and ``_ . -`` stay (but for a dot in front). Each byte of any other character becomes
-    ``=`` and two hexadecimal digits, so different names give different folders.
+    Letters, digits and ``_ . -`` stay, but for a dot in front and a dash behind another. Each byte of any
+    other character becomes ``=`` and two hexadecimal digits, so different names give different folders.
 
     :raises InvalidSettingError: a part is empty
     """

@@ -25,13 +25,13 @@ def every_statement(table: TableName, value: str = "a") -> dict[str, Statement]:
     moves = [(value, "i", "000", "0015~", 3), ("shardId-1", "i", "0015~", "0016~", 4)]
     folder = stage_folder(value, "1")
     return {
-        "describe": statements.describe_table(table),
+        "columns": statements.list_columns(table),
         "landing": statements.create_landing_table(table, MAPPING.columns),
         "offsets": statements.create_offsets_table(table),
         "dead letters": statements.create_dead_letter_table(table),
         "stages": statements.list_stages(table),
         "stage": statements.create_stage(table),
-        "column": statements.add_column(table, "KINESISMETADATA", "OBJECT"),
+        "new column": statements.add_column(table, "KINESISMETADATA", "OBJECT"),
         "put": statements.put(Path("/tmp/it's \\ here/landing.parquet"), stage=table, folder=folder),
         "copy": statements.copy_landing(table, mapping=MAPPING, stage=table, folder=folder),
         "copy dead letters": statements.copy_dead_letters(table, stage=table, folder=folder),
@@ -92,7 +92,7 @@ def test_any_folder_can_be_used(parts: list[str]) -> None:
     )
 
 
-@pytest.mark.parametrize("folder", ["", "a//b", "/a", "a/", "a b", "a'b", "a\n", "é"])
+@pytest.mark.parametrize("folder", ["", "a//b", "/a", "a/", "a b", "a'b", "a\n", "a--b", "é"])
 def test_a_folder_that_was_not_made_by_stage_folder_is_refused(folder: str) -> None:
     with pytest.raises(InvalidSettingError, match="stage_folder"):
         statements.put(Path("/f"), stage=PLAIN, folder=folder)

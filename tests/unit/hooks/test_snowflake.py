@@ -1,0 +1,349 @@
+"""What the Snowflake hook makes of errors, lost answers and odd answers."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from snowflake.connector import errors
+
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    CorruptStateError,
+    FencedError,
+    InvalidSettingError,
+    KinesisSnowflakeError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+    SnowflakeObjectNotFoundError,
+    UnknownOutcomeError,
+)
+from airflow_kinesis_snowflake.hooks import snowflake as module
+from airflow_kinesis_snowflake.hooks.snowflake import (
+    OffsetKey,
+    SnowflakeLoadHook,
+    SnowflakeSession,
+    translate,
+)
+from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.landing.target import LandingTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TARGET = LandingTarget.beside(TableName("DB", "S", "T"))
+
+
+class StubConnection:
+    """Answers statements by how they begin; an exception is raised, anything else is the rows."""
+
+    session_id = 42
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.executed: list[str] = []
+        self.closed = False
+
+    def cursor(self) -> Any:
+        return nullcontext(self)
+
+    def execute(self, sql: str, params: object = None) -> StubConnection:
+        self.executed.append(sql.split(maxsplit=1)[0])
+        answer = self.answers.get(sql.split(maxsplit=1)[0], [])
+        if isinstance(answer, BaseException):
+            raise answer
+        self.rows = answer
+        return self
+
+    def fetchall(self) -> Any:
+        return self.rows
+
+    def close(self, *, retry: bool = True) -> None:
+        self.closed = True
+
+
+def session(connection: StubConnection) -> SnowflakeSession:
+    opened: Callable[[], Any] = lambda: connection  # noqa: E731
+    return SnowflakeSession(opened)
+
+
+def answer(
+    errno: int, kind: type[errors.Error] = errors.ProgrammingError, message: str = "m"
+) -> errors.Error:
+    return kind(msg=message, errno=errno, sqlstate="00000", sfqid="01-query", send_telemetry=False)
+
+
+def columns_of(columns: list[tuple[str, str]]) -> list[tuple[str, ...]]:
+    return [("T", "S", name, json.dumps({"type": kind, "nullable": True})) for name, kind in columns]
+
+
+LOST = answer(250003, errors.OperationalError)
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (answer(2003), SnowflakeObjectNotFoundError),
+        (answer(2043), SnowflakeObjectNotFoundError),
+        (answer(3001), AccessDeniedError),
+        (answer(250001, errors.DatabaseError), AccessDeniedError),
+        (answer(390100, errors.DatabaseError), AccessDeniedError),
+        (answer(390144, errors.DatabaseError), AccessDeniedError),
+        (answer(394304, errors.DatabaseError), AccessDeniedError),
+        (errors.ForbiddenError(errno=403), AccessDeniedError),
+        (answer(250001, errors.OperationalError), ServiceUnavailableError),
+        (answer(250002, errors.DatabaseError), ServiceUnavailableError),
+        (answer(253003, errors.OperationalError), ServiceUnavailableError),
+        (answer(603), ServiceUnavailableError),
+        (answer(604), ServiceUnavailableError),
+        (answer(625), ServiceUnavailableError),
+        (answer(630), ServiceUnavailableError),
+        (answer(390111), ServiceUnavailableError),
+        (answer(390112), ServiceUnavailableError),
+        (answer(390318, errors.DatabaseError), ServiceUnavailableError),
+        (errors.InternalServerError(errno=500), ServiceUnavailableError),
+        (errors.ServiceUnavailableError(errno=503), ServiceUnavailableError),
+        (errors.GatewayTimeoutError(errno=504), ServiceUnavailableError),
+        (errors.TooManyRequests(errno=429), ServiceUnavailableError),
+        (errors.RequestTimeoutError(errno=408), ServiceUnavailableError),
+        (errors.BadRequest(errno=400), ServiceRefusedError),
+        (answer(290404, errors.HttpError), ServiceRefusedError),
+        (answer(1003), ServiceRefusedError),
+        (answer(904), ServiceRefusedError),
+        (answer(606), ServiceRefusedError),
+        (answer(90073), ServiceRefusedError),
+        (answer(100072, errors.IntegrityError), ServiceRefusedError),
+    ],
+    ids=lambda value: f"{type(value).__name__}-{value.errno}" if isinstance(value, errors.Error) else "",
+)
+def test_an_error_becomes_the_class_that_says_whether_another_try_helps(
+    error: errors.Error, meaning: type[KinesisSnowflakeError]
+) -> None:
+    assert type(translate(error, doing="load into", target="DB.S.T")) is meaning
+
+
+def test_a_message_says_what_was_tried_on_what_and_what_snowflake_said() -> None:
+    message = str(
+        translate(answer(3001, message="Insufficient\nprivileges"), doing="load into", target="DB.S.T")
+    )
+    assert message.startswith("Snowflake can't load into DB.S.T: ")
+    assert "Insufficient privileges" in message
+    assert "grants" in message
+
+
+@pytest.mark.parametrize("errno", [100038, 100069, 100078])
+def test_a_refused_value_is_quoted_neither_in_the_error_nor_in_its_cause(errno: int) -> None:
+    loading = session(StubConnection(COPY=answer(errno, message="Error parsing JSON: hunter2")))
+    with pytest.raises(ServiceRefusedError, match="01-query") as caught:
+        loading.copy_landing(TARGET, mapping=EnvelopeMapping(), folder="a")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_a_block_that_ends_well_is_committed() -> None:
+    connection = StubConnection()
+    with session(connection).transaction():
+        pass
+    assert connection.executed == ["BEGIN", "COMMIT"]
+
+
+@pytest.mark.parametrize("error", [FencedError("lost"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_an_exception_in_the_block_rolls_back_and_goes_on(error: BaseException) -> None:
+    connection = StubConnection()
+    with pytest.raises(type(error)), session(connection).transaction():
+        raise error
+    assert connection.executed == ["BEGIN", "ROLLBACK"]
+    assert not connection.closed
+
+
+def test_the_session_is_closed_if_it_can_not_roll_back() -> None:
+    connection = StubConnection(ROLLBACK=LOST)
+    with pytest.raises(FencedError), session(connection).transaction():
+        raise FencedError("lost")
+    assert connection.closed
+
+
+def test_a_transaction_that_can_not_begin_runs_nothing() -> None:
+    connection = StubConnection(BEGIN=LOST)
+    ran = []
+    with pytest.raises(ServiceUnavailableError), session(connection).transaction():
+        ran.append(True)
+    assert not ran
+
+
+@pytest.mark.parametrize(
+    "error",
+    [LOST, answer(604), answer(390111), errors.GatewayTimeoutError(errno=504), OSError("reset")],
+    ids=["connection", "cancelled", "session gone", "gateway", "socket"],
+)
+def test_a_lost_answer_to_commit_is_an_unknown_outcome_and_ends_the_session(error: Exception) -> None:
+    connection = StubConnection(COMMIT=error)
+    loading = session(connection)
+    with pytest.raises(UnknownOutcomeError, match="offsets table") as caught, loading.transaction():
+        pass
+    assert caught.value.__cause__ is not None
+    assert connection.closed
+    with pytest.raises(ServiceUnavailableError, match="closed"):
+        loading.version()
+
+
+def test_a_refused_commit_is_rolled_back_and_known() -> None:
+    connection = StubConnection(COMMIT=answer(3001))
+    with pytest.raises(AccessDeniedError), session(connection).transaction():
+        pass
+    assert connection.executed == ["BEGIN", "COMMIT", "ROLLBACK"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ([("KINESISMETADATA", "OBJECT")], r'ADD COLUMN "RECORD_CONTENT" VARIANT'),
+        ([("RECORD_CONTENT", "VARIANT")], r'ADD COLUMN "KINESISMETADATA" OBJECT'),
+        ([("record_content", "VARIANT"), ("KINESISMETADATA", "OBJECT")], "RECORD_CONTENT"),
+        ([("RECORD_CONTENT", "TEXT"), ("KINESISMETADATA", "OBJECT")], "TEXT, not VARIANT"),
+        ([("RECORD_CONTENT", "VARIANT"), ("KINESISMETADATA", "TEXT")], "TEXT, not OBJECT"),
+    ],
+)
+def test_a_landing_table_that_can_not_take_the_records_is_named_with_what_to_run(
+    columns: list[tuple[str, str]], problem: str
+) -> None:
+    with pytest.raises(InvalidSettingError, match=problem) as caught:
+        session(StubConnection(SHOW_COLUMNS=columns_of(columns))).ensure_objects(
+            TARGET, mapping=EnvelopeMapping()
+        )
+    assert str(TARGET.table) in str(caught.value)
+
+
+@pytest.mark.parametrize("metadata", ["OBJECT", "VARIANT"])
+def test_nothing_is_created_where_everything_is_there(metadata: str) -> None:
+    connection = StubConnection(
+        SHOW_COLUMNS=columns_of(
+            [("RECORD_CONTENT", "VARIANT"), ("KINESISMETADATA", metadata), ("MORE", "DATE")]
+        ),
+        SHOW_STAGES=[(None, "KINESIS_STAGE")],
+    )
+    session(connection).ensure_objects(TARGET, mapping=EnvelopeMapping())
+    assert "CREATE" not in connection.executed
+
+
+def test_a_stage_with_a_similar_name_is_not_taken_for_the_stage() -> None:
+    connection = StubConnection(
+        SHOW_COLUMNS=columns_of([("RECORD_CONTENT", "VARIANT"), ("KINESISMETADATA", "OBJECT")]),
+        SHOW_STAGES=[(None, "KINESISXSTAGE"), (None, "kinesis_stage")],
+    )
+    session(connection).ensure_objects(TARGET, mapping=EnvelopeMapping())
+    assert connection.executed.count("CREATE") == 1
+
+
+def test_an_offset_that_no_load_wrote_is_corrupt_state() -> None:
+    connection = StubConnection(SELECT=[("shardId-0", "i", "0023~", None)])
+    with pytest.raises(CorruptStateError, match="shardId-0"):
+        session(connection).read_offsets(
+            TARGET, application="a", stream="s", keys=[OffsetKey("shardId-0", "i")]
+        )
+
+
+def test_cancelling_asks_snowflake_through_a_second_connection() -> None:
+    connections = [StubConnection(), StubConnection()]
+    opened = iter(connections)
+    loading = SnowflakeSession(lambda: next(opened))  # type: ignore[arg-type, return-value]
+    loading.cancel()
+    assert connections[1].executed == ["SELECT"]
+    assert connections[1].closed
+    assert not connections[0].closed
+
+
+def test_a_statement_that_can_not_be_cancelled_loses_its_connection() -> None:
+    connection = StubConnection(SELECT=LOST)
+    session(connection).cancel()
+    assert connection.closed
+
+
+@pytest.fixture
+def connected_with(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the hook hands to the connector."""
+    given: dict[str, Any] = {}
+
+    def connect(**params: Any) -> StubConnection:
+        given.update(params)
+        return StubConnection(SELECT=[("10.1",)])
+
+    monkeypatch.setattr(module, "connect", connect)
+    return given
+
+
+def airflow_connection(monkeypatch: pytest.MonkeyPatch, **extra: Any) -> None:
+    connection = {"conn_type": "snowflake", "login": "loader", "password": "password", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_SNOWFLAKE_DEFAULT", json.dumps(connection))
+
+
+def test_a_session_commits_by_itself_and_says_whose_it_is(
+    monkeypatch: pytest.MonkeyPatch, connected_with: dict[str, Any]
+) -> None:
+    airflow_connection(
+        monkeypatch, account="org-account", session_parameters={"QUERY_TAG": "theirs", "WEEK_START": 1}
+    )
+    SnowflakeLoadHook(query_tag="ours").open_session()
+    assert connected_with["account"] == "org-account"
+    assert connected_with["autocommit"] is True
+    parameters = connected_with["session_parameters"]
+    assert (parameters["QUERY_TAG"], parameters["TIMEZONE"], parameters["WEEK_START"]) == ("ours", "UTC", 1)
+    assert parameters["ABORT_DETACHED_QUERY"] is True
+    assert "protocol" not in connected_with
+    assert "CLIENT_TELEMETRY_ENABLED" not in parameters
+
+
+def test_the_default_query_tag_is_json_that_names_the_package(
+    monkeypatch: pytest.MonkeyPatch, connected_with: dict[str, Any]
+) -> None:
+    airflow_connection(monkeypatch, account="org-account")
+    SnowflakeLoadHook().open_session()
+    tag = json.loads(connected_with["session_parameters"]["QUERY_TAG"])
+    assert tag == {"package": "airflow-kinesis-snowflake"}
+
+
+def test_a_local_service_is_reached_by_its_protocol_and_gets_no_telemetry(
+    monkeypatch: pytest.MonkeyPatch, connected_with: dict[str, Any]
+) -> None:
+    airflow_connection(monkeypatch, account="local", host="127.0.0.1", port=8080, protocol="http")
+    SnowflakeLoadHook().open_session()
+    assert (connected_with["host"], connected_with["port"], connected_with["protocol"]) == (
+        "127.0.0.1",
+        8080,
+        "http",
+    )
+    assert connected_with["session_parameters"]["CLIENT_TELEMETRY_ENABLED"] is False
+
+
+def test_connection_parameters_that_older_providers_keep_in_a_property_are_read_too(
+    monkeypatch: pytest.MonkeyPatch, connected_with: dict[str, Any]
+) -> None:
+    airflow_connection(monkeypatch)
+    monkeypatch.setattr(
+        SnowflakeLoadHook, "_get_conn_params", property(lambda self: {"account": "from-property"})
+    )
+    SnowflakeLoadHook().open_session()
+    assert connected_with["account"] == "from-property"
+
+
+def test_the_connection_test_answers_with_the_version(
+    monkeypatch: pytest.MonkeyPatch, connected_with: dict[str, Any]
+) -> None:
+    airflow_connection(monkeypatch, account="org-account")
+    assert SnowflakeLoadHook().test_connection() == (True, "Snowflake 10.1 answers")
+
+
+def test_the_connection_test_says_why_it_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise answer(390100, errors.DatabaseError, "Incorrect username or password was specified.")
+
+    monkeypatch.setattr(module, "connect", refuse)
+    airflow_connection(monkeypatch, account="org-account")
+    ok, message = SnowflakeLoadHook().test_connection()
+    assert not ok
+    assert "org-account" in message
+    assert "Incorrect username" in message
