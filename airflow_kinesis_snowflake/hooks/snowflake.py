@@ -38,9 +38,10 @@ _LOGIN_TIMEOUT = 60
 # outlives a worker that died before its COMMIT. A statement may take longer than the wait for its lock.
 _LOCK_TIMEOUT = 600
 _STATEMENT_TIMEOUT = 900
+_ROLLBACK_TIMEOUT = 30
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
-# Snowflake's error numbers; the last table of translate() says what they mean.
+# Snowflake's error numbers; the table in translate() says what they mean.
 _NOT_FOUND = frozenset({2003, 2043})
 _DENIED = frozenset({3001, 290403})
 _LOGIN_REFUSED = (range(390100, 390400), range(394300, 394400))
@@ -138,7 +139,7 @@ class SnowflakeLoadHook(SnowflakeHook):
             return False, str(error)
 
     def _connector_params(self) -> dict[str, Any]:
-        # A property up to version 6.7 of the provider, a method since.
+        # A property in older versions of the provider, a method in newer ones.
         given: Any = self._get_conn_params
         params: dict[str, Any] = dict(given() if callable(given) else given)
         protocol = self.get_connection(self.get_conn_id()).extra_dejson.get("protocol")
@@ -248,6 +249,7 @@ class SnowflakeSession:
         self._rows(Statement("BEGIN"), doing="begin a transaction")
         try:
             yield
+            self._require_open("commit")
         except BaseException:
             self._roll_back()
             raise
@@ -267,10 +269,11 @@ class SnowflakeSession:
             ) from error
 
     def _roll_back(self) -> None:
-        """Roll back, if need be by ending the session."""
+        """Roll back, if need be by ending the session; tried even after :meth:`cancel` has closed it."""
         try:
-            self._rows(Statement("ROLLBACK"), doing="roll back")
-        except KinesisSnowflakeError:
+            with self._connection.cursor() as cursor:
+                cursor.execute("ROLLBACK", timeout=_ROLLBACK_TIMEOUT)
+        except errors.Error:
             self.close()
 
     def copy_landing(self, target: LandingTarget, *, mapping: CopyMapping, folder: str) -> int:
@@ -392,6 +395,12 @@ class SnowflakeSession:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _require_open(self, doing: str) -> None:
+        if self._closed:
+            raise ServiceUnavailableError(
+                f"can't {doing.rstrip()}: the Snowflake session is closed; try again"
+            )
+
     def _rows(
         self, statement: Statement, *, doing: str, target: TableName | None = None
     ) -> list[tuple[Any, ...]]:
@@ -400,10 +409,7 @@ class SnowflakeSession:
 
     @contextmanager
     def _cursor(self, statement: Statement, *, doing: str, target: str) -> Iterator[Any]:
-        if self._closed:
-            raise ServiceUnavailableError(
-                f"can't {doing} {target}".rstrip() + ": the Snowflake session is closed; try again"
-            )
+        self._require_open(f"{doing} {target}")
         try:
             with self._connection.cursor() as cursor:
                 yield cursor.execute(statement.sql, statement.params or None)

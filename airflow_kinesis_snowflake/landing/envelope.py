@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -78,11 +79,12 @@ class EnvelopeMapping:
 
     def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other."""
-        good, dead_letters = _sort_out(records)
-        text = _as_text(good)
+        good: Sequence[Record] = records
+        dead_letters: tuple[DeadLetter, ...] = ()
+        text = _text_if_all_land(records)
         if text is None:
-            good, dead_letters = _sort_out(records, check_text=True)
-            text = pa.array([record.data for record in good], pa.string())
+            good, dead_letters = _sort_out(records)
+            text = _text(good)
         rows = pa.RecordBatch.from_arrays(
             [text, *metadata_columns(good, stream_name=stream_name, shard_id=shard_id)], schema=_SCHEMA
         )
@@ -111,25 +113,29 @@ def metadata_columns(records: Sequence[Record], *, stream_name: str, shard_id: s
     ]
 
 
-def _sort_out(
-    records: Sequence[Record], *, check_text: bool = False
-) -> tuple[Sequence[Record], tuple[DeadLetter, ...]]:
-    reasons = [_refusal(record.data, check_text=check_text) for record in records]
-    if not any(reasons):
-        return records, ()
-    judged = list(zip(records, reasons, strict=True))
+def _text_if_all_land(records: Sequence[Record]) -> pa.StringArray | None:
+    """The payloads as one column, ``None`` if any of them can't land: much cheaper than to judge each."""
+    try:
+        for record in records:
+            _check_json(record.data)
+        return _text(records)
+    except (msgspec.DecodeError, RecursionError, pa.ArrowInvalid):
+        return None
+
+
+def _sort_out(records: Sequence[Record]) -> tuple[list[Record], tuple[DeadLetter, ...]]:
+    judged = [(record, _refusal(record.data)) for record in records]
     return (
         [record for record, reason in judged if reason is None],
         tuple(DeadLetter(record, reason) for record, reason in judged if reason is not None),
     )
 
 
-def _refusal(payload: bytes, *, check_text: bool) -> str | None:
+def _refusal(payload: bytes) -> str | None:
     """Why the payload can't land; the reason never quotes it."""
     try:
         _check_json(payload)
-        if check_text:
-            payload.decode()
+        payload.decode()
     except UnicodeDecodeError as error:
         return f"not UTF-8: {error.reason} at byte {error.start}"
     except msgspec.DecodeError as error:
@@ -139,9 +145,13 @@ def _refusal(payload: bytes, *, check_text: bool) -> str | None:
     return None
 
 
-def _as_text(records: Sequence[Record]) -> pa.Array | None:
-    """The payloads as one column, ``None`` if any isn't UTF-8: one check for all is much the cheapest."""
-    try:
-        return pa.array([record.data for record in records], pa.binary()).cast(pa.string())
-    except pa.ArrowInvalid:
-        return None
+def _text(records: Sequence[Record]) -> pa.StringArray:
+    """The payloads as one column, in two copies less than ``pa.array`` makes.
+
+    :raises pyarrow.ArrowInvalid: one of them isn't UTF-8
+    """
+    payloads = [record.data for record in records]
+    ends = pa.array(list(accumulate(map(len, payloads), initial=0)), pa.int32())
+    column = pa.StringArray.from_buffers(len(payloads), ends.buffers()[1], pa.py_buffer(b"".join(payloads)))
+    column.validate(full=True)
+    return column

@@ -50,9 +50,11 @@ class StubConnection:
     def cursor(self) -> Any:
         return nullcontext(self)
 
-    def execute(self, sql: str, params: object = None) -> StubConnection:
-        self.executed.append(sql.split(maxsplit=1)[0])
-        answer = self.answers.get(sql.split(maxsplit=1)[0], [])
+    def execute(self, sql: str, params: object = None, timeout: int | None = None) -> StubConnection:
+        words = sql.split(maxsplit=2)
+        statement = "_".join(words[:2] if words[0] == "SHOW" else words[:1])
+        self.executed.append(statement)
+        answer = self.answers.get(statement, [])
         if isinstance(answer, BaseException):
             raise answer
         self.rows = answer
@@ -165,6 +167,14 @@ def test_the_session_is_closed_if_it_can_not_roll_back() -> None:
     with pytest.raises(FencedError), session(connection).transaction():
         raise FencedError("lost")
     assert connection.closed
+
+
+def test_a_transaction_is_rolled_back_after_a_cancellation_that_closed_the_session() -> None:
+    connection = StubConnection(SELECT=LOST)
+    loading = session(connection)
+    with pytest.raises(ServiceUnavailableError, match="closed"), loading.transaction():
+        loading.cancel()
+    assert connection.executed[-1] == "ROLLBACK"
 
 
 def test_a_transaction_that_can_not_begin_runs_nothing() -> None:
