@@ -32,7 +32,7 @@ class Process:
     :param folder: where the log goes.
     :param env: the whole environment of the process.
     :param stop_signal: what asks the process to stop.
-    :param grace: seconds it has for that, before its process group is killed.
+    :param grace: seconds it has for that, before it and its descendants are killed.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Process:
         return self.log.read_text(errors="replace")
 
     def stop(self) -> None:
-        """Ask the process to stop, and return when it and its group are gone."""
+        """Ask the process to stop, and return when it and its descendants are gone."""
         assert self._leash.stdin
         self._leash.stdin.close()
         self._leash.wait(self._grace + 10)

@@ -13,10 +13,30 @@ function announce(server) {
   console.log(`listening on ${address}:${port}`)
 }
 
+// Kinesalite never answers a GetShardIterator AT_TIMESTAMP when no record arrived at or after it. AWS gives an
+// iterator to the tip then.
+function answerLateTimestamps() {
+  const action = require.resolve('kinesalite/actions/getShardIterator')
+  const getShardIterator = require(action)
+  require.cache[action].exports = (store, data, done) => {
+    const inPast = data.ShardIteratorType === 'AT_TIMESTAMP' && data.Timestamp * 1000 <= Date.now()
+    if (!inPast) return getShardIterator(store, data, done)
+    const { resolveShardId, shardIxToHex } = require('kinesalite/db')
+    const { shardIx } = resolveShardId(data.ShardId)
+    let late = false
+    store.getStreamDb(data.StreamName)
+      .createReadStream({ gt: shardIxToHex(shardIx), lt: shardIxToHex(shardIx + 1) })
+      .on('data', ({ value }) => { late ||= value.ApproximateArrivalTimestamp >= data.Timestamp })
+      .on('end', () => getShardIterator(store, late ? data : { ...data, ShardIteratorType: 'LATEST' }, done))
+  }
+}
+
 const services = {
-  kinesalite: () =>
+  kinesalite: () => {
+    answerLateTimestamps()
     require('kinesalite')({ createStreamMs: 1, deleteStreamMs: 1, updateStreamMs: 1, shardLimit })
-      .listen(Number(port), host, function () { announce(this) }),
+      .listen(Number(port), host, function () { announce(this) })
+  },
 
   dynalite: () =>
     require('dynalite')({ createTableMs: 1, deleteTableMs: 1, updateTableMs: 1 })

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from local.processes import Process, ProcessFailedError
@@ -107,6 +109,21 @@ os.kill(os.getpid(), {end.value})
 
     assert result.returncode == -end
     wait_until(gone.exists)
+
+
+def test_a_process_takes_its_descendants_along_even_those_with_a_session_of_their_own(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    program = f"""
+import pathlib, subprocess, sys
+grandchild = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+pathlib.Path({str(pid_file)!r}).write_text(f"{{grandchild.pid}} ")
+grandchild.wait()
+"""
+
+    with Process("child", [sys.executable, "-c", program], folder=tmp_path, env=dict(os.environ)) as process:
+        process.wait_until(lambda: (pid_file.exists() and " " in pid_file.read_text()) or None, timeout=30)
+
+    wait_until(lambda: not psutil.pid_exists(int(pid_file.read_text())))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
