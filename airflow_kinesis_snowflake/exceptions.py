@@ -77,7 +77,7 @@ class StreamRecreatedError(CorruptStateError):
 
 
 class ForeignCheckpointError(CorruptStateError):
-    """A checkpoint holds a sequence number that another shard, or no shard, gave out."""
+    """A checkpoint holds a sequence number that its shard can't have given out."""
 
 
 class DataLossError(TerminalError):

@@ -61,7 +61,13 @@ def fair_share(shards: Iterable[ShardState], *, workers: int) -> int:
 
 
 def assign(
-    state: StreamState, *, readable: frozenset[str], held: frozenset[str], worker: Worker, drain_until: int, now: int
+    state: StreamState,
+    *,
+    readable: frozenset[str],
+    held: frozenset[str],
+    worker: Worker,
+    drain_until: int,
+    now: int,
 ) -> Assignment:
     """Choose shards to lease.
 

@@ -15,21 +15,28 @@ from typing import TYPE_CHECKING, TypeVar
 
 from airflow_kinesis_snowflake.drain.batch import Batch
 from airflow_kinesis_snowflake.drain.fetching import Fetching, PageArrived
-from airflow_kinesis_snowflake.drain.intake import Intake
+from airflow_kinesis_snowflake.drain.intake import Intake, data_loss
 from airflow_kinesis_snowflake.drain.leases import Leases, now_millis
 from airflow_kinesis_snowflake.drain.load import Loaded, Loader
 from airflow_kinesis_snowflake.drain.progress import ProgressLine
 from airflow_kinesis_snowflake.drain.reader import Fetched, Finish, PageSource, ShardReader
 from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport, megabytes, summary
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
-from airflow_kinesis_snowflake.exceptions import DrainStoppedError, KinesisSnowflakeError, TransientError
+from airflow_kinesis_snowflake.exceptions import (
+    DataLossError,
+    DrainStoppedError,
+    KinesisSnowflakeError,
+    TransientError,
+)
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.stream.retention import Gap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+    from airflow_kinesis_snowflake.exceptions import TerminalError
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
@@ -55,9 +62,10 @@ class LoadEnded:
 class Drain:
     """Reads every shard this worker can lease up to the stop, and loads what it reads.
 
-    One thread coordinates: it alone touches readers and the open batch, and decides. Others call: fetchers read and
-    encode pages, one loader loads batches in order, writers write state rows, and one thread renews the leases. At
-    any time at most one batch is being loaded and one being filled; while both are full, reading pauses.
+    One thread coordinates: it alone touches readers and the open batch, and decides. Others call: fetchers
+    read and encode pages, one loader loads batches in order, writers write state rows, and one thread renews
+    the leases. At any time at most one batch is being loaded and one being filled; while both are full,
+    reading pauses.
 
     :param settings: what to do
     :param worker: who does it
@@ -106,6 +114,7 @@ class Drain:
         self._readers: dict[str, ShardReader] = {}
         self._failures: dict[str, KinesisSnowflakeError] = {}
         self._batch: Batch | None = None
+        self._loading_batch: Batch | None = None
         self._load: Future[Loaded] | None = None
         self._look, self._relist, self._left_some = True, True, False
         self._records_read = self._bytes_read = 0
@@ -128,8 +137,8 @@ class Drain:
 
         :return: the report; everything in it is committed and checkpointed
         :raises DrainStoppedError: :meth:`stop` was called; leases are released
-        :raises KinesisSnowflakeError: an error that no shard can go on after; or the first error of a shard, after
-            all other shards were drained
+        :raises KinesisSnowflakeError: an error that no shard can go on after; or the first error of a shard,
+            after all other shards were drained
         """
         with tempfile.TemporaryDirectory(prefix="kinesis-drain-") as folder:
             try:
@@ -186,8 +195,8 @@ class Drain:
     def _check_stop(self) -> None:
         if self._stopping.is_set():
             raise DrainStoppedError(
-                f"The drain of stream {self._settings.stream_name} was told to stop after {self.report.records} "
-                f"committed records; the next run goes on behind them"
+                f"The drain of stream {self._settings.stream_name} was told to stop. {self.report.records} "
+                f"records are committed; the next run goes on behind them"
             )
 
     def _call(self, call: Callable[[], T]) -> T:
@@ -221,17 +230,34 @@ class Drain:
         intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=frozenset(self._failures)))
         self.report.takeovers += intaken.takeovers
         self._left_some = intaken.left_some
+        for gap in intaken.gaps:
+            self._warn_of(gap)
         for reader in intaken.readers:
             self._readers[reader.shard_id] = reader
             self.report.shards.setdefault(reader.shard_id, ShardReport())
-            self._fetching.plan(reader)
+            if reader.shard_id in intaken.refused:
+                self._refuse(reader, intaken.refused[reader.shard_id])
+            else:
+                self._fetching.plan(reader)
         if self._left_some and not self._readers:
             self._look = True
             self._stopping.wait(LOOK_AGAIN_SECONDS)
 
+    def _refuse(self, reader: ShardReader, error: TerminalError) -> None:
+        """Fail a shard; or end it, where all that is left of it is lost and the user accepts that."""
+        if isinstance(error, DataLossError) and self._settings.on_data_loss == "warn":
+            self._warn_of(Gap(reader.shard_id, loaded_until=reader.read_until, oldest_available=None))
+            reader.finish = Finish.ENDED
+        else:
+            self._fail(reader, error)
+
+    def _warn_of(self, gap: Gap) -> None:
+        log.warning("Data loss in stream %s: %s may be gone", self._settings.stream_name, gap)
+        self.report.gaps.append(gap.as_dict())
+
     def _release_finished(self) -> None:
         """Release shards that are read and committed, so that others may take them or their children."""
-        finished = [reader for reader in self._readers.values() if reader.finish is not None and reader.settled]
+        finished = [reader for reader in self._readers.values() if reader.finish and self._settled(reader)]
         if not finished:
             return
         self._call(lambda: self._release(finished))
@@ -240,21 +266,27 @@ class Drain:
         elif not self._readers and self._left_some:
             self._look = True
 
+    def _settled(self, reader: ShardReader) -> bool:
+        """Whether everything read of a shard is committed."""
+        return not any(
+            batch and reader.shard_id in batch.spans for batch in (self._batch, self._loading_batch)
+        )
+
     def _release(self, readers: list[ShardReader]) -> None:
         in_doubt = self._loader.in_doubt
 
         def release(reader: ShardReader) -> bool:
             return self._leases.release(
                 reader.shard_id,
-                ended=reader.finish is Finish.ENDED and reader.settled,
+                ended=reader.finish is Finish.ENDED and self._settled(reader),
                 unsettled=reader.shard_id in in_doubt,
                 millis_behind=reader.millis_behind,
-                caught_up_at=reader.caught_up_at if reader.settled else None,
+                caught_up_at=reader.caught_up_at if self._settled(reader) else None,
             )
 
         for reader in readers:
             self._readers.pop(reader.shard_id, None)
-            if reader.finish is not None and reader.settled:
+            if reader.finish is not None and self._settled(reader):
                 self.report.shards[reader.shard_id].outcome = reader.finish.value
         self._writers.map(release, readers)
 
@@ -286,6 +318,11 @@ class Drain:
         except KinesisSnowflakeError as error:
             self._fail(reader, error)
         else:
+            if page.gap is not None and self._settings.on_data_loss == "fail":
+                self._fail(reader, data_loss([page.gap], stream_name=self._settings.stream_name))
+                return
+            if page.gap is not None:
+                self._warn_of(page.gap)
             self._accept(reader, page, folder)
             reader.accept(page, caught_up_at=min(event.called_at, self._stop_at))
             self.report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
@@ -323,13 +360,14 @@ class Drain:
             return
         for shard_id, span in batch.spans.items():
             self._readers[shard_id].handed = span.reached
-        self._batch = None
+        self._batch, self._loading_batch = None, batch
         self._load = self._loading.submit(self._loader.load, batch)
         self._load.add_done_callback(lambda result: self._events.put(LoadEnded(result)))
 
     def _load_ended(self, event: LoadEnded) -> None:
         self._load = None
         loaded = event.result.result()
+        self._loading_batch = None
         if loaded.committed:
             self._count(loaded)
         else:
@@ -416,9 +454,12 @@ class Drain:
         try:
             loaded = self._load.result(timeout=LOAD_GRACE_SECONDS)
             if loaded.committed:
+                self._loading_batch = None
                 self._count(loaded)
         except FutureTimeoutError:
-            log.warning("The load under way is cancelled; if it commits all the same, the next run will find it")
+            log.warning(
+                "The load under way is cancelled; should it commit all the same, the next run finds out"
+            )
             self._loader.cancel()
         except KinesisSnowflakeError as error:
             log.warning("The load under way failed: %s", error)
@@ -426,5 +467,9 @@ class Drain:
     def _release_all(self) -> None:
         try:
             self._release(list(self._readers.values()))
+            # Leased, but never begun: whether their last owner committed more than it saved wasn't found out.
+            self._writers.map(
+                lambda shard_id: self._leases.release(shard_id, unsettled=True), self._leases.held
+            )
         finally:
             self._leases.leave()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.leases import now_millis
 from airflow_kinesis_snowflake.drain.reader import SECONDS_BETWEEN_CALLS, Fetched, PageSource, ShardReader
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
 
 FETCHERS = 16
 BYTES_UNDER_WAY = 64 * 1024 * 1024
@@ -36,8 +38,8 @@ class PageArrived:
 class Fetching:
     """Asks for pages of many shards, at most one at a time and five a second of each.
 
-    The bytes under way are bounded by what pages of the same shard were like before, so that memory doesn't grow with
-    the number of shards.
+    The bytes under way are bounded by what pages of the same shard were like before, so that memory doesn't
+    grow with the number of shards.
 
     :param pages: fetches one page
     :param deliver: called from a fetching thread with each result
@@ -94,9 +96,7 @@ class Fetching:
         self.under_way += 1
         self._bytes += reserved
         generation, called_at = reader.generation, now_millis()
-        self._threads.submit(
-            self._pages.fetch, reader.shard_id, reader.start, reader.iterator
-        ).add_done_callback(
+        self._threads.submit(self._pages.fetch, reader.request()).add_done_callback(
             lambda result: self._deliver(PageArrived(reader, generation, called_at, reserved, result))
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,23 +11,29 @@ from airflow_kinesis_snowflake.drain.assignment import Assignment, Candidate, as
 from airflow_kinesis_snowflake.drain.leases import now_millis
 from airflow_kinesis_snowflake.drain.load import is_after
 from airflow_kinesis_snowflake.drain.reader import ShardReader
-from airflow_kinesis_snowflake.exceptions import StreamRecreatedError
+from airflow_kinesis_snowflake.drain.rows import founding_rows, missing_rows, progress
+from airflow_kinesis_snowflake.exceptions import DataLossError, ForeignCheckpointError, StreamRecreatedError
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
-from airflow_kinesis_snowflake.stream.lineage import ShardProgress, new_shards, readable
-from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
+from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
+from airflow_kinesis_snowflake.stream.positions import StartAt
+from airflow_kinesis_snowflake.stream.retention import Gap, may_have_aged_out, why_foreign
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from airflow_kinesis_snowflake.drain.leases import Leases
     from airflow_kinesis_snowflake.drain.load import Loader
     from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.drain.threads import DaemonThreads
+    from airflow_kinesis_snowflake.exceptions import TerminalError
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState, StreamState
-    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook, StreamFacts
     from airflow_kinesis_snowflake.stream.lineage import Shard
 
 log = logging.getLogger(__name__)
 
 FORGET_WORKER_MILLIS = 3_600_000
+FORGET_SHARDS = 25
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,16 @@ class Intaken:
     """What one look at the state brought.
 
     :param readers: shards leased now, each with the position to go on from
+    :param refused: those of them that can't be read, and why
+    :param gaps: shards whose unread records are gone altogether; reading goes on behind them
     :param takeovers: how many of them were taken from an owner that didn't release them
-    :param left_some: shards that need reading weren't taken, because they are beyond the fair share or leased by a
-        worker of which it isn't clear yet whether it is alive; worth another look
+    :param left_some: shards that need reading weren't taken, because they are beyond the fair share or leased
+        by a worker of which it isn't clear yet whether it is alive; worth another look
     """
 
     readers: tuple[ShardReader, ...]
+    refused: Mapping[str, TerminalError]
+    gaps: tuple[Gap, ...]
     takeovers: int
     left_some: bool
 
@@ -72,18 +81,17 @@ class Intake:
         self._worker = worker
         self._writers = writers
         self._drain_until = drain_until
-        self._stream_created = 0
+        self._facts: StreamFacts
         self._listed: tuple[Shard, ...] = ()
         self._watched: dict[str, ShardState] = {}
 
     def open(self) -> None:
         """Check the stream and make sure that the application's table exists.
 
-        On the first run of an application Snowflake is checked too, so that nothing is created in AWS for a drain
-        that could never load.
+        On the first run of an application Snowflake is checked too, so that nothing is created in AWS for a
+        drain that could never load.
         """
-        facts = self._kinesis.describe()
-        self._stream_created = int(facts.created.timestamp() * 1000)
+        self._facts = self._kinesis.describe()
         if not self._store.exists():
             self._loader.prepare()
             self._store.create_table()
@@ -93,13 +101,20 @@ class Intake:
 
         :param relist: ask Kinesis for the shards again, because one ended
         :param leave_alone: shards not to take, because they failed in this drain
+        :raises DataLossError: whole shards came and went unread, and the drain is to fail then
         """
+        state = self._read_state()
+        gone: frozenset[str] = frozenset()
         if relist or not self._listed:
+            # The list comes after the rows: a row that isn't listed then is that of a shard that is gone.
             self._listed = self._kinesis.list_shards()
-        state = self._complete(self._read_state())
+            gone = vanished(self._listed, progress(state))
+            self._forget(state)
+        gaps = self._missed(state)
+        state = self._complete(state)
         assignment = assign(
             state,
-            readable=readable(self._listed, progress(state)) - leave_alone,
+            readable=(readable(self._listed, progress(state)) | gone) - leave_alone,
             held=self._leases.held,
             worker=self._worker,
             drain_until=self._drain_until,
@@ -109,9 +124,13 @@ class Intake:
         readers = self._start(taken)
         return Intaken(
             readers=readers,
+            refused=self._refused(readers),
+            gaps=gaps,
             takeovers=sum(candidate.takeover for candidate in taken),
-            left_some=len(assignment.take) > len(taken) or assignment.beyond_share > 0 or self._unclear(assignment),
+            left_some=len(taken) < len(assignment.take) or self._unclear(assignment),
         )
+
+    # --- rows ----------------------------------------------------------------------------------------------
 
     def _read_state(self) -> StreamState:
         state = self._store.read_state(self._settings.stream_name)
@@ -119,34 +138,60 @@ class Intake:
             if shard.stream_created not in (None, self._stream_created):
                 raise StreamRecreatedError(
                     f"The checkpoints of application {self._settings.application_name} belong to a stream "
-                    f"{self._settings.stream_name} that was deleted; the present one was created at another time. "
-                    f"Reset the state (DAG kinesis_state_reset, method delete_table or rewind) to read the new stream"
+                    f"{self._settings.stream_name} that was deleted; the present one was created at "
+                    f"{self._facts.created}. Reset the state to read it: DAG kinesis_state_reset, method "
+                    f"delete_table or rewind"
                 )
         for worker, heartbeat in state.workers.items():
             if now_millis() - heartbeat > FORGET_WORKER_MILLIS:
                 self._store.leave(self._settings.stream_name, worker)
         return state
 
+    @property
+    def _stream_created(self) -> int:
+        return int(self._facts.created.timestamp() * 1000)
+
+    def _missed(self, state: StreamState) -> tuple[Gap, ...]:
+        """Shards of which nothing was ever read and nothing is left."""
+        if founding_rows(self._listed, state):
+            return ()
+        lost = sorted(missed(self._listed, progress(state)))
+        gaps = tuple(Gap(shard_id, loaded_until=None, oldest_available=None) for shard_id in lost)
+        if gaps and self._settings.on_data_loss == "fail":
+            raise self._data_loss(*gaps)
+        return gaps
+
     def _complete(self, state: StreamState) -> StreamState:
         """Create the rows that are missing, and read the state again if there were any."""
-        missing = missing_rows(self._listed, state, initial=self._settings.initial_position)
+        missing = missing_rows(self._listed, state, initial=self._initial_position())
         if not missing:
             return state
         # One after the other: if this dies half-way, no child has a row whose parent has none.
         for row in missing:
-            self._create(row)
+            self._store.create_shard(
+                self._settings.stream_name,
+                row.shard.shard_id,
+                start_at=row.start_at,
+                parents=row.shard.parents,
+                incarnation=uuid.uuid4().hex,
+                stream_created=self._stream_created,
+                initial_shards=row.initial_shards,
+            )
         return self._complete(self._read_state())
 
-    def _create(self, row: MissingRow) -> bool:
-        return self._store.create_shard(
-            self._settings.stream_name,
-            row.shard.shard_id,
-            start_at=row.start_at,
-            parents=row.shard.parents,
-            incarnation=uuid.uuid4().hex,
-            stream_created=self._stream_created,
-            initial_shards=row.initial_shards,
-        )
+    def _initial_position(self) -> StartAt:
+        """Kinesis refuses a moment that is in the future by its own clock; ``LATEST`` may be one by ours."""
+        asked = self._settings.initial_position
+        if asked.timestamp is None or asked.timestamp <= self._facts.answered:
+            return asked
+        return StartAt(self._facts.answered)
+
+    def _forget(self, state: StreamState) -> None:
+        """Delete rows that no later decision needs, so that a table doesn't grow with every reshard."""
+        for shard_id in sorted(forgettable(self._listed, progress(state)))[:FORGET_SHARDS]:
+            self._store.forget_shard(self._settings.stream_name, shard_id)
+
+    # --- leases --------------------------------------------------------------------------------------------
 
     def _take(self, assignment: Assignment) -> list[Candidate]:
         def lease(candidate: Candidate) -> Candidate | None:
@@ -166,9 +211,32 @@ class Intake:
                     committed[key.shard_id] = offset.position
             for key in keys:
                 self._leases.save(key.shard_id, committed[key.shard_id], ended=False, millis_behind=None)
-        return tuple(
-            ShardReader(candidate.state, committed=committed[candidate.state.shard_id]) for candidate in taken
-        )
+        readers = [ShardReader(shard.state, committed=committed[shard.state.shard_id]) for shard in taken]
+        for reader in readers:
+            reader.checking = reader.committed is not None and may_have_aged_out(
+                reader.read_until, retention=self._facts.retention, now=self._facts.answered
+            )
+        return tuple(readers)
+
+    def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
+        listed = {shard.shard_id: shard for shard in self._listed}
+        refused: dict[str, TerminalError] = {}
+        for reader in readers:
+            shard = listed.get(reader.shard_id)
+            if shard is None:
+                refused[reader.shard_id] = self._data_loss(
+                    Gap(reader.shard_id, loaded_until=reader.read_until, oldest_available=None)
+                )
+            elif reader.committed and (why := why_foreign(reader.committed, shard, now=self._facts.answered)):
+                refused[reader.shard_id] = ForeignCheckpointError(
+                    f"The checkpoint of {reader.shard_id} of stream {self._settings.stream_name} in "
+                    f"application {self._settings.application_name} {why}. Rewind this shard: DAG "
+                    f"kinesis_state_reset"
+                )
+        return refused
+
+    def _data_loss(self, *gaps: Gap) -> DataLossError:
+        return data_loss(gaps, stream_name=self._settings.stream_name)
 
     def _unclear(self, assignment: Assignment) -> bool:
         """Whether a lease of somebody else may be that of a dead worker.
@@ -183,46 +251,12 @@ class Intake:
         return unclear
 
 
-@dataclass(frozen=True)
-class MissingRow:
-    """A state row to create.
-
-    :param initial_shards: on the first row of an application only: all shards it starts with
-    """
-
-    shard: Shard
-    start_at: StartAt
-    initial_shards: tuple[str, ...] = ()
-
-
-def missing_rows(listed: tuple[Shard, ...], state: StreamState, *, initial: StartAt) -> list[MissingRow]:
-    """State rows that the shard list calls for.
-
-    An application founds itself on a stream with one conditional write: the first shard's row names all shards that
-    start at the initial position. Whoever finds that row can complete the others, so a first run that dies half-way
-    leaves no shard to start elsewhere. Shards that appear later start at ``TRIM_HORIZON``.
-    """
-    shards = {shard.shard_id: shard for shard in listed}
-    if not state.shards:
-        founder = min(shards)
-        return [MissingRow(shards[founder], initial, initial_shards=tuple(sorted(shards)))]
-    founding = {
-        shard_id: row.start_at or TRIM_HORIZON
-        for row in state.shards.values()
-        for shard_id in row.initial_shards
-        if shard_id in shards and shard_id not in state.shards
-    }
-    if founding:
-        return [MissingRow(shards[shard_id], start_at) for shard_id, start_at in sorted(founding.items())]
-    return [MissingRow(shard, TRIM_HORIZON) for shard in new_shards(listed, progress(state))]
-
-
-def progress(state: StreamState) -> Mapping[str, ShardProgress]:
-    """What lineage needs to know of the state rows."""
-    return {
-        shard_id: ShardProgress(shard_id=shard_id, parents=row.parents, ended=row.ended)
-        for shard_id, row in state.shards.items()
-    }
+def data_loss(gaps: Iterable[Gap], *, stream_name: str) -> DataLossError:
+    """The error for gaps that the user doesn't accept."""
+    return DataLossError(
+        f"Stream {stream_name} may no longer have {'; '.join(map(str, gaps))}. Nothing behind was loaded. "
+        f"To go on without them, run once with on_data_loss='warn'"
+    )
 
 
 def key_of(state: ShardState) -> OffsetKey:

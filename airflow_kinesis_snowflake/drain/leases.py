@@ -30,8 +30,8 @@ class Leases:
     """Takes, renews, uses and releases the leases of one worker on one stream.
 
     A lease lasts 30 s and is renewed every 10 s, by a thread of its own, as the Openflow connector does it.
-    Whether a lease is still held is judged by the monotonic clock from the moment *before* the last successful
-    write, so this worker believes in a lease for no longer than others respect it.
+    Whether a lease is still held is judged by the monotonic clock from the moment *before* the last
+    successful write, so this worker believes in a lease for no longer than others respect it.
 
     :param store: the application's checkpoint store
     :param stream_name: the stream whose shards are leased
@@ -102,7 +102,9 @@ class Leases:
             lost, self._lost = self._lost | expired, set()
         return frozenset(lost)
 
-    def save(self, shard_id: str, checkpoint: Position | None, *, ended: bool, millis_behind: int | None) -> bool:
+    def save(
+        self, shard_id: str, checkpoint: Position | None, *, ended: bool, millis_behind: int | None
+    ) -> bool:
         """Write a checkpoint whose records are committed; extends the lease.
 
         :return: ``False`` when the lease is lost; the row is left as it is

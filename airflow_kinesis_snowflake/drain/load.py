@@ -4,9 +4,9 @@ What makes it exactly once, in the order of the statements:
 
 1. The batch's files go to a stage folder of their own; nothing is visible yet.
 2. ``BEGIN``, ``COPY`` of rows, ``COPY`` of dead letters if there are any.
-3. The compare-and-set of offsets: each shard's row moves from where the batch began to where it ends, only if it
-   stands at or before the beginning. If any shard's row has moved on, somebody else committed those records and
-   everything is rolled back.
+3. The compare-and-set of offsets: each shard's row moves from where the batch began to where it ends, only if
+   it stands at or before the beginning. If any shard's row has moved on, somebody else committed those
+   records and everything is rolled back.
 4. ``COMMIT``. From here on the records are in Snowflake, whatever dies.
 5. Checkpoints to DynamoDB, each only while the lease is still ours. If the process dies before this, the next
    owner of the lease finds the truth in the offsets table, or runs into the compare-and-set.
@@ -18,7 +18,6 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,6 +32,8 @@ from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetM
 from airflow_kinesis_snowflake.landing.statements import stage_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
     from airflow_kinesis_snowflake.drain.batch import Batch, Span
     from airflow_kinesis_snowflake.drain.leases import Leases
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
@@ -180,16 +181,16 @@ class Loader:
             dead = session.copy_dead_letters(self._target, folder=folder)
         if (loaded, dead) != (batch.files.rows, batch.files.dead_letters):
             raise IncompleteLoadError(
-                f"Snowflake loaded {loaded} of {batch.files.rows} rows and {dead} of {batch.files.dead_letters} dead "
-                f"letters of batch {batch.id} into {self._target.table}. The batch was rolled back; check whether "
-                f"something else writes to stage {self._target.stage}"
+                f"Snowflake loaded {loaded} of {batch.files.rows} rows and {dead} of "
+                f"{batch.files.dead_letters} dead letters of batch {batch.id} into {self._target.table}. It was "
+                f"rolled back; does something else write to stage {self._target.stage}?"
             )
 
     def _move_offsets(self, session: SnowflakeSession, batch: Batch) -> None:
         if not all(self._leases.holds(shard) for shard in batch.spans):
             raise LeaseLostError(
-                f"Leases of stream {self._settings.stream_name} were lost while batch {batch.id} was being loaded; "
-                f"it was rolled back and the next owner reads its records again"
+                f"Leases of stream {self._settings.stream_name} were lost while batch {batch.id} was being "
+                f"loaded; it was rolled back and the next owner reads its records again"
             )
         moves = [
             OffsetMove(
@@ -211,7 +212,8 @@ class Loader:
         if moved != len(moves):
             raise FencedError(
                 f"{len(moves) - moved} of {len(moves)} shards in batch {batch.id} of stream "
-                f"{self._settings.stream_name} had been committed further by another worker; it was rolled back"
+                f"{self._settings.stream_name} had been committed further by another worker; it was rolled "
+                f"back"
             )
 
     def _committed_by(self, session: SnowflakeSession, batch: Batch) -> bool:
@@ -295,7 +297,9 @@ class Loader:
                 if attempt == TRIES:
                     raise
                 wait = random.uniform(0, min(LONGEST_WAIT_SECONDS, 2.0**attempt))
-                log.warning("Try %d of %d at %s failed, next in %.1f s: %s", attempt, TRIES, doing, wait, error)
+                log.warning(
+                    "Try %d of %d at %s failed, next in %.1f s: %s", attempt, TRIES, doing, wait, error
+                )
                 if self._stopping.wait(wait):
                     raise DrainStoppedError(f"Stopped while {doing}") from error
         raise AssertionError("unreachable")

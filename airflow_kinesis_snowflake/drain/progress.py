@@ -54,11 +54,18 @@ class ProgressLine:
 
 
 def lags(readers: Collection[ShardReader]) -> str:
-    """The lag of each shard in seconds, the furthest behind first; short forms of the ids, as many as fit a line."""
+    """The lag of each shard in seconds, the furthest behind first; short ids, and as many as fit a line."""
     known = sorted(
         ((reader.millis_behind, reader.shard_id) for reader in readers if reader.millis_behind is not None),
         reverse=True,
     )
-    shown = [f"{shard_id.removeprefix('shardId-').lstrip('0') or '0'}: {lag / 1000:.1f} s" for lag, shard_id in known]
-    rest = len(shown) - SHARDS_IN_LINE
-    return ", ".join(shown[:SHARDS_IN_LINE]) + (f" and {rest} more" if rest > 0 else "") if shown else "not known yet"
+    if not known:
+        return "not known yet"
+    shown = ", ".join(f"{short(shard_id)}: {lag / 1000:.1f} s" for lag, shard_id in known[:SHARDS_IN_LINE])
+    rest = len(known) - SHARDS_IN_LINE
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def short(shard_id: str) -> str:
+    """A shard id without what all of them begin with."""
+    return shard_id.removeprefix("shardId-").lstrip("0") or "0"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import dropwhile
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, TransientError
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate, skip_through
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
+from airflow_kinesis_snowflake.stream.records import Record
+from airflow_kinesis_snowflake.stream.retention import Gap, read_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.landing.envelope import Encoded, EnvelopeMapping
-    from airflow_kinesis_snowflake.stream.records import Record
+    from airflow_kinesis_snowflake.stream.records import Page
 
 SECONDS_BETWEEN_CALLS = 0.2
 FIRST_BACKOFF_SECONDS = 0.5
@@ -48,6 +52,10 @@ class ShardReader:
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
         self.start_at = state.start_at or TRIM_HORIZON
+        self.read_until = (
+            None if committed is None else read_until(committed, caught_up_at=moment(state.caught_up_at))
+        )
+        self.checking = False
         self.read = self.handed = self.committed = committed
         self.iterator: str | None = None
         self.finish: Finish | None = None
@@ -59,15 +67,15 @@ class ShardReader:
         self.failures = 0
         self.page_bytes = 0
 
-    @property
-    def start(self) -> Position | StartAt:
-        """Where the next iterator begins."""
-        return self.start_at if self.read is None else self.read
-
-    @property
-    def settled(self) -> bool:
-        """Whether everything read is committed."""
-        return self.read == self.committed
+    def request(self) -> PageRequest:
+        """What to ask Kinesis for next."""
+        return PageRequest(
+            shard_id=self.shard_id,
+            start=self.start_at if self.read is None else self.read,
+            iterator=self.iterator,
+            checking=self.checking,
+            read_until=self.read_until,
+        )
 
     @property
     def wants_page(self) -> bool:
@@ -77,10 +85,12 @@ class ShardReader:
     def accept(self, page: Fetched, *, caught_up_at: int) -> None:
         """Move on behind a page.
 
-        :param caught_up_at: when the page finishes the shard for this drain, the moment it is drained up to (ms)
+        :param caught_up_at: when the page finishes the shard for this drain, the moment it is drained up to
+            (ms)
         """
         if page.reached is not None:
             self.read = page.reached
+        self.checking = page.checking
         self.iterator = page.next_iterator
         self.millis_behind = page.millis_behind
         self.page_bytes = page.bytes
@@ -115,7 +125,24 @@ class ShardReader:
         return self.failures < FAILURES_BEFORE_GIVING_UP
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class PageRequest:
+    """One page to fetch.
+
+    :param start: where to begin when there is no iterator
+    :param iterator: from the page before, if it is still good
+    :param checking: find the record of the checkpoint once more, to learn whether it aged out
+    :param read_until: up to when the shard was certainly read, for the description of a gap
+    """
+
+    shard_id: str
+    start: Position | StartAt
+    iterator: str | None
+    checking: bool = False
+    read_until: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fetched:
     """One page of a shard, ready for a batch.
 
@@ -124,6 +151,8 @@ class Fetched:
     :param next_iterator: continues after the page
     :param millis_behind: lag at the page's end
     :param finish: set when the shard needs no more reading in this drain
+    :param checking: the record of the checkpoint was neither found nor missed yet
+    :param gap: the record of the checkpoint aged out, and perhaps others behind it
     """
 
     encoded: Encoded | None
@@ -131,6 +160,8 @@ class Fetched:
     next_iterator: str | None
     millis_behind: int
     finish: Finish | None
+    checking: bool = False
+    gap: Gap | None = None
 
     @property
     def records(self) -> int:
@@ -156,42 +187,102 @@ class PageSource:
         self._mapping = mapping
         self._stop_at = stop_at
 
-    def fetch(self, shard_id: str, start: Position | StartAt, iterator: str | None) -> Fetched:
-        """Read the next page of a shard.
-
-        :param start: where to begin when there is no iterator
-        :param iterator: from the page before, if it is still good
-        """
-        page = self._kinesis.get_page(iterator or self._kinesis.get_iterator(shard_id, start))
-        records, stopped = before(page.records, self._stop_at)
-        encoded = self._encode(shard_id, records, start) if records else None
+    def fetch(self, request: PageRequest) -> Fetched:
+        """Read one page of a shard and encode what belongs to this drain."""
+        page = self._kinesis.get_page(request.iterator or self._iterator(request))
+        finish = None if page.records else finish_of(page)
+        gap = gap_before(page, request, finish) if request.checking else None
+        records = unread(page.records, request.start)
+        records, stopped = before(records, self._stop_at)
+        if stopped:
+            finish = Finish.CAUGHT_UP
+        elif page.next_iterator is None:
+            finish = Finish.ENDED
+        reached = Position(records[-1].sequence_number) if records else None
+        encoded = self._encode(request, records) if records or gap else None
+        if encoded is not None and gap is not None:
+            letter = gap_letter(gap, checkpoint_of(request))
+            encoded = replace(encoded, dead_letters=(letter, *encoded.dead_letters))
+            reached = reached or checkpoint_of(request)
         return Fetched(
             encoded=encoded,
-            reached=Position(records[-1].sequence_number) if records else None,
+            reached=reached,
             next_iterator=page.next_iterator,
             millis_behind=page.millis_behind,
-            finish=self._finish(stopped, page.next_iterator, bool(page.records), page.millis_behind),
+            finish=finish,
+            checking=request.checking and not page.records and finish is None,
+            gap=gap,
         )
 
-    def _encode(self, shard_id: str, records: Sequence[Record], start: Position | StartAt) -> Encoded:
+    def _iterator(self, request: PageRequest) -> str:
+        if request.checking and isinstance(request.start, Position):
+            return self._kinesis.get_iterator_at(request.shard_id, request.start.sequence_number)
+        return self._kinesis.get_iterator(request.shard_id, request.start)
+
+    def _encode(self, request: PageRequest, records: Sequence[Record]) -> Encoded:
         users, damaged = deaggregate(records)
-        if isinstance(start, Position) and start.sub_sequence_number is not None:
-            users = skip_through(users, start)
-        encoded = self._mapping.encode(users, stream_name=self._kinesis.stream_name, shard_id=shard_id)
+        if isinstance(request.start, Position) and request.start.sub_sequence_number is not None:
+            users = skip_through(users, request.start)
+        encoded = self._mapping.encode(
+            users, stream_name=self._kinesis.stream_name, shard_id=request.shard_id
+        )
         if not damaged:
             return encoded
         letters = tuple(DeadLetter(record=item.record, reason=item.reason) for item in damaged)
         return replace(encoded, dead_letters=encoded.dead_letters + letters)
 
-    @staticmethod
-    def _finish(stopped: bool, next_iterator: str | None, any_records: bool, millis_behind: int) -> Finish | None:
-        if stopped:
-            return Finish.CAUGHT_UP
-        if next_iterator is None:
-            return Finish.ENDED
-        if not any_records and millis_behind == 0:
-            return Finish.CAUGHT_UP
+
+def finish_of(page: Page) -> Finish | None:
+    """Whether a page without records is the end of the shard, or its tip."""
+    if page.next_iterator is None:
+        return Finish.ENDED
+    return Finish.CAUGHT_UP if page.millis_behind == 0 else None
+
+
+def unread(records: Sequence[Record], start: Position | StartAt) -> Sequence[Record]:
+    """Records of a shard's first page without those at its front that a start doesn't want.
+
+    An iterator at a moment begins at the whole second, and one at a checkpoint with its own record.
+    """
+    if isinstance(start, Position):
+        again = records and Position(records[0].sequence_number) == start
+        return records[1:] if again else records
+    if start.timestamp is None:
+        return records
+    limit = start.timestamp.timestamp()
+    return list(dropwhile(lambda record: record.approximate_arrival < limit, records))
+
+
+def gap_before(page: Page, request: PageRequest, finish: Finish | None) -> Gap | None:
+    """Tell from the page read at a checkpoint whether the checkpoint's record is gone."""
+    if page.records:
+        if page.records[0].sequence_number == checkpoint_of(request).sequence_number:
+            return None
+        oldest = moment(page.records[0].arrival_millis)
+    elif finish is None:
         return None
+    else:
+        oldest = None
+    return Gap(request.shard_id, loaded_until=request.read_until, oldest_available=oldest)
+
+
+def gap_letter(gap: Gap, checkpoint: Position) -> DeadLetter:
+    """The dead letter that stands for a gap, at the coordinates of the last record before it."""
+    began = 0.0 if gap.loaded_until is None else gap.loaded_until.timestamp()
+    record = Record(sequence_number=checkpoint.sequence_number, approximate_arrival=began, data=b"")
+    return DeadLetter(record=record, reason=f"data loss: {gap}")
+
+
+def checkpoint_of(request: PageRequest) -> Position:
+    """The checkpoint that a request starts at."""
+    if not isinstance(request.start, Position):
+        raise TypeError("only a checkpoint can be looked for")
+    return request.start
+
+
+def moment(millis: int | None) -> datetime | None:
+    """Milliseconds since the epoch as a moment."""
+    return None if millis is None else datetime.fromtimestamp(millis / 1000, UTC)
 
 
 def before(records: Sequence[Record], stop_at: int) -> tuple[Sequence[Record], bool]:

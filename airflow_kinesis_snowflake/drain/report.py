@@ -32,7 +32,8 @@ class ShardReport:
 class DrainReport:
     """What one drain did; :meth:`as_dict` is the operator's XCom.
 
-    ``records`` counts everything committed: rows in the landing table and dead letters.
+    ``records`` counts everything committed: rows in the landing table and dead letters. ``gaps`` lists
+    records that may have aged out unread.
     """
 
     stream_name: str
@@ -46,6 +47,7 @@ class DrainReport:
     takeovers: int = 0
     fenced: int = 0
     snowflake_connections: int = 0
+    gaps: list[dict[str, str | None]] = field(default_factory=list)
     seconds: float = 0.0
     shards: dict[str, ShardReport] = field(default_factory=dict)
 
@@ -71,15 +73,18 @@ class DrainReport:
 def summary(report: DrainReport) -> str:
     """One line for the end of a drain."""
     if report.records == 0:
-        opened = "no Snowflake connection was opened" if report.snowflake_connections == 0 else "nothing loaded"
+        opened = (
+            "no Snowflake connection was opened" if report.snowflake_connections == 0 else "nothing loaded"
+        )
         return (
             f"Stream {report.stream_name} has nothing new for {report.application_name}: "
             f"{len(report.shards)} shards checked in {report.seconds:.1f} s, {opened}"
         )
     return (
         f"Loaded {report.records - report.dead_letters} records and {report.dead_letters} dead letters "
-        f"({megabytes(report.bytes)}) of stream {report.stream_name} into {report.table} in {report.batches} batches "
-        f"and {report.seconds:.1f} s; {len(report.shards)} shards, {report.millis_behind_latest / 1000:.1f} s behind"
+        f"({megabytes(report.bytes)}) of stream {report.stream_name} into {report.table} in {report.batches} "
+        f"batches and {report.seconds:.1f} s; {len(report.shards)} shards, "
+        f"{report.millis_behind_latest / 1000:.1f} s behind"
     )
 
 

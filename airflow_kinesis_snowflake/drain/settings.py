@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.stream.positions import StartAt
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from airflow_kinesis_snowflake.landing.identifiers import TableName
+    from airflow_kinesis_snowflake.stream.positions import StartAt
 
 MIB = 1024 * 1024
 
@@ -47,7 +50,13 @@ class DrainSettings:
     on_data_loss: Literal["fail", "warn"] = "fail"
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records"):
+        for name in (
+            "max_batch_bytes",
+            "max_batch_records",
+            "max_batch_seconds",
+            "max_seconds",
+            "max_records",
+        ):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidSettingError(f"{name} must be greater than 0, not {value}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -16,8 +18,8 @@ A = TypeVar("A")
 class DaemonThreads:
     """A fixed number of daemon threads that run calls in order of submission.
 
-    ``concurrent.futures.ThreadPoolExecutor`` joins its threads when the interpreter exits, so a call that hangs
-    in a socket would hold up a task that was told to stop. These threads are left behind instead.
+    ``concurrent.futures.ThreadPoolExecutor`` joins its threads when the interpreter exits, so a call that
+    hangs in a socket would hold up a task that was told to stop. These threads are left behind instead.
 
     :param count: number of threads
     :param name: prefix of the threads' names
@@ -36,7 +38,7 @@ class DaemonThreads:
         def run() -> None:
             try:
                 future.set_result(call(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the future
+            except BaseException as error:
                 future.set_exception(error)
 
         self._calls.put(run)

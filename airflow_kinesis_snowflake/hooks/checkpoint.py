@@ -288,6 +288,24 @@ class CheckpointStoreHook(AwsBaseHook):
         )
         return row is not None
 
+    def forget_shard(self, stream_name: str, shard_id: str) -> bool:
+        """Delete the row of a shard that is read to its end. Needs ``dynamodb:DeleteItem``.
+
+        Condition: the row says so, and nobody holds its lease.
+
+        :return: False: the row isn't there, or the condition doesn't hold
+        """
+        deleted = False
+        with self._call("DeleteItem") as client, _unless_condition_fails():
+            client.delete_item(
+                TableName=self.application_name,
+                Key=_key(stream_name, shard_id),
+                ConditionExpression="shardEnded = :ended AND attribute_not_exists(leaseOwner)",
+                ExpressionAttributeValues={":ended": {"BOOL": True}},
+            )
+            deleted = True
+        return deleted
+
     def take_lease(
         self,
         stream_name: str,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ class StreamFacts:
     :param retention: how long a record can be read
     :param status: ``CREATING``, ``ACTIVE``, ``UPDATING`` or ``DELETING``
     :param encryption: records are encrypted with a KMS key, so that reading needs ``kms:Decrypt``
+    :param answered: when the service said so, by its own clock, to the second
     """
 
     name: str
@@ -49,6 +51,7 @@ class StreamFacts:
     retention: timedelta
     status: str
     encryption: bool
+    answered: datetime
 
 
 class KinesisStreamHook(AwsBaseHook):
@@ -94,6 +97,7 @@ class KinesisStreamHook(AwsBaseHook):
             retention=timedelta(hours=summary["RetentionPeriodHours"]),
             status=summary["StreamStatus"],
             encryption=summary.get("EncryptionType") == "KMS",
+            answered=parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]),
         )
 
     def list_shards(self) -> tuple[Shard, ...]:
@@ -260,6 +264,7 @@ def _shard(listed: Mapping[str, Any]) -> Shard:
         shard_id=listed["ShardId"],
         parents=tuple(parent for parent in parents if parent),
         closed="EndingSequenceNumber" in listed["SequenceNumberRange"],
+        starting_sequence_number=listed["SequenceNumberRange"]["StartingSequenceNumber"],
         starting_hash_key=int(hash_keys["StartingHashKey"]),
         ending_hash_key=int(hash_keys["EndingHashKey"]),
     )

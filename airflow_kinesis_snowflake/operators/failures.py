@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_kinesis_snowflake.exceptions import TerminalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @contextmanager

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import BaseOperator
 
@@ -13,6 +12,8 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
 
     from airflow_kinesis_snowflake.drain.drain import Drain
@@ -24,45 +25,52 @@ LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seco
 class KinesisToSnowflakeOperator(BaseOperator):
     """Drains a Kinesis stream into a Snowflake table, from the saved checkpoints up to a stated point.
 
-    Every user record from the start position on is committed once, as a row of the landing table or as a dead letter,
-    whatever crashes, retries or reshards happen. Records of one shard are loaded in order; a child shard starts after
-    its parents. A drain that finds nothing opens no Snowflake connection.
+    Every user record from the start position on is committed once, as a row of the landing table or as a dead
+    letter, whatever crashes, retries or reshards happen. Records of one shard are loaded in order; a child
+    shard starts after its parents. A drain that finds nothing opens no Snowflake connection.
 
     Several tasks with the same ``application_name`` share the shards among them, so
-    ``KinesisToSnowflakeOperator.partial(...).expand(...)`` spreads a stream over workers. The table, its offsets
-    table, dead-letter table and stage are created where they are missing.
+    ``KinesisToSnowflakeOperator.partial(...).expand(...)`` spreads a stream over workers. The table, its
+    offsets table, dead-letter table and stage are created where they are missing.
 
-    When the task is told to stop it gives up what isn't committed, releases its leases and fails; the next run goes
-    on at once. Errors that another try can't mend fail the task without retries.
+    When the task is told to stop it gives up what isn't committed, releases its leases and fails; the next
+    run goes on at once. Errors that another try can't mend fail the task without retries.
 
     :param stream_name: the Kinesis stream (templated)
-    :param application_name: whose checkpoints these are: the name of the DynamoDB table with the state (templated)
-    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``; unquoted parts fold to upper case (templated)
-    :param initial_position: where the application starts on its first run on this stream: ``TRIM_HORIZON``, ``LATEST``
-        (pinned to the time of that run, so that nothing is lost between two drains) or ``AT_TIMESTAMP`` (templated)
-    :param initial_timestamp: for ``AT_TIMESTAMP``: ISO-8601 with a time zone, or an aware datetime (templated)
-    :param stop_at: records that arrived at or after it stay for the next run: ISO-8601 with a time zone, or an aware
-        datetime; default is the moment the task starts (templated). ``"{{ data_interval_end }}"`` drains what belongs
-        to the run's interval
-    :param mapping: ``envelope``: the payload in ``RECORD_CONTENT`` (VARIANT), its origin in ``KINESISMETADATA``
-    :param max_batch_bytes: compressed size at which a batch is loaded; default 128 MiB (templated, as all limits)
+    :param application_name: whose checkpoints these are: the name of the DynamoDB table with the state
+        (templated)
+    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``; unquoted parts fold to upper case
+        (templated)
+    :param initial_position: where the application starts on its first run on this stream: ``TRIM_HORIZON``,
+        ``LATEST`` (pinned to the time of that run, so that nothing is lost between two drains) or
+        ``AT_TIMESTAMP`` (templated)
+    :param initial_timestamp: for ``AT_TIMESTAMP``: ISO-8601 with a time zone, or an aware datetime
+        (templated)
+    :param stop_at: records that arrived at or after it stay for the next run: ISO-8601 with a time zone, or
+        an aware datetime; default is the moment the task starts (templated). ``"{{ data_interval_end }}"``
+        drains what belongs to the run's interval
+    :param mapping: ``envelope``: the payload in ``RECORD_CONTENT`` (VARIANT), its origin in
+        ``KINESISMETADATA``
+    :param max_batch_bytes: compressed size at which a batch is loaded; default 128 MiB (templated, as all
+        limits)
     :param max_batch_records: records at which a batch is loaded; default 5,000,000
     :param max_batch_seconds: age at which a batch is loaded; default 60
     :param max_seconds: stop reading after so many seconds; what was read is still loaded. Default: no limit
     :param max_records: stop reading after so many records; pages under way still count. Default: no limit
-    :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read (templated)
+    :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
+        (templated)
     :param aws_conn_id: Airflow connection of type ``aws`` (templated)
     :param region_name: AWS region, default is the connection's (templated)
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
     :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
     :return: the report of the drain, as XCom: ``records`` (dead letters included), ``bytes``, ``batches``,
-        ``dead_letters``, ``millis_behind_latest``, ``takeovers``, ``fenced``, ``snowflake_connections``, ``seconds``
-        and, per shard id in ``shards``, the shard's part of them
+        ``dead_letters``, ``millis_behind_latest``, ``takeovers``, ``fenced``, ``snowflake_connections``,
+        ``seconds`` and, per shard id in ``shards``, the shard's part of them
     :raises AirflowFailException: a setting, permission or state must be changed first
     """
 
-    template_fields: ClassVar[Sequence[str]] = (
+    template_fields: Sequence[str] = (
         "stream_name",
         "application_name",
         "table",
@@ -81,7 +89,7 @@ class KinesisToSnowflakeOperator(BaseOperator):
     )
     ui_color = "#e6f2fb"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- every setting of a drain is one of its parameters
         self,
         *,
         stream_name: str,
@@ -96,7 +104,7 @@ class KinesisToSnowflakeOperator(BaseOperator):
         max_batch_seconds: float | str | None = None,
         max_seconds: float | str | None = None,
         max_records: int | str | None = None,
-        on_data_loss: str = "fail",
+        on_data_loss: Literal["fail", "warn"] = "fail",
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -174,7 +182,9 @@ class KinesisToSnowflakeOperator(BaseOperator):
                 stream_name=self.stream_name,
                 application_name=self.application_name,
                 table=TableName.parse(self.table),
-                initial_position=initial_position(self.initial_position, self.initial_timestamp or None, now=now),
+                initial_position=initial_position(
+                    self.initial_position, self.initial_timestamp or None, now=now
+                ),
                 stop_at=parse_timestamp(self.stop_at) if self.stop_at else now,
                 on_data_loss=self.on_data_loss,
                 **self._limits(),
@@ -186,9 +196,9 @@ class KinesisToSnowflakeOperator(BaseOperator):
 
     def _limits(self) -> dict[str, float]:
         """The limits that were given; templates make text of them."""
-        given = {name: getattr(self, name) for name in LIMITS if getattr(self, name) not in (None, "", "None")}
+        given = {name: getattr(self, name) for name in LIMITS}
         try:
-            return {name: float(value) for name, value in given.items()}
+            return {name: float(value) for name, value in given.items() if value not in (None, "", "None")}
         except ValueError as error:
             raise InvalidSettingError(f"limits must be numbers: {error}") from error
 

@@ -31,11 +31,13 @@ class Shard:
 
     :param parents: none, one (split) or two (merge) shard ids; they may no longer be listed
     :param closed: no more records can be written to it
+    :param starting_sequence_number: no record of the shard has a smaller one
     """
 
     shard_id: str
     parents: tuple[str, ...] = ()
     closed: bool = False
+    starting_sequence_number: str | None = None
     starting_hash_key: int = 0
     ending_hash_key: int = 2**128 - 1
 

@@ -16,14 +16,15 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     :param sequence_number: of the Kinesis record
     :param approximate_arrival: seconds since the epoch, in steps of a millisecond
+    :param partition_key: empty where the stream distributes records by itself
     :param sub_sequence_number: index inside the aggregate; ``None`` for a record that isn't aggregated
     :param last_of_record: no user record of the same Kinesis record follows
     """
 
     sequence_number: str = msgspec.field(name="SequenceNumber")
     approximate_arrival: float = msgspec.field(name="ApproximateArrivalTimestamp")
-    partition_key: str = msgspec.field(name="PartitionKey")
     data: bytes = msgspec.field(name="Data")
+    partition_key: str = msgspec.field(name="PartitionKey", default="")
     explicit_hash_key: str | None = None
     sub_sequence_number: int | None = None
     last_of_record: bool = True

@@ -108,6 +108,8 @@ def make_pipeline(
     """Function that makes a pipeline over a stream with so many shards."""
 
     def make(shards: int = 1) -> Pipeline:
-        return Pipeline(kinesis, snowflake_connection, make_stream(shards), application_name, TableName.parse(table))
+        return Pipeline(
+            kinesis, snowflake_connection, make_stream(shards), application_name, TableName.parse(table)
+        )
 
     return make

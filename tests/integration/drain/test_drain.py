@@ -31,7 +31,9 @@ def test_a_drain_goes_on_where_the_last_one_ended(make_pipeline: Callable[..., P
     assert pipeline.landed == pipeline.sent
 
 
-def test_a_drain_that_finds_nothing_opens_no_snowflake_connection(make_pipeline: Callable[..., Pipeline]) -> None:
+def test_a_drain_that_finds_nothing_opens_no_snowflake_connection(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
     pipeline = make_pipeline(shards=2)
     pipeline.send(10)
     pipeline.drain().run()

@@ -1,0 +1,61 @@
+"""Which state rows a stream's shards call for: decisions over the rows, without I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_kinesis_snowflake.hooks.checkpoint import StreamState
+
+
+@dataclass(frozen=True)
+class MissingRow:
+    """A state row to create.
+
+    :param initial_shards: on the first row of an application only: all shards it starts with
+    """
+
+    shard: Shard
+    start_at: StartAt
+    initial_shards: tuple[str, ...] = ()
+
+
+def missing_rows(listed: Sequence[Shard], state: StreamState, *, initial: StartAt) -> list[MissingRow]:
+    """State rows that the shard list calls for.
+
+    An application founds itself on a stream with one conditional write: the first shard's row names all
+    shards that start at the initial position. Whoever finds that row can complete the others, so a first run
+    that dies half-way leaves no shard to start elsewhere. Shards that appear later start at ``TRIM_HORIZON``.
+    """
+    shards = {shard.shard_id: shard for shard in listed}
+    if not state.shards:
+        founder = min(shards)
+        return [MissingRow(shards[founder], initial, initial_shards=tuple(sorted(shards)))]
+    return founding_rows(listed, state) or [
+        MissingRow(shard, TRIM_HORIZON) for shard in new_shards(listed, progress(state))
+    ]
+
+
+def founding_rows(listed: Sequence[Shard], state: StreamState) -> list[MissingRow]:
+    """Rows that a first run named but didn't live to create."""
+    shards = {shard.shard_id: shard for shard in listed}
+    return [
+        MissingRow(shards[shard_id], row.start_at or TRIM_HORIZON)
+        for row in state.shards.values()
+        for shard_id in sorted(row.initial_shards)
+        if shard_id in shards and shard_id not in state.shards
+    ]
+
+
+def progress(state: StreamState) -> Mapping[str, ShardProgress]:
+    """What lineage needs to know of the state rows."""
+    return {
+        shard_id: ShardProgress(shard_id=shard_id, parents=row.parents, ended=row.ended)
+        for shard_id, row in state.shards.items()
+    }

@@ -1,0 +1,78 @@
+"""Whether a checkpoint is its shard's own, and whether records behind it may be gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.stream.positions import sequence_facts
+
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.stream.lineage import Shard
+    from airflow_kinesis_snowflake.stream.positions import Position
+
+# Clocks differ, and Kinesis trims when it likes: close to the limit it is better to look.
+MARGIN = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Records of a shard that may have aged out before they were read.
+
+    :param loaded_until: arrival of the last record that was read, as far as known
+    :param oldest_available: arrival of the oldest record that can still be read; ``None``: there is none
+    """
+
+    shard_id: str
+    loaded_until: datetime | None
+    oldest_available: datetime | None
+
+    def __str__(self) -> str:
+        began = f"{self.loaded_until:%Y-%m-%d %H:%M:%S} UTC" if self.loaded_until else "an unknown time"
+        ended = f"{self.oldest_available:%Y-%m-%d %H:%M:%S} UTC" if self.oldest_available else "now"
+        return f"records of {self.shard_id} that arrived between {began} and {ended}"
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The gap as JSON takes it, moments in ISO-8601."""
+        return {
+            "shard_id": self.shard_id,
+            "loaded_until": self.loaded_until.isoformat() if self.loaded_until else None,
+            "oldest_available": self.oldest_available.isoformat() if self.oldest_available else None,
+        }
+
+
+def why_foreign(checkpoint: Position, shard: Shard, *, now: datetime) -> str | None:
+    """Say why a checkpoint can't be a shard's own; ``None`` if nothing speaks against it.
+
+    The number of the shard, the second it was made and the second the record was written are inside a
+    sequence number; every record of a shard agrees with the shard's first number in the former two.
+
+    :param shard: as ListShards gives it now
+    """
+    facts = sequence_facts(checkpoint.sequence_number)
+    own = sequence_facts(shard.starting_sequence_number) if shard.starting_sequence_number else None
+    if facts is None or own is None:
+        return None
+    if facts.shard_number != own.shard_number:
+        return f"was given out by shard number {facts.shard_number}"
+    if facts.shard_created != own.shard_created:
+        return f"was given out by a shard made at {facts.shard_created}, not at {own.shard_created}"
+    if facts.written > now + MARGIN:
+        return f"is of a record written at {facts.written}, which is in the future"
+    return None
+
+
+def read_until(checkpoint: Position, *, caught_up_at: datetime | None) -> datetime | None:
+    """The moment up to which everything of a shard was certainly read.
+
+    :param caught_up_at: when the last drain of the shard reached its tip or its stop
+    """
+    facts = sequence_facts(checkpoint.sequence_number)
+    known = [moment for moment in (caught_up_at, facts.written if facts else None) if moment is not None]
+    return max(known, default=None)
+
+
+def may_have_aged_out(until: datetime | None, *, retention: timedelta, now: datetime) -> bool:
+    """Whether records that came after ``until`` may be older than the stream keeps them."""
+    return until is None or until < now - retention + MARGIN
