@@ -22,11 +22,11 @@ def build_drain_dag(
 ) -> DAG:
     """A DAG with the task ``drain``, a :class:`KinesisToSnowflakeOperator`.
 
-    Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it has
-    a default: ``stream_name`` and ``table`` (none: one of the two places must say them), ``application_name``
-    (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``, ``stop_at`` (the start of the
-    task), ``max_seconds`` (no limit), ``on_data_loss`` (``fail``), ``aws_conn_id`` (``aws_default``),
-    ``snowflake_conn_id`` (``snowflake_default``).
+    Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it
+    has a default: ``stream_name`` and ``table`` (none: one of the two places must say them),
+    ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
+    ``stop_at`` (the start of the task), ``max_seconds`` (no limit), ``on_data_loss`` (``fail``),
+    ``aws_conn_id`` (``aws_default``), ``snowflake_conn_id`` (``snowflake_default``).
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
     then longer, up to 5 minutes.
