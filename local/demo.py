@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from local import flights
 from local.airflow import USER, LocalAirflow
 from local.services import DATABASE, LocalServices
-from local.transfer import DAG_ID, transfer
+from local.transfer import BY_HAND_ONLY, DAG_ID, transfer
 
 if TYPE_CHECKING:
     from local.transfer import Transfer
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 STREAM = "flights"
 APPLICATION = "flights-demo"
 TABLE = f"{DATABASE}.PUBLIC.FLIGHTS"
-CONF = {"stream_name": STREAM, "application_name": APPLICATION, "table": TABLE}
+# As Airflow Variables, so that people who look around can start further runs with empty forms.
+VARIABLES = {
+    "AIRFLOW_VAR_KINESIS_TO_SNOWFLAKE_STREAM_NAME": STREAM,
+    "AIRFLOW_VAR_KINESIS_TO_SNOWFLAKE_APPLICATION_NAME": APPLICATION,
+    "AIRFLOW_VAR_KINESIS_TO_SNOWFLAKE_TABLE": TABLE,
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def main() -> int:
     say("Starting Kinesis, DynamoDB and Snowflake (local stand-ins) and Airflow")
     with (
         LocalServices() as services,
-        LocalAirflow(env=services.airflow_connections()) as airflow,
+        LocalAirflow(env=services.airflow_connections() | VARIABLES | BY_HAND_ONLY) as airflow,
     ):
         say(f"They run after {time.monotonic() - began:.0f} s. Airflow: {airflow.url}")
         checks = run(services, airflow)
@@ -69,9 +74,9 @@ def run(services: LocalServices, airflow: LocalAirflow) -> list[Check]:
     accepted = flights.put(services.kinesis_client(), STREAM, january)
     api = airflow.api()
     say(f"Running DAG {DAG_ID}")
-    first = transfer(api, services, conf=CONF)
+    first = transfer(api, services)
     say(f"It moved {first.records:,} records in {first.seconds:.1f} s. Running it again")
-    second = transfer(api, services, conf=CONF)
+    second = transfer(api, services)
     say(
         f"It found {second.records:,} new records in {second.seconds:.1f} s "
         f"and opened {second.snowflake_logins} connections to Snowflake"

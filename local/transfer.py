@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from local.services import LocalServices
 
 DAG_ID = "kinesis_to_snowflake"
+BY_HAND_ONLY = {"KINESIS_TO_SNOWFLAKE_SCHEDULE": "none"}
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class Transfer:
     seconds: float
 
 
-def transfer(api: AirflowApi, services: LocalServices, *, conf: Mapping[str, Any]) -> Transfer:
+def transfer(api: AirflowApi, services: LocalServices, *, conf: Mapping[str, Any] | None = None) -> Transfer:
     """Trigger the DAG, wait for the end of the run and return what it did.
 
-    :param conf: the run's Params: ``stream_name``, ``application_name``, ``table``, and others that differ.
+    :param conf: the run's Params; what they don't set comes from Airflow Variables.
     :raises RunFailedError: the run didn't end well.
     """
     api.wait_for_dag(DAG_ID)

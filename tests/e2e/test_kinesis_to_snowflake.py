@@ -8,7 +8,7 @@ import pytest
 
 from local import flights
 from local.airflow import LocalAirflow
-from local.transfer import transfer
+from local.transfer import BY_HAND_ONLY, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def airflow(services: LocalServices) -> Iterator[LocalAirflow]:
-    with LocalAirflow(env=services.airflow_connections()) as airflow:
+    with LocalAirflow(env=services.airflow_connections() | BY_HAND_ONLY) as airflow:
         yield airflow
 
 
