@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,16 @@ class Assignment:
     """What one look at the state says this worker should do.
 
     :param take: shards to lease now, in order of preference
-    :param beyond_share: how many more could be leased, were they not left to other workers
+    :param left_over: how many more could be leased, were they not left to other workers
+    :param surplus: how many of the shards it holds it should hand over, because other workers have too few
+    :param owed: how many it may expect from workers that hold more than their share
     :param held_by_others: readable shards that need reading but are leased by somebody else
     """
 
     take: tuple[Candidate, ...]
-    beyond_share: int
+    left_over: int
+    surplus: int
+    owed: int
     held_by_others: tuple[ShardState, ...]
 
 
@@ -87,15 +92,20 @@ def assign(
         if shard.lease_owner is None:
             if shard.caught_up_at is None or shard.caught_up_at < drain_until:
                 free.append(Candidate(shard, takeover=shard.unsettled))
-        elif worker.succeeds(shard.lease_owner):
+        elif shard.lease_owner == worker.id or worker.succeeds(shard.lease_owner):
             mine.append(Candidate(shard, takeover=True))
         elif shard.lease_expiry is None or shard.lease_expiry < now:
             expired.append(Candidate(shard, takeover=True))
         else:
             foreign.append(shard)
-    alive = live_workers(state.workers, worker=worker, now=now)
-    room = max(0, fair_share(state.shards.values(), workers=alive) - len(held))
     candidates = mine + expired + free
+    share = fair_share(state.shards.values(), workers=live_workers(state.workers, worker=worker, now=now))
+    room = share - len(held)
+    owners = Counter(shard.lease_owner for shard in foreign)
     return Assignment(
-        take=tuple(candidates[:room]), beyond_share=len(candidates[room:]), held_by_others=tuple(foreign)
+        take=tuple(candidates[: max(0, room)]),
+        left_over=len(candidates[max(0, room) :]),
+        surplus=max(0, -room),
+        owed=min(max(0, room), sum(max(0, count - share) for count in owners.values())),
+        held_by_others=tuple(foreign),
     )

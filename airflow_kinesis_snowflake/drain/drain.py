@@ -33,7 +33,7 @@ from airflow_kinesis_snowflake.landing.target import LandingTarget
 from airflow_kinesis_snowflake.stream.retention import Gap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping, Set
 
     from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.exceptions import TerminalError
@@ -48,6 +48,7 @@ T = TypeVar("T")
 WRITERS = 16
 TICK_SECONDS = 0.25
 LOOK_AGAIN_SECONDS = 1.0
+REVIEW_SECONDS = 10.0
 LOAD_GRACE_SECONDS = 2.5
 LEAVE_GRACE_SECONDS = 2.0
 
@@ -117,6 +118,7 @@ class Drain:
         self._loading_batch: Batch | None = None
         self._load: Future[Loaded] | None = None
         self._look, self._relist, self._left_some = True, True, False
+        self._review_at = 0.0
         self._records_read = self._bytes_read = 0
         self._began = time.monotonic()
         self._progress = ProgressLine(settings.stream_name, began=self._began)
@@ -162,6 +164,8 @@ class Drain:
             self._release_finished()
             now = time.monotonic()
             closing = self._closing(now)
+            if now >= self._review_at:
+                self._look, self._review_at = True, now + REVIEW_SECONDS
             if self._look and not closing:
                 self._admit()
             if self._nothing_left(closing=closing):
@@ -239,9 +243,19 @@ class Drain:
                 self._refuse(reader, intaken.refused[reader.shard_id])
             else:
                 self._fetching.plan(reader)
+        self._hand_over(intaken.surplus)
         if self._left_some and not self._readers:
             self._look = True
             self._stopping.wait(LOOK_AGAIN_SECONDS)
+
+    def _hand_over(self, count: int) -> None:
+        """Stop reading some shards for workers that have fewer; first those with nothing read."""
+        batch = self._batch.spans.keys() if self._batch else ()
+        reading = [reader for reader in self._readers.values() if reader.finish is None]
+        reading.sort(key=lambda reader: reader.shard_id in batch)
+        for reader in reading[:count]:
+            log.info("Handing over shard %s of stream %s", reader.shard_id, self._settings.stream_name)
+            reader.give_up(Finish.HANDED_OVER)
 
     def _refuse(self, reader: ShardReader, error: TerminalError) -> None:
         """Fail a shard; or end it, where all that is left of it is lost and the user accepts that."""
@@ -291,18 +305,21 @@ class Drain:
         self._writers.map(release, readers)
 
     def _drop_lost(self) -> None:
-        """Give up shards whose lease was lost while their records weren't being loaded."""
-        lost = self._leases.drop_lost() & self._readers.keys()
-        if self._batch is not None and lost & self._batch.spans.keys():
+        """Give up shards whose lease was lost."""
+        lost = self._leases.drop_lost()
+        if lost:
+            self._drop(lost)
+
+    def _drop(self, lost: Set[str]) -> None:
+        """Give up shards and what was read of them; others of the open batch are read again."""
+        if self._batch is not None and not self._batch.spans.keys().isdisjoint(lost):
             self._abandon_batch()
             self._rewind({shard: reader.handed for shard, reader in self._readers.items()})
-        self._drop(lost)
-
-    def _drop(self, lost: Collection[str]) -> None:
-        for shard_id in sorted(set(lost) & self._readers.keys()):
+        for shard_id in sorted(self._readers.keys() & lost):
             log.warning("The lease of shard %s of stream %s was lost", shard_id, self._settings.stream_name)
-            self._readers.pop(shard_id).abandon()
+            self._readers.pop(shard_id).give_up(Finish.FAILED)
             self.report.shards[shard_id].outcome = "lost"
+            self.report.lost_leases += 1
 
     # --- reading -------------------------------------------------------------------------------------------
 
@@ -355,8 +372,9 @@ class Drain:
         batch = self._batch
         if batch is None or self._load is not None:
             return
-        read_out = all(reader.finish is not None for reader in self._readers.values())
-        if not (batch.full(now=now) or read_out or (closing and self._fetching.under_way == 0)):
+        finishes = {reader.finish for reader in self._readers.values()}
+        read_out = None not in finishes or (closing and self._fetching.under_way == 0)
+        if not (batch.full(now=now) or read_out or Finish.HANDED_OVER in finishes):
             return
         for shard_id, span in batch.spans.items():
             self._readers[shard_id].handed = span.reached
@@ -465,6 +483,7 @@ class Drain:
             log.warning("The load under way failed: %s", error)
 
     def _release_all(self) -> None:
+        self._leases.retire()
         try:
             self._release(list(self._readers.values()))
             # Leased, but never begun: whether their last owner committed more than it saved wasn't found out.

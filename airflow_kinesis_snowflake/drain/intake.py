@@ -44,6 +44,7 @@ class Intaken:
     :param refused: those of them that can't be read, and why
     :param gaps: shards whose unread records are gone altogether; reading goes on behind them
     :param takeovers: how many of them were taken from an owner that didn't release them
+    :param surplus: how many shards to hand over to workers that hold less than their share
     :param left_some: shards that need reading weren't taken, because they are beyond the fair share or leased
         by a worker of which it isn't clear yet whether it is alive; worth another look
     """
@@ -52,6 +53,7 @@ class Intaken:
     refused: Mapping[str, TerminalError]
     gaps: tuple[Gap, ...]
     takeovers: int
+    surplus: int
     left_some: bool
 
 
@@ -127,7 +129,11 @@ class Intake:
             refused=self._refused(readers),
             gaps=gaps,
             takeovers=sum(candidate.takeover for candidate in taken),
-            left_some=len(taken) < len(assignment.take) or self._unclear(assignment),
+            surplus=assignment.surplus,
+            left_some=len(taken) < len(assignment.take)
+            or assignment.left_over > 0
+            or assignment.owed > 0
+            or self._unclear(assignment),
         )
 
     # --- rows ----------------------------------------------------------------------------------------------

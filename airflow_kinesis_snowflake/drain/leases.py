@@ -53,9 +53,13 @@ class Leases:
         self._store.heartbeat(self._stream, self._worker.id, now=now_millis())
         self._thread.start()
 
-    def leave(self) -> None:
-        """Stop renewing and remove this worker's heartbeat; leases still held expire by themselves."""
+    def retire(self) -> None:
+        """Renew and take no more leases; those held can still be released."""
         self._leaving.set()
+
+    def leave(self) -> None:
+        """Remove this worker's heartbeat; leases still held expire by themselves."""
+        self.retire()
         if self._thread.ident is not None:
             self._store.leave(self._stream, self._worker.id)
 
@@ -64,8 +68,10 @@ class Leases:
 
         :param shard: the row as last read
         :param incarnation: given to the row if it has none
-        :return: the row after the write, or ``None`` when another worker holds the lease
+        :return: the row after the write, or ``None`` when another worker holds the lease, or this one retires
         """
+        if self._leaving.is_set():
+            return None
         began = time.monotonic()
         now = now_millis()
         taken = self._store.take_lease(

@@ -182,8 +182,8 @@ class Loader:
         if (loaded, dead) != (batch.files.rows, batch.files.dead_letters):
             raise IncompleteLoadError(
                 f"Snowflake loaded {loaded} of {batch.files.rows} rows and {dead} of "
-                f"{batch.files.dead_letters} dead letters of batch {batch.id} into {self._target.table}. It was "
-                f"rolled back; does something else write to stage {self._target.stage}?"
+                f"{batch.files.dead_letters} dead letters of batch {batch.id} into {self._target.table}. It "
+                f"was rolled back; does something else write to stage {self._target.stage}?"
             )
 
     def _move_offsets(self, session: SnowflakeSession, batch: Batch) -> None:

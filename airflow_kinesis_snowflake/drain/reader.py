@@ -35,6 +35,7 @@ class Finish(StrEnum):
 
     CAUGHT_UP = "caught_up"
     ENDED = "ended"
+    HANDED_OVER = "handed_over"
     FAILED = "failed"
 
 
@@ -98,10 +99,11 @@ class ShardReader:
         self.caught_up_at = caught_up_at if page.finish is not None else None
         self.failures = 0
 
-    def abandon(self) -> None:
+    def give_up(self, finish: Finish) -> None:
         """Want no more pages, and ignore one that is under way."""
-        self.finish = Finish.FAILED
+        self.finish = finish
         self.generation += 1
+        self.in_flight = False
 
     def rewind(self, position: Position | None) -> None:
         """Forget what was read after ``position``; a page under way will be ignored."""

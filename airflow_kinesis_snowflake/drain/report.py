@@ -17,7 +17,7 @@ class ShardReport:
     :param bytes: their payload bytes
     :param checkpoint: last sequence number that is committed, if any
     :param millis_behind_latest: lag at the last page, ``None`` when no page was read
-    :param outcome: ``caught_up``, ``ended``, ``limit``, ``lost`` or ``failed``
+    :param outcome: ``caught_up``, ``ended``, ``limit``, ``handed_over``, ``lost`` or ``failed``
     """
 
     records: int = 0
@@ -46,6 +46,7 @@ class DrainReport:
     dead_letters: int = 0
     takeovers: int = 0
     fenced: int = 0
+    lost_leases: int = 0
     snowflake_connections: int = 0
     gaps: list[dict[str, str | None]] = field(default_factory=list)
     seconds: float = 0.0

@@ -32,6 +32,22 @@ _KEYS = {"HASH": "streamName", "RANGE": "shardId"}
 _NODE = "__node__#"
 # Shard ids begin with "shardId-"; rows that begin so are other software's notes about the table.
 _RESERVED = "__"
+# What a drain goes by, and notes of it about the shard; the rest of a row is the lease, or somebody else's.
+_OF_A_DRAIN = (
+    "sequenceNumber",
+    "subSequenceNumber",
+    "subSequenceOf",
+    "startAt",
+    "shardEnded",
+    "parentShardIds",
+    "incarnation",
+    "streamCreated",
+    "unsettled",
+    "caughtUpAt",
+    "millisBehindLatest",
+)
+_LEASE = ("leaseOwner", "leaseExpiry")
+_FREE = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner OR leaseExpiry < :now"
 
 # An answer later than this is of no use to a lease of 30 seconds.
 _DEFAULTS = Config(
@@ -95,12 +111,16 @@ class StreamState:
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What DescribeTable says of the application's table."""
+    """What DescribeTable says of the application's table.
+
+    :param protected: against deletion
+    """
 
     exists: bool
     arn: str | None = None
     created: datetime | None = None
     status: str | None = None
+    protected: bool = False
 
 
 class CheckpointStoreHook(AwsBaseHook):
@@ -163,6 +183,7 @@ class CheckpointStoreHook(AwsBaseHook):
             arn=table["TableArn"],
             created=table["CreationDateTime"].astimezone(UTC),
             status=table["TableStatus"],
+            protected=table.get("DeletionProtectionEnabled", False),
         )
 
     def exists(self) -> bool:
@@ -295,7 +316,6 @@ class CheckpointStoreHook(AwsBaseHook):
 
         :return: False: the row isn't there, or the condition doesn't hold
         """
-        deleted = False
         with self._call("DeleteItem") as client, _unless_condition_fails():
             client.delete_item(
                 TableName=self.application_name,
@@ -303,8 +323,8 @@ class CheckpointStoreHook(AwsBaseHook):
                 ConditionExpression="shardEnded = :ended AND attribute_not_exists(leaseOwner)",
                 ExpressionAttributeValues={":ended": {"BOOL": True}},
             )
-            deleted = True
-        return deleted
+            return True
+        return False
 
     def take_lease(
         self,
@@ -328,7 +348,7 @@ class CheckpointStoreHook(AwsBaseHook):
             same task instance, known to be over
         :return: the row as this write left it; None: another worker holds the lease, or the row is gone
         """
-        free = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner OR leaseExpiry < :now"
+        free = _FREE
         values = {":owner": _text(owner), ":now": _number(now)}
         if predecessor and shard.lease_owner is not None:
             free += " OR leaseOwner = :predecessor"
@@ -454,6 +474,143 @@ class CheckpointStoreHook(AwsBaseHook):
             return True, f"{self._table} doesn't exist yet; the first drain makes it."
         return True, f"{self._table} is a checkpoint table and {facts.status}."
 
+    # --- maintenance ---------------------------------------------------------------------------------------
+
+    def read_items(self, stream_name: str | None = None) -> list[dict[str, Any]]:
+        """Return rows as DynamoDB stores them, whatever they hold. Needs ``dynamodb:Query``.
+
+        :param stream_name: only rows of this stream; None: all rows, which needs ``dynamodb:Scan`` instead
+        """
+        request: dict[str, Any] = {"TableName": self.application_name, "ConsistentRead": True}
+        operation = "Scan"
+        if stream_name is not None:
+            operation = "Query"
+            request["KeyConditionExpression"] = "streamName = :stream"
+            request["ExpressionAttributeValues"] = {":stream": _text(stream_name)}
+        with self._call(operation) as client:
+            pages = client.get_paginator(operation.lower()).paginate(**request)
+            return [item for page in pages for item in page["Items"]]
+
+    def shard_state(self, item: Mapping[str, Any]) -> ShardState | None:
+        """Read one of :meth:`read_items`; None: it isn't the row of a shard.
+
+        :raises CorruptStateError: an attribute holds what neither a drain nor the Openflow connector writes
+        """
+        row = _Row(self._table, item)
+        return None if row.key.startswith(_RESERVED) else row.shard_state()
+
+    def hold(
+        self, stream_name: str, shard_id: str, *, owner: str, expiry: int, now: int, force: bool = False
+    ) -> bool:
+        """Take the lease of a shard, whatever else its row holds. Needs ``dynamodb:UpdateItem``.
+
+        Condition: the row is there, and its lease is free, the owner's own or past its expiry.
+
+        :param force: take it from a live worker too
+        :return: False: another worker holds the lease, or the row is gone
+        """
+        condition, values = "attribute_exists(shardId)", {}
+        if not force:
+            condition += f" AND ({_FREE})"
+            values = {":owner": _text(owner), ":now": _number(now)}
+        changes = {"leaseOwner": _text(owner), "leaseExpiry": _number(expiry)}
+        return self._update(stream_name, shard_id, changes, condition=condition, values=values) is not None
+
+    def reset_shard(self, stream_name: str, shard: ShardState, *, owner: str | None, now: int) -> bool:
+        """Make the row of a shard say what a drain shall go by. Needs ``dynamodb:UpdateItem``.
+
+        Condition: ``owner`` holds the lease. The lease and attributes of other software stay as they are.
+
+        :param shard: the row as it shall be; its lease isn't looked at
+        :param owner: None: there must be no such row, and it is made without a lease
+        :return: False: the condition doesn't hold, and nothing was written
+        """
+        known = {
+            "startAt": None if shard.start_at is None else _text(str(shard.start_at)),
+            "incarnation": None if shard.incarnation is None else _text(shard.incarnation),
+            "parentShardIds": _texts(shard.parents),
+            "streamCreated": None if shard.stream_created is None else _number(shard.stream_created),
+            "lastUpdateTimestamp": _number(now),
+            **({} if shard.checkpoint is None else _checkpoint_attributes(shard.checkpoint)),
+            **_facts(shard.ended, shard.unsettled),
+        }
+        changes = dict.fromkeys(_OF_A_DRAIN) | known
+        condition, values = _as_owner(owner)
+        return (
+            self._update(stream_name, shard.shard_id, changes, condition=condition, values=values) is not None
+        )
+
+    def remove_shard(self, stream_name: str, shard_id: str, *, owner: str) -> bool:
+        """Delete the row of a shard. Needs ``dynamodb:DeleteItem``.
+
+        Condition: ``owner`` holds the lease.
+
+        :return: False: the condition doesn't hold, or there is no such row
+        """
+        condition, values = _as_owner(owner)
+        with self._call("DeleteItem") as client, _unless_condition_fails():
+            client.delete_item(
+                TableName=self.application_name,
+                Key=_key(stream_name, shard_id),
+                ConditionExpression=condition,
+                ExpressionAttributeValues=values,
+            )
+            return True
+        return False
+
+    def restore_item(self, item: Mapping[str, Any], *, owner: str | None, now: int) -> bool:
+        """Write a row of :meth:`read_items` back, but for its lease. Needs ``dynamodb:UpdateItem``.
+
+        Condition: ``owner`` holds the lease. Attributes that the row has now and the item hasn't are kept,
+        unless a drain goes by them.
+
+        :param owner: None: there must be no such row
+        :return: False: the condition doesn't hold, and nothing was written
+        """
+        kept = {*_KEYS.values(), *_LEASE}
+        changes = dict.fromkeys(_OF_A_DRAIN) | {
+            name: value for name, value in item.items() if name not in kept
+        }
+        changes["lastUpdateTimestamp"] = _number(now)
+        # Attributes of other software may have names that DynamoDB reserves.
+        aliases = {name: f"#a{number}" for number, name in enumerate(changes)}
+        expression, values = _update_expression(changes, {}, aliases)
+        condition, owner_value = _as_owner(owner)
+        with self._call("UpdateItem") as client, _unless_condition_fails():
+            client.update_item(
+                TableName=self.application_name,
+                Key={name: item[name] for name in _KEYS.values()},
+                UpdateExpression=expression,
+                ConditionExpression=condition,
+                ExpressionAttributeNames={alias: name for name, alias in aliases.items()},
+                ExpressionAttributeValues=values | owner_value,
+            )
+            return True
+        return False
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Add tags to the table. Needs ``dynamodb:TagResource`` and ``dynamodb:DescribeTable``."""
+        arn = self.describe_table().arn
+        with self._call("TagResource") as client:
+            client.tag_resource(
+                ResourceArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
+            )
+
+    def back_up(self, name: str) -> str | None:
+        """Let DynamoDB make a backup of the table. Needs ``dynamodb:CreateBackup``.
+
+        :param name: 3 to 255 characters of ``a-z A-Z 0-9 _ . -``
+        :return: its ARN; None: this DynamoDB has no backups
+        """
+        with self._call("CreateBackup") as client:
+            try:
+                answer = client.create_backup(TableName=self.application_name, BackupName=name)
+            except ClientError as error:
+                if error_code(error) in {"UnknownOperationException", "UnknownOperation"}:
+                    return None
+                raise
+        return str(answer["BackupDetails"]["BackupArn"])
+
     # --- calls ---------------------------------------------------------------------------------------------
 
     @property
@@ -544,6 +701,13 @@ def _checkpoint_attributes(checkpoint: Position) -> dict[str, _Value | None]:
     }
 
 
+def _as_owner(owner: str | None) -> tuple[str, dict[str, _Value]]:
+    """Return the condition of a write by the owner of a lease, or of one that makes a row, and its values."""
+    if owner is None:
+        return "attribute_not_exists(shardId)", {}
+    return "leaseOwner = :owner", {":owner": _text(owner)}
+
+
 def _not_beyond(checkpoint: Position) -> tuple[str, dict[str, _Value]]:
     """Return the condition that a saved checkpoint is at or before another, and the values in it.
 
@@ -588,16 +752,24 @@ def _facts(
 
 
 def _update_expression(
-    changes: Mapping[str, _Value | None], unless_there: Mapping[str, _Value]
+    changes: Mapping[str, _Value | None],
+    unless_there: Mapping[str, _Value],
+    aliases: Mapping[str, str] | None = None,
 ) -> tuple[str, dict[str, _Value]]:
+    """Return an expression and the values in it.
+
+    :param aliases: of attributes; without them, all have names that an expression can hold
+    """
+    alias = {name: name for name in (*changes, *unless_there)} | dict(aliases or {})
     set_to = {name: value for name, value in changes.items() if value is not None}
-    removed = [name for name, value in changes.items() if value is None]
-    clauses = [f"{name} = :{name}" for name in set_to]
-    clauses += [f"{name} = if_not_exists({name}, :{name})" for name in unless_there]
+    removed = [alias[name] for name, value in changes.items() if value is None]
+    values = {name: ":" + alias[name].lstrip("#") for name in (*set_to, *unless_there)}
+    clauses = [f"{alias[name]} = {values[name]}" for name in set_to]
+    clauses += [f"{name} = if_not_exists({name}, {values[name]})" for name in unless_there]
     expression = "SET " + ", ".join(clauses)
     if removed:
         expression += " REMOVE " + ", ".join(removed)
-    return expression, {f":{name}": value for name, value in {**set_to, **unless_there}.items()}
+    return expression, {values[name]: value for name, value in {**set_to, **unless_there}.items()}
 
 
 def _key(stream_name: str, shard_id: str) -> dict[str, _Value]:

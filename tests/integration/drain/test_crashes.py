@@ -1,0 +1,106 @@
+"""A worker dies, or comes back from the dead, at any point of a load: nothing is lost or lands twice."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.drain.settings import Worker
+from tests.workers import POINTS, Job, WorkerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from local.services import LocalServices
+
+    from .conftest import Pipeline
+
+
+@pytest.fixture
+def start_worker(services: LocalServices) -> Callable[..., WorkerProcess]:
+    """Function that starts a worker on a pipeline in a process of its own."""
+
+    def start(pipeline: Pipeline, *, task: str, **job: Any) -> WorkerProcess:
+        return WorkerProcess(
+            Job(
+                stream=pipeline.stream,
+                application=pipeline.application,
+                table=str(pipeline.table),
+                task=task,
+                connections=services.airflow_connections(),
+                **job,
+            )
+        )
+
+    return start
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_retry_after_a_death_loads_every_record_once(
+    make_pipeline: Callable[..., Pipeline], start_worker: Callable[..., WorkerProcess], point: str
+) -> None:
+    pipeline = make_pipeline(shards=2)
+    pipeline.send(100)
+    pipeline.drain(worker=Worker("task", "0")).run()
+    pipeline.send(100)
+
+    died = start_worker(pipeline, task="task", signals={point: signal.SIGKILL})
+    assert died.wait() == -signal.SIGKILL
+
+    report = pipeline.drain(worker=Worker("task", "2")).run()
+
+    assert pipeline.landed == pipeline.sent
+    assert report.takeovers == 2
+
+
+def test_another_worker_waits_for_the_lease_of_a_dead_one_and_reads_the_offsets(
+    make_pipeline: Callable[..., Pipeline], start_worker: Callable[..., WorkerProcess]
+) -> None:
+    pipeline = make_pipeline(shards=1)
+    pipeline.send(100)
+    died = start_worker(pipeline, task="one", signals={"checkpoint": signal.SIGKILL})
+    assert died.wait() == -signal.SIGKILL
+    assert pipeline.landed == pipeline.sent
+    pipeline.send(100)
+
+    report = pipeline.drain(worker=Worker("two", "0")).run()
+
+    assert pipeline.landed == pipeline.sent
+    assert (report.records, report.takeovers) == (100, 1)
+
+
+@pytest.mark.parametrize("point", ["upload", "copy", "offsets", "commit", "checkpoint"])
+def test_a_worker_that_wakes_after_its_retry_finished_changes_nothing(
+    make_pipeline: Callable[..., Pipeline], start_worker: Callable[..., WorkerProcess], point: str
+) -> None:
+    pipeline = make_pipeline(shards=2)
+    pipeline.send(100)
+    zombie = start_worker(pipeline, task="task", signals={point: signal.SIGSTOP})
+    zombie.wait_until_paused()
+
+    pipeline.drain(worker=Worker("task", "2")).run()
+    assert pipeline.landed == pipeline.sent
+    state = pipeline.state.shards
+
+    zombie.send(signal.SIGCONT)
+    zombie.wait()
+
+    assert pipeline.landed == pipeline.sent
+    assert pipeline.state.shards == state
+
+
+def test_a_stopped_drain_fails_and_the_next_one_goes_on_at_once(
+    make_pipeline: Callable[..., Pipeline], start_worker: Callable[..., WorkerProcess]
+) -> None:
+    pipeline = make_pipeline(shards=2)
+    pipeline.send(100)
+    worker = start_worker(pipeline, task="one", signals={"upload": signal.SIGTERM})
+
+    assert "DrainStoppedError" in worker.error()
+    assert {shard.lease_owner for shard in pipeline.state.shards.values()} == {None}
+    assert pipeline.state.workers == {}
+
+    pipeline.drain(worker=Worker("two", "0")).run()
+    assert pipeline.landed == pipeline.sent
