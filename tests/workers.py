@@ -78,7 +78,7 @@ class Job:
             worker=Worker(self.task, uuid.uuid4().hex),
             kinesis=KinesisStreamHook(self.stream),
             store=CheckpointStoreHook(self.application),
-            snowflake=SnowflakeLoadHook(database=table.database, schema=table.schema),
+            snowflake=SnowflakeLoadHook(database=table.database),
         )
 
 

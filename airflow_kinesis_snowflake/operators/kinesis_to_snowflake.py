@@ -163,9 +163,7 @@ class KinesisToSnowflakeOperator(BaseOperator):
             kinesis=KinesisStreamHook(settings.stream_name, **aws),
             store=CheckpointStoreHook(settings.application_name, **aws),
             snowflake=SnowflakeLoadHook(
-                snowflake_conn_id=self.snowflake_conn_id,
-                database=settings.table.database,
-                schema=settings.table.schema,
+                snowflake_conn_id=self.snowflake_conn_id, database=settings.table.database
             ),
         )
 

@@ -70,7 +70,7 @@ class Pipeline:
             worker=worker or Worker("test", uuid.uuid4().hex),
             kinesis=KinesisStreamHook(self.stream),
             store=self.store,
-            snowflake=SnowflakeLoadHook(database=self.table.database, schema=self.table.schema),
+            snowflake=SnowflakeLoadHook(database=self.table.database),
         )
 
     @property

@@ -1,0 +1,220 @@
+"""The operator on the local services: what lands, and what is refused before anything happens."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_kinesis_snowflake.exceptions import (
+    InvalidSettingError,
+    NotACheckpointTableError,
+    SnowflakeObjectNotFoundError,
+    StreamNotFoundError,
+)
+from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kinesis import KinesisClient
+    from snowflake.connector import SnowflakeConnection
+
+pytestmark = pytest.mark.usefixtures("services")
+
+
+def run(operator: KinesisToSnowflakeOperator, *, try_number: int = 1) -> dict[str, Any]:
+    """Execute the operator as Airflow would, and check that the report is one that XCom takes."""
+    ti = SimpleNamespace(dag_id="dag", run_id="run", task_id="drain", map_index=-1, try_number=try_number)
+    report = operator.execute({"ti": ti})
+    assert json.loads(json.dumps(report)) == report
+    return report
+
+
+@pytest.fixture
+def settings(application_name: str, table: str) -> dict[str, Any]:
+    """Settings of an operator, but for the stream."""
+    return {"task_id": "drain", "application_name": application_name, "table": table}
+
+
+@pytest.fixture
+def rows(snowflake_connection: SnowflakeConnection) -> Callable[[str], list[tuple[Any, ...]]]:
+    """Function that runs a query."""
+
+    def query(sql: str) -> list[tuple[Any, ...]]:
+        with snowflake_connection.cursor() as cursor:
+            return cursor.execute(sql).fetchall()
+
+    return query
+
+
+def put(kinesis: KinesisClient, stream: str, *payloads: bytes, key: str = "key") -> None:
+    """Put payloads into a stream, a few MiB at a time."""
+    for start in range(0, len(payloads), 500):
+        records = [{"PartitionKey": key, "Data": data} for data in payloads[start : start + 500]]
+        assert kinesis.put_records(StreamName=stream, Records=records)["FailedRecordCount"] == 0
+
+
+def test_metadata_has_the_seven_fields_of_openflow(
+    make_stream: Callable[..., str],
+    kinesis: KinesisClient,
+    settings: dict[str, Any],
+    rows: Callable[[str], list[tuple[Any, ...]]],
+) -> None:
+    stream = make_stream()
+    sent = kinesis.put_record(StreamName=stream, PartitionKey="key", Data=b'{"n": 1}')
+
+    run(KinesisToSnowflakeOperator(stream_name=stream, **settings))
+
+    [(content, metadata)] = rows(f'SELECT "RECORD_CONTENT", "KINESISMETADATA" FROM {settings["table"]}')
+    assert json.loads(content) == {"n": 1}
+    landed = json.loads(metadata)
+    assert isinstance(landed.pop("approximateArrival"), int)
+    assert landed == {
+        "stream": stream,
+        "shardId": sent["ShardId"],
+        "partitionKey": "key",
+        "sequenceNumber": sent["SequenceNumber"],
+        "subSequenceNumber": 0,
+        "shardedSequenceNumber": sent["SequenceNumber"] + "0" * 20,
+    }
+
+
+def test_records_that_are_not_json_become_dead_letters_and_the_others_land(
+    make_stream: Callable[..., str],
+    kinesis: KinesisClient,
+    settings: dict[str, Any],
+    rows: Callable[[str], list[tuple[Any, ...]]],
+) -> None:
+    stream = make_stream()
+    put(kinesis, stream, b'{"n": 1}', b"{not json", b"\xff\xfe", b'{"n": 2}')
+
+    report = run(KinesisToSnowflakeOperator(stream_name=stream, **settings))
+
+    assert (report["records"], report["dead_letters"]) == (4, 2)
+    assert len(rows(f"SELECT 1 FROM {settings['table']}")) == 2
+    dead_letters = settings["table"].rpartition(".")[0] + ".KINESIS_DEAD_LETTERS"
+    assert rows(
+        f'SELECT "PAYLOAD", "PAYLOAD_ENCODING", "APPLICATION" FROM {dead_letters} ORDER BY 2 DESC'
+    ) == [
+        ("{not json", "utf-8", settings["application_name"]),
+        ("//4=", "base64", settings["application_name"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "payloads",
+    [
+        pytest.param([], id="no record"),
+        pytest.param([b"1"], id="one byte"),
+        pytest.param([json.dumps("x" * (2**20 - 2)).encode()], id="1 MiB"),
+        pytest.param([b'{"n": 1}'] * 10_000, id="10,000 records of one key"),
+    ],
+)
+def test_any_number_and_size_of_records_lands(
+    make_stream: Callable[..., str],
+    kinesis: KinesisClient,
+    settings: dict[str, Any],
+    rows: Callable[[str], list[tuple[Any, ...]]],
+    payloads: list[bytes],
+) -> None:
+    stream = make_stream(2)
+    put(kinesis, stream, *payloads)
+
+    report = run(KinesisToSnowflakeOperator(stream_name=stream, **settings))
+
+    assert report["records"] == len(payloads)
+    assert report["bytes"] == sum(map(len, payloads))
+    assert rows(f"SELECT COUNT(*) FROM {settings['table']}") == [(len(payloads),)]
+
+
+def test_limits_end_a_drain_early_and_the_next_one_goes_on(
+    make_stream: Callable[..., str],
+    kinesis: KinesisClient,
+    settings: dict[str, Any],
+    rows: Callable[[str], list[tuple[Any, ...]]],
+) -> None:
+    stream = make_stream()
+    put(kinesis, stream, *[json.dumps({"n": n}).encode() for n in range(12_000)])
+
+    first = run(KinesisToSnowflakeOperator(stream_name=stream, max_records=1, **settings))
+    second = run(KinesisToSnowflakeOperator(stream_name=stream, max_batch_records="100", **settings))
+
+    assert first["records"] == 10_000
+    assert second["records"] == 2_000
+    numbers = f'SELECT COUNT(*), COUNT(DISTINCT "RECORD_CONTENT":n) FROM {settings["table"]}'
+    assert rows(numbers) == [(12_000, 12_000)]
+
+
+REFUSED_SETTINGS = {
+    "table that isn't fully qualified": {"table": "RECORDS"},
+    "application that can't name a table": {"application_name": "no spaces, please"},
+    "stream that can't be one": {"stream_name": "no/slashes"},
+    "initial position that doesn't exist": {"initial_position": "EARLIEST"},
+    "timestamp that isn't one": {"initial_position": "AT_TIMESTAMP", "initial_timestamp": "yesterday"},
+    "timestamp without a time zone": {"stop_at": "2026-01-01T00:00:00"},
+    "timestamp that is missing": {"initial_position": "AT_TIMESTAMP"},
+    "limit of zero": {"max_batch_records": 0},
+    "limit below zero": {"max_seconds": -1},
+    "limit that isn't a number": {"max_records": "many"},
+    "mapping that doesn't exist": {"mapping": "rows"},
+    "reaction that doesn't exist": {"on_data_loss": "ignore"},
+}
+
+
+@pytest.mark.parametrize("wrong", [pytest.param(value, id=key) for key, value in REFUSED_SETTINGS.items()])
+def test_a_setting_that_cannot_work_fails_without_retry(
+    settings: dict[str, Any], dynamodb: DynamoDBClient, wrong: dict[str, Any]
+) -> None:
+    operator = KinesisToSnowflakeOperator(**({"stream_name": "stream"} | settings | wrong))
+
+    with pytest.raises(AirflowFailException) as refusal:
+        run(operator)
+
+    assert isinstance(refusal.value.__cause__, InvalidSettingError)
+    assert settings["application_name"] not in dynamodb.list_tables()["TableNames"]
+
+
+def test_an_unknown_stream_is_named_and_no_state_is_made(
+    settings: dict[str, Any], dynamodb: DynamoDBClient
+) -> None:
+    with pytest.raises(AirflowFailException, match="no-such-stream") as refusal:
+        run(KinesisToSnowflakeOperator(stream_name="no-such-stream", **settings))
+
+    assert isinstance(refusal.value.__cause__, StreamNotFoundError)
+    assert settings["application_name"] not in dynamodb.list_tables()["TableNames"]
+
+
+def test_a_table_of_other_software_is_left_alone(
+    make_stream: Callable[..., str], settings: dict[str, Any], dynamodb: DynamoDBClient
+) -> None:
+    name = settings["application_name"]
+    dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "leaseKey", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "leaseKey", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+
+    with pytest.raises(AirflowFailException, match=name) as refusal:
+        run(KinesisToSnowflakeOperator(stream_name=make_stream(), **settings))
+
+    assert isinstance(refusal.value.__cause__, NotACheckpointTableError)
+    assert dynamodb.scan(TableName=name)["Items"] == []
+
+
+def test_a_missing_snowflake_schema_is_found_before_any_state_is_made(
+    make_stream: Callable[..., str], settings: dict[str, Any], dynamodb: DynamoDBClient
+) -> None:
+    settings["table"] = settings["table"].replace("PUBLIC", "NO_SUCH_SCHEMA")
+
+    with pytest.raises(AirflowFailException, match="NO_SUCH_SCHEMA") as refusal:
+        run(KinesisToSnowflakeOperator(stream_name=make_stream(), **settings))
+
+    assert isinstance(refusal.value.__cause__, SnowflakeObjectNotFoundError)
+    assert settings["application_name"] not in dynamodb.list_tables()["TableNames"]
