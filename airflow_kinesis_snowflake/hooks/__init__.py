@@ -1,0 +1,1 @@
+"""One thin class per outside system: connections and calls, no policy."""
