@@ -105,3 +105,10 @@ class UnknownOutcomeError(TransientError):
 
 class DrainStoppedError(TransientError):
     """The drain was told to stop before it was done; everything committed is checkpointed."""
+
+
+# --- maintenance -------------------------------------------------------------------------------------------
+
+
+class MaintenanceRefusedError(TerminalError):
+    """A change of state would hurt a live consumer, or the state isn't the one that was planned for."""

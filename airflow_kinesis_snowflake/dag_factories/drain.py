@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG
 
@@ -46,7 +46,7 @@ def build_drain_dag(
         "aws_conn_id": "aws_default",
         "snowflake_conn_id": "snowflake_default",
     }
-    settings = {name: setting(dag_id, name, default) for name, default in defaults.items()}
+    settings: dict[str, Any] = {name: setting(dag_id, name, default) for name, default in defaults.items()}
     with DAG(
         dag_id,
         schedule=schedule,

@@ -1,0 +1,202 @@
+"""The DAG that resets the state of an application, by hand and with an approval."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param
+
+from airflow_kinesis_snowflake.dag_factories.settings import choice, setting, text, variable
+from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
+from airflow_kinesis_snowflake.operators.consumer import StartConsumerOperator, StopConsumerOperator
+from airflow_kinesis_snowflake.operators.maintenance import (
+    BackUpStateOperator,
+    InspectStateOperator,
+    PlanStateResetOperator,
+    ResetStateOperator,
+    VerifyStateResetOperator,
+)
+
+METHODS = ("rewind", "delete_table", "rename", "recover")
+
+
+def build_state_reset_dag(
+    *,
+    dag_id: str = "kinesis_state_reset",
+    drain_dag_id: str = "kinesis_to_snowflake",
+    approval_timeout: timedelta = timedelta(hours=24),
+) -> DAG:
+    """A DAG for runs by hand: inspect, plan, approve, stop, back_up, apply, verify, start_again.
+
+    Whatever is left empty in the form is what the drain's DAG uses by its Variables: landing table, initial
+    position and connections. The form says what each field is for.
+
+    A run that failed behind ``stop`` leaves the drain's DAG paused; clear the failed task to go on.
+
+    :param dag_id: of the DAG
+    :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`: it is stopped meanwhile, and
+        its Variable gets the new application name
+    :param approval_timeout: how long to wait for a person; then the plan counts as rejected
+    """
+    common: dict[str, Any] = {
+        "application_name": "{{ params.application_name }}",
+        "stream_name": "{{ params.stream_name }}",
+        "table": setting(drain_dag_id, "table"),
+        "aws_conn_id": setting(drain_dag_id, "aws_conn_id", "aws_default"),
+        "snowflake_conn_id": setting(drain_dag_id, "snowflake_conn_id", "snowflake_default"),
+    }
+    airflow_conn_id = setting(dag_id, "airflow_conn_id")
+    with DAG(
+        dag_id,
+        schedule=None,
+        catchup=False,
+        max_active_runs=1,
+        params=reset_params(dag_id, drain_dag_id),
+        tags=["kinesis", "snowflake", "maintenance"],
+        doc_md="""Resets where an application reads a stream. The plan says per shard what will happen;
+        nothing changes before it is approved.""",
+    ) as dag:
+        inspect = InspectStateOperator(task_id="inspect", **common)
+        plan = PlanStateResetOperator(
+            task_id="plan",
+            method="{{ params.method }}",
+            shards="{{ (params.shards or []) | join(',') }}",
+            position="{{ params.position or '' }}",
+            new_application_name="{{ params.new_application_name or '' }}",
+            initial_position=initial_position(drain_dag_id),
+            count_duplicates="{{ params.count_duplicates }}",
+            force="{{ params.force }}",
+            **common,
+        )
+        approve = ApprovePlanOperator(
+            task_id="approve",
+            subject="Reset {{ params.application_name }} on {{ params.stream_name }}?",
+            body="{{ ti.xcom_pull(task_ids='plan')['text'] }}",
+            defaults=[ApprovePlanOperator.REJECT],
+            response_timeout=approval_timeout,
+            required="{{ params.approval }}",
+        )
+        stop = StopConsumerOperator(
+            task_id="stop",
+            drain_dag_id=drain_dag_id,
+            airflow_conn_id=airflow_conn_id,
+            force="{{ params.force }}",
+            **common,
+        )
+        back_up = BackUpStateOperator(task_id="back_up", folder=setting(dag_id, "backup_folder"), **common)
+        apply = ResetStateOperator(
+            task_id="apply",
+            plan=part(plan.output, "plan"),
+            application_variable=variable(drain_dag_id, "application_name"),
+            **common,
+        )
+        verify = VerifyStateResetOperator(task_id="verify", plan=part(plan.output, "plan"), **common)
+        start_again = StartConsumerOperator(
+            task_id="start_again",
+            paused="{{ ti.xcom_pull(task_ids='stop')['paused'] }}",
+            drain_dag_id=drain_dag_id,
+            airflow_conn_id=airflow_conn_id,
+        )
+        inspect >> plan >> approve >> stop >> back_up >> apply >> verify >> start_again
+    return dag
+
+
+def initial_position(drain_dag_id: str) -> str:
+    """A template: where the drain's next run would start a new application."""
+    timestamp, position = (
+        f"var.value.get({variable(drain_dag_id, name)!r}, '')"
+        for name in ("initial_timestamp", "initial_position")
+    )
+    return f"{{{{ params.initial_position or {timestamp} or {position} or 'TRIM_HORIZON' }}}}"
+
+
+def part(output: Any, key: str) -> Any:
+    """One entry of what a task returned."""
+    return output[key]
+
+
+def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
+    """The form of the DAG."""
+    return {
+        "application_name": Param(
+            None,
+            type="string",
+            minLength=3,
+            title="Application",
+            description_md="Whose state is reset; also the name of its DynamoDB table.",
+        ),
+        "stream_name": Param(
+            None, type="string", minLength=1, title="Stream", description_md="Name of the Kinesis stream."
+        ),
+        "method": Param(
+            "rewind",
+            type="string",
+            enum=list(METHODS),
+            title="Method",
+            description_md=(
+                "`rewind`: set shards to a position. `delete_table`: forget everything; the next drain "
+                "starts at its initial position. `rename`: the next drain works under a new name and starts "
+                "at its initial position; the table stays. `recover`: rebuild the table from what Snowflake "
+                "has, without duplicates and gaps."
+            ),
+        ),
+        "position": text(
+            "Position",
+            "For `rewind`: `TRIM_HORIZON`, `LATEST`, an ISO-8601 timestamp with a time zone, or the sequence "
+            "number of the last record that counts as loaded (for exactly one shard). For `recover`: where "
+            "shards start of which Snowflake has nothing.",
+        ),
+        "shards": Param(
+            [],
+            type="array",
+            items={"type": "string"},
+            title="Shards",
+            description_md="For `rewind`: only these, one to a line. Empty: all.",
+        ),
+        "new_application_name": text("New application", "For `rename`: the new name."),
+        "table": text(
+            "Landing table",
+            "`DATABASE.SCHEMA.TABLE`: where to count duplicates, close old incarnations and recover from. "
+            f"Default: the Variable `{variable(drain_dag_id, 'table')}`; without both Snowflake isn't asked.",
+        ),
+        "initial_position": choice(
+            "Initial position",
+            "Where the drain starts a new application, for the forecast of `delete_table` and `rename`. "
+            "Default: what the drain's Variables say.",
+            ("TRIM_HORIZON", "LATEST"),
+        ),
+        "count_duplicates": Param(
+            True,
+            type="boolean",
+            title="Count duplicates",
+            description_md="Count in Snowflake how many records will be loaded again. Uses the warehouse.",
+        ),
+        "backup_folder": text(
+            "Backup folder",
+            "Where the rows are saved before anything changes: an absolute path that all workers share, or "
+            f"`s3://bucket/prefix`. Default: the Variable `{variable(dag_id, 'backup_folder')}`.",
+        ),
+        "approval": Param(
+            True,
+            type="boolean",
+            title="Ask for approval",
+            description_md="Off: the plan is carried out without a person having seen it.",
+        ),
+        "force": Param(
+            False,
+            type="boolean",
+            title="Force",
+            description_md=(
+                "Take leases from workers that may still be reading. What they commit meanwhile is loaded "
+                "twice."
+            ),
+        ),
+        "airflow_conn_id": text(
+            "Connection to Airflow's API",
+            f"For pausing the DAG `{drain_dag_id}` meanwhile. Default: the Variable "
+            f"`{variable(dag_id, 'airflow_conn_id')}`; without both it isn't paused, only waited for.",
+        ),
+        "aws_conn_id": text("AWS connection", "Default: what the drain uses."),
+        "snowflake_conn_id": text("Snowflake connection", "Default: what the drain uses."),
+    }

@@ -1,0 +1,93 @@
+"""Airflow's own REST API, for what a task can't do through the task SDK."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+from airflow.sdk import BaseHook
+
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    InvalidSettingError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+)
+
+_TIMEOUT_SECONDS = 30
+
+
+class AirflowApiHook(BaseHook):
+    """Pauses and unpauses DAGs.
+
+    :param airflow_conn_id: a connection with the ``host`` of the API server (such as
+        ``https://airflow.example.com``), and the ``login`` and ``password`` of a user that may edit the DAG;
+        or, in place of these two, a token as ``token`` in the extra
+    """
+
+    def __init__(self, airflow_conn_id: str) -> None:
+        super().__init__()
+        self.airflow_conn_id = airflow_conn_id
+
+    def is_paused(self, dag_id: str) -> bool:
+        """Whether the scheduler makes no runs of a DAG.
+
+        :raises InvalidSettingError: there is no such DAG
+        """
+        return bool(self._call("GET", dag_id)["is_paused"])
+
+    def set_paused(self, dag_id: str, paused: bool) -> None:
+        """Pause a DAG, or let it run again; runs that have begun go on.
+
+        :raises InvalidSettingError: there is no such DAG
+        """
+        self._call("PATCH", dag_id, json={"is_paused": paused})
+
+    def _call(self, method: str, dag_id: str, **request: Any) -> Any:
+        connection = self.get_connection(self.airflow_conn_id)
+        url = _url(connection)
+        try:
+            token = connection.extra_dejson.get("token") or _log_in(url, connection)
+            answer = requests.request(
+                method,
+                f"{url}/api/v2/dags/{dag_id}",
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=_TIMEOUT_SECONDS,
+                **request,
+            )
+        except requests.ConnectionError as error:
+            raise ServiceUnavailableError(f"Airflow's API at {url} can't be reached; try again.") from error
+        if answer.status_code == 404:
+            raise InvalidSettingError(f"Airflow has no DAG {dag_id!r}; check the name of the drain's DAG.")
+        _check(answer, f"{method} of DAG {dag_id}")
+        return answer.json()
+
+
+def _url(connection: Any) -> str:
+    if not connection.host:
+        raise InvalidSettingError(
+            f"The connection {connection.conn_id} has no host; give the address of Airflow's API server."
+        )
+    if "://" in connection.host:
+        return str(connection.host).rstrip("/")
+    port = f":{connection.port}" if connection.port else ""
+    return f"{connection.schema or 'https'}://{connection.host}{port}"
+
+
+def _log_in(url: str, connection: Any) -> str:
+    answer = requests.post(
+        f"{url}/auth/token",
+        json={"username": connection.login, "password": connection.password},
+        timeout=_TIMEOUT_SECONDS,
+    )
+    _check(answer, "the login")
+    return str(answer.json()["access_token"])
+
+
+def _check(answer: requests.Response, what: str) -> None:
+    if answer.status_code in {401, 403}:
+        raise AccessDeniedError(f"Airflow refuses {what}; check the connection's user and what it may do.")
+    if answer.status_code >= 500:
+        raise ServiceUnavailableError(f"Airflow fails at {what} with status {answer.status_code}; try again.")
+    if not answer.ok:
+        raise ServiceRefusedError(f"Airflow refuses {what} with status {answer.status_code}.")

@@ -1,0 +1,79 @@
+"""Files with backups, in a folder or in S3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.hooks.aws import translated
+
+_S3 = "s3://"
+
+
+class BackupFilesHook(AwsBaseHook):
+    """Writes and reads files at an absolute path of this machine, or at ``s3://bucket/prefix``.
+
+    :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`, for S3
+    """
+
+    def __init__(self, **aws: Any) -> None:
+        super().__init__(client_type="s3", **aws)
+
+    def write(self, folder: str, name: str, content: bytes) -> str:
+        """Write a file. Needs ``s3:PutObject`` if it goes to S3.
+
+        :param folder: where; a folder that isn't there is made
+        :return: the address of the file, for :meth:`read`
+        :raises InvalidSettingError: neither an absolute path nor an S3 address, or it can't be written to
+        """
+        if folder.startswith(_S3):
+            address = f"{folder.rstrip('/')}/{name}"
+            bucket, key = _bucket_and_key(address)
+            with translated(doing="s3:PutObject", resource=address):
+                self._client.put_object(Bucket=bucket, Key=key, Body=content)
+            return address
+        path = _absolute(folder) / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        except OSError as error:
+            raise InvalidSettingError(f"can't write the backup {path}: {error.strerror}") from error
+        return str(path)
+
+    def read(self, address: str) -> bytes:
+        """Read a file. Needs ``s3:GetObject`` if it is in S3.
+
+        :raises InvalidSettingError: there is no such file
+        """
+        if address.startswith(_S3):
+            bucket, key = _bucket_and_key(address)
+            with translated(doing="s3:GetObject", resource=address):
+                return bytes(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
+        path = _absolute(address)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise InvalidSettingError(f"can't read the backup {path}: {error.strerror}") from error
+
+    @property
+    def _client(self) -> Any:
+        return self.get_conn()
+
+
+def _bucket_and_key(address: str) -> tuple[str, str]:
+    bucket, _, key = address.removeprefix(_S3).partition("/")
+    if not bucket or not key:
+        raise InvalidSettingError(f"{address!r} isn't s3://bucket/prefix")
+    return bucket, key
+
+
+def _absolute(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise InvalidSettingError(
+            f"{text!r} can't hold backups: give an absolute path, which all workers share, or s3://bucket/prefix"
+        )
+    return path

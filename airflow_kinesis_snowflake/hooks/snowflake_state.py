@@ -1,0 +1,154 @@
+"""The calls of maintenance to Snowflake: what is loaded, and the rows of the offsets table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.exceptions import CorruptStateError, SnowflakeObjectNotFoundError
+from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, SnowflakeSession
+from airflow_kinesis_snowflake.landing import state_statements as statements
+from airflow_kinesis_snowflake.stream.positions import Position, decode_position
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_kinesis_snowflake.landing.identifiers import TableName
+    from airflow_kinesis_snowflake.landing.target import LandingTarget
+
+
+@dataclass(frozen=True)
+class OffsetRow:
+    """One row of the offsets table.
+
+    :param position: of the last loaded record; ``None`` before the first
+    :param closed: a reset ended the incarnation: nothing can be loaded under it
+    :param updated: seconds since the epoch
+    """
+
+    stream: str
+    shard_id: str
+    incarnation: str
+    position: Position | None
+    closed: bool
+    updated: float
+
+
+class SnowflakeStateSession(SnowflakeSession):
+    """A session for maintenance. Raises what :class:`SnowflakeSession` raises."""
+
+    def count_from(
+        self, target: LandingTarget, *, stream: str, first: Mapping[str, str]
+    ) -> Mapping[str, int]:
+        """Count what is loaded of some shards, from a record on, dead letters included.
+
+        By stream and shard, whichever application loaded it.
+
+        :param first: shard id to the sequence number of the first record that counts
+        :return: by shard id; 0 where there is none, or no table
+        """
+        counts = dict.fromkeys(first, 0)
+        if not first:
+            return counts
+        for statement, table in (
+            (statements.count_landed(target.table, stream=stream, first=first), target.table),
+            (
+                statements.count_dead_letters(target.dead_letters, stream=stream, first=first),
+                target.dead_letters,
+            ),
+        ):
+            try:
+                rows = self._rows(statement, doing="count in", target=table)
+            except SnowflakeObjectNotFoundError:
+                continue
+            for shard_id, count in rows:
+                counts[shard_id] += int(count)
+        return counts
+
+    def list_offsets(self, offsets: TableName, *, application: str) -> list[OffsetRow]:
+        """All rows of an application; none if there is no offsets table.
+
+        :raises CorruptStateError: a row has a position that no load wrote
+        """
+        statement = statements.list_offsets(offsets, application=application)
+        try:
+            rows = self._rows(statement, doing="read", target=offsets)
+        except SnowflakeObjectNotFoundError:
+            return []
+        return [
+            OffsetRow(
+                stream=row[0],
+                shard_id=row[1],
+                incarnation=row[2],
+                position=_position(row[3], row[1], offsets),
+                closed=row[3].startswith(statements.CLOSED),
+                updated=float(row[4]),
+            )
+            for row in rows
+        ]
+
+    def close_offsets(
+        self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
+    ) -> None:
+        """End incarnations for good, so that nothing is loaded under them any more.
+
+        Makes the rows that are missing, and waits for a load under way. Without an offsets table nothing was
+        ever loaded, and there is nothing to end.
+        """
+        if not keys or self._columns(target.offsets) is None:
+            return
+        self.ensure_offsets(
+            target,
+            application=application,
+            stream=stream,
+            keys=self._missing(target, application=application, stream=stream, keys=keys),
+        )
+        self._change(statements.close_offsets, target, application=application, stream=stream, keys=keys)
+
+    def _missing(
+        self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
+    ) -> list[OffsetKey]:
+        rows = self.list_offsets(target.offsets, application=application)
+        there = {OffsetKey(row.shard_id, row.incarnation) for row in rows if row.stream == stream}
+        return [key for key in keys if key not in there]
+
+    def reopen_offsets(
+        self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
+    ) -> None:
+        """Take :meth:`close_offsets` back; the positions are as they were."""
+        if keys:
+            self._change(statements.reopen_offsets, target, application=application, stream=stream, keys=keys)
+
+    def forget_offsets(self, offsets: TableName, *, application: str) -> int:
+        """Delete all rows of an application.
+
+        :return: how many there were
+        """
+        statement = statements.forget_offsets(offsets, application=application)
+        with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
+            return int(cursor.rowcount or 0)
+
+    def _change(
+        self,
+        statement: statements.OffsetsStatement,
+        target: LandingTarget,
+        *,
+        application: str,
+        stream: str,
+        keys: Sequence[OffsetKey],
+    ) -> None:
+        pairs = [(key.shard_id, key.incarnation) for key in keys]
+        self._rows(
+            statement(target.offsets, application=application, stream=stream, keys=pairs),
+            doing="change offsets in",
+            target=target.offsets,
+        )
+
+
+def _position(text: str, shard_id: str, table: TableName) -> Position | None:
+    try:
+        return decode_position(text.removeprefix(statements.CLOSED) or text)
+    except ValueError as error:
+        raise CorruptStateError(
+            f"{table} holds {text!r} as the position of {shard_id}, which no load wrote; correct the row"
+        ) from error

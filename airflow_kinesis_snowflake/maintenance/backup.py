@@ -1,0 +1,168 @@
+"""Saving the rows of an application to a file, and putting them back."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
+from airflow_kinesis_snowflake.maintenance.holding import holding
+from airflow_kinesis_snowflake.maintenance.inspection import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.maintenance.planning import Loaded
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+
+Item = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Backup:
+    """The rows of one application, as DynamoDB stores them.
+
+    :param saved_at: milliseconds since the epoch
+    """
+
+    application: str
+    saved_at: int
+    items: tuple[Item, ...]
+
+    def encode(self) -> bytes:
+        """The backup as JSON, to be read by :meth:`decode`, or row by row by ``aws dynamodb put-item``."""
+        document = {
+            "format": FORMAT,
+            "application": self.application,
+            "saved_at": self.saved_at,
+            "items": self.items,
+        }
+        return json.dumps(document, indent=1, default=_plain).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> Backup:
+        """Read what :meth:`encode` wrote.
+
+        :raises InvalidSettingError: it isn't a backup
+        """
+        try:
+            document = json.loads(content)
+            if document["format"] != FORMAT:
+                raise InvalidSettingError(f"the backup has format {document['format']}, not {FORMAT}")
+            items = tuple(
+                {name: _attribute(value) for name, value in item.items()} for item in document["items"]
+            )
+            return cls(str(document["application"]), int(document["saved_at"]), items)
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InvalidSettingError):
+                raise
+            raise InvalidSettingError(f"this isn't a backup of state rows: {error!r}") from error
+
+
+def back_up(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str, now: int) -> dict[str, Any]:
+    """Save all rows of an application to a file, and let DynamoDB make a backup where it can.
+
+    :param folder: absolute path or ``s3://bucket/prefix``
+    :param now: milliseconds since the epoch
+    :return: ``file``, ``dynamodb`` (ARN or None) and ``rows``
+    """
+    backup = Backup(store.application_name, now, tuple(store.read_items()))
+    name = f"{store.application_name}-{moment(now):%Y%m%dT%H%M%S}-{now % 1000:03d}"
+    file = files.write(folder, f"{name}.json", backup.encode())
+    arn = store.back_up(name)
+    log.info("%d rows of application %s saved to %s", len(backup.items), store.application_name, file)
+    if arn is None:
+        log.info("DynamoDB offers no backup here; the file is the only one")
+    return {"file": file, "dynamodb": arn, "rows": len(backup.items)}
+
+
+def restore(
+    backup: Backup,
+    *,
+    store: CheckpointStoreHook,
+    loaded: Loaded | None,
+    owner: str,
+    clock: Callable[[], int],
+    force: bool = False,
+) -> dict[str, int]:
+    """Put the rows of a backup back, leases and workers excepted; rows that aren't in it are removed.
+
+    Incarnations that a reset has closed since are opened again, and those of today closed. Can be repeated.
+
+    :param loaded: where the offsets are; None: closed incarnations stay closed, and a drain refuses them
+    :param owner: who holds the leases meanwhile
+    :param clock: gives milliseconds since the epoch
+    :param force: take leases away from workers that may be reading
+    :return: how many rows were ``restored`` and ``removed``
+    :raises InvalidSettingError: the backup is of another application
+    :raises MaintenanceRefusedError: a worker is reading; nothing was changed
+    """
+    if backup.application != store.application_name:
+        raise InvalidSettingError(
+            f"the backup is of application {backup.application}, not {store.application_name}"
+        )
+    store.create_table()
+    saved = {key_of(item): item for item in backup.items if not _is_note(item)}
+    present = {key_of(item): item for item in store.read_items() if not _is_note(item)}
+    with holding(store, present, owner=owner, clock=clock, force=force):
+        if loaded is not None:
+            _switch(loaded, store.application_name, opened=saved.values(), closed=present.values())
+        for key, item in saved.items():
+            store.restore_item(item, owner=owner if key in present else None, now=clock())
+        removed = sorted(present.keys() - saved.keys())
+        for stream, shard_id in removed:
+            store.remove_shard(stream, shard_id, owner=owner)
+    return {"restored": len(saved), "removed": len(removed)}
+
+
+def key_of(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Stream and shard id of a row."""
+    return item["streamName"]["S"], item["shardId"]["S"]
+
+
+def _is_note(item: Mapping[str, Any]) -> bool:
+    """Whether a row isn't that of a shard but says that a worker is alive, or the like."""
+    return str(item["shardId"]["S"]).startswith("__")
+
+
+def _switch(loaded: Loaded, application: str, *, opened: Any, closed: Any) -> None:
+    wanted, unwanted = _incarnations(opened), _incarnations(closed)
+    for stream in sorted(wanted.keys() | unwanted.keys()):
+        back = wanted.get(stream, set())
+        gone = unwanted.get(stream, set()) - back
+        session, target = loaded.session, loaded.target
+        session.reopen_offsets(target, application=application, stream=stream, keys=sorted(back, key=str))
+        session.close_offsets(target, application=application, stream=stream, keys=sorted(gone, key=str))
+
+
+def _incarnations(items: Any) -> dict[str, set[OffsetKey]]:
+    keys: dict[str, set[OffsetKey]] = {}
+    for item in items:
+        incarnation = item.get("incarnation", {}).get("S")
+        if incarnation:
+            stream, shard_id = key_of(item)
+            keys.setdefault(stream, set()).add(OffsetKey(shard_id, incarnation))
+    return keys
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray)):
+        return {"bytes": bytes(value).hex()}
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no place in a row")
+
+
+def _attribute(value: dict[str, Any]) -> dict[str, Any]:
+    binary = value.get("B")
+    if isinstance(binary, dict):
+        return {"B": bytes.fromhex(binary["bytes"])}
+    return value

@@ -1,0 +1,362 @@
+"""What the state of an application on a stream is, and what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import CorruptStateError, StreamNotFoundError
+from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.maintenance.text import ago, table
+from airflow_kinesis_snowflake.stream.positions import Position, StartAt, sequence_facts
+from airflow_kinesis_snowflake.stream.retention import may_have_aged_out, read_until, why_foreign
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, TableFacts
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook, StreamFacts
+    from airflow_kinesis_snowflake.stream.lineage import Shard
+
+_NODE = "__node__#"
+# Clocks of workers differ by seconds, not by more.
+_CLOCK_MARGIN = 600_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that isn't as it should be.
+
+    :param where: the table, a shard or another row
+    :param what: what was found
+    :param mend: what mends it: a method of the reset, or what else to do
+    """
+
+    where: str
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardView:
+    """One shard, as its row and Kinesis show it. Times are milliseconds since the epoch.
+
+    :param row: it has a state row
+    :param listed: Kinesis lists it
+    :param readable: its row could be read; else ``checkpoint`` and the rest are unknown
+    :param written: when the record of the checkpoint was written, as far as its number tells
+    """
+
+    shard_id: str
+    row: bool = False
+    listed: bool = False
+    closed: bool = False
+    readable: bool = True
+    parents: tuple[str, ...] = ()
+    checkpoint: Position | None = None
+    written: int | None = None
+    start_at: str | None = None
+    ended: bool = False
+    unsettled: bool = False
+    incarnation: str | None = None
+    stream_created: int | None = None
+    lease_owner: str | None = None
+    lease_expiry: int | None = None
+    last_update: int | None = None
+    caught_up_at: int | None = None
+
+    def leased(self, now: int) -> bool:
+        """Whether a worker has the right to read it now."""
+        return self.lease_owner is not None and (self.lease_expiry is None or self.lease_expiry >= now)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """The state of one application on one stream at a moment. Times are milliseconds since the epoch.
+
+    :param at: when it was read
+    :param table_created: None: there is no table
+    :param table_status: of the table, or None
+    :param stream_created: None: there is no such stream
+    :param retention_seconds: how long the stream keeps records
+    :param shards: by shard id: those with a row and those that Kinesis lists
+    :param workers: those that gave a sign of life, and when they did last
+    """
+
+    application: str
+    stream: str
+    at: int
+    table_created: int | None
+    table_status: str | None
+    protected: bool
+    stream_created: int | None
+    retention_seconds: int
+    shards: tuple[ShardView, ...]
+    workers: Mapping[str, int]
+    findings: tuple[Finding, ...]
+
+    @property
+    def leased(self) -> tuple[ShardView, ...]:
+        """Shards that a worker may be reading at this moment."""
+        return tuple(shard for shard in self.shards if shard.leased(self.at))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The inspection as JSON takes it."""
+        return dict(msgspec.to_builtins(self))
+
+
+def inspect_state(store: CheckpointStoreHook, kinesis: KinesisStreamHook, *, now: int) -> Inspection:
+    """Read the state of an application on a stream. Changes nothing, and reads rows that are corrupt.
+
+    :param now: milliseconds since the epoch
+    :raises NotACheckpointTableError: the application's table belongs to other software
+    """
+    facts = store.describe_table()
+    items = store.read_items(kinesis.stream_name) if facts.status in {"ACTIVE", "UPDATING"} else []
+    stream, listed = _describe(kinesis)
+    rows, corrupt = _read_rows(store, items)
+    shards = _views(rows, listed, unreadable=[finding.where for finding in corrupt])
+    workers = {
+        item["shardId"]["S"].removeprefix(_NODE): int(item.get("nodeHeartbeat", {}).get("N", 0))
+        for item in items
+        if item["shardId"]["S"].startswith(_NODE)
+    }
+    created = None if stream is None else millis(stream.created)
+    return Inspection(
+        application=store.application_name,
+        stream=kinesis.stream_name,
+        at=now,
+        table_created=None if facts.created is None else millis(facts.created),
+        table_status=facts.status,
+        protected=facts.protected,
+        stream_created=created,
+        retention_seconds=0 if stream is None else int(stream.retention.total_seconds()),
+        shards=shards,
+        workers=workers,
+        findings=(
+            *_table_findings(facts, rows, corrupt),
+            *corrupt,
+            *_stream_findings(stream, kinesis.stream_name),
+            *(
+                finding
+                for shard in listed
+                if stream is not None and shard.shard_id in rows
+                for finding in _position_findings(rows[shard.shard_id], shard, stream, now=now)
+            ),
+            *(finding for row in rows.values() for finding in _row_findings(row, created, now=now)),
+        ),
+    )
+
+
+def inspection_text(inspection: Inspection) -> str:
+    """The inspection for people to read, as Markdown."""
+    now = inspection.at
+    shards = table(
+        ("shard", "checkpoint", "written", "starts at", "lease", "updated", ""),
+        (
+            (
+                shard.shard_id,
+                describe_position(shard.checkpoint),
+                ago(shard.written, now),
+                shard.start_at or "",
+                describe_lease(shard, now),
+                ago(shard.last_update, now),
+                _remarks(shard),
+            )
+            for shard in inspection.shards
+        ),
+    )
+    findings = [f"- {found.where}: {found.what}. {found.mend}" for found in inspection.findings]
+    heading = (
+        f"Application **{inspection.application}** on stream **{inspection.stream}**: table "
+        f"{inspection.table_status or 'not there'}, {len(inspection.shards)} shards, "
+        f"{len(inspection.leased)} leased, {len(inspection.workers)} workers seen"
+    )
+    return "\n\n".join([heading, shards, "\n".join(findings) or "Nothing wrong was found."])
+
+
+def describe_position(position: Position | None) -> str:
+    """A position for people to read."""
+    if position is None:
+        return ""
+    sub = position.sub_sequence_number
+    return position.sequence_number if sub is None else f"{position.sequence_number}/{sub}"
+
+
+def describe_lease(shard: ShardView, now: int) -> str:
+    """Who may read a shard, for people to read."""
+    if shard.lease_owner is None:
+        return "free"
+    return f"{'held' if shard.leased(now) else 'expired'}: {shard.lease_owner}"
+
+
+def millis(moment: datetime) -> int:
+    """A moment as milliseconds since the epoch."""
+    return int(moment.timestamp() * 1000)
+
+
+def moment(time: int) -> datetime:
+    """Milliseconds since the epoch as a moment."""
+    return datetime.fromtimestamp(time / 1000, UTC)
+
+
+def _describe(kinesis: KinesisStreamHook) -> tuple[StreamFacts | None, tuple[Shard, ...]]:
+    try:
+        return kinesis.describe(), kinesis.list_shards()
+    except StreamNotFoundError:
+        return None, ()
+
+
+def _read_rows(
+    store: CheckpointStoreHook, items: Iterable[Mapping[str, Any]]
+) -> tuple[dict[str, ShardState], list[Finding]]:
+    """Shard rows that can be read, and a finding for each that can't."""
+    rows: dict[str, ShardState] = {}
+    corrupt: list[Finding] = []
+    for item in items:
+        shard_id = item["shardId"]["S"]
+        try:
+            row = store.shard_state(item)
+        except CorruptStateError as error:
+            corrupt.append(
+                Finding(shard_id, str(error).partition(". Correct")[0], "Reset with recover or rewind")
+            )
+        else:
+            if row is not None:
+                rows[shard_id] = row
+    return rows, corrupt
+
+
+def _views(
+    rows: Mapping[str, ShardState], listed: Iterable[Shard], *, unreadable: Iterable[str]
+) -> tuple[ShardView, ...]:
+    shards = {shard.shard_id: shard for shard in listed}
+    broken = set(unreadable)
+    return tuple(
+        _view(shard_id, rows.get(shard_id), shards.get(shard_id), broken=shard_id in broken)
+        for shard_id in sorted({*rows, *shards, *broken})
+    )
+
+
+def _view(shard_id: str, row: ShardState | None, shard: Shard | None, *, broken: bool) -> ShardView:
+    state = row or ShardState(shard_id)
+    return ShardView(
+        shard_id=shard_id,
+        row=row is not None or broken,
+        listed=shard is not None,
+        closed=shard is not None and shard.closed,
+        readable=not broken,
+        parents=state.parents or (shard.parents if shard else ()),
+        checkpoint=state.checkpoint,
+        written=_written(state.checkpoint),
+        start_at=None if state.start_at is None else str(state.start_at),
+        ended=state.ended,
+        unsettled=state.unsettled,
+        incarnation=state.incarnation,
+        stream_created=state.stream_created,
+        lease_owner=state.lease_owner,
+        lease_expiry=state.lease_expiry,
+        last_update=state.last_update,
+        caught_up_at=state.caught_up_at,
+    )
+
+
+def _written(checkpoint: Position | None) -> int | None:
+    facts = None if checkpoint is None else sequence_facts(checkpoint.sequence_number)
+    return None if facts is None else millis(facts.written)
+
+
+def _remarks(shard: ShardView) -> str:
+    remarks = {
+        "no row": not shard.row,
+        "corrupt": not shard.readable,
+        "ended": shard.ended,
+        "closed": shard.closed and not shard.ended,
+        "not listed": not shard.listed,
+        "unsettled": shard.unsettled,
+    }
+    return ", ".join(remark for remark, holds in remarks.items() if holds)
+
+
+# --- findings ----------------------------------------------------------------------------------------------
+
+
+def _table_findings(
+    facts: TableFacts, rows: Mapping[str, ShardState], corrupt: list[Finding]
+) -> Iterable[Finding]:
+    if not facts.exists:
+        yield Finding("table", "it doesn't exist", "The next drain makes it; recover rebuilds it")
+    elif facts.status in {"CREATING", "DELETING"}:
+        yield Finding("table", f"it is {facts.status}, by someone else", "Wait, then inspect again")
+    elif not rows and not corrupt:
+        yield Finding(
+            "table",
+            "it has no row of this stream",
+            "The next drain starts at its initial position; recover goes on behind what Snowflake has",
+        )
+
+
+def _stream_findings(stream: StreamFacts | None, name: str) -> Iterable[Finding]:
+    if stream is None:
+        yield Finding("stream", f"{name} doesn't exist", "Check its name and the connection's region")
+
+
+def _position_findings(row: ShardState, shard: Shard, stream: StreamFacts, *, now: int) -> Iterable[Finding]:
+    if row.checkpoint is None:
+        return
+    foreign = why_foreign(row.checkpoint, shard, now=moment(now))
+    if foreign is not None:
+        yield Finding(shard.shard_id, f"its checkpoint {foreign}", "Reset with recover, or rewind the shard")
+        return
+    caught_up = None if row.caught_up_at is None else moment(row.caught_up_at)
+    until = read_until(row.checkpoint, caught_up_at=caught_up)
+    if row.ended or until is None:
+        return
+    if may_have_aged_out(until, retention=stream.retention, now=moment(now)):
+        yield Finding(
+            shard.shard_id,
+            f"records behind its checkpoint may have aged out: read until {until:%Y-%m-%d %H:%M:%S} UTC, "
+            f"kept for {stream.retention}",
+            "Rewind to TRIM_HORIZON to go on with what is left, or run the drain with on_data_loss=warn",
+        )
+
+
+def _row_findings(row: ShardState, stream_created: int | None, *, now: int) -> Iterable[Finding]:
+    if stream_created is not None and row.stream_created not in {None, stream_created}:
+        yield Finding(
+            row.shard_id,
+            "it is of a deleted stream of the same name",
+            "Reset with rewind or delete_table to read the new stream",
+        )
+    for name in ("last_update", "caught_up_at", "lease_expiry"):
+        time = getattr(row, name)
+        if time is not None and time > now + _CLOCK_MARGIN:
+            what = name.replace("_", " ")
+            yield Finding(row.shard_id, f"its {what} is {ago(time, now)}", _mend_of_future(name))
+    if row.start_at is not None and row.checkpoint is None and _after(row.start_at, now):
+        yield Finding(row.shard_id, "it starts in the future", "Rewind it to LATEST")
+    if row.checkpoint is None and row.start_at is None and not row.ended:
+        yield Finding(
+            row.shard_id,
+            "it has neither a checkpoint nor a start, so a drain begins at TRIM_HORIZON",
+            "Rewind it to where it shall start",
+        )
+    if row.unsettled:
+        yield Finding(
+            row.shard_id,
+            "its last worker left with a commit of unknown outcome",
+            "None needed: the next drain asks Snowflake",
+        )
+
+
+def _mend_of_future(name: str) -> str:
+    if name == "lease_expiry":
+        return "Nobody else can read it until then: reset it with force"
+    return "Rewind it to its checkpoint, or wait for the next drain"
+
+
+def _after(start_at: StartAt, now: int) -> bool:
+    return start_at.timestamp is not None and millis(start_at.timestamp) > now + _CLOCK_MARGIN

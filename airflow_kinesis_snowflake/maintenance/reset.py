@@ -1,0 +1,511 @@
+"""Plans of resets: what will be done to each shard, and what it will cause. Decisions only, no I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.maintenance.inspection import (
+    Inspection,
+    ShardView,
+    describe_lease,
+    describe_position,
+    moment,
+)
+from airflow_kinesis_snowflake.maintenance.text import ago, table
+from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
+from airflow_kinesis_snowflake.stream.positions import Position, StartAt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+LATEST = "LATEST"
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
+
+
+class Method(StrEnum):
+    """A way to reset the state of an application."""
+
+    DELETE_TABLE = "delete_table"
+    RENAME = "rename"
+    REWIND = "rewind"
+    RECOVER = "recover"
+
+
+class Action(StrEnum):
+    """What a plan does to a shard."""
+
+    SET = "set"
+    CREATE = "create"
+    REMOVE = "remove"
+    KEEP = "keep"
+    LEAVE_TO_DRAIN = "leave to the next drain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetRequest:
+    """What was asked for, checked when it is made.
+
+    :param application: whose state
+    :param stream: on which stream
+    :param method: how
+    :param shards: ``rewind`` only: these shards; none means all
+    :param position: ``rewind``: ``TRIM_HORIZON``, ``LATEST``, an ISO-8601 timestamp with a time zone, or the
+        sequence number of the last record that counts as loaded, which needs exactly one shard. ``recover``:
+        where shards start of which Snowflake has nothing; default ``TRIM_HORIZON``
+    :param new_application: ``rename`` only
+    :param initial_position: where the next drain starts a new application, for the forecast of
+        ``delete_table`` and ``rename``
+    :param force: take leases away from workers that may still be reading
+    :raises InvalidSettingError: something is missing, superfluous or can't be
+    """
+
+    application: str
+    stream: str
+    method: Method
+    shards: tuple[str, ...] = ()
+    position: str | None = None
+    new_application: str | None = None
+    initial_position: str = "TRIM_HORIZON"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shards and self.method is not Method.REWIND:
+            raise InvalidSettingError(f"the method {self.method} is for all shards: leave shards empty")
+        if self.method is Method.REWIND and not self.position:
+            raise InvalidSettingError("a rewind needs a position")
+        if self.method in {Method.DELETE_TABLE, Method.RENAME} and self.position:
+            raise InvalidSettingError(f"the method {self.method} takes no position: leave it empty")
+        if (self.method is Method.RENAME) != bool(self.new_application):
+            raise InvalidSettingError("a new application name belongs to the method rename, and only to it")
+        if self.new_application and not _NAME.fullmatch(self.new_application):
+            raise InvalidSettingError(
+                f"{self.new_application!r} can't name an application: give 3 to 255 letters, digits, '_', "
+                "'.' or '-'"
+            )
+        if self.new_application == self.application:
+            raise InvalidSettingError("the new application name is the present one")
+        for text in filter(None, (self.position, self.initial_position)):
+            checkpoint, _ = parse_position(text)
+            if checkpoint is not None and (self.method is not Method.REWIND or len(self.shards) != 1):
+                raise InvalidSettingError(
+                    "a sequence number is of one shard: use it with rewind and exactly one shard"
+                )
+
+
+@dataclass(frozen=True)
+class Committed:
+    """How far Snowflake has loaded a shard under one incarnation.
+
+    :param position: None: nothing yet
+    :param closed: a reset ended the incarnation
+    :param updated: orders the incarnations of a shard by their last change
+    """
+
+    shard_id: str
+    incarnation: str
+    position: Position | None
+    closed: bool = False
+    updated: float = 0.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A record of a shard.
+
+    :param arrived: milliseconds since the epoch
+    """
+
+    position: Position
+    arrived: int
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Which record is read next.
+
+    :param now: without the reset; None: no record is left, or the shard isn't read
+    :param then: with it; None: no record is left
+    """
+
+    now: Seen | None
+    then: Seen | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardChange:
+    """What a plan does to one shard.
+
+    :param checkpoint: now, as are ``start_at``, ``incarnation``, ``lease`` and ``updated``
+    :param new_start_at: as ``StartAt`` writes it, or ``LATEST``: the moment when the plan is carried out
+    :param effect: in words
+    :param loaded_again: records in Snowflake that will be loaded once more; None: not counted
+    :param retained: the stream still has the records from the new position on; None: not known
+    """
+
+    shard_id: str
+    action: Action
+    checkpoint: Position | None = None
+    start_at: str | None = None
+    incarnation: str | None = None
+    lease: str = "free"
+    updated: int | None = None
+    parents: tuple[str, ...] = ()
+    new_checkpoint: Position | None = None
+    new_start_at: str | None = None
+    new_incarnation: str | None = None
+    new_ended: bool = False
+    effect: str = ""
+    loaded_again: int | None = None
+    retained: bool | None = None
+
+    @property
+    def starts(self) -> bool:
+        """Whether the plan decides where the shard is read next."""
+        return self.action in {Action.SET, Action.CREATE, Action.LEAVE_TO_DRAIN} and not self.new_ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetPlan:
+    """A reset as it will be carried out; the same as JSON and back.
+
+    :param id: of the plan; carrying it out twice changes nothing more
+    :param made_at: milliseconds since the epoch
+    :param table_created: of the table it was made for; another table of the name is left alone
+    :param stream_created: of the stream it was made for
+    :param other_streams: of which the table has rows too, which ``delete_table`` deletes as well
+    """
+
+    id: str
+    request: ResetRequest
+    made_at: int
+    table_created: int | None
+    stream_created: int | None
+    changes: tuple[ShardChange, ...]
+    other_streams: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON takes it."""
+        return dict(msgspec.to_builtins(self))
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> ResetPlan:
+        """Read what :meth:`as_dict` made.
+
+        :raises InvalidSettingError: it isn't a plan
+        """
+        try:
+            return msgspec.convert(plain, cls)
+        except msgspec.ValidationError as error:
+            raise InvalidSettingError(f"this isn't the plan of a reset: {error}") from error
+
+
+def parse_position(text: str) -> tuple[Position | None, str | None]:
+    """Read a position: a checkpoint, or where a shard starts without one.
+
+    :return: one of the two; the second as ``StartAt`` writes it, or ``LATEST``
+    :raises InvalidSettingError: neither a sequence number, nor ``TRIM_HORIZON``, ``LATEST`` or a timestamp
+    """
+    try:
+        if text.isdigit():
+            return Position(text), None
+        return None, text if text == LATEST else str(StartAt.parse(text))
+    except ValueError as error:
+        raise InvalidSettingError(
+            f"the position {text!r} is neither TRIM_HORIZON, LATEST, a timestamp with a time zone, nor a "
+            f"sequence number: {error}"
+        ) from error
+
+
+def refusals(request: ResetRequest, inspection: Inspection) -> list[str]:
+    """Why the reset can't be planned at all."""
+    reasons = []
+    if inspection.table_created is None and request.method is not Method.RECOVER:
+        reasons.append(f"the application {request.application} doesn't exist: there is no table of that name")
+    if inspection.table_status in {"CREATING", "DELETING"}:
+        reasons.append(
+            f"the table {request.application} is {inspection.table_status} at the moment: wait for it"
+        )
+    if inspection.stream_created is None and request.method in {Method.REWIND, Method.RECOVER}:
+        reasons.append(f"the stream {request.stream} doesn't exist in this account and region")
+    if inspection.protected and request.method is Method.DELETE_TABLE:
+        reasons.append(
+            f"the table {request.application} is protected against deletion: use rewind, or turn the "
+            "protection off"
+        )
+    unknown = set(request.shards) - {shard.shard_id for shard in inspection.shards}
+    if unknown and not reasons:
+        reasons.append(f"the stream {request.stream} has no shard {', '.join(sorted(unknown))}")
+    return [*reasons, *_refused_times(request, inspection)]
+
+
+def _refused_times(request: ResetRequest, inspection: Inspection) -> Iterable[str]:
+    for text in filter(None, (request.position, request.initial_position)):
+        _, start_at = parse_position(text)
+        if start_at is None or start_at == LATEST:
+            continue
+        timestamp = StartAt.parse(start_at).timestamp
+        if timestamp is None:
+            continue
+        age = inspection.at - timestamp.timestamp() * 1000
+        if age < 0:
+            yield f"the position {text} is in the future"
+        elif inspection.stream_created is not None and age > inspection.retention_seconds * 1000:
+            yield (
+                f"the position {text} is older than the stream keeps records "
+                f"({inspection.retention_seconds // 3600} hours): use TRIM_HORIZON"
+            )
+
+
+def committed_by_shard(
+    offsets: Iterable[Committed], inspection: Inspection
+) -> tuple[dict[str, Committed], list[str]]:
+    """The incarnation of each shard that a recovery goes on with.
+
+    That of the row, if there is one that can be read; else the one that moved last. Never one that a reset
+    has closed.
+
+    :return: by shard id, and notes about offsets that can't be used
+    """
+    rows = {shard.shard_id: shard for shard in inspection.shards if shard.row and shard.readable}
+    chosen: dict[str, Committed] = {}
+    notes = []
+    for offset in sorted(offsets, key=lambda offset: offset.updated):
+        row = rows.get(offset.shard_id)
+        if offset.closed or (row is not None and row.incarnation not in {None, offset.incarnation}):
+            continue
+        if row is not None and _behind(offset, row):
+            notes.append(
+                f"Shard {offset.shard_id} keeps its checkpoint: it is further on than what Snowflake says."
+            )
+            continue
+        chosen[offset.shard_id] = offset
+    return chosen, notes
+
+
+def _behind(offset: Committed, row: ShardView) -> bool:
+    return row.checkpoint is not None and (offset.position is None or offset.position < row.checkpoint)
+
+
+def choose_changes(
+    request: ResetRequest,
+    inspection: Inspection,
+    *,
+    committed: Mapping[str, Committed],
+    new_incarnation: Callable[[], str],
+) -> tuple[ShardChange, ...]:
+    """What the method does to each shard; what it causes isn't known yet.
+
+    :param committed: for ``recover``: how far Snowflake is, per shard
+    :param new_incarnation: makes an id no row has had
+    """
+    if request.method is Method.RECOVER:
+        shards = {shard.shard_id: shard for shard in inspection.shards}
+        extra = [ShardView(shard_id=shard_id) for shard_id in sorted(committed.keys() - shards.keys())]
+        fresh = _fresh(inspection, committed)
+        return tuple(
+            _recovered(
+                request,
+                shard,
+                committed.get(shard.shard_id),
+                new=new_incarnation(),
+                fresh=shard.shard_id in fresh,
+                now=inspection.at,
+            )
+            for shard in (*inspection.shards, *extra)
+        )
+    if request.method is Method.REWIND:
+        return tuple(
+            _rewound(request, shard, inspection, new=new_incarnation())
+            for shard in inspection.shards
+            if not request.shards or shard.shard_id in request.shards
+        )
+    _, start_at = parse_position(request.initial_position)
+    return tuple(
+        replace(
+            as_it_is(shard, inspection.at),
+            action=Action.LEAVE_TO_DRAIN if shard.listed else Action.REMOVE,
+            new_start_at=start_at if shard.listed else None,
+        )
+        for shard in inspection.shards
+    )
+
+
+def as_it_is(shard: ShardView, now: int) -> ShardChange:
+    """No change of a shard."""
+    return ShardChange(
+        shard_id=shard.shard_id,
+        action=Action.KEEP,
+        checkpoint=shard.checkpoint,
+        start_at=shard.start_at,
+        incarnation=shard.incarnation,
+        lease=describe_lease(shard, now),
+        updated=shard.last_update,
+        parents=shard.parents,
+    )
+
+
+def _rewound(request: ResetRequest, shard: ShardView, inspection: Inspection, *, new: str) -> ShardChange:
+    change = as_it_is(shard, inspection.at)
+    if not shard.listed:
+        foreign = shard.stream_created not in {None, inspection.stream_created}
+        if shard.readable and not foreign:
+            return change
+        return replace(change, action=Action.REMOVE)
+    checkpoint, start_at = parse_position(request.position or "")
+    return replace(
+        change,
+        action=Action.SET if shard.row else Action.CREATE,
+        new_checkpoint=checkpoint,
+        new_start_at=start_at or shard.start_at or "TRIM_HORIZON",
+        new_incarnation=new,
+    )
+
+
+def _recovered(
+    request: ResetRequest, shard: ShardView, committed: Committed | None, *, new: str, fresh: bool, now: int
+) -> ShardChange:
+    change = as_it_is(shard, now)
+    _, start_at = parse_position(request.position or "TRIM_HORIZON")
+    if committed is None:
+        if (shard.row and shard.readable) or not (fresh or shard.row):
+            return change
+        return replace(
+            change,
+            action=Action.SET if shard.row else Action.CREATE,
+            new_start_at=start_at,
+            new_incarnation=new,
+        )
+    agrees = (shard.checkpoint, shard.incarnation) == (committed.position, committed.incarnation)
+    if shard.readable and agrees and (shard.listed or shard.ended):
+        return change
+    return replace(
+        change,
+        action=Action.SET if shard.row else Action.CREATE,
+        new_checkpoint=committed.position,
+        new_start_at=shard.start_at or start_at,
+        new_incarnation=committed.incarnation,
+        new_ended=not shard.listed or (shard.ended and agrees),
+    )
+
+
+def _fresh(inspection: Inspection, committed: Mapping[str, Committed]) -> frozenset[str]:
+    """Listed shards that will need a row once those that Snowflake knows have one."""
+    listed = [Shard(shard.shard_id, parents=shard.parents) for shard in inspection.shards if shard.listed]
+    known = {shard.shard_id: shard.parents for shard in inspection.shards if shard.row}
+    known |= dict.fromkeys(committed.keys() - known.keys(), ())
+    progress = {shard_id: ShardProgress(shard_id, parents) for shard_id, parents in known.items()}
+    return frozenset(shard.shard_id for shard in new_shards(listed, progress))
+
+
+def with_effect(change: ShardChange, outlook: Outlook, *, again: int | None, now: int) -> ShardChange:
+    """Say what a change causes.
+
+    :param again: how many records from ``outlook.then`` on are in Snowflake; None: not counted
+    :param now: milliseconds since the epoch
+    """
+    if outlook.now == outlook.then:
+        effect = "goes on with the same record" if outlook.then else "has nothing to read, as before"
+        return replace(change, effect=effect, loaded_again=0)
+    if outlook.then is not None and _before(outlook.then, outlook.now):
+        effect = f"loads records again that arrived from {_clock(outlook.then.arrived)} on"
+        return replace(change, effect=effect, loaded_again=again)
+    skipped = outlook.now or outlook.then
+    if skipped is None:
+        raise AssertionError("one of the two differs from the other")
+    until = "now" if outlook.then is None else _clock(outlook.then.arrived)
+    effect = f"skips records that arrived from {_clock(skipped.arrived)} until {until}"
+    return replace(change, effect=effect, loaded_again=0)
+
+
+def without_outlook(change: ShardChange) -> ShardChange:
+    """Say what a change causes that doesn't decide where a shard is read next."""
+    if change.action is Action.REMOVE:
+        return replace(change, effect="is forgotten: it isn't in the stream any more", loaded_again=0)
+    if change.new_ended:
+        return replace(
+            change,
+            effect="counts as read to its end; what came behind its position has left the stream",
+            loaded_again=0,
+        )
+    return replace(change, effect="stays as it is", loaded_again=0)
+
+
+def _before(then: Seen, now: Seen | None) -> bool:
+    return now is None or then.position < now.position
+
+
+def _clock(time: int) -> str:
+    return f"{moment(time):%Y-%m-%d %H:%M:%S} UTC"
+
+
+# --- text --------------------------------------------------------------------------------------------------
+
+
+def plan_text(plan: ResetPlan) -> str:
+    """The plan for people to read, as Markdown."""
+    request = plan.request
+    counted = [change.loaded_again for change in plan.changes]
+    total = None if None in counted else sum(count for count in counted if count is not None)
+    parts = [
+        f"Reset **{request.method}** of application **{request.application}** on stream "
+        f"**{request.stream}**: {_intention(plan)}",
+        table(
+            ("shard", "checkpoint", "updated", "lease", "becomes", "what this causes", "loaded again"),
+            [_line(change, plan.made_at) for change in plan.changes],
+        ),
+        "How many records in Snowflake will be loaded again wasn't counted."
+        if total is None
+        else f"{total:,} records that are in Snowflake will be loaded again.",
+    ]
+    if plan.other_streams:
+        parts.append(
+            f"The table also has the state of {', '.join(plan.other_streams)}, which is deleted too."
+        )
+    if request.force:
+        parts.append(
+            "**Forced**: leases are taken from workers that may still be reading. What such a worker commits "
+            "before Snowflake refuses it is loaded twice."
+        )
+    return "\n\n".join([*parts, *plan.notes])
+
+
+def _intention(plan: ResetPlan) -> str:
+    request = plan.request
+    if request.method is Method.DELETE_TABLE:
+        return f"the table is deleted; the next drain starts at {request.initial_position}."
+    if request.method is Method.RENAME:
+        return (
+            f"the next drain works as {request.new_application} and starts at {request.initial_position}; "
+            "the table stays."
+        )
+    if request.method is Method.RECOVER:
+        return "the table is rebuilt from what Snowflake has; nothing is loaded twice and nothing left out."
+    return f"{len(request.shards) or 'all'} shards go to {request.position}."
+
+
+def _line(change: ShardChange, now: int) -> tuple[str, ...]:
+    new = (
+        {
+            Action.KEEP: "the same",
+            Action.REMOVE: "gone",
+        }.get(change.action)
+        or describe_position(change.new_checkpoint)
+        or change.new_start_at
+        or ""
+    )
+    return (
+        change.shard_id,
+        describe_position(change.checkpoint) or change.start_at or "",
+        ago(change.updated, now),
+        change.lease,
+        new,
+        change.effect,
+        "not counted" if change.loaded_again is None else f"{change.loaded_again:,}",
+    )

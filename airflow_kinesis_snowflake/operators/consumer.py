@@ -1,0 +1,135 @@
+"""Stopping the drains of an application, and letting them go on."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError
+from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.operators.maintenance import StateOperator, now_millis, truth
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+LOOK_AGAIN_SECONDS = 2.0
+
+
+class StopConsumerOperator(StateOperator):
+    """Pauses the drain's DAG, and waits until its runs and the leases of the application have ended.
+
+    A task can pause a DAG only through Airflow's REST API. Without a connection to it the DAG isn't paused;
+    the operator then waits for a moment without runs and leases, and what comes next relies on leases alone.
+
+    :param drain_dag_id: the DAG whose runs read the stream; empty: only leases count (templated)
+    :param airflow_conn_id: connection to Airflow's API, as
+        :class:`~airflow_kinesis_snowflake.hooks.airflow_api.AirflowApiHook` takes it; empty: don't pause
+        (templated)
+    :param timeout_seconds: how long to wait
+    :param force: don't wait (templated)
+    :return: ``paused``: whether the DAG was paused by this task, as XCom
+    :raises AirflowFailException: something is still running after that time; the DAG runs again then
+    """
+
+    template_fields: Sequence[str] = (
+        *StateOperator.template_fields,
+        "drain_dag_id",
+        "airflow_conn_id",
+        "force",
+    )
+
+    def __init__(
+        self,
+        *,
+        drain_dag_id: str = "",
+        airflow_conn_id: str = "",
+        timeout_seconds: float = 600,
+        force: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.drain_dag_id = drain_dag_id
+        self.airflow_conn_id = airflow_conn_id
+        self.timeout_seconds = timeout_seconds
+        self.force = force
+
+    def work(self, context: Context) -> dict[str, bool]:
+        """Stop, and wait."""
+        paused = self._pause()
+        try:
+            if not truth(self.force):
+                self._wait(context)
+        except MaintenanceRefusedError:
+            if paused:
+                self._unpause()
+            raise
+        return {"paused": paused}
+
+    def _pause(self) -> bool:
+        if not (self.airflow_conn_id and self.drain_dag_id):
+            self.log.info("No connection to Airflow's API was given, so no DAG is paused")
+            return False
+        from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
+
+        api = AirflowApiHook(self.airflow_conn_id)
+        if api.is_paused(self.drain_dag_id):
+            return False
+        api.set_paused(self.drain_dag_id, True)
+        self.log.info("DAG %s is paused", self.drain_dag_id)
+        return True
+
+    def _unpause(self) -> None:
+        from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
+
+        AirflowApiHook(self.airflow_conn_id).set_paused(self.drain_dag_id, False)
+
+    def _wait(self, context: Context) -> None:
+        deadline = time.monotonic() + self.timeout_seconds
+        while busy := self._busy(context):
+            if time.monotonic() > deadline:
+                raise MaintenanceRefusedError(
+                    f"Application {self.application_name} is still being read after {self.timeout_seconds:g} "
+                    f"seconds: {busy}. Nothing was changed; stop it, or use force."
+                )
+            time.sleep(LOOK_AGAIN_SECONDS)
+
+    def _busy(self, context: Context) -> str:
+        if self.drain_dag_id:
+            runs = context["ti"].get_dr_count(self.drain_dag_id, states=["running"])
+            if runs:
+                return f"DAG {self.drain_dag_id} has {runs} runs"
+        from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
+
+        leased = inspect_state(self.store, self.kinesis, now=now_millis()).leased
+        return ", ".join(f"{shard.lease_owner} has {shard.shard_id}" for shard in leased)
+
+
+class StartConsumerOperator(BaseOperator):
+    """Lets the drain's DAG run again, if it was :class:`StopConsumerOperator` that paused it.
+
+    :param paused: what that operator returned (templated)
+    :param drain_dag_id: the DAG (templated)
+    :param airflow_conn_id: connection to Airflow's API (templated)
+    """
+
+    template_fields: Sequence[str] = ("paused", "drain_dag_id", "airflow_conn_id")
+    ui_color = StateOperator.ui_color
+
+    def __init__(self, *, paused: bool | str, drain_dag_id: str, airflow_conn_id: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.paused = paused
+        self.drain_dag_id = drain_dag_id
+        self.airflow_conn_id = airflow_conn_id
+
+    def execute(self, context: Context) -> None:
+        """Unpause."""
+        from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
+
+        with no_retry_of_terminal_errors():
+            if truth(self.paused):
+                AirflowApiHook(self.airflow_conn_id).set_paused(self.drain_dag_id, False)
+                self.log.info("DAG %s runs again", self.drain_dag_id)

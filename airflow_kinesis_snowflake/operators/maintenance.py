@@ -1,0 +1,415 @@
+"""The operators that inspect, reset, back up, restore, clean up and import the state of applications."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, Variable
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
+from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow.sdk import Context
+
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.maintenance.planning import Loaded
+    from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
+
+_SEPARATORS = re.compile(r"[\s,]+")
+
+
+class StateOperator(BaseOperator):
+    """Base of the operators that work on the state of one application.
+
+    :param application_name: whose state: the name of the DynamoDB table (templated)
+    :param stream_name: the Kinesis stream (templated)
+    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``, where the operator has to do with Snowflake
+        (templated)
+    :param aws_conn_id: Airflow connection of type ``aws`` (templated)
+    :param region_name: AWS region, default is the connection's (templated)
+    :param verify: whether or with which CA bundle to check certificates of AWS
+    :param botocore_config: arguments of ``botocore.config.Config``
+    :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "application_name",
+        "stream_name",
+        "table",
+        "aws_conn_id",
+        "region_name",
+        "snowflake_conn_id",
+    )
+    ui_color = "#fbf3e2"
+
+    def __init__(
+        self,
+        *,
+        application_name: str,
+        stream_name: str = "",
+        table: str | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        snowflake_conn_id: str = "snowflake_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.application_name = application_name
+        self.stream_name = stream_name
+        self.table = table
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+        self.snowflake_conn_id = snowflake_conn_id
+
+    def execute(self, context: Context) -> Any:
+        """Do the work; errors that another try can't mend fail the task at once."""
+        with no_retry_of_terminal_errors():
+            return self.work(context)
+
+    def work(self, context: Context) -> Any:
+        """What the operator does."""
+        raise NotImplementedError
+
+    @property
+    def aws(self) -> dict[str, Any]:
+        """How the hooks reach AWS."""
+        return {
+            "aws_conn_id": self.aws_conn_id,
+            "region_name": self.region_name or None,
+            "verify": self.verify,
+            "config": self.botocore_config,
+        }
+
+    def open_store(self, application_name: str) -> CheckpointStoreHook:
+        """The state of an application."""
+        from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+
+        return CheckpointStoreHook(application_name, **self.aws)
+
+    @property
+    def store(self) -> CheckpointStoreHook:
+        """The state of the operator's application."""
+        return self.open_store(self.application_name)
+
+    @property
+    def kinesis(self) -> KinesisStreamHook:
+        """The operator's stream."""
+        from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+
+        return KinesisStreamHook(self.stream_name, **self.aws)
+
+    @contextmanager
+    def loaded(self, *, count: bool = True) -> Iterator[Loaded | None]:
+        """What is loaded, over a session that ends with the block; None without a landing table."""
+        if not self.table:
+            yield None
+            return
+        from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+        from airflow_kinesis_snowflake.hooks.snowflake_state import SnowflakeStateSession
+        from airflow_kinesis_snowflake.landing.identifiers import TableName
+        from airflow_kinesis_snowflake.landing.target import LandingTarget
+        from airflow_kinesis_snowflake.maintenance.planning import Loaded
+
+        target = LandingTarget.beside(TableName.parse(self.table))
+        hook = SnowflakeLoadHook(
+            snowflake_conn_id=self.snowflake_conn_id,
+            database=target.table.database,
+            schema=target.table.schema,
+        )
+        with SnowflakeStateSession(hook.get_conn) as session:
+            yield Loaded(session, target, count)
+
+
+class InspectStateOperator(StateOperator):
+    """Reads the state of an application on a stream, and names what is wrong with it. Changes nothing.
+
+    The log shows a table of the shards and the findings, each with what mends it.
+
+    :return: the inspection, as XCom: ``shards``, ``workers``, ``findings``, facts of table and stream
+    """
+
+    def work(self, context: Context) -> dict[str, Any]:
+        """Inspect."""
+        from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspection_text
+
+        inspection = inspect_state(self.store, self.kinesis, now=now_millis())
+        self.log.info("%s", inspection_text(inspection))
+        return inspection.as_dict()
+
+
+class PlanStateResetOperator(StateOperator):
+    """Makes the plan of a reset: what becomes of each shard, and what that will cause. Changes nothing.
+
+    With a ``table`` it counts how many records that are in Snowflake would be loaded again.
+
+    :param method: ``delete_table``, ``rename``, ``rewind`` or ``recover`` (templated)
+    :param shards: for ``rewind``: shard ids, or text with commas; none means all (templated)
+    :param position: for ``rewind``: ``TRIM_HORIZON``, ``LATEST``, an ISO-8601 timestamp with a time zone, or
+        the sequence number of the last record that counts as loaded. For ``recover``: where shards start of
+        which Snowflake has nothing (templated)
+    :param new_application_name: for ``rename`` (templated)
+    :param initial_position: where the drain starts a new application: for the forecast of ``delete_table``
+        and ``rename`` (templated)
+    :param count_duplicates: whether to count in Snowflake (templated)
+    :param force: take leases from workers that may still be reading (templated)
+    :return: ``plan``, for :class:`ResetStateOperator`, and ``text``, for people, as XCom
+    :raises AirflowFailException: it can't be done; the message says why
+    """
+
+    template_fields: Sequence[str] = (
+        *StateOperator.template_fields,
+        "method",
+        "shards",
+        "position",
+        "new_application_name",
+        "initial_position",
+        "count_duplicates",
+        "force",
+    )
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        shards: Sequence[str] | str = (),
+        position: str | None = None,
+        new_application_name: str | None = None,
+        initial_position: str = "TRIM_HORIZON",
+        count_duplicates: bool | str = True,
+        force: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.method = method
+        self.shards = shards
+        self.position = position
+        self.new_application_name = new_application_name
+        self.initial_position = initial_position
+        self.count_duplicates = count_duplicates
+        self.force = force
+
+    def work(self, context: Context) -> dict[str, Any]:
+        """Plan."""
+        from airflow_kinesis_snowflake.maintenance.planning import plan_reset
+        from airflow_kinesis_snowflake.maintenance.reset import plan_text
+
+        with self.loaded(count=truth(self.count_duplicates)) as loaded:
+            plan = plan_reset(
+                self._request(),
+                store=self.store,
+                kinesis=self.kinesis,
+                loaded=loaded,
+                open_store=self.open_store,
+                now=now_millis(),
+            )
+        text = plan_text(plan)
+        self.log.info("%s", text)
+        return {"plan": plan.as_dict(), "text": text}
+
+    def _request(self) -> ResetRequest:
+        from airflow_kinesis_snowflake.maintenance.reset import Method, ResetRequest
+
+        try:
+            method = Method(self.method)
+        except ValueError:
+            raise InvalidSettingError(
+                f"the method is one of {', '.join(Method)}, not {self.method!r}"
+            ) from None
+        return ResetRequest(
+            application=self.application_name,
+            stream=self.stream_name,
+            method=method,
+            shards=tuple(words(self.shards)),
+            position=self.position or None,
+            new_application=self.new_application_name or None,
+            initial_position=self.initial_position,
+            force=truth(self.force),
+        )
+
+
+class ResetStateOperator(StateOperator):
+    """Carries out the plan of a reset.
+
+    Leases every shard concerned to itself first, and refuses while a worker is reading one of them. A
+    rewound shard gets a new incarnation, so that what was loaded before doesn't hold it back. With a
+    ``table`` the old incarnation is closed in the offsets table, so that a worker that should be dead can't
+    commit under it.
+
+    Running it again with the same plan does what is left to do, and nothing twice.
+
+    :param plan: ``plan`` of :class:`PlanStateResetOperator` (templated)
+    :param application_variable: for ``rename``: the Airflow Variable that the drain reads its application
+        name from (templated)
+    :return: number of shards per action, as XCom
+    :raises AirflowFailException: a worker is reading, or the state has changed since the plan was made
+    """
+
+    template_fields: Sequence[str] = (*StateOperator.template_fields, "plan", "application_variable")
+
+    def __init__(
+        self,
+        *,
+        plan: dict[str, Any],
+        application_variable: str = "kinesis_to_snowflake_application_name",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+        self.application_variable = application_variable
+
+    def work(self, context: Context) -> dict[str, int]:
+        """Reset."""
+        from airflow_kinesis_snowflake.maintenance.resetting import Resetting
+
+        plan = read_plan(self.plan, self.application_name)
+        with self.loaded() as loaded:
+            resetting = Resetting(plan, store=self.store, loaded=loaded, clock=now_millis)
+            return dict(resetting.run(open_store=self.open_store, remember=self._remember))
+
+    def _remember(self, application_name: str) -> None:
+        Variable.set(self.application_variable, application_name)
+        if Variable.get(self.application_variable) != application_name:
+            raise MaintenanceRefusedError(
+                f"The Variable {self.application_variable} still has its old value: the environment or a "
+                f"secrets backend sets it. Set it to {application_name} there."
+            )
+
+
+class VerifyStateResetOperator(StateOperator):
+    """Checks that a reset left the state as planned.
+
+    :param plan: ``plan`` of :class:`PlanStateResetOperator` (templated)
+    :return: the inspection, as XCom
+    :raises AirflowFailException: it didn't
+    """
+
+    template_fields: Sequence[str] = (*StateOperator.template_fields, "plan")
+
+    def __init__(self, *, plan: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+
+    def work(self, context: Context) -> dict[str, Any]:
+        """Verify."""
+        from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspection_text
+        from airflow_kinesis_snowflake.maintenance.resetting import unmet
+
+        plan = read_plan(self.plan, self.application_name)
+        inspection = inspect_state(self.store, self.kinesis, now=now_millis())
+        self.log.info("%s", inspection_text(inspection))
+        problems = unmet(plan, inspection)
+        if problems:
+            raise MaintenanceRefusedError(
+                f"The reset of application {self.application_name} isn't complete: {'; '.join(problems)}. "
+                "Run the task that carries out the plan again."
+            )
+        return inspection.as_dict()
+
+
+class BackUpStateOperator(StateOperator):
+    """Saves all rows of an application to a JSON file, and lets DynamoDB make a backup where it can.
+
+    :param folder: an absolute path that all workers share, or ``s3://bucket/prefix`` (templated)
+    :return: ``file``, ``dynamodb`` (ARN, or None) and ``rows``, as XCom
+    """
+
+    template_fields: Sequence[str] = (*StateOperator.template_fields, "folder")
+
+    def __init__(self, *, folder: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.folder = folder
+
+    def work(self, context: Context) -> dict[str, Any]:
+        """Save."""
+        from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+        from airflow_kinesis_snowflake.maintenance.backup import back_up
+
+        store = self.store
+        if not store.exists():
+            self.log.info("Application %s has no table, so there is nothing to save", self.application_name)
+            return {"file": None, "dynamodb": None, "rows": 0}
+        return back_up(store, BackupFilesHook(**self.aws), folder=self.folder, now=now_millis())
+
+
+class RestoreStateOperator(StateOperator):
+    """Puts the rows of a backup back as they were, on all streams of the application.
+
+    Leases and signs of life aren't restored; rows that aren't in the backup are removed. With a ``table``,
+    incarnations that a reset has closed since are opened again, which a drain needs. Can be run again.
+
+    :param file: the ``file`` that :class:`BackUpStateOperator` returned (templated)
+    :param force: take leases from workers that may still be reading (templated)
+    :return: how many rows were ``restored`` and ``removed``, as XCom
+    :raises AirflowFailException: a worker is reading, or the backup is of another application
+    """
+
+    template_fields: Sequence[str] = (*StateOperator.template_fields, "file", "force")
+
+    def __init__(self, *, file: str, force: bool | str = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.file = file
+        self.force = force
+
+    def work(self, context: Context) -> dict[str, int]:
+        """Restore."""
+        from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+        from airflow_kinesis_snowflake.maintenance.backup import Backup, restore
+
+        ti = context["ti"]
+        backup = Backup.decode(BackupFilesHook(**self.aws).read(self.file))
+        with self.loaded() as loaded:
+            return restore(
+                backup,
+                store=self.store,
+                loaded=loaded,
+                owner=f"restore#{ti.dag_id}/{ti.run_id}/{ti.task_id}",
+                clock=now_millis,
+                force=truth(self.force),
+            )
+
+
+def now_millis() -> int:
+    """Wall-clock time in milliseconds since the epoch, as in state rows."""
+    return time.time_ns() // 1_000_000
+
+
+def read_plan(plain: Any, application_name: str) -> ResetPlan:
+    """Read a plan that came by XCom.
+
+    :raises InvalidSettingError: it isn't one, or it is of another application
+    """
+    from airflow_kinesis_snowflake.maintenance.reset import ResetPlan
+
+    plan = ResetPlan.from_dict(plain)
+    if plan.request.application != application_name:
+        raise InvalidSettingError(
+            f"the plan is for application {plan.request.application}, not {application_name}"
+        )
+    return plan
+
+
+def truth(value: bool | str) -> bool:
+    """A flag that a template may have turned into text.
+
+    :raises InvalidSettingError: neither true nor false
+    """
+    text = str(value).lower()
+    if text not in {"true", "false"}:
+        raise InvalidSettingError(f"{value!r} is neither true nor false")
+    return text == "true"
+
+
+def words(value: Sequence[str] | str) -> list[str]:
+    """A list that a template may have turned into text with commas or blanks."""
+    return [word for word in _SEPARATORS.split(value) if word] if isinstance(value, str) else list(value)
