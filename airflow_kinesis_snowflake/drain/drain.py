@@ -86,6 +86,7 @@ class Drain:
     ) -> None:
         self._settings = settings
         self._stop_at = int(settings.stop_at.timestamp() * 1000)
+        self._stop_asked = False
         self._stopping = threading.Event()
         self._events: SimpleQueue[PageArrived | LoadEnded | None] = SimpleQueue()
         self._writers = DaemonThreads(WRITERS, name="state")
@@ -131,7 +132,8 @@ class Drain:
 
     def stop(self) -> None:
         """Make :meth:`run` give up what isn't committed and raise; safe in a signal handler."""
-        self._stopping.set()
+        # No Event here: its lock may be held by the very thread that the signal interrupts.
+        self._stop_asked = True
         self._events.put(None)
 
     def run(self) -> DrainReport:
@@ -194,10 +196,11 @@ class Drain:
             return False
         if closing:
             return self._fetching.under_way == 0
-        return not self._readers and not self._look
+        return not self._readers and not self._look and not self._left_some
 
     def _check_stop(self) -> None:
-        if self._stopping.is_set():
+        if self._stop_asked:
+            self._stopping.set()
             raise DrainStoppedError(
                 f"The drain of stream {self._settings.stream_name} was told to stop. {self.report.records} "
                 f"records are committed; the next run goes on behind them"
@@ -245,8 +248,7 @@ class Drain:
                 self._fetching.plan(reader)
         self._hand_over(intaken.surplus)
         if self._left_some and not self._readers:
-            self._look = True
-            self._stopping.wait(LOOK_AGAIN_SECONDS)
+            self._review_at = time.monotonic() + LOOK_AGAIN_SECONDS
 
     def _hand_over(self, count: int) -> None:
         """Stop reading some shards for workers that have fewer; first those with nothing read."""

@@ -132,15 +132,19 @@ class KinesisToSnowflakeOperator(BaseOperator):
         self.botocore_config = botocore_config
         self.snowflake_conn_id = snowflake_conn_id
         self._drain: Drain | None = None
+        self._killed = False
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Drain the stream and return the report."""
         with no_retry_of_terminal_errors():
             self._drain = self._make_drain(worker_of(context))
+            if self._killed:
+                self._drain.stop()
             return self._drain.run().as_dict()
 
     def on_kill(self) -> None:
         """Make the drain stop; :meth:`execute` then raises, because Airflow takes a return for success."""
+        self._killed = True
         if self._drain is not None:
             self._drain.stop()
 

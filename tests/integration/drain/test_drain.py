@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_kinesis_snowflake.drain.settings import Worker
+from airflow_kinesis_snowflake.exceptions import DrainStoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,3 +50,42 @@ def test_a_drain_that_finds_nothing_opens_no_snowflake_connection(
 
     assert report.records == 0
     assert report.snowflake_connections == 0
+
+
+def test_a_busy_worker_hands_over_shards_to_one_that_has_none(
+    make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_kinesis_snowflake.drain.drain.REVIEW_SECONDS", 0.2)
+    # Every shard goes on for ever: no page is the last one, however few records come.
+    monkeypatch.setattr("airflow_kinesis_snowflake.drain.reader.finish_of", lambda *_, **__: None)
+    pipeline = make_pipeline(shards=4)
+    far = datetime.now(UTC) + timedelta(days=1)
+    first, second = (pipeline.drain(worker=Worker(name, "0"), stop_at=far) for name in ("first", "second"))
+
+    with ThreadPoolExecutor() as threads:
+        running = [threads.submit(first.run)]
+        wait_for(lambda: owners(pipeline) == {"first#0": 4})
+        running.append(threads.submit(second.run))
+        try:
+            wait_for(lambda: owners(pipeline) == {"first#0": 2, "second#0": 2})
+        finally:
+            first.stop()
+            second.stop()
+        for drain in running:
+            with pytest.raises(DrainStoppedError):
+                drain.result()
+    assert owners(pipeline) == {None: 4}
+
+
+def owners(pipeline: Pipeline) -> Counter[str | None]:
+    """How many shards each worker holds."""
+    if not pipeline.store.exists():
+        return Counter()
+    return Counter(shard.lease_owner for shard in pipeline.state.shards.values())
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds; fail after a minute."""
+    deadline = datetime.now(UTC) + timedelta(minutes=1)
+    while not condition():
+        assert datetime.now(UTC) < deadline
