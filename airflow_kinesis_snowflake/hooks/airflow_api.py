@@ -15,10 +15,12 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 
 _TIMEOUT_SECONDS = 30
+_PAGE = 100
+_OPERATOR = "KinesisToSnowflakeOperator"
 
 
 class AirflowApiHook(BaseHook):
-    """Pauses and unpauses DAGs.
+    """Pauses and unpauses DAGs, and knows what their tasks worked on.
 
     :param airflow_conn_id: a connection with the ``host`` of the API server (such as
         ``https://airflow.example.com``), and the ``login`` and ``password`` of a user that may edit the DAG;
@@ -34,23 +36,38 @@ class AirflowApiHook(BaseHook):
 
         :raises InvalidSettingError: there is no such DAG
         """
-        return bool(self._call("GET", dag_id)["is_paused"])
+        return bool(self._call("GET", f"dags/{dag_id}")["is_paused"])
 
     def set_paused(self, dag_id: str, paused: bool) -> None:
         """Pause a DAG, or let it run again; runs that have begun go on.
 
         :raises InvalidSettingError: there is no such DAG
         """
-        self._call("PATCH", dag_id, json={"is_paused": paused})
+        self._call("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
 
-    def _call(self, method: str, dag_id: str, **request: Any) -> Any:
+    def applications(self) -> set[str]:
+        """Names of applications that tasks of the drain's operator used, as far as Airflow remembers."""
+        names: set[str] = set()
+        offset, total = 0, 1
+        while offset < total:
+            page = self._call(
+                "GET",
+                "dags/~/dagRuns/~/taskInstances",
+                params={"operator": _OPERATOR, "limit": _PAGE, "offset": offset},
+            )
+            fields = [task.get("rendered_fields") or {} for task in page["task_instances"]]
+            names |= {str(field["application_name"]) for field in fields if field.get("application_name")}
+            offset, total = offset + _PAGE, page["total_entries"]
+        return names
+
+    def _call(self, method: str, path: str, **request: Any) -> Any:
         connection = self.get_connection(self.airflow_conn_id)
         url = _url(connection)
         try:
             token = connection.extra_dejson.get("token") or _log_in(url, connection)
             answer = requests.request(
                 method,
-                f"{url}/api/v2/dags/{dag_id}",
+                f"{url}/api/v2/{path}",
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=_TIMEOUT_SECONDS,
                 **request,
@@ -58,8 +75,8 @@ class AirflowApiHook(BaseHook):
         except requests.ConnectionError as error:
             raise ServiceUnavailableError(f"Airflow's API at {url} can't be reached; try again.") from error
         if answer.status_code == 404:
-            raise InvalidSettingError(f"Airflow has no DAG {dag_id!r}; check the name of the drain's DAG.")
-        _check(answer, f"{method} of DAG {dag_id}")
+            raise InvalidSettingError(f"Airflow has no {path}; check the name of the drain's DAG.")
+        _check(answer, f"{method} {path}")
         return answer.json()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, SnowflakeObjectNotFoundError
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, SnowflakeSession
 from airflow_kinesis_snowflake.landing import state_statements as statements
+from airflow_kinesis_snowflake.landing.statements import remove_files, stage_folder
 from airflow_kinesis_snowflake.stream.positions import Position, decode_position
 
 if TYPE_CHECKING:
@@ -122,11 +123,22 @@ class SnowflakeStateSession(SnowflakeSession):
     def forget_offsets(self, offsets: TableName, *, application: str) -> int:
         """Delete all rows of an application.
 
-        :return: how many there were
+        :return: how many there were; 0 without an offsets table
         """
         statement = statements.forget_offsets(offsets, application=application)
-        with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
-            return int(cursor.rowcount or 0)
+        try:
+            with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
+                return int(cursor.rowcount or 0)
+        except SnowflakeObjectNotFoundError:
+            return 0
+
+    def remove_files(self, stage: TableName, *, application: str) -> None:
+        """Remove files that loads of an application left on the stage."""
+        statement = remove_files(stage, folder=stage_folder(application))
+        try:
+            self._rows(statement, doing="remove files from", target=stage)
+        except SnowflakeObjectNotFoundError:
+            return
 
     def _change(
         self,

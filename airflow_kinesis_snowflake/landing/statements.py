@@ -172,6 +172,11 @@ def copy_dead_letters(table: TableName, *, stage: TableName, folder: str) -> Sta
     return _copy(table, columns, select, _location(stage, folder, DEAD_LETTERS))
 
 
+def remove_files(stage: TableName, *, folder: str) -> Statement:
+    """Remove all files of a folder, and of the folders in it, from the stage."""
+    return Statement(f"REMOVE {_location(stage, folder)}")
+
+
 # --- offsets -----------------------------------------------------------------------------------------------
 
 

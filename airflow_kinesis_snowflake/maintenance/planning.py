@@ -6,7 +6,11 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.exceptions import AccessDeniedError, MaintenanceRefusedError
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    ForeignCheckpointError,
+    MaintenanceRefusedError,
+)
 from airflow_kinesis_snowflake.maintenance.iam import drain_policy_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, moment
 from airflow_kinesis_snowflake.maintenance.probing import is_retained, next_record
@@ -33,8 +37,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake_state import SnowflakeStateSession
     from airflow_kinesis_snowflake.landing.target import LandingTarget
-    from airflow_kinesis_snowflake.maintenance.inspection import Inspection
-    from airflow_kinesis_snowflake.maintenance.reset import ShardChange
+    from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
+    from airflow_kinesis_snowflake.maintenance.reset import Seen, ShardChange
 
 
 @dataclass(frozen=True)
@@ -219,23 +223,22 @@ def _outlook(change: ShardChange, kinesis: KinesisStreamHook, inspection: Inspec
     if not change.starts:
         return None
     shard = next(shard for shard in inspection.shards if shard.shard_id == change.shard_id)
-    now = None
-    if (
-        shard.row
-        and shard.readable
-        and not shard.ended
-        and _of_this_stream(change, shard.stream_created, inspection)
-    ):
-        start = StartAt.parse(shard.start_at) if shard.start_at else TRIM_HORIZON
-        now = next_record(kinesis, change.shard_id, shard.checkpoint or start)
     then = None
     if change.new_start_at != LATEST:
         then = next_record(kinesis, change.shard_id, _start(change))
-    return Outlook(now, then)
+    return Outlook(_next_now(shard, kinesis, inspection), then)
 
 
-def _of_this_stream(change: ShardChange, created: int | None, inspection: Inspection) -> bool:
-    return created in {None, inspection.stream_created}
+def _next_now(shard: ShardView, kinesis: KinesisStreamHook, inspection: Inspection) -> Seen | None:
+    """What the next drain would read of a shard; None too if it couldn't read it."""
+    foreign = shard.stream_created not in {None, inspection.stream_created}
+    if not shard.row or not shard.readable or shard.ended or foreign:
+        return None
+    start = StartAt.parse(shard.start_at) if shard.start_at else TRIM_HORIZON
+    try:
+        return next_record(kinesis, shard.shard_id, shard.checkpoint or start)
+    except ForeignCheckpointError:
+        return None
 
 
 def _start(change: ShardChange) -> Position | StartAt:

@@ -413,15 +413,15 @@ def with_effect(change: ShardChange, outlook: Outlook, *, again: int | None, now
     if outlook.now == outlook.then:
         effect = "goes on with the same record" if outlook.then else "has nothing to read, as before"
         return replace(change, effect=effect, loaded_again=0)
-    if outlook.then is not None and _before(outlook.then, outlook.now):
+    if outlook.now is None and outlook.then is not None:
+        effect = f"loads records that arrived from {_clock(outlook.then.arrived)} on"
+        return replace(change, effect=effect, loaded_again=again)
+    if outlook.now is not None and outlook.then is not None and outlook.then.position < outlook.now.position:
         effect = f"loads records again that arrived from {_clock(outlook.then.arrived)} on"
         return replace(change, effect=effect, loaded_again=again)
-    skipped = outlook.now or outlook.then
-    if skipped is None:
-        raise AssertionError("one of the two differs from the other")
+    began = "" if outlook.now is None else _clock(outlook.now.arrived)
     until = "now" if outlook.then is None else _clock(outlook.then.arrived)
-    effect = f"skips records that arrived from {_clock(skipped.arrived)} until {until}"
-    return replace(change, effect=effect, loaded_again=0)
+    return replace(change, effect=f"skips records that arrived from {began} until {until}", loaded_again=0)
 
 
 def without_outlook(change: ShardChange) -> ShardChange:
@@ -435,10 +435,6 @@ def without_outlook(change: ShardChange) -> ShardChange:
             loaded_again=0,
         )
     return replace(change, effect="stays as it is", loaded_again=0)
-
-
-def _before(then: Seen, now: Seen | None) -> bool:
-    return now is None or then.position < now.position
 
 
 def _clock(time: int) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.maintenance.cleanup import Rules
     from airflow_kinesis_snowflake.maintenance.planning import Loaded
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
 
@@ -376,6 +377,145 @@ class RestoreStateOperator(StateOperator):
                 owner=f"restore#{ti.dag_id}/{ti.run_id}/{ti.task_id}",
                 clock=now_millis,
                 force=truth(self.force),
+            )
+
+
+class PlanTableCleanupOperator(StateOperator):
+    """Finds tables of applications, and says of each why it can go or has to stay. Changes nothing.
+
+    Knows the tables of this package, Openflow, the Kinesis Client Library and Redpanda Connect by their keys,
+    with their companions; other tables are never looked into. A table can go when nothing touched it for
+    ``days``, no worker is alive in it, and nobody is known to use the application. One without the tag of
+    this package, or without a row that says when it was used, can go only when it is named.
+
+    :param days: age from which a table is stale (templated)
+    :param used: applications that are in use: a list, or text with commas (templated)
+    :param named: applications whose tables may go although this package didn't make them (templated)
+    :param most: tables to delete in one run (templated)
+    :param streams: whose registered consumers to look at, besides those that the tables have rows of
+        (templated)
+    :param airflow_conn_id: connection to Airflow's API, which knows what applications the tasks of
+        ``KinesisToSnowflakeOperator`` used lately; empty: it isn't asked (templated)
+    :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, and ``doomed``, the
+        names of tables that can go, as XCom
+    """
+
+    template_fields: Sequence[str] = (
+        *StateOperator.template_fields,
+        "days",
+        "used",
+        "named",
+        "most",
+        "streams",
+        "airflow_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        days: float | str = 30,
+        used: Sequence[str] | str = (),
+        named: Sequence[str] | str = (),
+        most: int | str = 10,
+        streams: Sequence[str] | str = (),
+        airflow_conn_id: str = "",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(application_name="", **kwargs)
+        self.days = days
+        self.used = used
+        self.named = named
+        self.most = most
+        self.streams = streams
+        self.airflow_conn_id = airflow_conn_id
+
+    def work(self, context: Context) -> dict[str, Any]:
+        """Plan."""
+        from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
+        from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+        from airflow_kinesis_snowflake.maintenance.cleaning import plan_cleanup
+        from airflow_kinesis_snowflake.maintenance.cleanup import cleanup_text
+
+        plan = plan_cleanup(
+            self._rules(),
+            tables=DynamoDBTablesHook(**self.aws),
+            consumers=StreamConsumersHook(**self.aws),
+            streams=words(self.streams),
+            clock=now_millis,
+        )
+        text = cleanup_text(plan)
+        self.log.info("%s", text)
+        doomed = [verdict.table.name for verdict in plan.doomed]
+        return {"plan": plan.as_dict(), "text": text, "doomed": doomed}
+
+    def _rules(self) -> Rules:
+        from airflow_kinesis_snowflake.maintenance.cleanup import Rules
+
+        used = {*words(self.used), *self._used_lately()}
+        try:
+            return Rules(
+                days=float(self.days),
+                used=frozenset(used),
+                named=frozenset(words(self.named)),
+                most=int(self.most),
+            )
+        except ValueError as error:
+            raise InvalidSettingError(f"days and most must be numbers: {error}") from error
+
+    def _used_lately(self) -> set[str]:
+        if not self.airflow_conn_id:
+            return set()
+        from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
+
+        return AirflowApiHook(self.airflow_conn_id).applications()
+
+
+class DeleteCheckpointTablesOperator(StateOperator):
+    """Backs up and deletes the tables that a plan of :class:`PlanTableCleanupOperator` dooms.
+
+    A table that was used or made again since the plan is left alone. Consumers of deleted applications are
+    deregistered. With a ``table``, their offsets and staged files in Snowflake go as well. Can be run again.
+
+    :param plan: ``plan`` of :class:`PlanTableCleanupOperator` (templated)
+    :param folder: where each table is saved first: an absolute path that all workers share, or
+        ``s3://bucket/prefix`` (templated)
+    :param dry: only say what would be done; True unless told otherwise (templated)
+    :return: ``deleted`` and ``kept`` tables and ``deregistered`` consumers, as XCom
+    """
+
+    template_fields: Sequence[str] = (*StateOperator.template_fields, "plan", "folder", "dry")
+
+    def __init__(self, *, plan: dict[str, Any], folder: str, dry: bool | str = True, **kwargs: Any) -> None:
+        super().__init__(application_name="", **kwargs)
+        self.plan = plan
+        self.folder = folder
+        self.dry = dry
+
+    def work(self, context: Context) -> dict[str, Any]:
+        """Delete."""
+        from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+        from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
+        from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+        from airflow_kinesis_snowflake.maintenance.cleaning import clean_up
+        from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
+
+        plan = CleanupPlan.from_dict(self.plan)
+        if truth(self.dry):
+            self.log.info("A dry run: %d tables would be deleted", len(plan.doomed))
+            return {
+                "deleted": [],
+                "kept": [verdict.table.name for verdict in plan.doomed],
+                "deregistered": [],
+            }
+        with self.loaded() as loaded:
+            return clean_up(
+                plan,
+                tables=DynamoDBTablesHook(**self.aws),
+                consumers=StreamConsumersHook(**self.aws),
+                files=BackupFilesHook(**self.aws),
+                folder=self.folder,
+                loaded=loaded,
+                clock=now_millis,
             )
 
 

@@ -1,0 +1,57 @@
+"""The consumers that are registered with a Kinesis stream (enhanced fan-out)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
+
+from airflow_kinesis_snowflake.exceptions import StreamNotFoundError
+from airflow_kinesis_snowflake.hooks.aws import translated
+
+
+@dataclass(frozen=True)
+class StreamConsumer:
+    """A registered consumer."""
+
+    stream: str
+    name: str
+    arn: str
+
+
+class StreamConsumersHook(AwsBaseHook):
+    """Lists and deregisters consumers. Raises the errors of :mod:`airflow_kinesis_snowflake.exceptions` only.
+
+    :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`
+    """
+
+    def __init__(self, **aws: Any) -> None:
+        super().__init__(client_type="kinesis", **aws)
+
+    def list(self, stream_name: str) -> tuple[StreamConsumer, ...]:
+        """Consumers of a stream; none if there is no such stream.
+
+        Needs ``kinesis:DescribeStreamSummary`` and ``kinesis:ListStreamConsumers``.
+        """
+        try:
+            with translated(doing="kinesis:ListStreamConsumers", resource=f"stream {stream_name!r}"):
+                summary = self._client.describe_stream_summary(StreamName=stream_name)
+                arn = summary["StreamDescriptionSummary"]["StreamARN"]
+                pages = self._client.get_paginator("list_stream_consumers").paginate(StreamARN=arn)
+                return tuple(
+                    StreamConsumer(stream_name, consumer["ConsumerName"], consumer["ConsumerARN"])
+                    for page in pages
+                    for consumer in page["Consumers"]
+                )
+        except StreamNotFoundError:
+            return ()
+
+    def deregister(self, consumer: StreamConsumer) -> None:
+        """Deregister a consumer. Needs ``kinesis:DeregisterStreamConsumer``."""
+        with translated(doing="kinesis:DeregisterStreamConsumer", resource=f"consumer {consumer.name}"):
+            self._client.deregister_stream_consumer(ConsumerARN=consumer.arn)
+
+    @property
+    def _client(self) -> Any:
+        return self.get_conn()

@@ -1,0 +1,241 @@
+"""Finding tables of applications, and deleting those that a plan dooms."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.exceptions import ServiceRefusedError
+from airflow_kinesis_snowflake.maintenance.backup import Backup
+from airflow_kinesis_snowflake.maintenance.cleanup import (
+    OUR_TAG,
+    CleanupPlan,
+    Kind,
+    Rules,
+    TableView,
+    judge,
+    judge_consumers,
+    kind_of,
+)
+from airflow_kinesis_snowflake.maintenance.inspection import millis, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+    from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
+    from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook, TableDetails
+    from airflow_kinesis_snowflake.maintenance.planning import Loaded
+
+log = logging.getLogger(__name__)
+
+# A worker of the Kinesis Client Library renews its leases several times in this time.
+WATCH_SECONDS = 12.0
+ALIVE_MILLIS = 120_000
+
+
+def plan_cleanup(
+    rules: Rules,
+    *,
+    tables: DynamoDBTablesHook,
+    consumers: StreamConsumersHook,
+    streams: Iterable[str] = (),
+    watch_seconds: float = WATCH_SECONDS,
+    clock: Callable[[], int],
+) -> CleanupPlan:
+    """Find the tables of applications and decide about them. Changes nothing.
+
+    :param streams: whose consumers to look at besides those that the tables have rows of
+    :param watch_seconds: how long to watch leases of the Kinesis Client Library, which carry no time
+    :param clock: gives milliseconds since the epoch
+    """
+    names = list(tables.names())
+    found = [(details, kind) for details, kind in _tables_of_applications(tables, names)]
+    counters = {
+        details.name: _counters(tables.items(details.name)) for details, (kind, _) in found if _is_kcl(kind)
+    }
+    if counters:
+        time.sleep(watch_seconds)
+    views = [_view(tables, details, kind, counters, now=clock()) for details, kind in found]
+    verdicts = judge(views, rules, now=clock())
+    looked_at = {*streams, *(stream for view in views for stream in view.streams)}
+    registered = [
+        (consumer.stream, consumer.name, consumer.arn)
+        for stream in sorted(looked_at)
+        for consumer in _consumers(consumers, stream)
+    ]
+    return CleanupPlan(
+        made_at=clock(),
+        verdicts=verdicts,
+        consumers=judge_consumers(
+            registered,
+            gone={verdict.table.application for verdict in verdicts if verdict.delete},
+            tables=names,
+            named=rules.named,
+        ),
+    )
+
+
+def clean_up(
+    plan: CleanupPlan,
+    *,
+    tables: DynamoDBTablesHook,
+    consumers: StreamConsumersHook,
+    files: BackupFilesHook,
+    folder: str,
+    loaded: Loaded | None,
+    clock: Callable[[], int],
+) -> dict[str, Any]:
+    """Back up and delete what a plan dooms. Can be repeated.
+
+    A table that was made again since, or in which a worker shows up now, is left alone.
+
+    :param loaded: where to forget the offsets and staged files of deleted applications; None: they stay
+    :return: ``deleted`` and ``kept`` tables, and ``deregistered`` consumers
+    """
+    deleted, kept = [], []
+    for verdict in plan.doomed:
+        details = tables.describe(verdict.table.name)
+        if details is None:
+            deleted.append(verdict.table.name)
+            continue
+        reason = _changed(verdict.table, details, tables.items(details.name), now=clock())
+        if reason:
+            log.warning("Table %s is kept: %s", details.name, reason)
+            kept.append(details.name)
+            continue
+        _delete(details.name, tables=tables, files=files, folder=folder, now=clock())
+        deleted.append(details.name)
+    applications = {view.table.application for view in plan.doomed if view.table.name in deleted}
+    if loaded is not None:
+        _forget(loaded, applications)
+    doomed_consumers = [view for view in plan.consumers if view.deregister]
+    for view in doomed_consumers:
+        consumers.deregister(_registered(view))
+        log.info("Consumer %s of stream %s is deregistered", view.name, view.stream)
+    return {
+        "deleted": deleted,
+        "kept": kept,
+        "deregistered": [view.name for view in doomed_consumers],
+    }
+
+
+def _tables_of_applications(
+    tables: DynamoDBTablesHook, names: Iterable[str]
+) -> Iterable[tuple[TableDetails, tuple[Kind, str]]]:
+    for name in names:
+        details = tables.describe(name)
+        kind = None if details is None else kind_of(name, details.keys)
+        if details is not None and kind is not None and details.status == "ACTIVE":
+            yield details, kind
+
+
+def _view(
+    tables: DynamoDBTablesHook,
+    details: TableDetails,
+    kind: tuple[Kind, str],
+    counters: Mapping[str, Mapping[str, str]],
+    *,
+    now: int,
+) -> TableView:
+    items = tables.items(details.name)
+    tags = tables.tags(details.arn)
+    renewed = _is_kcl(kind[0]) and _counters(items) != counters.get(details.name)
+    return TableView(
+        name=details.name,
+        kind=kind[0],
+        application=kind[1],
+        created=millis(details.created),
+        protected=details.protected,
+        ours=tags.get(OUR_TAG[0]) == OUR_TAG[1],
+        touched=last_touched(items),
+        live=renewed or has_live_lease(items, now=now),
+        streams=tuple(sorted({stream for item in items if (stream := stream_of(item))})),
+    )
+
+
+def last_touched(items: Iterable[Mapping[str, Any]]) -> int | None:
+    """The latest time of a write that the items of any such table tell."""
+    times = [
+        int(item[name]["N"]) * scale
+        for item in items
+        for name, scale in (("lastUpdateTimestamp", 1), ("nodeHeartbeat", 1), ("lut", 1000))
+        if item.get(name, {}).get("N", "").isdigit()
+    ]
+    return max(times, default=None)
+
+
+def has_live_lease(items: Iterable[Mapping[str, Any]], *, now: int) -> bool:
+    """Whether a lease of this package or Openflow hasn't expired, or a worker beat lately."""
+    return any(
+        ("leaseOwner" in item and int(item.get("leaseExpiry", {}).get("N", 0)) >= now)
+        or int(item.get("nodeHeartbeat", {}).get("N", 0)) >= now - ALIVE_MILLIS
+        for item in items
+    )
+
+
+def stream_of(item: Mapping[str, Any]) -> str | None:
+    """The stream an item is about; None if it doesn't say."""
+    for name in ("streamName", "StreamID"):
+        if "S" in item.get(name, {}):
+            return str(item[name]["S"])
+    return None
+
+
+def _is_kcl(kind: Kind) -> bool:
+    return kind is Kind.KCL_LEASES
+
+
+def _counters(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Lease counters by lease; a worker that is alive makes them grow."""
+    return {
+        item["leaseKey"]["S"]: item["leaseCounter"]["N"]
+        for item in items
+        if "leaseOwner" in item and "leaseCounter" in item
+    }
+
+
+def _consumers(hook: StreamConsumersHook, stream: str) -> Iterable[Any]:
+    try:
+        return hook.list(stream)
+    except ServiceRefusedError as error:
+        log.warning("The consumers of stream %s can't be listed: %s", stream, error)
+        return ()
+
+
+def _registered(view: Any) -> Any:
+    from airflow_kinesis_snowflake.hooks.consumers import StreamConsumer
+
+    return StreamConsumer(view.stream, view.name, view.arn)
+
+
+def _changed(
+    planned: TableView, details: TableDetails, items: list[dict[str, Any]], *, now: int
+) -> str | None:
+    if millis(details.created) != planned.created:
+        return "it was made again since the plan"
+    if has_live_lease(items, now=now):
+        return "a worker is alive now"
+    if last_touched(items) != planned.touched:
+        return "it was used since the plan"
+    return None
+
+
+def _delete(name: str, *, tables: DynamoDBTablesHook, files: BackupFilesHook, folder: str, now: int) -> None:
+    backup = f"{name}-{moment(now):%Y%m%dT%H%M%S}"
+    items = tuple(tables.items(name))
+    file = files.write(folder, f"{backup}.json", Backup(name, now, items).encode())
+    arn = tables.back_up(name, backup)
+    tables.delete(name)
+    log.info("Table %s with %d rows is deleted; its backup is %s %s", name, len(items), file, arn or "")
+
+
+def _forget(loaded: Loaded, applications: Collection[str]) -> None:
+    for application in sorted(applications):
+        rows = loaded.session.forget_offsets(loaded.target.offsets, application=application)
+        log.info("%d offsets of application %s are forgotten", rows, application)
+        try:
+            loaded.session.remove_files(loaded.target.stage, application=application)
+        except ServiceRefusedError as error:
+            log.warning("Staged files of application %s are left: %s", application, error)

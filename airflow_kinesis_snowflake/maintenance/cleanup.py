@@ -1,0 +1,249 @@
+"""Which tables of applications nobody needs any more. Decisions only, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.maintenance.text import ago, table
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+OUR_TAG = ("created-by", "airflow-kinesis-snowflake")
+DAY_MILLIS = 86_400_000
+_COORDINATOR, _METRICS, _MIGRATION = "-CoordinatorState", "-WorkerMetricStats", "_migration"
+
+
+class Kind(StrEnum):
+    """Whose table it is, by its key."""
+
+    CHECKPOINTS = "checkpoints"
+    KCL_LEASES = "KCL leases"
+    KCL_COORDINATOR = "KCL coordinator state"
+    KCL_METRICS = "KCL worker metrics"
+    OPENFLOW_MIGRATION = "Openflow migration"
+    REDPANDA = "Redpanda checkpoints"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableView:
+    """A table of an application as it was found. Times are milliseconds since the epoch.
+
+    :param application: to whom it belongs
+    :param ours: it carries the tag of this package
+    :param touched: when a row says it was written last; None: no row says
+    :param live: a worker holds a lease, or gave a sign of life
+    :param streams: of which it has rows
+    """
+
+    name: str
+    kind: Kind
+    application: str
+    created: int
+    protected: bool
+    ours: bool
+    touched: int | None = None
+    live: bool = False
+    streams: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What to do with a table, and why."""
+
+    table: TableView
+    delete: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsumerView:
+    """A consumer registered with a stream, and whether to deregister it."""
+
+    stream: str
+    name: str
+    arn: str
+    deregister: bool
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanupPlan:
+    """Tables and consumers with the reason to keep or delete each; the same as JSON and back."""
+
+    made_at: int
+    verdicts: tuple[Verdict, ...]
+    consumers: tuple[ConsumerView, ...] = ()
+
+    @property
+    def doomed(self) -> tuple[Verdict, ...]:
+        """Tables to delete."""
+        return tuple(verdict for verdict in self.verdicts if verdict.delete)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON takes it."""
+        return dict(msgspec.to_builtins(self))
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> CleanupPlan:
+        """Read what :meth:`as_dict` made.
+
+        :raises InvalidSettingError: it isn't a plan
+        """
+        try:
+            return msgspec.convert(plain, cls)
+        except msgspec.ValidationError as error:
+            raise InvalidSettingError(f"this isn't the plan of a cleanup: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """When a table may go.
+
+    :param days: nothing touched it for so long
+    :param used: applications that somebody uses
+    :param named: applications whose tables may be deleted although this package didn't make them, or although
+        no row says when they were used last
+    :param most: at most so many tables in one run
+    """
+
+    days: float
+    used: frozenset[str] = frozenset()
+    named: frozenset[str] = frozenset()
+    most: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.days > 0:
+            raise InvalidSettingError(f"the age of stale tables must be more than 0 days, not {self.days}")
+        if self.most < 1:
+            raise InvalidSettingError(f"the most tables of a run must be at least 1, not {self.most}")
+        both = self.used & self.named
+        if both:
+            raise InvalidSettingError(f"{', '.join(sorted(both))} is both in use and named for deletion")
+
+
+def kind_of(name: str, keys: Mapping[str, str]) -> tuple[Kind, str] | None:
+    """Whose table it is, and of which application; None: no table of an application."""
+    if keys == {"HASH": "streamName", "RANGE": "shardId"}:
+        if name.endswith(_MIGRATION):
+            return Kind.OPENFLOW_MIGRATION, name.removesuffix(_MIGRATION)
+        return Kind.CHECKPOINTS, name
+    if keys == {"HASH": "leaseKey"}:
+        return Kind.KCL_LEASES, name
+    if keys == {"HASH": "key"} and name.endswith(_COORDINATOR):
+        return Kind.KCL_COORDINATOR, name.removesuffix(_COORDINATOR)
+    if keys == {"HASH": "wid"} and name.endswith(_METRICS):
+        return Kind.KCL_METRICS, name.removesuffix(_METRICS)
+    if keys == {"HASH": "StreamID", "RANGE": "ShardID"}:
+        return Kind.REDPANDA, name
+    return None
+
+
+def judge(tables: Iterable[TableView], rules: Rules, *, now: int) -> tuple[Verdict, ...]:
+    """Decide about each table.
+
+    Tables of one application go together or stay together.
+
+    :param now: milliseconds since the epoch
+    """
+    found = sorted(tables, key=lambda view: view.name)
+    reasons = {view.name: _reason_to_keep(view, rules, now=now) for view in found}
+    verdicts, doomed = [], 0
+    for view in found:
+        reason = reasons[view.name]
+        sibling = next(
+            (other.name for other in found if other.application == view.application and reasons[other.name]),
+            None,
+        )
+        if reason is None and sibling is not None:
+            reason = f"it belongs to {sibling}, which stays"
+        if reason is None and doomed >= rules.most:
+            reason = f"{rules.most} tables are enough for one run"
+        doomed += reason is None
+        verdicts.append(
+            Verdict(
+                table=view, delete=reason is None, reason=reason or _reason_to_delete(view, rules, now=now)
+            )
+        )
+    return tuple(verdicts)
+
+
+def _reason_to_keep(view: TableView, rules: Rules, *, now: int) -> str | None:
+    named = view.application in rules.named
+    reasons = {
+        "it is in use": view.application in rules.used,
+        "a worker is alive": view.live,
+        "it is protected against deletion": view.protected,
+        "this package didn't make it; name it to delete it": not (view.ours or named),
+        "no row says when it was used last; name it to delete it": view.touched is None and not named,
+        f"it is younger than {rules.days:g} days": now - view.created < rules.days * DAY_MILLIS and not named,
+        f"it was used {ago(view.touched, now)}": view.touched is not None
+        and now - view.touched < rules.days * DAY_MILLIS,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _reason_to_delete(view: TableView, rules: Rules, *, now: int) -> str:
+    named = ", and it is named" if view.application in rules.named else ""
+    if view.touched is None:
+        return f"no row says when it was used{named}"
+    return f"nothing touched it for {rules.days:g} days: last {ago(view.touched, now)}{named}"
+
+
+def judge_consumers(
+    consumers: Iterable[tuple[str, str, str]],
+    *,
+    gone: Collection[str],
+    tables: Collection[str],
+    named: Collection[str],
+) -> tuple[ConsumerView, ...]:
+    """Decide about consumers.
+
+    :param consumers: stream, name and ARN
+    :param gone: applications whose tables are deleted now
+    :param tables: names of all tables there are
+    :param named: applications whose consumers may go if they have no table any more
+    """
+    views = []
+    for stream, name, arn in consumers:
+        if name in gone:
+            deregister, reason = True, "its application is deleted"
+        elif name in tables:
+            deregister, reason = False, "its application is there"
+        elif name in named:
+            deregister, reason = True, "its application is gone, and it is named"
+        else:
+            deregister, reason = False, "no application of its name is there; name it to deregister it"
+        views.append(ConsumerView(stream=stream, name=name, arn=arn, deregister=deregister, reason=reason))
+    return tuple(views)
+
+
+def cleanup_text(plan: CleanupPlan) -> str:
+    """The plan for people to read, as Markdown."""
+    heads = ("", "table", "what it is", "created", "last used", "reason")
+    lines = [
+        (
+            "DELETE" if verdict.delete else "keep",
+            verdict.table.name,
+            verdict.table.kind,
+            ago(verdict.table.created, plan.made_at),
+            ago(verdict.table.touched, plan.made_at) or "unknown",
+            verdict.reason,
+        )
+        for verdict in plan.verdicts
+    ]
+    parts = [f"{len(plan.doomed)} of {len(plan.verdicts)} tables of applications can be deleted."]
+    if lines:
+        parts.append(table(heads, lines))
+    if plan.consumers:
+        rows = [
+            ("DEREGISTER" if view.deregister else "keep", view.name, view.stream, view.reason)
+            for view in plan.consumers
+        ]
+        parts.append(table(("", "consumer", "stream", "reason"), rows))
+    return "\n\n".join(parts)

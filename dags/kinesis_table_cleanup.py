@@ -1,0 +1,7 @@
+"""Finds tables of applications that nobody needs, every week. ``build_table_cleanup_dag`` says more."""
+
+from __future__ import annotations
+
+from airflow_kinesis_snowflake.dag_factories.table_cleanup import build_table_cleanup_dag
+
+dag = build_table_cleanup_dag()

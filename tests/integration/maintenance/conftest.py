@@ -1,0 +1,85 @@
+"""Maintenance of a pipeline on the local services."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.hooks.snowflake_state import SnowflakeStateSession
+from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.maintenance.inspection import Inspection, inspect_state
+from airflow_kinesis_snowflake.maintenance.planning import Loaded, plan_reset
+from airflow_kinesis_snowflake.maintenance.reset import Method, ResetPlan, ResetRequest
+from airflow_kinesis_snowflake.maintenance.resetting import Resetting
+from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.integration.drain.conftest import Pipeline
+
+
+def clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Maintenance:
+    """What an operator of the pipeline does with its state."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.remembered: list[str] = []
+
+    @contextmanager
+    def loaded(self) -> Iterator[Loaded]:
+        hook = SnowflakeLoadHook(database=self.pipeline.table.database)
+        with SnowflakeStateSession(hook.get_conn) as session:
+            yield Loaded(session, LandingTarget.beside(self.pipeline.table))
+
+    def inspect(self) -> Inspection:
+        return inspect_state(self.pipeline.store, KinesisStreamHook(self.pipeline.stream), now=clock())
+
+    def plan(self, method: Method, **request: Any) -> ResetPlan:
+        asked = ResetRequest(
+            application=self.pipeline.application, stream=self.pipeline.stream, method=method, **request
+        )
+        with self.loaded() as loaded:
+            return plan_reset(
+                asked,
+                store=self.pipeline.store,
+                kinesis=KinesisStreamHook(self.pipeline.stream),
+                loaded=loaded,
+                open_store=CheckpointStoreHook,
+                now=clock(),
+            )
+
+    def carry_out(self, plan: ResetPlan) -> None:
+        with self.loaded() as loaded:
+            resetting = Resetting(plan, store=self.pipeline.store, loaded=loaded, clock=clock)
+            resetting.run(open_store=CheckpointStoreHook, remember=self.remembered.append)
+
+    def reset(self, method: Method, **request: Any) -> ResetPlan:
+        plan = self.plan(method, **request)
+        self.carry_out(plan)
+        return plan
+
+
+@pytest.fixture
+def drained(make_pipeline: Callable[..., Pipeline]) -> Pipeline:  # noqa: F811
+    """A pipeline of two shards with twenty numbers, all landed."""
+    pipeline = make_pipeline(2)
+    pipeline.send(20)
+    pipeline.drain().run()
+    return pipeline
+
+
+@pytest.fixture
+def maintenance(drained: Pipeline) -> Maintenance:
+    """Maintenance of ``drained``."""
+    return Maintenance(drained)

@@ -1,0 +1,338 @@
+"""Resets on the local services: what drains load before and after, against what the plan says."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.exceptions import (
+    CorruptStateError,
+    ForeignCheckpointError,
+    InvalidSettingError,
+    MaintenanceRefusedError,
+)
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState
+from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, OffsetMove
+from airflow_kinesis_snowflake.maintenance.reset import Action, Method, ResetPlan, plan_text
+from airflow_kinesis_snowflake.maintenance.resetting import unmet
+from airflow_kinesis_snowflake.stream.positions import Position
+
+from .conftest import Maintenance, clock
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from tests.integration.drain.conftest import Pipeline
+
+
+def again(plan: ResetPlan) -> int:
+    counts = [change.loaded_again for change in plan.changes]
+    assert None not in counts
+    return sum(count or 0 for count in counts)
+
+
+def duplicates(pipeline: Pipeline) -> int:
+    return sum(count - 1 for count in Counter(pipeline.landed).values())
+
+
+def one_shard(pipeline: Pipeline) -> str:
+    return min(pipeline.state.shards)
+
+
+def hold(pipeline: Pipeline, shard_id: str) -> None:
+    shard = pipeline.state.shards[shard_id]
+    now = clock()
+    taken = pipeline.store.take_lease(
+        pipeline.stream, shard, owner="alive", expiry=now + 30_000, now=now, incarnation="any"
+    )
+    assert taken is not None
+
+
+def test_a_rewind_to_the_horizon_loads_everything_again_as_the_plan_said(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    plan = maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    drained.drain().run()
+    assert again(plan) == 20
+    assert duplicates(drained) == 20
+    assert unmet(plan, maintenance.inspect()) == []
+
+
+def test_a_rewind_to_a_timestamp_loads_what_arrived_since(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    moment = datetime.now(UTC)
+    drained.send(6)
+    drained.drain().run()
+    plan = maintenance.reset(Method.REWIND, position=moment.isoformat())
+    drained.drain().run()
+    assert again(plan) == duplicates(drained) == 6
+
+
+def test_a_rewind_to_a_sequence_number_goes_on_behind_it_in_that_shard_alone(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    shard_id = one_shard(drained)
+    numbers = drained.query(
+        'SELECT "KINESISMETADATA":sequenceNumber::VARCHAR FROM {table} '
+        f"WHERE \"KINESISMETADATA\":shardId::VARCHAR = '{shard_id}' ORDER BY 1"
+    )
+    third = str(numbers[2][0])
+    plan = maintenance.reset(Method.REWIND, position=third, shards=(shard_id,))
+    drained.drain().run()
+    assert [change.shard_id for change in plan.changes] == [shard_id]
+    assert again(plan) == duplicates(drained) == len(numbers) - 3
+
+
+def test_a_rewind_to_latest_skips_what_has_arrived(drained: Pipeline, maintenance: Maintenance) -> None:
+    drained.send(5)
+    plan = maintenance.reset(Method.REWIND, position="LATEST")
+    drained.send(3)
+    drained.drain().run()
+    assert drained.landed == [*range(20), 25, 26, 27]
+    assert again(plan) == 0
+    assert "skips records that arrived" in plan_text(plan)
+
+
+def test_a_deleted_table_is_made_again_and_everything_loaded_again(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    plan = maintenance.reset(Method.DELETE_TABLE)
+    assert not drained.store.exists()
+    assert unmet(plan, maintenance.inspect()) == []
+    drained.drain().run()
+    assert again(plan) == duplicates(drained) == 20
+
+
+def test_a_rename_goes_on_under_the_new_name_and_keeps_the_old_table(
+    drained: Pipeline, maintenance: Maintenance, dynamodb: DynamoDBClient
+) -> None:
+    new_name = f"{drained.application}-2"
+    plan = maintenance.reset(Method.RENAME, new_application=new_name)
+    assert maintenance.remembered == [new_name]
+    arn = str(drained.store.describe_table().arn)
+    tags = {tag["Key"]: tag["Value"] for tag in dynamodb.list_tags_of_resource(ResourceArn=arn)["Tags"]}
+    assert tags["superseded-by"] == new_name
+    assert len(drained.state.shards) == 2
+    assert again(plan) == 20
+    drained.application = new_name
+    drained.drain().run()
+    assert duplicates(drained) == 20
+
+
+def test_a_rename_to_a_name_in_use_is_refused(drained: Pipeline, maintenance: Maintenance) -> None:
+    other = CheckpointStoreHook(f"{drained.application}-other")
+    other.create_table()
+    other.heartbeat(drained.stream, "somebody", now=clock())
+    with pytest.raises(MaintenanceRefusedError, match="is in use"):
+        maintenance.plan(Method.RENAME, new_application=other.application_name)
+    other.delete_table()
+
+
+def test_a_lost_table_is_recovered_without_duplicates_and_gaps(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    before = drained.state
+    drained.store.delete_table()
+    drained.send(7)
+    plan = maintenance.reset(Method.RECOVER)
+    after = drained.state
+    assert again(plan) == 0
+    assert {shard_id: row.checkpoint for shard_id, row in after.shards.items()} == {
+        shard_id: row.checkpoint for shard_id, row in before.shards.items()
+    }
+    drained.drain().run()
+    assert drained.landed == list(range(27))
+
+
+def test_a_recovery_starts_a_shard_that_snowflake_never_saw(make_pipeline: Any, kinesis: Any) -> None:
+    pipeline = make_pipeline(2)
+    pipeline.send(1)
+    pipeline.drain().run()
+    pipeline.store.delete_table()
+    pipeline.send(9)
+    Maintenance(pipeline).reset(Method.RECOVER)
+    assert len(pipeline.state.shards) == 2
+    pipeline.drain().run()
+    assert pipeline.landed == list(range(10))
+
+
+def test_corrupt_rows_are_named_and_recovered(
+    drained: Pipeline, maintenance: Maintenance, dynamodb: DynamoDBClient
+) -> None:
+    shard_id = one_shard(drained)
+    dynamodb.update_item(
+        TableName=drained.application,
+        Key={"streamName": {"S": drained.stream}, "shardId": {"S": shard_id}},
+        UpdateExpression="SET sequenceNumber = :bad",
+        ExpressionAttributeValues={":bad": {"S": "four"}},
+    )
+    findings = maintenance.inspect().findings
+    assert [(finding.where, "sequenceNumber" in finding.what) for finding in findings] == [(shard_id, True)]
+    maintenance.reset(Method.RECOVER)
+    drained.send(4)
+    drained.drain().run()
+    assert drained.landed == list(range(24))
+
+
+@pytest.mark.parametrize("method", [Method.DELETE_TABLE, Method.REWIND, Method.RECOVER])
+def test_nothing_changes_while_a_worker_reads(
+    drained: Pipeline, maintenance: Maintenance, method: Method
+) -> None:
+    asked = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
+    if method is Method.RECOVER:
+        move_back(drained)
+    hold(drained, max(drained.state.shards))
+    before = settings(drained)
+    plan = maintenance.plan(method, **asked)
+    with pytest.raises(MaintenanceRefusedError, match="is reading shard"):
+        maintenance.carry_out(plan)
+    assert settings(drained) == before
+
+
+def settings(pipeline: Pipeline) -> dict[str, ShardState]:
+    """The rows without the time of their last change."""
+    return {shard_id: replace(row, last_update=None) for shard_id, row in pipeline.state.shards.items()}
+
+
+def move_back(pipeline: Pipeline) -> None:
+    """Let the checkpoints fall behind what Snowflake has."""
+    for shard in pipeline.state.shards.values():
+        assert shard.checkpoint is not None
+        older = Position(str(int(shard.checkpoint.sequence_number) - 1))
+        now = clock()
+        pipeline.store.hold(pipeline.stream, shard.shard_id, owner="me", expiry=now + 1000, now=now)
+        pipeline.store.reset_shard(pipeline.stream, replace(shard, checkpoint=older), owner="me", now=now)
+        pipeline.store.release_lease(pipeline.stream, shard.shard_id, owner="me", now=now)
+
+
+def test_force_takes_the_lease_of_a_live_worker(drained: Pipeline, maintenance: Maintenance) -> None:
+    hold(drained, one_shard(drained))
+    maintenance.reset(Method.REWIND, position="TRIM_HORIZON", force=True)
+    drained.drain().run()
+    assert duplicates(drained) == 20
+
+
+def test_a_plan_that_was_carried_out_changes_nothing_more(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    plan = maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    drained.drain().run()
+    before = drained.state
+    maintenance.carry_out(ResetPlan.from_dict(json.loads(json.dumps(plan.as_dict()))))
+    assert drained.state == before
+    assert duplicates(drained) == 20
+
+
+def test_a_reset_that_was_interrupted_goes_on(drained: Pipeline, maintenance: Maintenance) -> None:
+    plan = maintenance.plan(Method.REWIND, position="TRIM_HORIZON")
+    first, _ = plan.changes
+    maintenance.carry_out(replace(plan, changes=(first,)))
+    maintenance.carry_out(plan)
+    drained.drain().run()
+    assert duplicates(drained) == 20
+
+
+def test_a_worker_that_should_be_dead_cannot_commit_after_a_reset(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    shard = drained.state.shards[one_shard(drained)]
+    assert shard.checkpoint is not None
+    assert shard.incarnation is not None
+    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    with maintenance.loaded() as loaded:
+        moved = loaded.session.move_offsets(
+            loaded.target,
+            application=drained.application,
+            stream=drained.stream,
+            batch_id="zombie",
+            moves=[OffsetMove(shard.shard_id, shard.incarnation, shard.checkpoint, Position("9" * 100), 1)],
+        )
+        with pytest.raises(CorruptStateError):
+            loaded.session.read_offsets(
+                loaded.target,
+                application=drained.application,
+                stream=drained.stream,
+                keys=[OffsetKey(shard.shard_id, shard.incarnation)],
+            )
+    assert moved == 0
+
+
+def test_a_plan_is_refused_once_the_shard_was_reset_by_someone_else(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    stale = maintenance.plan(Method.REWIND, position="TRIM_HORIZON")
+    maintenance.reset(Method.REWIND, position="LATEST")
+    with pytest.raises(MaintenanceRefusedError, match="Make a new plan"):
+        maintenance.carry_out(stale)
+
+
+def test_a_position_of_another_shard_is_refused(drained: Pipeline, maintenance: Maintenance) -> None:
+    first, second = sorted(drained.state.shards)
+    number = drained.state.shards[second].checkpoint
+    assert number is not None
+    with pytest.raises((ForeignCheckpointError, MaintenanceRefusedError)):
+        maintenance.plan(Method.REWIND, position=number.sequence_number, shards=(first,))
+
+
+@pytest.mark.parametrize("offset", [-1, 1])
+def test_a_position_without_a_record_is_refused(
+    drained: Pipeline, maintenance: Maintenance, offset: int
+) -> None:
+    shard_id = one_shard(drained)
+    checkpoint = drained.state.shards[shard_id].checkpoint
+    assert checkpoint is not None
+    number = str(int(checkpoint.sequence_number) + offset * 2**20)
+    with pytest.raises((ForeignCheckpointError, MaintenanceRefusedError)):
+        maintenance.plan(Method.REWIND, position=number, shards=(shard_id,))
+
+
+@pytest.mark.parametrize("position", ["2015-01-01T00:00:00Z", "2100-01-01T00:00:00Z"])
+def test_a_time_that_the_stream_does_not_reach_is_refused(maintenance: Maintenance, position: str) -> None:
+    with pytest.raises(MaintenanceRefusedError, match=r"older than the stream keeps|in the future"):
+        maintenance.plan(Method.REWIND, position=position)
+
+
+def test_an_application_that_does_not_exist_is_refused(drained: Pipeline, maintenance: Maintenance) -> None:
+    drained.application = f"nobody-{uuid.uuid4().hex[:8]}"
+    with pytest.raises(MaintenanceRefusedError, match="doesn't exist"):
+        maintenance.plan(Method.REWIND, position="LATEST")
+
+
+def test_a_rewind_covers_children_and_the_parents_before_the_start(make_pipeline: Any, kinesis: Any) -> None:
+    pipeline = make_pipeline(1)
+    pipeline.send(4)
+    kinesis.split_shard(
+        StreamName=pipeline.stream, ShardToSplit="shardId-000000000000", NewStartingHashKey=str(2**127)
+    )
+    kinesis.get_waiter("stream_exists").wait(
+        StreamName=pipeline.stream, WaiterConfig={"Delay": 0, "MaxAttempts": 999}
+    )
+    pipeline.send(6)
+    # Kinesalite dates the records of young shards a few seconds into the future.
+    later = datetime.now(UTC) + timedelta(seconds=30)
+    pipeline.drain(stop_at=later).run()
+    plan = Maintenance(pipeline).reset(Method.REWIND, position="TRIM_HORIZON")
+    pipeline.drain(stop_at=later).run()
+    assert {change.action for change in plan.changes} == {Action.SET}
+    assert again(plan) == duplicates(pipeline) == 10
+
+
+def test_bad_requests_are_refused_before_anything_is_read(maintenance: Maintenance) -> None:
+    for asked in (
+        {"method": Method.REWIND},
+        {"method": Method.REWIND, "position": "yesterday"},
+        {"method": Method.REWIND, "position": "12"},
+        {"method": Method.RENAME},
+        {"method": Method.RENAME, "new_application": "no spaces"},
+        {"method": Method.DELETE_TABLE, "shards": ("shardId-000000000000",)},
+        {"method": Method.DELETE_TABLE, "position": "LATEST"},
+    ):
+        with pytest.raises(InvalidSettingError):
+            maintenance.plan(**asked)
