@@ -217,11 +217,16 @@ class Intake:
                     committed[key.shard_id] = offset.position
             for key in keys:
                 self._leases.save(key.shard_id, committed[key.shard_id], ended=False, millis_behind=None)
-        readers = [ShardReader(shard.state, committed=committed[shard.state.shard_id]) for shard in taken]
+        closed = {shard.shard_id for shard in self._listed if shard.closed}
+        readers = [
+            ShardReader(row, committed=committed[row.shard_id], closed=row.shard_id in closed)
+            for row in (candidate.state for candidate in taken)
+        ]
         for reader in readers:
-            reader.checking = reader.committed is not None and may_have_aged_out(
+            if reader.committed is not None and may_have_aged_out(
                 reader.read_until, retention=self._facts.retention, now=self._facts.answered
-            )
+            ):
+                reader.check()
         return tuple(readers)
 
     def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -47,16 +48,19 @@ class ShardReader:
 
     :param state: the shard's row when its lease was taken
     :param committed: the last position known to be in Snowflake
+    :param closed: no more records can be written to the shard, so reading it has an end
     """
 
-    def __init__(self, state: ShardState, *, committed: Position | None) -> None:
+    def __init__(self, state: ShardState, *, committed: Position | None, closed: bool) -> None:
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
         self.start_at = state.start_at or TRIM_HORIZON
         self.read_until = (
             None if committed is None else read_until(committed, caught_up_at=moment(state.caught_up_at))
         )
+        self.closed = closed
         self.checking = False
+        self._to_check: Position | None = None
         self.read = self.handed = self.committed = committed
         self.iterator: str | None = None
         self.finish: Finish | None = None
@@ -74,9 +78,15 @@ class ShardReader:
             shard_id=self.shard_id,
             start=self.start_at if self.read is None else self.read,
             iterator=self.iterator,
+            closed=self.closed,
             checking=self.checking,
             read_until=self.read_until,
         )
+
+    def check(self) -> None:
+        """Find the record of the checkpoint once more, to learn whether it aged out."""
+        self._to_check = self.committed
+        self.checking = True
 
     @property
     def wants_page(self) -> bool:
@@ -95,6 +105,7 @@ class ShardReader:
         self.iterator = page.next_iterator
         self.millis_behind = page.millis_behind
         self.page_bytes = page.bytes
+        self.due = page.asked_at + SECONDS_BETWEEN_CALLS
         self.finish = page.finish
         self.caught_up_at = caught_up_at if page.finish is not None else None
         self.failures = 0
@@ -108,6 +119,7 @@ class ShardReader:
     def rewind(self, position: Position | None) -> None:
         """Forget what was read after ``position``; a page under way will be ignored."""
         self.read = self.handed = position
+        self.checking = position is not None and position == self._to_check
         self.iterator = None
         self.finish = None
         self.caught_up_at = None
@@ -133,6 +145,7 @@ class PageRequest:
 
     :param start: where to begin when there is no iterator
     :param iterator: from the page before, if it is still good
+    :param closed: the shard has an end to be reached
     :param checking: find the record of the checkpoint once more, to learn whether it aged out
     :param read_until: up to when the shard was certainly read, for the description of a gap
     """
@@ -140,6 +153,7 @@ class PageRequest:
     shard_id: str
     start: Position | StartAt
     iterator: str | None
+    closed: bool = False
     checking: bool = False
     read_until: datetime | None = None
 
@@ -153,6 +167,8 @@ class Fetched:
     :param next_iterator: continues after the page
     :param millis_behind: lag at the page's end
     :param finish: set when the shard needs no more reading in this drain
+    :param asked_at: when Kinesis was asked for it, on the monotonic clock: the shard's next page may be asked
+        for 0.2 s later
     :param checking: the record of the checkpoint was neither found nor missed yet
     :param gap: the record of the checkpoint aged out, and perhaps others behind it
     """
@@ -162,6 +178,7 @@ class Fetched:
     next_iterator: str | None
     millis_behind: int
     finish: Finish | None
+    asked_at: float
     checking: bool = False
     gap: Gap | None = None
 
@@ -191,8 +208,10 @@ class PageSource:
 
     def fetch(self, request: PageRequest) -> Fetched:
         """Read one page of a shard and encode what belongs to this drain."""
-        page = self._kinesis.get_page(request.iterator or self._iterator(request))
-        finish = None if page.records else finish_of(page)
+        iterator = request.iterator or self._iterator(request)
+        asked_at = time.monotonic()
+        page = self._kinesis.get_page(iterator)
+        finish = None if page.records else finish_of(page, closed=request.closed)
         gap = gap_before(page, request, finish) if request.checking else None
         records = unread(page.records, request.start)
         records, stopped = before(records, self._stop_at)
@@ -212,6 +231,7 @@ class PageSource:
             next_iterator=page.next_iterator,
             millis_behind=page.millis_behind,
             finish=finish,
+            asked_at=asked_at,
             checking=request.checking and not page.records and finish is None,
             gap=gap,
         )
@@ -234,11 +254,14 @@ class PageSource:
         return replace(encoded, dead_letters=encoded.dead_letters + letters)
 
 
-def finish_of(page: Page) -> Finish | None:
-    """Whether a page without records is the end of the shard, or its tip."""
+def finish_of(page: Page, *, closed: bool) -> Finish | None:
+    """Whether a page without records is the end of the shard, or its tip.
+
+    A closed shard has no tip: taken for caught up before its end, an empty one would never end.
+    """
     if page.next_iterator is None:
         return Finish.ENDED
-    return Finish.CAUGHT_UP if page.millis_behind == 0 else None
+    return Finish.CAUGHT_UP if page.millis_behind == 0 and not closed else None
 
 
 def unread(records: Sequence[Record], start: Position | StartAt) -> Sequence[Record]:

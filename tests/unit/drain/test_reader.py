@@ -1,0 +1,415 @@
+"""Reading one shard: what a page brings, where it stops, and when the next one is asked for."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokpl.aggregation import UserRecord, encode_aggregated
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_kinesis_snowflake.drain import reader as module
+from airflow_kinesis_snowflake.drain.reader import (
+    FAILURES_BEFORE_GIVING_UP,
+    LONGEST_BACKOFF_SECONDS,
+    SECONDS_BETWEEN_CALLS,
+    Fetched,
+    Finish,
+    PageRequest,
+    PageSource,
+    ShardReader,
+    before,
+    finish_of,
+    gap_before,
+    unread,
+)
+from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, ThrottledError
+from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
+from airflow_kinesis_snowflake.stream.records import Page, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SHARD = "shardId-000000000000"
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+def records(*arrivals: float, first: int = 10) -> tuple[Record, ...]:
+    """Records with these arrivals, in seconds, and sequence numbers from ``first`` on."""
+    return tuple(
+        Record(sequence_number=str(first + number), approximate_arrival=arrival, data=b"{}")
+        for number, arrival in enumerate(arrivals)
+    )
+
+
+def page(*given_records: Record, next_iterator: str | None = "next", millis_behind: int = 0) -> Page:
+    return Page(tuple(given_records), next_iterator, millis_behind)
+
+
+def request(start: Position | StartAt = TRIM_HORIZON, **changes: Any) -> PageRequest:
+    return PageRequest(**{"shard_id": SHARD, "start": start, "iterator": None, **changes})
+
+
+def fetched(**changes: Any) -> Fetched:
+    facts = {"encoded": None, "reached": None, "next_iterator": "next", "millis_behind": 0, "finish": None}
+    return Fetched(**{**facts, "asked_at": 0.0, **changes})
+
+
+def a_reader(committed: Position | None = None, **changes: Any) -> ShardReader:
+    return ShardReader(ShardState(SHARD, incarnation="i", **changes), committed=committed, closed=False)
+
+
+@dataclass
+class StubKinesis:
+    """Answers with pages in order, and remembers which iterators were asked for."""
+
+    pages: list[Page]
+    stream_name: str = "orders"
+    asked: list[tuple[str, object]] = field(default_factory=list)
+
+    def get_iterator(self, shard_id: str, start: Position | StartAt) -> str:
+        self.asked.append(("start", start))
+        return "iterator"
+
+    def get_iterator_at(self, shard_id: str, sequence_number: str) -> str:
+        self.asked.append(("at", sequence_number))
+        return "iterator"
+
+    def get_page(self, iterator: str) -> Page:
+        self.asked.append(("page", iterator))
+        return self.pages.pop(0)
+
+
+def fetch(asked: PageRequest, *pages: Page, stop_at: datetime = NOW) -> Fetched:
+    kinesis: Any = StubKinesis(list(pages))
+    return PageSource(kinesis, EnvelopeMapping(), stop_at=millis(stop_at)).fetch(asked)
+
+
+def millis(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def landed(page: Fetched) -> list[str]:
+    if page.encoded is None:
+        return []
+    return [str(number) for number in page.encoded.rows.column("sequenceNumber").to_pylist()]
+
+
+# --- stop_at -----------------------------------------------------------------------------------------------
+
+
+def test_records_from_the_stop_on_stay_in_the_stream() -> None:
+    given_records = records(1.0, 1.999, 2.0, 3.0)
+    assert before(given_records, 2_000) == (given_records[:2], True)
+
+
+def test_a_record_behind_one_that_stays_stays_too_though_it_arrived_earlier() -> None:
+    given_records = records(1.0, 2.0, 1.5)
+    assert before(given_records, 2_000) == (given_records[:1], True)
+
+
+@pytest.mark.parametrize("given_records", [(), records(1.0, 1.999)])
+def test_a_page_before_the_stop_is_taken_whole(given_records: Sequence[Record]) -> None:
+    assert before(given_records, 2_000) == (given_records, False)
+
+
+arrivals = st.lists(st.integers(0, 50).map(lambda millis: 1_700_000_000 + millis / 1000), max_size=20)
+stops = st.integers(1_700_000_000_000, 1_700_000_000_050)
+
+
+@given(arrivals, stops)
+def test_what_is_taken_and_what_stays_are_the_page(arrived: list[float], stop: int) -> None:
+    given_records = records(*arrived)
+    taken, stopped = before(given_records, stop)
+    rest = given_records[len(taken) :]
+    assert tuple(taken) + rest == given_records
+    assert all(record.arrival_millis < stop for record in taken)
+    assert bool(rest) == stopped
+    assert not rest or rest[0].arrival_millis >= stop
+
+
+@given(arrivals, st.lists(stops, max_size=4).map(sorted))
+def test_consecutive_intervals_partition_a_shard(arrived: list[float], boundaries: list[int]) -> None:
+    left: Sequence[Record] = records(*arrived)
+    taken: list[Record] = []
+    for stop in [*boundaries, 1_700_000_001_000]:
+        part, _ = before(left, stop)
+        taken += part
+        left = left[len(part) :]
+    assert tuple(taken) == records(*arrived)
+
+
+# --- where a page begins -----------------------------------------------------------------------------------
+
+
+def test_records_of_the_second_before_a_starting_moment_are_left_out() -> None:
+    """An iterator at a moment begins at the whole second."""
+    given_records = records(1.0, 1.499, 1.5, 1.2)
+    assert unread(given_records, StartAt(datetime.fromtimestamp(1.5, UTC))) == list(given_records[2:])
+
+
+def test_the_record_of_the_checkpoint_itself_is_left_out() -> None:
+    given_records = records(1.0, 2.0)
+    assert unread(given_records, Position("10")) == given_records[1:]
+    assert unread(given_records, Position("9")) == given_records
+
+
+def test_the_record_of_a_checkpoint_inside_an_aggregate_is_kept() -> None:
+    given_records = records(1.0, 2.0)
+    assert unread(given_records, Position("10", 0)) == given_records
+
+
+@given(arrivals, st.integers(0, 50))
+def test_a_starting_moment_leaves_out_nothing_that_arrived_at_or_after_it(
+    arrived: list[float], offset: int
+) -> None:
+    start = datetime.fromtimestamp(1_700_000_000, UTC) + timedelta(milliseconds=offset)
+    given_records = records(*sorted(arrived))
+    wanted = [record for record in given_records if record.arrival_millis >= millis(start)]
+    assert list(unread(given_records, StartAt(start))) == wanted
+
+
+# --- where a shard ends ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "closed", "finish"),
+    [
+        pytest.param(page(next_iterator=None), True, Finish.ENDED, id="no iterator to go on with"),
+        pytest.param(page(next_iterator=None), False, Finish.ENDED, id="closed after it was listed"),
+        pytest.param(page(), False, Finish.CAUGHT_UP, id="nothing there, and nothing behind"),
+        pytest.param(page(millis_behind=1), False, None, id="nothing there, but something behind"),
+        pytest.param(page(), True, None, id="a closed shard has an end to be reached"),
+    ],
+)
+def test_a_shard_is_done_with_at_its_tip_or_its_end(answer: Page, closed: bool, finish: Finish) -> None:
+    assert finish_of(answer, closed=closed) == finish
+
+
+def test_a_page_with_records_is_never_the_tip_whatever_its_lag() -> None:
+    assert fetch(request(), page(*records(1.0))).finish is None
+
+
+def test_the_last_page_of_a_closed_shard_ends_it() -> None:
+    result = fetch(request(), page(*records(1.0), next_iterator=None))
+    assert result.finish is Finish.ENDED
+    assert landed(result) == ["10"]
+
+
+def test_a_closed_shard_isnt_ended_while_records_of_it_stay_for_a_later_drain() -> None:
+    result = fetch(request(), page(*records(1.0, NOW.timestamp()), next_iterator=None))
+    assert result.finish is Finish.CAUGHT_UP
+    assert landed(result) == ["10"]
+
+
+def test_a_page_of_which_nothing_is_taken_moves_nothing() -> None:
+    result = fetch(request(), page(*records(NOW.timestamp())))
+    assert (result.finish, result.reached, result.encoded) == (Finish.CAUGHT_UP, None, None)
+
+
+# --- aggregates --------------------------------------------------------------------------------------------
+
+
+def aggregate(*payloads: bytes) -> Record:
+    data = encode_aggregated([UserRecord("key", payload) for payload in payloads])
+    return Record(sequence_number="10", approximate_arrival=1.0, data=data)
+
+
+def test_a_checkpoint_inside_an_aggregate_goes_on_behind_that_user_record() -> None:
+    result = fetch(request(Position("10", 1)), page(aggregate(b"0", b"1", b"2"), *records(1.0, first=11)))
+    assert result.encoded is not None
+    assert result.encoded.rows.column("subSequenceNumber").to_pylist() == [2, 0]
+    assert result.reached == Position("11")
+
+
+def test_the_rest_of_an_aggregate_of_which_all_was_read_moves_on_behind_it() -> None:
+    result = fetch(request(Position("10", 2)), page(aggregate(b"0", b"1", b"2")))
+    assert landed(result) == []
+    assert result.reached == Position("10")
+
+
+# --- records that aged out ---------------------------------------------------------------------------------
+
+
+def test_the_record_of_the_checkpoint_is_looked_for_and_not_loaded_again() -> None:
+    kinesis: Any = StubKinesis([page(*records(1.0, 2.0))])
+    result = PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(
+        request(Position("10"), checking=True)
+    )
+    assert kinesis.asked == [("at", "10"), ("page", "iterator")]
+    assert (landed(result), result.gap, result.checking) == (["11"], None, False)
+
+
+def test_without_a_reason_to_look_reading_goes_on_behind_the_checkpoint() -> None:
+    kinesis: Any = StubKinesis([page()])
+    PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request(Position("10")))
+    assert kinesis.asked == [("start", Position("10")), ("page", "iterator")]
+
+
+def test_a_checkpoint_whose_record_is_gone_is_a_gap_up_to_the_oldest_record() -> None:
+    read_until = datetime.fromtimestamp(100, UTC)
+    result = fetch(
+        request(Position("10"), checking=True, read_until=read_until), page(*records(500.0, first=15))
+    )
+    assert result.gap is not None
+    assert result.gap.as_dict() == {
+        "shard_id": SHARD,
+        "loaded_until": "1970-01-01T00:01:40+00:00",
+        "oldest_available": "1970-01-01T00:08:20+00:00",
+    }
+    assert landed(result) == ["15"]
+    assert result.encoded is not None
+    (letter,) = result.encoded.dead_letters
+    assert letter.reason.startswith("data loss: records of shardId-000000000000 that arrived between 1970")
+    assert letter.record.sequence_number == "10"
+
+
+def test_a_shard_of_which_nothing_is_left_is_a_gap_up_to_now_and_the_checkpoint_stays() -> None:
+    result = fetch(request(Position("10"), checking=True), page())
+    assert result.gap is not None
+    assert result.gap.oldest_available is None
+    assert result.reached == Position("10")
+    assert result.finish is Finish.CAUGHT_UP
+
+
+def test_an_empty_page_before_the_tip_settles_nothing() -> None:
+    result = fetch(request(Position("10"), checking=True), page(millis_behind=60_000))
+    assert (result.gap, result.checking, result.finish) == (None, True, None)
+
+
+def test_a_gap_in_front_of_records_that_stay_is_told_all_the_same() -> None:
+    result = fetch(request(Position("10"), checking=True), page(*records(NOW.timestamp(), first=15)))
+    assert result.gap is not None
+    assert (landed(result), result.reached) == ([], Position("10"))
+
+
+def test_only_a_checkpoint_can_be_looked_for() -> None:
+    with pytest.raises(TypeError, match="checkpoint"):
+        gap_before(page(*records(1.0)), request(TRIM_HORIZON), None)
+
+
+def test_what_was_found_missing_is_looked_for_again_when_its_batch_was_given_up() -> None:
+    reader = a_reader(Position("10"))
+    reader.check()
+    reader.accept(fetched(reached=Position("15")), caught_up_at=0)
+    assert not reader.request().checking
+
+    reader.rewind(Position("10"))
+
+    assert reader.request().checking
+
+
+def test_nothing_is_looked_for_again_behind_what_was_committed_meanwhile() -> None:
+    reader = a_reader(Position("10"))
+    reader.check()
+    reader.accept(fetched(reached=Position("15")), caught_up_at=0)
+    reader.rewind(Position("12"))
+    assert not reader.request().checking
+
+
+# --- the reader --------------------------------------------------------------------------------------------
+
+
+def test_a_shard_without_a_checkpoint_starts_where_its_row_says() -> None:
+    start = StartAt(NOW)
+    assert a_reader(start_at=start).request().start == start
+    assert a_reader().request().start == TRIM_HORIZON
+
+
+def test_a_reader_goes_on_with_the_iterator_of_the_page_before() -> None:
+    reader = a_reader(Position("10"))
+    reader.accept(fetched(reached=Position("12"), next_iterator="further"), caught_up_at=0)
+    assert (reader.request().start, reader.request().iterator) == (Position("12"), "further")
+
+
+def test_a_page_without_records_leaves_the_position_where_it_was() -> None:
+    reader = a_reader(Position("10"))
+    reader.accept(fetched(reached=None), caught_up_at=0)
+    assert reader.request().start == Position("10")
+
+
+def test_a_rewound_reader_begins_again_without_an_iterator() -> None:
+    reader = a_reader()
+    reader.accept(fetched(reached=Position("12"), finish=Finish.CAUGHT_UP), caught_up_at=5)
+    reader.rewind(Position("11"))
+    assert reader.wants_page
+    assert (reader.request().start, reader.request().iterator) == (Position("11"), None)
+    assert reader.caught_up_at is None
+
+
+def test_an_expired_iterator_is_replaced_at_the_same_position() -> None:
+    reader = a_reader(Position("10"))
+    reader.accept(fetched(reached=Position("12")), caught_up_at=0)
+    assert reader.back_off(IteratorExpiredError("old"), now=0.0)
+    assert (reader.request().start, reader.request().iterator) == (Position("12"), None)
+
+
+def test_an_iterator_survives_a_throttled_call() -> None:
+    reader = a_reader()
+    reader.accept(fetched(next_iterator="good"), caught_up_at=0)
+    reader.back_off(ThrottledError("slower"), now=0.0)
+    assert reader.request().iterator == "good"
+
+
+@given(st.integers(1, FAILURES_BEFORE_GIVING_UP - 1), st.floats(0, 1e6))
+def test_the_wait_after_failures_is_bounded_on_both_sides(failures: int, now: float) -> None:
+    reader = a_reader()
+    for _ in range(failures):
+        assert reader.back_off(ThrottledError("slower"), now=now)
+    assert now + SECONDS_BETWEEN_CALLS <= reader.due <= now + LONGEST_BACKOFF_SECONDS
+
+
+def test_the_wait_after_failures_is_drawn_from_all_that_is_allowed_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Full jitter: workers that were throttled together don't come back together."""
+    ranges: list[tuple[float, float]] = []
+    monkeypatch.setattr(module.random, "uniform", lambda low, high: ranges.append((low, high)) or high)
+    reader = a_reader()
+    for _ in range(7):
+        reader.back_off(ThrottledError("slower"), now=0.0)
+    assert ranges == [(0.2, high) for high in (1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0)]
+
+
+def test_a_shard_is_given_up_after_many_failures_in_a_row() -> None:
+    reader = a_reader()
+    outcomes = [reader.back_off(ThrottledError("slower"), now=0.0) for _ in range(FAILURES_BEFORE_GIVING_UP)]
+    assert outcomes == [True] * (FAILURES_BEFORE_GIVING_UP - 1) + [False]
+
+
+def test_a_page_renews_the_budget_of_failures() -> None:
+    reader = a_reader()
+    for _ in range(2):
+        for _ in range(FAILURES_BEFORE_GIVING_UP - 1):
+            assert reader.back_off(ThrottledError("slower"), now=0.0)
+        reader.accept(fetched(), caught_up_at=0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3)), min_size=6, max_size=30))
+def test_a_shard_is_never_asked_more_than_five_times_a_second(delays: list[tuple[float, float]]) -> None:
+    """However long requests wait for a thread or for an iterator, and however long their answers take."""
+    reader = a_reader()
+    calls: list[float] = []
+    now = 0.0
+    for queued, latency in delays:
+        asked_at = max(now, reader.due) + queued
+        calls.append(asked_at)
+        now = asked_at + latency
+        reader.accept(fetched(asked_at=asked_at), caught_up_at=0)
+    assert all(later - earlier > 0.999 for earlier, later in zip(calls, calls[5:], strict=False))
+
+
+def test_a_page_says_when_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is after its iterator was given, which may take a while."""
+    clock = itertools.count(100)
+    kinesis: Any = StubKinesis([page()])
+    kinesis.get_iterator = lambda *_: f"iterator of {next(clock)}"
+    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
+    result = PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request())
+    assert result.asked_at == 101.0
