@@ -103,6 +103,10 @@ class UnknownOutcomeError(TransientError):
     """The connection broke while COMMIT was under way; the offsets table knows whether it happened."""
 
 
+class WorkerFailedError(TerminalError):
+    """A worker of a run failed; the failed task says why."""
+
+
 class DrainStoppedError(TransientError):
     """The drain was told to stop before it was done; everything committed is checkpointed."""
 

@@ -1,9 +1,8 @@
 """Drains a Kinesis stream into Snowflake every ten minutes.
 
-Two environment variables, read while this file is parsed, so to be set for the DAG processor and the workers:
-``KINESIS_TO_SNOWFLAKE_SCHEDULE`` (a cron expression or preset; ``none`` for runs by hand only) and
-``KINESIS_TO_SNOWFLAKE_WORKERS`` (drain tasks at a time). All else is set in the form of a run or by Airflow
-Variables; ``build_drain_dag`` names them.
+The environment variable ``KINESIS_TO_SNOWFLAKE_SCHEDULE`` (a cron expression or preset; ``none`` for runs by
+hand only) is read while this file is parsed, so set it for the DAG processor and the workers. All else is set
+in the form of a run or by Airflow Variables; ``build_drain_dag`` names them.
 """
 
 from __future__ import annotations
@@ -14,7 +13,4 @@ from airflow_kinesis_snowflake.dag_factories.drain import EVERY_TEN_MINUTES, bui
 
 schedule = os.environ.get("KINESIS_TO_SNOWFLAKE_SCHEDULE", EVERY_TEN_MINUTES)
 
-dag = build_drain_dag(
-    schedule=None if schedule.lower() == "none" else schedule,
-    workers=int(os.environ.get("KINESIS_TO_SNOWFLAKE_WORKERS", "1")),
-)
+dag = build_drain_dag(schedule=None if schedule.lower() == "none" else schedule)

@@ -20,6 +20,7 @@ BY_HAND_ONLY = {"KINESIS_TO_SNOWFLAKE_SCHEDULE": "none"}
 class Transfer:
     """What one run of the DAG did, as its drains report it and as the services saw it.
 
+    :param workers: drain tasks that loaded something.
     :param records: records committed.
     :param dead_letters: those of them that couldn't be loaded.
     :param shards: shards that were read.
@@ -27,6 +28,7 @@ class Transfer:
     :param seconds: time from the trigger to the end of the run.
     """
 
+    workers: int
     records: int
     dead_letters: int
     shards: int
@@ -47,9 +49,10 @@ def transfer(api: AirflowApi, services: LocalServices, *, conf: Mapping[str, Any
     run_id = api.trigger(DAG_ID, conf=conf)
     api.wait_for_run(DAG_ID, run_id)
     seconds = time.monotonic() - began
-    results = [api.xcom(task) for task in api.task_instances(DAG_ID, run_id)]
-    reports = [result for result in results if isinstance(result, dict) and "shards" in result]
+    tasks = api.task_instances(DAG_ID, run_id)
+    reports = [api.xcom(task) for task in tasks if task["task_id"] == "drain"]
     return Transfer(
+        workers=sum(report["records"] > 0 for report in reports),
         records=sum(report["records"] for report in reports),
         dead_letters=sum(report["dead_letters"] for report in reports),
         shards=len({shard for report in reports for shard in report["shards"]}),

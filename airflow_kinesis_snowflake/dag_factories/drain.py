@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, task
 
 from airflow_kinesis_snowflake.dag_factories.settings import choice, number, setting, text
-from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.drain.report import totals
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, WorkerFailedError
+from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from airflow.sdk import Param
 
+log = logging.getLogger(__name__)
+
 EVERY_TEN_MINUTES = "*/10 * * * *"
+MOST_WORKERS = 100
 
 
-def build_drain_dag(
-    *, dag_id: str = "kinesis_to_snowflake", schedule: str | None = EVERY_TEN_MINUTES, workers: int = 1
-) -> DAG:
-    """A DAG with the task ``drain``, a :class:`KinesisToSnowflakeOperator`.
+def build_drain_dag(*, dag_id: str = "kinesis_to_snowflake", schedule: str | None = EVERY_TEN_MINUTES) -> DAG:
+    """A DAG whose mapped task ``drain`` is a :class:`KinesisToSnowflakeOperator` per worker.
+
+    ``plan`` says how many workers there are, ``drain`` runs them side by side, and ``summarise`` adds up what
+    they did; it fails if one of them did. Leases share out the shards among the workers.
 
     Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it
     has a default: ``stream_name`` and ``table`` (none: one of the two places must say them),
     ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
     ``stop_at`` (the start of the task), ``max_seconds`` (no limit), ``on_data_loss`` (``fail``),
-    ``aws_conn_id`` (``aws_default``), ``snowflake_conn_id`` (``snowflake_default``).
+    ``aws_conn_id`` (``aws_default``), ``snowflake_conn_id`` (``snowflake_default``), ``workers`` (1).
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
     then longer, up to 5 minutes.
 
     :param dag_id: also the default application name, so a legal name of a DynamoDB table
     :param schedule: cron expression, preset such as ``@hourly``, or None for runs by hand only
-    :param workers: number of drain tasks at a time; leases share out the shards among them
-    :raises InvalidSettingError: fewer than one worker
     """
-    if workers < 1:
-        raise InvalidSettingError(f"a drain needs at least one worker, not {workers}")
     names = ("stream_name", "table", "initial_timestamp", "stop_at", "max_seconds")
     defaults = dict.fromkeys(names, "") | {
         "application_name": dag_id,
@@ -64,14 +69,41 @@ def build_drain_dag(
 
         Settings left empty in the form come from the Airflow Variables `{dag_id}_<setting>`.""",
     ) as dag:
-        if workers == 1:
-            KinesisToSnowflakeOperator(task_id="drain", **settings)
-        else:
-            stream_name = settings.pop("stream_name")
-            KinesisToSnowflakeOperator.partial(task_id="drain", **settings).expand(
-                stream_name=[stream_name] * workers
-            )
+        planned = plan(stream_name=settings.pop("stream_name"), workers=setting(dag_id, "workers", "1"))
+        drained = KinesisToSnowflakeOperator.partial(
+            task_id="drain", map_index_template="{{ drained | default('draining') }}", **settings
+        ).expand(stream_name=planned)
+        summarise(planned, drained.output)  # type: ignore[arg-type]
     return dag
+
+
+@task
+def plan(stream_name: str, workers: str) -> list[str]:
+    """The stream of each worker: the same for all.
+
+    :raises AirflowFailException: not a number of workers from 1 to 100
+    """
+    with no_retry_of_terminal_errors():
+        if not workers.isdigit() or not 1 <= int(workers) <= MOST_WORKERS:
+            raise InvalidSettingError(f"a drain has 1 to {MOST_WORKERS} workers, not {workers!r}")
+        return [stream_name] * int(workers)
+
+
+@task(trigger_rule="all_done", retries=0)
+def summarise(planned: list[str] | None, reports: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """What all workers did together.
+
+    :raises AirflowFailException: a worker failed; what the others did is in the log
+    """
+    done = [report for report in reports or () if report is not None]
+    summed = totals(done)
+    log.info("%d of %d workers: %s", len(done), len(planned or ()), summed)
+    with no_retry_of_terminal_errors():
+        if not planned or len(done) < len(planned):
+            raise WorkerFailedError(
+                f"Only {len(done)} of {len(planned or ())} workers finished; see task drain"
+            )
+    return summed
 
 
 def drain_params(dag_id: str) -> dict[str, Param]:
@@ -98,6 +130,7 @@ def drain_params(dag_id: str) -> dict[str, Param]:
             "Default: the start of the task.",
             format="date-time",
         ),
+        "workers": number("Workers", "Drain tasks side by side; they share the shards. Default: 1."),
         "max_seconds": number("Longest time", "Seconds after which nothing more is read. Default: no limit."),
         "on_data_loss": choice(
             "On data loss",

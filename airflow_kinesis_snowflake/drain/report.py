@@ -6,7 +6,20 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from airflow_kinesis_snowflake.drain.batch import Span
+
+SUMMED = (
+    "records",
+    "bytes",
+    "batches",
+    "dead_letters",
+    "takeovers",
+    "fenced",
+    "lost_leases",
+    "snowflake_connections",
+)
 
 
 @dataclass
@@ -69,6 +82,16 @@ class DrainReport:
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON takes it."""
         return {**asdict(self), "millis_behind_latest": self.millis_behind_latest}
+
+
+def totals(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The reports of several workers, added up; the lag is that of the shard furthest behind."""
+    summed: dict[str, Any] = {name: sum(report[name] for report in reports) for name in SUMMED}
+    return summed | {
+        "millis_behind_latest": max((report["millis_behind_latest"] for report in reports), default=0),
+        "shards": len({shard_id for report in reports for shard_id in report["shards"]}),
+        "workers": sum(report["records"] > 0 for report in reports),
+    }
 
 
 def summary(report: DrainReport) -> str:

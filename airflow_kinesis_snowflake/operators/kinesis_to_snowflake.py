@@ -140,7 +140,9 @@ class KinesisToSnowflakeOperator(BaseOperator):
             self._drain = self._make_drain(worker_of(context))
             if self._killed:
                 self._drain.stop()
-            return self._drain.run().as_dict()
+            report = self._drain.run()
+        context["drained"] = f"{report.records:,} records of {len(report.shards)} shards"  # type: ignore[typeddict-unknown-key]
+        return report.as_dict()
 
     def on_kill(self) -> None:
         """Make the drain stop; :meth:`execute` then raises, because Airflow takes a return for success."""
