@@ -1,0 +1,110 @@
+"""Where a first drain begins, and where any drain stops."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from airflow_kinesis_snowflake.stream.positions import initial_position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.integration.stream.history import History
+
+
+def test_trim_horizon_reads_what_was_written_before_the_first_run(
+    make_history: Callable[..., History],
+) -> None:
+    history = make_history(shards=2)
+    for shard_id in history.open_shards:
+        history.put(shard_id, 2)
+
+    history.run()
+
+    assert history.landed == history.sent
+
+
+def test_latest_skips_what_was_there_and_nothing_that_comes_between_two_drains(
+    make_history: Callable[..., History],
+) -> None:
+    history = make_history(shards=2)
+    one, other = history.open_shards
+    history.put(one, 2)
+    wait_for_another_second()
+
+    assert history.run(initial_position=history.latest()).records == 0
+    history.put(one, 2)
+    history.put(other, 2)
+    history.run(initial_position=history.latest())
+
+    assert history.landed == history.sent[2:]
+
+
+def wait_for_another_second() -> None:
+    """Kinesis tells its time, up to which a first run may ask for records, in whole seconds."""
+    second = int(time.time())
+    while int(time.time()) == second:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda moment: moment.astimezone(ZoneInfo("Asia/Kathmandu")), id="a datetime in Nepal"),
+        pytest.param(
+            lambda moment: moment.astimezone(ZoneInfo("America/St_Johns")).isoformat(),
+            id="text in Newfoundland",
+        ),
+    ],
+)
+def test_at_timestamp_begins_at_that_millisecond_in_any_time_zone(
+    make_history: Callable[..., History], write: Callable[[datetime], str | datetime]
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    arrivals = history.put_apart(shard_id, 4)
+    start = initial_position("AT_TIMESTAMP", write(arrivals[2]), now=datetime.now(UTC))
+
+    history.run(initial_position=start)
+
+    assert history.landed == [2, 3]
+
+
+def test_consecutive_intervals_partition_the_stream(make_history: Callable[..., History]) -> None:
+    history = make_history(shards=2)
+    one, other = history.open_shards
+    first = history.put_apart(one, 2)
+    second = history.put_apart(other, 2)
+    third = history.put_apart(one, 1)
+
+    landed = []
+    for stop in (first[1], second[1], third[0]):
+        history.run(stop_at=stop)
+        landed.append(history.landed)
+
+    assert landed == [[0], [0, 1, 2], [0, 1, 2, 3]]
+    history.run()
+    assert history.landed == history.sent
+
+
+def test_children_wait_for_records_of_their_parent_that_belong_to_a_later_interval(
+    make_history: Callable[..., History],
+) -> None:
+    history = make_history()
+    (parent,) = history.open_shards
+    arrivals = history.put_apart(parent, 3)
+    child, _ = history.split(parent)
+    history.put(child, 2)
+
+    report = history.run(stop_at=arrivals[1])
+    assert history.landed == [0]
+    assert report.shards.keys() == {parent}
+    assert report.shards[parent].outcome == "caught_up"
+
+    history.run()
+    assert history.landed == history.sent
