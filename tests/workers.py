@@ -5,6 +5,7 @@ The processes are forked from a server that has imported everything once, so sta
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])
+CONTEXT.set_forkserver_preload([__name__, "tests.preloaded"])
 
 POINTS: dict[str, tuple[type, str]] = {
     "upload": (SnowflakeSession, "upload"),
@@ -99,13 +100,22 @@ class WorkerProcess:
         """Whether it is still running, paused or not."""
         return self._process.is_alive()
 
+    @property
+    def paused(self) -> bool:
+        """Whether SIGSTOP has stopped it."""
+        try:
+            return _state(self._process.pid) == "T"
+        except FileNotFoundError:
+            return False
+
     def send(self, what: signal.Signals) -> None:
-        """Send a signal: SIGKILL, SIGSTOP, SIGCONT or SIGTERM."""
-        os.kill(self._process.pid, what)
+        """Send a signal: SIGKILL, SIGSTOP, SIGCONT or SIGTERM. A process that has ended takes no notice."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, what)
 
     def wait_until_paused(self) -> None:
         """Wait until the process has stopped itself at one of its job's signals."""
-        while _state(self._process.pid) != "T":
+        while not self.paused:
             assert self.alive, "the process ended instead of pausing"
             self._process.join(0.02)
 
@@ -135,6 +145,13 @@ class WorkerProcess:
         answer = self._results.recv()
         self.wait()
         return answer["error"]
+
+
+def warm_up() -> None:
+    """Return when processes can be started in milliseconds."""
+    process = CONTEXT.Process(target=int)
+    process.start()
+    process.join()
 
 
 def run(job: Job, results: Connection) -> None:

@@ -1,0 +1,55 @@
+"""``python -m tests.torture``: torture, print the figures, and fail if a promise was broken."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.conftest import isolate_from_the_developer
+
+isolate_from_the_developer()
+os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
+
+from local.services import LocalServices  # noqa: E402
+from tests.torture.journal import Journal  # noqa: E402
+from tests.torture.torture import Plan, Torture, report  # noqa: E402
+
+
+def main() -> int:
+    """Run once and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32), help="of all choices")
+    parser.add_argument("--seconds", type=float, default=60, help="go on for at least so long (%(default)s)")
+    parser.add_argument("--kills", type=int, default=0, help="and until so many workers were killed")
+    parser.add_argument("--pauses", type=int, default=0, help="and until so many were paused")
+    parser.add_argument("--workers", type=int, default=3, help="workers at a time (%(default)s)")
+    parser.add_argument("--mutant", help="put a defect into every worker: MODULE:FUNCTION")
+    parser.add_argument("--journal", type=Path, help="where to write what happened; otherwise kept only if it ends badly")
+    given = parser.parse_args()
+    path = given.journal or Path(tempfile.gettempdir()) / f"torture-{given.seed}-{int(time.time())}.jsonl"
+    path.unlink(missing_ok=True)
+    plan = Plan(
+        seed=given.seed,
+        seconds=given.seconds,
+        workers=given.workers,
+        kills=given.kills,
+        pauses=given.pauses,
+        mutant=given.mutant,
+    )
+    print(f"seed {plan.seed}, journal {path}", flush=True)
+    with LocalServices() as services:
+        os.environ |= services.airflow_connections()
+        outcome = Torture(plan, services, Journal(path)).run()
+    print(report(plan, outcome))
+    if outcome.good and not given.journal:
+        path.unlink()
+    return 0 if outcome.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

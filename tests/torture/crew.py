@@ -1,0 +1,287 @@
+"""The workers: started again and again, and killed, paused or told to stop."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake import exceptions
+from airflow_kinesis_snowflake.drain import assignment, drain, leases, load
+from airflow_kinesis_snowflake.drain.drain import Drain
+from airflow_kinesis_snowflake.drain.intake import Intake
+from airflow_kinesis_snowflake.drain.load import Loader
+from tests.torture.journal import Journal, JournalHandler
+from tests.workers import POINTS, Job, WorkerProcess
+
+if TYPE_CHECKING:
+    from random import Random
+
+LEASE_SECONDS = 3.0
+RENEW_SECONDS = 1.0
+HEARTBEAT_MILLIS = 4_000
+LONGEST_WAIT_SECONDS = 3.0
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGSTOP, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Strike:
+    """A signal that a worker process sends to itself.
+
+    :param point: of :data:`tests.workers.POINTS`; right before that step
+    :param nth: the how-manieth time it takes that step
+    """
+
+    point: str
+    nth: int
+    signal: signal.Signals
+
+    def arm(self) -> None:
+        """Lie in wait, in the worker process."""
+        owner, method = POINTS[self.point]
+        original = getattr(owner, method)
+        calls = iter(range(1, 1_000_000))
+
+        def struck(*args: Any, **kwargs: Any) -> Any:
+            if next(calls) == self.nth:
+                os.kill(os.getpid(), self.signal)
+            return original(*args, **kwargs)
+
+        setattr(owner, method, struck)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is changed in a worker process before it drains.
+
+    :param mutant: a defect to put in, to see whether it is found out: ``module:function``
+    """
+
+    journal: Journal
+    strike: Strike | None = None
+    mutant: str | None = None
+
+    def __call__(self) -> None:
+        """Shorten leases, watch what happens, put the defect in."""
+        leases.LEASE_SECONDS, leases.RENEW_SECONDS = LEASE_SECONDS, RENEW_SECONDS
+        leases.RETRY_SECONDS = 0.3
+        assignment.HEARTBEAT_MILLIS = HEARTBEAT_MILLIS
+        drain.REVIEW_SECONDS, drain.LOOK_AGAIN_SECONDS = 2.0, 0.3
+        load.LONGEST_WAIT_SECONDS = LONGEST_WAIT_SECONDS
+        logger = logging.getLogger("airflow_kinesis_snowflake")
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(JournalHandler(self.journal))
+        watch(self.journal)
+        if self.mutant is not None:
+            module, _, function = self.mutant.partition(":")
+            getattr(importlib.import_module(module), function)()
+        if self.strike is not None:
+            self.strike.arm()
+
+
+def watch(journal: Journal) -> None:
+    """Note takeovers and how loads end."""
+    look, load_batch = Intake.look, Loader.load
+
+    def watched_look(intake: Intake, **kwargs: Any) -> Any:
+        intaken = look(intake, **kwargs)
+        if intaken.readers:
+            shards = [reader.shard_id for reader in intaken.readers]
+            journal.write("took", shards=shards, takeovers=intaken.takeovers)
+        return intaken
+
+    def watched_load(loader: Loader, batch: Any) -> Any:
+        loaded = load_batch(loader, batch)
+        spans = {shard: (str(span.began), str(span.reached)) for shard, span in batch.spans.items()}
+        journal.write(
+            "loaded",
+            batch=batch.id,
+            committed=loaded.committed,
+            fenced=sorted(loaded.ahead),
+            lost=sorted(loaded.lost),
+            spans=spans,
+        )
+        return loaded
+
+    Intake.look = watched_look  # type: ignore[method-assign]
+    Loader.load = watched_load  # type: ignore[method-assign]
+
+
+@dataclass
+class Shift:
+    """One worker process, from its start to its end.
+
+    :param due: moment of a signal from outside, on the monotonic clock
+    :param resume_at: when a paused process goes on
+    """
+
+    process: WorkerProcess
+    job: Job
+    name: str
+    due: float | None
+    signal: signal.Signals
+    resume_at: float | None = None
+
+
+class Crew:
+    """So many slots with a worker in each; paused workers leave their slot to the next.
+
+    :param job: what every worker does; task and preparation are set for each
+    """
+
+    def __init__(self, job: Job, *, workers: int, random: Random, journal: Journal, mutant: str | None) -> None:
+        self._job = job
+        self._random = random
+        self._journal = journal
+        self._mutant = mutant
+        self._tasks = [self._new_task() for _ in range(workers)]
+        self._slots: list[Shift | None] = [None] * workers
+        self._zombies: list[Shift] = []
+        self._striking = True
+        self.counts: Counter[str] = Counter()
+        self.unexpected: list[str] = []
+
+    def act(self) -> float:
+        """Look after every worker once, and say when to do so again."""
+        now = time.monotonic()
+        for slot, shift in enumerate(self._slots):
+            if shift is None:
+                self._slots[slot] = self._start(self._tasks[slot])
+            elif self._attend(shift, now):
+                self._slots[slot] = None
+                self._follow(slot, shift)
+        self._zombies = [zombie for zombie in self._zombies if not self._attend(zombie, now)]
+        return 0.02
+
+    def finish(self, *, timeout: float) -> None:
+        """Start no more, wake who is paused, and wait until all have ended.
+
+        :raises TimeoutError: one didn't end
+        """
+        self._striking = False
+        working = [shift for shift in (*self._slots, *self._zombies) if shift]
+        deadline = time.monotonic() + timeout
+        while working:
+            for shift in working:
+                shift.resume_at = shift.resume_at and 0.0
+                shift.due = None
+            working = [shift for shift in working if not self._attend(shift, time.monotonic())]
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{[shift.name for shift in working]} didn't end in {timeout:g} s")
+            time.sleep(0.02)
+        self._slots, self._zombies = [], []
+
+    def kill(self) -> None:
+        """Kill all that are left."""
+        for shift in (*self._slots, *self._zombies):
+            if shift and shift.process.alive:
+                shift.process.send(signal.SIGKILL)
+
+    # --- starting ------------------------------------------------------------------------------------------
+
+    def _new_task(self) -> str:
+        return f"task-{self._random.getrandbits(32):08x}"
+
+    def _follow(self, slot: int, shift: Shift) -> None:
+        """Decide who comes next: a retry of the task, or another run."""
+        if shift.resume_at is not None:
+            self._zombies.append(shift)
+        if self._random.random() < 0.5:
+            self._tasks[slot] = self._new_task()
+
+    def _start(self, task: str) -> Shift:
+        self.counts["rounds"] += 1
+        name = f"{self.counts['rounds']}"
+        strike = self._choose_strike()
+        limits = {
+            "stop_at": datetime.now(UTC),
+            "max_batch_records": self._random.choice([5, 40, 1000]),
+            "max_batch_seconds": self._random.choice([0.3, 1.0, 5.0]),
+        }
+        job = replace(
+            self._job,
+            task=task,
+            settings=limits,
+            prepare=Preparation(Journal(self._journal.path, name), strike, self._mutant),
+        )
+        due = None
+        if strike is None and self._random.random() < 0.7:
+            due = time.monotonic() + self._random.uniform(0.1, 3.0)
+        self._journal.write("starts", worker=name, task=task, strike=str(strike))
+        return Shift(WorkerProcess(job), job, name, due, self._random.choice(SIGNALS))
+
+    def _choose_strike(self) -> Strike | None:
+        if self._random.random() < 0.4:
+            return None
+        return Strike(
+            point=self._random.choice(list(POINTS)),
+            nth=self._random.choice([1, 1, 2, 3]),
+            signal=self._random.choice(SIGNALS),
+        )
+
+    # --- looking after -------------------------------------------------------------------------------------
+
+    def _attend(self, shift: Shift, now: float) -> bool:
+        """Do what is due for a worker, and say whether it needs its slot no more."""
+        if shift.resume_at is not None:
+            return self._wake(shift, now)
+        if not shift.process.alive:
+            self._note_end(shift)
+            return True
+        if shift.due is not None and now >= shift.due:
+            shift.due = None
+            self._journal.write("signal", worker=shift.name, signal=shift.signal.name)
+            shift.process.send(shift.signal)
+        elif shift.process.paused:
+            return self._note_pause(shift, now)
+        return False
+
+    def _note_pause(self, shift: Shift, now: float) -> bool:
+        self.counts["pauses"] += 1
+        shift.resume_at = now + self._random.uniform(1.1, 2.5) * LEASE_SECONDS
+        self._journal.write("paused", worker=shift.name)
+        return self._striking
+
+    def _wake(self, shift: Shift, now: float) -> bool:
+        if now < shift.resume_at:
+            return False
+        shift.resume_at = None
+        self._journal.write("wakes", worker=shift.name)
+        shift.process.send(signal.SIGCONT)
+        return False
+
+    def _note_end(self, shift: Shift) -> None:
+        code = shift.process.wait()
+        if code == -signal.SIGKILL:
+            how = "killed"
+        elif code == 0:
+            how = "succeeded"
+            self.counts["records"] += shift.process.result()["records"]
+        else:
+            error = shift.process.error()
+            name = raised(error)
+            how = f"failed with {name}"
+            if not is_expected(name):
+                self.unexpected.append(f"worker {shift.name}: {error}")
+        self.counts[how] += 1
+        self._journal.write("ends", worker=shift.name, how=how)
+
+
+def raised(text: str) -> str:
+    """The class of the exception that a traceback ends with."""
+    last = text.rpartition("Traceback (most recent call last):")[2]
+    line = next(line for line in last.splitlines() if line and not line.startswith(" "))
+    return line.partition(":")[0].rpartition(".")[2]
+
+
+def is_expected(name: str) -> bool:
+    """Whether a drain may fail with this under faults: an error that another try may not meet."""
+    kind = getattr(exceptions, name, None)
+    return isinstance(kind, type) and issubclass(kind, exceptions.TransientError)

@@ -1,0 +1,169 @@
+"""Faults between the workers and Kinesis, DynamoDB and Snowflake, some at a time, for some seconds each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.faults.actions import (
+    CANCELLED,
+    EXPIRED_ITERATOR,
+    INTERNAL_FAILURE,
+    LOCK_WAITERS,
+    SERVICE_UNAVAILABLE,
+    SESSION_EXPIRED,
+    SESSION_GONE,
+    THROTTLED,
+    aws_error,
+    cut,
+    http_error,
+    lose_answer,
+    renew_session,
+    snowflake_error,
+    truncate,
+)
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from tests.faults.proxy import Action, Answer, FaultProxy, Forward, Request, Rule
+    from tests.torture.journal import Journal
+
+MOST_AT_A_TIME = 4
+PAGE = 15
+
+
+def slow(seconds: float, *, answer: bool = False) -> Action:
+    """Hold a request back, or its answer."""
+
+    async def action(request: Request, forward: Forward) -> Answer:
+        if not answer:
+            await asyncio.sleep(seconds)
+            return await forward(request)
+        held = await forward(request)
+        await asyncio.sleep(seconds)
+        return held
+
+    return action
+
+
+def done_but(failing: Action) -> Action:
+    """Do what is asked, and answer as another action does: the answer is lost for good."""
+
+    async def action(request: Request, forward: Forward) -> Answer:
+        await forward(request)
+        return await failing(request, forward)
+
+    return action
+
+
+async def small_pages(request: Request, forward: Forward) -> Answer:
+    """Give few records at a time, so that a backlog takes many pages."""
+    return await forward(request.with_json({**request.json, "Limit": PAGE}))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that may happen to requests for a while.
+
+    :param service: ``kinesis``, ``dynamodb`` or ``snowflake``
+    :param operation: see :attr:`tests.faults.proxy.Request.operation`; ``None``: any
+    """
+
+    service: str
+    name: str
+    action: Action
+    operation: str | None = None
+    probability: float = 0.2
+
+    def __str__(self) -> str:
+        return f"{self.service} {self.operation or 'any'}: {self.name}"
+
+
+FAULTS = (
+    Fault("kinesis", "throttled", aws_error(THROTTLED), "GetRecords", 0.4),
+    Fault("kinesis", "iterator expired", aws_error(EXPIRED_ITERATOR), "GetRecords", 0.3),
+    Fault("kinesis", "internal failure", aws_error(INTERNAL_FAILURE), "GetRecords"),
+    Fault("kinesis", "cut", cut),
+    Fault("kinesis", "answer lost", lose_answer),
+    Fault("kinesis", "answer cut short", truncate, "GetRecords"),
+    Fault("kinesis", "slow", slow(1.0), "GetRecords"),
+    Fault("kinesis", "unavailable", aws_error(SERVICE_UNAVAILABLE), "ListShards"),
+    Fault("dynamodb", "throttled", aws_error(THROTTLED)),
+    Fault("dynamodb", "internal failure", aws_error("InternalServerError"), "UpdateItem"),
+    Fault("dynamodb", "cut", cut),
+    Fault("dynamodb", "answer lost", lose_answer, "UpdateItem", 0.3),
+    Fault("dynamodb", "answer lost", lose_answer, "DeleteItem", 0.3),
+    Fault("dynamodb", "slow", slow(1.5), "UpdateItem", 0.3),
+    Fault("dynamodb", "answer slow", slow(4.0, answer=True), "UpdateItem", 0.1),
+    Fault("snowflake", "too many waiters", snowflake_error(*LOCK_WAITERS), "UPDATE", 0.3),
+    Fault("snowflake", "cancelled", snowflake_error(*CANCELLED), "COPY"),
+    Fault("snowflake", "cut", cut, "UPDATE"),
+    Fault("snowflake", "cut", cut, "COMMIT", 0.3),
+    Fault("snowflake", "cut", cut, "UPLOAD"),
+    Fault("snowflake", "cut", cut, "login-request"),
+    Fault("snowflake", "answer lost", lose_answer, "COMMIT", 0.4),
+    Fault("snowflake", "answer lost", lose_answer, "UPDATE", 0.3),
+    Fault("snowflake", "answer lost", lose_answer, "COPY", 0.3),
+    Fault("snowflake", "answer lost", lose_answer, "MERGE", 0.3),
+    Fault("snowflake", "answer cut short", truncate, "COPY"),
+    Fault("snowflake", "done, session gone", done_but(snowflake_error(*SESSION_GONE)), "COMMIT", 0.5),
+    Fault("snowflake", "done, too many waiters", done_but(snowflake_error(*LOCK_WAITERS)), "COMMIT", 0.3),
+    Fault("snowflake", "session expired", snowflake_error(*SESSION_EXPIRED), "COMMIT", 0.3),
+    Fault("snowflake", "session gone", snowflake_error(*SESSION_GONE), "UPDATE"),
+    Fault("snowflake", "session gone", snowflake_error(*SESSION_GONE), "COMMIT"),
+    Fault("snowflake", "unavailable", http_error(503), "SELECT"),
+    Fault("snowflake", "slow", slow(2.0), "COMMIT", 0.3),
+    Fault("snowflake", "answer slow", slow(4.0, answer=True), "COMMIT", 0.3),
+    Fault("snowflake", "slow", slow(2.0), "UPDATE", 0.3),
+)
+
+
+class Weather:
+    """Changes which faults happen.
+
+    :param proxies: by service
+    """
+
+    def __init__(self, proxies: dict[str, FaultProxy], random: Random, journal: Journal) -> None:
+        self._proxies = proxies
+        self._random = random
+        self._journal = journal
+        self._present: list[tuple[Fault, Rule]] = []
+        self._past: Counter[str] = Counter()
+        proxies["kinesis"].add(small_pages, operation="GetRecords")
+        proxies["snowflake"].add(renew_session, operation="token-request")
+
+    def act(self) -> float:
+        """Let some faults end and others begin, and say when to do so again."""
+        for present in self._random.sample(self._present, self._random.randint(0, len(self._present))):
+            self._end(*present)
+        while len(self._present) < self._random.randint(0, MOST_AT_A_TIME):
+            fault = self._random.choice(FAULTS)
+            rule = self._proxies[fault.service].add(
+                fault.action,
+                operation=fault.operation,
+                probability=fault.probability,
+                seed=self._random.getrandbits(32),
+            )
+            self._journal.write("fault begins", fault=str(fault))
+            self._present.append((fault, rule))
+        return self._random.uniform(0.5, 4)
+
+    def clear(self) -> None:
+        """End all faults."""
+        for present in list(self._present):
+            self._end(*present)
+
+    @property
+    def faults(self) -> Counter[str]:
+        """How many requests met a fault that is past, by kind."""
+        return self._past
+
+    def _end(self, fault: Fault, rule: Rule) -> None:
+        rule.remove()
+        self._present.remove((fault, rule))
+        self._past[str(fault)] += rule.hits
+        self._journal.write("fault ends", fault=str(fault), hits=rule.hits)
