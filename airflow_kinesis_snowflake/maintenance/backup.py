@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-    from airflow_kinesis_snowflake.maintenance.planning import Loaded
+    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
 
 log = logging.getLogger(__name__)
 

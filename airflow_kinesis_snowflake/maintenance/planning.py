@@ -35,23 +35,9 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.hooks.snowflake_state import SnowflakeStateSession
-    from airflow_kinesis_snowflake.landing.target import LandingTarget
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
+    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
     from airflow_kinesis_snowflake.maintenance.reset import Seen, ShardChange
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Where to look up what is loaded.
-
-    :param session: an open session
-    :param count: whether to count records that will be loaded again, which reads the landing table
-    """
-
-    session: SnowflakeStateSession
-    target: LandingTarget
-    count: bool = True
 
 
 def plan_reset(

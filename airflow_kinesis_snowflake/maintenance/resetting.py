@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection
-    from airflow_kinesis_snowflake.maintenance.planning import Loaded
+    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ShardChange
 
     # Shard rows by stream and shard id; None: the row can't be read.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.maintenance.cleanup import Rules
-    from airflow_kinesis_snowflake.maintenance.planning import Loaded
+    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
 
 _SEPARATORS = re.compile(r"[\s,]+")
@@ -116,20 +116,10 @@ class StateOperator(BaseOperator):
         if not self.table:
             yield None
             return
-        from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-        from airflow_kinesis_snowflake.hooks.snowflake_state import SnowflakeStateSession
-        from airflow_kinesis_snowflake.landing.identifiers import TableName
-        from airflow_kinesis_snowflake.landing.target import LandingTarget
-        from airflow_kinesis_snowflake.maintenance.planning import Loaded
+        from airflow_kinesis_snowflake.maintenance.loaded import open_loaded
 
-        target = LandingTarget.beside(TableName.parse(self.table))
-        hook = SnowflakeLoadHook(
-            snowflake_conn_id=self.snowflake_conn_id,
-            database=target.table.database,
-            schema=target.table.schema,
-        )
-        with SnowflakeStateSession(hook.get_conn) as session:
-            yield Loaded(session, target, count)
+        with open_loaded(self.table, snowflake_conn_id=self.snowflake_conn_id, count=count) as loaded:
+            yield loaded
 
 
 class InspectStateOperator(StateOperator):
@@ -517,6 +507,70 @@ class DeleteCheckpointTablesOperator(StateOperator):
                 loaded=loaded,
                 clock=now_millis,
             )
+
+
+class ImportCheckpointsOperator(StateOperator):
+    """Takes over the checkpoints of another consumer, whose table is only read.
+
+    The kind of the source is told by its key: a lease table of the Kinesis Client Library (any version), an
+    Openflow table, or one of Redpanda Connect. Stop that consumer first: a live one is refused. Rows that the
+    application has already stay as they are, so it can be run again.
+
+    An Openflow table under the application's own name is used in place: nothing is written.
+
+    :param source_table: the table with the checkpoints (templated)
+    :param timestamp: for leases that stand at ``AT_TIMESTAMP``: ISO-8601 with a time zone (templated)
+    :param watch_seconds: how long to watch whether the consumer is alive, where its leases carry no time
+    :param force: import from a live consumer too (templated)
+    :return: how many rows were ``created`` and ``there``, the ``plan``, and its ``text``, as XCom
+    :raises AirflowFailException: the source can't be imported; the message says why
+    """
+
+    template_fields: Sequence[str] = (
+        *StateOperator.template_fields,
+        "source_table",
+        "timestamp",
+        "force",
+    )
+
+    def __init__(
+        self,
+        *,
+        source_table: str,
+        timestamp: str | None = None,
+        watch_seconds: float = 12.0,
+        force: bool | str = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source_table = source_table
+        self.timestamp = timestamp
+        self.watch_seconds = watch_seconds
+        self.force = force
+
+    def work(self, context: Context) -> dict[str, Any]:
+        """Import."""
+        from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+        from airflow_kinesis_snowflake.maintenance.importing import (
+            carry_out_import,
+            import_text,
+            plan_import,
+        )
+
+        plan = plan_import(
+            source=self.source_table,
+            kinesis=self.kinesis,
+            tables=DynamoDBTablesHook(**self.aws),
+            store=self.store,
+            now=now_millis(),
+            timestamp=self.timestamp or None,
+            watch_seconds=self.watch_seconds,
+            force=truth(self.force),
+        )
+        text = import_text(plan)
+        self.log.info("%s", text)
+        done = carry_out_import(plan, store=self.store, now=now_millis())
+        return {**done, "plan": plan.as_dict(), "text": text}
 
 
 def now_millis() -> int:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-from airflow_kinesis_snowflake.hooks.snowflake_state import SnowflakeStateSession
-from airflow_kinesis_snowflake.landing.target import LandingTarget
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, inspect_state
-from airflow_kinesis_snowflake.maintenance.planning import Loaded, plan_reset
+from airflow_kinesis_snowflake.maintenance.loaded import Loaded, open_loaded
+from airflow_kinesis_snowflake.maintenance.planning import plan_reset
 from airflow_kinesis_snowflake.maintenance.reset import Method, ResetPlan, ResetRequest
 from airflow_kinesis_snowflake.maintenance.resetting import Resetting
 from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from tests.integration.drain.conftest import Pipeline
 
@@ -36,11 +34,8 @@ class Maintenance:
         self.pipeline = pipeline
         self.remembered: list[str] = []
 
-    @contextmanager
-    def loaded(self) -> Iterator[Loaded]:
-        hook = SnowflakeLoadHook(database=self.pipeline.table.database)
-        with SnowflakeStateSession(hook.get_conn) as session:
-            yield Loaded(session, LandingTarget.beside(self.pipeline.table))
+    def loaded(self) -> AbstractContextManager[Loaded]:
+        return open_loaded(str(self.pipeline.table), snowflake_conn_id="snowflake_default")
 
     def inspect(self) -> Inspection:
         return inspect_state(self.pipeline.store, KinesisStreamHook(self.pipeline.stream), now=clock())

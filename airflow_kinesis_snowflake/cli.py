@@ -1,0 +1,205 @@
+"""``python -m airflow_kinesis_snowflake state ...``: looking at state without the Airflow UI at hand.
+
+Uses Airflow's connections. Reads only, except ``import``, which writes rows that aren't there yet. Tables and
+sentences for people, or JSON for programs with ``--json``. Exit status 1: refused or failed, the reason is on
+the standard error output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
+
+METHODS = ("rewind", "delete_table", "rename", "recover")
+PURPOSES = ("drain", "reset", "cleanup")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    :param arguments: without the program's name; None: those of this process
+    :return: exit status
+    """
+    options = parser().parse_args(arguments)
+    try:
+        answer, text = options.command(options)
+    except KinesisSnowflakeError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(answer, indent=2) if options.json else text)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(prog="python -m airflow_kinesis_snowflake")
+    groups = top.add_subparsers(required=True, metavar="GROUP")
+    state = groups.add_parser("state", help="the state of an application on a stream")
+    commands = state.add_subparsers(required=True, metavar="COMMAND")
+    _command(commands, "show", show, "show shards, checkpoints and leases, and what is wrong with them")
+    plan = _command(commands, "plan", make_plan, "say what a reset would do; change nothing")
+    plan.add_argument("--method", required=True, choices=METHODS)
+    plan.add_argument("--position", help="TRIM_HORIZON, LATEST, a timestamp, or a sequence number")
+    plan.add_argument("--shard", action="append", default=[], help="only this one; may be repeated")
+    plan.add_argument("--new-application", help="for rename")
+    plan.add_argument("--initial-position", default="TRIM_HORIZON", help="of the drain")
+    plan.add_argument("--table", help="landing table: count duplicates there; recover needs it")
+    plan.add_argument("--snowflake-conn-id", default="snowflake_default")
+    export = _command(commands, "export", export_state, "save all rows of the application", stream=False)
+    export.add_argument("--folder", required=True, help="absolute path or s3://bucket/prefix")
+    imported = _command(commands, "import", import_checkpoints, "take over from another consumer's table")
+    imported.add_argument("--source", required=True, help="table of KCL, Openflow or Redpanda Connect")
+    imported.add_argument("--timestamp", help="for leases that stand at AT_TIMESTAMP")
+    imported.add_argument("--dry-run", action="store_true", help="only say what would be written")
+    iam = _command(commands, "iam", show_policy, "print the smallest IAM policy")
+    iam.add_argument("--for", dest="purpose", choices=PURPOSES, default="drain")
+    iam.add_argument("--account", default="*")
+    iam.add_argument("--region", default="*")
+    iam.add_argument("--partition", default="aws")
+    iam.add_argument("--consumer", help="name of a registered consumer")
+    iam.add_argument("--key", help="ARN of the stream's KMS key")
+    iam.add_argument("--backups", help="bucket/prefix of JSON backups")
+    return top
+
+
+def show(options: argparse.Namespace) -> tuple[Any, str]:
+    """The inspection of an application."""
+    from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspection_text
+
+    inspection = inspect_state(_store(options), _kinesis(options), now=_now())
+    return inspection.as_dict(), inspection_text(inspection)
+
+
+def make_plan(options: argparse.Namespace) -> tuple[Any, str]:
+    """The plan of a reset."""
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.maintenance.planning import plan_reset
+    from airflow_kinesis_snowflake.maintenance.reset import Method, ResetRequest, plan_text
+
+    request = ResetRequest(
+        application=options.application,
+        stream=options.stream,
+        method=Method(options.method),
+        shards=tuple(options.shard),
+        position=options.position,
+        new_application=options.new_application,
+        initial_position=options.initial_position,
+    )
+    with ExitStack() as stack:
+        plan = plan_reset(
+            request,
+            store=_store(options),
+            kinesis=_kinesis(options),
+            loaded=_loaded(options, stack),
+            open_store=lambda name: CheckpointStoreHook(name, **_aws(options)),
+            now=_now(),
+        )
+    return plan.as_dict(), plan_text(plan)
+
+
+def export_state(options: argparse.Namespace) -> tuple[Any, str]:
+    """A backup of the application's rows."""
+    from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+    from airflow_kinesis_snowflake.maintenance.backup import back_up
+
+    saved = back_up(_store(options), BackupFilesHook(**_aws(options)), folder=options.folder, now=_now())
+    return saved, f"{saved['rows']} rows saved to {saved['file']}."
+
+
+def import_checkpoints(options: argparse.Namespace) -> tuple[Any, str]:
+    """An import of another consumer's checkpoints."""
+    from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+    from airflow_kinesis_snowflake.maintenance.importing import carry_out_import, import_text, plan_import
+
+    store = _store(options)
+    plan = plan_import(
+        source=options.source,
+        kinesis=_kinesis(options),
+        tables=DynamoDBTablesHook(**_aws(options)),
+        store=store,
+        now=_now(),
+        timestamp=options.timestamp,
+    )
+    if options.dry_run:
+        return {"plan": plan.as_dict()}, import_text(plan)
+    done = carry_out_import(plan, store=store, now=_now())
+    text = f"{import_text(plan)}\n\n{done['created']} rows were written, {done['there']} were there."
+    return {**done, "plan": plan.as_dict()}, text
+
+
+def show_policy(options: argparse.Namespace) -> tuple[Any, str]:
+    """An IAM policy."""
+    from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
+
+    document = policy(
+        Purpose(options.purpose),
+        Resources(
+            application=options.application,
+            stream=options.stream,
+            account=options.account,
+            region=options.region,
+            partition=options.partition,
+            consumer=options.consumer,
+            key=options.key,
+            backups=options.backups,
+        ),
+    )
+    return document, json.dumps(document, indent=2)
+
+
+def _command(
+    commands: Any,
+    name: str,
+    function: Callable[[argparse.Namespace], tuple[Any, str]],
+    description: str,
+    *,
+    stream: bool = True,
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=description, description=description)
+    command.set_defaults(command=function)
+    command.add_argument("--application", required=True, help="also the name of its DynamoDB table")
+    if stream:
+        command.add_argument("--stream", required=True, help="name of the Kinesis stream")
+    command.add_argument("--aws-conn-id", default="aws_default", help="Airflow connection")
+    command.add_argument("--aws-region", help="default is the connection's")
+    command.add_argument("--json", action="store_true", help="for programs")
+    return command
+
+
+def _aws(options: argparse.Namespace) -> dict[str, Any]:
+    return {"aws_conn_id": options.aws_conn_id, "region_name": options.aws_region}
+
+
+def _store(options: argparse.Namespace) -> Any:
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+
+    return CheckpointStoreHook(options.application, **_aws(options))
+
+
+def _kinesis(options: argparse.Namespace) -> Any:
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+
+    return KinesisStreamHook(options.stream, **_aws(options))
+
+
+def _loaded(options: argparse.Namespace, stack: ExitStack) -> Loaded | None:
+    if not options.table:
+        return None
+    from airflow_kinesis_snowflake.maintenance.loaded import open_loaded
+
+    return stack.enter_context(open_loaded(options.table, snowflake_conn_id=options.snowflake_conn_id))
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

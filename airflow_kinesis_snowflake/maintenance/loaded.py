@@ -1,0 +1,43 @@
+"""Where maintenance looks up what is loaded."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.hooks.snowflake_state import SnowflakeStateSession
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.landing.target import LandingTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A landing table and what is beside it, over an open session.
+
+    :param count: whether to count records that will be loaded again, which reads the landing table
+    """
+
+    session: SnowflakeStateSession
+    target: LandingTarget
+    count: bool = True
+
+
+@contextmanager
+def open_loaded(table: str, *, snowflake_conn_id: str, count: bool = True) -> Iterator[Loaded]:
+    """Open a session that ends with the block.
+
+    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``
+    :param snowflake_conn_id: Airflow connection of type ``snowflake``
+    :raises InvalidSettingError: not a full name
+    """
+    target = LandingTarget.beside(TableName.parse(table))
+    hook = SnowflakeLoadHook(
+        snowflake_conn_id=snowflake_conn_id, database=target.table.database, schema=target.table.schema
+    )
+    with SnowflakeStateSession(hook.get_conn) as session:
+        yield Loaded(session, target, count)
