@@ -92,7 +92,15 @@ class Drain:
         self._writers = DaemonThreads(WRITERS, name="state")
         self._loading = DaemonThreads(1, name="load")
         mapping = EnvelopeMapping()
-        self._fetching = Fetching(PageSource(kinesis, mapping, stop_at=self._stop_at), self._events.put)
+        self._fetching = Fetching(
+            PageSource(
+                kinesis,
+                mapping,
+                stop_at=self._stop_at,
+                own_hash_keys_only=settings.own_hash_keys_only,
+            ),
+            self._events.put,
+        )
         self._leases = Leases(store, settings.stream_name, worker)
         self._loader = Loader(
             snowflake=snowflake,

@@ -186,9 +186,12 @@ class Intake:
         return self._complete(self._read_state())
 
     def _initial_position(self) -> StartAt:
-        """Kinesis refuses a moment that is in the future by its own clock; ``LATEST`` may be one by ours."""
+        """Kinesis refuses a moment that is in the future by its own clock; ``LATEST`` may be one by ours.
+
+        Both sides count in seconds: Kinesis tells its time so, and is asked for no fraction of one.
+        """
         asked = self._settings.initial_position
-        if asked.timestamp is None or asked.timestamp <= self._facts.answered:
+        if asked.timestamp is None or asked.timestamp.replace(microsecond=0) <= self._facts.answered:
             return asked
         return StartAt(self._facts.answered)
 
@@ -217,9 +220,9 @@ class Intake:
                     committed[key.shard_id] = offset.position
             for key in keys:
                 self._leases.save(key.shard_id, committed[key.shard_id], ended=False, millis_behind=None)
-        closed = {shard.shard_id for shard in self._listed if shard.closed}
+        listed = {shard.shard_id: shard for shard in self._listed}
         readers = [
-            ShardReader(row, committed=committed[row.shard_id], closed=row.shard_id in closed)
+            ShardReader(row, committed=committed[row.shard_id], shard=listed.get(row.shard_id))
             for row in (candidate.state for candidate in taken)
         ]
         for reader in readers:
@@ -230,15 +233,15 @@ class Intake:
         return tuple(readers)
 
     def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
-        listed = {shard.shard_id: shard for shard in self._listed}
         refused: dict[str, TerminalError] = {}
         for reader in readers:
-            shard = listed.get(reader.shard_id)
-            if shard is None:
+            if reader.shard is None:
                 refused[reader.shard_id] = self._data_loss(
                     Gap(reader.shard_id, loaded_until=reader.read_until, oldest_available=None)
                 )
-            elif reader.committed and (why := why_foreign(reader.committed, shard, now=self._facts.answered)):
+            elif reader.committed and (
+                why := why_foreign(reader.committed, reader.shard, now=self._facts.answered)
+            ):
                 refused[reader.shard_id] = ForeignCheckpointError(
                     f"The checkpoint of {reader.shard_id} of stream {self._settings.stream_name} in "
                     f"application {self._settings.application_name} {why}. Rewind this shard: DAG "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, TransientError
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.stream.aggregation import deaggregate, skip_through
+from airflow_kinesis_snowflake.stream.aggregation import deaggregate, skip_through, within_hash_range
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Record
 from airflow_kinesis_snowflake.stream.retention import Gap, read_until
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.landing.envelope import Encoded, EnvelopeMapping
+    from airflow_kinesis_snowflake.stream.lineage import Shard
     from airflow_kinesis_snowflake.stream.records import Page
 
 SECONDS_BETWEEN_CALLS = 0.2
@@ -48,17 +49,17 @@ class ShardReader:
 
     :param state: the shard's row when its lease was taken
     :param committed: the last position known to be in Snowflake
-    :param closed: no more records can be written to the shard, so reading it has an end
+    :param shard: as Kinesis lists it; ``None`` when it doesn't any more
     """
 
-    def __init__(self, state: ShardState, *, committed: Position | None, closed: bool) -> None:
+    def __init__(self, state: ShardState, *, committed: Position | None, shard: Shard | None) -> None:
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
         self.start_at = state.start_at or TRIM_HORIZON
         self.read_until = (
             None if committed is None else read_until(committed, caught_up_at=moment(state.caught_up_at))
         )
-        self.closed = closed
+        self.shard = shard
         self.checking = False
         self._to_check: Position | None = None
         self.read = self.handed = self.committed = committed
@@ -78,7 +79,7 @@ class ShardReader:
             shard_id=self.shard_id,
             start=self.start_at if self.read is None else self.read,
             iterator=self.iterator,
-            closed=self.closed,
+            shard=self.shard,
             checking=self.checking,
             read_until=self.read_until,
         )
@@ -145,7 +146,7 @@ class PageRequest:
 
     :param start: where to begin when there is no iterator
     :param iterator: from the page before, if it is still good
-    :param closed: the shard has an end to be reached
+    :param shard: as Kinesis lists it
     :param checking: find the record of the checkpoint once more, to learn whether it aged out
     :param read_until: up to when the shard was certainly read, for the description of a gap
     """
@@ -153,7 +154,7 @@ class PageRequest:
     shard_id: str
     start: Position | StartAt
     iterator: str | None
-    closed: bool = False
+    shard: Shard | None = None
     checking: bool = False
     read_until: datetime | None = None
 
@@ -199,19 +200,32 @@ class PageSource:
     :param kinesis: the stream
     :param mapping: how records become rows
     :param stop_at: records that arrived at or after this moment (ms since the epoch) stay in the stream
+    :param own_hash_keys_only: drop aggregates with records outside the shard's range of hash keys
     """
 
-    def __init__(self, kinesis: KinesisStreamHook, mapping: EnvelopeMapping, *, stop_at: int) -> None:
+    def __init__(
+        self,
+        kinesis: KinesisStreamHook,
+        mapping: EnvelopeMapping,
+        *,
+        stop_at: int,
+        own_hash_keys_only: bool = False,
+    ) -> None:
         self._kinesis = kinesis
         self._mapping = mapping
         self._stop_at = stop_at
+        self._own_hash_keys_only = own_hash_keys_only
 
     def fetch(self, request: PageRequest) -> Fetched:
         """Read one page of a shard and encode what belongs to this drain."""
         iterator = request.iterator or self._iterator(request)
         asked_at = time.monotonic()
         page = self._kinesis.get_page(iterator)
-        finish = None if page.records else finish_of(page, closed=request.closed)
+        finish = (
+            None
+            if page.records
+            else finish_of(page, closed=request.shard is not None and request.shard.closed)
+        )
         gap = gap_before(page, request, finish) if request.checking else None
         records = unread(page.records, request.start)
         records, stopped = before(records, self._stop_at)
@@ -245,6 +259,8 @@ class PageSource:
         users, damaged = deaggregate(records)
         if isinstance(request.start, Position) and request.start.sub_sequence_number is not None:
             users = skip_through(users, request.start)
+        if self._own_hash_keys_only and request.shard is not None:
+            users = within_hash_range(users, request.shard)
         encoded = self._mapping.encode(
             users, stream_name=self._kinesis.stream_name, shard_id=request.shard_id
         )

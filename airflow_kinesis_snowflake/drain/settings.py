@@ -34,6 +34,8 @@ class DrainSettings:
     :param max_records: begin no further reading after this many records; pages under way still count.
         ``None``: no limit
     :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
+    :param own_hash_keys_only: drop KPL aggregates with records outside the shard's range of hash keys, as the
+        Kinesis Client Library does
     :raises InvalidSettingError: a limit isn't positive, or a value is unknown
     """
 
@@ -48,6 +50,7 @@ class DrainSettings:
     max_seconds: float | None = None
     max_records: float | None = None
     on_data_loss: Literal["fail", "warn"] = "fail"
+    own_hash_keys_only: bool = False
 
     def __post_init__(self) -> None:
         for name in (

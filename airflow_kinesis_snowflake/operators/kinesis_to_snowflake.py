@@ -59,6 +59,8 @@ class KinesisToSnowflakeOperator(BaseOperator):
     :param max_records: stop reading after so many records; pages under way still count. Default: no limit
     :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
         (templated)
+    :param own_hash_keys_only: drop KPL aggregates that hold a record outside the shard's range of hash keys,
+        as the Kinesis Client Library does; by default every record is kept, as it may be there only once
     :param aws_conn_id: Airflow connection of type ``aws`` (templated)
     :param region_name: AWS region, default is the connection's (templated)
     :param verify: whether or with which CA bundle to check certificates of AWS
@@ -105,6 +107,7 @@ class KinesisToSnowflakeOperator(BaseOperator):
         max_seconds: float | str | None = None,
         max_records: int | str | None = None,
         on_data_loss: Literal["fail", "warn"] = "fail",
+        own_hash_keys_only: bool = False,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,
@@ -126,6 +129,7 @@ class KinesisToSnowflakeOperator(BaseOperator):
         self.max_seconds = max_seconds
         self.max_records = max_records
         self.on_data_loss = on_data_loss
+        self.own_hash_keys_only = own_hash_keys_only
         self.aws_conn_id = aws_conn_id
         self.region_name = region_name
         self.verify = verify
@@ -191,6 +195,7 @@ class KinesisToSnowflakeOperator(BaseOperator):
                 ),
                 stop_at=parse_timestamp(self.stop_at) if self.stop_at else now,
                 on_data_loss=self.on_data_loss,
+                own_hash_keys_only=self.own_hash_keys_only,
                 **self._limits(),
             )
         except InvalidSettingError:

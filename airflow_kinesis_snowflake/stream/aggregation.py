@@ -16,7 +16,8 @@ bytes, a protobuf message, and the MD5 of that message. The message::
     }
 
 User records are kept whatever their hash key. The Kinesis Client Library drops an aggregate with a hash key
-outside the shard's range, which loses records that a producer aggregated just before a reshard.
+outside the shard's range, which loses records that a producer aggregated just before a reshard;
+:func:`within_hash_range` does the same for those who ask for it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from airflow_kinesis_snowflake.stream.records import Record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_kinesis_snowflake.stream.lineage import Shard
     from airflow_kinesis_snowflake.stream.positions import Position
 
 _MAGIC = b"\xf3\x89\x9a\xc2"
@@ -81,6 +83,32 @@ def deaggregate(records: Sequence[Record]) -> tuple[Sequence[Record], tuple[Dama
         except ValueError as error:
             damaged.append(Damaged(record, f"damaged KPL aggregate: {error}"))
     return users, tuple(damaged)
+
+
+def within_hash_range(records: Sequence[Record], shard: Shard) -> list[Record]:
+    """Drop every aggregate with a user record whose hash key lies outside a shard's range, as KCL does.
+
+    A record's hash key is its explicit one, else the MD5 of its partition key as a number. An aggregate can
+    hold such records when its producer hasn't heard of a reshard yet. They may be there only once, so dropping
+    them loses them; it is for those who must have the same records as an application of the Kinesis Client
+    Library (``AggregatorUtil.deaggregate``).
+
+    :param records: user records of one shard in order
+    """
+    outside = {
+        record.sequence_number
+        for record in records
+        if record.sub_sequence_number is not None
+        and not shard.starting_hash_key <= hash_key(record) <= shard.ending_hash_key
+    }
+    return [record for record in records if record.sequence_number not in outside]
+
+
+def hash_key(record: Record) -> int:
+    """The number that decides which shard a record belongs to."""
+    if record.explicit_hash_key is not None:
+        return int(record.explicit_hash_key)
+    return int.from_bytes(md5(record.partition_key.encode(), usedforsecurity=False).digest())
 
 
 def skip_through(records: Sequence[Record], position: Position) -> list[Record]:

@@ -62,7 +62,7 @@ def fetched(**changes: Any) -> Fetched:
 
 
 def a_reader(committed: Position | None = None, **changes: Any) -> ShardReader:
-    return ShardReader(ShardState(SHARD, incarnation="i", **changes), committed=committed, closed=False)
+    return ShardReader(ShardState(SHARD, incarnation="i", **changes), committed=committed, shard=None)
 
 
 @dataclass

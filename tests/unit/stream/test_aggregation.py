@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.stream.aggregation import (
     deaggregate,
+    hash_key,
     sharded_sequence_number,
     skip_through,
+    within_hash_range,
 )
+from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.records import Record
 
@@ -71,8 +74,8 @@ def test_an_aggregate_of_aiokpl_comes_apart(given_records) -> None:
 )
 def test_an_aggregate_of_aws_kinesis_agg_comes_apart(given_records) -> None:
     aggregator = RecordAggregator()
-    for partition_key, hash_key, data in given_records:
-        assert aggregator.add_user_record(partition_key, data, hash_key) is None
+    for partition_key, explicit, data in given_records:
+        assert aggregator.add_user_record(partition_key, data, explicit) is None
     _, _, data = aggregator.clear_and_get().get_contents()
     users, damaged = deaggregate([record(data)])
     assert content(users) == given_records
@@ -244,3 +247,28 @@ def test_going_on_inside_an_aggregate_delivers_the_rest_of_it(given_records, tak
 def test_sharded_sequence_number_is_as_openflow_writes_it() -> None:
     assert sharded_sequence_number("4957", 12) == "495700000000000000000012"
     assert sharded_sequence_number("4957", None) == "495700000000000000000000"
+
+
+def test_aggregates_with_a_foreign_hash_key_are_dropped_whole_only_when_asked() -> None:
+    lower = Shard("shardId-000000000000", ending_hash_key=2**127 - 1)
+
+    def user(sequence_number: str, sub: int | None, explicit_hash_key: int) -> Record:
+        return Record(
+            sequence_number=sequence_number,
+            sub_sequence_number=sub,
+            approximate_arrival=0,
+            partition_key="key",
+            explicit_hash_key=str(explicit_hash_key),
+            data=b"",
+        )
+
+    plain = user("1", None, 2**127)
+    own = [user("2", 0, 0), user("2", 1, 2**127 - 1)]
+    mixed = [user("3", 0, 0), user("3", 1, 2**127)]
+
+    assert within_hash_range([plain, *own, *mixed], lower) == [plain, *own]
+
+
+def test_a_hash_key_is_the_md5_of_the_partition_key_unless_it_is_explicit() -> None:
+    plain = Record(sequence_number="1", approximate_arrival=0, partition_key="a", data=b"")
+    assert hash_key(plain) == 0x0CC175B9C0F1B6A831C399E269772661
