@@ -89,9 +89,9 @@ def within_hash_range(records: Sequence[Record], shard: Shard) -> list[Record]:
     """Drop every aggregate with a user record whose hash key lies outside a shard's range, as KCL does.
 
     A record's hash key is its explicit one, else the MD5 of its partition key as a number. An aggregate can
-    hold such records when its producer hasn't heard of a reshard yet. They may be there only once, so dropping
-    them loses them; it is for those who must have the same records as an application of the Kinesis Client
-    Library (``AggregatorUtil.deaggregate``).
+    hold such records when its producer hasn't heard of a reshard yet. They may be there only once, so that
+    dropping them loses them; it is for those who must have the same records as an application of the Kinesis
+    Client Library (``AggregatorUtil.deaggregate``).
 
     :param records: user records of one shard in order
     """
