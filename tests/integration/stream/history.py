@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -11,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from snowflake.connector.errors import ProgrammingError
+
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, initial_position
 from local.services import wait_until_active
@@ -19,6 +22,7 @@ from tests.integration.drain.conftest import Pipeline
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from airflow_kinesis_snowflake.drain.report import DrainReport
     from airflow_kinesis_snowflake.stream.positions import Position, StartAt
@@ -147,6 +151,14 @@ class History(Pipeline):
         return [
             int(row[0]) for row in self.query('SELECT "RECORD_CONTENT":n::NUMBER FROM {table} ORDER BY rowid')
         ]
+
+    def wait_until_landed(self, count: int, drain: Future[DrainReport]) -> None:
+        """Return when so many records are in the landing table, or the drain has ended."""
+        while not drain.done():
+            with contextlib.suppress(ProgrammingError):  # the table doesn't exist yet
+                if len(self.landed) >= count:
+                    return
+            time.sleep(0.05)
 
     def check_order(self) -> None:
         """No number landed twice, those of a shard in order, all of them behind those of its ancestors."""

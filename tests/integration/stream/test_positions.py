@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -35,21 +34,12 @@ def test_latest_skips_what_was_there_and_nothing_that_comes_between_two_drains(
     history = make_history(shards=2)
     one, other = history.open_shards
     history.put(one, 2)
-    wait_for_another_second()
-
     assert history.run(initial_position=history.latest()).records == 0
     history.put(one, 2)
     history.put(other, 2)
     history.run(initial_position=history.latest())
 
     assert history.landed == history.sent[2:]
-
-
-def wait_for_another_second() -> None:
-    """Kinesis tells its time, up to which a first run may ask for records, in whole seconds."""
-    second = int(time.time())
-    while int(time.time()) == second:
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

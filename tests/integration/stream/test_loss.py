@@ -1,0 +1,345 @@
+"""What is lost is said; what only looks lost isn't."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.exceptions import DataLossError, ForeignCheckpointError, StreamRecreatedError
+from airflow_kinesis_snowflake.stream.positions import Position
+from local.services import wait_until_active
+from tests.faults.actions import created_at, edit, forget_up_to, without_shards
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kinesis import KinesisClient
+
+    from tests.faults.proxy import FaultProxy
+    from tests.integration.stream.history import History
+
+only_kinesalite = pytest.mark.parametrize("emulator", ["kinesalite"])
+
+
+@pytest.fixture
+def retention_passes(kinesis_proxy: FaultProxy) -> Callable[[], None]:
+    """Function after which every record is older than the stream keeps records."""
+
+    def change(body: dict[str, Any]) -> None:
+        body["StreamDescriptionSummary"]["RetentionPeriodHours"] = 0
+
+    def passes() -> None:
+        kinesis_proxy.add(edit(change), operation="DescribeStreamSummary")
+
+    return passes
+
+
+# --- records behind a checkpoint ---------------------------------------------------------------------------
+
+
+@only_kinesalite
+def test_a_shard_whose_records_aged_out_fails_and_the_others_are_read(
+    make_history: Callable[..., History],
+    kinesis_proxy: FaultProxy,
+    retention_passes: Callable[[], None],
+) -> None:
+    history = make_history(shards=2)
+    hit, spared = history.open_shards
+    history.put(hit, 2)
+    history.run()
+    checkpoint = history.state.shards[hit].checkpoint
+    *_, last_lost = history.put(hit, 2)
+    history.put(hit, 1)
+    history.put(spared, 1)
+    retention_passes()
+    kinesis_proxy.add(forget_up_to(last_lost), shard_id=hit)
+
+    with pytest.raises(DataLossError) as caught:
+        history.run()
+
+    oldest = f"{history.arrivals(hit)[-1]:%Y-%m-%d %H:%M:%S} UTC"
+    for part in (hit, history.stream, oldest, "on_data_loss='warn'"):
+        assert part in str(caught.value)
+    assert history.landed == [0, 1, 5]
+    assert history.state.shards[hit].checkpoint == checkpoint
+    with pytest.raises(DataLossError):
+        history.run()
+
+
+@only_kinesalite
+def test_a_gap_the_user_accepts_is_logged_reported_and_kept_as_a_dead_letter(
+    make_history: Callable[..., History],
+    kinesis_proxy: FaultProxy,
+    retention_passes: Callable[[], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    (checkpoint,) = history.put(shard_id, 1)
+    history.run()
+    *_, last_lost = history.put(shard_id, 2)
+    history.put(shard_id, 2)
+    retention_passes()
+    kinesis_proxy.add(forget_up_to(last_lost), shard_id=shard_id)
+
+    with caplog.at_level(logging.WARNING):
+        report = history.run(on_data_loss="warn")
+
+    assert history.landed == [0, 3, 4]
+    (gap,) = report.gaps
+    assert gap["shard_id"] == shard_id
+    assert gap["oldest_available"] == history.arrivals(shard_id)[3].isoformat()
+    assert any(shard_id in line and "may be gone" in line for line in caplog.messages)
+    ((number, reason),) = history.query('SELECT "SEQUENCE_NUMBER", "REASON" FROM {dead_letters}')
+    assert (number, reason[:10]) == (checkpoint, "data loss:")
+    assert history.run(on_data_loss="warn").dead_letters == 0
+
+
+@only_kinesalite
+def test_a_shard_of_which_nothing_is_left_is_a_gap_up_to_now(
+    make_history: Callable[..., History],
+    kinesis_proxy: FaultProxy,
+    retention_passes: Callable[[], None],
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    (number,) = history.put(shard_id, 1)
+    history.run()
+    retention_passes()
+    with kinesis_proxy.add(forget_up_to(number), shard_id=shard_id):
+        report = history.run(on_data_loss="warn")
+
+    assert [gap["oldest_available"] for gap in report.gaps] == [None]
+    assert history.state.shards[shard_id].checkpoint == Position(number)
+
+
+@only_kinesalite
+def test_a_checkpoint_whose_record_is_still_there_is_no_loss_however_old_it_is(
+    make_history: Callable[..., History], retention_passes: Callable[[], None]
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    history.put(shard_id, 2)
+    history.run()
+    history.put(shard_id, 2)
+    retention_passes()
+
+    report = history.run()
+
+    assert history.landed == history.sent
+    assert report.gaps == []
+
+
+@only_kinesalite
+def test_an_idle_shard_that_is_drained_often_loses_nothing_when_its_last_record_ages_out(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    (number,) = history.put(shard_id, 1)
+    history.run()
+    kinesis_proxy.add(forget_up_to(number), shard_id=shard_id)
+    history.put(shard_id, 1)
+
+    report = history.run()
+
+    assert history.landed == history.sent
+    assert report.gaps == []
+
+
+# --- whole shards ------------------------------------------------------------------------------------------
+
+
+@only_kinesalite
+def test_a_shard_that_left_the_list_before_its_end_fails_and_its_children_wait(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy
+) -> None:
+    history = make_history(shards=2)
+    gone, other = history.open_shards
+    history.put(gone, 1)
+    history.run()
+    children = history.split(gone)
+    for shard_id in (*children, other):
+        history.put(shard_id, 1)
+    kinesis_proxy.add(without_shards(gone), operation="ListShards")
+
+    with pytest.raises(DataLossError, match=gone):
+        history.run()
+
+    assert history.landed == [0, 3]
+    assert not history.state.shards[gone].ended
+
+
+@only_kinesalite
+def test_a_shard_that_left_the_list_is_ended_where_the_user_accepts_it_and_its_children_are_read(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy
+) -> None:
+    history = make_history()
+    (gone,) = history.open_shards
+    (checkpoint,) = history.put(gone, 1)
+    history.run()
+    for child in history.split(gone):
+        history.put(child, 1)
+    kinesis_proxy.add(without_shards(gone), operation="ListShards")
+
+    report = history.run(on_data_loss="warn")
+
+    assert history.landed == history.sent
+    assert [gap["shard_id"] for gap in report.gaps] == [gone]
+    assert report.shards[gone].outcome == "ended"
+    assert history.query('SELECT "SHARD_ID", "SEQUENCE_NUMBER" FROM {dead_letters}') == [(gone, checkpoint)]
+    assert history.run().gaps == []
+
+
+@only_kinesalite
+def test_a_generation_that_came_and_went_between_two_drains_is_named(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy
+) -> None:
+    history = make_history()
+    (ancestor,) = history.open_shards
+    history.put(ancestor, 1)
+    left, right = history.split(ancestor)
+    with kinesis_proxy.add(without_shards(left, right), operation="ListShards"):
+        history.run()
+    assert history.state.shards[ancestor].ended
+    history.put(left, 1)  # lost
+    leaf = history.merge(left, right)
+    history.put(leaf, 1)
+    kinesis_proxy.add(without_shards(ancestor, left, right), operation="ListShards")
+
+    with pytest.raises(DataLossError, match=left):
+        history.run()
+    assert history.landed == [0]
+
+    report = history.run(on_data_loss="warn")
+    assert history.landed == [0, 2]
+    assert {gap["shard_id"] for gap in report.gaps} == {left, right}
+    assert history.run().gaps == []
+
+
+# --- checkpoints that aren't the shard's own ---------------------------------------------------------------
+
+
+def write_row(
+    dynamodb: DynamoDBClient,
+    history: History,
+    shard_id: str,
+    sequence_number: str,
+    *,
+    stream: str | None = None,
+) -> None:
+    """Make a row as the Openflow connector does, which says nothing of the stream."""
+    history.store.create_table()
+    dynamodb.put_item(
+        TableName=history.application,
+        Item={
+            "streamName": {"S": stream or history.stream},
+            "shardId": {"S": shard_id},
+            "sequenceNumber": {"S": sequence_number},
+        },
+    )
+
+
+def test_a_stream_that_was_deleted_and_made_again_is_noticed(
+    make_history: Callable[..., History], kinesis: KinesisClient, kinesis_proxy: FaultProxy
+) -> None:
+    history = make_history()
+    history.put(history.open_shards[0], 1)
+    history.run()
+    kinesis.delete_stream(StreamName=history.stream)
+    kinesis.get_waiter("stream_not_exists").wait(
+        StreamName=history.stream, WaiterConfig={"Delay": 0, "MaxAttempts": 10_000}
+    )
+    kinesis.create_stream(StreamName=history.stream, ShardCount=1)
+    wait_until_active(kinesis, history.stream)
+    # The emulators count in seconds; it may be the same one.
+    kinesis_proxy.add(created_at(datetime.now(UTC) + timedelta(seconds=1)), operation="DescribeStreamSummary")
+    history.put(history.open_shards[0], 1)
+
+    with pytest.raises(StreamRecreatedError, match=rf"{history.application}(?s:.)*kinesis_state_reset"):
+        history.run()
+
+    assert history.landed == [0]
+
+
+def test_two_streams_share_an_application_without_touching_one_another(
+    make_history: Callable[..., History], make_stream: Callable[..., str]
+) -> None:
+    history = make_history()
+    history.put(history.open_shards[0], 2)
+    history.run()
+    first, history.stream = history.stream, make_stream(1)
+    history.put(history.open_shards[0], 2)
+
+    history.run()
+
+    assert history.landed == history.sent
+    checkpoints = [
+        history.store.read_state(name).shards["shardId-000000000000"] for name in (first, history.stream)
+    ]
+    assert checkpoints[0].checkpoint != checkpoints[1].checkpoint
+
+
+@only_kinesalite
+def test_a_checkpoint_of_another_shard_fails_that_shard_and_names_the_way_out(
+    make_history: Callable[..., History], dynamodb: DynamoDBClient
+) -> None:
+    history = make_history(shards=2)
+    wronged, other = history.open_shards
+    history.put(wronged, 1)
+    (number,) = history.put(other, 1)
+    write_row(dynamodb, history, wronged, number)
+    write_row(dynamodb, history, other, number)
+    history.put(other, 1)
+
+    with pytest.raises(ForeignCheckpointError, match=rf"{wronged}(?s:.)*shard number 1(?s:.)*state_reset"):
+        history.run()
+
+    assert history.landed == [2]
+    assert history.state.shards[wronged].checkpoint == Position(number)
+
+
+@only_kinesalite
+def test_a_checkpoint_of_another_stream_is_refused(
+    make_history: Callable[..., History], make_stream: Callable[..., str], dynamodb: DynamoDBClient
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    (number,) = history.put(shard_id, 1)
+    write_row(dynamodb, history, shard_id, at_shard_created(number, seconds=-3600))
+
+    with pytest.raises(ForeignCheckpointError, match="a shard made at"):
+        history.run()
+
+
+@only_kinesalite
+def test_a_checkpoint_in_the_future_is_refused(
+    make_history: Callable[..., History], dynamodb: DynamoDBClient
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    (number,) = history.put(shard_id, 1)
+    write_row(dynamodb, history, shard_id, at_written(number, seconds=3600))
+
+    with pytest.raises(ForeignCheckpointError, match="in the future"):
+        history.run()
+
+
+def at_shard_created(sequence_number: str, *, seconds: int) -> str:
+    """The number, had its shard been made so much later."""
+    return _moved(sequence_number, seconds, slice(1, 10))
+
+
+def at_written(sequence_number: str, *, seconds: int) -> str:
+    """The number, had its record been written so much later."""
+    return _moved(sequence_number, seconds, slice(29, 38))
+
+
+def _moved(sequence_number: str, seconds: int, part: slice) -> str:
+    digits = list(f"{int(sequence_number):x}")
+    digits[part] = f"{int(''.join(digits[part]), 16) + seconds:09x}"
+    return str(int("".join(digits), 16))
