@@ -1,0 +1,157 @@
+"""Which tables may go."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.maintenance.cleanup import (
+    CleanupPlan,
+    Kind,
+    Rules,
+    TableView,
+    cleanup_text,
+    judge,
+    judge_consumers,
+    kind_of,
+)
+
+NOW = 1_800_000_000_000
+DAY = 86_400_000
+
+
+def view(name: str = "old-app", **facts: Any) -> TableView:
+    known = {
+        "kind": Kind.CHECKPOINTS,
+        "application": name,
+        "created": NOW - 400 * DAY,
+        "protected": False,
+        "ours": True,
+        "touched": NOW - 90 * DAY,
+    }
+    return TableView(name=name, **known | facts)
+
+
+def rules(**changes: Any) -> Rules:
+    return Rules(**{"days": 30, **changes})
+
+
+def reason(table: TableView, **changes: Any) -> str | None:
+    (verdict,) = judge([table], rules(**changes), now=NOW)
+    return None if verdict.delete else verdict.reason
+
+
+def test_a_table_that_nobody_touched_goes() -> None:
+    assert reason(view()) is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"live": True}, "alive"),
+        ({"protected": True}, "protected"),
+        ({"ours": False}, "name it"),
+        ({"touched": None}, "no row says"),
+        ({"touched": NOW - 29 * DAY}, "it was used"),
+        ({"created": NOW - DAY, "touched": None}, "no row says"),
+    ],
+)
+def test_a_table_stays_for_a_reason(facts: dict[str, Any], why: str) -> None:
+    assert why in (reason(view(**facts)) or "")
+
+
+def test_a_table_in_use_stays() -> None:
+    assert reason(view(), used=frozenset({"old-app"})) == "it is in use"
+
+
+@pytest.mark.parametrize("facts", [{"ours": False}, {"touched": None}, {"ours": False, "touched": None}])
+def test_a_foreign_or_silent_table_goes_when_it_is_named(facts: dict[str, Any]) -> None:
+    assert reason(view(**facts), named=frozenset({"old-app"})) is None
+
+
+@pytest.mark.parametrize("facts", [{"live": True}, {"protected": True}, {"touched": NOW - DAY}])
+def test_naming_a_table_does_not_override_that_it_is_used(facts: dict[str, Any]) -> None:
+    assert reason(view(**facts), named=frozenset({"old-app"})) is not None
+
+
+def test_tables_of_one_application_stay_together() -> None:
+    leases = view("app", kind=Kind.KCL_LEASES, live=True)
+    metrics = view("app-WorkerMetricStats", kind=Kind.KCL_METRICS, application="app")
+    verdicts = judge([leases, metrics], rules(named=frozenset({"app"})), now=NOW)
+    assert [verdict.delete for verdict in verdicts] == [False, False]
+    assert "belongs to app" in verdicts[1].reason
+
+
+tables = st.lists(
+    st.builds(
+        view,
+        st.sampled_from([f"app-{number}" for number in range(12)]),
+        live=st.booleans(),
+        protected=st.booleans(),
+        ours=st.booleans(),
+        touched=st.none() | st.integers(NOW - 60 * DAY, NOW),
+    ),
+    unique_by=lambda table: table.name,
+)
+
+
+@given(tables, st.integers(1, 5))
+def test_no_run_deletes_more_than_it_may_nor_what_is_alive(found: list[TableView], most: int) -> None:
+    verdicts = judge(found, rules(most=most), now=NOW)
+    doomed = [verdict.table for verdict in verdicts if verdict.delete]
+    assert len(doomed) <= most
+    assert not any(table.live or table.protected or not table.ours for table in doomed)
+    assert all(verdict.reason for verdict in verdicts)
+
+
+@given(tables)
+def test_a_plan_is_the_same_after_json(found: list[TableView]) -> None:
+    plan = CleanupPlan(made_at=NOW, verdicts=judge(found, rules(), now=NOW))
+    assert CleanupPlan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "expected"),
+    [
+        ("app", {"HASH": "streamName", "RANGE": "shardId"}, (Kind.CHECKPOINTS, "app")),
+        ("app_migration", {"HASH": "streamName", "RANGE": "shardId"}, (Kind.OPENFLOW_MIGRATION, "app")),
+        ("app", {"HASH": "leaseKey"}, (Kind.KCL_LEASES, "app")),
+        ("app-CoordinatorState", {"HASH": "key"}, (Kind.KCL_COORDINATOR, "app")),
+        ("app-WorkerMetricStats", {"HASH": "wid"}, (Kind.KCL_METRICS, "app")),
+        ("app", {"HASH": "StreamID", "RANGE": "ShardID"}, (Kind.REDPANDA, "app")),
+        ("anything", {"HASH": "key"}, None),
+        ("orders", {"HASH": "id", "RANGE": "date"}, None),
+    ],
+)
+def test_a_table_is_told_by_its_key(
+    name: str, keys: dict[str, str], expected: tuple[Kind, str] | None
+) -> None:
+    assert kind_of(name, keys) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"days": 0}, {"days": float("nan")}, {"most": 0}, {"used": {"a"}, "named": {"a"}}],
+)
+def test_rules_that_cannot_be_meant_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSettingError):
+        rules(**changes)
+
+
+def test_only_consumers_of_applications_that_are_gone_are_deregistered() -> None:
+    found = [("orders", name, f"arn:{name}") for name in ("deleted", "alive", "named", "lambda")]
+    views = judge_consumers(found, gone={"deleted"}, tables={"deleted", "alive"}, named={"named"})
+    assert [view.name for view in views if view.deregister] == ["deleted", "named"]
+
+
+def test_the_text_gives_each_table_with_its_reason() -> None:
+    text = cleanup_text(
+        CleanupPlan(made_at=NOW, verdicts=judge([view(), view("busy", live=True)], rules(), now=NOW))
+    )
+    for part in ("DELETE", "old-app", "keep", "busy", "a worker is alive", "90 days ago"):
+        assert part in text

@@ -1,0 +1,262 @@
+"""What plans of resets decide, and that they survive a trip through JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
+from airflow_kinesis_snowflake.maintenance.reset import (
+    Action,
+    Committed,
+    Method,
+    Outlook,
+    ResetPlan,
+    ResetRequest,
+    Seen,
+    ShardChange,
+    choose_changes,
+    committed_by_shard,
+    parse_position,
+    plan_text,
+    refusals,
+    with_effect,
+)
+from airflow_kinesis_snowflake.stream.positions import Position
+
+NOW = 1_800_000_000_000
+DAY = 86_400_000
+FIRST, SECOND, CHILD = (f"shardId-00000000000{number}" for number in range(3))
+
+
+def request(method: Method = Method.REWIND, **asked: Any) -> ResetRequest:
+    settings = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
+    if method is Method.RENAME:
+        settings["new_application"] = "app-2"
+    return ResetRequest(application="app", stream="orders", method=method, **settings | asked)
+
+
+def view(shard_id: str = FIRST, **facts: Any) -> ShardView:
+    known = {
+        "row": True,
+        "listed": True,
+        "checkpoint": Position("100"),
+        "incarnation": f"old-{shard_id}",
+        "stream_created": 1,
+    }
+    return ShardView(shard_id=shard_id, **known | facts)
+
+
+def inspection(*shards: ShardView, **facts: Any) -> Inspection:
+    known = {
+        "application": "app",
+        "stream": "orders",
+        "at": NOW,
+        "table_created": 5,
+        "table_status": "ACTIVE",
+        "protected": False,
+        "stream_created": 1,
+        "retention_seconds": 86_400,
+        "workers": {},
+        "findings": (),
+    }
+    return Inspection(shards=shards, **known | facts)
+
+
+def changes(
+    asked: ResetRequest, *shards: ShardView, committed: dict[str, Committed] | None = None
+) -> dict[str, ShardChange]:
+    chosen = choose_changes(
+        asked, inspection(*shards), committed=committed or {}, new_incarnation=lambda: "new"
+    )
+    return {change.shard_id: change for change in chosen}
+
+
+def loaded(shard_id: str = FIRST, number: str | None = "200", **facts: Any) -> Committed:
+    position = None if number is None else Position(number)
+    return Committed(**{"shard_id": shard_id, "incarnation": f"old-{shard_id}", "position": position} | facts)
+
+
+def test_a_rewind_gives_every_shard_a_new_incarnation_and_forgets_its_checkpoint() -> None:
+    change = changes(request(), view())[FIRST]
+    assert (change.action, change.new_incarnation) == (Action.SET, "new")
+    assert (change.new_checkpoint, change.new_start_at) == (None, "TRIM_HORIZON")
+
+
+def test_a_rewind_of_some_shards_leaves_the_others_alone() -> None:
+    assert set(changes(request(shards=(SECOND,)), view(FIRST), view(SECOND))) == {SECOND}
+
+
+def test_a_rewind_makes_rows_for_shards_that_were_before_the_start() -> None:
+    made = changes(request(), view(FIRST, row=False, checkpoint=None, incarnation=None), view(CHILD))
+    assert made[FIRST].action is Action.CREATE
+
+
+def test_a_shard_that_has_left_the_stream_stays_as_it_is() -> None:
+    assert changes(request(), view(listed=False))[FIRST].action is Action.KEEP
+
+
+@pytest.mark.parametrize("facts", [{"stream_created": 77}, {"readable": False}])
+def test_a_row_that_no_stream_and_nobody_can_use_is_removed(facts: dict[str, Any]) -> None:
+    assert changes(request(), view(listed=False, **facts))[FIRST].action is Action.REMOVE
+
+
+def test_a_sequence_number_becomes_the_checkpoint() -> None:
+    change = changes(request(position="150", shards=(FIRST,)), view())[FIRST]
+    assert change.new_checkpoint == Position("150")
+
+
+def test_a_recovery_goes_on_behind_what_snowflake_has_under_the_same_incarnation() -> None:
+    change = changes(request(Method.RECOVER), view(), committed={FIRST: loaded()})[FIRST]
+    assert (change.action, change.new_checkpoint) == (Action.SET, Position("200"))
+    assert change.new_incarnation == f"old-{FIRST}"
+
+
+def test_a_recovery_leaves_rows_alone_that_agree() -> None:
+    row = view(checkpoint=Position("200"))
+    assert changes(request(Method.RECOVER), row, committed={FIRST: loaded()})[FIRST].action is Action.KEEP
+
+
+def test_a_recovery_of_a_lost_table_starts_what_snowflake_never_saw() -> None:
+    gone = {"row": False, "checkpoint": None, "incarnation": None}
+    made = changes(
+        request(Method.RECOVER), view(FIRST, **gone), view(SECOND, **gone), committed={FIRST: loaded()}
+    )
+    assert made[FIRST].new_checkpoint == Position("200")
+    assert (made[SECOND].action, made[SECOND].new_start_at) == (Action.CREATE, "TRIM_HORIZON")
+
+
+def test_a_recovery_leaves_parents_alone_whose_children_were_loaded() -> None:
+    gone = {"row": False, "checkpoint": None, "incarnation": None}
+    parent, child = view(FIRST, **gone), view(CHILD, parents=(FIRST,), **gone)
+    made = changes(request(Method.RECOVER), parent, child, committed={CHILD: loaded(CHILD)})
+    assert made[FIRST].action is Action.KEEP
+
+
+def test_a_recovered_shard_that_left_the_stream_counts_as_ended() -> None:
+    assert changes(request(Method.RECOVER), committed={FIRST: loaded()})[FIRST].new_ended
+
+
+def test_the_row_says_which_incarnation_is_recovered() -> None:
+    offsets = [
+        loaded(incarnation="stranger", number="900", updated=9.0),
+        loaded(number="300", updated=1.0),
+    ]
+    chosen, _ = committed_by_shard(offsets, inspection(view()))
+    assert chosen[FIRST].position == Position("300")
+
+
+def test_without_a_row_the_incarnation_that_moved_last_is_recovered_unless_closed() -> None:
+    offsets = [
+        loaded(incarnation="older", number="900", updated=1.0),
+        loaded(incarnation="newer", number="300", updated=2.0),
+        loaded(incarnation="ended", number="999", updated=3.0, closed=True),
+    ]
+    chosen, _ = committed_by_shard(offsets, inspection())
+    assert chosen[FIRST].incarnation == "newer"
+
+
+def test_a_checkpoint_never_goes_back_in_a_recovery() -> None:
+    chosen, notes = committed_by_shard([loaded(number="50")], inspection(view()))
+    assert chosen == {}
+    assert FIRST in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "facts", "reason"),
+    [
+        (request(), {"table_created": None, "table_status": None}, "doesn't exist"),
+        (request(), {"table_status": "DELETING"}, "DELETING"),
+        (request(), {"stream_created": None}, "stream orders doesn't exist"),
+        (request(Method.DELETE_TABLE), {"protected": True}, "protected"),
+        (request(shards=("nobody",)), {}, "no shard nobody"),
+        (request(position="2100-01-01T00:00:00Z"), {}, "in the future"),
+        (request(position="2020-01-01T00:00:00Z"), {}, "older than the stream keeps"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(asked: ResetRequest, facts: dict[str, Any], reason: str) -> None:
+    assert any(reason in refusal for refusal in refusals(asked, inspection(view(), **facts)))
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_what_can_be_done_is_not_refused(method: Method) -> None:
+    assert refusals(request(method), inspection(view())) == []
+
+
+@pytest.mark.parametrize("text", ["TRIM_HORIZON", "LATEST", "2027-01-15T08:00:00.000+00:00"])
+def test_a_start_is_read_as_it_is_written(text: str) -> None:
+    assert parse_position(text) == (None, text)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2027-01-15T08:00:00", "-1", "0123", "²"])
+def test_what_is_no_position_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSettingError):
+        parse_position(text)
+
+
+seen = st.none() | st.builds(
+    Seen, st.integers(1, 10**60).map(lambda number: Position(str(number))), st.integers(0, NOW)
+)
+
+
+@given(seen, seen, st.none() | st.integers(0, 10**9))
+def test_records_are_loaded_again_only_when_reading_goes_back(
+    now: Seen | None, then: Seen | None, again: int | None
+) -> None:
+    change = ShardChange(shard_id=FIRST, action=Action.SET)
+    done = with_effect(change, Outlook(now, then), again=again, now=NOW)
+    back = then is not None and (now is None or then.position < now.position)
+    assert done.loaded_again == (again if back else 0)
+    assert done.effect
+
+
+@given(
+    st.builds(
+        ShardChange,
+        shard_id=st.text(min_size=1),
+        action=st.sampled_from(Action),
+        checkpoint=st.none() | st.builds(Position, st.just("9" * 56), st.none() | st.integers(0, 9)),
+        new_start_at=st.none() | st.sampled_from(["TRIM_HORIZON", "LATEST"]),
+        parents=st.lists(st.text()).map(tuple),
+        loaded_again=st.none() | st.integers(0, 10**12),
+        retained=st.none() | st.booleans(),
+    )
+)
+def test_a_plan_is_the_same_after_json(change: ShardChange) -> None:
+    plan = ResetPlan(
+        id="a", request=request(), made_at=NOW, table_created=1, stream_created=None, changes=(change,)
+    )
+    assert ResetPlan.from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+
+
+@pytest.mark.parametrize("plain", [{}, {"id": 1}, {"id": "a", "request": None}])
+def test_what_is_no_plan_is_refused(plain: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSettingError, match="isn't the plan of a reset"):
+        ResetPlan.from_dict(plain)
+
+
+def test_the_text_says_per_shard_what_is_and_what_will_be() -> None:
+    change = with_effect(
+        ShardChange(
+            shard_id=FIRST,
+            action=Action.SET,
+            checkpoint=Position("100"),
+            new_start_at="TRIM_HORIZON",
+            lease="held: worker-7",
+            updated=NOW - DAY * 3,
+        ),
+        Outlook(Seen(Position("101"), NOW), Seen(Position("3"), NOW - DAY)),
+        again=1234,
+        now=NOW,
+    )
+    plan = ResetPlan(
+        id="a", request=request(), made_at=NOW, table_created=1, stream_created=1, changes=(change,)
+    )
+    text = plan_text(plan)
+    for part in (FIRST, "100", "TRIM_HORIZON", "held: worker-7", "3 days ago", "1,234 records", "orders"):
+        assert part in text
