@@ -47,6 +47,7 @@ class Job:
     """One drain to run in a process.
 
     :param task: the task instance; a retry has the same
+    :param attempt: number of the try
     :param connections: environment with Airflow connections
     :param signals: step at which the process sends itself a signal, and the signal
     :param settings: more settings of the drain
@@ -60,6 +61,7 @@ class Job:
     connections: Mapping[str, str]
     signals: Mapping[str, signal.Signals] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    attempt: int = 1
     prepare: Callable[[], None] | None = None
 
     def make_drain(self) -> Drain:
@@ -76,7 +78,7 @@ class Job:
                 }
                 | dict(self.settings)
             ),
-            worker=Worker(self.task, uuid.uuid4().hex),
+            worker=Worker(self.task, f"{self.attempt}-{uuid.uuid4().hex}"),
             kinesis=KinesisStreamHook(self.stream),
             store=CheckpointStoreHook(self.application),
             snowflake=SnowflakeLoadHook(database=table.database),
@@ -105,7 +107,7 @@ class WorkerProcess:
         """Whether SIGSTOP has stopped it."""
         try:
             return _state(self._process.pid) == "T"
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
 
     def send(self, what: signal.Signals) -> None:

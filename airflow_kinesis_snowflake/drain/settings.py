@@ -77,7 +77,7 @@ class Worker:
     predecessor left behind.
 
     :param task: names the task instance (DAG, run, task and map index), the same for all its tries
-    :param start: unique to this start
+    :param start: unique to this start; begins with the number of the try, as in ``2-5f0c``
     """
 
     task: str
@@ -89,5 +89,15 @@ class Worker:
         return f"{self.task}#{self.start}"
 
     def succeeds(self, owner: str | None) -> bool:
-        """Whether ``owner`` is an earlier start of the same task instance."""
-        return owner is not None and owner != self.id and owner.rpartition("#")[0] == self.task
+        """Whether ``owner`` is an earlier try of the same task instance.
+
+        A later one isn't: a try that was taken for dead and comes back must leave its retry alone.
+        """
+        task, _, start = (owner or "").rpartition("#")
+        return task == self.task and number_of_try(start) < number_of_try(self.start)
+
+
+def number_of_try(start: str) -> int:
+    """The number that a start begins with, 0 if there is none."""
+    digits = start.partition("-")[0]
+    return int(digits) if digits.isdecimal() else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import random
 import sys
@@ -42,6 +43,8 @@ def main() -> int:
         mutant=given.mutant,
     )
     print(f"seed {plan.seed}, journal {path}", flush=True)
+    # A worker that is killed leaves requests half sent.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     with LocalServices() as services:
         os.environ |= services.airflow_connections()
         outcome = Torture(plan, services, Journal(path)).run()

@@ -141,7 +141,7 @@ class Crew:
         self._random = random
         self._journal = journal
         self._mutant = mutant
-        self._tasks = [self._new_task() for _ in range(workers)]
+        self._tasks = [(self._new_task(), 1) for _ in range(workers)]
         self._slots: list[Shift | None] = [None] * workers
         self._zombies: list[Shift] = []
         self._striking = True
@@ -153,7 +153,7 @@ class Crew:
         now = time.monotonic()
         for slot, shift in enumerate(self._slots):
             if shift is None:
-                self._slots[slot] = self._start(self._tasks[slot])
+                self._slots[slot] = self._start(*self._tasks[slot])
             elif self._attend(shift, now):
                 self._slots[slot] = None
                 self._follow(slot, shift)
@@ -193,10 +193,11 @@ class Crew:
         """Decide who comes next: a retry of the task, or another run."""
         if shift.resume_at is not None:
             self._zombies.append(shift)
-        if self._random.random() < 0.5:
-            self._tasks[slot] = self._new_task()
+        task, attempt = self._tasks[slot]
+        retry = self._random.random() < 0.5
+        self._tasks[slot] = (task, attempt + 1) if retry else (self._new_task(), 1)
 
-    def _start(self, task: str) -> Shift:
+    def _start(self, task: str, attempt: int) -> Shift:
         self.counts["rounds"] += 1
         name = f"{self.counts['rounds']}"
         strike = self._choose_strike()
@@ -208,13 +209,14 @@ class Crew:
         job = replace(
             self._job,
             task=task,
+            attempt=attempt,
             settings=limits,
             prepare=Preparation(Journal(self._journal.path, name), strike, self._mutant),
         )
         due = None
         if strike is None and self._random.random() < 0.7:
             due = time.monotonic() + self._random.uniform(0.1, 3.0)
-        self._journal.write("starts", worker=name, task=task, strike=str(strike))
+        self._journal.write("starts", worker=name, task=f"{task} {attempt}", strike=str(strike))
         return Shift(WorkerProcess(job), job, name, due, self._random.choice(SIGNALS))
 
     def _choose_strike(self) -> Strike | None:
