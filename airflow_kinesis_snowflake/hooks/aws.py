@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -175,6 +175,19 @@ def _meaning_of_answer(error: ClientError, doing: str) -> _Meaning:
         return meaning
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
     return _UNAVAILABLE if status >= 500 else _REFUSED
+
+
+def refuse_truncated(response_dict: dict[str, Any], **_: Any) -> None:
+    """Raise on an answer that broke off, which botocore would take for an empty one.
+
+    A listener of botocore's event ``before-parse``.
+
+    :raises IncompleteReadError: fewer bytes came than were announced
+    """
+    announced = response_dict["headers"].get("Content-Length")
+    came = len(response_dict["body"])
+    if announced is not None and came != int(announced):
+        raise IncompleteReadError(actual_bytes=came, expected_bytes=int(announced))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     NotACheckpointTableError,
 )
-from airflow_kinesis_snowflake.hooks.aws import error_code, translated
+from airflow_kinesis_snowflake.hooks.aws import error_code, refuse_truncated, translated
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 
 if TYPE_CHECKING:
@@ -622,6 +622,7 @@ class CheckpointStoreHook(AwsBaseHook):
         with translated(doing=f"dynamodb:{operation}", resource=self._table):
             with self._opening:
                 client = self.get_conn()
+                client.meta.events.register("before-parse.dynamodb", refuse_truncated, unique_id="truncated")
             yield client
 
     def _wait_until(self, state: Literal["table_exists", "table_not_exists"]) -> None:

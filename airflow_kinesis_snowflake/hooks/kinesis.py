@@ -20,7 +20,7 @@ from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     ServiceUnavailableError,
 )
-from airflow_kinesis_snowflake.hooks.aws import error_code, translated
+from airflow_kinesis_snowflake.hooks.aws import error_code, refuse_truncated, translated
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
@@ -186,7 +186,9 @@ class KinesisStreamHook(AwsBaseHook):
 
     def _client_for_control(self) -> Any:
         with self._opening:
-            return self.get_conn()
+            client = self.get_conn()
+            client.meta.events.register("before-parse.kinesis", refuse_truncated, unique_id="truncated")
+            return client
 
     def _client_for_records(self) -> Any:
         with self._opening:

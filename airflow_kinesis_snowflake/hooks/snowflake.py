@@ -37,7 +37,8 @@ _LOGIN_TIMEOUT = 60
 # Snowflake ends a transaction that is idle and blocks others after 5 minutes, so a longer wait for a lock
 # outlives a worker that died before its COMMIT. A statement may take longer than the wait for its lock.
 _LOCK_TIMEOUT = 600
-_STATEMENT_TIMEOUT = 900
+_STATEMENT_TIMEOUT = 2400
+_SOCKET_TIMEOUT = 60
 _ROLLBACK_TIMEOUT = 30
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -111,7 +112,7 @@ class SnowflakeLoadHook(SnowflakeHook):
         self._query_tag = query_tag or json.dumps({"package": _PACKAGE})
 
     def get_conn(self) -> SnowflakeConnection:
-        """A new connection: autocommit, UTC, waiting at most 10 minutes for a lock and 15 for a statement.
+        """A new connection: autocommit, UTC, waiting at most 10 minutes for a lock and 40 for a statement.
 
         :raises AccessDeniedError: Snowflake refuses the login
         :raises ServiceUnavailableError: Snowflake can't be reached
@@ -162,6 +163,8 @@ class SnowflakeLoadHook(SnowflakeHook):
             "paramstyle": "pyformat",
             "login_timeout": _LOGIN_TIMEOUT,
             "network_timeout": _STATEMENT_TIMEOUT,
+            "socket_timeout": _SOCKET_TIMEOUT,
+            "backoff_policy": few_tries,
         }
         return params
 
@@ -416,6 +419,22 @@ class SnowflakeSession:
         except errors.Error as error:
             cause = None if _quotes_data(error) else error
             raise translate(error, doing=doing, target=target) from cause
+        except OSError as error:
+            # An answer that breaks off comes as an error of the connector's own copy of requests.
+            raise ServiceUnavailableError(
+                f"Snowflake can't {doing} {target}: the answer broke off ({type(error).__name__}); try again"
+            ) from error
+
+
+def few_tries() -> Iterator[int]:
+    """How long the connector waits between tries of one HTTP request: 1, 2 and 4 s, then it gives up.
+
+    Its own limit for broken connections is that for statements too, and would be far too long for them.
+
+    :raises OperationalError: four tries failed
+    """
+    yield from (1, 2, 4, 0)
+    raise errors.OperationalError(msg="Snowflake couldn't be reached in four tries", errno=250003)
 
 
 def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowflakeError:

@@ -67,12 +67,6 @@ pytest_plugins = ["tests.faults.fixtures"]
 
 SHARD = "shardId-000000000000"
 TWO_TRIES = Config(retries={"mode": "standard", "total_max_attempts": 2})
-TAKEN_FOR_EMPTY = pytest.mark.xfail(
-    raises=KeyError, strict=True, reason="botocore takes a truncated answer for an empty one"
-)
-NOT_TRANSLATED = pytest.mark.xfail(
-    raises=OSError, strict=True, reason="the connector raises an error of requests, not one of its own"
-)
 
 # --- Kinesis -----------------------------------------------------------------------------------------------
 
@@ -160,7 +154,6 @@ def test_a_call_about_the_stream_that_is_denied_is_not_tried_again(
     assert kinesis_proxy.calls[operation] == 1
 
 
-@TAKEN_FOR_EMPTY
 @pytest.mark.parametrize("operation", CONTROL_CALLS)
 def test_a_truncated_answer_about_the_stream_is_not_believed(
     kinesis_proxy: FaultProxy, reader: KinesisStreamHook, operation: str
@@ -295,7 +288,7 @@ def test_a_lease_is_free_though_the_first_try_to_release_it_failed(
         pytest.param(aws_error("InternalServerError"), ServiceUnavailableError, id="internal error"),
         pytest.param(cut, ServiceUnavailableError, id="connection cut"),
         pytest.param(lose_answer, ServiceUnavailableError, id="answer lost"),
-        pytest.param(truncate, ServiceUnavailableError, id="answer truncated", marks=TAKEN_FOR_EMPTY),
+        pytest.param(truncate, ServiceUnavailableError, id="answer truncated"),
         pytest.param(aws_error(ACCESS_DENIED), AccessDeniedError, id="denied"),
         pytest.param(aws_error("ResourceNotFoundException"), ServiceRefusedError, id="no table"),
     ],
@@ -334,16 +327,7 @@ def tables(services: LocalServices) -> None:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connector goes on trying for seconds, not for minutes."""
-    monkeypatch.setattr(
-        "airflow_kinesis_snowflake.hooks.snowflake.connect",
-        lambda **params: connect(**params | {"network_timeout": 2}),
-    )
-
-
-@pytest.fixture
-def session(tables: None, snowflake_proxy: FaultProxy, impatient: None) -> Iterator[SnowflakeSession]:
+def session(tables: None, snowflake_proxy: FaultProxy) -> Iterator[SnowflakeSession]:
     with SnowflakeLoadHook(database=DATABASE).open_session() as session:
         yield session
 
@@ -386,8 +370,8 @@ def load(session: SnowflakeSession, snowflake_proxy: FaultProxy) -> Load:
         pytest.param("UPDATE", snowflake_error(*SESSION_GONE), ServiceUnavailableError, id="gone midway"),
         pytest.param("COPY", snowflake_error(*NO_WAREHOUSE), ServiceRefusedError, id="no warehouse"),
         pytest.param("COPY", snowflake_error("003001", "42501"), AccessDeniedError, id="denied"),
-        pytest.param("BEGIN", truncate, ServiceUnavailableError, id="BEGIN truncated", marks=NOT_TRANSLATED),
-        pytest.param("COPY", truncate, ServiceUnavailableError, id="COPY truncated", marks=NOT_TRANSLATED),
+        pytest.param("BEGIN", truncate, ServiceUnavailableError, id="BEGIN truncated"),
+        pytest.param("COPY", truncate, ServiceUnavailableError, id="COPY truncated"),
     ],
 )
 def test_a_statement_that_fails_leaves_nothing_and_says_whether_another_try_helps(
