@@ -24,7 +24,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import md5
-from typing import TYPE_CHECKING
+from itertools import repeat
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 
 from airflow_kinesis_snowflake.stream.records import Record
 
@@ -36,14 +43,38 @@ if TYPE_CHECKING:
 
 _MAGIC = b"\xf3\x89\x9a\xc2"
 _DIGEST_BYTES = 16
-_LONGEST_VARINT = 10
-_MORE = 0x80
+_NO_INDEX = 2**64 - 1
 
-# Protobuf tags: field number * 8 + wire type.
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_PARTITION_KEY, _EXPLICIT_HASH_KEY, _RECORD = 1 << 3 | _BYTES, 2 << 3 | _BYTES, 3 << 3 | _BYTES
-_PARTITION_KEY_INDEX, _EXPLICIT_HASH_KEY_INDEX, _DATA = 1 << 3 | _VARINT, 2 << 3 | _VARINT, 3 << 3 | _BYTES
-_ENTRY_TAGS = frozenset((_PARTITION_KEY_INDEX, _EXPLICIT_HASH_KEY_INDEX, _DATA))
+
+def _message_class() -> Any:
+    """The class of the message, for the protobuf runtime that Airflow's telemetry brings along.
+
+    Keys are declared as bytes, so that those that aren't UTF-8 are noticed here; a missing explicit hash key
+    has an index that no table holds.
+    """
+    one, required, repeated = (
+        FieldDescriptorProto.LABEL_OPTIONAL,
+        FieldDescriptorProto.LABEL_REQUIRED,
+        FieldDescriptorProto.LABEL_REPEATED,
+    )
+    number, raw = FieldDescriptorProto.TYPE_UINT64, FieldDescriptorProto.TYPE_BYTES
+    file = FileDescriptorProto(name="aggregated_record.proto", syntax="proto2")
+    aggregated = file.message_type.add(name="AggregatedRecord")
+    aggregated.field.add(name="partition_key_table", number=1, label=repeated, type=raw)
+    aggregated.field.add(name="explicit_hash_key_table", number=2, label=repeated, type=raw)
+    aggregated.field.add(name="records", number=3, label=repeated, type_name="Record")
+    user = file.message_type.add(name="Record")
+    user.field.add(name="partition_key_index", number=1, label=required, type=number)
+    user.field.add(
+        name="explicit_hash_key_index", number=2, label=one, type=number, default_value=str(_NO_INDEX)
+    )
+    user.field.add(name="data", number=3, label=required, type=raw)
+    pool = DescriptorPool()
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName("AggregatedRecord"))
+
+
+_AggregatedRecord = _message_class()
 
 
 @dataclass(frozen=True)
@@ -66,7 +97,7 @@ def deaggregate(records: Sequence[Record]) -> tuple[Sequence[Record], tuple[Dama
     :param records: Kinesis records in order
     :return: user records in order, and the aggregates that can't be taken apart
     """
-    if not any(record.data.startswith(_MAGIC) for record in records):
+    if not any(map(bytes.startswith, map(attrgetter("data"), records), repeat(_MAGIC))):
         return records, ()
     users: list[Record] = []
     damaged: list[Damaged] = []
@@ -78,6 +109,8 @@ def deaggregate(records: Sequence[Record]) -> tuple[Sequence[Record], tuple[Dama
             users += _user_records(record)
         except UnicodeDecodeError:
             damaged.append(Damaged(record, "damaged KPL aggregate: a key isn't UTF-8"))
+        except DecodeError:
+            damaged.append(Damaged(record, "damaged KPL aggregate: not the message it should be"))
         except IndexError:
             damaged.append(Damaged(record, "damaged KPL aggregate: it names a key that it doesn't hold"))
         except ValueError as error:
@@ -149,103 +182,26 @@ def _is_aggregate(data: bytes) -> bool:
 def _user_records(aggregate: Record) -> list[Record]:
     """Read the protobuf message.
 
-    A number that begins in the message ends in it or in the MD5 behind it, so it's enough to compare with the
-    end after each field.
-
+    :raises DecodeError: not a protobuf message
     :raises ValueError: not the message it should be
     :raises IndexError: a key index points outside its table
     """
-    data = aggregate.data
-    end = len(data) - _DIGEST_BYTES
-    partition_keys: list[str] = []
-    hash_keys: list[str] = []
-    entries: list[tuple[int, int | None, bytes]] = []
-    at = len(_MAGIC)
-    while at < end:
-        tag, at = _varint(data, at)
-        if tag & 7 != _BYTES:
-            at = _skip(data, at, tag)
-            continue
-        size, at = _varint(data, at)
-        start, at = at, at + size
-        if at > end:
-            break
-        if tag == _RECORD:
-            entries.append(_entry(data, start, at))
-        elif tag == _PARTITION_KEY:
-            partition_keys.append(data[start:at].decode())
-        elif tag == _EXPLICIT_HASH_KEY:
-            hash_keys.append(data[start:at].decode())
-    if at > end:
-        raise ValueError("it ends in the middle of a field")
-    last = len(entries) - 1
+    message = _AggregatedRecord.FromString(aggregate.data[len(_MAGIC) : -_DIGEST_BYTES])
+    if not message.IsInitialized():
+        raise ValueError("a user record has no partition key or no data")
+    partition_keys = [key.decode() for key in message.partition_key_table]
+    hash_keys = [key.decode() for key in message.explicit_hash_key_table]
+    sequence_number, arrival = aggregate.sequence_number, aggregate.approximate_arrival
+    last = len(message.records) - 1
     return [
         Record(
-            sequence_number=aggregate.sequence_number,
-            approximate_arrival=aggregate.approximate_arrival,
-            partition_key=partition_keys[key],
-            data=content,
-            explicit_hash_key=None if hash_key is None else hash_keys[hash_key],
+            sequence_number=sequence_number,
+            approximate_arrival=arrival,
+            partition_key=partition_keys[user.partition_key_index],
+            data=user.data,
+            explicit_hash_key=None if (key := user.explicit_hash_key_index) == _NO_INDEX else hash_keys[key],
             sub_sequence_number=number,
             last_of_record=number == last,
         )
-        for number, (key, hash_key, content) in enumerate(entries)
+        for number, user in enumerate(message.records)
     ]
-
-
-def _entry(data: bytes, at: int, end: int) -> tuple[int, int | None, bytes]:
-    """Read one user record: the indexes of its keys, and its data."""
-    key: int | None = None
-    hash_key: int | None = None
-    content: bytes | None = None
-    while at < end:
-        tag = data[at]
-        if tag not in _ENTRY_TAGS:
-            tag, at = _varint(data, at)
-            at = _skip(data, at, tag)
-            continue
-        value = data[at + 1]  # nearly every number is this short, and a call costs as much as the rest
-        at += 2
-        if value >= _MORE:
-            value, at = _varint(data, at - 1)
-        if tag == _DATA:
-            content = data[at : at + value]
-            at += value
-        elif tag == _PARTITION_KEY_INDEX:
-            key = value
-        else:
-            hash_key = value
-    if at > end:
-        raise ValueError("a user record ends in the middle of a field")
-    if key is None or content is None:
-        raise ValueError("a user record has no partition key or no data")
-    return key, hash_key, content
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number, and where the next field begins."""
-    value = data[at]
-    if value < _MORE:
-        return value, at + 1
-    value &= 0x7F
-    for count in range(1, _LONGEST_VARINT):
-        byte = data[at + count]
-        value |= (byte & 0x7F) << 7 * count
-        if byte < _MORE:
-            return value, at + count + 1
-    raise ValueError("a number is longer than 64 bits")
-
-
-def _skip(data: bytes, at: int, tag: int) -> int:
-    """Where the field behind an unknown field begins."""
-    kind = tag & 7
-    if kind == _VARINT:
-        return _varint(data, at)[1]
-    if kind == _FIXED64:
-        return at + 8
-    if kind == _FIXED32:
-        return at + 4
-    if kind == _BYTES:
-        size, at = _varint(data, at)
-        return at + size
-    raise ValueError("a field has a type that protobuf doesn't use any more")
