@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
-        answer, text = options.command(options)
+        # Airflow logs to the standard output, which is for the answer alone.
+        with redirect_stdout(sys.stderr):
+            answer, text = options.command(options)
     except KinesisSnowflakeError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -87,11 +87,11 @@ def build_state_reset_dag(
         back_up = BackUpStateOperator(task_id="back_up", folder=setting(dag_id, "backup_folder"), **common)
         apply = ResetStateOperator(
             task_id="apply",
-            plan=part(plan.output, "plan"),
+            plan=plan.output,
             application_variable=variable(drain_dag_id, "application_name"),
             **common,
         )
-        verify = VerifyStateResetOperator(task_id="verify", plan=part(plan.output, "plan"), **common)
+        verify = VerifyStateResetOperator(task_id="verify", plan=plan.output, **common)
         start_again = StartConsumerOperator(
             task_id="start_again",
             paused="{{ ti.xcom_pull(task_ids='stop')['paused'] }}",
@@ -109,11 +109,6 @@ def initial_position(drain_dag_id: str) -> str:
         for name in ("initial_timestamp", "initial_position")
     )
     return f"{{{{ params.initial_position or {timestamp} or {position} or 'TRIM_HORIZON' }}}}"
-
-
-def part(output: Any, key: str) -> Any:
-    """One entry of what a task returned."""
-    return output[key]
 
 
 def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:

@@ -71,7 +71,7 @@ def build_table_cleanup_dag(
         )
         delete = DeleteCheckpointTablesOperator(
             task_id="delete",
-            plan=plan.output["plan"],  # type: ignore[index] # it can be indexed, the type doesn't say so
+            plan=plan.output,
             folder=setting(dag_id, "backup_folder"),
             dry="{{ params.dry_run }}",
             **common,

@@ -30,7 +30,7 @@ class BackupFilesHook(AwsBaseHook):
         :raises InvalidSettingError: neither an absolute path nor an S3 address, or it can't be written to
         """
         if folder.startswith(_S3):
-            address = f"{folder.rstrip('/')}/{name}"
+            address = f"{_S3}{folder.removeprefix(_S3).strip('/')}/{name}"
             bucket, key = _bucket_and_key(address)
             with translated(doing="s3:PutObject", resource=address):
                 self._client.put_object(Bucket=bucket, Key=key, Body=content)

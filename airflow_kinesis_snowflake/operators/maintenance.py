@@ -15,7 +15,7 @@ from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_er
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
@@ -239,7 +239,7 @@ class ResetStateOperator(StateOperator):
 
     Running it again with the same plan does what is left to do, and nothing twice.
 
-    :param plan: ``plan`` of :class:`PlanStateResetOperator` (templated)
+    :param plan: what :class:`PlanStateResetOperator` returned (templated)
     :param application_variable: for ``rename``: the Airflow Variable that the drain reads its application
         name from (templated)
     :return: number of shards per action, as XCom
@@ -251,7 +251,7 @@ class ResetStateOperator(StateOperator):
     def __init__(
         self,
         *,
-        plan: dict[str, Any],
+        plan: dict[str, Any] | XComArg,
         application_variable: str = "kinesis_to_snowflake_application_name",
         **kwargs: Any,
     ) -> None:
@@ -280,14 +280,14 @@ class ResetStateOperator(StateOperator):
 class VerifyStateResetOperator(StateOperator):
     """Checks that a reset left the state as planned.
 
-    :param plan: ``plan`` of :class:`PlanStateResetOperator` (templated)
+    :param plan: what :class:`PlanStateResetOperator` returned (templated)
     :return: the inspection, as XCom
     :raises AirflowFailException: it didn't
     """
 
     template_fields: Sequence[str] = (*StateOperator.template_fields, "plan")
 
-    def __init__(self, *, plan: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *, plan: dict[str, Any] | XComArg, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
 
@@ -466,7 +466,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
     A table that was used or made again since the plan is left alone. Consumers of deleted applications are
     deregistered. With a ``table``, their offsets and staged files in Snowflake go as well. Can be run again.
 
-    :param plan: ``plan`` of :class:`PlanTableCleanupOperator` (templated)
+    :param plan: what :class:`PlanTableCleanupOperator` returned (templated)
     :param folder: where each table is saved first: an absolute path that all workers share, or
         ``s3://bucket/prefix`` (templated)
     :param dry: only say what would be done; True unless told otherwise (templated)
@@ -475,7 +475,9 @@ class DeleteCheckpointTablesOperator(StateOperator):
 
     template_fields: Sequence[str] = (*StateOperator.template_fields, "plan", "folder", "dry")
 
-    def __init__(self, *, plan: dict[str, Any], folder: str, dry: bool | str = True, **kwargs: Any) -> None:
+    def __init__(
+        self, *, plan: dict[str, Any] | XComArg, folder: str, dry: bool | str = True, **kwargs: Any
+    ) -> None:
         super().__init__(application_name="", **kwargs)
         self.plan = plan
         self.folder = folder
@@ -489,7 +491,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.cleaning import clean_up
         from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
 
-        plan = CleanupPlan.from_dict(self.plan)
+        plan = CleanupPlan.from_dict(plan_of(self.plan))
         if truth(self.dry):
             self.log.info("A dry run: %d tables would be deleted", len(plan.doomed))
             return {
@@ -585,12 +587,22 @@ def read_plan(plain: Any, application_name: str) -> ResetPlan:
     """
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan
 
-    plan = ResetPlan.from_dict(plain)
+    plan = ResetPlan.from_dict(plan_of(plain))
     if plan.request.application != application_name:
         raise InvalidSettingError(
             f"the plan is for application {plan.request.application}, not {application_name}"
         )
     return plan
+
+
+def plan_of(returned: Any) -> Any:
+    """The plan in what a planning operator returned.
+
+    :raises InvalidSettingError: there is none
+    """
+    if not isinstance(returned, dict) or "plan" not in returned:
+        raise InvalidSettingError("the plan must be what the operator that makes it returned")
+    return returned["plan"]
 
 
 def truth(value: bool | str) -> bool:

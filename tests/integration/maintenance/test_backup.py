@@ -1,0 +1,115 @@
+"""Saving the state of an application and putting it back, on the local services."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
+from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
+from airflow_kinesis_snowflake.maintenance.reset import Method
+
+from .conftest import Maintenance, clock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from tests.integration.drain.conftest import Pipeline
+
+
+def save(pipeline: Pipeline, folder: Path) -> Backup:
+    files = BackupFilesHook()
+    saved = back_up(pipeline.store, files, folder=str(folder), now=clock())
+    return Backup.decode(files.read(saved["file"]))
+
+
+def put_back(maintenance: Maintenance, backup: Backup) -> dict[str, int]:
+    with maintenance.loaded() as loaded:
+        return restore(
+            backup, store=maintenance.pipeline.store, loaded=loaded, owner="restore#1", clock=clock
+        )
+
+
+def test_a_restore_takes_a_rewind_back(drained: Pipeline, maintenance: Maintenance, tmp_path: Path) -> None:
+    backup = save(drained, tmp_path)
+    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    assert put_back(maintenance, backup) == {"restored": 2, "removed": 0}
+    drained.send(4)
+    drained.drain().run()
+    assert drained.landed == list(range(24))
+
+
+def test_a_restore_brings_a_deleted_table_back(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    backup = save(drained, tmp_path)
+    before = drained.state
+    maintenance.reset(Method.DELETE_TABLE)
+    put_back(maintenance, backup)
+    put_back(maintenance, backup)
+    after = drained.state
+    assert {row.checkpoint for row in after.shards.values()} == {
+        row.checkpoint for row in before.shards.values()
+    }
+    drained.drain().run()
+    assert Counter(drained.landed) == Counter(range(20))
+
+
+def test_attributes_of_other_software_come_back(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path, dynamodb: DynamoDBClient
+) -> None:
+    shard_id = min(drained.state.shards)
+    key = {"streamName": {"S": drained.stream}, "shardId": {"S": shard_id}}
+    foreign = {"name": {"M": {"a": {"L": [{"N": "1"}]}}}, "raw": {"B": b"\x00\xff"}}
+    dynamodb.update_item(
+        TableName=drained.application,
+        Key=key,
+        UpdateExpression="SET #n = :n, #r = :r",
+        ExpressionAttributeNames={"#n": "name", "#r": "raw"},
+        ExpressionAttributeValues={":n": foreign["name"], ":r": foreign["raw"]},
+    )
+    backup = save(drained, tmp_path)
+    maintenance.reset(Method.DELETE_TABLE)
+    put_back(maintenance, backup)
+    item = dynamodb.get_item(TableName=drained.application, Key=key)["Item"]
+    assert {name: item[name] for name in foreign} == foreign
+
+
+def test_nothing_is_restored_while_a_worker_reads(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    backup = save(drained, tmp_path)
+    shard = drained.state.shards[max(drained.state.shards)]
+    now = clock()
+    drained.store.take_lease(
+        drained.stream, shard, owner="alive", expiry=now + 60_000, now=now, incarnation="any"
+    )
+    with pytest.raises(MaintenanceRefusedError, match="is reading shard"):
+        put_back(maintenance, backup)
+
+
+def test_a_backup_of_another_application_is_refused(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    backup = save(drained, tmp_path)
+    with pytest.raises(InvalidSettingError, match="is of application somebody"):
+        put_back(maintenance, Backup("somebody", backup.saved_at, backup.items))
+
+
+@pytest.mark.parametrize("folder", ["relative/path", "", "s3://"])
+def test_a_place_that_cannot_hold_backups_is_refused_before_anything_is_saved(
+    drained: Pipeline, folder: str
+) -> None:
+    with pytest.raises(InvalidSettingError):
+        back_up(drained.store, BackupFilesHook(), folder=folder, now=clock())
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 9}'])
+def test_what_is_no_backup_is_refused(content: bytes) -> None:
+    with pytest.raises(InvalidSettingError):
+        Backup.decode(content)

@@ -1,0 +1,136 @@
+"""Finding and deleting tables of applications, on the local services."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
+from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
+from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan, Rules
+
+from .conftest import Maintenance, clock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from tests.integration.drain.conftest import Pipeline
+
+LATER = 40 * 86_400_000
+
+
+def plan(*, at: int = LATER, **rules: Any) -> CleanupPlan:
+    """A plan as it would be made so many milliseconds from now."""
+    return plan_cleanup(
+        Rules(**{"days": 30, "most": 100, **rules}),
+        tables=DynamoDBTablesHook(),
+        consumers=StreamConsumersHook(),
+        watch_seconds=0.1,
+        clock=lambda: clock() + at,
+    )
+
+
+def carry_out(
+    made: CleanupPlan, folder: Path, *, at: int = LATER, maintenance: Maintenance
+) -> dict[str, Any]:
+    with maintenance.loaded() as loaded:
+        return clean_up(
+            made,
+            tables=DynamoDBTablesHook(),
+            consumers=StreamConsumersHook(),
+            files=BackupFilesHook(),
+            folder=str(folder),
+            loaded=loaded,
+            clock=lambda: clock() + at,
+        )
+
+
+def verdict(made: CleanupPlan, name: str) -> tuple[bool, str]:
+    return next((found.delete, found.reason) for found in made.verdicts if found.table.name == name)
+
+
+def only(made: CleanupPlan, *names: str) -> CleanupPlan:
+    """The part of a plan about some tables; other tests have tables too."""
+    return CleanupPlan(
+        made_at=made.made_at,
+        verdicts=tuple(found for found in made.verdicts if found.table.name in names),
+    )
+
+
+@pytest.fixture
+def drained(drained: Pipeline) -> Pipeline:
+    """A pipeline whose table has the tags that the local DynamoDB doesn't take when it makes a table."""
+    drained.store.tag({"created-by": "airflow-kinesis-snowflake"})
+    return drained
+
+
+@pytest.fixture
+def foreign(dynamodb: DynamoDBClient, application_name: str) -> str:
+    """A table that nobody here knows."""
+    name = f"{application_name}-orders"
+    dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )
+    dynamodb.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1})
+    return name
+
+
+def test_a_stale_application_is_saved_and_deleted_with_its_offsets(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    made = plan()
+    assert verdict(made, drained.application)[0]
+    done = carry_out(only(made, drained.application), tmp_path, maintenance=maintenance)
+    assert done["deleted"] == [drained.application]
+    assert not drained.store.exists()
+    (file,) = tmp_path.iterdir()
+    assert len(json.loads(file.read_text())["items"]) == 2
+    assert drained.query("SELECT COUNT(*) FROM {offsets}") == [(0,)]
+    assert len(drained.landed) == 20
+
+
+def test_an_application_that_was_used_lately_or_is_known_stays(drained: Pipeline) -> None:
+    assert verdict(plan(at=0), drained.application) == (False, "it is younger than 30 days")
+    assert verdict(plan(used=frozenset({drained.application})), drained.application)[1] == "it is in use"
+
+
+def test_a_table_that_is_used_again_after_the_plan_stays(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    made = only(plan(), drained.application)
+    drained.send(1)
+    drained.drain().run()
+    assert carry_out(made, tmp_path, maintenance=maintenance)["kept"] == [drained.application]
+    assert drained.store.exists()
+
+
+def test_a_table_of_other_software_is_not_even_listed(foreign: str) -> None:
+    assert foreign not in [found.table.name for found in plan(named=frozenset({foreign})).verdicts]
+
+
+def test_a_table_without_our_tag_goes_only_when_named(
+    drained: Pipeline, maintenance: Maintenance, dynamodb: DynamoDBClient, tmp_path: Path
+) -> None:
+    arn = str(drained.store.describe_table().arn)
+    dynamodb.untag_resource(ResourceArn=arn, TagKeys=["created-by"])
+    assert "name it" in verdict(plan(), drained.application)[1]
+    made = only(plan(named=frozenset({drained.application})), drained.application)
+    assert carry_out(made, tmp_path, maintenance=maintenance)["deleted"] == [drained.application]
+
+
+def test_a_live_lease_keeps_a_table(drained: Pipeline) -> None:
+    shard = drained.state.shards[min(drained.state.shards)]
+    now = clock()
+    drained.store.take_lease(
+        drained.stream, shard, owner="alive", expiry=now + 2 * LATER, now=now, incarnation="any"
+    )
+    assert verdict(plan(), drained.application)[1] == "a worker is alive"
