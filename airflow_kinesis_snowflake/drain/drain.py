@@ -23,24 +23,22 @@ from airflow_kinesis_snowflake.drain.reader import Fetched, Finish, PageSource, 
 from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport, megabytes, summary
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import (
-    DataLossError,
     DrainStoppedError,
     KinesisSnowflakeError,
     TransientError,
 )
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.landing.target import LandingTarget
-from airflow_kinesis_snowflake.stream.retention import Gap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set
 
     from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
-    from airflow_kinesis_snowflake.exceptions import TerminalError
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
     from airflow_kinesis_snowflake.stream.positions import Position
+    from airflow_kinesis_snowflake.stream.retention import Gap
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -251,7 +249,7 @@ class Drain:
             self._readers[reader.shard_id] = reader
             self.report.shards.setdefault(reader.shard_id, ShardReport())
             if reader.shard_id in intaken.refused:
-                self._refuse(reader, intaken.refused[reader.shard_id])
+                self._fail(reader, intaken.refused[reader.shard_id])
             else:
                 self._fetching.plan(reader)
         self._hand_over(intaken.surplus)
@@ -266,14 +264,6 @@ class Drain:
         for reader in reading[:count]:
             log.info("Handing over shard %s of stream %s", reader.shard_id, self._settings.stream_name)
             reader.give_up(Finish.HANDED_OVER)
-
-    def _refuse(self, reader: ShardReader, error: TerminalError) -> None:
-        """Fail a shard; or end it, where all that is left of it is lost and the user accepts that."""
-        if isinstance(error, DataLossError) and self._settings.on_data_loss == "warn":
-            self._warn_of(Gap(reader.shard_id, loaded_until=reader.read_until, oldest_available=None))
-            reader.finish = Finish.ENDED
-        else:
-            self._fail(reader, error)
 
     def _warn_of(self, gap: Gap) -> None:
         log.warning("Data loss in stream %s: %s may be gone", self._settings.stream_name, gap)

@@ -226,7 +226,8 @@ class Intake:
             for row in (candidate.state for candidate in taken)
         ]
         for reader in readers:
-            if reader.committed is not None and may_have_aged_out(
+            begun = reader.committed is not None or reader.read_until is not None
+            if begun and may_have_aged_out(
                 reader.read_until, retention=self._facts.retention, now=self._facts.answered
             ):
                 reader.check()
@@ -235,12 +236,10 @@ class Intake:
     def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
         refused: dict[str, TerminalError] = {}
         for reader in readers:
-            if reader.shard is None:
-                refused[reader.shard_id] = self._data_loss(
-                    Gap(reader.shard_id, loaded_until=reader.read_until, oldest_available=None)
-                )
-            elif reader.committed and (
-                why := why_foreign(reader.committed, reader.shard, now=self._facts.answered)
+            if (
+                reader.shard
+                and reader.committed
+                and (why := why_foreign(reader.committed, reader.shard, now=self._facts.answered))
             ):
                 refused[reader.shard_id] = ForeignCheckpointError(
                     f"The checkpoint of {reader.shard_id} of stream {self._settings.stream_name} in "

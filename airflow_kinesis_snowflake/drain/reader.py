@@ -56,13 +56,11 @@ class ShardReader:
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
         self.start_at = state.start_at or TRIM_HORIZON
-        self.read_until = (
-            None if committed is None else read_until(committed, caught_up_at=moment(state.caught_up_at))
-        )
+        self.read_until = read_until(committed, caught_up_at=moment(state.caught_up_at))
         self.shard = shard
         self.checking = False
-        self._to_check: Position | None = None
-        self.read = self.handed = self.committed = committed
+        self._doubted = False
+        self._began = self.read = self.handed = self.committed = committed
         self.iterator: str | None = None
         self.finish: Finish | None = None
         self.millis_behind: int | None = None
@@ -86,8 +84,7 @@ class ShardReader:
 
     def check(self) -> None:
         """Find the record of the checkpoint once more, to learn whether it aged out."""
-        self._to_check = self.committed
-        self.checking = True
+        self.checking = self._doubted = True
 
     @property
     def wants_page(self) -> bool:
@@ -120,7 +117,7 @@ class ShardReader:
     def rewind(self, position: Position | None) -> None:
         """Forget what was read after ``position``; a page under way will be ignored."""
         self.read = self.handed = position
-        self.checking = position is not None and position == self._to_check
+        self.checking = self._doubted and position == self._began
         self.iterator = None
         self.finish = None
         self.caught_up_at = None
@@ -146,7 +143,7 @@ class PageRequest:
 
     :param start: where to begin when there is no iterator
     :param iterator: from the page before, if it is still good
-    :param shard: as Kinesis lists it
+    :param shard: as Kinesis lists it; ``None``: it doesn't any more, so that nothing can be read
     :param checking: find the record of the checkpoint once more, to learn whether it aged out
     :param read_until: up to when the shard was certainly read, for the description of a gap
     """
@@ -218,14 +215,12 @@ class PageSource:
 
     def fetch(self, request: PageRequest) -> Fetched:
         """Read one page of a shard and encode what belongs to this drain."""
+        if request.shard is None:
+            return self._nothing_left(request)
         iterator = request.iterator or self._iterator(request)
         asked_at = time.monotonic()
         page = self._kinesis.get_page(iterator)
-        finish = (
-            None
-            if page.records
-            else finish_of(page, closed=request.shard is not None and request.shard.closed)
-        )
+        finish = None if page.records else finish_of(page, closed=request.shard.closed)
         gap = gap_before(page, request, finish) if request.checking else None
         records = unread(page.records, request.start)
         records, stopped = before(records, self._stop_at)
@@ -234,13 +229,10 @@ class PageSource:
         elif page.next_iterator is None:
             finish = Finish.ENDED
         reached = Position(records[-1].sequence_number) if records else None
-        encoded = self._encode(request, records) if records or gap else None
-        if encoded is not None and gap is not None:
-            letter = gap_letter(gap, checkpoint_of(request))
-            encoded = replace(encoded, dead_letters=(letter, *encoded.dead_letters))
-            reached = reached or checkpoint_of(request)
+        if gap and reached is None:
+            reached = checkpoint_of(request)
         return Fetched(
-            encoded=encoded,
+            encoded=self._encode(request, records, gap) if reached else None,
             reached=reached,
             next_iterator=page.next_iterator,
             millis_behind=page.millis_behind,
@@ -250,24 +242,39 @@ class PageSource:
             gap=gap,
         )
 
+    def _nothing_left(self, request: PageRequest) -> Fetched:
+        """The end of a shard that left the list: what came behind its checkpoint is gone."""
+        gap = Gap(request.shard_id, loaded_until=request.read_until, oldest_available=None)
+        checkpoint = checkpoint_of(request)
+        return Fetched(
+            encoded=self._encode(request, (), gap) if checkpoint else None,
+            reached=checkpoint,
+            next_iterator=None,
+            millis_behind=0,
+            finish=Finish.ENDED,
+            asked_at=time.monotonic(),
+            gap=gap,
+        )
+
     def _iterator(self, request: PageRequest) -> str:
         if request.checking and isinstance(request.start, Position):
             return self._kinesis.get_iterator_at(request.shard_id, request.start.sequence_number)
         return self._kinesis.get_iterator(request.shard_id, request.start)
 
-    def _encode(self, request: PageRequest, records: Sequence[Record]) -> Encoded:
+    def _encode(self, request: PageRequest, records: Sequence[Record], gap: Gap | None) -> Encoded:
         users, damaged = deaggregate(records)
         if isinstance(request.start, Position) and request.start.sub_sequence_number is not None:
             users = skip_through(users, request.start)
-        if self._own_hash_keys_only and request.shard is not None:
+        if self._own_hash_keys_only and request.shard:
             users = within_hash_range(users, request.shard)
         encoded = self._mapping.encode(
             users, stream_name=self._kinesis.stream_name, shard_id=request.shard_id
         )
-        if not damaged:
-            return encoded
-        letters = tuple(DeadLetter(record=item.record, reason=item.reason) for item in damaged)
-        return replace(encoded, dead_letters=encoded.dead_letters + letters)
+        letters = [DeadLetter(record=item.record, reason=item.reason) for item in damaged]
+        if gap:
+            beside = checkpoint_of(request) or Position(records[0].sequence_number)
+            letters.append(gap_letter(gap, beside))
+        return replace(encoded, dead_letters=(*encoded.dead_letters, *letters)) if letters else encoded
 
 
 def finish_of(page: Page, *, closed: bool) -> Finish | None:
@@ -295,9 +302,13 @@ def unread(records: Sequence[Record], start: Position | StartAt) -> Sequence[Rec
 
 
 def gap_before(page: Page, request: PageRequest, finish: Finish | None) -> Gap | None:
-    """Tell from the page read at a checkpoint whether the checkpoint's record is gone."""
+    """Tell from the page read at a checkpoint whether the checkpoint's record is gone.
+
+    A shard of which nothing was ever read has no such record, so nothing can prove that none aged out.
+    """
     if page.records:
-        if page.records[0].sequence_number == checkpoint_of(request).sequence_number:
+        checkpoint = checkpoint_of(request)
+        if checkpoint and page.records[0].sequence_number == checkpoint.sequence_number:
             return None
         oldest = moment(page.records[0].arrival_millis)
     elif finish is None:
@@ -307,18 +318,19 @@ def gap_before(page: Page, request: PageRequest, finish: Finish | None) -> Gap |
     return Gap(request.shard_id, loaded_until=request.read_until, oldest_available=oldest)
 
 
-def gap_letter(gap: Gap, checkpoint: Position) -> DeadLetter:
-    """The dead letter that stands for a gap, at the coordinates of the last record before it."""
+def gap_letter(gap: Gap, beside: Position) -> DeadLetter:
+    """The dead letter that stands for a gap, at the coordinates of the last record before it.
+
+    :param beside: that record, or the first one behind the gap where there is none before it
+    """
     began = 0.0 if gap.loaded_until is None else gap.loaded_until.timestamp()
-    record = Record(sequence_number=checkpoint.sequence_number, approximate_arrival=began, data=b"")
+    record = Record(sequence_number=beside.sequence_number, approximate_arrival=began, data=b"")
     return DeadLetter(record=record, reason=f"data loss: {gap}")
 
 
-def checkpoint_of(request: PageRequest) -> Position:
-    """The checkpoint that a request starts at."""
-    if not isinstance(request.start, Position):
-        raise TypeError("only a checkpoint can be looked for")
-    return request.start
+def checkpoint_of(request: PageRequest) -> Position | None:
+    """The checkpoint that a request starts at, if there is one."""
+    return request.start if isinstance(request.start, Position) else None
 
 
 def moment(millis: int | None) -> datetime | None:
@@ -333,7 +345,7 @@ def before(records: Sequence[Record], stop_at: int) -> tuple[Sequence[Record], b
     has to look behind its checkpoint.
     """
     limit = stop_at / 1000
-    if not records or all(record.approximate_arrival < limit for record in records):
+    if not records or max([record.approximate_arrival for record in records]) < limit:
         return records, False
     cut = next(index for index, record in enumerate(records) if record.approximate_arrival >= limit)
     return records[:cut], True

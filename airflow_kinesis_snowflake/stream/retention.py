@@ -63,12 +63,13 @@ def why_foreign(checkpoint: Position, shard: Shard, *, now: datetime) -> str | N
     return None
 
 
-def read_until(checkpoint: Position, *, caught_up_at: datetime | None) -> datetime | None:
+def read_until(checkpoint: Position | None, *, caught_up_at: datetime | None) -> datetime | None:
     """The moment up to which everything of a shard was certainly read.
 
+    :param checkpoint: ``None`` when no record of the shard was read so far
     :param caught_up_at: when the last drain of the shard reached its tip or its stop
     """
-    facts = sequence_facts(checkpoint.sequence_number)
+    facts = sequence_facts(checkpoint.sequence_number) if checkpoint else None
     known = [moment for moment in (caught_up_at, facts.written if facts else None) if moment is not None]
     return max(known, default=None)
 

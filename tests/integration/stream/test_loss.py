@@ -50,6 +50,7 @@ def test_a_shard_whose_records_aged_out_fails_and_the_others_are_read(
     history = make_history(shards=2)
     hit, spared = history.open_shards
     history.put(hit, 2)
+    history.put(spared, 1)
     history.run()
     checkpoint = history.state.shards[hit].checkpoint
     *_, last_lost = history.put(hit, 2)
@@ -64,7 +65,7 @@ def test_a_shard_whose_records_aged_out_fails_and_the_others_are_read(
     oldest = f"{history.arrivals(hit)[-1]:%Y-%m-%d %H:%M:%S} UTC"
     for part in (hit, history.stream, oldest, "on_data_loss='warn'"):
         assert part in str(caught.value)
-    assert history.landed == [0, 1, 5]
+    assert history.landed == [0, 1, 2, 6]
     assert history.state.shards[hit].checkpoint == checkpoint
     with pytest.raises(DataLossError):
         history.run()
@@ -115,6 +116,28 @@ def test_a_shard_of_which_nothing_is_left_is_a_gap_up_to_now(
 
     assert [gap["oldest_available"] for gap in report.gaps] == [None]
     assert history.state.shards[shard_id].checkpoint == Position(number)
+
+
+@only_kinesalite
+def test_records_that_aged_out_of_a_shard_of_which_none_was_ever_read_are_noticed_too(
+    make_history: Callable[..., History],
+    kinesis_proxy: FaultProxy,
+    retention_passes: Callable[[], None],
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    history.run()
+    (lost,) = history.put(shard_id, 1)
+    history.put(shard_id, 1)
+    retention_passes()
+    kinesis_proxy.add(forget_up_to(lost), shard_id=shard_id)
+
+    with pytest.raises(DataLossError, match=shard_id):
+        history.run()
+
+    report = history.run(on_data_loss="warn")
+    assert history.landed == [1]
+    assert [gap["shard_id"] for gap in report.gaps] == [shard_id]
 
 
 @only_kinesalite

@@ -24,12 +24,12 @@ from airflow_kinesis_snowflake.drain.reader import (
     ShardReader,
     before,
     finish_of,
-    gap_before,
     unread,
 )
 from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, ThrottledError
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
 
@@ -53,7 +53,9 @@ def page(*given_records: Record, next_iterator: str | None = "next", millis_behi
 
 
 def request(start: Position | StartAt = TRIM_HORIZON, **changes: Any) -> PageRequest:
-    return PageRequest(**{"shard_id": SHARD, "start": start, "iterator": None, **changes})
+    return PageRequest(
+        **{"shard_id": SHARD, "start": start, "iterator": None, "shard": Shard(SHARD), **changes}
+    )
 
 
 def fetched(**changes: Any) -> Fetched:
@@ -62,7 +64,7 @@ def fetched(**changes: Any) -> Fetched:
 
 
 def a_reader(committed: Position | None = None, **changes: Any) -> ShardReader:
-    return ShardReader(ShardState(SHARD, incarnation="i", **changes), committed=committed, shard=None)
+    return ShardReader(ShardState(SHARD, incarnation="i", **changes), committed=committed, shard=Shard(SHARD))
 
 
 @dataclass
@@ -289,9 +291,29 @@ def test_a_gap_in_front_of_records_that_stay_is_told_all_the_same() -> None:
     assert (landed(result), result.reached) == ([], Position("10"))
 
 
-def test_only_a_checkpoint_can_be_looked_for() -> None:
-    with pytest.raises(TypeError, match="checkpoint"):
-        gap_before(page(*records(1.0)), request(TRIM_HORIZON), None)
+def test_a_shard_of_which_nothing_was_ever_read_proves_nothing_by_what_is_left() -> None:
+    result = fetch(request(TRIM_HORIZON, checking=True), page(*records(500.0, first=15)))
+    assert result.gap is not None
+    assert result.encoded is not None
+    assert [letter.record.sequence_number for letter in result.encoded.dead_letters] == ["15"]
+    assert landed(result) == ["15"]
+
+
+def test_a_gap_in_a_shard_without_any_record_is_told_but_has_no_place_for_a_dead_letter() -> None:
+    result = fetch(request(TRIM_HORIZON, checking=True), page())
+    assert result.gap is not None
+    assert (result.encoded, result.reached) == (None, None)
+
+
+@pytest.mark.parametrize(("start", "letters"), [(Position("10"), ["10"]), (TRIM_HORIZON, None)])
+def test_a_shard_that_left_the_list_is_a_gap_and_ends(
+    start: Position | StartAt, letters: list[str] | None
+) -> None:
+    result = fetch(request(start, shard=None))
+    assert result.gap is not None
+    assert result.finish is Finish.ENDED
+    told = result.encoded and [letter.record.sequence_number for letter in result.encoded.dead_letters]
+    assert told == letters
 
 
 def test_what_was_found_missing_is_looked_for_again_when_its_batch_was_given_up() -> None:
@@ -302,6 +324,14 @@ def test_what_was_found_missing_is_looked_for_again_when_its_batch_was_given_up(
 
     reader.rewind(Position("10"))
 
+    assert reader.request().checking
+
+
+def test_a_gap_before_the_first_record_is_looked_for_again_too() -> None:
+    reader = a_reader()
+    reader.check()
+    reader.accept(fetched(reached=Position("15")), caught_up_at=0)
+    reader.rewind(None)
     assert reader.request().checking
 
 
