@@ -4,8 +4,8 @@ Usage: ``python snowflake_server.py [PORT] [HOST]``. Without a port it takes a f
 
 fakesnow answers a conflict of two transactions with HTTP 500, which clients repeat for minutes, and keeps
 the transactions of clients that died for ever. Here a conflict is error 000625, as Snowflake has it for a
-lock that can't be waited for, and a transaction that is idle while it is in somebody's way is ended: by
-Snowflake after five minutes, here after five seconds.
+lock that can't be waited for, and a transaction that is idle while it holds locks that somebody waits for is
+ended: by Snowflake after five minutes, here after five seconds.
 """
 
 from __future__ import annotations
@@ -27,27 +27,32 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 5.0
 
+LOCKING = ("UPDATE", "DELETE", "MERGE")
+
 execute = FakeSnowflakeCursor.execute
-last_statement: WeakKeyDictionary[FakeSnowflakeConnection, float] = WeakKeyDictionary()
+locked_at: WeakKeyDictionary[FakeSnowflakeConnection, float] = WeakKeyDictionary()
 
 
-def execute_or_report_conflict(cursor: FakeSnowflakeCursor, *args: Any, **kwargs: Any) -> FakeSnowflakeCursor:
+def execute_or_report_conflict(
+    cursor: FakeSnowflakeCursor, command: str, *args: Any, **kwargs: Any
+) -> FakeSnowflakeCursor:
     """Execute a statement; a conflict ends idle transactions of others and is reported as a lock error."""
     connection = cursor._conn
-    last_statement[connection] = float("inf")
+    locked_at.pop(connection, None)
     try:
-        return execute(cursor, *args, **kwargs)
+        return execute(cursor, command, *args, **kwargs)
     except duckdb.TransactionException as error:
         end_idle_transactions()
         message = f"the statement waits for a lock that another transaction holds: {error}"
         raise ProgrammingError(message, errno=625, sqlstate="57014") from error
     finally:
-        last_statement[connection] = time.monotonic()
+        if command.lstrip().upper().startswith(LOCKING):
+            locked_at[connection] = time.monotonic()
 
 
 def end_idle_transactions() -> None:
-    """Roll back what sessions left open that have sent no statement for a while."""
-    for connection, at in list(last_statement.items()):
+    """Roll back what sessions left open that took locks and have sent no statement for a while."""
+    for connection, at in list(locked_at.items()):
         if time.monotonic() - at > IDLE_SECONDS:
             try:
                 connection.rollback()

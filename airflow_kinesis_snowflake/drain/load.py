@@ -7,7 +7,11 @@ What makes it exactly once, in the order of the statements:
 3. The compare-and-set of offsets: each shard's row moves from where the batch began to where it ends, only if
    it stands at or before the beginning. If any shard's row has moved on, somebody else committed those
    records and everything is rolled back.
-4. ``COMMIT``. From here on the records are in Snowflake, whatever dies.
+4. ``COMMIT``. From here on the records are in Snowflake, whatever dies. Its answer alone proves nothing:
+   Snowflake ends a transaction that was idle for five minutes while others waited for its locks, as it is
+   when the connection is broken for that long, and ignores a ``COMMIT`` without a transaction. So the offsets
+   are read once more ("Aborting transactions" in Snowflake's documentation of transactions, "Usage notes" of
+   ``COMMIT``).
 5. Checkpoints to DynamoDB, each only while the lease is still ours. If the process dies before this, the next
    owner of the lease finds the truth in the offsets table, or runs into the compare-and-set.
 """
@@ -22,10 +26,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_kinesis_snowflake.exceptions import (
+    CorruptStateError,
     DrainStoppedError,
     FencedError,
     IncompleteLoadError,
     LeaseLostError,
+    ServiceUnavailableError,
     TransientError,
 )
 from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove
@@ -171,6 +177,11 @@ class Loader:
         with session.transaction():
             self._copy(session, batch, folder)
             self._move_offsets(session, batch)
+        if not self._committed_by(session, batch):
+            raise ServiceUnavailableError(
+                f"Snowflake had ended the transaction of batch {batch.id} before its COMMIT arrived; nothing "
+                f"of it is in {self._target.table}"
+            )
         self.in_doubt -= batch.spans.keys()
 
     def _copy(self, session: SnowflakeSession, batch: Batch, folder: str) -> None:
@@ -229,11 +240,19 @@ class Loader:
         self.in_doubt -= batch.spans.keys()
         if carries(batch.id, offsets):
             return None
-        return {
+        ahead = {
             key.shard_id: offset.position
             for key, offset in offsets.items()
             if offset.position is not None and is_after(offset.position, batch.spans[key.shard_id].began)
         }
+        if not ahead:
+            raise CorruptStateError(
+                f"{self._target.offsets} doesn't have one row for each shard of stream "
+                f"{self._settings.stream_name} and application {self._settings.application_name}: "
+                f"{', '.join(sorted(batch.spans))}. Nothing was loaded. The next drain adds rows that are "
+                f"missing; if it fails too, delete rows that are there twice"
+            )
+        return ahead
 
     def _checkpoint(self, batch: Batch) -> frozenset[str]:
         def save(span: Span) -> bool:
