@@ -4,7 +4,7 @@ UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test demo lock clean
+.PHONY: help setup lint types unit integration e2e test celery demo lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,12 +30,18 @@ e2e: setup ## Run the tests with a whole Airflow
 test: setup lint types ## Run all checks and tests
 	$(BIN)/python -m pytest
 
+celery: setup .venv/.celery ## Run the tests with Celery workers; needs the Debian packages postgresql and redis-server
+	$(BIN)/python -m pytest tests/celery -m celery
+
 demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow, and check the result
 	$(BIN)/python -m local.demo
 
 lock: $(BIN)/uv ## Resolve the pinned requirements again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
 		--no-emit-index-url pyproject.toml requirements/test.in --output-file requirements/test.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+		--no-emit-index-url --constraint requirements/test.txt requirements/celery.in \
+		--output-file requirements/celery.txt
 	for name in fakesnow node; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
 			--no-emit-index-url requirements/$$name.in --output-file requirements/$$name.txt || exit; \
@@ -52,6 +58,10 @@ $(BIN)/uv: requirements/uv.txt
 
 .venv/.ready: $(BIN)/uv requirements/test.txt pyproject.toml airflow_kinesis_snowflake/__init__.py
 	$(UV) --python .venv --requirements requirements/test.txt --editable .
+	touch $@
+
+.venv/.celery: .venv/.ready requirements/celery.txt
+	$(UV) --python .venv --requirements requirements/celery.txt
 	touch $@
 
 .venv-fakesnow/.ready: $(BIN)/uv requirements/fakesnow.txt

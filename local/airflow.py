@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -21,7 +21,7 @@ import requests
 from local.processes import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -33,6 +33,22 @@ COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 FINAL_STATES = frozenset({"success", "failed"})
 
 
+@dataclass(frozen=True)
+class Part:
+    """One process of Airflow.
+
+    :param name: name of the process and of its log.
+    :param arguments: of the command ``airflow``.
+    :param env: environment variables for this part alone.
+    :param ready: a text; what is started after this part waits until this part has logged it.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    ready: str = ""
+
+
 class LocalAirflow:
     """Scheduler, DAG processor, triggerer and API server, as ``airflow standalone`` runs them.
 
@@ -42,6 +58,7 @@ class LocalAirflow:
 
     :param env: further environment variables, such as ``AIRFLOW_CONN_*`` and ``AIRFLOW_VAR_*``.
     :param dags: the folder with DAG files.
+    :param more_parts: what runs beside those, such as Celery workers.
     :raises ProcessFailedError: a part didn't start; the message ends with the tail of its log.
     """
 
@@ -49,9 +66,12 @@ class LocalAirflow:
     password: str
     home: Path
 
-    def __init__(self, *, env: Mapping[str, str], dags: Path = REPOSITORY / "dags") -> None:
+    def __init__(
+        self, *, env: Mapping[str, str], dags: Path = REPOSITORY / "dags", more_parts: Sequence[Part] = ()
+    ) -> None:
         self._extra_env = env
         self._dags = dags
+        self._more_parts = more_parts
         self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -62,15 +82,17 @@ class LocalAirflow:
             self.password = self._write_password()
             env = self._environment()
             subprocess.run([AIRFLOW, "db", "migrate"], env=env, check=True, capture_output=True)
-            for arguments in (
-                ["api-server", "--host", "127.0.0.1", "--port", str(port)],  # first, so that it stops last
-                ["scheduler", "--skip-serve-logs"],
-                ["dag-processor"],
-                ["triggerer", "--skip-serve-logs"],
-            ):
+            for part in (*standalone(port), *self._more_parts):
                 process = starting.enter_context(
-                    Process(arguments[0], [AIRFLOW, *arguments], folder=self.home, env=env, grace=20)
+                    Process(
+                        part.name,
+                        [AIRFLOW, *part.arguments],
+                        folder=self.home,
+                        env=env | dict(part.env),
+                        grace=20,
+                    )
                 )
+                process.wait_for_text(part.ready, timeout=120)
             process.wait_until(self._healthy, timeout=180)
             self._running = starting.pop_all()
         return self
@@ -113,6 +135,19 @@ class LocalAirflow:
         except requests.ConnectionError:
             return None
         return all(health[component]["status"] == "healthy" for component in COMPONENTS) or None
+
+
+def standalone(port: int) -> tuple[Part, ...]:
+    """Return what ``airflow standalone`` runs.
+
+    :param port: of the API server, which comes first so that it stops last.
+    """
+    return (
+        Part("api-server", ["api-server", "--host", "127.0.0.1", "--port", str(port)]),
+        Part("scheduler", ["scheduler", "--skip-serve-logs"]),
+        Part("dag-processor", ["dag-processor"]),
+        Part("triggerer", ["triggerer", "--skip-serve-logs"]),
+    )
 
 
 class RunFailedError(RuntimeError):
@@ -199,10 +234,34 @@ class AirflowApi:
         params = {"map_index": task_instance["map_index"], "deserialize": "true"}
         return self._call("GET", f"{task_path(task_instance)}/xcomEntries/{key}", params=params)["value"]
 
+    def mark_failed(self, task_instance: Mapping[str, Any]) -> None:
+        """Fail a task instance; one that runs is stopped."""
+        path = f"{task_path(task_instance)}/{task_instance['map_index']}"
+        self._call("PATCH", path, json={"new_state": "failed"})
+
+    def clear(self, task_instance: Mapping[str, Any]) -> None:
+        """Run a task instance again; one that runs is stopped before."""
+        task = [task_instance["task_id"], task_instance["map_index"]]
+        body = {
+            "dag_run_id": task_instance["dag_run_id"],
+            "task_ids": [task],
+            "only_failed": False,
+            "dry_run": False,
+        }
+        self._call("POST", f"/dags/{task_instance['dag_id']}/clearTaskInstances", json=body)
+
     def answer(self, task_instance: Mapping[str, Any], option: str) -> None:
         """Choose an option (such as ``Approve``) for a task that waits for a person."""
         path = f"{task_path(task_instance)}/{task_instance['map_index']}/hitlDetails"
         self._call("PATCH", path, json={"chosen_options": [option], "params_input": {}})
+
+    def add_connection(self, connection_id: str, connection: Mapping[str, Any]) -> None:
+        """Make an Airflow connection.
+
+        :param connection: as Airflow's JSON format has it; ``extra`` may be an object.
+        """
+        body = {**connection, "connection_id": connection_id, "extra": json.dumps(connection.get("extra"))}
+        self._call("POST", "/connections", json=body)
 
     def set_variable(self, key: str, value: str) -> None:
         """Make an Airflow Variable."""

@@ -29,7 +29,7 @@ class Process:
 
     :param name: name of the process; its log is ``<name>.log``.
     :param command: the program and its arguments.
-    :param folder: where the log goes.
+    :param folder: where the process runs and its log goes.
     :param env: the whole environment of the process.
     :param stop_signal: what asks the process to stop.
     :param grace: seconds it has for that, before it and its descendants are killed.
@@ -54,6 +54,7 @@ class Process:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                cwd=folder,
                 env=env,
                 start_new_session=True,
             )
@@ -71,6 +72,14 @@ class Process:
         :raises ProcessFailedError: it ended, or said nothing in time.
         """
         return int(self.wait_until(lambda: LISTENING.search(self.log_text()), timeout=timeout)[1])
+
+    def wait_for_text(self, text: str, *, timeout: float = 60) -> None:
+        """Return when the process has written this text.
+
+        :param timeout: seconds to wait for that.
+        :raises ProcessFailedError: it ended, or didn't write it in time.
+        """
+        self.wait_until(lambda: text in self.log_text() or None, timeout=timeout)
 
     def wait_until(self, answer: Callable[[], T | None], *, timeout: float) -> T:
         """Ask again and again until there is an answer, as long as the process lives.
