@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import ago, table
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class CleanupPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it."""
-        return dict(msgspec.to_builtins(self))
+        return as_json(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> CleanupPlan:

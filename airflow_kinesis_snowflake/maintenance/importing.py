@@ -28,6 +28,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError, Maintenanc
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.maintenance.cleaning import has_live_lease
 from airflow_kinesis_snowflake.maintenance.inspection import describe_position, millis, moment
+from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import table
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, parse_timestamp
 from airflow_kinesis_snowflake.stream.retention import why_foreign
@@ -96,7 +97,7 @@ class ImportPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it."""
-        return dict(msgspec.to_builtins(self))
+        return as_json(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ImportPlan:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, StreamNotFoundError
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import ago, table
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, sequence_facts
 from airflow_kinesis_snowflake.stream.retention import may_have_aged_out, read_until, why_foreign
@@ -105,7 +104,7 @@ class Inspection:
 
     def as_dict(self) -> dict[str, Any]:
         """The inspection as JSON takes it."""
-        return dict(msgspec.to_builtins(self))
+        return as_json(self)
 
 
 def inspect_state(store: CheckpointStoreHook, kinesis: KinesisStreamHook, *, now: int) -> Inspection:

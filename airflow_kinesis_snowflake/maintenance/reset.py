@@ -17,6 +17,7 @@ from airflow_kinesis_snowflake.maintenance.inspection import (
     describe_position,
     moment,
 )
+from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import ago, table
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
@@ -192,7 +193,7 @@ class ResetPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it."""
-        return dict(msgspec.to_builtins(self))
+        return as_json(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ResetPlan:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e
 RESET = "kinesis_state_reset"
 CLEANUP = "kinesis_table_cleanup"
 # A task that is answered before the scheduler has noticed that it waits fails (Airflow 3.3).
-NOTICED_SECONDS = 5
+NOTICED_SECONDS = 15
 
 
 @pytest.fixture(scope="module")
