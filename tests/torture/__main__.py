@@ -24,13 +24,13 @@ from tests.torture.torture import Plan, Torture, report  # noqa: E402
 def main() -> int:
     """Run once and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32), help="of all choices")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--seconds", type=float, default=60, help="go on for at least so long (%(default)s)")
     parser.add_argument("--kills", type=int, default=0, help="and until so many workers were killed")
     parser.add_argument("--pauses", type=int, default=0, help="and until so many were paused")
     parser.add_argument("--workers", type=int, default=3, help="workers at a time (%(default)s)")
     parser.add_argument("--mutant", help="put a defect into every worker: MODULE:FUNCTION")
-    parser.add_argument("--journal", type=Path, help="where to write what happened; otherwise kept only if it ends badly")
+    parser.add_argument("--journal", type=Path, help="keep what happened here, even if all went well")
     given = parser.parse_args()
     path = given.journal or Path(tempfile.gettempdir()) / f"torture-{given.seed}-{int(time.time())}.jsonl"
     path.unlink(missing_ok=True)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake import exceptions
 from airflow_kinesis_snowflake.drain import assignment, drain, leases, load
-from airflow_kinesis_snowflake.drain.drain import Drain
 from airflow_kinesis_snowflake.drain.intake import Intake
 from airflow_kinesis_snowflake.drain.load import Loader
 from tests.torture.journal import Journal, JournalHandler
@@ -27,7 +26,9 @@ LEASE_SECONDS = 3.0
 RENEW_SECONDS = 1.0
 HEARTBEAT_MILLIS = 4_000
 LONGEST_WAIT_SECONDS = 3.0
-SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGSTOP, signal.SIGTERM)
+# As often as they are named, here and below.
+SIGNALS = 6 * (signal.SIGKILL,) + 3 * (signal.SIGSTOP,) + (signal.SIGTERM,)
+STEPS = (*POINTS, "offsets", "commit", "commit", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -119,15 +120,19 @@ class Shift:
     """One worker process, from its start to its end.
 
     :param due: moment of a signal from outside, on the monotonic clock
+    :param signal: that signal; ``None``: the worker is given up for dead, though it lives
     :param resume_at: when a paused process goes on
+    :param given_up: its slot belongs to the next
     """
 
     process: WorkerProcess
     job: Job
     name: str
     due: float | None
-    signal: signal.Signals
+    signal: signal.Signals | None
     resume_at: float | None = None
+    given_up: bool = False
+    over: bool = False
 
 
 class Crew:
@@ -136,7 +141,9 @@ class Crew:
     :param job: what every worker does; task and preparation are set for each
     """
 
-    def __init__(self, job: Job, *, workers: int, random: Random, journal: Journal, mutant: str | None) -> None:
+    def __init__(
+        self, job: Job, *, workers: int, random: Random, journal: Journal, mutant: str | None
+    ) -> None:
         self._job = job
         self._random = random
         self._journal = journal
@@ -144,7 +151,6 @@ class Crew:
         self._tasks = [(self._new_task(), 1) for _ in range(workers)]
         self._slots: list[Shift | None] = [None] * workers
         self._zombies: list[Shift] = []
-        self._striking = True
         self.counts: Counter[str] = Counter()
         self.unexpected: list[str] = []
 
@@ -154,10 +160,14 @@ class Crew:
         for slot, shift in enumerate(self._slots):
             if shift is None:
                 self._slots[slot] = self._start(*self._tasks[slot])
-            elif self._attend(shift, now):
+                continue
+            self._attend(shift, now)
+            if shift.over or shift.given_up:
                 self._slots[slot] = None
                 self._follow(slot, shift)
-        self._zombies = [zombie for zombie in self._zombies if not self._attend(zombie, now)]
+        for zombie in self._zombies:
+            self._attend(zombie, now)
+        self._zombies = [zombie for zombie in self._zombies if not zombie.over]
         return 0.02
 
     def finish(self, *, timeout: float) -> None:
@@ -165,14 +175,14 @@ class Crew:
 
         :raises TimeoutError: one didn't end
         """
-        self._striking = False
         working = [shift for shift in (*self._slots, *self._zombies) if shift]
         deadline = time.monotonic() + timeout
         while working:
             for shift in working:
                 shift.resume_at = shift.resume_at and 0.0
                 shift.due = None
-            working = [shift for shift in working if not self._attend(shift, time.monotonic())]
+                self._attend(shift, time.monotonic())
+            working = [shift for shift in working if not shift.over]
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{[shift.name for shift in working]} didn't end in {timeout:g} s")
             time.sleep(0.02)
@@ -191,10 +201,10 @@ class Crew:
 
     def _follow(self, slot: int, shift: Shift) -> None:
         """Decide who comes next: a retry of the task, or another run."""
-        if shift.resume_at is not None:
+        if not shift.over:
             self._zombies.append(shift)
         task, attempt = self._tasks[slot]
-        retry = self._random.random() < 0.5
+        retry = self._random.random() < (0.8 if shift.given_up else 0.5)
         self._tasks[slot] = (task, attempt + 1) if retry else (self._new_task(), 1)
 
     def _start(self, task: str, attempt: int) -> Shift:
@@ -213,59 +223,62 @@ class Crew:
             settings=limits,
             prepare=Preparation(Journal(self._journal.path, name), strike, self._mutant),
         )
-        due = None
-        if strike is None and self._random.random() < 0.7:
-            due = time.monotonic() + self._random.uniform(0.1, 3.0)
+        due = time.monotonic() + self._random.uniform(1.0, 9.0)
         self._journal.write("starts", worker=name, task=f"{task} {attempt}", strike=str(strike))
-        return Shift(WorkerProcess(job), job, name, due, self._random.choice(SIGNALS))
+        return Shift(WorkerProcess(job), job, name, due, self._random.choice((*SIGNALS, None, None)))
 
     def _choose_strike(self) -> Strike | None:
         if self._random.random() < 0.4:
             return None
         return Strike(
-            point=self._random.choice(list(POINTS)),
+            point=self._random.choice(STEPS),
             nth=self._random.choice([1, 1, 2, 3]),
             signal=self._random.choice(SIGNALS),
         )
 
     # --- looking after -------------------------------------------------------------------------------------
 
-    def _attend(self, shift: Shift, now: float) -> bool:
-        """Do what is due for a worker, and say whether it needs its slot no more."""
+    def _attend(self, shift: Shift, now: float) -> None:
+        """Do what is due for a worker."""
         if shift.resume_at is not None:
-            return self._wake(shift, now)
-        if not shift.process.alive:
+            self._wake(shift, now)
+        elif not shift.process.alive:
             self._note_end(shift)
-            return True
-        if shift.due is not None and now >= shift.due:
+        elif shift.process.paused:
+            self._note_pause(shift, now)
+        elif shift.due is not None and now >= shift.due:
             shift.due = None
+            self._interfere(shift)
+
+    def _interfere(self, shift: Shift) -> None:
+        if shift.signal is None:
+            self.counts["doubled"] += 1
+            self._journal.write("given up", worker=shift.name)
+            shift.given_up = True
+        else:
             self._journal.write("signal", worker=shift.name, signal=shift.signal.name)
             shift.process.send(shift.signal)
-        elif shift.process.paused:
-            return self._note_pause(shift, now)
-        return False
 
-    def _note_pause(self, shift: Shift, now: float) -> bool:
+    def _note_pause(self, shift: Shift, now: float) -> None:
         self.counts["pauses"] += 1
-        shift.resume_at = now + self._random.uniform(1.1, 2.5) * LEASE_SECONDS
         self._journal.write("paused", worker=shift.name)
-        return self._striking
+        shift.resume_at = now + self._random.uniform(1.1, 2.5) * LEASE_SECONDS
+        shift.given_up = True
 
-    def _wake(self, shift: Shift, now: float) -> bool:
-        if now < shift.resume_at:
-            return False
-        shift.resume_at = None
-        self._journal.write("wakes", worker=shift.name)
-        shift.process.send(signal.SIGCONT)
-        return False
+    def _wake(self, shift: Shift, now: float) -> None:
+        if now >= shift.resume_at:
+            shift.resume_at = None
+            self._journal.write("wakes", worker=shift.name)
+            shift.process.send(signal.SIGCONT)
 
     def _note_end(self, shift: Shift) -> None:
+        shift.over = True
         code = shift.process.wait()
-        if code == -signal.SIGKILL:
-            how = "killed"
-        elif code == 0:
+        if code == 0:
             how = "succeeded"
             self.counts["records"] += shift.process.result()["records"]
+        elif code < 0:
+            how = "killed" if code == -signal.SIGKILL else f"ended by {signal.Signals(-code).name}"
         else:
             error = shift.process.error()
             name = raised(error)

@@ -32,11 +32,11 @@ class Producer:
 
     def act(self) -> float:
         """Write some more, and say after how many seconds to do it again."""
-        keys = self._random.sample(range(KEYS), self._random.randint(1, 12))
-        entries: list[Any] = [{"PartitionKey": f"key-{key}", "Data": self._data(f"key-{key}")} for key in keys]
+        keys = [f"key-{key}" for key in self._random.sample(range(KEYS), self._random.randint(1, 8))]
+        entries: list[Any] = [{"PartitionKey": key, "Data": self._data(key)} for key in keys]
         answer = self._kinesis.put_records(StreamName=self._stream, Records=entries)
         assert answer["FailedRecordCount"] == 0, answer
-        return self._random.uniform(0.05, 0.4)
+        return self._random.uniform(0.1, 0.5)
 
     def _data(self, key: str) -> bytes:
         if self._random.random() >= 0.3:
@@ -69,22 +69,19 @@ class Resharder:
         if description["StreamDescriptionSummary"]["StreamStatus"] != "ACTIVE":
             return 0.3
         shards = self._kinesis.list_shards(StreamName=self._stream)["Shards"]
-        ranges = sorted(
-            (int(shard["HashKeyRange"]["StartingHashKey"]), int(shard["HashKeyRange"]["EndingHashKey"]), shard)
-            for shard in shards
-            if "EndingSequenceNumber" not in shard["SequenceNumberRange"]
-        )
-        few, many = len(ranges) <= FEWEST_SHARDS, len(ranges) >= MOST_SHARDS
+        shards = [shard for shard in shards if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
+        shards.sort(key=lambda shard: int(shard["HashKeyRange"]["StartingHashKey"]))
+        few, many = len(shards) <= FEWEST_SHARDS, len(shards) >= MOST_SHARDS
         if few or (not many and self._random.random() < 0.5):
-            self._split(*self._random.choice(ranges))
+            self._split(self._random.choice(shards))
         else:
-            place = self._random.randrange(len(ranges) - 1)
-            self._merge(ranges[place][2], ranges[place + 1][2])
+            place = self._random.randrange(len(shards) - 1)
+            self._merge(shards[place], shards[place + 1])
         self.reshards += 1
-        return self._random.uniform(4, 12)
+        return self._random.uniform(5, 15)
 
-    def _split(self, start: int, end: int, shard: Any) -> None:
-        middle = start + (end - start) // 2
+    def _split(self, shard: Any) -> None:
+        middle = sum(int(bound) for bound in shard["HashKeyRange"].values()) // 2
         self._journal.write("split", shard=shard["ShardId"])
         self._kinesis.split_shard(
             StreamName=self._stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle)

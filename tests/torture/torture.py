@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,6 @@ from tests.workers import Job, WorkerProcess, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from local.services import LocalServices
 
@@ -167,7 +166,7 @@ class Torture:
             unexpected += (f"the last drain still found {reports[-1]['records']} records",)
         figures = {
             "seconds": round(time.monotonic() - began),
-            **{name: crew.counts[name] for name in ("rounds", "killed", "pauses")},
+            **{name: crew.counts[name] for name in ("rounds", "killed", "pauses", "doubled")},
             **{name: noted[name] for name in ("takeovers", "batches", "fenced", "leases lost")},
             "audits": auditor.audits,
             "reshards": resharder.reshards,
@@ -188,9 +187,7 @@ class Torture:
         while not self._enough(crew, time.monotonic() - began):
             actor = min(due, key=lambda actor: due[actor])
             time.sleep(max(0.0, due[actor] - time.monotonic()))
-            before=time.monotonic(); x=actor.act(); took=time.monotonic()-before
-            if took>0.5: self._journal.write('slow', actor=type(actor).__name__, took=took)
-            due[actor] = time.monotonic() + x
+            due[actor] = time.monotonic() + actor.act()
 
     def _enough(self, crew: Crew, seconds: float) -> bool:
         plan = self._plan
@@ -210,14 +207,12 @@ class Torture:
         """Drain without faults until there should be nothing left; a mutant keeps its defect."""
         reports = []
         for number in range(LAST_DRAINS):
-            job = self._job(self._services)
-            job = Job(
-                **{
-                    **job.__dict__,
-                    "task": f"last-{number}",
-                    "settings": {"stop_at": datetime.now(UTC)},
-                    "prepare": Preparation(Journal(self._journal.path, f"last {number}"), mutant=self._plan.mutant),
-                }
+            journal = Journal(self._journal.path, f"last {number}")
+            job = replace(
+                self._job(self._services),
+                task=journal.who,
+                settings={"stop_at": datetime.now(UTC)},
+                prepare=Preparation(journal, mutant=self._plan.mutant),
             )
             reports.append(WorkerProcess(job).result(timeout=ENDING_SECONDS))
         return reports
@@ -278,8 +273,3 @@ def report(plan: Plan, outcome: Outcome) -> str:
             f"verdict: {outcome.verdict}",
         ]
     )
-
-
-def airflow_environment(services: LocalServices, home: Path) -> dict[str, str]:
-    """What a process needs in its environment to use Airflow's hooks on the local services, and nothing else."""
-    return {"AIRFLOW_HOME": str(home), **services.airflow_connections()}

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from tests.faults.proxy import Action, Answer, FaultProxy, Forward, Request, Rule
     from tests.torture.journal import Journal
 
-MOST_AT_A_TIME = 4
-PAGE = 15
+MOST_AT_A_TIME = 5
+PAGE = 40
 
 
 def slow(seconds: float, *, answer: bool = False) -> Action:
@@ -140,7 +140,7 @@ class Weather:
         """Let some faults end and others begin, and say when to do so again."""
         for present in self._random.sample(self._present, self._random.randint(0, len(self._present))):
             self._end(*present)
-        while len(self._present) < self._random.randint(0, MOST_AT_A_TIME):
+        for _ in range(self._random.randint(0, MOST_AT_A_TIME - len(self._present))):
             fault = self._random.choice(FAULTS)
             rule = self._proxies[fault.service].add(
                 fault.action,

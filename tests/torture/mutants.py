@@ -1,0 +1,37 @@
+"""Defects that torture must find out. Each changes the package in the process that calls it only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.drain.leases import Leases
+from airflow_kinesis_snowflake.drain.load import Loader
+from airflow_kinesis_snowflake.landing import statements
+
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.drain.batch import Batch
+
+
+def without_compare_and_set() -> None:
+    """Offsets move from wherever they stand, whoever holds the lease."""
+    move_offsets = statements.move_offsets
+
+    def unconditional(*args: Any, **kwargs: Any) -> statements.Statement:
+        statement = move_offsets(*args, **kwargs)
+        update, condition, _ = statement.sql.partition(" AND TO_BINARY")
+        assert condition, "the compare-and-set isn't where it was"
+        return statements.Statement(update, statement.params)
+
+    statements.move_offsets = unconditional
+    Leases.holds = lambda *_: True  # type: ignore[method-assign]
+
+
+def checkpoint_before_commit() -> None:
+    """Checkpoints are written first, and then the batch is loaded."""
+    load_one = Loader._commit
+
+    def too_early(loader: Loader, batch: Batch) -> None:
+        loader._checkpoint(batch)
+        load_one(loader, batch)
+
+    Loader._commit = too_early  # type: ignore[method-assign]

@@ -1,0 +1,29 @@
+"""Some minutes of torture."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.torture.journal import Journal
+from tests.torture.torture import Plan, Torture, report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from local.services import LocalServices
+
+pytestmark = pytest.mark.torture
+
+
+def test_every_record_lands_once_and_in_order_whatever_happens(
+    services: LocalServices, tmp_path: Path
+) -> None:
+    plan = Plan(seed=random.SystemRandom().getrandbits(32), seconds=75)
+    outcome = Torture(plan, services, Journal(tmp_path / "journal.jsonl")).run()
+    assert outcome.good, report(plan, outcome)
+    assert outcome.figures["killed"] > 0
+    assert outcome.figures["pauses"] > 0
+    assert outcome.figures["takeovers"] > 0

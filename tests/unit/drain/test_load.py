@@ -1,0 +1,410 @@
+"""What a loader does when statements fail, commits get lost and other workers come first.
+
+Snowflake, the leases and the batch are stubs here: what counts is which calls are made, and what is believed.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.drain import load
+from airflow_kinesis_snowflake.drain.batch import Span
+from airflow_kinesis_snowflake.drain.load import TRIES, Loader, carries, is_after
+from airflow_kinesis_snowflake.drain.threads import DaemonThreads
+from airflow_kinesis_snowflake.exceptions import (
+    CorruptStateError,
+    DrainStoppedError,
+    IncompleteLoadError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+    UnknownOutcomeError,
+)
+from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.stream.positions import Position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow_kinesis_snowflake.hooks.snowflake import OffsetMove
+
+ONE, TWO = "shardId-000000000001", "shardId-000000000002"
+AVAILABLE_AGAIN = 10_000
+
+
+@dataclass
+class Snowflake:
+    """A hook and its only session. Offsets are kept; everything else is only noted in ``calls``.
+
+    :param failures: by call, errors to raise instead, first to last
+    :param commits: what COMMIT does, first to last: ``done``, ``done late`` (seen by the second reading from
+        then on), ``done, answer lost``, ``answer lost`` or ``ignored``; ``done`` from then on
+    """
+
+    failures: dict[str, list[Exception]] = field(default_factory=dict)
+    commits: list[str] = field(default_factory=list)
+    offsets: dict[OffsetKey, Offset] = field(default_factory=dict)
+    rows: int = 2
+    calls: list[str] = field(default_factory=list)
+    pending: dict[OffsetKey, Offset] = field(default_factory=dict)
+    late: list[dict[OffsetKey, Offset]] = field(default_factory=list)
+
+    def note(self, call: str) -> None:
+        self.calls.append(call)
+        if self.failures.get(call):
+            raise self.failures[call].pop(0)
+
+    def open_session(self) -> Snowflake:
+        self.note("open")
+        return self
+
+    def ensure_objects(self, *_: Any, **__: Any) -> None:
+        self.note("objects")
+
+    def read_offsets(self, *_: Any, keys: Sequence[OffsetKey], **__: Any) -> dict[OffsetKey, Offset]:
+        self.note("read")
+        found = {key: self.offsets[key] for key in keys if key in self.offsets}
+        if self.late:
+            self.offsets |= self.late.pop()
+        return found
+
+    def ensure_offsets(self, *_: Any, keys: Sequence[OffsetKey], **__: Any) -> None:
+        self.note("ensure")
+        for key in keys:
+            self.offsets.setdefault(key, Offset(key.shard_id, key.incarnation, None, None))
+
+    def upload(self, *_: Any, **__: Any) -> None:
+        self.note("upload")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.note("begin")
+        try:
+            yield
+        except Exception:
+            self.pending = {}
+            self.note("rollback")
+            raise
+        self.note("commit")
+        how = self.commits.pop(0) if self.commits else "done"
+        if how == "done late":
+            self.late.append(self.pending)
+        elif how.startswith("done"):
+            self.offsets |= self.pending
+        self.pending = {}
+        if how in {"done late", "done, answer lost", "answer lost"}:
+            raise UnknownOutcomeError(how)
+
+    def copy_landing(self, *_: Any, **__: Any) -> int:
+        self.note("copy")
+        return self.rows
+
+    def copy_dead_letters(self, *_: Any, **__: Any) -> int:
+        self.note("copy dead letters")
+        return 1
+
+    def move_offsets(self, *_: Any, batch_id: str, moves: Sequence[OffsetMove], **__: Any) -> int:
+        self.note("move")
+        for move in moves:
+            key = OffsetKey(move.shard_id, move.incarnation)
+            at = self.offsets.get(key)
+            if at is not None and not (at.position is not None and is_after(at.position, move.began)):
+                self.pending[key] = Offset(move.shard_id, move.incarnation, move.reached, batch_id)
+        return len(self.pending)
+
+    def cancel(self) -> None:
+        self.note("cancel")
+
+    def close(self) -> None:
+        self.note("close")
+
+
+class Leases:
+    """Holds what it isn't told to have lost."""
+
+    def __init__(self) -> None:
+        self.lost: set[str] = set()
+        self.saved: dict[str, Position | None] = {}
+
+    def holds(self, shard_id: str) -> bool:
+        return shard_id not in self.lost
+
+    def save(self, shard_id: str, checkpoint: Position | None, **_: Any) -> bool:
+        if shard_id in self.lost:
+            return False
+        self.saved[shard_id] = checkpoint
+        return True
+
+
+def make_batch(name: str = "batch", *, began: str | None = None, reached: str = "5", rows: int = 2) -> Any:
+    """A batch of two shards."""
+    spans = {
+        shard: Span(shard, "life", None if began is None else Position(began), Position(reached), records=1)
+        for shard in (ONE, TWO)
+    }
+    files = SimpleNamespace(rows=rows, dead_letters=0, close=lambda: [Path("/landing.parquet")])
+    return SimpleNamespace(id=name, spans=spans, files=files, records=rows, discard=lambda: None)
+
+
+@pytest.fixture
+def snowflake() -> Snowflake:
+    return Snowflake()
+
+
+@pytest.fixture
+def leases() -> Leases:
+    return Leases()
+
+
+@pytest.fixture
+def stopping() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def loader(
+    snowflake: Snowflake, leases: Leases, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Loader]:
+    monkeypatch.setattr(load, "LONGEST_WAIT_SECONDS", 0.0)
+    with DaemonThreads(1, name="write") as writers:
+        yield Loader(
+            snowflake=snowflake,  # type: ignore[arg-type]
+            target=LandingTarget.beside(TableName.parse("DB.SCHEMA.RECORDS")),
+            mapping=None,  # type: ignore[arg-type]
+            leases=leases,  # type: ignore[arg-type]
+            settings=SimpleNamespace(application_name="application", stream_name="stream"),  # type: ignore[arg-type]
+            writers=writers,
+            stopping=stopping,
+        )
+
+
+def moved(snowflake: Snowflake, shard: str, sequence_number: str, batch_id: str = "another") -> None:
+    """Somebody else commits."""
+    snowflake.offsets[OffsetKey(shard, "life")] = Offset(shard, "life", Position(sequence_number), batch_id)
+
+
+# --- a load that goes well ---------------------------------------------------------------------------------
+
+
+def test_a_batch_is_committed_looked_for_and_only_then_checkpointed(
+    loader: Loader, snowflake: Snowflake, leases: Leases
+) -> None:
+    loaded = loader.load(make_batch())
+
+    assert loaded.committed
+    assert leases.saved == {ONE: Position("5"), TWO: Position("5")}
+    transaction = snowflake.calls[snowflake.calls.index("upload") :]
+    assert transaction == ["upload", "begin", "copy", "move", "commit", "read"]
+    assert loader.in_doubt == frozenset()
+
+
+def test_objects_and_offsets_rows_are_looked_for_once(loader: Loader, snowflake: Snowflake) -> None:
+    loader.load(make_batch("first"))
+    loader.load(make_batch("second", began="5", reached="9"))
+
+    assert [snowflake.calls.count(call) for call in ("open", "objects", "ensure")] == [1, 1, 1]
+
+
+def test_positions_without_records_need_no_snowflake(
+    loader: Loader, snowflake: Snowflake, leases: Leases
+) -> None:
+    loaded = loader.load(make_batch(rows=0))
+
+    assert loaded.committed
+    assert snowflake.calls == []
+    assert leases.saved.keys() == {ONE, TWO}
+
+
+# --- others were first -------------------------------------------------------------------------------------
+
+
+def test_a_lost_lease_rolls_back_before_the_offsets_move(
+    loader: Loader, snowflake: Snowflake, leases: Leases
+) -> None:
+    leases.lost = {TWO}
+
+    loaded = loader.load(make_batch())
+
+    assert (loaded.committed, loaded.lost) == (False, {TWO})
+    assert {"move", "commit"}.isdisjoint(snowflake.calls)
+    assert leases.saved == {}
+
+
+def test_a_checkpoint_that_is_refused_is_a_lost_lease_of_a_committed_batch(
+    loader: Loader, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "holds", lambda _: True)
+    leases.lost = {TWO}
+
+    loaded = loader.load(make_batch())
+
+    assert (loaded.committed, loaded.lost) == (True, {TWO})
+
+
+def test_a_fence_says_who_is_ahead_and_where(loader: Loader, snowflake: Snowflake, leases: Leases) -> None:
+    moved(snowflake, ONE, "7")
+    moved(snowflake, TWO, "1")
+
+    loaded = loader.load(make_batch(began="3"))
+
+    assert (loaded.committed, loaded.ahead) == (False, {ONE: Position("7")})
+    assert "commit" not in snowflake.calls
+    assert leases.saved == {}
+    assert loader.in_doubt == frozenset()
+
+
+def test_a_fence_that_nobody_is_ahead_of_is_an_error(loader: Loader, snowflake: Snowflake) -> None:
+    loader.load(make_batch("first"))
+    snowflake.offsets.clear()
+
+    with pytest.raises(CorruptStateError, match=r"KINESIS_OFFSETS.*stream stream.*shardId-000000000001"):
+        loader.load(make_batch("second", began="5", reached="9"))
+
+
+# --- commits of unknown outcome ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("commit", "copies"),
+    [("done, answer lost", 1), ("answer lost", 2), ("ignored", 2), ("done late", 2)],
+)
+def test_whatever_becomes_of_a_commit_the_batch_is_committed_once(
+    loader: Loader, snowflake: Snowflake, leases: Leases, commit: str, copies: int
+) -> None:
+    snowflake.commits = [commit]
+
+    loaded = loader.load(make_batch())
+
+    assert loaded.committed
+    assert loaded.ahead == {}
+    assert snowflake.calls.count("copy") == copies
+    assert {offset.batch_id for offset in snowflake.offsets.values()} == {"batch"}
+    assert leases.saved == {ONE: Position("5"), TWO: Position("5")}
+    assert loader.in_doubt == frozenset()
+
+
+def test_after_the_last_try_the_shards_stay_in_doubt(loader: Loader, snowflake: Snowflake) -> None:
+    snowflake.commits = ["answer lost"] * TRIES
+
+    with pytest.raises(UnknownOutcomeError):
+        loader.load(make_batch())
+
+    assert loader.in_doubt == {ONE, TWO}
+
+
+def test_a_batch_that_never_reached_its_transaction_leaves_no_doubt(
+    loader: Loader, snowflake: Snowflake
+) -> None:
+    snowflake.failures = {"upload": [ServiceUnavailableError("away")] * TRIES}
+
+    with pytest.raises(ServiceUnavailableError):
+        loader.load(make_batch())
+
+    assert loader.in_doubt == frozenset()
+
+
+# --- tries -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["open", "objects", "read", "ensure", "upload", "begin", "copy", "move"])
+def test_a_fault_is_tried_again_over_a_new_session(loader: Loader, snowflake: Snowflake, call: str) -> None:
+    snowflake.failures = {call: [ServiceUnavailableError("away")] * (TRIES - 1)}
+
+    assert loader.load(make_batch()).committed
+    assert snowflake.calls.count("open") == TRIES
+
+
+@pytest.mark.parametrize("call", ["open", "copy", "move"])
+def test_after_the_last_try_the_fault_is_raised(loader: Loader, snowflake: Snowflake, call: str) -> None:
+    snowflake.failures = {call: [ServiceUnavailableError("away")] * AVAILABLE_AGAIN}
+
+    with pytest.raises(ServiceUnavailableError, match="away"):
+        loader.load(make_batch())
+
+    assert snowflake.calls.count(call) == TRIES
+    assert all(offset.position is None for offset in snowflake.offsets.values())
+
+
+def test_what_snowflake_refuses_is_not_tried_again(loader: Loader, snowflake: Snowflake) -> None:
+    snowflake.failures = {"copy": [ServiceRefusedError("no")]}
+
+    with pytest.raises(ServiceRefusedError):
+        loader.load(make_batch())
+
+    assert snowflake.calls.count("copy") == 1
+
+
+def test_fewer_rows_than_sent_are_never_committed(loader: Loader, snowflake: Snowflake) -> None:
+    snowflake.rows = 1
+
+    with pytest.raises(IncompleteLoadError, match="1 of 2 rows"):
+        loader.load(make_batch())
+
+    assert "commit" not in snowflake.calls
+
+
+def test_a_stop_ends_the_wait_for_the_next_try(
+    loader: Loader, snowflake: Snowflake, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "LONGEST_WAIT_SECONDS", 3600.0)
+    snowflake.failures = {"copy": [ServiceUnavailableError("away")]}
+    stopping.set()
+
+    with pytest.raises(DrainStoppedError, match="loading batch"):
+        loader.load(make_batch())
+
+
+@pytest.mark.parametrize("outcome", ["commits", "is refused"])
+def test_the_files_go_whatever_the_outcome(loader: Loader, snowflake: Snowflake, outcome: str) -> None:
+    batch, discarded = make_batch(), threading.Event()
+    batch.discard = discarded.set
+    if outcome == "is refused":
+        snowflake.failures = {"copy": [ServiceRefusedError("no")]}
+        with pytest.raises(ServiceRefusedError):
+            loader.load(batch)
+    else:
+        loader.load(batch)
+
+    assert discarded.is_set()
+
+
+# --- decisions ---------------------------------------------------------------------------------------------
+
+
+def offsets_of(*batch_ids: str | None) -> dict[OffsetKey, Offset]:
+    return {
+        OffsetKey(str(number), "life"): Offset(str(number), "life", None, batch_id)
+        for number, batch_id in enumerate(batch_ids)
+    }
+
+
+@pytest.mark.parametrize(
+    ("batch_ids", "carried"),
+    [
+        ((), False),
+        ((None, None), False),
+        (("other",), False),
+        (("mine", "mine"), True),
+        (("mine", "later"), True),
+    ],
+)
+def test_offsets_carry_a_batch_as_long_as_one_shard_is_where_it_left_it(
+    batch_ids: tuple[str | None, ...], carried: bool
+) -> None:
+    assert carries("mine", offsets_of(*batch_ids)) is carried
+
+
+@pytest.mark.parametrize(
+    ("position", "other", "after"),
+    [("10", "9", True), ("9", "9", False), ("9", "10", False), ("1", None, True)],
+)
+def test_every_position_is_after_the_beginning(position: str, other: str | None, after: bool) -> None:
+    assert is_after(Position(position), None if other is None else Position(other)) is after
