@@ -104,6 +104,8 @@ class KinesisStreamHook(AwsBaseHook):
         """Return all shards that still hold records, open or closed, in the order of the service.
 
         Reads every page. Needs ``kinesis:ListShards``.
+
+        :raises ServiceUnavailableError: the service names no shard, which can't be
         """
         shards: list[Shard] = []
         asked: dict[str, str] | None = {"StreamName": self.stream_name}
@@ -114,6 +116,12 @@ class KinesisStreamHook(AwsBaseHook):
             token = answer.get("NextToken")
             # The service takes a token only without the stream's name, which botocore's paginator repeats.
             asked = {"NextToken": token} if token else None
+        if not shards:
+            # Taken for a list, it would say that every shard is gone with all its records.
+            raise ServiceUnavailableError(
+                f"kinesis:ListShards on {self._stream} named no shard, but every stream has one. It may be "
+                "in the making: another try may succeed."
+            )
         return tuple(shards)
 
     def get_iterator(self, shard_id: str, start: Position | StartAt) -> str:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.exceptions import DataLossError, ForeignCheckpointError, StreamRecreatedError
+from airflow_kinesis_snowflake.exceptions import (
+    DataLossError,
+    ForeignCheckpointError,
+    ServiceUnavailableError,
+    StreamRecreatedError,
+)
 from airflow_kinesis_snowflake.stream.positions import Position
 from local.services import wait_until_active
 from tests.faults.actions import created_at, edit, forget_up_to, without_shards
@@ -242,6 +247,24 @@ def test_a_generation_that_came_and_went_between_two_drains_is_named(
     assert history.landed == [0, 2]
     assert {gap["shard_id"] for gap in report.gaps} == {left, right}
     assert history.run().gaps == []
+
+
+@only_kinesalite
+def test_a_list_without_shards_is_not_taken_for_the_loss_of_them_all(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy
+) -> None:
+    history = make_history()
+    history.put(history.open_shards[0], 1)
+    history.run()
+    with (
+        kinesis_proxy.add(without_shards(*history.open_shards), operation="ListShards"),
+        pytest.raises(ServiceUnavailableError, match="named no shard"),
+    ):
+        history.run(on_data_loss="warn")
+
+    history.put(history.open_shards[0], 1)
+    history.run()
+    assert history.landed == history.sent
 
 
 # --- checkpoints that aren't the shard's own ---------------------------------------------------------------

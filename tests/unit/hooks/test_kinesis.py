@@ -117,23 +117,31 @@ def test_a_page_is_asked_for_once(
     assert len(aws.requests) == 1
 
 
+def listed(number: int, **more: str) -> dict[str, Any]:
+    return {
+        "ShardId": f"shardId-{number}",
+        "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "9"},
+        "SequenceNumberRange": {"StartingSequenceNumber": "1"},
+        **more,
+    }
+
+
 def test_other_calls_are_tried_again(aws: Answers, hook: KinesisStreamHook) -> None:
     aws.add_error("LimitExceededException")
-    aws.add(200, {"Shards": []})
+    aws.add(200, {"Shards": [listed(0)]})
 
-    assert hook.list_shards() == ()
+    assert len(hook.list_shards()) == 1
     assert len(aws.requests) == 2
 
 
-def test_shards_come_from_all_pages(aws: Answers, hook: KinesisStreamHook) -> None:
-    def listed(number: int, **more: str) -> dict[str, Any]:
-        return {
-            "ShardId": f"shardId-{number}",
-            "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "9"},
-            "SequenceNumberRange": {"StartingSequenceNumber": "1"},
-            **more,
-        }
+def test_a_list_without_shards_is_not_believed(aws: Answers, hook: KinesisStreamHook) -> None:
+    aws.add(200, {"Shards": []})
 
+    with pytest.raises(ServiceUnavailableError, match="named no shard"):
+        hook.list_shards()
+
+
+def test_shards_come_from_all_pages(aws: Answers, hook: KinesisStreamHook) -> None:
     aws.add(200, {"Shards": [listed(0), listed(1)], "NextToken": "second"})
     aws.add(200, {"Shards": [listed(2, ParentShardId="shardId-0", AdjacentParentShardId="shardId-1")]})
 
