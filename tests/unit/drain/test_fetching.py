@@ -1,0 +1,135 @@
+"""When pages are asked for: each shard in its turn, one page at a time, and only so much at once."""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.drain.fetching import BYTES_UNDER_WAY, Fetching, PageArrived
+from airflow_kinesis_snowflake.drain.reader import SECONDS_BETWEEN_CALLS, Fetched, Finish, ShardReader
+from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.stream.lineage import Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_kinesis_snowflake.drain.reader import PageRequest
+
+
+class Pages:
+    """A source of pages that remembers which shards were asked for, at a time the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.asked: list[str] = []
+
+    def fetch(self, request: PageRequest) -> Fetched:
+        self.asked.append(request.shard_id)
+        return Fetched(
+            encoded=None, reached=None, next_iterator="next", millis_behind=0, finish=None, asked_at=self.now
+        )
+
+
+class Desk:
+    """A coordinator in miniature: asks at given times, and takes what arrives."""
+
+    def __init__(self) -> None:
+        self.pages = Pages()
+        self.events: SimpleQueue[PageArrived] = SimpleQueue()
+        source: Any = self.pages
+        self.fetching = Fetching(source, self.events.put)
+
+    def request(self, now: float) -> None:
+        self.pages.now = now
+        self.fetching.request_due(now)
+
+    def arrival(self) -> tuple[ShardReader, bool]:
+        event = self.events.get(timeout=10)
+        return event.reader, self.fetching.arrived(event)
+
+    def take(self) -> ShardReader:
+        """Accept the next page, and plan the one after it."""
+        event = self.events.get(timeout=10)
+        assert self.fetching.arrived(event)
+        event.reader.accept(event.result.result(), caught_up_at=0)
+        self.fetching.plan(event.reader)
+        return event.reader
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    desk = Desk()
+    yield desk
+    desk.fetching.close()
+
+
+def a_reader(name: str = "a", *, page_bytes: int = 0) -> ShardReader:
+    reader = ShardReader(ShardState(name), committed=None, shard=Shard(name))
+    reader.page_bytes = page_bytes
+    return reader
+
+
+def test_a_shard_is_asked_again_no_sooner_than_a_fifth_of_a_second_later(desk: Desk) -> None:
+    desk.fetching.plan(a_reader())
+    desk.request(100.0)
+    desk.take()
+
+    desk.request(100.0 + SECONDS_BETWEEN_CALLS - 0.001)
+    assert desk.fetching.under_way == 0
+    assert desk.fetching.next_due() == 100.0 + SECONDS_BETWEEN_CALLS
+    desk.request(100.0 + SECONDS_BETWEEN_CALLS)
+    assert desk.fetching.under_way == 1
+
+
+def test_a_shard_is_asked_for_one_page_at_a_time_however_often_it_is_planned(desk: Desk) -> None:
+    reader = a_reader()
+    desk.fetching.plan(reader)
+    desk.fetching.plan(reader)
+    desk.request(100.0)
+    assert desk.fetching.under_way == 1
+
+
+def test_the_shard_that_is_due_first_is_asked_first(desk: Desk) -> None:
+    later, sooner = a_reader("later"), a_reader("sooner")
+    later.due, sooner.due = 2.0, 1.0
+    desk.fetching.plan(later)
+    desk.fetching.plan(sooner)
+    desk.request(1.5)
+    desk.take()
+    assert desk.pages.asked == ["sooner"]
+
+
+def test_a_shard_that_was_finished_meanwhile_is_not_asked(desk: Desk) -> None:
+    reader = a_reader()
+    desk.fetching.plan(reader)
+    reader.finish = Finish.FAILED
+    desk.request(1.0)
+    assert desk.fetching.under_way == 0
+
+
+def test_the_bytes_under_way_are_bounded_by_what_pages_were_like(desk: Desk) -> None:
+    for name in "abc":
+        desk.fetching.plan(a_reader(name, page_bytes=BYTES_UNDER_WAY // 2))
+    desk.request(1.0)
+    assert desk.fetching.under_way == 2
+    desk.arrival()
+    desk.request(1.0)
+    assert desk.fetching.under_way == 2
+
+
+def test_a_page_larger_than_the_bound_is_asked_for_alone(desk: Desk) -> None:
+    for name in "ab":
+        desk.fetching.plan(a_reader(name, page_bytes=2 * BYTES_UNDER_WAY))
+    desk.request(1.0)
+    assert desk.fetching.under_way == 1
+
+
+def test_a_page_that_was_asked_for_before_a_rewind_is_not_taken(desk: Desk) -> None:
+    reader = a_reader()
+    desk.fetching.plan(reader)
+    desk.request(1.0)
+    reader.rewind(None)
+    assert desk.arrival() == (reader, False)
+    assert desk.fetching.under_way == 0
