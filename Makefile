@@ -4,7 +4,7 @@ UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test celery demo lock clean
+.PHONY: help setup lint types unit integration e2e test torture celery demo lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ e2e: setup ## Run the tests with a whole Airflow
 
 test: setup lint types ## Run all checks and tests
 	$(BIN)/python -m pytest
+
+torture: setup ## Kill 200 workers, pause 50, and look whether anything got lost; takes a quarter of an hour
+	$(BIN)/python -m tests.torture --kills 200 --pauses 50
 
 celery: setup .venv/.celery ## Run the tests with Celery workers; needs the Debian packages postgresql and redis-server
 	$(BIN)/python -m pytest tests/celery -m celery

@@ -32,7 +32,9 @@ def test_with_the_checkpoint_before_the_commit_records_are_lost(
 
 
 def torture_with(mutant: str, services: LocalServices, folder: Path) -> Outcome:
-    plan = Plan(seed=1, seconds=45, mutant=f"{mutants.__name__}:{mutant}")
+    plan = Plan(
+        seed=1, seconds=30, kills=10, pauses=8, longest_seconds=120, mutant=f"{mutants.__name__}:{mutant}"
+    )
     outcome = Torture(plan, services, Journal(folder / "journal.jsonl")).run()
     print(report(plan, outcome))
     return outcome

@@ -85,7 +85,7 @@ class Auditor:
         self._stream = stream
         self._query = query
         self.audits = 0
-        self.objections: list[str] = []
+        self.objections: dict[str, None] = {}
 
     def act(self) -> float:
         """Look once. The checkpoints come first: offsets read later can only be further."""
@@ -100,9 +100,10 @@ class Auditor:
         for shard in checkpoints.values():
             committed = offsets.get((shard.shard_id, shard.incarnation), "")
             if encode_position(shard.checkpoint) > committed:
-                self.objections.append(
-                    f"the checkpoint of {shard.shard_id} is {shard.checkpoint}, Snowflake has {committed!r}"
+                objection = (
+                    f"{shard.shard_id} is checkpointed at {shard.checkpoint}, committed at {committed!r}"
                 )
+                self.objections[objection] = None
         self.audits += 1
         return 0.5
 

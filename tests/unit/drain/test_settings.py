@@ -19,5 +19,7 @@ from airflow_kinesis_snowflake.drain.settings import Worker
         (None, False),
     ],
 )
-def test_a_worker_succeeds_earlier_tries_of_its_task_and_nobody_else(owner: str | None, succeeds: bool) -> None:
+def test_a_worker_succeeds_earlier_tries_of_its_task_and_nobody_else(
+    owner: str | None, succeeds: bool
+) -> None:
     assert Worker("dag/run/task/0", "2-bb").succeeds(owner) is succeeds
