@@ -81,14 +81,15 @@ class EnvelopeMapping:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other."""
         good: Sequence[Record] = records
         dead_letters: tuple[DeadLetter, ...] = ()
-        text = _text_if_all_land(records)
+        payloads = [record.data for record in records]
+        text = _text_if_all_land(payloads)
         if text is None:
             good, dead_letters = _sort_out(records)
-            text = _text(good)
+            text = _text([record.data for record in good])
         rows = pa.RecordBatch.from_arrays(
             [text, *metadata_columns(good, stream_name=stream_name, shard_id=shard_id)], schema=_SCHEMA
         )
-        return Encoded(rows, dead_letters, sum([len(record.data) for record in records]))
+        return Encoded(rows, dead_letters, sum(map(len, payloads)))
 
 
 def metadata_columns(records: Sequence[Record], *, stream_name: str, shard_id: str) -> list[pa.Array]:
@@ -113,12 +114,12 @@ def metadata_columns(records: Sequence[Record], *, stream_name: str, shard_id: s
     ]
 
 
-def _text_if_all_land(records: Sequence[Record]) -> pa.StringArray | None:
+def _text_if_all_land(payloads: Sequence[bytes]) -> pa.StringArray | None:
     """The payloads as one column, ``None`` if any of them can't land: much cheaper than to judge each."""
     try:
-        for record in records:
-            _check_json(record.data)
-        return _text(records)
+        for payload in payloads:
+            _check_json(payload)
+        return _text(payloads)
     except (msgspec.DecodeError, RecursionError, pa.ArrowInvalid):
         return None
 
@@ -145,12 +146,11 @@ def _refusal(payload: bytes) -> str | None:
     return None
 
 
-def _text(records: Sequence[Record]) -> pa.StringArray:
+def _text(payloads: Sequence[bytes]) -> pa.StringArray:
     """The payloads as one column, in two copies less than ``pa.array`` makes.
 
     :raises pyarrow.ArrowInvalid: one of them isn't UTF-8
     """
-    payloads = [record.data for record in records]
     ends = pa.array(list(accumulate(map(len, payloads), initial=0)), pa.int32())
     column = pa.StringArray.from_buffers(len(payloads), ends.buffers()[1], pa.py_buffer(b"".join(payloads)))
     column.validate(full=True)

@@ -1,0 +1,312 @@
+"""Ways to get a backlog out of Kinesis and into zstd Parquet, one per process.
+
+All read by GetRecords over HTTP, take KPL aggregates apart, check that each payload is JSON, and write the
+same columns. ``python -m benchmarks.contenders NAME URL BACKLOG FOLDER`` runs one and prints, as JSON, what
+it did and used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.backlog import STREAM, Backlog
+from benchmarks.meter import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    import pyarrow as pa
+
+Measures = dict[str, Any]
+
+
+def ours(url: str, backlog: Backlog, folder: Path) -> Measures:
+    """This package's own path, one page after the other."""
+    from airflow_kinesis_snowflake.drain.batch import Batch
+    from airflow_kinesis_snowflake.drain.reader import PageSource, ShardReader
+    from airflow_kinesis_snowflake.drain.settings import DrainSettings
+    from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+    from airflow_kinesis_snowflake.landing.identifiers import TableName
+    from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
+
+    os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = aws_connection(url)
+    kinesis = KinesisStreamHook(STREAM)
+    shards = kinesis.list_shards()
+    now = datetime.now(UTC)
+    pages = PageSource(kinesis, EnvelopeMapping(), stop_at=int(now.timestamp() * 1000))
+    table = TableName.parse("BENCHMARK.PUBLIC.RECORDS")
+    batch = Batch(
+        folder,
+        DrainSettings(
+            stream_name=STREAM,
+            application_name="benchmark",
+            table=table,
+            initial_position=TRIM_HORIZON,
+            stop_at=now,
+        ),
+    )
+    kinesis.get_page(kinesis.get_iterator(shards[0].shard_id, TRIM_HORIZON))
+    meter = Meter()
+    for shard in shards:
+        reader = ShardReader(ShardState(shard.shard_id), committed=None, shard=shard)
+        while reader.finish is None:
+            page = pages.fetch(reader.request())
+            batch.add(reader, page, now=time.monotonic())
+            reader.accept(page, caught_up_at=0)
+    paths = batch.files.close()
+    return {**meter.read(), "records": batch.records, "file": str(paths.landing)}
+
+
+def boto3_loop(url: str, backlog: Backlog, folder: Path) -> Measures:
+    """A plain boto3 loop with :mod:`json` and :mod:`pyarrow`."""
+    kinesis = boto3_client(url)
+    sink = RowSink(folder)
+    meter = Meter()
+    for shard_id, records in boto3_pages(kinesis):
+        sink.write(
+            row(
+                shard_id,
+                arrival=record["ApproximateArrivalTimestamp"],
+                partition_key=record["PartitionKey"],
+                sequence_number=record["SequenceNumber"],
+                sub_sequence_number=0,
+                data=record["Data"],
+            )
+            for record in records
+        )
+    return sink.measures(meter)
+
+
+def aws_kinesis_agg(url: str, backlog: Backlog, folder: Path) -> Measures:
+    """The plain boto3 loop, with ``aws-kinesis-agg`` to take the aggregates apart."""
+    import base64
+
+    from aws_kinesis_agg.deaggregator import iter_deaggregate_records
+
+    kinesis = boto3_client(url)
+    sink = RowSink(folder)
+    meter = Meter()
+    for shard_id, records in boto3_pages(kinesis):
+        users = (user["kinesis"] for user in iter_deaggregate_records(records, data_format="Boto3"))
+        sink.write(
+            row(
+                shard_id,
+                arrival=user["approximateArrivalTimestamp"],
+                partition_key=user["partitionKey"],
+                sequence_number=user["sequenceNumber"],
+                sub_sequence_number=user["subSequenceNumber"],
+                data=base64.b64decode(user["data"]),
+            )
+            for user in users
+        )
+    return sink.measures(meter)
+
+
+def kcl_rs(url: str, backlog: Backlog, folder: Path) -> Measures:
+    """The KCL in Rust, polling; what it hands over is written as in the plain loop.
+
+    Measured from the first shard's initialization, so that its start isn't counted.
+    """
+    from kcl_rs import RecordProcessorBase, Scheduler
+
+    sink = RowSink(folder)
+    lock = threading.Lock()
+    done = threading.Event()
+    meters: list[Meter] = []
+
+    class Processor(RecordProcessorBase):  # type: ignore[misc]
+        def initialize(self, initialize_input: Any) -> None:
+            self.shard_id = initialize_input.shard_id
+            meters.append(Meter())
+
+        def process_records(self, process_records_input: Any) -> None:
+            rows = [
+                row(
+                    self.shard_id,
+                    arrival=record.approximate_arrival_timestamp,
+                    partition_key=record.partition_key,
+                    sequence_number=record.sequence_number,
+                    sub_sequence_number=record.sub_sequence_number,
+                    data=record.data,
+                )
+                for record in process_records_input.records
+            ]
+            with lock:
+                sink.write(rows)
+                if sink.records >= backlog.total_records:
+                    done.set()
+
+        def lease_lost(self, lease_lost_input: Any) -> None:
+            pass
+
+        def shard_ended(self, shard_ended_input: Any) -> None:
+            pass
+
+        def shutdown_requested(self, shutdown_requested_input: Any) -> None:
+            pass
+
+    scheduler = Scheduler(
+        stream_name=STREAM,
+        application_name=f"kcl-rs-{os.getpid()}",
+        record_processor_factory=Processor,
+        region="us-east-1",
+        endpoint_url=url,
+        access_key_id="test",
+        secret_access_key="test",
+        initial_position="TRIM_HORIZON",
+        retrieval_mode="POLLING",
+        idle_time_between_reads_millis=200,
+    )
+    scheduler.start()
+    if not done.wait(timeout=600):
+        raise TimeoutError(f"kcl-rs delivered {sink.records} of {backlog.total_records} records")
+    measures = sink.measures(meters[0])
+    scheduler.shutdown()
+    return measures
+
+
+class RowSink:
+    """Writes rows to one Parquet file, as most people would.
+
+    :param folder: where the file goes
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.records = 0
+        self._schema = pa.schema(
+            [
+                ("RECORD_CONTENT", pa.string()),
+                ("stream", pa.string()),
+                ("shardId", pa.string()),
+                ("approximateArrival", pa.int64()),
+                ("partitionKey", pa.string()),
+                ("sequenceNumber", pa.string()),
+                ("subSequenceNumber", pa.int64()),
+                ("shardedSequenceNumber", pa.string()),
+            ]
+        )
+        self._path = folder / "landing.parquet"
+        self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+
+    def write(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Append rows as one row group."""
+        table = _table(list(rows), self._schema)
+        self._writer.write_table(table)
+        self.records += table.num_rows
+
+    def measures(self, meter: Meter) -> Measures:
+        """Finish the file and say what it took."""
+        self._writer.close()
+        return {**meter.read(), "records": self.records, "file": str(self._path)}
+
+
+def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def row(
+    shard_id: str,
+    *,
+    arrival: datetime,
+    partition_key: str,
+    sequence_number: str,
+    sub_sequence_number: int,
+    data: bytes,
+) -> dict[str, Any]:
+    """A record as a row of the landing file.
+
+    :raises ValueError: the payload isn't JSON
+    """
+    json.loads(data)
+    return {
+        "RECORD_CONTENT": data.decode(),
+        "stream": STREAM,
+        "shardId": shard_id,
+        "approximateArrival": round(arrival.timestamp() * 1000),
+        "partitionKey": partition_key,
+        "sequenceNumber": sequence_number,
+        "subSequenceNumber": sub_sequence_number,
+        "shardedSequenceNumber": f"{sequence_number}{sub_sequence_number:020d}",
+    }
+
+
+def boto3_client(url: str) -> Any:
+    """A plain Kinesis client that has read a page: what the first call takes isn't to be measured."""
+    import boto3
+
+    kinesis = boto3.client(
+        "kinesis",
+        region_name="us-east-1",
+        endpoint_url=url,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    next(boto3_pages(kinesis))
+    return kinesis
+
+
+def boto3_pages(kinesis: Any) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """All pages of all shards: the shard's id and the records as boto3 gives them."""
+    for shard in kinesis.list_shards(StreamName=STREAM)["Shards"]:
+        iterator = kinesis.get_shard_iterator(
+            StreamName=STREAM, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        while True:
+            answer = kinesis.get_records(ShardIterator=iterator, Limit=10_000)
+            if not answer["Records"]:
+                break
+            yield shard["ShardId"], answer["Records"]
+            iterator = answer["NextShardIterator"]
+
+
+def aws_connection(url: str) -> str:
+    """An Airflow connection that leads to a server on this machine."""
+    extra = {"region_name": "us-east-1", "endpoint_url": url}
+    return json.dumps({"conn_type": "aws", "login": "test", "password": "test", "extra": extra})
+
+
+def import_what_comes_late() -> None:
+    """Have pyarrow import pandas, which it does at the first array: a second that isn't to be measured."""
+    import pyarrow as pa
+
+    pa.array([0])
+
+
+CONTENDERS: dict[str, Callable[[str, Backlog, Path], Measures]] = {
+    "ours": ours,
+    "boto3": boto3_loop,
+    "kcl-rs": kcl_rs,
+    "aws-kinesis-agg": aws_kinesis_agg,
+}
+
+
+def main() -> None:
+    """Run the contender named on the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=CONTENDERS)
+    parser.add_argument("url")
+    parser.add_argument("backlog", type=Backlog.loads)
+    parser.add_argument("folder", type=Path)
+    asked = parser.parse_args()
+    import_what_comes_late()
+    measures = CONTENDERS[asked.name](asked.url, asked.backlog, asked.folder)
+    measures["file_mb"] = Path(measures.pop("file")).stat().st_size / 1e6
+    print(json.dumps(measures))
+
+
+if __name__ == "__main__":
+    main()
