@@ -4,7 +4,7 @@ UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test torture celery demo lock clean
+.PHONY: help setup lint types unit integration e2e test torture mutants reset celery demo lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ test: setup lint types ## Run all checks and tests
 
 torture: setup ## Kill 200 workers, pause 50, and look whether anything got lost; takes a quarter of an hour
 	$(BIN)/python -m tests.torture --kills 200 --pauses 50
+
+mutants: setup ## Torture drains for some minutes, and see that it notices missing safeguards
+	$(BIN)/python -m pytest tests/torture -m torture
+
+reset: setup ## Reset state and delete tables through the DAGs of a whole Airflow
+	$(BIN)/python -m pytest tests/e2e -m reset
 
 celery: setup .venv/.celery ## Run the tests with Celery workers; needs the Debian packages postgresql and redis-server
 	$(BIN)/python -m pytest tests/celery -m celery

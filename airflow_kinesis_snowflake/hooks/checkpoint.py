@@ -621,7 +621,7 @@ class CheckpointStoreHook(AwsBaseHook):
     def _call(self, operation: str) -> Iterator[Any]:
         with translated(doing=f"dynamodb:{operation}", resource=self._table):
             with self._opening:
-                client = self.get_conn()
+                client: Any = self.get_conn()
                 client.meta.events.register("before-parse.dynamodb", refuse_truncated, unique_id="truncated")
             yield client
 

@@ -194,7 +194,7 @@ class KinesisStreamHook(AwsBaseHook):
 
     def _client_for_control(self) -> Any:
         with self._opening:
-            client = self.get_conn()
+            client: Any = self.get_conn()
             client.meta.events.register("before-parse.kinesis", refuse_truncated, unique_id="truncated")
             return client
 

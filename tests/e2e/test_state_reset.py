@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from local.airflow import AirflowApi
     from local.services import LocalServices
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.reset
 
 RESET = "kinesis_state_reset"
 CLEANUP = "kinesis_table_cleanup"
