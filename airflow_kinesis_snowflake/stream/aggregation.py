@@ -138,8 +138,8 @@ def within_hash_range(records: Sequence[Record], shard: Shard) -> list[Record]:
 
 
 def hash_key(record: Record) -> int:
-    """The number that decides which shard a record belongs to."""
-    if record.explicit_hash_key is not None:
+    """The number that decides which shard a record belongs to; an explicit one that is no number doesn't."""
+    if record.explicit_hash_key is not None and record.explicit_hash_key.isdecimal():
         return int(record.explicit_hash_key)
     return int.from_bytes(md5(record.partition_key.encode(), usedforsecurity=False).digest())
 

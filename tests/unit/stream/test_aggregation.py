@@ -272,3 +272,10 @@ def test_aggregates_with_a_foreign_hash_key_are_dropped_whole_only_when_asked() 
 def test_a_hash_key_is_the_md5_of_the_partition_key_unless_it_is_explicit() -> None:
     plain = Record(sequence_number="1", approximate_arrival=0, partition_key="a", data=b"")
     assert hash_key(plain) == 0x0CC175B9C0F1B6A831C399E269772661
+
+
+def test_an_explicit_hash_key_that_is_no_number_decides_nothing() -> None:
+    odd = Record(
+        sequence_number="1", approximate_arrival=0, partition_key="a", data=b"", explicit_hash_key="0x1"
+    )
+    assert hash_key(odd) == 0x0CC175B9C0F1B6A831C399E269772661
