@@ -82,6 +82,19 @@ def test_user_records_whose_hash_key_lies_outside_the_shard_are_kept(
     assert history.landed == [0, 1]
 
 
+def test_they_are_dropped_with_their_aggregate_where_the_user_wants_that(
+    make_history: Callable[..., History],
+) -> None:
+    history = make_history(shards=2)
+    foreign, own = by_aiokpl(documents(0, 1), hash_key=LAST_HASH_KEY), by_aiokpl(documents(2, 3), hash_key=0)
+    numbers = history.put_payloads(history.open_shards[0], own, foreign)
+
+    history.drain(own_hash_keys_only=True).run()
+
+    assert history.landed == [2, 3]
+    assert history.state.shards[history.open_shards[0]].checkpoint == Position(numbers[1])
+
+
 def test_a_damaged_aggregate_becomes_a_dead_letter_and_the_others_land(
     make_history: Callable[..., History],
 ) -> None:

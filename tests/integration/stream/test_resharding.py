@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from airflow_kinesis_snowflake.stream.positions import Position
 from tests.faults.actions import Hold, without_shards
 from tests.integration.stream.history import later, pages_of
 
@@ -210,6 +211,25 @@ def test_children_are_read_when_their_finished_parents_have_left_the_list(
     assert history.landed == history.sent
     assert report.gaps == []
     assert history.state.shards.keys() == set(children)  # nothing needs the parent's row any more
+
+
+def test_the_end_of_a_shard_is_not_overwritten_by_a_late_checkpoint(
+    make_history: Callable[..., History],
+) -> None:
+    history = make_history()
+    (parent,) = history.open_shards
+    (number,) = history.put(parent, 1)
+    history.split(parent)
+    history.run()
+    row, late = history.state.shards[parent], "a worker that was thought dead"
+
+    history.store.take_lease(history.stream, row, owner=late, expiry=1, now=0, incarnation="any")
+    history.store.save_checkpoint(
+        history.stream, parent, owner=late, checkpoint=Position(number), ended=False, expiry=1, now=0
+    )
+
+    assert history.state.shards[parent].ended
+    assert parent not in history.run().shards
 
 
 def test_children_are_read_from_their_beginning_though_the_application_began_at_latest(
