@@ -245,6 +245,10 @@ class Drain:
         self._left_some = intaken.left_some
         for gap in intaken.gaps:
             self._warn_of(gap)
+        for shard_id, error in intaken.missed.items():
+            if shard_id not in self._failures:
+                log.error("%s", error)
+            self._failures[shard_id] = error
         for reader in intaken.readers:
             self._readers[reader.shard_id] = reader
             self.report.shards.setdefault(reader.shard_id, ShardReport())
@@ -336,7 +340,7 @@ class Drain:
             self._fail(reader, error)
         else:
             if page.gap is not None and self._settings.on_data_loss == "fail":
-                self._fail(reader, data_loss([page.gap], stream_name=self._settings.stream_name))
+                self._fail(reader, data_loss(page.gap, stream_name=self._settings.stream_name))
                 return
             if page.gap is not None:
                 self._warn_of(page.gap)
@@ -374,7 +378,9 @@ class Drain:
             return
         finishes = {reader.finish for reader in self._readers.values()}
         read_out = None not in finishes or (closing and self._fetching.under_way == 0)
-        if not (batch.full(now=now) or read_out or Finish.HANDED_OVER in finishes):
+        # Children wait for the end of their parents, other workers for shards that are handed over.
+        awaited = not finishes.isdisjoint((Finish.ENDED, Finish.HANDED_OVER))
+        if not (batch.full(now=now) or read_out or awaited):
             return
         for shard_id, span in batch.spans.items():
             self._readers[shard_id].handed = span.reached

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 FETCHERS = 16
-BYTES_UNDER_WAY = 64 * 1024 * 1024
-FIRST_PAGE_BYTES = 1024 * 1024
+BYTES_UNDER_WAY = 24 * 2**20
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class PageArrived:
 class Fetching:
     """Asks for pages of many shards, at most one at a time and five a second of each.
 
-    The bytes under way are bounded by what pages of the same shard were like before, so that memory doesn't
-    grow with the number of shards.
+    The bytes under way are bounded, as far as records of a shard are like those before, so that memory doesn't
+    grow with the number of shards. On its way a page takes up to three times its weight.
 
     :param pages: fetches one page
     :param deliver: called from a fetching thread with each result
@@ -87,20 +86,15 @@ class Fetching:
         self._threads.close()
 
     def _fits(self, reader: ShardReader) -> bool:
-        return self._bytes == 0 or self._bytes + expected_bytes(reader) <= BYTES_UNDER_WAY
+        return self._bytes == 0 or self._bytes + reader.page_bytes <= BYTES_UNDER_WAY
 
     def _request(self, reader: ShardReader, now: float) -> None:
         reader.in_flight = True
         reader.due = now + SECONDS_BETWEEN_CALLS
-        reserved = expected_bytes(reader)
+        reserved = reader.page_bytes
         self.under_way += 1
         self._bytes += reserved
         generation, called_at = reader.generation, now_millis()
         self._threads.submit(self._pages.fetch, reader.request()).add_done_callback(
             lambda result: self._deliver(PageArrived(reader, generation, called_at, reserved, result))
         )
-
-
-def expected_bytes(reader: ShardReader) -> int:
-    """What the reader's next page may weigh: as much as its last, or 1 MiB before there was one."""
-    return max(reader.page_bytes, FIRST_PAGE_BYTES)

@@ -19,7 +19,7 @@ from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.retention import Gap, may_have_aged_out, why_foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from airflow_kinesis_snowflake.drain.leases import Leases
     from airflow_kinesis_snowflake.drain.load import Loader
@@ -43,6 +43,7 @@ class Intaken:
     :param readers: shards leased now, each with the position to go on from
     :param refused: those of them that can't be read, and why
     :param gaps: shards whose unread records are gone altogether; reading goes on behind them
+    :param missed: the same, where the user doesn't accept it: no shard that is new is read
     :param takeovers: how many of them were taken from an owner that didn't release them
     :param surplus: how many shards to hand over to workers that hold less than their share
     :param left_some: shards that need reading weren't taken, because they are beyond the fair share or leased
@@ -52,6 +53,7 @@ class Intaken:
     readers: tuple[ShardReader, ...]
     refused: Mapping[str, TerminalError]
     gaps: tuple[Gap, ...]
+    missed: Mapping[str, TerminalError]
     takeovers: int
     surplus: int
     left_some: bool
@@ -103,7 +105,6 @@ class Intake:
 
         :param relist: ask Kinesis for the shards again, because one ended
         :param leave_alone: shards not to take, because they failed in this drain
-        :raises DataLossError: whole shards came and went unread, and the drain is to fail then
         """
         state = self._read_state()
         gone: frozenset[str] = frozenset()
@@ -113,7 +114,10 @@ class Intake:
             gone = vanished(self._listed, progress(state))
             self._forget(state)
         gaps = self._missed(state)
-        state = self._complete(state)
+        unaccepted = gaps if self._settings.on_data_loss == "fail" else ()
+        # Without rows the children of missed shards stay unread, and what is missed shows again next time.
+        if not unaccepted:
+            state = self._complete(state)
         assignment = assign(
             state,
             readable=(readable(self._listed, progress(state)) | gone) - leave_alone,
@@ -127,7 +131,8 @@ class Intake:
         return Intaken(
             readers=readers,
             refused=self._refused(readers),
-            gaps=gaps,
+            gaps=() if unaccepted else gaps,
+            missed={gap.shard_id: self._data_loss(gap) for gap in unaccepted},
             takeovers=sum(candidate.takeover for candidate in taken),
             surplus=assignment.surplus,
             left_some=len(taken) < len(assignment.take)
@@ -162,10 +167,7 @@ class Intake:
         if founding_rows(self._listed, state):
             return ()
         lost = sorted(missed(self._listed, progress(state)))
-        gaps = tuple(Gap(shard_id, loaded_until=None, oldest_available=None) for shard_id in lost)
-        if gaps and self._settings.on_data_loss == "fail":
-            raise self._data_loss(*gaps)
-        return gaps
+        return tuple(Gap(shard_id, loaded_until=None, oldest_available=None) for shard_id in lost)
 
     def _complete(self, state: StreamState) -> StreamState:
         """Create the rows that are missing, and read the state again if there were any."""
@@ -248,8 +250,8 @@ class Intake:
                 )
         return refused
 
-    def _data_loss(self, *gaps: Gap) -> DataLossError:
-        return data_loss(gaps, stream_name=self._settings.stream_name)
+    def _data_loss(self, gap: Gap) -> DataLossError:
+        return data_loss(gap, stream_name=self._settings.stream_name)
 
     def _unclear(self, assignment: Assignment) -> bool:
         """Whether a lease of somebody else may be that of a dead worker.
@@ -264,10 +266,10 @@ class Intake:
         return unclear
 
 
-def data_loss(gaps: Iterable[Gap], *, stream_name: str) -> DataLossError:
-    """The error for gaps that the user doesn't accept."""
+def data_loss(gap: Gap, *, stream_name: str) -> DataLossError:
+    """The error for a gap that the user doesn't accept."""
     return DataLossError(
-        f"Stream {stream_name} may no longer have {'; '.join(map(str, gaps))}. Nothing behind was loaded. "
+        f"Stream {stream_name} may no longer have {gap}. Nothing behind was loaded. "
         f"To go on without them, run once with on_data_loss='warn'"
     )
 

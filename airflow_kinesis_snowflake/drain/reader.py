@@ -30,6 +30,11 @@ SECONDS_BETWEEN_CALLS = 0.2
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 20.0
 FAILURES_BEFORE_GIVING_UP = 30
+# Five such pages a second are more than the 2 MB a second that Kinesis gives of a shard.
+PAGE_BYTES = 4 * 2**20
+FIRST_PAGE_RECORDS = 100
+MOST_PAGE_RECORDS = 10_000
+RECORD_OVERHEAD_BYTES = 500
 
 
 class Finish(StrEnum):
@@ -69,7 +74,8 @@ class ShardReader:
         self.in_flight = False
         self.generation = 0
         self.failures = 0
-        self.page_bytes = 0
+        self.page_bytes = PAGE_BYTES
+        self.page_records = FIRST_PAGE_RECORDS
 
     def request(self) -> PageRequest:
         """What to ask Kinesis for next."""
@@ -77,6 +83,7 @@ class ShardReader:
             shard_id=self.shard_id,
             start=self.start_at if self.read is None else self.read,
             iterator=self.iterator,
+            limit=self.page_records,
             shard=self.shard,
             checking=self.checking,
             read_until=self.read_until,
@@ -102,11 +109,18 @@ class ShardReader:
         self.checking = page.checking
         self.iterator = page.next_iterator
         self.millis_behind = page.millis_behind
-        self.page_bytes = page.bytes
+        self._size_next_page(page)
         self.due = page.asked_at + SECONDS_BETWEEN_CALLS
         self.finish = page.finish
         self.caught_up_at = caught_up_at if page.finish is not None else None
         self.failures = 0
+
+    def _size_next_page(self, page: Fetched) -> None:
+        """Ask for as many records as make a page of 4 MiB, if they are like those of this page."""
+        if page.taken:
+            each = page.weight / page.taken
+            self.page_records = min(MOST_PAGE_RECORDS, max(1, int(PAGE_BYTES / each)))
+            self.page_bytes = int(self.page_records * each)
 
     def give_up(self, finish: Finish) -> None:
         """Want no more pages, and ignore one that is under way."""
@@ -143,6 +157,7 @@ class PageRequest:
 
     :param start: where to begin when there is no iterator
     :param iterator: from the page before, if it is still good
+    :param limit: at most this many Kinesis records
     :param shard: as Kinesis lists it; ``None``: it doesn't any more, so that nothing can be read
     :param checking: find the record of the checkpoint once more, to learn whether it aged out
     :param read_until: up to when the shard was certainly read, for the description of a gap
@@ -151,6 +166,7 @@ class PageRequest:
     shard_id: str
     start: Position | StartAt
     iterator: str | None
+    limit: int = MOST_PAGE_RECORDS
     shard: Shard | None = None
     checking: bool = False
     read_until: datetime | None = None
@@ -167,6 +183,7 @@ class Fetched:
     :param finish: set when the shard needs no more reading in this drain
     :param asked_at: when Kinesis was asked for it, on the monotonic clock: the shard's next page may be asked
         for 0.2 s later
+    :param taken: Kinesis records that were encoded
     :param checking: the record of the checkpoint was neither found nor missed yet
     :param gap: the record of the checkpoint aged out, and perhaps others behind it
     """
@@ -177,6 +194,7 @@ class Fetched:
     millis_behind: int
     finish: Finish | None
     asked_at: float
+    taken: int = 0
     checking: bool = False
     gap: Gap | None = None
 
@@ -189,6 +207,11 @@ class Fetched:
     def bytes(self) -> int:
         """Their payload bytes."""
         return 0 if self.encoded is None else self.encoded.bytes
+
+    @property
+    def weight(self) -> int:
+        """The payload bytes, and about what JSON and Python add to each record on its way."""
+        return self.bytes + self.records * RECORD_OVERHEAD_BYTES
 
 
 class PageSource:
@@ -219,7 +242,7 @@ class PageSource:
             return self._nothing_left(request)
         iterator = request.iterator or self._iterator(request)
         asked_at = time.monotonic()
-        page = self._kinesis.get_page(iterator)
+        page = self._kinesis.get_page(iterator, limit=request.limit)
         finish = None if page.records else finish_of(page, closed=request.shard.closed)
         gap = gap_before(page, request, finish) if request.checking else None
         records = unread(page.records, request.start)
@@ -238,6 +261,7 @@ class PageSource:
             millis_behind=page.millis_behind,
             finish=finish,
             asked_at=asked_at,
+            taken=len(records),
             checking=request.checking and not page.records and finish is None,
             gap=gap,
         )

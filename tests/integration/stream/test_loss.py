@@ -224,11 +224,11 @@ def test_a_shard_that_left_the_list_is_ended_where_the_user_accepts_it_and_its_c
 
 
 @only_kinesalite
-def test_a_generation_that_came_and_went_between_two_drains_is_named(
+def test_a_generation_that_came_and_went_between_two_drains_is_named_and_other_shards_land(
     make_history: Callable[..., History], kinesis_proxy: FaultProxy
 ) -> None:
-    history = make_history()
-    (ancestor,) = history.open_shards
+    history = make_history(shards=2)
+    ancestor, other = history.open_shards
     history.put(ancestor, 1)
     left, right = history.split(ancestor)
     with kinesis_proxy.add(without_shards(left, right), operation="ListShards"):
@@ -237,14 +237,15 @@ def test_a_generation_that_came_and_went_between_two_drains_is_named(
     history.put(left, 1)  # lost
     leaf = history.merge(left, right)
     history.put(leaf, 1)
+    history.put(other, 1)
     kinesis_proxy.add(without_shards(ancestor, left, right), operation="ListShards")
 
     with pytest.raises(DataLossError, match=left):
         history.run()
-    assert history.landed == [0]
+    assert history.landed == [0, 3]
 
     report = history.run(on_data_loss="warn")
-    assert history.landed == [0, 2]
+    assert history.landed == [0, 2, 3]
     assert {gap["shard_id"] for gap in report.gaps} == {left, right}
     assert history.run().gaps == []
 
