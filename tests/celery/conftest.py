@@ -101,6 +101,19 @@ class Application:
         (drain,) = self.tasks(run_id, "drain")
         return drain
 
+    def exit_code(self, run_id: str) -> int:
+        """How the process of the drain's first try ended, once it has.
+
+        1: by itself; -9: killed by Airflow, five seconds after it was told to stop.
+        """
+        first_try = {**self.the_drain(run_id), "try_number": 1}
+
+        def logged() -> int | None:
+            events = map(json.loads, self.api.log(first_try).splitlines())
+            return next((int(event["exit_code"]) for event in events if "exit_code" in event), None)
+
+        return wait_until(logged, timeout=30, what="the end of the drain's process")
+
     @property
     def shards(self) -> list[ShardState]:
         """The state rows; none before the application's first drain."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.celery
 
-STARTED_SECONDS = 60
+STARTED_SECONDS = 120
 AN_HOUR = 3_600_000
 
 
@@ -42,6 +42,7 @@ def test_a_drain_marked_failed_while_it_reads_is_stopped_and_the_next_run_loads_
     with pytest.raises(RunFailedError, match="was told to stop"):
         application.finish(run_id)
     assert application.the_drain(run_id)["state"] == "failed"
+    assert application.exit_code(run_id) == 1
 
     totals = application.finish(application.start_run())
 
@@ -61,6 +62,7 @@ def test_a_drain_marked_failed_while_it_commits_is_stopped_and_the_next_run_load
     with pytest.raises(RunFailedError, match="was told to stop"):
         application.finish(run_id)
     assert application.the_drain(run_id)["state"] == "failed"
+    assert application.exit_code(run_id) == 1
     application.send(20)
 
     totals = application.finish(application.start_run())
@@ -82,6 +84,7 @@ def test_a_drain_that_is_cleared_while_it_runs_is_stopped_and_runs_again(
 
     totals = application.finish(run_id)
 
+    assert application.exit_code(run_id) == 1
     assert totals["records"] == 100
     assert application.landed == list(range(100))
 
