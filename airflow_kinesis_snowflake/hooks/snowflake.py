@@ -122,6 +122,8 @@ class SnowflakeLoadHook(SnowflakeHook):
             return connect(**params)
         except errors.Error as error:
             raise translate(error, doing="log in to", target=f"account {params.get('account')}") from error
+        except OSError as error:
+            raise _broken_off(error, doing="log in to", target=f"account {params.get('account')}") from error
 
     def open_session(self) -> SnowflakeSession:
         """Log in. The session is a context manager that closes itself.
@@ -420,10 +422,14 @@ class SnowflakeSession:
             cause = None if _quotes_data(error) else error
             raise translate(error, doing=doing, target=target) from cause
         except OSError as error:
-            # An answer that breaks off comes as an error of the connector's own copy of requests.
-            raise ServiceUnavailableError(
-                f"Snowflake can't {doing} {target}: the answer broke off ({type(error).__name__}); try again"
-            ) from error
+            raise _broken_off(error, doing=doing, target=target) from error
+
+
+def _broken_off(error: OSError, *, doing: str, target: str) -> ServiceUnavailableError:
+    # The connector lets the error of its own copy of requests through when an answer breaks off.
+    return ServiceUnavailableError(
+        f"Snowflake can't {doing} {target}: the answer broke off ({type(error).__name__}); try again"
+    )
 
 
 def few_tries() -> Iterator[int]:
