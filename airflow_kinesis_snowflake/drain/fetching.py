@@ -37,8 +37,8 @@ class PageArrived:
 class Fetching:
     """Asks for pages of many shards, at most one at a time and five a second of each.
 
-    The bytes under way are bounded, as far as records of a shard are like those before, so that memory doesn't
-    grow with the number of shards. On its way a page takes up to three times its weight.
+    The bytes under way are bounded, as far as a shard's records are like those before them, so that memory
+    doesn't grow with the number of shards. On its way a page takes up to three times its weight.
 
     :param pages: fetches one page
     :param deliver: called from a fetching thread with each result

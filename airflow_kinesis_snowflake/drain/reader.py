@@ -118,7 +118,7 @@ class ShardReader:
     def _size_next_page(self, page: Fetched) -> None:
         """Ask for as many records as make a page of 4 MiB, if they are like those of this page."""
         if page.taken:
-            each = page.weight / page.taken
+            each = max(RECORD_OVERHEAD_BYTES, page.weight / page.taken)
             self.page_records = min(MOST_PAGE_RECORDS, max(1, int(PAGE_BYTES / each)))
             self.page_bytes = int(self.page_records * each)
 

@@ -83,7 +83,7 @@ class StubKinesis:
         self.asked.append(("at", sequence_number))
         return "iterator"
 
-    def get_page(self, iterator: str) -> Page:
+    def get_page(self, iterator: str, *, limit: int) -> Page:
         self.asked.append(("page", iterator))
         return self.pages.pop(0)
 
@@ -443,3 +443,9 @@ def test_a_page_says_when_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
     result = PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request())
     assert result.asked_at == 101.0
+
+
+def test_a_page_of_which_nothing_is_left_to_load_sets_a_size_for_the_next() -> None:
+    reader = a_reader(Position("10", 3))
+    reader.accept(fetched(reached=Position("10"), taken=1), caught_up_at=0)
+    assert 0 < reader.request().limit <= 10_000
