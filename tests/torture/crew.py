@@ -173,17 +173,20 @@ class Crew:
     def finish(self, *, timeout: float) -> None:
         """Start no more, wake who is paused, and wait until all have ended.
 
+        Who has much left to do is told to stop half-way.
+
         :raises TimeoutError: one didn't end
         """
         working = [shift for shift in (*self._slots, *self._zombies) if shift]
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
+        for shift in working:
+            shift.due, shift.signal = began + timeout / 2, signal.SIGTERM
         while working:
             for shift in working:
                 shift.resume_at = shift.resume_at and 0.0
-                shift.due = None
                 self._attend(shift, time.monotonic())
             working = [shift for shift in working if not shift.over]
-            if time.monotonic() > deadline:
+            if time.monotonic() > began + timeout:
                 raise TimeoutError(f"{[shift.name for shift in working]} didn't end in {timeout:g} s")
             time.sleep(0.02)
         self._slots, self._zombies = [], []

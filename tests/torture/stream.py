@@ -36,7 +36,7 @@ class Producer:
         entries: list[Any] = [{"PartitionKey": key, "Data": self._data(key)} for key in keys]
         answer = self._kinesis.put_records(StreamName=self._stream, Records=entries)
         assert answer["FailedRecordCount"] == 0, answer
-        return self._random.uniform(0.1, 0.5)
+        return self._random.uniform(0.2, 0.8)
 
     def _data(self, key: str) -> bytes:
         if self._random.random() >= 0.3:
@@ -78,7 +78,7 @@ class Resharder:
             place = self._random.randrange(len(shards) - 1)
             self._merge(shards[place], shards[place + 1])
         self.reshards += 1
-        return self._random.uniform(5, 15)
+        return self._random.uniform(6, 18)
 
     def _split(self, shard: Any) -> None:
         middle = sum(int(bound) for bound in shard["HashKeyRange"].values()) // 2

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from local.services import LocalServices
 
 SHARDS = 3
-ENDING_SECONDS = 180
+FINISHING_SECONDS = 60
+LAST_DRAIN_SECONDS = 300
 LAST_DRAINS = 2
 
 
@@ -155,7 +156,7 @@ class Torture:
             try:
                 self._go_on(crew, [producer, resharder, weather, auditor, crew], began=began)
                 weather.clear()
-                crew.finish(timeout=ENDING_SECONDS)
+                crew.finish(timeout=FINISHING_SECONDS)
             finally:
                 crew.kill()
             reports = self._drain_the_rest()
@@ -215,7 +216,7 @@ class Torture:
                 settings={"stop_at": datetime.now(UTC)},
                 prepare=Preparation(journal, mutant=self._plan.mutant),
             )
-            reports.append(WorkerProcess(job).result(timeout=ENDING_SECONDS))
+            reports.append(WorkerProcess(job).result(timeout=LAST_DRAIN_SECONDS))
         return reports
 
     # --- what is there -------------------------------------------------------------------------------------
