@@ -150,6 +150,7 @@ class Loader:
         finally:
             batch.discard()
         lost = self._checkpoint(batch)
+        self.in_doubt -= batch.spans.keys()
         return Loaded(batch, committed=True, lost=lost, seconds=time.monotonic() - began)
 
     def cancel(self) -> None:
@@ -168,7 +169,6 @@ class Loader:
         self._ensure_offset_rows(session, batch)
         if self.in_doubt.intersection(batch.spans) and self._committed_by(session, batch):
             log.info("Batch %s was committed although the answer was lost", batch.id)
-            self.in_doubt -= batch.spans.keys()
             return
         folder = stage_folder(self._settings.application_name, self._settings.stream_name, batch.id)
         for file in batch.files.close():
@@ -182,7 +182,6 @@ class Loader:
                 f"Snowflake had ended the transaction of batch {batch.id} before its COMMIT arrived; nothing "
                 f"of it is in {self._target.table}"
             )
-        self.in_doubt -= batch.spans.keys()
 
     def _copy(self, session: SnowflakeSession, batch: Batch, folder: str) -> None:
         loaded = dead = 0
@@ -237,9 +236,9 @@ class Loader:
         Otherwise the shards that are ahead of where the batch began, and where they stand.
         """
         offsets = self.offsets(keys_of(batch.spans.values()))
-        self.in_doubt -= batch.spans.keys()
         if carries(batch.id, offsets):
             return None
+        self.in_doubt -= batch.spans.keys()
         ahead = {
             key.shard_id: offset.position
             for key, offset in offsets.items()

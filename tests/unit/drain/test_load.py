@@ -300,6 +300,20 @@ def test_after_the_last_try_the_shards_stay_in_doubt(loader: Loader, snowflake: 
     assert loader.in_doubt == {ONE, TWO}
 
 
+def test_shards_whose_checkpoint_could_not_be_written_stay_in_doubt(
+    loader: Loader, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unavailable(*_: Any, **__: Any) -> bool:
+        raise ServiceUnavailableError("no DynamoDB")
+
+    monkeypatch.setattr(leases, "save", unavailable)
+
+    with pytest.raises(ServiceUnavailableError, match="no DynamoDB"):
+        loader.load(make_batch())
+
+    assert loader.in_doubt == {ONE, TWO}
+
+
 def test_a_batch_that_never_reached_its_transaction_leaves_no_doubt(
     loader: Loader, snowflake: Snowflake
 ) -> None:
