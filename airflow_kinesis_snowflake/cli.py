@@ -1,8 +1,9 @@
 """``python -m airflow_kinesis_snowflake state ...``: looking at state without the Airflow UI at hand.
 
-Uses Airflow's connections. Reads only, except ``import``, which writes rows that aren't there yet. Tables and
-sentences for people, or JSON for programs with ``--json``. Exit status 1: refused or failed, the reason is on
-the standard error output.
+Where Airflow lets providers add commands, ``airflow kinesis-snowflake state ...`` is the same. Uses Airflow's
+connections. Reads only, except ``import``, which writes rows that aren't there yet. Tables and sentences for
+people, or JSON for programs with ``--json``. Exit status 1: refused or failed, the reason is on the standard
+error output.
 """
 
 from __future__ import annotations
@@ -12,17 +13,39 @@ import json
 import sys
 import time
 from contextlib import ExitStack, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow.cli.cli_config import CLICommand
 
     from airflow_kinesis_snowflake.maintenance.loaded import Loaded
 
 METHODS = ("rewind", "delete_table", "rename", "recover")
 PURPOSES = ("drain", "reset", "cleanup")
+STATE = "the state of an application on a stream"
+
+
+class Option(NamedTuple):
+    """An option of a command, with what :mod:`argparse` takes besides its name."""
+
+    flag: str
+    settings: Mapping[str, Any]
+
+
+class Command(NamedTuple):
+    """A command.
+
+    :param run: returns the answer as JSON takes it, and as text for people
+    """
+
+    name: str
+    run: Callable[[argparse.Namespace], tuple[Any, str]]
+    help: str
+    options: tuple[Option, ...]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,14 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: exit status
     """
     options = parser().parse_args(arguments)
+    return answer(options.command, options)
+
+
+def answer(command: Command, options: argparse.Namespace) -> int:
+    """Run a command with its options, print the answer and return the exit status."""
     try:
         # Airflow logs to the standard output, which is for the answer alone.
         with redirect_stdout(sys.stderr):
-            answer, text = options.command(options)
+            data, text = command.run(options)
     except KinesisSnowflakeError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(answer, indent=2) if options.json else text)
+    print(json.dumps(data, indent=2) if options.json else text)
     return 0
 
 
@@ -47,32 +75,29 @@ def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m airflow_kinesis_snowflake")
     groups = top.add_subparsers(required=True, metavar="GROUP")
-    state = groups.add_parser("state", help="the state of an application on a stream")
-    commands = state.add_subparsers(required=True, metavar="COMMAND")
-    _command(commands, "show", show, "show shards, checkpoints and leases, and what is wrong with them")
-    plan = _command(commands, "plan", make_plan, "say what a reset would do; change nothing")
-    plan.add_argument("--method", required=True, choices=METHODS)
-    plan.add_argument("--position", help="TRIM_HORIZON, LATEST, a timestamp, or a sequence number")
-    plan.add_argument("--shard", action="append", default=[], help="only this one; may be repeated")
-    plan.add_argument("--new-application", help="for rename")
-    plan.add_argument("--initial-position", default="TRIM_HORIZON", help="of the drain")
-    plan.add_argument("--table", help="landing table: count duplicates there; recover needs it")
-    plan.add_argument("--snowflake-conn-id", default="snowflake_default")
-    export = _command(commands, "export", export_state, "save all rows of the application", stream=False)
-    export.add_argument("--folder", required=True, help="absolute path or s3://bucket/prefix")
-    imported = _command(commands, "import", import_checkpoints, "take over from another consumer's table")
-    imported.add_argument("--source", required=True, help="table of KCL, Openflow or Redpanda Connect")
-    imported.add_argument("--timestamp", help="for leases that stand at AT_TIMESTAMP")
-    imported.add_argument("--dry-run", action="store_true", help="only say what would be written")
-    iam = _command(commands, "iam", show_policy, "print the smallest IAM policy")
-    iam.add_argument("--for", dest="purpose", choices=PURPOSES, default="drain")
-    iam.add_argument("--account", default="*")
-    iam.add_argument("--region", default="*")
-    iam.add_argument("--partition", default="aws")
-    iam.add_argument("--consumer", help="name of a registered consumer")
-    iam.add_argument("--key", help="ARN of the stream's KMS key")
-    iam.add_argument("--backups", help="bucket/prefix of JSON backups")
+    state = groups.add_parser("state", help=STATE).add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        made = state.add_parser(command.name, help=command.help, description=command.help)
+        made.set_defaults(command=command)
+        for flag, settings in command.options:
+            made.add_argument(flag, **settings)
     return top
+
+
+def get_cli_commands() -> list[CLICommand]:
+    """The same as commands of ``airflow``; Airflow asks for them under the key ``cli`` of the provider."""
+    from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
+
+    def action(command: Command) -> ActionCommand:
+        return ActionCommand(
+            name=command.name,
+            help=command.help,
+            func=lambda options: sys.exit(answer(command, options)),
+            args=[Arg((flag,), **settings) for flag, settings in command.options],  # type: ignore[no-untyped-call]
+        )
+
+    state = GroupCommand(name="state", help=STATE, subcommands=[action(command) for command in COMMANDS])
+    return [GroupCommand(name="kinesis-snowflake", help="Kinesis to Snowflake", subcommands=[state])]
 
 
 def show(options: argparse.Namespace) -> tuple[Any, str]:
@@ -160,25 +185,6 @@ def show_policy(options: argparse.Namespace) -> tuple[Any, str]:
     return document, json.dumps(document, indent=2)
 
 
-def _command(
-    commands: Any,
-    name: str,
-    function: Callable[[argparse.Namespace], tuple[Any, str]],
-    description: str,
-    *,
-    stream: bool = True,
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=description, description=description)
-    command.set_defaults(command=function)
-    command.add_argument("--application", required=True, help="also the name of its DynamoDB table")
-    if stream:
-        command.add_argument("--stream", required=True, help="name of the Kinesis stream")
-    command.add_argument("--aws-conn-id", default="aws_default", help="Airflow connection")
-    command.add_argument("--aws-region", help="default is the connection's")
-    command.add_argument("--json", action="store_true", help="for programs")
-    return command
-
-
 def _aws(options: argparse.Namespace) -> dict[str, Any]:
     return {"aws_conn_id": options.aws_conn_id, "region_name": options.aws_region}
 
@@ -205,3 +211,67 @@ def _loaded(options: argparse.Namespace, stack: ExitStack) -> Loaded | None:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
+
+
+def option(flag: str, **settings: Any) -> Option:
+    """An option; the settings are those of ``add_argument``."""
+    return Option(flag, settings)
+
+
+COMMON = (
+    option("--application", required=True, help="also the name of its DynamoDB table"),
+    option("--aws-conn-id", default="aws_default", help="Airflow connection"),
+    option("--aws-region", help="default is the connection's"),
+    option("--json", action="store_true", help="for programs"),
+)
+OF_STREAM = (*COMMON, option("--stream", required=True, help="name of the Kinesis stream"))
+COMMANDS = (
+    Command("show", show, "show shards, checkpoints and leases, and what is wrong with them", OF_STREAM),
+    Command(
+        "plan",
+        make_plan,
+        "say what a reset would do; change nothing",
+        (
+            *OF_STREAM,
+            option("--method", required=True, choices=METHODS),
+            option("--position", help="TRIM_HORIZON, LATEST, a timestamp, or a sequence number"),
+            option("--shard", action="append", default=[], help="only this one; may be repeated"),
+            option("--new-application", help="for rename"),
+            option("--initial-position", default="TRIM_HORIZON", help="of the drain"),
+            option("--table", help="landing table: count duplicates there; recover needs it"),
+            option("--snowflake-conn-id", default="snowflake_default"),
+        ),
+    ),
+    Command(
+        "export",
+        export_state,
+        "save all rows of the application",
+        (*COMMON, option("--folder", required=True, help="absolute path or s3://bucket/prefix")),
+    ),
+    Command(
+        "import",
+        import_checkpoints,
+        "take over from another consumer's table",
+        (
+            *OF_STREAM,
+            option("--source", required=True, help="table of KCL, Openflow or Redpanda Connect"),
+            option("--timestamp", help="for leases that stand at AT_TIMESTAMP"),
+            option("--dry-run", action="store_true", help="only say what would be written"),
+        ),
+    ),
+    Command(
+        "iam",
+        show_policy,
+        "print the smallest IAM policy",
+        (
+            *OF_STREAM,
+            option("--for", dest="purpose", choices=PURPOSES, default="drain"),
+            option("--account", default="*"),
+            option("--region", default="*"),
+            option("--partition", default="aws"),
+            option("--consumer", help="name of a registered consumer"),
+            option("--key", help="ARN of the stream's KMS key"),
+            option("--backups", help="bucket/prefix of JSON backups"),
+        ),
+    ),
+)

@@ -42,4 +42,34 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "triggers": [
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": [
+                    "airflow_kinesis_snowflake.triggers.backlog",
+                    "airflow_kinesis_snowflake.triggers.lag",
+                ],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": ["airflow_kinesis_snowflake.sensors.lag"],
+            }
+        ],
+        "extra-links": [
+            f"airflow_kinesis_snowflake.links.kinesis_to_snowflake.{link}"
+            for link in ("MonitoringPageLink", "StreamLink", "CheckpointTableLink", "LandingTableLink")
+        ],
+        "asset-uris": [
+            {
+                "schemes": ["kinesis-stream"],
+                "handler": "airflow_kinesis_snowflake.assets.kinesis_stream.sanitize_uri",
+                "factory": "airflow_kinesis_snowflake.assets.kinesis_stream.create_asset",
+                "to_openlineage_converter": (
+                    "airflow_kinesis_snowflake.assets.kinesis_stream.convert_asset_to_openlineage"
+                ),
+            }
+        ],
+        "cli": ["airflow_kinesis_snowflake.cli.get_cli_commands"],
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, task
 
+from airflow_kinesis_snowflake.assets.loads import LOADED, tell_consumers
 from airflow_kinesis_snowflake.dag_factories.settings import choice, number, setting, text
 from airflow_kinesis_snowflake.drain.report import totals
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, WorkerFailedError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow.sdk import Param
+    from airflow.sdk.definitions.dag import ScheduleArg
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +27,15 @@ EVERY_TEN_MINUTES = "*/10 * * * *"
 MOST_WORKERS = 100
 
 
-def build_drain_dag(*, dag_id: str = "kinesis_to_snowflake", schedule: str | None = EVERY_TEN_MINUTES) -> DAG:
+def build_drain_dag(
+    *, dag_id: str = "kinesis_to_snowflake", schedule: ScheduleArg = EVERY_TEN_MINUTES
+) -> DAG:
     """A DAG whose mapped task ``drain`` is a :class:`KinesisToSnowflakeOperator` per worker.
 
     ``plan`` says how many workers there are, ``drain`` runs them side by side, and ``summarise`` adds up what
-    they did; it fails if one of them did. Leases share out the shards among the workers.
+    they did; it fails if one of them did. Leases share out the shards among the workers. If records were
+    loaded, ``summarise`` adds one event of the landing table's asset, as the operator does when it isn't
+    mapped.
 
     Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it
     has a default: ``stream_name`` and ``table`` (none: one of the two places must say them),
@@ -41,7 +47,8 @@ def build_drain_dag(*, dag_id: str = "kinesis_to_snowflake", schedule: str | Non
     then longer, up to 5 minutes.
 
     :param dag_id: also the default application name, so a legal name of a DynamoDB table
-    :param schedule: cron expression, preset such as ``@hourly``, or None for runs by hand only
+    :param schedule: whatever a DAG takes: a cron expression, a preset such as ``@hourly`` or ``@continuous``,
+        a timetable, assets such as a stream with a watcher, or None for runs by hand only
     """
     names = ("stream_name", "table", "initial_timestamp", "stop_at", "max_seconds")
     defaults = dict.fromkeys(names, "") | {
@@ -89,10 +96,13 @@ def plan(stream_name: str, workers: str) -> list[str]:
         return [stream_name] * int(workers)
 
 
-@task(trigger_rule="all_done", retries=0)
-def summarise(planned: list[str] | None, reports: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """What all workers did together.
+@task(trigger_rule="all_done", retries=0, outlets=[LOADED])
+def summarise(
+    planned: list[str] | None, reports: Iterable[dict[str, Any]], outlet_events: Any = None
+) -> dict[str, Any]:
+    """What all workers did together; one event of the landing table for all of them.
 
+    :param outlet_events: of the task's context
     :raises AirflowFailException: a worker failed; what the others did is in the log
     """
     done = [report for report in reports or () if report is not None]
@@ -103,6 +113,7 @@ def summarise(planned: list[str] | None, reports: Iterable[dict[str, Any]]) -> d
             raise WorkerFailedError(
                 f"Only {len(done)} of {len(planned or ())} workers finished; see task drain"
             )
+    tell_consumers(outlet_events, reports=done, totals=summed)
     return summed
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_kinesis_snowflake.drain.batch import Batch
 from airflow_kinesis_snowflake.drain.fetching import Fetching, PageArrived
@@ -71,6 +71,8 @@ class Drain:
     :param kinesis: the stream
     :param store: the application's checkpoints
     :param snowflake: where to load
+    :param on_progress: gets how far the drain is, every few seconds and on a thread of its own, as
+        :class:`~airflow_kinesis_snowflake.drain.progress.Progress` says it; what it raises does no harm
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Drain:
         kinesis: KinesisStreamHook,
         store: CheckpointStoreHook,
         snowflake: SnowflakeLoadHook,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self._settings = settings
         self._stop_at = int(settings.stop_at.timestamp() * 1000)
@@ -128,7 +131,7 @@ class Drain:
         self._review_at = 0.0
         self._records_read = self._bytes_read = 0
         self._began = time.monotonic()
-        self._progress = ProgressLine(settings.stream_name, began=self._began)
+        self._progress = ProgressLine(settings, began=self._began, push=on_progress)
         self.report = DrainReport(
             stream_name=settings.stream_name,
             application_name=settings.application_name,
@@ -152,7 +155,7 @@ class Drain:
         """
         with tempfile.TemporaryDirectory(prefix="kinesis-drain-") as folder:
             try:
-                self._call(self._intake.open)
+                self.report.stream_arn = self._call(self._intake.open).arn
                 self._call(self._leases.join)
                 self._cycle(Path(folder))
             finally:
@@ -458,6 +461,7 @@ class Drain:
 
     def _leave(self) -> None:
         """Release what is held and end the threads; never takes longer than a stop may take."""
+        self._progress.close()
         self._finish_load()
         leaving = self._writers.submit(self._release_all)
         try:

@@ -89,7 +89,7 @@ class Intake:
         self._listed: tuple[Shard, ...] = ()
         self._watched: dict[str, ShardState] = {}
 
-    def open(self) -> None:
+    def open(self) -> StreamFacts:
         """Check the stream and make sure that the application's table exists.
 
         On the first run of an application Snowflake is checked too, so that nothing is created in AWS for a
@@ -99,6 +99,7 @@ class Intake:
         if not self._store.exists():
             self._loader.prepare()
             self._store.create_table()
+        return self._facts
 
     def look(self, *, relist: bool, leave_alone: frozenset[str]) -> Intaken:
         """Take every shard that this worker should read now.

@@ -46,13 +46,14 @@ class DrainReport:
     """What one drain did; :meth:`as_dict` is the operator's XCom.
 
     ``records`` counts everything committed: rows in the landing table and dead letters. ``gaps`` lists
-    records that may have aged out unread.
+    records that may have aged out unread. ``stream_arn`` is known once the stream has answered.
     """
 
     stream_name: str
     application_name: str
     table: str
     worker: str
+    stream_arn: str | None = None
     records: int = 0
     bytes: int = 0
     batches: int = 0

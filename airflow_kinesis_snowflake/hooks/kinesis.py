@@ -85,6 +85,15 @@ class KinesisStreamHook(AwsBaseHook):
         """The botocore settings: those of the connection and the caller over the defaults of this hook."""
         return _DEFAULTS.merge(super().config)
 
+    def place(self) -> tuple[str, str]:
+        """Return the region and the partition (``aws``, ``aws-cn`` ...) of the stream. Calls no service.
+
+        :raises InvalidSettingError: neither connection nor settings name a region
+        """
+        with translated(doing="kinesis:DescribeStreamSummary", resource=self._stream):
+            meta = self._client_for_control().meta
+        return meta.region_name, meta.partition
+
     def describe(self) -> StreamFacts:
         """Return the facts of the stream. Needs ``kinesis:DescribeStreamSummary``."""
         with translated(doing="kinesis:DescribeStreamSummary", resource=self._stream):

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
 from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
 from snowflake.connector import SnowflakeConnection, connect, errors
 
@@ -110,6 +111,21 @@ class SnowflakeLoadHook(SnowflakeHook):
     ) -> None:
         super().__init__(snowflake_conn_id=snowflake_conn_id, **kwargs)
         self._query_tag = query_tag or json.dumps({"package": _PACKAGE})
+
+    def account_name(self) -> str | None:
+        """The account as the connection names it, with its region if that is given; opens no session.
+
+        ``None``: there is no such connection, or it names no account.
+        """
+        try:
+            extra = self.get_connection(self.get_conn_id()).extra_dejson
+        except AirflowNotFoundException:
+            # Whether the connection is there matters to those who load. This is for showing.
+            return None
+        account, region = (
+            extra.get(name) or extra.get(f"extra__snowflake__{name}") for name in ("account", "region")
+        )
+        return f"{account}.{region}" if account and region else account or None
 
     def get_conn(self) -> SnowflakeConnection:
         """A new connection: autocommit, UTC, waiting at most 10 minutes for a lock and 40 for a statement.

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.configuration import conf
 from airflow.sdk import BaseOperator
 
+from airflow_kinesis_snowflake.assets.loads import LOADED, assets_of, tell_consumers
+from airflow_kinesis_snowflake.drain.report import totals
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, link_urls, push_links
+from airflow_kinesis_snowflake.operators.compat import THREADS_MAY_TALK
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.operators.metrics import send_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_kinesis_snowflake.drain.drain import Drain
     from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
 
@@ -32,6 +42,12 @@ class KinesisToSnowflakeOperator(BaseOperator):
     Several tasks with the same ``application_name`` share the shards among them, so
     ``KinesisToSnowflakeOperator.partial(...).expand(...)`` spreads a stream over workers. The table, its
     offsets table, dead-letter table and stage are created where they are missing.
+
+    While it works, the task tells how far it is: in its log, and with Airflow 3.2 or later as XCom
+    ``progress``, both every five seconds. When it has loaded records it adds an event of the asset
+    ``snowflake://<account>/<database>/<schema>/<table>`` with the totals as its extra, through the asset
+    alias ``kinesis_to_snowflake``. A mapped task adds none, so that its workers don't start consumers one by
+    one; let a task behind it do so.
 
     When the task is told to stop it gives up what isn't committed, releases its leases and fails; the next
     run goes on at once. Errors that another try can't mend fail the task without retries.
@@ -68,7 +84,8 @@ class KinesisToSnowflakeOperator(BaseOperator):
     :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
     :return: the report of the drain, as XCom: ``records`` (dead letters included), ``bytes``, ``batches``,
         ``dead_letters``, ``millis_behind_latest``, ``takeovers``, ``fenced``, ``snowflake_connections``,
-        ``seconds`` and, per shard id in ``shards``, the shard's part of them
+        ``seconds``, ``assets`` (the URIs of ``stream`` and ``table``) and, per shard id in ``shards``, the
+        shard's part of them
     :raises AirflowFailException: a setting, permission or state must be changed first
     """
 
@@ -89,6 +106,7 @@ class KinesisToSnowflakeOperator(BaseOperator):
         "region_name",
         "snowflake_conn_id",
     )
+    operator_extra_links = LINKS
     ui_color = "#e6f2fb"
 
     def __init__(  # noqa: PLR0913 -- every setting of a drain is one of its parameters
@@ -116,6 +134,7 @@ class KinesisToSnowflakeOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.outlets = [*self.outlets, LOADED]
         self.stream_name = stream_name
         self.application_name = application_name
         self.table = table
@@ -135,18 +154,27 @@ class KinesisToSnowflakeOperator(BaseOperator):
         self.verify = verify
         self.botocore_config = botocore_config
         self.snowflake_conn_id = snowflake_conn_id
+        self.link_urls: dict[str, str] = {}
         self._drain: Drain | None = None
         self._killed = False
+        self._account: str | None = None
+        self._report: dict[str, Any] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Drain the stream and return the report."""
         with no_retry_of_terminal_errors():
-            self._drain = self._make_drain(worker_of(context))
+            self._drain = drain = self._make_drain(context)
             if self._killed:
-                self._drain.stop()
-            report = self._drain.run()
+                drain.stop()
+            try:
+                report = drain.run()
+            finally:
+                send_metrics(drain.report, tags=getattr(context["ti"], "stats_tags", {}))
         context["drained"] = f"{report.records:,} records of {len(report.shards)} shards"  # type: ignore[typeddict-unknown-key]
-        return report.as_dict()
+        self._report = report.as_dict() | {"assets": assets_of(report, account=self._account)}
+        if context["ti"].map_index in (None, -1):
+            tell_consumers(context["outlet_events"], reports=[self._report], totals=totals([self._report]))
+        return self._report
 
     def on_kill(self) -> None:
         """Make the drain stop; :meth:`execute` then raises, because Airflow takes a return for success."""
@@ -154,7 +182,13 @@ class KinesisToSnowflakeOperator(BaseOperator):
         if self._drain is not None:
             self._drain.stop()
 
-    def _make_drain(self, worker: Worker) -> Drain:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
+        """What was read and loaded, for Airflow's OpenLineage provider if that is installed."""
+        from airflow_kinesis_snowflake.operators.lineage import lineage
+
+        return lineage(self._report)
+
+    def _make_drain(self, context: Context) -> Drain:
         from airflow_kinesis_snowflake.drain.drain import Drain
         from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
         from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
@@ -167,15 +201,41 @@ class KinesisToSnowflakeOperator(BaseOperator):
             "verify": self.verify,
             "config": self.botocore_config,
         }
+        kinesis = KinesisStreamHook(settings.stream_name, **aws)
+        store = CheckpointStoreHook(settings.application_name, **aws)
+        snowflake = SnowflakeLoadHook(
+            snowflake_conn_id=self.snowflake_conn_id, database=settings.table.database
+        )
+        self._show_links(context, settings, kinesis, snowflake)
+        ti = context["ti"]
         return Drain(
             settings,
-            worker=worker,
-            kinesis=KinesisStreamHook(settings.stream_name, **aws),
-            store=CheckpointStoreHook(settings.application_name, **aws),
-            snowflake=SnowflakeLoadHook(
-                snowflake_conn_id=self.snowflake_conn_id, database=settings.table.database
-            ),
+            worker=worker_of(context),
+            kinesis=kinesis,
+            store=store,
+            snowflake=snowflake,
+            on_progress=partial(ti.xcom_push, "progress") if THREADS_MAY_TALK else None,
         )
+
+    def _show_links(
+        self,
+        context: Context,
+        settings: DrainSettings,
+        kinesis: KinesisStreamHook,
+        snowflake: SnowflakeLoadHook,
+    ) -> None:
+        region, partition = kinesis.place()
+        self._account = snowflake.account_name()
+        self.link_urls = link_urls(
+            base_url=conf.get("api", "base_url", fallback="/"),
+            region=region,
+            partition=partition,
+            stream_name=settings.stream_name,
+            application_name=settings.application_name,
+            table=settings.table,
+            account=self._account,
+        )
+        push_links(context["ti"], self)
 
     def _settings(self) -> DrainSettings:
         from airflow_kinesis_snowflake.drain.settings import DrainSettings

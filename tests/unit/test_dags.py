@@ -83,6 +83,7 @@ def test_a_run_adds_up_what_its_workers_did() -> None:
             records=records,
             shards={shard: ShardReport(millis_behind_latest=lag)},
         ).as_dict()
+        | {"assets": {}}
         for worker, records, shard, lag in [("one", 3, "a", 5), ("two", 4, "b", 7), ("three", 0, "b", 0)]
     ]
 

@@ -1,0 +1,1 @@
+"""What Airflow calls assets: streams and landing tables."""

@@ -1,0 +1,55 @@
+"""How far behind an application is, by its state rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.drain.rows import missing_rows
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
+from airflow_kinesis_snowflake.stream.retention import read_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, StreamState
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.stream.lineage import Shard
+
+
+def read_drained_until(kinesis: KinesisStreamHook, store: CheckpointStoreHook) -> datetime | None:
+    """The moment up to which everything of a stream is loaded, for certain. Reads no records.
+
+    Needs ``dynamodb:DescribeTable``, ``dynamodb:Query`` and ``kinesis:ListShards``.
+
+    :return: in UTC; ``None``: nothing can be said yet
+    """
+    if not store.describe_table().exists:
+        return None
+    state = store.read_state(kinesis.stream_name)
+    return drained_until(kinesis.list_shards(), state) if state.shards else None
+
+
+def drained_until(listed: Sequence[Shard], state: StreamState) -> datetime | None:
+    """The moment up to which everything of a stream is loaded.
+
+    Each shard is loaded up to the last record that was loaded, or up to where a drain reached its end, if
+    that is later; the shard that is furthest behind decides.
+
+    :param listed: as Kinesis lists them, taken after the rows
+    :return: ``None`` when a shard wasn't begun, or has no row yet
+    """
+    if missing_rows(listed, state, initial=TRIM_HORIZON):
+        return None
+    moments = [
+        read_until(
+            row.checkpoint,
+            caught_up_at=None
+            if row.caught_up_at is None
+            else datetime.fromtimestamp(row.caught_up_at / 1000, UTC),
+        )
+        for row in state.shards.values()
+        if not row.ended
+    ]
+    known = [moment for moment in moments if moment is not None]
+    return min(known, default=None) if len(known) == len(moments) else None

@@ -1,0 +1,16 @@
+"""What differs between the versions of Airflow that this package works with."""
+
+from __future__ import annotations
+
+import airflow
+from packaging.version import Version
+
+try:
+    from airflow.sdk.observability.stats import Stats
+except ImportError:  # before Airflow 3.2
+    from airflow.stats import Stats
+
+# Before Airflow 3.2 two threads that talk to the supervisor of their task get each other's answers.
+THREADS_MAY_TALK = Version(airflow.__version__) >= Version("3.2.0")
+
+__all__ = ["THREADS_MAY_TALK", "Stats"]

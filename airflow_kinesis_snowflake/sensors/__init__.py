@@ -1,0 +1,1 @@
+"""What tasks can wait for."""

@@ -1,0 +1,136 @@
+"""Waiting until a stream is drained."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
+from airflow.sdk import BaseSensorOperator
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, ServiceRefusedError
+from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.stream.positions import parse_timestamp
+from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from airflow.sdk import Context
+
+
+class KinesisDrainedSensor(BaseSensorOperator):
+    """Waits until an application has loaded everything that arrived in its stream before a moment.
+
+    It goes by the application's state rows and reads no records, so it sees what drains have done, not what
+    producers have sent since: an idle stream counts as drained up to where the last drain looked. So wait for
+    a ``max_lag`` that is longer than the time between two drains.
+
+    :param stream_name: the Kinesis stream (templated)
+    :param application_name: the name of the DynamoDB table with its state (templated)
+    :param until: caught up: the moment, ISO-8601 with a time zone, or an aware datetime; default is the start
+        of the DAG run (templated)
+    :param max_lag: lag below: instead of ``until``, a moment that moves along, so long before now
+    :param deferrable: wait in the triggerer instead of on a worker; default is Airflow's
+        ``[operators] default_deferrable``
+    :param aws_conn_id: Airflow connection of type ``aws`` (templated)
+    :param region_name: AWS region, default is the connection's (templated)
+    :param verify: whether or with which CA bundle to check certificates of AWS
+    :param botocore_config: arguments of ``botocore.config.Config``
+    :param kwargs: as every sensor takes them: ``poke_interval``, ``timeout``, ``soft_fail`` ...
+    :raises AirflowFailException: a setting, permission or state must be changed first
+    """
+
+    template_fields: Sequence[str] = (
+        "stream_name",
+        "application_name",
+        "until",
+        "aws_conn_id",
+        "region_name",
+    )
+    ui_color = "#e6f2fb"
+
+    def __init__(  # noqa: PLR0913 -- each is a setting of the sensor
+        self,
+        *,
+        stream_name: str,
+        application_name: str,
+        until: str | datetime | None = None,
+        max_lag: timedelta | None = None,
+        deferrable: bool | None = None,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stream_name = stream_name
+        self.application_name = application_name
+        self.until = until
+        self.max_lag = max_lag
+        self.deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        if deferrable is not None:
+            self.deferrable = deferrable
+        self.aws_conn_id = aws_conn_id
+        self.region_name = region_name
+        self.verify = verify
+        self.botocore_config = botocore_config
+
+    def execute(self, context: Context) -> Any:
+        """Wait here, or in the triggerer."""
+        with no_retry_of_terminal_errors():
+            self._fix_moment(context)
+            if not self.deferrable:
+                return super().execute(context)
+            if not self.poke(context):
+                self.defer(
+                    trigger=self._trigger(),
+                    method_name="execute_complete",
+                    timeout=timedelta(seconds=self.timeout),
+                )
+        return None
+
+    def poke(self, context: Context) -> bool:
+        """Whether it is so now."""
+        from airflow_kinesis_snowflake.drain.lag import read_drained_until
+
+        with no_retry_of_terminal_errors():
+            trigger = self._trigger()
+            drained = read_drained_until(*trigger.source.open())
+            self.log.info("%s", describe(trigger.source, drained))
+            return drained is not None and drained >= trigger.wanted()
+
+    def execute_complete(self, context: Context, event: dict[str, str]) -> None:
+        """Go on, or fail, with what the trigger found.
+
+        :raises AirflowFailException: what it found is an error that waiting doesn't mend
+        """
+        with no_retry_of_terminal_errors():
+            if "error" in event:
+                raise ServiceRefusedError(event["error"])
+        self.log.info("Drained until %s", event["drained_until"])
+
+    def _fix_moment(self, context: Context) -> None:
+        if self.until and self.max_lag is not None:
+            raise InvalidSettingError("a sensor waits for until or for max_lag, not for both")
+        if not self.until and self.max_lag is None:
+            self.until = context["dag_run"].start_date
+
+    def _trigger(self) -> KinesisDrainedTrigger:
+        try:
+            until = parse_timestamp(self.until).isoformat() if self.until else None
+        except ValueError as error:
+            raise InvalidSettingError(str(error)) from error
+        return KinesisDrainedTrigger(
+            until=until,
+            max_lag_seconds=0.0 if self.max_lag is None else self.max_lag.total_seconds(),
+            poll_seconds=self.poke_interval,
+            stream_name=self.stream_name,
+            application_name=self.application_name,
+            aws_conn_id=self.aws_conn_id,
+            region_name=self.region_name or None,
+            verify=self.verify,
+            botocore_config=self.botocore_config,
+        )

@@ -1,0 +1,1 @@
+"""What waits for an application in Airflow's triggerer."""

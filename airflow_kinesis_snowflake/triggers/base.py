@@ -1,0 +1,69 @@
+"""How triggers reach AWS without holding up the triggerer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import sync_to_async
+
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+
+
+class Source:
+    """A stream and the application that drains it, as triggers name them.
+
+    :param stream_name: the Kinesis stream
+    :param application_name: the name of the DynamoDB table with its state
+    :param aws_conn_id: Airflow connection of type ``aws``
+    :param region_name: AWS region, default is the connection's
+    :param verify: whether or with which CA bundle to check certificates of AWS
+    :param botocore_config: arguments of ``botocore.config.Config``
+    """
+
+    def __init__(
+        self,
+        *,
+        stream_name: str,
+        application_name: str,
+        aws_conn_id: str | None = "aws_default",
+        region_name: str | None = None,
+        verify: bool | str | None = None,
+        botocore_config: dict[str, Any] | None = None,
+    ) -> None:
+        self.settings: dict[str, Any] = {
+            "stream_name": stream_name,
+            "application_name": application_name,
+            "aws_conn_id": aws_conn_id,
+            "region_name": region_name,
+            "verify": verify,
+            "botocore_config": botocore_config,
+        }
+
+    def open(self) -> tuple[KinesisStreamHook, CheckpointStoreHook]:
+        """The hooks of stream and state, with their connection looked up.
+
+        :raises InvalidSettingError: a name can't be one, or there is no region
+        """
+        from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+        from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+
+        aws = {name: self.settings[name] for name in ("aws_conn_id", "region_name", "verify")}
+        aws["config"] = self.settings["botocore_config"]
+        kinesis = KinesisStreamHook(self.settings["stream_name"], **aws)
+        store = CheckpointStoreHook(self.settings["application_name"], **aws)
+        kinesis.place()
+        store.get_conn()
+        return kinesis, store
+
+    async def aopen(self) -> tuple[KinesisStreamHook, CheckpointStoreHook]:
+        """The same, from the triggerer's loop.
+
+        Airflow answers a lookup of a connection over that loop, and before 3.2 only to threads that asgiref
+        made. Everything behind the lookup may run on any thread.
+        """
+        return await sync_to_async(self.open)()
+
+    def __str__(self) -> str:
+        return f"application {self.settings['application_name']} on stream {self.settings['stream_name']}"

@@ -1,0 +1,62 @@
+"""The numbers of a drain in Airflow's metrics."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.operators import metrics
+from airflow_kinesis_snowflake.operators.metrics import PREFIX, counters, send_metrics
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
+REPORT = DrainReport(
+    "clicks",
+    "app",
+    "table",
+    "worker",
+    records=7,
+    bytes=70,
+    batches=2,
+    dead_letters=1,
+    fenced=3,
+    lost_leases=4,
+    shards={"a": ShardReport(millis_behind_latest=1_500), "b": ShardReport()},
+)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, tuple[tuple[str, str], ...]]]:
+    """What is sent to StatsD, by name and tags. ``tests/e2e`` looks at the real thing."""
+    seen: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+
+    def send(name: str, value: int, *, tags: dict[str, str] | None = None) -> None:
+        seen[name, tuple(sorted((tags or {}).items()))] += value
+
+    monkeypatch.setattr(metrics.Stats, "incr", send)
+    monkeypatch.setattr(metrics.Stats, "gauge", send)
+    return seen
+
+
+def test_every_number_goes_out_by_name_and_by_tags(sent: Counter[Any]) -> None:
+    send_metrics(REPORT, tags={"dag_id": "dag"})
+    numbers = counters(REPORT) | {"millis_behind_latest": 1_500}
+    tags = (("application", "app"), ("dag_id", "dag"), ("stream", "clicks"))
+    assert sent == Counter(
+        {(f"{PREFIX}.app.clicks.{name}", ()): value for name, value in numbers.items()}
+        | {(f"{PREFIX}.{name}", tags): value for name, value in numbers.items()}
+    )
+
+
+def test_a_lag_that_nobody_measured_is_not_sent(sent: Counter[Any]) -> None:
+    send_metrics(DrainReport("clicks", "app", "table", "worker"), tags={})
+    assert sent == Counter()
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    documented = re.findall(rf"^\| `{PREFIX}\.([a-z_]+)`", DOCUMENT.read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted([*counters(REPORT), "millis_behind_latest"])
