@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_kinesis_snowflake.dag_factories.drain import plan, summarise
 from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 FILES = sorted(file.stem for file in DAGS.glob("*.py"))

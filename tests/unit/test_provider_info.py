@@ -10,12 +10,17 @@ from pathlib import Path
 import airflow
 import jsonschema
 import pytest
+from airflow.providers_manager import ProvidersManager
 
 from airflow_kinesis_snowflake.get_provider_info import get_provider_info
+from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS
 
 INFO = get_provider_info()
 MODULES = [
-    module for kind in ("hooks", "operators") for entry in INFO[kind] for module in entry["python-modules"]
+    module
+    for kind in ("hooks", "operators", "triggers", "sensors")
+    for entry in INFO[kind]
+    for module in entry["python-modules"]
 ]
 
 
@@ -32,6 +37,15 @@ def test_airflow_finds_the_description_under_the_name_of_the_distribution() -> N
     assert entry.dist is not None
     assert entry.dist.name == INFO["package-name"]
     assert entry.load() is get_provider_info
+
+
+def test_every_link_of_the_drain_is_named() -> None:
+    links = {f"{type(link).__module__}.{type(link).__qualname__}" for link in LINKS}
+    assert set(INFO["extra-links"]) == links
+
+
+def test_airflow_loads_every_link() -> None:
+    assert set(INFO["extra-links"]) <= set(ProvidersManager().extra_links_class_names)
 
 
 @pytest.mark.parametrize("module", MODULES)

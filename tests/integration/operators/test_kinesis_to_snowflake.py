@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
+from airflow_kinesis_snowflake.assets.loads import LOADED
 from airflow_kinesis_snowflake.exceptions import (
     InvalidSettingError,
     NotACheckpointTableError,
     SnowflakeObjectNotFoundError,
     StreamNotFoundError,
 )
+from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS
+from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+from local.services import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +30,31 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("services")
 
 
-def run(operator: KinesisToSnowflakeOperator, *, try_number: int = 1) -> dict[str, Any]:
+class TaskInstance:
+    """What the operator uses of a task instance, and what it did with it."""
+
+    def __init__(self, *, map_index: int = -1) -> None:
+        self.dag_id, self.run_id, self.task_id = "dag", "run", "drain"
+        self.map_index, self.try_number = map_index, 1
+        self.xcoms: dict[str, Any] = {}
+        self.outlet_events = OutletEventAccessors()
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+
+    @property
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        """URI and extra of the asset events that were added."""
+        return [
+            (event.dest_asset_key.uri, event.extra) for event in self.outlet_events[LOADED].asset_alias_events
+        ]
+
+
+def run(operator: KinesisToSnowflakeOperator, ti: TaskInstance | None = None) -> dict[str, Any]:
     """Execute the operator as Airflow would, and check that the report is one that XCom takes."""
-    ti = SimpleNamespace(dag_id="dag", run_id="run", task_id="drain", map_index=-1, try_number=try_number)
-    report = operator.execute({"ti": ti})
+    ti = ti or TaskInstance()
+    context: Any = {"ti": ti, "outlet_events": ti.outlet_events}
+    report = operator.execute(context)
     assert json.loads(json.dumps(report)) == report
     return report
 
@@ -148,6 +172,89 @@ def test_limits_end_a_drain_early_and_the_next_one_goes_on(
     assert second["records"] == 12_000 - first["records"]
     numbers = f'SELECT COUNT(*), COUNT(DISTINCT "RECORD_CONTENT":n) FROM {settings["table"]}'
     assert rows(numbers) == [(12_000, 12_000)]
+
+
+def test_links_are_there_while_the_task_runs_and_the_same_when_it_ended(
+    make_stream: Callable[..., str], settings: dict[str, Any]
+) -> None:
+    ti = TaskInstance()
+    stream, application = make_stream(), settings["application_name"]
+    operator = KinesisToSnowflakeOperator(stream_name=stream, **settings)
+
+    run(operator, ti)
+
+    ti_key: Any = ti
+    assert ti.xcoms == {link.xcom_key: link.get_link(operator, ti_key=ti_key) for link in LINKS}
+    page = f"/plugin/kinesis-snowflake?application={application}&stream={stream}"
+    assert ti.xcoms["_link_MonitoringPageLink"].endswith(page)
+    assert f"region={REGION}" in ti.xcoms["_link_StreamLink"]
+    assert f"name={application}" in ti.xcoms["_link_CheckpointTableLink"]
+
+
+def test_a_task_that_loaded_records_tells_so_once(
+    make_stream: Callable[..., str], kinesis: KinesisClient, settings: dict[str, Any]
+) -> None:
+    stream = make_stream()
+    put(kinesis, stream, b"1", b"{not json")
+    first, second = TaskInstance(), TaskInstance()
+
+    report = run(KinesisToSnowflakeOperator(stream_name=stream, **settings), first)
+    run(KinesisToSnowflakeOperator(stream_name=stream, **settings), second)
+
+    [(uri, extra)] = first.events
+    assert uri == f"snowflake://local/{settings['table'].replace('.', '/')}"
+    assert extra == {
+        "records": 2,
+        "bytes": 10,
+        "batches": 1,
+        "dead_letters": 1,
+        "millis_behind_latest": report["millis_behind_latest"],
+        "stream_name": stream,
+        "application_name": settings["application_name"],
+    }
+    assert second.events == []
+
+
+def test_a_mapped_task_leaves_telling_to_the_one_behind_it(
+    make_stream: Callable[..., str], kinesis: KinesisClient, settings: dict[str, Any]
+) -> None:
+    stream = make_stream()
+    put(kinesis, stream, b"1")
+    ti = TaskInstance(map_index=0)
+
+    report = run(KinesisToSnowflakeOperator(stream_name=stream, **settings), ti)
+
+    assert report["records"] == 1
+    assert report["assets"]["stream"] == f"kinesis-stream://{REGION}/000000000000/{stream}"
+    assert ti.events == []
+
+
+def test_a_drain_shows_how_far_it_is(
+    make_stream: Callable[..., str],
+    kinesis: KinesisClient,
+    settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("airflow_kinesis_snowflake.drain.progress.SECONDS_BETWEEN_LINES", 0.0)
+    stream = make_stream()
+    put(kinesis, stream, b"1")
+    ti = TaskInstance()
+
+    run(KinesisToSnowflakeOperator(stream_name=stream, **settings), ti)
+
+    progress = ti.xcoms["progress"]
+    assert (progress["stream_name"], progress["application_name"]) == (stream, settings["application_name"])
+    assert progress.keys() == {
+        "application_name",
+        "stream_name",
+        "records",
+        "bytes",
+        "records_per_second",
+        "millis_behind_latest",
+        "shards",
+        "seconds_to_catch_up",
+        "at",
+    }
 
 
 REFUSED_SETTINGS = {

@@ -6,7 +6,6 @@ import pytest
 from airflow.providers_manager import ProvidersManager
 from airflow.sdk import Asset
 
-from airflow_kinesis_snowflake.assets import kinesis_stream
 from airflow_kinesis_snowflake.assets.kinesis_stream import (
     SCHEME,
     convert_asset_to_openlineage,
@@ -41,10 +40,6 @@ def test_airflow_refuses_a_uri_that_is_not_that_of_a_stream(uri: str) -> None:
 def test_an_arn_of_something_else_is_refused() -> None:
     with pytest.raises(ValueError, match="not the ARN"):
         uri_of_arn("arn:aws:dynamodb:eu-west-1:123456789012:table/clicks")
-
-
-def test_airflow_knows_the_handler_of_the_scheme() -> None:
-    assert ProvidersManager().asset_uri_handlers[SCHEME] is kinesis_stream.sanitize_uri
 
 
 def test_no_other_provider_has_the_scheme() -> None:

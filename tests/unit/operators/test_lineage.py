@@ -13,7 +13,8 @@ from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSn
 IMPORTED = """
 import sys
 import airflow_kinesis_snowflake.operators.kinesis_to_snowflake
-print(*(name for name in sys.modules if "openlineage" in name.split(".")))
+optional = ("openlineage.client", "airflow.providers.openlineage.extractors")
+print(*(name for name in sys.modules if name.startswith(optional)))
 """
 
 
