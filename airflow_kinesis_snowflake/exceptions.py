@@ -84,6 +84,28 @@ class DataLossError(TerminalError):
     """Records between the checkpoint and the oldest retained record are gone from the stream."""
 
 
+# --- records -----------------------------------------------------------------------------------------------
+
+
+class UndecodableError(TerminalError):
+    """A payload isn't in the format that it should be in; the record becomes a dead letter."""
+
+
+class ValueRefusedError(ServiceRefusedError):
+    """Snowflake refuses a value in a statement or file; another value may be accepted.
+
+    :param number: Snowflake's error number; its message may quote the value, so it is left out
+    """
+
+    def __init__(self, message: str, *, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+class TooManyDeadLettersError(TerminalError):
+    """More records can't be loaded than the user accepts; nothing of their batch is committed."""
+
+
 # --- the drain ---------------------------------------------------------------------------------------------
 
 

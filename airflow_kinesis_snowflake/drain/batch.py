@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.landing.dead_letters import RECORD
 from airflow_kinesis_snowflake.landing.files import BatchFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from airflow_kinesis_snowflake.drain.reader import Fetched, ShardReader
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
+    from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
     from airflow_kinesis_snowflake.stream.positions import Position
+
+EXAMPLES = 3
 
 
 @dataclass
@@ -44,6 +49,8 @@ class Batch:
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
         self.spans: dict[str, Span] = {}
         self.began_at: float | None = None
+        self.refused = 0
+        self.examples: list[str] = []
         self._settings = settings
         self._folder = directory / self.id
         self._folder.mkdir()
@@ -68,6 +75,16 @@ class Batch:
             span.records += page.records
             span.bytes += page.bytes
             span.dead_letters += len(page.encoded.dead_letters)
+            self._note(page.encoded.dead_letters, reader.shard_id)
+
+    def _note(self, dead_letters: Sequence[DeadLetter], shard_id: str) -> None:
+        """Count records that can't be loaded, and remember some for a message; a gap is no record."""
+        refused = [letter for letter in dead_letters if letter.kind == RECORD]
+        self.refused += len(refused)
+        room = EXAMPLES - len(self.examples)
+        self.examples += [
+            f"{letter.record.sequence_number} of {shard_id} ({letter.reason})" for letter in refused[:room]
+        ]
 
     @property
     def records(self) -> int:

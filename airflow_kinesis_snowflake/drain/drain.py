@@ -28,6 +28,7 @@ from airflow_kinesis_snowflake.exceptions import (
     TransientError,
 )
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.target import LandingTarget
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Drain:
         self._fetching = Fetching(
             PageSource(
                 kinesis,
-                mapping,
+                DecodingEncoder(settings.decoder, mapping) if settings.decoder else mapping,
                 stop_at=self._stop_at,
                 own_hash_keys_only=settings.own_hash_keys_only,
             ),
@@ -105,7 +106,7 @@ class Drain:
         self._leases = Leases(store, settings.stream_name, worker)
         self._loader = Loader(
             snowflake=snowflake,
-            target=LandingTarget.beside(settings.table),
+            target=LandingTarget.beside(settings.table, settings.table_options),
             mapping=mapping,
             leases=self._leases,
             settings=settings,

@@ -32,6 +32,7 @@ from airflow_kinesis_snowflake.exceptions import (
     IncompleteLoadError,
     LeaseLostError,
     ServiceUnavailableError,
+    TooManyDeadLettersError,
     TransientError,
 )
 from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove
@@ -110,6 +111,7 @@ class Loader:
         self._lock = threading.RLock()
         self._offset_rows: set[OffsetKey] = set()
         self._objects_checked = False
+        self._refused = 0
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
 
@@ -139,6 +141,7 @@ class Loader:
     def _load(self, batch: Batch, *, began: float) -> Loaded:
         try:
             if batch.records:
+                self._check_threshold(batch)
                 self._retrying(lambda: self._commit(batch), doing=f"loading batch {batch.id}")
         except FencedError:
             ahead = self._settle_fence(batch)
@@ -151,7 +154,20 @@ class Loader:
             batch.discard()
         lost = self._checkpoint(batch)
         self.in_doubt -= batch.spans.keys()
+        self._refused += batch.refused
         return Loaded(batch, committed=True, lost=lost, seconds=time.monotonic() - began)
+
+    def _check_threshold(self, batch: Batch) -> None:
+        threshold = self._settings.max_dead_letters
+        allowed = threshold.allowed(batch.records, before=self._refused)
+        if allowed is not None and batch.refused > allowed:
+            raise TooManyDeadLettersError(
+                f"{batch.refused} of {batch.records} records in batch {batch.id} of stream "
+                f"{self._settings.stream_name} can't be loaded, after {self._refused} in earlier batches; "
+                f"that is more than max_dead_letters={threshold}. Nothing of the batch is committed. The "
+                f"first: {'; '.join(batch.examples)}. Correct the settings, or accept more of them, and run "
+                f"again"
+            )
 
     def cancel(self) -> None:
         """Cancel the statement under way, from another thread."""

@@ -11,7 +11,7 @@ from itertools import dropwhile
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, TransientError
-from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.landing.dead_letters import GAP, DeadLetter
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate, skip_through, within_hash_range
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Record
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.landing.envelope import Encoded, EnvelopeMapping
+    from airflow_kinesis_snowflake.landing.envelope import Encoded
+    from airflow_kinesis_snowflake.landing.payloads import Encoder
     from airflow_kinesis_snowflake.stream.lineage import Shard
     from airflow_kinesis_snowflake.stream.records import Page
 
@@ -226,7 +227,7 @@ class PageSource:
     def __init__(
         self,
         kinesis: KinesisStreamHook,
-        mapping: EnvelopeMapping,
+        mapping: Encoder,
         *,
         stop_at: int,
         own_hash_keys_only: bool = False,
@@ -349,7 +350,7 @@ def gap_letter(gap: Gap, beside: Position) -> DeadLetter:
     """
     began = 0.0 if gap.loaded_until is None else gap.loaded_until.timestamp()
     record = Record(sequence_number=beside.sequence_number, approximate_arrival=began, data=b"")
-    return DeadLetter(record=record, reason=f"data loss: {gap}")
+    return DeadLetter(record=record, reason=f"data loss: {gap}", kind=GAP)
 
 
 def checkpoint_of(request: PageRequest) -> Position | None:

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.landing.tables import PLAIN, TableOptions
+from airflow_kinesis_snowflake.landing.threshold import ANY_NUMBER, Threshold
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_kinesis_snowflake.landing.identifiers import TableName
+    from airflow_kinesis_snowflake.landing.payloads import Decoder
     from airflow_kinesis_snowflake.stream.positions import StartAt
 
 MIB = 1024 * 1024
@@ -34,6 +37,9 @@ class DrainSettings:
     :param max_records: begin no further reading after this many records; pages under way still count.
         ``None``: no limit
     :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
+    :param max_dead_letters: how many dead letters are too many
+    :param decoder: takes payloads apart; ``None``: each is its JSON document
+    :param table_options: how the landing table is made where there is none
     :param own_hash_keys_only: drop KPL aggregates with records outside the shard's range of hash keys, as the
         Kinesis Client Library does
     :raises InvalidSettingError: a limit isn't positive, or a value is unknown
@@ -51,6 +57,9 @@ class DrainSettings:
     max_records: float | None = None
     on_data_loss: Literal["fail", "warn"] = "fail"
     own_hash_keys_only: bool = False
+    max_dead_letters: Threshold = ANY_NUMBER
+    decoder: Decoder | None = None
+    table_options: TableOptions = PLAIN
 
     def __post_init__(self) -> None:
         for name in (

@@ -211,23 +211,49 @@ class SnowflakeSession:
     def ensure_objects(self, target: LandingTarget, *, mapping: CopyMapping) -> None:
         """Create the tables and the stage that are missing, and check the landing table.
 
-        What exists is left as it is and needs no CREATE privilege.
+        What exists is left as it is and needs no CREATE privilege, but for columns that a dead-letter table
+        of an earlier version lacks.
 
         :raises InvalidSettingError: a landing table that exists lacks a column of the mapping, or has it with
             another type
+        :raises SnowflakeObjectNotFoundError: something is missing and must not be created
         """
+        missing = self._missing_objects(target, mapping)
+        if missing and not target.options.create:
+            names = ", ".join(dict.fromkeys(str(name) for _, name in missing))
+            ddl = "; ".join(statement.sql for statement, _ in missing)
+            raise SnowflakeObjectNotFoundError(
+                f"{names} must not be created or changed by a drain (create_table='never'); run {ddl}"
+            )
+        for statement, name in missing:
+            self._create(statement, name)
+
+    def _missing_objects(
+        self, target: LandingTarget, mapping: CopyMapping
+    ) -> list[tuple[Statement, TableName]]:
+        """What to run so that a target is complete."""
+        missing = []
         found = self._columns(target.table)
         if found is None:
-            self._create(statements.create_landing_table(target.table, mapping.columns), target.table)
+            landing = statements.create_landing_table(target.table, mapping.columns, target.options)
+            missing.append((landing, target.table))
         else:
             _check_columns(target.table, mapping.columns, found)
         if self._columns(target.offsets) is None:
-            self._create(statements.create_offsets_table(target.offsets), target.offsets)
-        if self._columns(target.dead_letters) is None:
-            self._create(statements.create_dead_letter_table(target.dead_letters), target.dead_letters)
+            missing.append((statements.create_offsets_table(target.offsets), target.offsets))
+        letters = self._columns(target.dead_letters)
+        if letters is None:
+            missing.append((statements.create_dead_letter_table(target.dead_letters), target.dead_letters))
+        else:
+            missing += [
+                (statements.add_dead_letter_column(target.dead_letters, column), target.dead_letters)
+                for column in ("ID", "KIND")
+                if column not in letters
+            ]
         stages = self._rows(statements.list_stages(target.stage), doing="list stages", target=target.stage)
         if target.stage.name not in {row[1] for row in stages}:
-            self._create(statements.create_stage(target.stage), target.stage)
+            missing.append((statements.create_stage(target.stage), target.stage))
+        return missing
 
     def _columns(self, table: TableName) -> dict[str, str] | None:
         """Names and types of a table's columns; ``None`` if there is no such table."""
@@ -302,7 +328,9 @@ class SnowflakeSession:
 
         :return: the number of loaded rows, 0 if there is no file
         """
-        statement = statements.copy_landing(target.table, mapping=mapping, stage=target.stage, folder=folder)
+        statement = statements.copy_landing(
+            target.table, mapping=mapping, stage=target.stage, folder=folder, options=target.options
+        )
         return self._copy(statement, target.table)
 
     def copy_dead_letters(self, target: LandingTarget, *, folder: str) -> int:

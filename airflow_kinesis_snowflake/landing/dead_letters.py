@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,12 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.stream.records import Record
 
+RECORD, GAP = "record", "gap"
+
 SCHEMA = pa.schema(
     [
+        pa.field("ID", pa.string(), nullable=False),
+        pa.field("KIND", pa.string(), nullable=False),
         pa.field("APPLICATION", pa.string(), nullable=False),
         pa.field("STREAM", pa.string(), nullable=False),
         pa.field("SHARD_ID", pa.string(), nullable=False),
@@ -33,15 +38,17 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A record that can't be loaded.
+    """A record that can't be loaded, or what stands in the place of records that are gone.
 
     :param reason: why, for a person to read; never quotes the payload
     :param column: the column that refused the value, where it was one column
+    :param kind: ``record``, or ``gap`` where records aged out before they were read
     """
 
     record: Record
     reason: str
     column: str | None = None
+    kind: str = RECORD
 
 
 def dead_letter_rows(
@@ -56,6 +63,8 @@ def dead_letter_rows(
     payloads = [_readable(record.data) for record in records]
     count = len(records)
     columns = [
+        [str(uuid.uuid4()) for _ in records],
+        [letter.kind for letter in dead_letters],
         [application] * count,
         [stream_name] * count,
         [shard_id] * count,

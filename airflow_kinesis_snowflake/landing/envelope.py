@@ -29,12 +29,20 @@ _METADATA_FIELDS = (
     ("subSequenceNumber", "NUMBER", pa.int64()),
     ("shardedSequenceNumber", "VARCHAR", pa.string()),
 )
+_ICEBERG_TYPES = {"NUMBER": "NUMBER(19, 0)"}
 METADATA_SELECT = (
     "OBJECT_CONSTRUCT("
     + ", ".join(f"'{name}', $1:{name}::{sql_type}" for name, sql_type, _ in _METADATA_FIELDS)
     + ")"
 )
 """Builds ``KINESISMETADATA`` out of a landing file: the seven fields, named and typed as Openflow does."""
+
+METADATA_STRUCTURE = (
+    "OBJECT("
+    + ", ".join(f"{name} {_ICEBERG_TYPES.get(sql_type, sql_type)}" for name, sql_type, _ in _METADATA_FIELDS)
+    + ")"
+)
+"""Its type where an OBJECT needs a structure, as in Iceberg tables."""
 
 _SCHEMA = pa.schema(
     [

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.landing.dead_letters import SCHEMA as DEAD_LETTER_SCHEMA
+from airflow_kinesis_snowflake.landing.envelope import METADATA_STRUCTURE
 from airflow_kinesis_snowflake.landing.files import DEAD_LETTERS, LANDING
 from airflow_kinesis_snowflake.landing.identifiers import TableName, quote
+from airflow_kinesis_snowflake.landing.tables import PLAIN, TableOptions
 from airflow_kinesis_snowflake.stream.positions import BEFORE_THE_FIRST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 Value = str | int
@@ -42,6 +44,8 @@ _OFFSETS_KEY = ("APPLICATION", "STREAM", "SHARD_ID", "INCARNATION")
 # The arrival stays a number of milliseconds, as in KINESISMETADATA: the two compare without a conversion, and
 # neither depends on a session's time zone.
 _DEAD_LETTER_COLUMNS = (
+    ("ID", "VARCHAR NOT NULL"),
+    ("KIND", "VARCHAR NOT NULL"),
     ("APPLICATION", "VARCHAR NOT NULL"),
     ("STREAM", "VARCHAR NOT NULL"),
     ("SHARD_ID", "VARCHAR NOT NULL"),
@@ -55,6 +59,10 @@ _DEAD_LETTER_COLUMNS = (
     ("PAYLOAD_ENCODING", "VARCHAR NOT NULL"),
     ("FAILED_AT", "TIMESTAMP_LTZ NOT NULL DEFAULT CURRENT_TIMESTAMP"),
 )
+
+
+# Iceberg tables have no OBJECT without a structure.
+_STRUCTURED = {"OBJECT": METADATA_STRUCTURE}
 
 
 @dataclass(frozen=True)
@@ -86,9 +94,36 @@ def list_columns(table: TableName) -> Statement:
     return Statement(f"SHOW COLUMNS IN TABLE {table.sql}")
 
 
-def create_landing_table(table: TableName, columns: Iterable[tuple[str, str]]) -> Statement:
+def create_landing_table(
+    table: TableName, columns: Iterable[tuple[str, str]], options: TableOptions = PLAIN
+) -> Statement:
     """A landing table with the columns of a mapping."""
-    return _create_table(table, columns, "Records of Amazon Kinesis Data Streams")
+    typed = [(name, _STRUCTURED.get(sql_type, sql_type)) for name, sql_type in columns]
+    definitions = ", ".join(
+        f"{quote(name)} {sql_type}" for name, sql_type in (typed if options.iceberg else columns)
+    )
+    kind = "ICEBERG TABLE" if options.iceberg else "TRANSIENT TABLE" if options.transient else "TABLE"
+    clauses = " ".join(_clauses(options))
+    return Statement(f"CREATE {kind} IF NOT EXISTS {table.sql} ({definitions}) {clauses}")
+
+
+def _clauses(options: TableOptions) -> Iterator[str]:
+    if options.cluster_by:
+        yield f"CLUSTER BY ({', '.join(options.cluster_by)})"
+    if options.iceberg:
+        if options.external_volume:
+            yield f"EXTERNAL_VOLUME = {_literal(options.external_volume)}"
+        yield "CATALOG = 'SNOWFLAKE'"
+        if options.base_location:
+            yield f"BASE_LOCATION = {_literal(options.base_location)}"
+        yield "ICEBERG_VERSION = 3"
+    if options.enable_schema_evolution:
+        yield "ENABLE_SCHEMA_EVOLUTION = TRUE"
+    if options.error_logging:
+        yield "ERROR_LOGGING = TRUE"
+    if options.data_retention_days is not None:
+        yield f"DATA_RETENTION_TIME_IN_DAYS = {options.data_retention_days}"
+    yield f"COMMENT = {_literal(options.comment or 'Records of Amazon Kinesis Data Streams')}"
 
 
 def create_offsets_table(table: TableName) -> Statement:
@@ -103,7 +138,10 @@ def create_offsets_table(table: TableName) -> Statement:
 
 
 def create_dead_letter_table(table: TableName) -> Statement:
-    """The dead-letter table. ``APPROXIMATE_ARRIVAL`` is in milliseconds since the epoch."""
+    """The dead-letter table.
+
+    ``ID`` is a UUID, ``KIND`` ``record`` or ``gap``, ``APPROXIMATE_ARRIVAL`` in milliseconds since the epoch.
+    """
     comment = "Records of Amazon Kinesis Data Streams that could not be loaded"
     return _create_table(table, _DEAD_LETTER_COLUMNS, comment)
 
@@ -122,6 +160,15 @@ def create_stage(stage: TableName) -> Statement:
 def add_column(table: TableName, column: str, sql_type: str) -> Statement:
     """One more column at the end of a table."""
     return Statement(f"ALTER TABLE {table.sql} ADD COLUMN {quote(column)} {sql_type}")
+
+
+def add_dead_letter_column(table: TableName, column: str) -> Statement:
+    """A column that dead-letter tables of earlier versions lack: ``ID`` or ``KIND``.
+
+    Rows that are there are of kind ``record`` then, and get an id by :func:`name_dead_letters`.
+    """
+    default = " DEFAULT 'record'" if column == "KIND" else ""
+    return Statement(f"ALTER TABLE {table.sql} ADD COLUMN IF NOT EXISTS {quote(column)} VARCHAR{default}")
 
 
 # --- files -------------------------------------------------------------------------------------------------
@@ -158,10 +205,23 @@ def put(file: Path, *, stage: TableName, folder: str) -> Statement:
     )
 
 
-def copy_landing(table: TableName, *, mapping: CopyMapping, stage: TableName, folder: str) -> Statement:
+def copy_landing(
+    table: TableName,
+    *,
+    mapping: CopyMapping,
+    stage: TableName,
+    folder: str,
+    options: TableOptions = PLAIN,
+) -> Statement:
     """Load the landing files of a folder; result rows have the columns ``file`` and ``rows_loaded``."""
     columns = [name for name, _ in mapping.columns]
-    return _copy(table, columns, mapping.copy_select, _location(stage, folder, LANDING))
+    select = mapping.copy_select
+    if options.iceberg:
+        select = tuple(
+            f"{expression}::{_STRUCTURED[sql_type]}" if sql_type in _STRUCTURED else expression
+            for expression, (_, sql_type) in zip(select, mapping.columns, strict=True)
+        )
+    return _copy(table, columns, select, _location(stage, folder, LANDING))
 
 
 def copy_dead_letters(table: TableName, *, stage: TableName, folder: str) -> Statement:
@@ -286,6 +346,12 @@ def _values(names: Sequence[str], rows: int) -> str:
     columns = ", ".join(f"column{number} AS {quote(name)}" for number, name in enumerate(names, start=1))
     row = f"({', '.join(['%s'] * len(names))})"
     return f"SELECT {columns} FROM VALUES {', '.join([row] * rows)}"
+
+
+def _literal(value: str) -> str:
+    """Text that can't be bound, because it is part of a definition."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _flat(rows: Iterable[Sequence[Value]]) -> tuple[Value, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.landing.tables import PLAIN, TableOptions
+
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.landing.identifiers import TableName
 
@@ -17,19 +19,22 @@ class LandingTarget:
     :param offsets: offsets table; landing tables of one schema may share it
     :param dead_letters: dead-letter table; may be shared too
     :param stage: internal stage that takes the files; may be shared too, each batch has a folder of its own
+    :param options: how the landing table is made where there is none
     """
 
     table: TableName
     offsets: TableName
     dead_letters: TableName
     stage: TableName
+    options: TableOptions = PLAIN
 
     @classmethod
-    def beside(cls, table: TableName) -> LandingTarget:
+    def beside(cls, table: TableName, options: TableOptions = PLAIN) -> LandingTarget:
         """The target with the default names, all in the schema of the landing table."""
         return cls(
             table=table,
             offsets=table.beside("KINESIS_OFFSETS"),
             dead_letters=table.beside("KINESIS_DEAD_LETTERS"),
             stage=table.beside("KINESIS_STAGE"),
+            options=options,
         )

@@ -19,7 +19,7 @@ from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_er
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
@@ -67,6 +67,24 @@ class KinesisToSnowflakeOperator(BaseOperator):
         drains what belongs to the run's interval
     :param mapping: ``envelope``: the payload in ``RECORD_CONTENT`` (VARIANT), its origin in
         ``KINESISMETADATA``
+    :param payload_format: what a payload is (templated): ``json``; ``text``, which lands as a string;
+        ``binary``, which lands as a string in base64; or ``avro``, one datum per payload, for which the extra
+        ``avro`` must be installed. Text and bytes need ``mapping="envelope"``
+    :param json_documents: what a JSON payload holds (templated): ``one`` document; the items of an ``array``
+        (a payload that is no array is one document); or a ``sequence`` of documents, newline-separated or
+        concatenated. Each document becomes a row; those of one record share its ``KINESISMETADATA``
+    :param avro_schema: schema of Avro payloads that have no header: JSON, as text or parsed (templated)
+    :param avro_schema_resolver: for Avro payloads with the header of Confluent's or AWS Glue's schema
+        registry: called with the id in the header (an ``int``, or a UUID as text), gives the schema; a
+        ``LookupError`` makes the record a dead letter, other errors fail the task
+    :param max_dead_letters: how many records the drain may put aside as dead letters: a number for the whole
+        drain, or a share of each batch such as ``"5%"``; one more fails the task before its batch is
+        committed. Default: any number, as long as Snowflake accepts some record of a batch (templated)
+    :param create_table: how the landing table is made if it is missing: a dict of options of
+        :class:`~airflow_kinesis_snowflake.landing.tables.TableOptions` (``transient``, ``cluster_by``,
+        ``error_logging``, ``enable_schema_evolution``, ``comment``, ``data_retention_days``, ``iceberg``,
+        ``external_volume``, ``base_location``); or ``never``: nothing is created, and what is missing fails
+        the task with the DDL to run (templated)
     :param max_batch_bytes: compressed size at which a batch is loaded; default 128 MiB (templated, as all
         limits)
     :param max_batch_records: records at which a batch is loaded; default 5,000,000
@@ -96,6 +114,11 @@ class KinesisToSnowflakeOperator(BaseOperator):
         "initial_position",
         "initial_timestamp",
         "stop_at",
+        "payload_format",
+        "json_documents",
+        "avro_schema",
+        "max_dead_letters",
+        "create_table",
         "max_batch_bytes",
         "max_batch_records",
         "max_batch_seconds",
@@ -119,6 +142,12 @@ class KinesisToSnowflakeOperator(BaseOperator):
         initial_timestamp: str | datetime | None = None,
         stop_at: str | datetime | None = None,
         mapping: Literal["envelope"] = "envelope",
+        payload_format: str = "json",
+        json_documents: str = "one",
+        avro_schema: dict[str, Any] | list[Any] | str | None = None,
+        avro_schema_resolver: Callable[[int | str], Any] | None = None,
+        max_dead_letters: int | str | None = None,
+        create_table: dict[str, Any] | str | None = None,
         max_batch_bytes: int | str | None = None,
         max_batch_records: int | str | None = None,
         max_batch_seconds: float | str | None = None,
@@ -142,6 +171,12 @@ class KinesisToSnowflakeOperator(BaseOperator):
         self.initial_timestamp = initial_timestamp
         self.stop_at = stop_at
         self.mapping = mapping
+        self.payload_format = payload_format
+        self.json_documents = json_documents
+        self.avro_schema = avro_schema
+        self.avro_schema_resolver = avro_schema_resolver
+        self.max_dead_letters = max_dead_letters
+        self.create_table = create_table
         self.max_batch_bytes = max_batch_bytes
         self.max_batch_records = max_batch_records
         self.max_batch_seconds = max_batch_seconds
@@ -240,11 +275,15 @@ class KinesisToSnowflakeOperator(BaseOperator):
     def _settings(self) -> DrainSettings:
         from airflow_kinesis_snowflake.drain.settings import DrainSettings
         from airflow_kinesis_snowflake.landing.identifiers import TableName
+        from airflow_kinesis_snowflake.landing.payloads import payload_decoder
+        from airflow_kinesis_snowflake.landing.tables import TableOptions
+        from airflow_kinesis_snowflake.landing.threshold import Threshold
         from airflow_kinesis_snowflake.stream.positions import initial_position, parse_timestamp
 
         if self.mapping != "envelope":
             raise InvalidSettingError(f"mapping must be 'envelope', not {self.mapping!r}")
         now = datetime.now(UTC)
+        limits: dict[str, Any] = self._limits()
         try:
             return DrainSettings(
                 stream_name=self.stream_name,
@@ -256,7 +295,15 @@ class KinesisToSnowflakeOperator(BaseOperator):
                 stop_at=parse_timestamp(self.stop_at) if self.stop_at else now,
                 on_data_loss=self.on_data_loss,
                 own_hash_keys_only=self.own_hash_keys_only,
-                **self._limits(),
+                max_dead_letters=Threshold.parse(self.max_dead_letters),
+                decoder=payload_decoder(
+                    self.payload_format,
+                    json_documents=self.json_documents,
+                    avro_schema=self.avro_schema,
+                    avro_schema_resolver=self.avro_schema_resolver,
+                ),
+                table_options=TableOptions.parse(self.create_table),
+                **limits,
             )
         except InvalidSettingError:
             raise

@@ -24,11 +24,13 @@ from airflow_kinesis_snowflake.exceptions import (
     IncompleteLoadError,
     ServiceRefusedError,
     ServiceUnavailableError,
+    TooManyDeadLettersError,
     UnknownOutcomeError,
 )
 from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.landing.threshold import Threshold
 from airflow_kinesis_snowflake.stream.positions import Position
 
 if TYPE_CHECKING:
@@ -144,14 +146,24 @@ class Leases:
         return True
 
 
-def make_batch(name: str = "batch", *, began: str | None = None, reached: str = "5", rows: int = 2) -> Any:
+def make_batch(
+    name: str = "batch", *, began: str | None = None, reached: str = "5", rows: int = 2, refused: int = 0
+) -> Any:
     """A batch of two shards."""
     spans = {
         shard: Span(shard, "life", None if began is None else Position(began), Position(reached), records=1)
         for shard in (ONE, TWO)
     }
     files = SimpleNamespace(rows=rows, dead_letters=0, close=lambda: [Path("/landing.parquet")])
-    return SimpleNamespace(id=name, spans=spans, files=files, records=rows, discard=lambda: None)
+    return SimpleNamespace(
+        id=name,
+        spans=spans,
+        files=files,
+        records=rows,
+        refused=refused,
+        examples=["1 (empty)"],
+        discard=lambda: None,
+    )
 
 
 @pytest.fixture
@@ -180,7 +192,9 @@ def loader(
             target=LandingTarget.beside(TableName.parse("DB.SCHEMA.RECORDS")),
             mapping=None,  # type: ignore[arg-type]
             leases=leases,  # type: ignore[arg-type]
-            settings=SimpleNamespace(application_name="application", stream_name="stream"),  # type: ignore[arg-type]
+            settings=SimpleNamespace(
+                application_name="application", stream_name="stream", max_dead_letters=Threshold(count=3)
+            ),  # type: ignore[arg-type]
             writers=writers,
             stopping=stopping,
         )
@@ -189,6 +203,34 @@ def loader(
 def moved(snowflake: Snowflake, shard: str, sequence_number: str, batch_id: str = "another") -> None:
     """Somebody else commits."""
     snowflake.offsets[OffsetKey(shard, "life")] = Offset(shard, "life", Position(sequence_number), batch_id)
+
+
+# --- too many dead letters ---------------------------------------------------------------------------------
+
+
+def test_dead_letters_of_all_batches_count_and_one_too_many_stops_before_anything_is_sent(
+    loader: Loader, snowflake: Snowflake, leases: Leases
+) -> None:
+    loader.load(make_batch("first", refused=1))
+    loader.load(make_batch("second", began="5", reached="6", refused=2))
+    sent = list(snowflake.calls)
+
+    with pytest.raises(
+        TooManyDeadLettersError, match=r"1 of 2 .* after 3 .*max_dead_letters=3.* 1 \(empty\)"
+    ):
+        loader.load(make_batch("third", began="6", reached="7", refused=1))
+
+    assert snowflake.calls == sent
+    assert leases.saved == {ONE: Position("6"), TWO: Position("6")}
+
+
+def test_dead_letters_of_a_batch_that_was_not_committed_do_not_count(
+    loader: Loader, snowflake: Snowflake
+) -> None:
+    moved(snowflake, ONE, "7")
+    assert not loader.load(make_batch(refused=3)).committed
+
+    assert loader.load(make_batch(began="7", reached="8", refused=3)).committed
 
 
 # --- a load that goes well ---------------------------------------------------------------------------------

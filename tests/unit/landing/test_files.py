@@ -99,6 +99,7 @@ def test_a_dead_letter_keeps_its_coordinates_and_payload(batch: BatchFiles) -> N
     assert paths.dead_letters is not None
     assert batch.dead_letters == 2
     coordinates = {
+        "KIND": "record",
         "APPLICATION": "loader",
         "STREAM": "clicks",
         "SHARD_ID": SHARD,
@@ -109,6 +110,7 @@ def test_a_dead_letter_keeps_its_coordinates_and_payload(batch: BatchFiles) -> N
     first, second = pq.read_table(paths.dead_letters).to_pylist()
     assert first.pop("REASON").startswith("not JSON")
     assert second.pop("REASON").startswith("not JSON")
+    assert len({first.pop("ID"), second.pop("ID")}) == 2
     assert first == coordinates | {
         "SEQUENCE_NUMBER": "0",
         "SUB_SEQUENCE_NUMBER": None,

@@ -1,0 +1,255 @@
+"""Avro payloads as JSON documents, without losing anything. Needs fastavro, the extra ``avro``.
+
+================================= ======================================================================
+Avro                              JSON
+================================= ======================================================================
+null, boolean, int, long, string, as they are; an enum as its symbol, a record and a map as an object, of a
+enum, array, map, record, union   union the value alone
+float, double                     a number; ``"NaN"``, ``"inf"`` or ``"-inf"``, which a cast to FLOAT takes
+bytes, fixed                      text in base64
+decimal                           a number with all digits of its scale; as text where it has more than 38
+                                  digits, because Snowflake would make a rounded DOUBLE of such a number
+date, time-…, (local-)timestamp-… ISO 8601 with all digits of the type, timestamps in UTC with ``Z``, local
+                                  ones without
+uuid                              text
+duration                          an object with ``months``, ``days`` and ``millis``
+================================= ======================================================================
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import struct
+import uuid
+import zlib
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_kinesis_snowflake.landing.payloads import Decoder
+
+_OURS = "airflow-kinesis-snowflake-"
+_CONFLUENT, _GLUE = 0, 3
+_GLUE_PLAIN, _GLUE_ZLIB = 0, 5
+_MOST_SCHEMAS = 1000
+# A record of zeros that is inflated could fill the memory; what is larger than this fits no VARIANT.
+_MOST_INFLATED = 16 * 2**20
+_MOST_DIGITS, _LARGEST_SCALE = 38, 37
+_DAYS_TO_1970 = date(1970, 1, 1).toordinal()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_OF_A_DAY = 86_400
+# What fastavro raises on bytes that don't fit a schema; it has no class of its own for that.
+_MISFITS = (EOFError, LookupError, OverflowError, TypeError, ValueError, struct.error)
+
+
+def avro_decoder(*, schema: Any, resolver: Callable[[int | str], Any] | None) -> Decoder:
+    """A decoder of Avro payloads, one datum each.
+
+    :param schema: of payloads that are nothing but the datum: JSON, as text or parsed
+    :param resolver: for payloads with the header of a schema registry. Called with the id in it, an ``int``
+        of Confluent's (header of a zero byte and 4 bytes of id) or the UUID as text of AWS Glue's (a byte 3,
+        a byte that says whether zlib is used, 16 bytes of id), and gives the schema. A ``LookupError`` says
+        that there is none, so that the record becomes a dead letter; any other error fails the drain. Each
+        schema is asked for once
+    :raises InvalidSettingError: not exactly one of them is given, the schema is none or is recursive, or
+        fastavro isn't installed
+    """
+    if (schema is None) == (resolver is None):
+        raise InvalidSettingError("payload_format='avro' needs either avro_schema or avro_schema_resolver")
+    try:
+        import fastavro  # noqa: F401
+    except ImportError as error:
+        raise InvalidSettingError(
+            "payload_format='avro' needs fastavro: install airflow-kinesis-snowflake[avro]"
+        ) from error
+    if resolver is None:
+        return partial(_decode, _parse(schema))
+    resolve = resolver
+
+    @lru_cache(maxsize=_MOST_SCHEMAS)
+    def parsed(schema_id: int | str) -> Any:
+        return _parse(resolve(schema_id))
+
+    def decode(payload: bytes) -> list[bytes]:
+        schema_id, datum = without_header(payload)
+        try:
+            found = parsed(schema_id)
+        except LookupError:
+            raise UndecodableError(f"there is no Avro schema {schema_id}") from None
+        return _decode(found, datum)
+
+    return decode
+
+
+def without_header(payload: bytes) -> tuple[int | str, bytes]:
+    """The schema id in the header of a schema registry, and the datum behind it.
+
+    :raises UndecodableError: no header of Confluent's or AWS Glue's
+    """
+    if len(payload) >= 5 and payload[0] == _CONFLUENT:
+        return int.from_bytes(payload[1:5]), payload[5:]
+    if len(payload) >= 18 and payload[0] == _GLUE and payload[1] in (_GLUE_PLAIN, _GLUE_ZLIB):
+        datum = payload[18:]
+        return str(uuid.UUID(bytes=payload[2:18])), _inflate(datum) if payload[1] == _GLUE_ZLIB else datum
+    raise UndecodableError("not Avro with the header of a schema registry")
+
+
+def _inflate(data: bytes) -> bytes:
+    inflating = zlib.decompressobj()
+    try:
+        inflated = inflating.decompress(data, _MOST_INFLATED)
+    except zlib.error:
+        raise UndecodableError("not the zlib data that its header says") from None
+    if not inflating.eof:
+        raise UndecodableError(f"zlib data that is cut off, or larger than {_MOST_INFLATED >> 20} MiB")
+    return inflated
+
+
+def _decode(schema: Any, datum: bytes) -> list[bytes]:
+    from fastavro import schemaless_reader
+
+    source = io.BytesIO(datum)
+    try:
+        value = schemaless_reader(source, schema, None)
+    except _MISFITS as error:
+        raise UndecodableError(f"doesn't fit the Avro schema ({type(error).__name__})") from None
+    left = len(datum) - source.tell()
+    if left:
+        raise UndecodableError(f"doesn't fit the Avro schema: {left} bytes are left over")
+    return [msgspec.json.encode(_plain(value))]
+
+
+def _plain(value: Any) -> Any:
+    """The value with bytes and the special floats as text; everything else goes into JSON as it is."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    return value
+
+
+# --- schemas -----------------------------------------------------------------------------------------------
+
+
+def _parse(schema: Any) -> Any:
+    """The schema as fastavro takes it, with logical types read by the functions below.
+
+    :raises InvalidSettingError: not a schema, or a recursive one: data that is nested too deeply ends the
+        whole process then
+    """
+    import fastavro
+    from fastavro.read import LOGICAL_READERS
+    from fastavro.schema import SchemaParseException, UnknownType
+
+    LOGICAL_READERS.update(_READERS)
+    try:
+        tree = json.loads(schema) if isinstance(schema, (str, bytes)) else schema
+        parsed = fastavro.parse_schema(_with_our_types(tree))
+    except (SchemaParseException, UnknownType, LookupError, TypeError, ValueError) as error:
+        raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}: {error}") from error
+    if _recursive(parsed, within=frozenset()):
+        raise InvalidSettingError("an Avro schema that contains itself can't be read")
+    return parsed
+
+
+def _with_our_types(schema: Any) -> Any:
+    """The schema with logical types renamed, so that fastavro leaves them to us or lets them be."""
+    if isinstance(schema, list):
+        return [_with_our_types(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    renamed = {name: _with_our_types(item) for name, item in schema.items()}
+    if isinstance(schema.get("logicalType"), str):
+        renamed["logicalType"] = _OURS + schema["logicalType"]
+    return renamed
+
+
+def _recursive(schema: Any, *, within: frozenset[str]) -> bool:
+    """Whether a parsed schema contains itself, or one of the records that it is within."""
+    if isinstance(schema, str):
+        return schema in within
+    if isinstance(schema, list):
+        return any(_recursive(branch, within=within) for branch in schema)
+    kind = schema["type"]
+    if not isinstance(kind, str):
+        return _recursive(kind, within=within)
+    if kind in ("record", "error"):
+        inside = within | {schema["name"]}
+        return any(_recursive(field["type"], within=inside) for field in schema["fields"])
+    inner = {"array": "items", "map": "values"}.get(kind)
+    return inner is not None and _recursive(schema[inner], within=within)
+
+
+# --- logical types -----------------------------------------------------------------------------------------
+
+
+def _decimal(data: bytes, schema: Any, _: Any = None) -> msgspec.Raw | str:
+    unscaled, scale = int.from_bytes(data, signed=True), schema.get("scale", 0)
+    digits = str(abs(unscaled)).zfill(scale + 1)
+    whole, fraction = (digits[:-scale], digits[-scale:]) if scale else (digits, "")
+    number = f"{'-' if unscaled < 0 else ''}{whole}{'.' if fraction else ''}{fraction}"
+    fits = len(digits) <= _MOST_DIGITS and scale <= _LARGEST_SCALE
+    return msgspec.Raw(number.encode()) if fits else number
+
+
+def _date(days: int, *_: Any) -> str:
+    try:
+        return date.fromordinal(_DAYS_TO_1970 + days).isoformat()
+    except (ValueError, OverflowError):
+        raise UndecodableError("an Avro date outside the years 1 to 9999") from None
+
+
+def _time(digits: int, count: int, *_: Any) -> str:
+    seconds, fraction = divmod(count, 10**digits)
+    if not 0 <= seconds < _SECONDS_OF_A_DAY:
+        raise UndecodableError("an Avro time outside the day")
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:0{digits}d}"
+
+
+def _timestamp(digits: int, zone: str, count: int, *_: Any) -> str:
+    seconds, fraction = divmod(count, 10**digits)
+    try:
+        moment = _EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        raise UndecodableError("an Avro timestamp outside the years 1 to 9999") from None
+    return f"{moment.replace(tzinfo=None).isoformat()}.{fraction:0{digits}d}{zone}"
+
+
+def _duration(data: bytes, *_: Any) -> dict[str, int]:
+    months, days, millis = struct.unpack("<III", data)
+    return {"months": months, "days": days, "millis": millis}
+
+
+def _uuid(data: bytes, *_: Any) -> str:
+    return str(uuid.UUID(bytes=data))
+
+
+_READERS: dict[str, Callable[..., Any]] = {
+    f"bytes-{_OURS}decimal": _decimal,
+    f"fixed-{_OURS}decimal": _decimal,
+    f"fixed-{_OURS}duration": _duration,
+    f"fixed-{_OURS}uuid": _uuid,
+    f"int-{_OURS}date": _date,
+    f"int-{_OURS}time-millis": partial(_time, 3),
+    f"long-{_OURS}time-micros": partial(_time, 6),
+    f"long-{_OURS}time-nanos": partial(_time, 9),
+    **{
+        f"long-{_OURS}{prefix}timestamp-{unit}": partial(_timestamp, digits, zone)
+        for prefix, zone in (("", "Z"), ("local-", ""))
+        for unit, digits in (("millis", 3), ("micros", 6), ("nanos", 9))
+    },
+}

@@ -1,0 +1,98 @@
+"""How a landing table is made where there is none."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NEVER = "never"
+
+_LONGEST_RETENTION_DAYS = 90
+_PRINTABLE = re.compile(r"[^\x00-\x1f]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """What CREATE TABLE says beside the columns; the defaults say nothing.
+
+    :param create: make what is missing: landing table, offsets table, dead-letter table and stage; the other
+        options are about the landing table alone
+    :param transient: a transient table: no Fail-safe, at most a day of Time Travel
+    :param cluster_by: expressions to cluster by, as SQL, for example ``TO_DATE("CREATED_AT")``. They are SQL:
+        don't take them from people you wouldn't let write SQL
+    :param error_logging: ``ERROR_LOGGING = TRUE``, as Openflow's setup has it
+    :param enable_schema_evolution: ``ENABLE_SCHEMA_EVOLUTION = TRUE``, as Openflow's setup has it
+    :param comment: in place of the comment that says where the records come from
+    :param data_retention_days: days of Time Travel, 0 to 90, of transient tables 0 or 1
+    :param iceberg: an Iceberg table (of version 3, because older ones have no VARIANT) that Snowflake manages
+    :param external_volume: of the Iceberg table; by default that of schema, database or account
+    :param base_location: folder of the Iceberg table on its volume; by default Snowflake chooses
+    :raises InvalidSettingError: the options don't go together
+    """
+
+    create: bool = True
+    transient: bool = False
+    cluster_by: tuple[str, ...] = ()
+    error_logging: bool = False
+    enable_schema_evolution: bool = False
+    comment: str | None = None
+    data_retention_days: int | None = None
+    iceberg: bool = False
+    external_volume: str | None = None
+    base_location: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.iceberg and self.transient:
+            raise InvalidSettingError("an Iceberg table can't be transient")
+        if not self.iceberg and (self.external_volume or self.base_location):
+            raise InvalidSettingError("external_volume and base_location belong to iceberg=True")
+        if not all(map(str.strip, self.cluster_by)):
+            raise InvalidSettingError("an expression of cluster_by is empty")
+        longest = 1 if self.transient else _LONGEST_RETENTION_DAYS
+        if self.data_retention_days is not None and not 0 <= self.data_retention_days <= longest:
+            raise InvalidSettingError(
+                f"data_retention_days must be from 0 to {longest}, not {self.data_retention_days}"
+            )
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any] | str | None) -> TableOptions:
+        """Read what a user writes: the options by name, or ``never``, or nothing.
+
+        :raises InvalidSettingError: an option is unknown, or not of its type
+        """
+        if not given:
+            return cls()
+        if given == NEVER:
+            return cls(create=False)
+        if isinstance(given, str):
+            raise InvalidSettingError(f"create_table must be options or {NEVER!r}, not {given!r}")
+        known = {field.name for field in fields(cls)} - {"create"}
+        if unknown := sorted(given.keys() - known):
+            raise InvalidSettingError(
+                f"create_table has no option {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+            )
+        return cls(**{name: _typed(name, value) for name, value in given.items()})
+
+
+PLAIN = TableOptions()
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name == "cluster_by":
+        value = (value,) if isinstance(value, str) else tuple(value)
+        right = all(isinstance(item, str) for item in value)
+    elif name == "data_retention_days":
+        right = value is None or type(value) is int
+    elif name in ("comment", "external_volume", "base_location"):
+        right = value is None or (isinstance(value, str) and _PRINTABLE.fullmatch(value) is not None)
+    else:
+        right = isinstance(value, bool)
+    if not right:
+        raise InvalidSettingError(f"create_table can't take {value!r} as {name}")
+    return value

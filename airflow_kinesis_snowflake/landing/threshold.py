@@ -1,0 +1,63 @@
+"""How many dead letters a drain may make."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The dead letters that a user accepts; without a number or a share any number of them.
+
+    :param count: so many in a whole drain
+    :param share: so large a part of each batch, 0 to 1
+    """
+
+    count: int | None = None
+    share: Fraction | None = None
+
+    @classmethod
+    def parse(cls, given: int | str | None) -> Threshold:
+        """Read what a user writes: a number such as ``100``, or a share of each batch such as ``"5%"``.
+
+        :raises InvalidSettingError: neither, or a share above 100%
+        """
+        text = "" if given is None else str(given).strip()
+        if text in ("", "None"):
+            return cls()
+        if text.isdecimal():
+            return cls(count=int(text))
+        match = _SHARE.fullmatch(text)
+        percent = Fraction(match[1]) if match else Fraction(101)
+        if percent > 100:
+            raise InvalidSettingError(
+                f"max_dead_letters must be a number such as 100 or a share such as '5%', not {given!r}"
+            )
+        return cls(share=percent / 100)
+
+    def allowed(self, records: int, *, before: int) -> int | None:
+        """How many dead letters a batch may have; ``None``: any number.
+
+        :param records: of the batch, dead letters included
+        :param before: dead letters that earlier batches of the drain had
+        """
+        if self.count is not None:
+            return max(0, self.count - before)
+        if self.share is not None:
+            return math.floor(self.share * records)
+        return None
+
+    def __str__(self) -> str:
+        if self.share is not None:
+            return f"{float(self.share * 100):g}%"
+        return str(self.count)
+
+
+ANY_NUMBER = Threshold()

@@ -1,0 +1,179 @@
+"""Payloads of every format land, and what can't land is put aside, up to the number that is accepted."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import fastavro
+import pytest
+
+from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError, TooManyDeadLettersError
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.landing.payloads import payload_decoder
+from airflow_kinesis_snowflake.landing.tables import TableOptions
+from airflow_kinesis_snowflake.landing.threshold import Threshold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import Pipeline
+
+AVRO = {"type": "record", "name": "Event", "fields": [{"name": "n", "type": "int"}]}
+
+
+def avro(number: int) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(AVRO), {"n": number})
+    return out.getvalue()
+
+
+def contents(pipeline: Pipeline) -> list[Any]:
+    rows = pipeline.query(
+        'SELECT "RECORD_CONTENT" FROM {table} ORDER BY "KINESISMETADATA":sequenceNumber::VARCHAR'
+    )
+    return [json.loads(content) for (content,) in rows]
+
+
+# --- formats -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "payloads", "landed", "dead"),
+    [
+        ({"json_documents": "array"}, [b"[1, 2]", b"3", b"[]", b"[4,"], [1, 2, 3], [b"[]", b"[4,"]),
+        (
+            {"json_documents": "sequence"},
+            [b'{"a":1}{"a":2}\n3', b"4 5 x"],
+            [{"a": 1}, {"a": 2}, 3],
+            [b"4 5 x"],
+        ),
+        ({"payload_format": "text"}, [b"it's \0", b"\xff"], ["it's \0"], [b"\xff"]),
+        ({"payload_format": "binary"}, [b"\xff\0"], ["/wA="], []),
+        (
+            {"payload_format": "avro", "avro_schema": AVRO},
+            [avro(7), avro(8) + b"!"],
+            [{"n": 7}],
+            [avro(8) + b"!"],
+        ),
+    ],
+    ids=["array", "sequence", "text", "binary", "avro"],
+)
+def test_payloads_of_every_format_land_and_keep_what_cannot(
+    make_pipeline: Callable[..., Pipeline],
+    settings: dict[str, Any],
+    payloads: list[bytes],
+    landed: list[Any],
+    dead: list[bytes],
+) -> None:
+    pipeline = make_pipeline()
+    pipeline.send_payloads([("key", payload) for payload in payloads])
+
+    report = pipeline.drain(decoder=payload_decoder(**settings)).run()
+
+    assert contents(pipeline) == landed
+    assert (report.records, report.dead_letters) == (len(landed) + len(dead), len(dead))
+    letters = pipeline.query('SELECT "PAYLOAD", "PAYLOAD_ENCODING", "KIND" FROM {dead_letters}')
+    assert {(payload_of(text, encoding), kind) for text, encoding, kind in letters} == {
+        (payload, "record") for payload in dead
+    }
+
+
+def payload_of(text: str, encoding: str) -> bytes:
+    return base64.b64decode(text) if encoding == "base64" else text.encode()
+
+
+# --- how many are too many ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threshold", ["1", "10%"])
+def test_too_many_dead_letters_stop_the_drain_and_a_higher_number_lets_it_go_on(
+    make_pipeline: Callable[..., Pipeline], threshold: str
+) -> None:
+    pipeline = make_pipeline(shards=2)
+    pipeline.send(8)
+    pipeline.send_payloads([("a", b"no JSON"), ("b", b"{")])
+
+    with pytest.raises(TooManyDeadLettersError, match=r"2 of 10 .* \(not JSON"):
+        pipeline.drain(max_dead_letters=Threshold.parse(threshold)).run()
+
+    assert {shard.lease_owner for shard in pipeline.state.shards.values()} == {None}
+    assert pipeline.landed == []
+    assert pipeline.query("SELECT * FROM {dead_letters}") == []
+
+    report = pipeline.drain(max_dead_letters=Threshold.parse("20%")).run()
+
+    assert pipeline.landed == pipeline.sent
+    assert (report.records, report.dead_letters) == (10, 2)
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_letter_table_of_an_earlier_version_gets_the_columns_it_lacks(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline()
+    pipeline.send_payloads([("key", b"no JSON")])
+    pipeline.drain().run()
+    for column in ("ID", "KIND"):
+        pipeline.query(f'ALTER TABLE {{dead_letters}} DROP COLUMN "{column}"')
+    pipeline.send_payloads([("key", b"no JSON")])
+
+    pipeline.drain().run()
+
+    rows = pipeline.query('SELECT "ID" IS NULL, "KIND" FROM {dead_letters} ORDER BY "FAILED_AT"')
+    assert rows == [(True, "record"), (False, "record")]
+
+
+def test_a_table_that_must_not_be_created_and_is_missing_is_named_with_its_ddl(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline()
+    pipeline.send(2)
+    never = TableOptions.parse("never")
+
+    with pytest.raises(SnowflakeObjectNotFoundError) as failed:
+        pipeline.drain(table_options=never).run()
+    assert pipeline.query(f"SHOW TABLES IN SCHEMA {pipeline.table.schema_sql}") == []
+
+    for ddl in str(failed.value).partition("run ")[2].split("; "):
+        pipeline.query(ddl)
+    pipeline.drain(table_options=never).run()
+    assert pipeline.landed == pipeline.sent
+
+
+def test_a_table_with_options_is_made_and_loaded(make_pipeline: Callable[..., Pipeline]) -> None:
+    """The local Snowflake takes these options and does nothing about them."""
+    pipeline = make_pipeline()
+    pipeline.send(2)
+    options = {
+        "cluster_by": ['"RECORD_CONTENT"'],
+        "error_logging": True,
+        "enable_schema_evolution": True,
+        "comment": "clicks",
+        "data_retention_days": 1,
+    }
+
+    pipeline.drain(table_options=TableOptions.parse(options)).run()
+
+    assert pipeline.landed == pipeline.sent
+
+
+@pytest.mark.parametrize(
+    "name", ["select", "lower case", 'a "b".c', "x'; DROP TABLE y; --", "50% %s", "ключ"]
+)
+def test_any_name_is_only_a_name(make_pipeline: Callable[..., Pipeline], name: str) -> None:
+    pipeline = make_pipeline()
+    pipeline.table = TableName(pipeline.table.database, "PUBLIC", name)
+    pipeline.send(2, key=lambda number: f"{name}{number}")
+    pipeline.send_payloads([(f"{name}'\\", f"no JSON: {name}".encode())])
+
+    pipeline.drain().run()
+
+    assert pipeline.landed == pipeline.sent
+    assert pipeline.query('SELECT "PARTITION_KEY", "PAYLOAD" FROM {dead_letters}') == [
+        (f"{name}'\\", f"no JSON: {name}")
+    ]
