@@ -121,6 +121,10 @@ class IncompleteLoadError(TransientError):
     """Snowflake reports another number of loaded rows than were sent; the transaction was rolled back."""
 
 
+class TableChangedError(TransientError):
+    """The columns of the landing table aren't those that the records were prepared for."""
+
+
 class UnknownOutcomeError(TransientError):
     """The connection broke while COMMIT was under way; the offsets table knows whether it happened."""
 

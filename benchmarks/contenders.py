@@ -63,7 +63,7 @@ def ours(url: str, backlog: Backlog, folder: Path) -> Measures:
             batch.add(reader, page, now=time.monotonic())
             reader.accept(page, caught_up_at=0)
     paths = batch.files.close()
-    return {**meter.read(), "records": batch.records, "file": str(paths.landing)}
+    return {**meter.read(), "records": batch.records, "file": str(paths.landing[0])}
 
 
 def boto3_loop(url: str, backlog: Backlog, folder: Path) -> Measures:

@@ -6,6 +6,8 @@ fakesnow answers a conflict of two transactions with HTTP 500, which clients rep
 the transactions of clients that died for ever. Here a conflict is error 000625, as Snowflake has it for a
 lock that can't be waited for, and a transaction that is idle while it holds locks that somebody waits for is
 ended: by Snowflake after five minutes, here after five seconds.
+
+Besides, a field that a Parquet file lacks is NULL, and NUMBER(38, 0) takes 38 digits.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import duckdb
+import fakesnow.copy_into
 import fakesnow.server
+import fakesnow.transforms
 import uvicorn
 from fakesnow.cursor import FakeSnowflakeCursor
 from snowflake.connector.errors import ProgrammingError
+from sqlglot import Expr, exp
 
 if TYPE_CHECKING:
     from fakesnow.conn import FakeSnowflakeConnection
@@ -30,6 +35,8 @@ IDLE_SECONDS = 5.0
 LOCKING = ("UPDATE", "DELETE", "MERGE")
 
 execute = FakeSnowflakeCursor.execute
+inserts_of = fakesnow.copy_into._inserts
+integer_precision = fakesnow.transforms.integer_precision
 locked_at: WeakKeyDictionary[FakeSnowflakeConnection, float] = WeakKeyDictionary()
 
 
@@ -50,6 +57,35 @@ def execute_or_report_conflict(
             locked_at[connection] = time.monotonic()
 
 
+def inserts_without_missing_fields(expr: Any, params: Any, urls: list[str], *args: Any) -> list[Any]:
+    """The INSERT of each file of a COPY, with NULL for the fields that a Parquet file lacks."""
+    inserts = [insert.copy() for insert in inserts_of(expr, params, urls, *args)]
+    if isinstance(params.file_format, fakesnow.copy_into.ReadParquet) and isinstance(
+        expr.args["files"][0], exp.Subquery
+    ):
+        for insert, url in zip(inserts, urls, strict=True):
+            fields = {name.lower() for name in fakesnow.copy_into._get_parquet_column_names(url, duckdb)}
+
+            def present(node: Expr, fields: set[str] = fields) -> Expr:
+                lacking = isinstance(node, exp.Identifier) and node.this.lower() not in fields
+                return exp.Null() if lacking else node
+
+            select = insert.expression
+            select.set("expressions", [item.transform(present) for item in select.expressions])
+    return inserts
+
+
+def wide_integers(expression: Expr) -> Expr:
+    """Leave NUMBER(38, 0) as wide as it is; all other integers are of 64 bits, as in fakesnow."""
+    if (
+        isinstance(expression, exp.DataType)
+        and expression.this == exp.DataType.Type.DECIMAL
+        and expression.expressions
+    ):
+        return expression
+    return integer_precision(expression)
+
+
 def end_idle_transactions() -> None:
     """Roll back what sessions left open that took locks and have sent no statement for a while."""
     for connection, at in list(locked_at.items()):
@@ -63,6 +99,8 @@ def end_idle_transactions() -> None:
 def main(port: str = "0", host: str = "127.0.0.1") -> None:
     """Serve until SIGTERM."""
     FakeSnowflakeCursor.execute = execute_or_report_conflict
+    fakesnow.copy_into._inserts = inserts_without_missing_fields
+    fakesnow.transforms.integer_precision = wide_integers
     config = uvicorn.Config(fakesnow.server.app, timeout_graceful_shutdown=1)
     with socket.create_server((host, int(port))) as server:
         print(f"listening on {host}:{server.getsockname()[1]}", flush=True)

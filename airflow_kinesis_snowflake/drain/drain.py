@@ -27,6 +27,7 @@ from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     TransientError,
 )
+from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.target import LandingTarget
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+    from airflow_kinesis_snowflake.landing.column_types import Column
     from airflow_kinesis_snowflake.stream.positions import Position
     from airflow_kinesis_snowflake.stream.retention import Gap
 
@@ -93,7 +95,7 @@ class Drain:
         self._events: SimpleQueue[PageArrived | LoadEnded | None] = SimpleQueue()
         self._writers = DaemonThreads(WRITERS, name="state")
         self._loading = DaemonThreads(1, name="load")
-        mapping = EnvelopeMapping()
+        mapping = self._make_mapping()
         self._fetching = Fetching(
             PageSource(
                 kinesis,
@@ -139,6 +141,15 @@ class Drain:
             table=str(settings.table),
             worker=worker.id,
         )
+
+    def _make_mapping(self) -> EnvelopeMapping | ColumnsMapping:
+        if self._settings.columns is None:
+            return EnvelopeMapping()
+
+        def read_columns() -> Mapping[str, Column]:
+            return self._loader.landing_columns()
+
+        return ColumnsMapping(self._settings.columns, read_columns=read_columns)
 
     def stop(self) -> None:
         """Make :meth:`run` give up what isn't committed and raise; safe in a signal handler."""

@@ -3,6 +3,7 @@
 What makes it exactly once, in the order of the statements:
 
 1. The batch's files go to a stage folder of their own; nothing is visible yet.
+   If the mapping adds or widens columns, that happens now, because DDL commits an open transaction.
 2. ``BEGIN``, ``COPY`` of rows, ``COPY`` of dead letters if there are any.
 3. The compare-and-set of offsets: each shard's row moves from where the batch began to where it ends, only if
    it stands at or before the beginning. If any shard's row has moved on, somebody else committed those
@@ -31,11 +32,14 @@ from airflow_kinesis_snowflake.exceptions import (
     FencedError,
     IncompleteLoadError,
     LeaseLostError,
+    ServiceRefusedError,
     ServiceUnavailableError,
+    TableChangedError,
     TooManyDeadLettersError,
     TransientError,
 )
 from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove
+from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
 from airflow_kinesis_snowflake.landing.statements import stage_folder
 
 if TYPE_CHECKING:
@@ -46,7 +50,9 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
     from airflow_kinesis_snowflake.drain.threads import DaemonThreads
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
+    from airflow_kinesis_snowflake.landing.column_types import Column
     from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+    from airflow_kinesis_snowflake.landing.statements import CopyMapping
     from airflow_kinesis_snowflake.landing.target import LandingTarget
     from airflow_kinesis_snowflake.stream.positions import Position
 
@@ -55,6 +61,7 @@ T = TypeVar("T")
 
 TRIES = 5
 LONGEST_WAIT_SECONDS = 30.0
+CHANGES_IN_A_ROW = 5
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class Loader:
         *,
         snowflake: SnowflakeLoadHook,
         target: LandingTarget,
-        mapping: EnvelopeMapping,
+        mapping: EnvelopeMapping | ColumnsMapping,
         leases: Leases,
         settings: DrainSettings,
         writers: DaemonThreads,
@@ -112,6 +119,7 @@ class Loader:
         self._offset_rows: set[OffsetKey] = set()
         self._objects_checked = False
         self._refused = 0
+        self._table_changes = 0
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
 
@@ -128,6 +136,15 @@ class Loader:
         """Where Snowflake says these shards stand; rows that don't exist are left out."""
         with self._lock:
             return self._retrying(lambda: self._read_offsets(keys), doing="reading offsets")
+
+    def landing_columns(self) -> Mapping[str, Column]:
+        """The columns of the landing table, which is made if it is missing."""
+
+        def read() -> Mapping[str, Column]:
+            return self._open().landing_columns(self._target)
+
+        with self._lock:
+            return self._retrying(read, doing="listing columns")
 
     def load(self, batch: Batch) -> Loaded:
         """Load a batch and write its checkpoints.
@@ -147,11 +164,18 @@ class Loader:
             ahead = self._settle_fence(batch)
             if ahead is not None:
                 return Loaded(batch, committed=False, ahead=ahead, seconds=time.monotonic() - began)
+        except TableChangedError as error:
+            self._table_changes += 1
+            if self._table_changes > CHANGES_IN_A_ROW:
+                raise
+            log.warning("%s; its records are read again", error)
+            return Loaded(batch, committed=False, seconds=time.monotonic() - began)
         except LeaseLostError:
             lost = frozenset(shard for shard in batch.spans if not self._leases.holds(shard))
             return Loaded(batch, committed=False, lost=lost, seconds=time.monotonic() - began)
         finally:
             batch.discard()
+        self._table_changes = 0
         lost = self._checkpoint(batch)
         self.in_doubt -= batch.spans.keys()
         self._refused += batch.refused
@@ -186,23 +210,53 @@ class Loader:
         if self.in_doubt.intersection(batch.spans) and self._committed_by(session, batch):
             log.info("Batch %s was committed although the answer was lost", batch.id)
             return
+        copy = self._prepare_table(session, batch)
         folder = stage_folder(self._settings.application_name, self._settings.stream_name, batch.id)
         for file in batch.files.close():
             session.upload(file, target=self._target, folder=folder)
         self.in_doubt |= batch.spans.keys()
-        with session.transaction():
-            self._copy(session, batch, folder)
-            self._move_offsets(session, batch)
+        try:
+            with session.transaction():
+                self._copy(session, batch, folder, copy)
+                self._move_offsets(session, batch)
+        except ServiceRefusedError as error:
+            self._blame_changes(session, batch, copy, error)
+            raise
         if not self._committed_by(session, batch):
             raise ServiceUnavailableError(
                 f"Snowflake had ended the transaction of batch {batch.id} before its COMMIT arrived; nothing "
                 f"of it is in {self._target.table}"
             )
 
-    def _copy(self, session: SnowflakeSession, batch: Batch, folder: str) -> None:
+    def _prepare_table(self, session: SnowflakeSession, batch: Batch) -> CopyMapping:
+        """Give the landing table the columns that a batch needs, and say how to fill them.
+
+        :raises TableChangedError: the table can't take what was prepared for it: another worker, or a person,
+            has altered it meanwhile
+        """
+        mapping = self._mapping
+        if not isinstance(mapping, ColumnsMapping):
+            return mapping
+        fields, missing = batch.files.fields, batch.files.missing
+        mapping.found(session.landing_columns(self._target))
+        changes = mapping.changes(fields, missing)
+        for change in changes:
+            session.alter_landing_table(self._target, change)
+        if changes:
+            log.info("Table %s: %s", self._target.table, ", ".join(map(str, changes)))
+            mapping.found(session.landing_columns(self._target))
+        copy = mapping.copy(fields, missing)
+        if copy is None:
+            raise TableChangedError(
+                f"The columns of {self._target.table} aren't those that batch {batch.id} of stream "
+                f"{self._settings.stream_name} was prepared for"
+            )
+        return copy
+
+    def _copy(self, session: SnowflakeSession, batch: Batch, folder: str, copy: CopyMapping) -> None:
         loaded = dead = 0
         if batch.files.rows:
-            loaded = session.copy_landing(self._target, mapping=self._mapping, folder=folder)
+            loaded = session.copy_landing(self._target, mapping=copy, folder=folder)
         if batch.files.dead_letters:
             dead = session.copy_dead_letters(self._target, folder=folder)
         if (loaded, dead) != (batch.files.rows, batch.files.dead_letters):
@@ -211,6 +265,23 @@ class Loader:
                 f"{batch.files.dead_letters} dead letters of batch {batch.id} into {self._target.table}. It "
                 f"was rolled back; does something else write to stage {self._target.stage}?"
             )
+
+    def _blame_changes(
+        self, session: SnowflakeSession, batch: Batch, copy: CopyMapping, error: ServiceRefusedError
+    ) -> None:
+        """Find out whether COPY was refused because somebody altered the table after we had looked at it.
+
+        :raises TableChangedError: so it was
+        """
+        mapping = self._mapping
+        if not isinstance(mapping, ColumnsMapping):
+            return
+        mapping.found(session.landing_columns(self._target))
+        if mapping.copy(batch.files.fields, batch.files.missing) != copy:
+            raise TableChangedError(
+                f"{self._target.table} was altered while batch {batch.id} of stream "
+                f"{self._settings.stream_name} was being loaded"
+            ) from error
 
     def _move_offsets(self, session: SnowflakeSession, batch: Batch) -> None:
         if not all(self._leases.holds(shard) for shard in batch.spans):
@@ -319,12 +390,12 @@ class Loader:
     def _retrying(self, call: Callable[[], T], *, doing: str) -> T:
         """Call again after transient faults, each time over a new session.
 
-        A fence and a lost lease aren't faults: they go to the caller at once.
+        A fence, a lost lease and a changed table aren't faults: they go to the caller at once.
         """
         for attempt in range(1, TRIES + 1):
             try:
                 return call()
-            except (FencedError, LeaseLostError):
+            except (FencedError, LeaseLostError, TableChangedError):
                 raise
             except TransientError as error:
                 self.close()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.landing.identifiers import TableName
     from airflow_kinesis_snowflake.landing.payloads import Decoder
+    from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
     from airflow_kinesis_snowflake.stream.positions import StartAt
 
 MIB = 1024 * 1024
@@ -36,6 +37,7 @@ class DrainSettings:
         limit
     :param max_records: begin no further reading after this many records; pages under way still count.
         ``None``: no limit
+    :param columns: how keys become columns; ``None`` lands each record as a whole (``envelope``)
     :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
     :param max_dead_letters: how many dead letters are too many
     :param decoder: takes payloads apart; ``None``: each is its JSON document
@@ -55,6 +57,7 @@ class DrainSettings:
     max_batch_seconds: float = 60.0
     max_seconds: float | None = None
     max_records: float | None = None
+    columns: ColumnsSettings | None = None
     on_data_loss: Literal["fail", "warn"] = "fail"
     own_hash_keys_only: bool = False
     max_dead_letters: Threshold = ANY_NUMBER

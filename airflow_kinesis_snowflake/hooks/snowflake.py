@@ -23,8 +23,10 @@ from airflow_kinesis_snowflake.exceptions import (
     UnknownOutcomeError,
 )
 from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.landing.column_types import Column, ColumnType
 from airflow_kinesis_snowflake.landing.identifiers import TableName, quote
-from airflow_kinesis_snowflake.landing.statements import CopyMapping, Statement
+from airflow_kinesis_snowflake.landing.schema import AddColumn, Change, DropNotNull, WidenColumn
+from airflow_kinesis_snowflake.landing.statements import CopyMapping, Statement, TableMapping
 from airflow_kinesis_snowflake.stream.positions import Position, decode_position, encode_position
 
 if TYPE_CHECKING:
@@ -208,14 +210,14 @@ class SnowflakeSession:
 
     # --- objects ---
 
-    def ensure_objects(self, target: LandingTarget, *, mapping: CopyMapping) -> None:
+    def ensure_objects(self, target: LandingTarget, *, mapping: TableMapping) -> None:
         """Create the tables and the stage that are missing, and check the landing table.
 
         What exists is left as it is and needs no CREATE privilege, but for columns that a dead-letter table
         of an earlier version lacks.
 
         :raises InvalidSettingError: a landing table that exists lacks a column of the mapping, or has it with
-            another type
+            another type; or the mapping doesn't know enough to make a table that doesn't exist
         :raises SnowflakeObjectNotFoundError: something is missing and must not be created
         """
         missing = self._missing_objects(target, mapping)
@@ -229,16 +231,21 @@ class SnowflakeSession:
             self._create(statement, name)
 
     def _missing_objects(
-        self, target: LandingTarget, mapping: CopyMapping
+        self, target: LandingTarget, mapping: TableMapping
     ) -> list[tuple[Statement, TableName]]:
         """What to run so that a target is complete."""
         missing = []
         found = self._columns(target.table)
-        if found is None:
+        if found is not None:
+            _check_columns(target.table, mapping.required, found)
+        elif mapping.can_create:
             landing = statements.create_landing_table(target.table, mapping.columns, target.options)
             missing.append((landing, target.table))
         else:
-            _check_columns(target.table, mapping.columns, found)
+            raise InvalidSettingError(
+                f"the landing table {target.table} doesn't exist, and without schema_evolution nothing says "
+                "which columns it needs; create it, give columns, or set schema_evolution=True"
+            )
         if self._columns(target.offsets) is None:
             missing.append((statements.create_offsets_table(target.offsets), target.offsets))
         letters = self._columns(target.dead_letters)
@@ -254,6 +261,30 @@ class SnowflakeSession:
         if target.stage.name not in {row[1] for row in stages}:
             missing.append((statements.create_stage(target.stage), target.stage))
         return missing
+
+    def landing_columns(self, target: LandingTarget) -> dict[str, Column]:
+        """The columns of the landing table as they are now, by name."""
+        rows = self._rows(
+            statements.list_columns(target.table), doing="list the columns of", target=target.table
+        )
+        return {
+            name: Column(ColumnType.shown(shown), nullable=_nullable(shown, null), default=bool(default))
+            for _, _, name, shown, null, default, *_ in rows
+        }
+
+    def alter_landing_table(self, target: LandingTarget, change: Change) -> None:
+        """Do one change to the landing table; doing it twice does nothing. Outside transactions.
+
+        :raises AccessDeniedError: the role doesn't own the table
+        """
+        match change:
+            case AddColumn(column, added):
+                statement = statements.add_column(target.table, column, added.sql)
+            case WidenColumn(column, wider):
+                statement = statements.widen_column(target.table, column, wider.sql)
+            case DropNotNull(column):
+                statement = statements.drop_not_null(target.table, column)
+        self._rows(statement, doing=f"alter column {quote(change.column)} of", target=target.table)
 
     def _columns(self, table: TableName) -> dict[str, str] | None:
         """Names and types of a table's columns; ``None`` if there is no such table."""
@@ -324,7 +355,7 @@ class SnowflakeSession:
             self.close()
 
     def copy_landing(self, target: LandingTarget, *, mapping: CopyMapping, folder: str) -> int:
-        """Load the landing file of a folder and remove it from the stage.
+        """Load the landing files of a folder and remove them from the stage.
 
         :return: the number of loaded rows, 0 if there is no file
         """
@@ -554,6 +585,11 @@ def _check_columns(table: TableName, needed: Sequence[tuple[str, str]], found: M
                 f"column {name} of the landing table {table} is {found[name]}, not {sql_type}; "
                 "use another table, or drop the column and add it again with that type"
             )
+
+
+def _nullable(shown: str, null: object) -> bool:
+    # Snowflake says it in both columns, the local stand-in in the second only.
+    return bool(json.loads(shown).get("nullable", True)) and str(null).lower() not in {"false", "not_null"}
 
 
 def _position(text: str, key: OffsetKey, table: TableName) -> Position | None:

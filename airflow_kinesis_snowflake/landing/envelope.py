@@ -15,6 +15,7 @@ from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_kinesis_snowflake.landing.fields import Field
     from airflow_kinesis_snowflake.stream.records import Record
 
 CONTENT = "RECORD_CONTENT"
@@ -44,12 +45,12 @@ METADATA_STRUCTURE = (
 )
 """Its type where an OBJECT needs a structure, as in Iceberg tables."""
 
-_SCHEMA = pa.schema(
-    [
-        pa.field(CONTENT, pa.string(), nullable=False),
-        *(pa.field(name, arrow_type, nullable=False) for name, _, arrow_type in _METADATA_FIELDS),
-    ]
+METADATA_FIELDS = tuple(
+    pa.field(name, arrow_type, nullable=False) for name, _, arrow_type in _METADATA_FIELDS
 )
+"""What :func:`metadata_columns` makes, as fields of a landing file."""
+
+_SCHEMA = pa.schema([pa.field(CONTENT, pa.string(), nullable=False), *METADATA_FIELDS])
 # msgspec.Raw checks the whole document without building it. It doesn't look at the UTF-8 inside strings;
 # Arrow does when the column is made.
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
@@ -63,11 +64,15 @@ class Encoded:
     :param rows: the records that land, in order
     :param dead_letters: the records that can't, in order
     :param bytes: size of all payloads, landed or not
+    :param fields: where the rows hold the values of columns, if the columns depend on the records
+    :param missing: NOT NULL columns that have no value in some of the rows
     """
 
     rows: pa.RecordBatch
     dead_letters: tuple[DeadLetter, ...]
     bytes: int
+    fields: frozenset[Field] = frozenset()
+    missing: frozenset[str] = frozenset()
 
 
 class EnvelopeMapping:
@@ -84,6 +89,12 @@ class EnvelopeMapping:
 
     copy_select: tuple[str, ...] = (f"PARSE_JSON($1:{CONTENT}::VARCHAR, 'd')", METADATA_SELECT)
     """For each of :attr:`columns` what COPY selects from the file."""
+
+    required = columns
+    """Columns that a landing table must have."""
+
+    can_create = True
+    """Whether enough is known to make a landing table."""
 
     def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other."""
@@ -133,15 +144,15 @@ def _text_if_all_land(payloads: Sequence[bytes]) -> pa.StringArray | None:
 
 
 def _sort_out(records: Sequence[Record]) -> tuple[list[Record], tuple[DeadLetter, ...]]:
-    judged = [(record, _refusal(record.data)) for record in records]
+    judged = [(record, refusal(record.data)) for record in records]
     return (
         [record for record, reason in judged if reason is None],
         tuple(DeadLetter(record, reason) for record, reason in judged if reason is not None),
     )
 
 
-def _refusal(payload: bytes) -> str | None:
-    """Why the payload can't land; the reason never quotes it."""
+def refusal(payload: bytes) -> str | None:
+    """Why a payload can't land whatever the mapping; the reason never quotes it."""
     try:
         _check_json(payload)
         payload.decode()

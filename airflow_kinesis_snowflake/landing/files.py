@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_kinesis_snowflake.landing.envelope import Encoded
+    from airflow_kinesis_snowflake.landing.fields import Field
 
 LANDING = "landing"
 DEAD_LETTERS = "dead_letters"
@@ -23,21 +24,22 @@ ROW_GROUP_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class BatchPaths:
-    """Files of a finished batch; ``None`` where there was nothing to write."""
+    """Files of a finished batch, as far as there was something to write."""
 
-    landing: Path | None
+    landing: tuple[Path, ...]
     dead_letters: Path | None
 
     def __iter__(self) -> Iterator[Path]:
-        return (path for path in (self.landing, self.dead_letters) if path is not None)
+        return iter(self.landing if self.dead_letters is None else (*self.landing, self.dead_letters))
 
 
 class BatchFiles:
     """Writes one micro-batch to a landing file and, only if there are any, a dead-letter file.
 
-    Both are zstd Parquet. Appended rows are collected into row groups of 16 MiB of uncompressed data, so
-    that is what one batch holds in memory per file. Nothing is created before something is appended. As a
-    context manager it deletes its files on leaving.
+    Rows with fields that the landing file hasn't go to another one, which has all fields so far. Files are
+    zstd Parquet. Appended rows are collected into row groups of 16 MiB of uncompressed data, so that is what
+    one batch holds in memory per kind of file. Nothing is created before something is appended. As a context
+    manager it deletes its files on leaving.
 
     :param directory: where to write; exists, and belongs to this batch alone
     :param application: for the dead letters
@@ -47,8 +49,10 @@ class BatchFiles:
     def __init__(self, directory: Path, *, application: str, stream_name: str) -> None:
         self._application = application
         self._stream_name = stream_name
-        self._landing = _ParquetFile(directory / f"{LANDING}.parquet")
-        self._dead_letters = _ParquetFile(directory / f"{DEAD_LETTERS}.parquet")
+        self._landing = _ParquetFiles(directory, LANDING)
+        self._dead_letters = _ParquetFiles(directory, DEAD_LETTERS)
+        self.fields: set[Field] = set()
+        self.missing: set[str] = set()
 
     @property
     def rows(self) -> int:
@@ -62,12 +66,14 @@ class BatchFiles:
 
     @property
     def size(self) -> int:
-        """Compressed bytes of both files so far; what still waits for its row group is estimated."""
+        """Compressed bytes of all files so far; what still waits for its row group is estimated."""
         return self._landing.size + self._dead_letters.size
 
     def append(self, encoded: Encoded, *, shard_id: str) -> None:
         """Add records of one shard, behind those added before."""
         self._landing.append(encoded.rows)
+        self.fields |= encoded.fields
+        self.missing |= encoded.missing
         if encoded.dead_letters:
             self._dead_letters.append(
                 dead_letter_rows(
@@ -80,7 +86,8 @@ class BatchFiles:
 
     def close(self) -> BatchPaths:
         """Finish the files and say where they are. They can be uploaded as often as needed until deleted."""
-        return BatchPaths(self._landing.close(), self._dead_letters.close())
+        dead_letters = self._dead_letters.close()
+        return BatchPaths(self._landing.close(), dead_letters[0] if dead_letters else None)
 
     def delete(self) -> None:
         """Remove the files, finished or not."""
@@ -94,9 +101,13 @@ class BatchFiles:
         self.delete()
 
 
-class _ParquetFile:
-    def __init__(self, path: Path) -> None:
-        self._path = path
+class _ParquetFiles:
+    """Files of one kind, one after the other; the next begins when rows bring fields that are new."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self._directory = directory
+        self._name = name
+        self._paths: list[Path] = []
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_bytes = 0
@@ -107,7 +118,7 @@ class _ParquetFile:
     def size(self) -> int:
         if not self._written_raw:
             return self._waiting_bytes
-        written = self._path.stat().st_size
+        written = sum(path.stat().st_size for path in self._paths)
         return written + self._waiting_bytes * written // self._written_raw
 
     def append(self, rows: pa.RecordBatch) -> None:
@@ -119,32 +130,53 @@ class _ParquetFile:
         if self._waiting_bytes >= ROW_GROUP_BYTES:
             self._flush()
 
-    def close(self) -> Path | None:
+    def close(self) -> tuple[Path, ...]:
         if self._waiting:
             self._flush()
         if self._writer is not None:
             self._writer.close()
-        return self._path if self.rows else None
+        return tuple(self._paths)
 
     def delete(self) -> None:
         self._waiting.clear()
         if self._writer is not None:
             self._writer.close()
-        self._path.unlink(missing_ok=True)
+        for path in self._paths:
+            path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        table = pa.Table.from_batches(self._waiting)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(
-                self._path,
-                table.schema,
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=["stream", "shardId", "STREAM", "SHARD_ID", "APPLICATION"],
-                write_statistics=False,
-                store_schema=False,
-            )
+        table = _together(self._waiting)
+        if self._writer is None or not set(table.schema.names) <= set(self._writer.schema.names):
+            table = self._begin(table)
+        assert self._writer is not None
+        if table.schema != self._writer.schema:
+            table = pa.concat_tables([self._writer.schema.empty_table(), table], promote_options="default")
         self._writer.write_table(table, row_group_size=table.num_rows)
         self._waiting = []
         self._written_raw += self._waiting_bytes
         self._waiting_bytes = 0
+
+    def _begin(self, table: pa.Table) -> pa.Table:
+        """Begin the next file, with the fields of the last one and of a table."""
+        if self._writer is not None:
+            self._writer.close()
+            table = pa.concat_tables([self._writer.schema.empty_table(), table], promote_options="default")
+        number = f"_{len(self._paths)}" if self._paths else ""
+        self._paths.append(self._directory / f"{self._name}{number}.parquet")
+        self._writer = pq.ParquetWriter(
+            self._paths[-1],
+            table.schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=["stream", "shardId", "STREAM", "SHARD_ID", "APPLICATION"],
+            write_statistics=False,
+            store_schema=False,
+        )
+        return table
+
+
+def _together(batches: list[pa.RecordBatch]) -> pa.Table:
+    """Rows of several pages; a field that a page lacks is NULL in its rows."""
+    if all(batch.schema == batches[0].schema for batch in batches):
+        return pa.Table.from_batches(batches)
+    return pa.concat_tables([pa.Table.from_batches([batch]) for batch in batches], promote_options="default")

@@ -74,16 +74,31 @@ class Statement:
 
 
 class CopyMapping(Protocol):
-    """What a COPY needs to know of a mapping.
+    """What a COPY needs to know.
 
     ``columns`` are names and Snowflake types, ``copy_select`` the expression for each of them over ``$1``,
-    one row of the landing file.
+    one row of a landing file.
     """
 
     @property
     def columns(self) -> tuple[tuple[str, str], ...]: ...
     @property
     def copy_select(self) -> tuple[str, ...]: ...
+
+
+class TableMapping(Protocol):
+    """What is needed to make or check a landing table.
+
+    ``columns`` are names and Snowflake types of a table that is made, ``required`` those that a table must
+    have that exists; ``can_create`` says whether enough is known to make one.
+    """
+
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def required(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def can_create(self) -> bool: ...
 
 
 # --- objects -----------------------------------------------------------------------------------------------
@@ -158,8 +173,22 @@ def create_stage(stage: TableName) -> Statement:
 
 
 def add_column(table: TableName, column: str, sql_type: str) -> Statement:
-    """One more column at the end of a table."""
-    return Statement(f"ALTER TABLE {table.sql} ADD COLUMN {quote(column)} {sql_type}")
+    """One more column at the end of a table; does nothing if somebody else has added it."""
+    return Statement(f"ALTER TABLE {table.sql} ADD COLUMN IF NOT EXISTS {quote(column)} {sql_type}")
+
+
+def widen_column(table: TableName, column: str, sql_type: str) -> Statement:
+    """Let a NUMBER take more digits.
+
+    Snowflake's documentation of ``ALTER TABLE ... ALTER COLUMN``: the precision of a NUMBER may grow, its
+    scale can't change, and no column can be altered to a type of another kind.
+    """
+    return Statement(f"ALTER TABLE {table.sql} ALTER COLUMN {quote(column)} SET DATA TYPE {sql_type}")
+
+
+def drop_not_null(table: TableName, column: str) -> Statement:
+    """Let a column take NULL."""
+    return Statement(f"ALTER TABLE {table.sql} ALTER COLUMN {quote(column)} DROP NOT NULL")
 
 
 def add_dead_letter_column(table: TableName, column: str) -> Statement:

@@ -19,7 +19,7 @@ from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_er
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+    from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
 
@@ -65,8 +66,22 @@ class KinesisToSnowflakeOperator(BaseOperator):
     :param stop_at: records that arrived at or after it stay for the next run: ISO-8601 with a time zone, or
         an aware datetime; default is the moment the task starts (templated). ``"{{ data_interval_end }}"``
         drains what belongs to the run's interval
-    :param mapping: ``envelope``: the payload in ``RECORD_CONTENT`` (VARIANT), its origin in
-        ``KINESISMETADATA``
+    :param mapping: ``envelope``: the payload in ``RECORD_CONTENT`` (VARIANT); ``columns``: a column per
+        first-level key of a JSON object, nested values as VARIANT. Both with the record's origin in
+        ``KINESISMETADATA`` (templated)
+    :param columns: for ``mapping="columns"``, as the next six: Snowflake types of columns, by name, for when
+        the drain makes them, as in ``{"AMOUNT": "NUMBER(12,2)"}``; a column that exists keeps its type. By
+        default types are inferred from the values seen before the column is made (templated)
+    :param rename: column names, by key (templated)
+    :param include: the keys that land; by default all (templated)
+    :param exclude: keys that don't land (templated)
+    :param schema_evolution: add a column for each new key, drop NOT NULL where a value is missing, and widen
+        the precision of NUMBER when a number needs it; nothing is ever narrowed or dropped. Needs OWNERSHIP
+        of the table. Default: true (templated)
+    :param unknown_keys: without ``schema_evolution``, what to do about a key that has no column: ``ignore``
+        it, as Openflow does, or make the record a ``dead_letter`` (templated)
+    :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601;
+        by default they make VARCHAR (templated)
     :param payload_format: what a payload is (templated): ``json``; ``text``, which lands as a string;
         ``binary``, which lands as a string in base64; or ``avro``, one datum per payload, for which the extra
         ``avro`` must be installed. Text and bytes need ``mapping="envelope"``
@@ -114,6 +129,14 @@ class KinesisToSnowflakeOperator(BaseOperator):
         "initial_position",
         "initial_timestamp",
         "stop_at",
+        "mapping",
+        "columns",
+        "rename",
+        "include",
+        "exclude",
+        "schema_evolution",
+        "unknown_keys",
+        "infer_timestamps",
         "payload_format",
         "json_documents",
         "avro_schema",
@@ -141,7 +164,14 @@ class KinesisToSnowflakeOperator(BaseOperator):
         initial_position: str = "TRIM_HORIZON",
         initial_timestamp: str | datetime | None = None,
         stop_at: str | datetime | None = None,
-        mapping: Literal["envelope"] = "envelope",
+        mapping: str = "envelope",
+        columns: Mapping[str, str] | None = None,
+        rename: Mapping[str, str] | None = None,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        schema_evolution: bool | str = True,
+        unknown_keys: str = "ignore",
+        infer_timestamps: bool | str = False,
         payload_format: str = "json",
         json_documents: str = "one",
         avro_schema: dict[str, Any] | list[Any] | str | None = None,
@@ -171,6 +201,13 @@ class KinesisToSnowflakeOperator(BaseOperator):
         self.initial_timestamp = initial_timestamp
         self.stop_at = stop_at
         self.mapping = mapping
+        self.columns = columns
+        self.rename = rename
+        self.include = include
+        self.exclude = exclude
+        self.schema_evolution = schema_evolution
+        self.unknown_keys = unknown_keys
+        self.infer_timestamps = infer_timestamps
         self.payload_format = payload_format
         self.json_documents = json_documents
         self.avro_schema = avro_schema
@@ -280,8 +317,6 @@ class KinesisToSnowflakeOperator(BaseOperator):
         from airflow_kinesis_snowflake.landing.threshold import Threshold
         from airflow_kinesis_snowflake.stream.positions import initial_position, parse_timestamp
 
-        if self.mapping != "envelope":
-            raise InvalidSettingError(f"mapping must be 'envelope', not {self.mapping!r}")
         now = datetime.now(UTC)
         limits: dict[str, Any] = self._limits()
         try:
@@ -293,6 +328,7 @@ class KinesisToSnowflakeOperator(BaseOperator):
                     self.initial_position, self.initial_timestamp or None, now=now
                 ),
                 stop_at=parse_timestamp(self.stop_at) if self.stop_at else now,
+                columns=self._columns_settings(),
                 on_data_loss=self.on_data_loss,
                 own_hash_keys_only=self.own_hash_keys_only,
                 max_dead_letters=Threshold.parse(self.max_dead_letters),
@@ -310,13 +346,44 @@ class KinesisToSnowflakeOperator(BaseOperator):
         except ValueError as error:
             raise InvalidSettingError(str(error)) from error
 
-    def _limits(self) -> dict[str, float]:
+    def _columns_settings(self) -> ColumnsSettings | None:
+        """How keys become columns; ``None`` for the mapping that needs no settings."""
+        from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
+
+        if self.mapping == "columns":
+            return ColumnsSettings(
+                columns=dict(self.columns or {}),
+                rename=dict(self.rename or {}),
+                include=None if self.include is None else tuple(self.include),
+                exclude=tuple(self.exclude or ()),
+                schema_evolution=truth("schema_evolution", self.schema_evolution),
+                unknown_keys=self.unknown_keys,
+                infer_timestamps=truth("infer_timestamps", self.infer_timestamps),
+            )
+        if self.mapping != "envelope":
+            raise InvalidSettingError(f"mapping must be 'envelope' or 'columns', not {self.mapping!r}")
+        if self.columns or self.rename or self.include is not None or self.exclude:
+            raise InvalidSettingError("columns, rename, include and exclude are for mapping='columns'")
+        return None
+
+    def _limits(self) -> dict[str, Any]:
         """The limits that were given; templates make text of them."""
         given = {name: getattr(self, name) for name in LIMITS}
         try:
             return {name: float(value) for name, value in given.items() if value not in (None, "", "None")}
         except ValueError as error:
             raise InvalidSettingError(f"limits must be numbers: {error}") from error
+
+
+def truth(name: str, value: bool | str) -> bool:
+    """A choice between yes and no that may come out of a template.
+
+    :raises InvalidSettingError: neither
+    """
+    found = {"true": True, "false": False}.get(str(value).strip().lower())
+    if found is None:
+        raise InvalidSettingError(f"{name} must be true or false, not {value!r}")
+    return found
 
 
 def worker_of(context: Context) -> Worker:

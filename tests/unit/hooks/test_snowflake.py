@@ -211,8 +211,8 @@ def test_a_refused_commit_is_rolled_back_and_known() -> None:
 @pytest.mark.parametrize(
     ("columns", "problem"),
     [
-        ([("KINESISMETADATA", "OBJECT")], r'ADD COLUMN "RECORD_CONTENT" VARIANT'),
-        ([("RECORD_CONTENT", "VARIANT")], r'ADD COLUMN "KINESISMETADATA" OBJECT'),
+        ([("KINESISMETADATA", "OBJECT")], r'ADD COLUMN IF NOT EXISTS "RECORD_CONTENT" VARIANT'),
+        ([("RECORD_CONTENT", "VARIANT")], r'ADD COLUMN IF NOT EXISTS "KINESISMETADATA" OBJECT'),
         ([("record_content", "VARIANT"), ("KINESISMETADATA", "OBJECT")], "RECORD_CONTENT"),
         ([("RECORD_CONTENT", "TEXT"), ("KINESISMETADATA", "OBJECT")], "TEXT, not VARIANT"),
         ([("RECORD_CONTENT", "VARIANT"), ("KINESISMETADATA", "TEXT")], "TEXT, not OBJECT"),

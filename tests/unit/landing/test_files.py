@@ -55,8 +55,8 @@ def test_rows_come_back_in_the_order_they_were_appended(batch: BatchFiles) -> No
         batch.append(encode(b"%d" % number, first=number), shard_id=SHARD)
     paths = batch.close()
     assert paths.dead_letters is None
-    assert paths.landing is not None
-    table = pq.read_table(paths.landing)
+    (landing,) = paths.landing
+    table = pq.read_table(landing)
     assert table["RECORD_CONTENT"].to_pylist() == [str(number) for number in range(50)]
     assert batch.rows == 50
 
@@ -95,7 +95,7 @@ def test_size_follows_what_the_files_take(batch: BatchFiles, monkeypatch: pytest
 def test_a_dead_letter_keeps_its_coordinates_and_payload(batch: BatchFiles) -> None:
     batch.append(encode(b"text", b"\xff\x00"), shard_id=SHARD)
     paths = batch.close()
-    assert paths.landing is None
+    assert paths.landing == ()
     assert paths.dead_letters is not None
     assert batch.dead_letters == 2
     coordinates = {
