@@ -8,7 +8,7 @@ from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.landing.column_types import Column, ColumnType, Kind
@@ -36,8 +36,8 @@ class Table:
     dead_letters: dict[int, DeadLetter] = field(default_factory=dict)
     changes: list[Any] = field(default_factory=list)
 
-    def mapping(self, settings: ColumnsSettings | None = None) -> ColumnsMapping:
-        return ColumnsMapping(settings or ColumnsSettings(), read_columns=lambda: dict(self.columns))
+    def mapping(self, how: ColumnsSettings | None = None) -> ColumnsMapping:
+        return ColumnsMapping(how or ColumnsSettings(), read_columns=lambda: dict(self.columns))
 
     def load(self, mapping: ColumnsMapping, *pages: Encoded) -> bool:
         """Evolve the table, then load pages as one batch; ``False`` if the table can't take them."""
@@ -128,11 +128,11 @@ def encode(mapping: ColumnsMapping, payloads: Sequence[Any], *, first: int = 0) 
 
 
 def land(
-    *payloads: Any, table: Table | None = None, first: int = 0, settings: ColumnsSettings | None = None
+    *payloads: Any, table: Table | None = None, first: int = 0, how: ColumnsSettings | None = None
 ) -> Table:
     """Encode one page and load it."""
     table = table or Table()
-    mapping = table.mapping(settings)
+    mapping = table.mapping(how)
     assert table.load(mapping, encode(mapping, payloads, first=first))
     return table
 
@@ -155,6 +155,8 @@ numbers = (
 texts = st.text(max_size=4)
 scalars = st.none() | st.booleans() | numbers | texts
 values = scalars | st.lists(scalars, max_size=2) | st.dictionaries(texts, scalars, max_size=2)
+# Every example teaches a schema anew, which takes milliseconds.
+few = settings(max_examples=60, deadline=None)
 few_keys = st.sampled_from(["a", "A", "b", 'say "hi"', "x.y", "", "é", "kinesismetadata", "l" * 300, "\0"])
 documents = st.dictionaries(few_keys, values, max_size=4)
 pages = st.lists(
@@ -165,6 +167,7 @@ pages = st.lists(
 )
 
 
+@few
 @given(pages)
 def test_rows_and_dead_letters_are_the_records_and_landed_values_equal_the_sent_ones(
     pages: list[list[bytes]],
@@ -182,6 +185,7 @@ def test_rows_and_dead_letters_are_the_records_and_landed_values_equal_the_sent_
     check(table, sent)
 
 
+@few
 @given(pages)
 def test_pages_of_one_batch_that_differ_in_type_land_together_or_are_encoded_again(
     pages: list[list[bytes]],
@@ -216,7 +220,8 @@ def check(table: Table, sent: Mapping[int, bytes]) -> None:
         }
 
 
-@given(st.lists(documents, min_size=1), st.randoms(use_true_random=False))
+@few
+@given(st.lists(documents, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_two_workers_that_evolve_at_once_lose_nothing(documents: list[dict[str, Any]], random: Any) -> None:
     table = Table()
     workers = [table.mapping(), table.mapping()]
