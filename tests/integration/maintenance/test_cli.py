@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.providers_manager import ProvidersManager
 
 from airflow_kinesis_snowflake.cli import main
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
-
     from tests.integration.drain.conftest import Pipeline
+
+AIRFLOW_TAKES_COMMANDS = hasattr(ProvidersManager, "cli_command_functions")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -32,6 +34,23 @@ def test_json_is_all_that_a_program_gets_on_the_standard_output(drained: Pipelin
     answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert {shard["shard_id"] for shard in answer["shards"]} == set(drained.state.shards)
     assert answer["findings"] == []
+
+
+@pytest.mark.skipif(not AIRFLOW_TAKES_COMMANDS, reason="this Airflow takes no commands of providers")
+def test_airflow_has_the_same_commands(drained: Pipeline) -> None:
+    airflow = Path(sys.executable).with_name("airflow")
+    command = [airflow, "kinesis-snowflake", "state", "show", *of(drained), "--json"]
+    shown = subprocess.run(command, check=True, capture_output=True)
+    assert {shard["shard_id"] for shard in json.loads(shown.stdout)["shards"]} == set(drained.state.shards)
+
+    refused = subprocess.run(
+        [airflow, "kinesis-snowflake", "state", "plan", *of(drained), "--method", "rewind"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 1
+    assert "MaintenanceRefusedError" in refused.stderr or "InvalidSettingError" in refused.stderr
 
 
 def test_people_get_a_table(drained: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,57 @@
+"""Up to which moment a stream is loaded, by its state rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow_kinesis_snowflake.drain.lag import drained_until
+from airflow_kinesis_snowflake.hooks.checkpoint import ShardState, StreamState
+from airflow_kinesis_snowflake.stream.lineage import Shard
+from airflow_kinesis_snowflake.stream.positions import Position
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+# Of shard 0, made on 2026-01-01 00:00:00 UTC; its record was written at 12:30:00.
+HALF_PAST_NOON = Position(
+    str(
+        int(
+            f"2{int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()):09x}0"
+            + "0" * 18
+            + f"{int((NOON + timedelta(minutes=30)).timestamp()):09x}"
+            + "0" * 8
+            + "2",
+            16,
+        )
+    )
+)
+
+
+def row(number: int, *, minutes: int | None = None, **facts: object) -> ShardState:
+    """A row that was caught up so many minutes after noon."""
+    at = None if minutes is None else int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)
+    return ShardState(f"shardId-{number:012d}", caught_up_at=at, **facts)  # type: ignore[arg-type]
+
+
+def until(*rows: ShardState, listed: int | None = None) -> timedelta | None:
+    """How long after noon everything is loaded."""
+    count = len(rows) if listed is None else listed
+    shards = [Shard(f"shardId-{number:012d}") for number in range(count)]
+    moment = drained_until(shards, StreamState({row.shard_id: row for row in rows}))
+    return None if moment is None else moment - NOON
+
+
+def test_the_shard_furthest_behind_decides() -> None:
+    assert until(row(0, minutes=5), row(1, minutes=3), row(2, minutes=9)) == timedelta(minutes=3)
+
+
+def test_a_record_that_was_loaded_counts_as_well_as_a_look_that_found_none() -> None:
+    assert until(row(0, minutes=5, checkpoint=HALF_PAST_NOON)) == timedelta(minutes=30)
+    assert until(row(0, minutes=50, checkpoint=HALF_PAST_NOON)) == timedelta(minutes=50)
+
+
+def test_shards_that_ended_are_not_waited_for() -> None:
+    assert until(row(0, minutes=1, ended=True), row(1, minutes=8)) == timedelta(minutes=8)
+
+
+def test_nothing_is_said_of_a_stream_with_a_shard_that_was_not_begun() -> None:
+    assert until(row(0, minutes=5), row(1)) is None
+    assert until(row(0, minutes=5), listed=2) is None
