@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow.cli.cli_config import CLICommand
 
@@ -61,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def answer(command: Command, options: argparse.Namespace) -> int:
     """Run a command with its options, print the answer and return the exit status."""
     try:
-        # Airflow logs to the standard output, which is for the answer alone.
-        with redirect_stdout(sys.stderr):
+        with _standard_output_kept_free():
             data, text = command.run(options)
     except KinesisSnowflakeError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -183,6 +183,23 @@ def show_policy(options: argparse.Namespace) -> tuple[Any, str]:
         ),
     )
     return document, json.dumps(document, indent=2)
+
+
+@contextmanager
+def _standard_output_kept_free() -> Iterator[None]:
+    """Keep the standard output for the answer: Airflow logs to it, in part straight to the file."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        # What is still in the buffer of another stream over it was logged too.
+        if sys.__stdout__ is not None:
+            sys.__stdout__.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _aws(options: argparse.Namespace) -> dict[str, Any]:
