@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class ShardView:
     :param listed: Kinesis lists it
     :param readable: its row could be read; else ``checkpoint`` and the rest are unknown
     :param written: when the record of the checkpoint was written, as far as its number tells
+    :param millis_behind: how far behind its end the shard was read at ``last_update``
     """
 
     shard_id: str
@@ -66,6 +67,7 @@ class ShardView:
     lease_expiry: int | None = None
     last_update: int | None = None
     caught_up_at: int | None = None
+    millis_behind: int | None = None
 
     def leased(self, now: int) -> bool:
         """Whether a worker has the right to read it now."""
@@ -113,31 +115,16 @@ def inspect_state(store: CheckpointStoreHook, kinesis: KinesisStreamHook, *, now
     :param now: milliseconds since the epoch
     :raises NotACheckpointTableError: the application's table belongs to other software
     """
-    facts = store.describe_table()
-    items = store.read_items(kinesis.stream_name) if facts.status in {"ACTIVE", "UPDATING"} else []
+    facts, items = _read_table(store, kinesis.stream_name)
     stream, listed = _describe(kinesis)
-    rows, corrupt = _read_rows(store, items)
-    shards = _views(rows, listed, unreadable=[finding.where for finding in corrupt])
-    workers = {
-        item["shardId"]["S"].removeprefix(_NODE): int(item.get("nodeHeartbeat", {}).get("N", 0))
-        for item in items
-        if item["shardId"]["S"].startswith(_NODE)
-    }
+    inspection, rows = _inspect_rows(store, kinesis.stream_name, facts, items, listed=listed, now=now)
     created = None if stream is None else millis(stream.created)
-    return Inspection(
-        application=store.application_name,
-        stream=kinesis.stream_name,
-        at=now,
-        table_created=None if facts.created is None else millis(facts.created),
-        table_status=facts.status,
-        protected=facts.protected,
+    return replace(
+        inspection,
         stream_created=created,
         retention_seconds=0 if stream is None else int(stream.retention.total_seconds()),
-        shards=shards,
-        workers=workers,
         findings=(
-            *_table_findings(facts, rows, corrupt),
-            *corrupt,
+            *inspection.findings,
             *_stream_findings(stream, kinesis.stream_name),
             *(
                 finding
@@ -145,9 +132,22 @@ def inspect_state(store: CheckpointStoreHook, kinesis: KinesisStreamHook, *, now
                 if stream is not None and shard.shard_id in rows
                 for finding in _position_findings(rows[shard.shard_id], shard, stream, now=now)
             ),
-            *(finding for row in rows.values() for finding in _row_findings(row, created, now=now)),
+            *(finding for row in rows.values() for finding in _recreation_findings(row, created)),
         ),
     )
+
+
+def inspect_table(store: CheckpointStoreHook, stream_name: str, *, now: int) -> Inspection:
+    """Read what the application's table alone says, without a call of Kinesis. Changes nothing.
+
+    No shard counts as listed or closed, nothing is known of the stream, and findings that need Kinesis are
+    missing: checkpoints of other streams and records that aged out.
+
+    :param now: milliseconds since the epoch
+    :raises NotACheckpointTableError: the application's table belongs to other software
+    """
+    facts, items = _read_table(store, stream_name)
+    return _inspect_rows(store, stream_name, facts, items, listed=(), now=now)[0]
 
 
 def inspection_text(inspection: Inspection) -> str:
@@ -200,6 +200,46 @@ def millis(moment: datetime) -> int:
 def moment(time: int) -> datetime:
     """Milliseconds since the epoch as a moment."""
     return datetime.fromtimestamp(time / 1000, UTC)
+
+
+def _read_table(store: CheckpointStoreHook, stream_name: str) -> tuple[TableFacts, list[dict[str, Any]]]:
+    facts = store.describe_table()
+    return facts, store.read_items(stream_name) if facts.status in {"ACTIVE", "UPDATING"} else []
+
+
+def _inspect_rows(
+    store: CheckpointStoreHook,
+    stream_name: str,
+    facts: TableFacts,
+    items: list[dict[str, Any]],
+    *,
+    listed: tuple[Shard, ...],
+    now: int,
+) -> tuple[Inspection, dict[str, ShardState]]:
+    rows, corrupt = _read_rows(store, items)
+    workers = {
+        item["shardId"]["S"].removeprefix(_NODE): int(item.get("nodeHeartbeat", {}).get("N", 0))
+        for item in items
+        if item["shardId"]["S"].startswith(_NODE)
+    }
+    inspection = Inspection(
+        application=store.application_name,
+        stream=stream_name,
+        at=now,
+        table_created=None if facts.created is None else millis(facts.created),
+        table_status=facts.status,
+        protected=facts.protected,
+        stream_created=None,
+        retention_seconds=0,
+        shards=_views(rows, listed, unreadable=[finding.where for finding in corrupt]),
+        workers=workers,
+        findings=(
+            *_table_findings(facts, rows, corrupt),
+            *corrupt,
+            *(finding for row in rows.values() for finding in _row_findings(row, now=now)),
+        ),
+    )
+    return inspection, rows
 
 
 def _describe(kinesis: KinesisStreamHook) -> tuple[StreamFacts | None, tuple[Shard, ...]]:
@@ -260,6 +300,7 @@ def _view(shard_id: str, row: ShardState | None, shard: Shard | None, *, broken:
         lease_expiry=state.lease_expiry,
         last_update=state.last_update,
         caught_up_at=state.caught_up_at,
+        millis_behind=state.millis_behind,
     )
 
 
@@ -323,13 +364,16 @@ def _position_findings(row: ShardState, shard: Shard, stream: StreamFacts, *, no
         )
 
 
-def _row_findings(row: ShardState, stream_created: int | None, *, now: int) -> Iterable[Finding]:
+def _recreation_findings(row: ShardState, stream_created: int | None) -> Iterable[Finding]:
     if stream_created is not None and row.stream_created not in {None, stream_created}:
         yield Finding(
             row.shard_id,
             "it is of a deleted stream of the same name",
             "Reset with rewind or delete_table to read the new stream",
         )
+
+
+def _row_findings(row: ShardState, *, now: int) -> Iterable[Finding]:
     for name in ("last_update", "caught_up_at", "lease_expiry"):
         time = getattr(row, name)
         if time is not None and time > now + _CLOCK_MARGIN:
