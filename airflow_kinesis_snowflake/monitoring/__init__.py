@@ -1,0 +1,9 @@
+"""The monitoring page in Airflow's UI, and what feeds it.
+
+A page is made of what the drains left behind: their reports and progress (XComs), the state of their task
+instances, and the application's DynamoDB table. Loading it asks neither Kinesis nor Snowflake.
+
+``history`` reads Airflow's database and ``state`` DynamoDB; ``drains``, ``standing``, ``shards``,
+``drawing``, ``consoles`` and ``words`` decide what all that means and are pure; ``view`` puts it together,
+``app`` serves it, ``access`` guards it, and ``plugin`` is what Airflow loads.
+"""

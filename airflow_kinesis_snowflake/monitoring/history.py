@@ -1,0 +1,157 @@
+"""Reads from Airflow's database what drains left there: task instances, reports, progress, settings.
+
+Runs in the API server, with its database session. Everything is bounded, however long the history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from sqlalchemy import and_, func, select
+
+from airflow_kinesis_snowflake.monitoring.drains import Drain, Progress, Report, Settings, read_as
+from airflow_kinesis_snowflake.monitoring.standing import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+OPERATOR = "KinesisToSnowflakeOperator"
+RETURNED = "return_value"
+PROGRESS = "progress"
+MOST_TASKS = 200
+# Of one task, over all runs that are read: a run has an instance per worker.
+MOST_INSTANCES = 400
+
+
+@dataclass(frozen=True)
+class DrainTask:
+    """A task that drains: the operator's place in a DAG."""
+
+    dag_id: str
+    task_id: str
+
+
+def drain_tasks(session: Session, dag_ids: Collection[str]) -> tuple[DrainTask, ...]:
+    """Tasks of the drain's operator in the latest run of each DAG.
+
+    :param dag_ids: the DAGs that the user may read
+    """
+    latest = select(func.max(DagRun.id).label("id")).group_by(DagRun.dag_id).subquery()
+    found = session.execute(
+        select(TaskInstance.dag_id, TaskInstance.task_id)
+        .join(DagRun, and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id))
+        .join(latest, latest.c.id == DagRun.id)
+        .where(TaskInstance.operator == OPERATOR)
+        .distinct()
+        .order_by(TaskInstance.dag_id, TaskInstance.task_id)
+        .limit(MOST_TASKS)
+    )
+    return tuple(DrainTask(dag_id, task_id) for dag_id, task_id in found if dag_id in dag_ids)
+
+
+def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drain, ...]:
+    """Drains of one task in its DAG's last runs, with what they left behind.
+
+    Reports that an XCom backend keeps elsewhere aren't read; such drains show by their task instances.
+
+    :param runs: how many runs back; at most 400 task instances are read
+    """
+    numbers = _last_runs(session, task, runs)
+    instances = session.execute(
+        select(
+            TaskInstance.run_id,
+            TaskInstance.map_index,
+            TaskInstance.state,
+            TaskInstance.start_date,
+            TaskInstance.end_date,
+        )
+        .where(*_of(TaskInstance, task, numbers))
+        .order_by(TaskInstance.start_date.desc())
+        .limit(MOST_INSTANCES)
+    ).all()
+    xcoms = _xcoms(session, task, numbers)
+    fields = {
+        (run_id, map_index): rendered
+        for run_id, map_index, rendered in session.execute(
+            select(
+                RenderedTaskInstanceFields.run_id,
+                RenderedTaskInstanceFields.map_index,
+                RenderedTaskInstanceFields.rendered_fields,
+            ).where(*_of(RenderedTaskInstanceFields, task, numbers))
+        )
+    }
+    return tuple(
+        Drain(
+            dag_id=task.dag_id,
+            task_id=task.task_id,
+            run_id=run_id,
+            map_index=map_index,
+            run_number=numbers[run_id],
+            state=str(getattr(state, "value", state) or "none"),
+            started=_millis(started),
+            ended=_millis(ended),
+            report=read_as(Report, xcoms.get((run_id, map_index, RETURNED))),
+            progress=read_as(Progress, xcoms.get((run_id, map_index, PROGRESS))),
+            settings=read_as(Settings, fields.get((run_id, map_index))),
+        )
+        for run_id, map_index, state, started, ended in instances
+    )
+
+
+def schedule_of(session: Session, dag_id: str) -> Schedule:
+    """When a DAG runs."""
+    dag = session.get(DagModel, dag_id)
+    if dag is None:
+        return Schedule(dag_id)
+    by_hand = dag.timetable_summary in {None, "None"}
+    return Schedule(
+        dag_id,
+        text="" if by_hand else str(dag.timetable_summary),
+        paused=bool(dag.is_paused),
+        due=None if by_hand else _millis(dag.next_dagrun_create_after),
+    )
+
+
+def existing(session: Session, dag_ids: Collection[str]) -> frozenset[str]:
+    """Those of the DAGs that Airflow has now."""
+    found = session.scalars(
+        select(DagModel.dag_id).where(DagModel.dag_id.in_(dag_ids), DagModel.is_stale.is_(False))
+    )
+    return frozenset(found)
+
+
+def _last_runs(session: Session, task: DrainTask, runs: int) -> dict[str, int]:
+    found = session.execute(
+        select(DagRun.run_id, DagRun.id)
+        .where(DagRun.dag_id == task.dag_id)
+        .order_by(DagRun.id.desc())
+        .limit(runs)
+    )
+    return {run_id: number for run_id, number in found}  # noqa: C416 -- rows aren't pairs to dict()
+
+
+def _of(model: Any, task: DrainTask, runs: Collection[str]) -> Sequence[Any]:
+    return (model.dag_id == task.dag_id, model.task_id == task.task_id, model.run_id.in_(runs))
+
+
+def _xcoms(session: Session, task: DrainTask, runs: Collection[str]) -> Mapping[tuple[str, int, str], Any]:
+    found = session.execute(
+        select(XComModel.run_id, XComModel.map_index, XComModel.key, XComModel.value)
+        .where(*_of(XComModel, task, runs), XComModel.key.in_((RETURNED, PROGRESS)))
+        .order_by(XComModel.timestamp.desc())
+        .limit(2 * MOST_INSTANCES)
+    )
+    return {(run_id, map_index, key): value for run_id, map_index, key, value in found}
+
+
+def _millis(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp() * 1000)

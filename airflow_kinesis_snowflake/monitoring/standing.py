@@ -1,0 +1,339 @@
+"""How an application stands: one sentence, and what to do now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.monitoring.drains import trend_of
+from airflow_kinesis_snowflake.monitoring.shards import CAUGHT_UP_MILLIS, of_status, short_name
+from airflow_kinesis_snowflake.monitoring.words import ago, counted, duration, named
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_kinesis_snowflake.maintenance.inspection import Finding
+    from airflow_kinesis_snowflake.monitoring.drains import Run
+    from airflow_kinesis_snowflake.monitoring.shards import ShardLine
+
+# The scheduler makes a run some seconds after it is due; a busy one takes longer.
+LATE_MILLIS = 5 * 60_000
+SILENT_MILLIS = 2 * 60_000
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the application's DAG runs. Times are milliseconds since the epoch.
+
+    :param text: as Airflow shows it; empty: by hand only
+    :param due: when the next run is to begin; None: not known
+    """
+
+    dag_id: str
+    text: str = ""
+    paused: bool = False
+    due: int | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an application stands.
+
+    :param kind: a word for programs
+    :param tone: ``good``, ``busy``, ``warning`` or ``bad``
+    :param sentence: how it is
+    :param advice: what to do now
+    """
+
+    kind: str
+    tone: str
+    sentence: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something beside the state sentence that somebody should know.
+
+    :param tone: ``warning`` or ``bad``
+    :param advice: what to do about it
+    """
+
+    tone: str
+    text: str
+    advice: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known of an application. Times are milliseconds since the epoch.
+
+    :param runs: newest first; never empty
+    :param lines: its shards; empty when the table couldn't be read
+    :param unreadable: why it couldn't; empty if it was read
+    """
+
+    now: int
+    runs: Sequence[Run]
+    lines: Sequence[ShardLine]
+    schedule: Schedule
+    unreadable: str = ""
+
+    @property
+    def last(self) -> Run:
+        """The newest run that has begun, or else the newest."""
+        return next((run for run in self.runs if run.started is not None), self.runs[0])
+
+    @property
+    def lag(self) -> int | None:
+        """The newest lag that any run tells."""
+        return next((run.lag for run in self.runs if run.lag is not None), None)
+
+
+def standing_of(evidence: Evidence) -> Standing:
+    """How the application stands: the first of these that holds.
+
+    A drain runs; a worker is gone; the last drain failed; a shard is stuck; somebody else reads it; its DAG
+    is paused; a run is late; it is behind; it is caught up.
+    """
+    for judge in (_draining, _gone, _failed, _stuck, _elsewhere, _paused, _late, _behind):
+        standing = judge(evidence)
+        if standing is not None:
+            return standing
+    return _caught_up(evidence) if not evidence.unreadable else _half_known(_caught_up(evidence))
+
+
+def _half_known(standing: Standing) -> Standing:
+    return Standing(
+        "half_known",
+        "warning",
+        f"{standing.sentence}, its drains say; its state in DynamoDB can't be read",
+        "Drains can't run either while DynamoDB can't be reached or refuses. See below what it says.",
+    )
+
+
+def _draining(e: Evidence) -> Standing | None:
+    run = e.last
+    if run.state != "running":
+        return None
+    if run.spoke is not None and e.now - run.spoke > SILENT_MILLIS:
+        return Standing(
+            "silent",
+            "warning",
+            f"Draining, but the drain has said nothing for {duration(e.now - run.spoke)}",
+            "Look at the log of the run. If its worker is gone, Airflow notices and tries again by itself; "
+            "nothing is lost or loaded twice.",
+        )
+    since = f"for {duration(e.now - (run.started or e.now))}"
+    if run.lag is None or run.lag <= CAUGHT_UP_MILLIS:
+        return Standing(
+            "draining", "busy", f"Draining {since}{_so_far(run)}", "Nothing to do: it ends by itself."
+        )
+    if trend_of(e.runs) == "growing":
+        return Standing(
+            "draining",
+            "warning",
+            f"Draining {since}, behind by {duration(run.lag)} and growing",
+            _MORE_WORKERS,
+        )
+    wait = run.seconds_to_catch_up
+    estimate = f", about {duration(wait * 1000)} to go" if wait else ""
+    return Standing(
+        "draining",
+        "busy",
+        f"Draining {since}, behind by {duration(run.lag)}{estimate}",
+        "Nothing to do: it is catching up.",
+    )
+
+
+_MORE_WORKERS = (
+    "More arrives than is loaded. Give the drain more workers (up to one per shard), or run it more often; "
+    "if every shard has a worker of its own, split the shards."
+)
+
+
+def _so_far(run: Run) -> str:
+    return f", {counted(run.records, 'record')} so far" if run.records else ""
+
+
+def _gone(e: Evidence) -> Standing | None:
+    abandoned = of_status(e.lines, "abandoned")
+    if not abandoned or e.last.state == "running":
+        return None
+    expired = min(-(line.lease_left or 0) for line in abandoned)
+    owners = {line.owner or "" for line in abandoned}
+    who = (
+        f"worker {short_name(owners.pop())}'s lease"
+        if len(owners) == 1
+        else f"leases of {len(owners)} workers"
+    )
+    return Standing(
+        "gone",
+        "warning",
+        f"Stopped: {who} on {counted(len(abandoned), 'shard')} expired {duration(expired)} ago; "
+        f"{_who_takes_over(e)}",
+        f"{_how_to_go_on(e)} It reads Snowflake's offsets first, so nothing is lost or loaded twice.",
+    )
+
+
+def _who_takes_over(e: Evidence) -> str:
+    return "its retry takes over" if e.last.state == "retrying" else "the next run takes over"
+
+
+def _how_to_go_on(e: Evidence) -> str:
+    if e.last.state == "retrying":
+        return "Wait for the retry."
+    if e.schedule.paused:
+        return f"Unpause the DAG {e.schedule.dag_id}, or trigger it."
+    if not e.schedule.text:
+        return f"Trigger the DAG {e.schedule.dag_id}: it has no schedule."
+    if e.schedule.due is not None and e.schedule.due > e.now:
+        return f"Wait for the next run in {duration(e.schedule.due - e.now)}, or trigger it now."
+    return "Wait for the next run, or trigger it now."
+
+
+def _failed(e: Evidence) -> Standing | None:
+    run = e.last
+    if run.state not in {"failed", "retrying"}:
+        return None
+    when = ago(run.ended, e.now) if run.ended is not None else "just now"
+    behind = f", {duration(e.lag)} behind" if e.lag is not None and e.lag > CAUGHT_UP_MILLIS else ""
+    if run.state == "retrying":
+        return Standing(
+            "retrying",
+            "warning",
+            f"A worker failed {when} and is about to be tried again{behind}",
+            "Wait for the retry. What was committed stays; the rest is read again.",
+        )
+    return Standing(
+        "failed",
+        "bad",
+        f"The last drain failed {when}{behind}",
+        f"Read the end of its log: it says what happened and what to change. {_how_to_go_on(e)} "
+        "What was committed stays; the rest is read again.",
+    )
+
+
+def _stuck(e: Evidence) -> Standing | None:
+    stuck = of_status(e.lines, "stuck", "damaged")
+    if not stuck:
+        return None
+    names = named(tuple(line.shard_id for line in stuck))
+    lag = max((line.lag for line in stuck if line.lag is not None), default=0)
+    late = f", {duration(lag)} behind" if lag > CAUGHT_UP_MILLIS else ""
+    return Standing(
+        "stuck",
+        "bad",
+        f"{counted(len(stuck), 'shard')} stuck{late}: {names}",
+        f"{stuck[0].why}. Look at the log of the last run for the shard's name; where the state is wrong, "
+        "reset the shard.",
+    )
+
+
+def _elsewhere(e: Evidence) -> Standing | None:
+    reading = of_status(e.lines, "reading")
+    if not reading or e.last.state == "running":
+        return None
+    owners = tuple(sorted({short_name(line.owner or "") for line in reading}))
+    return Standing(
+        "elsewhere",
+        "busy",
+        f"Being read by {named(owners, most=2)}, which is no drain that runs here now",
+        "Another Airflow, the Openflow connector, or a worker that has just ended. If nobody should be "
+        "reading, stop it; a dead worker's lease expires within 30 s.",
+    )
+
+
+def _paused(e: Evidence) -> Standing | None:
+    if not e.schedule.paused:
+        return None
+    return Standing(
+        "paused",
+        "warning",
+        f"Paused: the last drain ended {_ended(e)}",
+        f"Unpause the DAG {e.schedule.dag_id}. Records that the stream no longer keeps by then are lost.",
+    )
+
+
+def _late(e: Evidence) -> Standing | None:
+    due = e.schedule.due
+    if due is None or e.now - due <= LATE_MILLIS or e.runs[0].state == "waiting":
+        return None
+    return Standing(
+        "late",
+        "bad",
+        f"Late: a run was due {ago(due, e.now)} and hasn't begun",
+        "See whether Airflow's scheduler is healthy, and whether the DAG's limit of active runs or its pool "
+        "is used up.",
+    )
+
+
+def _behind(e: Evidence) -> Standing | None:
+    if e.lag is None or e.lag <= CAUGHT_UP_MILLIS:
+        return None
+    trend = trend_of(e.runs)
+    how = {"growing": " and growing", "shrinking": ", but catching up", "steady": ", neither more nor less"}
+    advice = {"growing": _MORE_WORKERS, "steady": _MORE_WORKERS}.get(
+        trend, f"{_how_to_go_on(e)} It goes on where the last one stopped."
+    )
+    return Standing(
+        "behind",
+        "bad" if trend == "growing" else "warning",
+        f"Behind by {duration(e.lag)}{how.get(trend, '')}; the last drain ended {_ended(e)}",
+        advice,
+    )
+
+
+def _caught_up(e: Evidence) -> Standing:
+    if e.last.state == "waiting" and not any(run.over for run in e.runs):
+        return Standing("new", "busy", "The first drain is about to begin", "Wait until a worker is free.")
+    ended = next((run.ended for run in e.runs if run.state == "success" and run.ended is not None), None)
+    if ended is None:
+        return Standing("new", "warning", "No drain has ended well yet", _how_to_go_on(e))
+    advice = "Nothing to do."
+    if e.schedule.due is not None and e.schedule.due > e.now:
+        advice += f" The next run begins in {duration(e.schedule.due - e.now)}."
+    elif not e.schedule.text:
+        advice += f" The DAG {e.schedule.dag_id} has no schedule: trigger it for what came since."
+    return Standing("caught_up", "good", f"Caught up {ago(ended, e.now)}", advice)
+
+
+def _ended(e: Evidence) -> str:
+    ended = next((run.ended for run in e.runs if run.ended is not None), None)
+    return "at an unknown time" if ended is None else ago(ended, e.now)
+
+
+def notices_of(evidence: Evidence, findings: Sequence[Finding]) -> tuple[Notice, ...]:
+    """What else somebody should know, the worst first.
+
+    :param findings: of the state check
+    """
+    notices = []
+    if evidence.unreadable:
+        notices.append(
+            Notice(
+                "bad",
+                f"The state in DynamoDB can't be read: {evidence.unreadable}",
+                "Leases, checkpoints and shards are missing below; what the drains reported is shown.",
+            )
+        )
+    notices += [Notice("warning", f"{found.where}: {found.what}", f"{found.mend}.") for found in findings]
+    gaps = sum(len(run.gaps) for run in evidence.runs)
+    if gaps:
+        notices.append(
+            Notice(
+                "bad",
+                f"Records were lost before they were read: {counted(gaps, 'gap')} in the drains below",
+                "Drain more often, or keep records longer in the stream. The dead-letter table says which.",
+            )
+        )
+    letters = sum(run.dead_letters for run in evidence.runs)
+    if letters:
+        notices.append(
+            Notice(
+                "warning",
+                f"{counted(letters, 'dead letter')} in the drains below",
+                "KINESIS_DEAD_LETTERS beside the landing table has each with its reason and payload.",
+            )
+        )
+    return tuple(notices)

@@ -1,0 +1,131 @@
+"""Reads the state of applications from DynamoDB, and never waits long for it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspect_table
+
+try:
+    from airflow.sdk.exceptions import AirflowException
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from airflow_kinesis_snowflake.maintenance.inspection import Inspection
+    from airflow_kinesis_snowflake.monitoring.drains import Application
+
+log = logging.getLogger(__name__)
+
+# Somebody waits for the page: better no state than a late one. The next refresh tries again.
+_IMPATIENT = Config(connect_timeout=2, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 1})
+PATIENCE_SECONDS = 8.0
+_AT_ONCE = 8
+_HOOK_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a drain reached AWS, and so how the page does.
+
+    :param aws_conn_id: Airflow connection of type ``aws``
+    :param region_name: None: the connection's
+    """
+
+    aws_conn_id: str | None = "aws_default"
+    region_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What came of reading an application's table.
+
+    :param inspection: None: it couldn't be read
+    :param unreadable: why; empty if it was read
+    :param region: where the table is, as far as it is known
+    """
+
+    inspection: Inspection | None = None
+    unreadable: str = ""
+    region: str = ""
+
+
+def read_states(applications: Collection[tuple[Application, Access]]) -> dict[Application, Reading]:
+    """Read the tables of applications side by side, without asking Kinesis.
+
+    One that can't be read, or not within 8 seconds, says so in its reading and leaves the others alone.
+    """
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="monitoring")
+    try:
+        asked = {application: pool.submit(_read, application, access) for application, access in applications}
+        wait(asked.values(), timeout=PATIENCE_SECONDS)
+        return {application: _come(answer) for application, answer in asked.items()}
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _come(answer: Future[Reading]) -> Reading:
+    if not answer.done():
+        return Reading(unreadable=f"no answer within {PATIENCE_SECONDS:g} s")
+    error = answer.exception()
+    if error is None:
+        return answer.result()
+    log.error("The state of an application can't be read", exc_info=error)
+    return Reading(unreadable=f"{type(error).__name__}; the API server's log has the details")
+
+
+def check_state(application: Application, access: Access) -> Reading:
+    """Read the table, and compare it with what Kinesis lists."""
+    return _read(application, access, with_kinesis=True)
+
+
+def _read(application: Application, access: Access, *, with_kinesis: bool = False) -> Reading:
+    now = time.time_ns() // 1_000_000
+    region = ""
+    try:
+        store, kinesis = _hooks(application, access, epoch=now // 1000 // _HOOK_SECONDS)
+        region = store.region_name or ""
+        inspection = (
+            inspect_state(store, kinesis, now=now)
+            if with_kinesis
+            else inspect_table(store, application.stream, now=now)
+        )
+    except (KinesisSnowflakeError, AirflowException, BotoCoreError) as error:
+        return Reading(unreadable=str(error), region=region)
+    return Reading(inspection, region=region)
+
+
+def snowflake_account(snowflake_conn_id: str | None) -> str:
+    """The account of a Snowflake connection, for links; empty if it can't be told. Snowflake isn't asked."""
+    if not snowflake_conn_id:
+        return ""
+    try:
+        return str(BaseHook.get_connection(snowflake_conn_id).extra_dejson.get("account") or "")
+    except AirflowException:
+        return ""
+
+
+@lru_cache(maxsize=128)
+def _hooks(
+    application: Application, access: Access, *, epoch: int
+) -> tuple[CheckpointStoreHook, KinesisStreamHook]:
+    """Hooks, kept for some minutes: making a client of AWS takes longer than a call of it.
+
+    :param epoch: another one gives new hooks, so that a changed connection is noticed
+    """
+    aws = {"aws_conn_id": access.aws_conn_id, "region_name": access.region_name, "config": _IMPATIENT}
+    return CheckpointStoreHook(application.name, **aws), KinesisStreamHook(application.stream, **aws)

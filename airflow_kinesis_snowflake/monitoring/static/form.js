@@ -1,0 +1,103 @@
+// The forms that start the maintenance DAGs. Airflow checks the permissions and the values.
+
+import { el } from "./dom.js";
+import { callAirflow, runPath, toAirflow } from "./places.js";
+
+const FORMS = {
+  kinesis_state_reset: {
+    title: "Reset where shards are read",
+    lead: "Starts the DAG kinesis_state_reset. It shows a plan, shard by shard; nothing changes before somebody approves it.",
+    submit: "Make the plan",
+    next: "Look at the plan, then approve or reject it",
+    fields: [
+      { name: "application_name", label: "Application", fixed: true },
+      { name: "stream_name", label: "Stream", fixed: true },
+      { name: "method", label: "Method", options: ["rewind", "recover", "delete_table", "rename"], help: "rewind: set shards to a position. recover: rebuild the table from what Snowflake has. delete_table: forget everything. rename: start over under a new name." },
+      { name: "position", label: "Position", when: ["rewind", "recover"], help: "For rewind: TRIM_HORIZON, LATEST, an ISO-8601 time with its zone, or the sequence number of the last record that counts as loaded (for one shard). For recover: where shards start of which Snowflake has nothing." },
+      { name: "shards", label: "Shards", when: ["rewind"], list: true, help: "One to a line. Empty: all shards." },
+      { name: "new_application_name", label: "New application", when: ["rename"] },
+      { name: "table", label: "Landing table", help: "Where duplicates are counted, and what recover reads." },
+      { name: "backup_folder", label: "Backup folder", help: "Where the rows are saved first. Empty: the Variable kinesis_state_reset_backup_folder." },
+      { name: "aws_conn_id", label: "AWS connection" },
+      { name: "snowflake_conn_id", label: "Snowflake connection" },
+    ],
+  },
+  kinesis_table_cleanup: {
+    title: "Clean up tables of old applications",
+    lead: "Starts the DAG kinesis_table_cleanup. It lists the checkpoint tables that nobody uses; it deletes only without a dry run, and after an approval.",
+    submit: "Start",
+    next: "Look at what it found",
+    fields: [
+      { name: "dry_run", label: "Dry run: only list", check: true },
+      { name: "used", label: "In use", list: true, help: "Applications to keep, whatever else. Filled in with those on this page." },
+      { name: "named", label: "Named", list: true, help: "Applications whose tables may go although another program made them." },
+      { name: "backup_folder", label: "Backup folder", help: "Where tables are saved before they are deleted." },
+    ],
+  },
+};
+
+export function openForm(dagId, values) {
+  const { title, lead, submit, next, fields } = FORMS[dagId];
+  const inputs = new Map(fields.map((field) => [field, input(field, values[field.name])]));
+  const rows = [...inputs].map(([field, each]) => [field, row(field, each)]);
+  const result = el("div", { className: "result", role: "status" });
+  const start = el("button", { type: "submit", className: "main" }, submit);
+  const form = el(
+    "form",
+    {
+      onsubmit: async (event) => {
+        event.preventDefault();
+        start.disabled = true;
+        result.replaceChildren(el("p", { className: "quiet" }, "Starting…"));
+        try {
+          const conf = { ...values, ...Object.fromEntries([...inputs].map(([field, each]) => [field.name, read(field, each)])) };
+          const run = await trigger(dagId, conf);
+          result.replaceChildren(el("p", {}, el("b", {}, "The run has begun. "), toAirflow(`${runPath(dagId, run.dag_run_id)}/required_actions`, next), " · ", toAirflow(runPath(dagId, run.dag_run_id), "open the run")));
+        } catch (error) {
+          start.disabled = false;
+          result.replaceChildren(el("p", { className: "warn" }, error.message));
+        }
+      },
+    },
+    el("h2", { id: "form-title" }, title),
+    el("p", { className: "quiet" }, lead),
+    el("div", { className: "fields" }, rows.map(([, each]) => each)),
+    result,
+    el("div", { className: "buttons" }, el("button", { type: "button", onclick: () => dialog.close() }, "Close"), start),
+  );
+  const dialog = el("dialog", { "aria-labelledby": "form-title", onclose: () => dialog.remove() }, form);
+  const method = form.elements.namedItem("method");
+  const fit = () => rows.forEach(([field, each]) => (each.hidden = Boolean(field.when) && !field.when.includes(method.value)));
+  method?.addEventListener("change", fit);
+  fit();
+  document.body.append(dialog);
+  dialog.showModal();
+  const first = [...inputs].find(([field]) => !field.fixed);
+  first?.[1].focus();
+}
+
+function input(field, value) {
+  if (field.options) return el("select", { name: field.name }, field.options.map((option) => el("option", { value: option, selected: option === value }, option)));
+  if (field.list) return el("textarea", { name: field.name, rows: 3, value: (value ?? []).join("\n") });
+  if (field.check) return el("input", { name: field.name, type: "checkbox", checked: Boolean(value) });
+  return el("input", { name: field.name, type: "text", value: value ?? "", readOnly: Boolean(field.fixed) });
+}
+
+function read(field, each) {
+  if (field.check) return each.checked;
+  if (field.list) return each.value.split("\n").map((line) => line.trim()).filter(Boolean);
+  return each.value.trim();
+}
+
+function row(field, each) {
+  const help = field.help ? el("span", { className: "quiet" }, field.help) : null;
+  return el("label", { className: field.check ? "check" : "" }, el("span", { className: "name" }, field.label), each, help);
+}
+
+async function trigger(dagId, conf) {
+  const path = `/dags/${encodeURIComponent(dagId)}`;
+  const given = Object.fromEntries(Object.entries(conf).filter(([, value]) => value !== "" && value !== null));
+  const dag = await callAirflow("GET", path);
+  if (dag.is_paused) await callAirflow("PATCH", `${path}?update_mask=is_paused`, { is_paused: false });
+  return callAirflow("POST", `${path}/dagRuns`, { logical_date: null, conf: given });
+}

@@ -1,0 +1,55 @@
+// Numbers with their units, as the sentences of the page have them.
+
+const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const SMALL = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
+const SIZES = ["B", "kB", "MB", "GB", "TB"];
+export const NONE = "–";
+
+export function duration(millis) {
+  if (millis === null || millis === undefined) return NONE;
+  let seconds = Math.max(0, Math.floor(millis / 1000));
+  const parts = [];
+  for (const [unit, size] of UNITS) {
+    const count = Math.floor(seconds / size);
+    seconds %= size;
+    if (count) parts.push(`${count} ${unit}`);
+    if (parts.length && (parts.length === 2 || !count || unit === "min")) break;
+  }
+  return parts.join(" ") || "0 s";
+}
+
+export function ago(then, now) {
+  if (then === null || then === undefined) return NONE;
+  return now - then < 1000 ? "just now" : `${duration(now - then)} ago`;
+}
+
+export function number(value) {
+  if (value === null || value === undefined) return NONE;
+  return value > 0 && value < 10 && !Number.isInteger(value) ? SMALL.format(value) : WHOLE.format(value);
+}
+
+export function bytes(value) {
+  if (value === null || value === undefined) return NONE;
+  let size = 0;
+  while (value >= 1000 && size < SIZES.length - 1) [value, size] = [value / 1000, size + 1];
+  return `${number(value < 100 ? Math.round(value * 10) / 10 : value)} ${SIZES[size]}`;
+}
+
+export function counted(count, noun) {
+  return `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+export function moment(millis) {
+  if (millis === null || millis === undefined) return NONE;
+  return new Date(millis).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+}
+
+export function clock(millis) {
+  return new Date(millis).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+}
+
+// A shard id without what all of them begin with.
+export function shortShard(shardId) {
+  return shardId.replace(/^shardId-0*(?=\d)/, "Shard ");
+}

@@ -1,0 +1,253 @@
+"""What the page shows, put together from what was read; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.monitoring.consoles import landing_table_url, stream_url, table_url
+from airflow_kinesis_snowflake.monitoring.drains import flow_of, runs_of, trend_of
+from airflow_kinesis_snowflake.monitoring.drawing import Drawing, draw
+from airflow_kinesis_snowflake.monitoring.shards import CAUGHT_UP_MILLIS, ShardLine, shard_lines, summary
+from airflow_kinesis_snowflake.monitoring.standing import (
+    Evidence,
+    Notice,
+    Schedule,
+    Standing,
+    notices_of,
+    standing_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_kinesis_snowflake.monitoring.drains import Application, Drain, Run, Settings
+    from airflow_kinesis_snowflake.monitoring.state import Reading
+
+RESET_DAG = "kinesis_state_reset"
+CLEANUP_DAG = "kinesis_table_cleanup"
+# The order of the list: what needs somebody comes first.
+_TONES = ("bad", "warning", "busy", "good")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """An application in the list. Times are milliseconds since the epoch, lags milliseconds.
+
+    :param trend: where the lag goes: ``growing``, ``shrinking``, ``steady``, or empty
+    :param last_ended: when the last drain ended, well or not
+    :param live_leases: shards that a worker may read now
+    :param stale_leases: shards whose lease expired without being given back
+    :param state_read: DynamoDB answered; else leases and shards are unknown
+    """
+
+    application: str
+    stream: str
+    table: str
+    dag_id: str
+    standing: Standing
+    notices: tuple[Notice, ...]
+    lag: int | None
+    trend: str
+    records_per_minute: float
+    bytes_per_minute: float
+    dead_letters: int
+    last_ended: int | None
+    last_state: str
+    shards: int
+    live_leases: int
+    stale_leases: int
+    findings: int
+    state_read: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLine:
+    """A run in the chart and the list of drains."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    started: int | None
+    ended: int | None
+    workers: int
+    records: int
+    bytes: int
+    dead_letters: int
+    lag: int | None
+    trouble: tuple[str, int] | None
+    gaps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Everything about one application.
+
+    :param shards_text: how many shards there are, in words
+    :param workers: worker ids and when each gave its last sign of life
+    :param links: consoles of AWS and Snowflake, by name
+    :param forms: what the forms of the maintenance DAGs are filled in with, by DAG id; only DAGs that exist
+    """
+
+    line: Line
+    schedule: Schedule
+    shards_text: str
+    shards: tuple[ShardLine, ...]
+    drawing: Drawing
+    runs: tuple[RunLine, ...]
+    workers: Mapping[str, int]
+    links: Mapping[str, str]
+    forms: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What was read about an application.
+
+    :param drains: newest first, at least one
+    :param account: of Snowflake, for the link; empty: not known
+    """
+
+    application: Application
+    drains: Sequence[Drain]
+    reading: Reading
+    schedule: Schedule
+    account: str = ""
+
+
+def settings_of(drains: Sequence[Drain]) -> Settings | None:
+    """The settings of the newest drain whose settings Airflow still has."""
+    return next((drain.settings for drain in drains if drain.settings is not None), None)
+
+
+def list_of(materials: Sequence[Material], *, now: int) -> tuple[Line, ...]:
+    """The lines of the list: what needs somebody first, then by name."""
+    lines = [_study(material, now=now).line for material in materials]
+    return tuple(
+        sorted(lines, key=lambda line: (_TONES.index(line.standing.tone), line.application, line.stream))
+    )
+
+
+def page_of(material: Material, *, now: int, dags: frozenset[str], applications: Sequence[str] = ()) -> Page:
+    """The page of one application.
+
+    :param now: milliseconds since the epoch
+    :param dags: those of the maintenance DAGs that exist
+    :param applications: all that the user sees, which a cleanup must keep
+    """
+    study = _study(material, now=now)
+    inspection = material.reading.inspection
+    return Page(
+        line=study.line,
+        schedule=material.schedule,
+        shards_text=summary(study.lines) if inspection else "",
+        shards=study.lines,
+        drawing=draw({line.shard_id: line.parents for line in study.lines}),
+        runs=tuple(_run_line(run) for run in study.runs),
+        workers={} if inspection is None else inspection.workers,
+        links=_links(material, study.line),
+        forms={
+            dag_id: form
+            for dag_id, form in (
+                (RESET_DAG, _reset_form(material, study.line)),
+                (CLEANUP_DAG, {"dry_run": True, "used": sorted({*applications}), "named": []}),
+            )
+            if dag_id in dags
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Study:
+    line: Line
+    lines: tuple[ShardLine, ...]
+    runs: tuple[Run, ...]
+
+
+def _study(material: Material, *, now: int) -> _Study:
+    runs = runs_of(material.drains)
+    inspection = material.reading.inspection
+    drained = any(run.state == "running" for run in runs)
+    lines = shard_lines(inspection.shards, runs, now=now, drained=drained) if inspection else ()
+    evidence = Evidence(
+        now=now,
+        runs=runs,
+        lines=lines,
+        schedule=material.schedule,
+        unreadable=material.reading.unreadable,
+    )
+    findings = inspection.findings if inspection else ()
+    flow = flow_of(runs, now=now)
+    leases = [line.lease_left for line in lines if line.lease_left is not None]
+    line = Line(
+        application=material.application.name,
+        stream=material.application.stream,
+        table=_table_of(material.drains),
+        dag_id=runs[0].dag_id,
+        standing=standing_of(evidence),
+        notices=notices_of(evidence, findings),
+        lag=evidence.lag,
+        trend=trend_of(runs) if (evidence.lag or 0) > CAUGHT_UP_MILLIS else "",
+        records_per_minute=flow.records_per_minute,
+        bytes_per_minute=flow.bytes_per_minute,
+        dead_letters=flow.dead_letters,
+        last_ended=next((run.ended for run in runs if run.ended is not None), None),
+        last_state=evidence.last.state,
+        shards=len(lines),
+        live_leases=sum(left >= 0 for left in leases),
+        stale_leases=sum(left < 0 for left in leases),
+        findings=len(findings),
+        state_read=inspection is not None,
+    )
+    return _Study(line, lines, runs)
+
+
+def _table_of(drains: Sequence[Drain]) -> str:
+    told = (source.table for drain in drains for source in (drain.settings, drain.report) if source)
+    return next((table for table in told if table), "")
+
+
+def _run_line(run: Run) -> RunLine:
+    return RunLine(
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        state=run.state,
+        started=run.started,
+        ended=run.ended,
+        workers=run.workers,
+        records=run.records,
+        bytes=run.bytes,
+        dead_letters=run.dead_letters,
+        lag=run.lag,
+        trouble=run.trouble,
+        gaps=len(run.gaps),
+    )
+
+
+def _links(material: Material, line: Line) -> dict[str, str]:
+    region = material.reading.region
+    links = {}
+    if region:
+        links["Stream in Kinesis"] = stream_url(material.application.stream, region)
+        links["State in DynamoDB"] = table_url(material.application.name, region)
+    if line.table:
+        links["Table in Snowflake"] = landing_table_url(line.table, material.account)
+    return links
+
+
+def _reset_form(material: Material, line: Line) -> dict[str, Any]:
+    settings = settings_of(material.drains)
+    form: dict[str, Any] = {
+        "application_name": line.application,
+        "stream_name": line.stream,
+        "method": "rewind",
+        "position": "",
+        "shards": [],
+        "table": line.table,
+    }
+    if settings is not None:
+        form |= {
+            "aws_conn_id": settings.aws_conn_id,
+            "snowflake_conn_id": settings.snowflake_conn_id,
+        }
+    return form

@@ -1,0 +1,80 @@
+"""A headless Chromium, and what it looks at: the stage, and a whole Airflow."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from local.airflow import LocalAirflow
+from tests.browser.stage import on_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+    from local.services import LocalServices
+    from tests.browser.stage import Stage
+
+PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
+SIZE = {"width": 1280, "height": 800}
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium: playwright's own needs a download."""
+    chromium = shutil.which("chromium")
+    assert chromium, "install the Debian package chromium"
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox doesn't work as root; only local pages are opened.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Function that opens an empty page, of a given colour scheme; at the end no script may have failed."""
+    contexts: list[BrowserContext] = []
+    failures: list[str] = []
+
+    def open_it(scheme: str = "light") -> Page:
+        context = browser.new_context(viewport=SIZE, color_scheme=scheme)  # type: ignore[arg-type]
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert failures == []
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[Stage]:
+    with on_stage() as stage:
+        yield stage
+
+
+@pytest.fixture(scope="session")
+def airflow(services: LocalServices) -> Iterator[LocalAirflow]:
+    env = {**services.airflow_connections(), "KINESIS_TO_SNOWFLAKE_SCHEDULE": "none"}
+    with LocalAirflow(env=env) as airflow:
+        yield airflow
+
+
+@pytest.fixture
+def picture() -> Callable[[Page, str], None]:
+    """Function that keeps what a page shows for README and docs."""
+
+    def keep(page: Page, name: str) -> None:
+        PICTURES.mkdir(exist_ok=True)
+        page.screenshot(path=PICTURES / f"{name}.png")
+
+    return keep

@@ -1,0 +1,136 @@
+"""The page's app beside Airflow's database and auth manager, and drains as they leave their traces there."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.api_fastapi.app import init_auth_manager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.models.dag import DagModel
+from airflow.models.dagbundle import DagBundleModel
+from airflow.models.dagrun import DagRun
+from airflow.models.renderedtifields import RenderedTaskInstanceFields
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlalchemy import insert
+
+from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.monitoring.plugin import KinesisSnowflakePlugin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUNDLE = "dags-folder-of-monitoring"
+
+
+@pytest.fixture(scope="session")
+def auth_manager(airflow_database: None) -> Any:
+    return init_auth_manager()
+
+
+@pytest.fixture
+def client(auth_manager: Any) -> Callable[..., TestClient]:
+    """Function that makes a client of the page for a user of this role; of nobody, without one."""
+    server = FastAPI()
+    for plugged in KinesisSnowflakePlugin().fastapi_apps:
+        server.mount(plugged["url_prefix"], plugged["app"])
+
+    def of(role: str | None = "viewer", *, user: bool = True) -> TestClient:
+        client = TestClient(server, base_url="http://testserver/kinesis-snowflake/")
+        if user:
+            token = auth_manager.generate_jwt(SimpleAuthManagerUser(username="somebody", role=role))
+            client.headers["Authorization"] = f"Bearer {token}"
+        return client
+
+    return of
+
+
+@dataclass
+class DrainDag:
+    """A DAG with a drain task, as Airflow's database has it."""
+
+    dag_id: str
+    application: str
+    stream: str
+    aws_conn_id: str = "aws_default"
+    runs: list[str] = field(default_factory=list)
+
+    def run(
+        self, *, state: str = "success", minutes_ago: float = 1, operator: str = "KinesisToSnowflakeOperator",
+        progress: dict[str, Any] | None = None, **report: Any,
+    ) -> str:  # fmt: skip
+        """Leave what a run with one worker leaves, which took half a minute."""
+        began = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+        run_id = f"manual__{began.isoformat()}"
+        key = {"dag_id": self.dag_id, "task_id": "drain", "run_id": run_id, "map_index": 0}
+        over = state in {"success", "failed"}
+        with create_session() as session:
+            run = DagRun(
+                dag_id=self.dag_id, run_id=run_id, run_after=began, run_type="manual", state="running",
+                start_date=began,
+            )  # fmt: skip
+            session.add(run)
+            session.flush()
+            session.execute(
+                insert(TaskInstance).values(
+                    id=uuid.uuid4(),
+                    **key,
+                    operator=operator,
+                    state=state,
+                    try_number=1,
+                    start_date=began,
+                    end_date=began + timedelta(seconds=30) if over else None,
+                    pool="default_pool",
+                    pool_slots=1,
+                    executor_config={},
+                    queue="default",
+                    priority_weight=1,
+                )
+            )
+            fields = {
+                "application_name": self.application,
+                "stream_name": self.stream,
+                "table": "DB.PUBLIC.RECORDS",
+                "aws_conn_id": self.aws_conn_id,
+                "region_name": None,
+            }
+            session.execute(insert(RenderedTaskInstanceFields).values(**key, rendered_fields=fields))
+            if state == "success":
+                values = {"worker": "w", **report}
+                done = DrainReport(self.stream, self.application, "DB.PUBLIC.RECORDS", **values).as_dict()
+                XComModel.set(key="return_value", value=done, serialize=False, session=session, **key)
+            if progress is not None:
+                said = {"application_name": self.application, "stream_name": self.stream, **progress}
+                XComModel.set(key="progress", value=said, serialize=False, session=session, **key)
+        self.runs.append(run_id)
+        return run_id
+
+
+@pytest.fixture
+def drain_dag(auth_manager: Any, application_name: str) -> Callable[..., DrainDag]:
+    """Function that registers a DAG whose task drains a stream."""
+
+    def make(
+        stream: str, *, application: str = application_name, aws_conn_id: str = "aws_default"
+    ) -> DrainDag:
+        dag_id = f"dag-of-{application}"
+        with create_session() as session:
+            if session.get(DagBundleModel, BUNDLE) is None:
+                session.add(DagBundleModel(name=BUNDLE))
+                session.flush()
+            session.add(DagModel(dag_id=dag_id, bundle_name=BUNDLE, is_paused=False, is_stale=False))
+        return DrainDag(dag_id, application, stream, aws_conn_id)
+
+    return make
+
+
+def shard_report(**values: Any) -> dict[str, Any]:
+    """A shard's part of a report."""
+    return asdict(ShardReport(**values))

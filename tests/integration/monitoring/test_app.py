@@ -1,0 +1,224 @@
+"""The routes of the page: who may call them, and what they tell."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.monitoring import history
+from airflow_kinesis_snowflake.stream.positions import StartAt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastapi.testclient import TestClient
+
+    from local.services import LocalServices
+    from tests.integration.monitoring.conftest import DrainDag
+
+    Clients = Callable[..., TestClient]
+    Dags = Callable[..., DrainDag]
+
+ROUTES = (
+    "",
+    "static/page.js",
+    "api/applications",
+    "api/application?name=a&stream=s",
+    "api/check?name=a&stream=s",
+)
+NOW = time.time_ns() // 1_000_000
+
+
+@pytest.fixture
+def store(services: LocalServices, application_name: str) -> CheckpointStoreHook:
+    """The table of an application, with a split shard, one child of which is leased."""
+    store = CheckpointStoreHook(application_name)
+    store.create_table()
+    start = StartAt.parse("TRIM_HORIZON")
+    for shard_id, parents in (
+        ("shardId-0", ()),
+        ("shardId-1", ("shardId-0",)),
+        ("shardId-2", ("shardId-0",)),
+    ):
+        store.create_shard(
+            "stream", shard_id, start_at=start, parents=parents, incarnation="i", stream_created=1
+        )
+    return store
+
+
+def lease(store: CheckpointStoreHook, shard_id: str, *, expiry: int, owner: str = "w") -> None:
+    shard = store.read_state("stream").shards[shard_id]
+    taken = store.take_lease("stream", shard, owner=owner, expiry=expiry, now=NOW, incarnation="i")
+    assert taken is not None
+
+
+def line_of(client: TestClient, application: str) -> dict[str, Any]:
+    lines = client.get("api/applications").raise_for_status().json()["applications"]
+    return next(line for line in lines if line["application"] == application)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_without_a_login_nothing_is_shown(client: Clients, route: str) -> None:
+    assert client(user=False).get(route).status_code == 401
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_user_without_rights_sees_nothing(client: Clients, route: str) -> None:
+    assert client(role=None).get(route).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "route", ["docs", "redoc", "openapi.json", "static/app.py", "static/%2e%2e%2fapp.py"]
+)
+def test_nothing_but_the_page_is_served(client: Clients, route: str) -> None:
+    assert client().get(route).status_code == 404
+
+
+def test_the_page_may_run_only_its_own_scripts(client: Clients) -> None:
+    answer = client().get("")
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert client().get("static/page.js").headers["Content-Type"] == "text/javascript; charset=utf-8"
+
+
+def test_a_drain_makes_a_line_with_its_figures(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    dag.run(minutes_ago=20, records=600, bytes=6_000)
+    dag.run(minutes_ago=10, records=0)
+    line = line_of(client(), dag.application)
+    assert (line["stream"], line["table"], line["dag_id"]) == ("stream", "DB.PUBLIC.RECORDS", dag.dag_id)
+    assert line["standing"]["kind"] == "caught_up"
+    assert line["standing"]["sentence"] == "Caught up 9 min ago"
+    assert line["records_per_minute"] == pytest.approx(30, abs=0.5)
+    assert (line["shards"], line["live_leases"], line["state_read"]) == (3, 0, True)
+
+
+def test_the_page_of_an_application_tells_who_holds_which_shard(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    run_id = dag.run(state="running", minutes_ago=1)
+    lease(store, "shardId-0", expiry=NOW + 600_000, owner=f"{dag.dag_id}/{run_id}/drain/0#1-ab")
+    page = client().get("api/application", params={"name": dag.application, "stream": "stream"}).json()
+    first, *children = page["shards"]
+    assert first["status"] == "reading"
+    assert first["holder"] == {
+        "dag_id": dag.dag_id, "run_id": run_id, "task_id": "drain", "map_index": 0, "name": "drain[0]",
+    }  # fmt: skip
+    assert [child["status"] for child in children] == ["waiting", "waiting"]
+    assert page["drawing"]["lines"] == [["shardId-0", "shardId-1"], ["shardId-0", "shardId-2"]]
+    assert page["links"]["State in DynamoDB"].startswith(
+        "https://us-east-1.console.aws.amazon.com/dynamodbv2"
+    )
+
+
+def test_a_running_drain_tells_its_progress(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    progress = {
+        "records": 5, "bytes": 50, "records_per_second": 2.5, "millis_behind_latest": 7_800_000, "shards": 3,
+        "seconds_to_catch_up": 600, "at": "2999-01-01T00:00:00+00:00",
+    }  # fmt: skip
+    dag.run(state="running", minutes_ago=2, progress=progress)
+    standing = line_of(client(), dag.application)["standing"]
+    assert standing["kind"] == "draining"
+    assert "behind by 2 h 10 min, about 10 min to go" in standing["sentence"]
+
+
+def test_a_worker_that_is_gone_is_named(client: Clients, drain_dag: Dags, store: CheckpointStoreHook) -> None:
+    dag = drain_dag("stream")
+    run_id = dag.run(state="failed", minutes_ago=10)
+    lease(store, "shardId-0", expiry=NOW - 240_000, owner=f"{dag.dag_id}/{run_id}/drain/0#1-ab")
+    line = line_of(client(), dag.application)
+    assert line["standing"]["kind"] == "gone"
+    assert line["standing"]["sentence"].startswith(
+        "Stopped: worker drain[0]'s lease on 1 shard expired 4 min"
+    )
+    assert (line["live_leases"], line["stale_leases"]) == (0, 1)
+
+
+def test_an_application_that_cant_be_read_leaves_the_others_alone(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down = {"conn_type": "aws", "login": "t", "password": "t", "extra": {
+        "region_name": "us-east-1", "endpoint_url": "http://127.0.0.1:1",
+    }}  # fmt: skip
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DOWN", json.dumps(down))
+    good = drain_dag("stream")
+    good.run()
+    dead = drain_dag("stream", application=f"{good.application}-dead", aws_conn_id="aws_down")
+    dead.run()
+    lost = drain_dag("stream", application=f"{good.application}-lost", aws_conn_id="no_such_connection")
+    lost.run()
+    assert line_of(client(), good.application)["state_read"]
+    for dag, why in ((dead, "http://127.0.0.1:1"), (lost, "You must specify a region")):
+        line = line_of(client(), dag.application)
+        assert not line["state_read"]
+        assert line["notices"][0]["text"].startswith("The state in DynamoDB can't be read: ")
+        assert why in line["notices"][0]["text"]
+        assert line["standing"]["kind"] == "caught_up"
+
+
+def test_the_state_check_asks_kinesis_only_when_told(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    dag.run()
+    query = {"name": dag.application, "stream": "stream"}
+    page = client().get("api/application", params=query).json()
+    assert page["line"]["findings"] == 0
+    checked = client().get("api/check", params=query).json()
+    assert "stream: stream doesn't exist" in [notice["text"] for notice in checked["line"]["notices"]]
+
+
+def test_applications_of_dags_that_the_user_cant_read_dont_exist(
+    client: Clients, auth_manager: Any, drain_dag: Dags, store: CheckpointStoreHook,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    dag = drain_dag("stream")
+    dag.run()
+    monkeypatch.setattr(type(auth_manager), "get_authorized_dag_ids", lambda *_, **__: {"another"})
+    lines = client().get("api/applications").json()["applications"]
+    assert dag.application not in [line["application"] for line in lines]
+    query = {"name": dag.application, "stream": "stream"}
+    for route in ("api/application", "api/check"):
+        assert client().get(route, params=query).status_code == 404
+
+
+def test_an_application_that_no_drain_names_isnt_looked_up(
+    client: Clients, store: CheckpointStoreHook
+) -> None:
+    query = {"name": store.application_name, "stream": "stream"}
+    assert client().get("api/application", params=query).status_code == 404
+
+
+def test_tasks_of_other_operators_and_broken_xcoms_are_left_out(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    other = drain_dag("stream", application="of-another-operator")
+    other.run(operator="PythonOperator")
+    dag = drain_dag("stream")
+    dag.run(state="running", progress={"at": 7, "records": "many"})
+    lines = {line["application"]: line for line in client().get("api/applications").json()["applications"]}
+    assert other.application not in lines
+    assert lines[dag.application]["standing"]["kind"] == "draining"
+
+
+def test_no_more_runs_are_read_than_are_shown(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dag = drain_dag("stream")
+    for number in range(4):
+        dag.run(minutes_ago=10 - number, records=number)
+    monkeypatch.setattr("airflow_kinesis_snowflake.monitoring.app.RUNS_ON_PAGE", 2)
+    monkeypatch.setattr(history, "MOST_INSTANCES", 50)
+    query = {"name": dag.application, "stream": "stream"}
+    page = client().get("api/application", params=query).json()
+    assert [run["records"] for run in page["runs"]] == [3, 2]

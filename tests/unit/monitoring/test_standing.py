@@ -1,0 +1,165 @@
+"""The sentence on top of the page, and what it advises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_kinesis_snowflake.maintenance.inspection import Finding
+from airflow_kinesis_snowflake.monitoring.drains import Run
+from airflow_kinesis_snowflake.monitoring.shards import ShardLine
+from airflow_kinesis_snowflake.monitoring.standing import (
+    Evidence,
+    Schedule,
+    Standing,
+    notices_of,
+    standing_of,
+)
+
+NOW = 100_000_000
+MINUTE = 60_000
+LAG = 130 * MINUTE
+BEHIND = "Behind by 2 h 10 min"
+EVERY_TEN = Schedule("dag", "*/10 * * * *", due=NOW + 7 * MINUTE)
+
+
+def run(state: str = "success", *, ended: int | None = NOW - 3 * MINUTE, **values: Any) -> Run:
+    return Run(dag_id="dag", run_id="r", state=state, ended=ended, **({"started": NOW - 4 * MINUTE} | values))
+
+
+def running(**values: Any) -> Run:
+    return run("running", ended=None, **values)
+
+
+def shard(status: str, **values: Any) -> ShardLine:
+    return ShardLine(shard_id="shardId-1", status=status, why="Because", **values)
+
+
+def stands(
+    *runs: Run, lines: tuple[ShardLine, ...] = (), schedule: Schedule = EVERY_TEN, **more: Any
+) -> Standing:
+    return standing_of(Evidence(now=NOW, runs=runs, lines=lines, schedule=schedule, **more))
+
+
+@pytest.mark.parametrize(
+    ("runs", "sentence"),
+    [
+        ((run(lag=500),), "Caught up 3 min ago"),
+        ((run(lag=LAG), run(lag=LAG // 2)), f"{BEHIND} and growing; the last drain ended 3 min ago"),
+        ((run(lag=LAG), run(lag=LAG * 2)), f"{BEHIND}, but catching up; the last drain ended 3 min ago"),
+        ((run(lag=LAG),), "Behind by 2 h 10 min; the last drain ended 3 min ago"),
+        ((run("failed"), run(lag=LAG)), "The last drain failed 3 min ago, 2 h 10 min behind"),
+        ((run("failed"),), "The last drain failed 3 min ago"),
+        ((run("retrying"),), "A worker failed 3 min ago and is about to be tried again"),
+        ((running(),), "Draining for 4 min"),
+        ((running(records=2000),), "Draining for 4 min, 2,000 records so far"),
+        (
+            (running(lag=LAG, seconds_to_catch_up=600.0),),
+            "Draining for 4 min, behind by 2 h 10 min, about 10 min to go",
+        ),
+        ((running(lag=LAG), run(lag=5)), "Draining for 4 min, behind by 2 h 10 min and growing"),
+        ((running(spoke=NOW - 9 * MINUTE),), "Draining, but the drain has said nothing for 9 min"),
+        ((run("waiting", started=None, ended=None),), "The first drain is about to begin"),
+        ((run("waiting", started=None, ended=None), run(lag=0)), "Caught up 3 min ago"),
+    ],
+)  # fmt: skip
+def test_the_runs_alone_tell_how_it_stands(runs: tuple[Run, ...], sentence: str) -> None:
+    assert stands(*runs).sentence == sentence
+
+
+def test_a_worker_that_is_gone_is_named_with_what_comes_next() -> None:
+    lines = (shard("abandoned", owner="dag/run/drain/1#1-a", lease_left=-4 * MINUTE),)
+    standing = stands(run("failed"), lines=lines)
+    assert standing.sentence == (
+        "Stopped: worker drain[1]'s lease on 1 shard expired 4 min ago; the next run takes over"
+    )
+    assert standing.advice.startswith("Wait for the next run in 7 min, or trigger it now.")
+    assert "its retry takes over" in stands(run("retrying"), lines=lines).sentence
+    assert stands(running(), lines=lines).kind == "draining"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "advice"),
+    [
+        (Schedule("dag", "@daily", paused=True), "Unpause the DAG dag, or trigger it."),
+        (Schedule("dag"), "Trigger the DAG dag: it has no schedule."),
+        (Schedule("dag", "@continuous"), "Wait for the next run, or trigger it now."),
+    ],
+)
+def test_the_advice_knows_the_schedule(schedule: Schedule, advice: str) -> None:
+    assert advice in stands(run("failed"), schedule=schedule).advice
+
+
+def test_a_stuck_shard_is_named_with_its_lag() -> None:
+    standing = stands(run(lag=0), lines=(shard("stuck", lag=LAG), shard("idle")))
+    assert (standing.tone, standing.sentence) == ("bad", "1 shard stuck, 2 h 10 min behind: shardId-1")
+
+
+def test_a_reader_that_isnt_a_drain_of_ours_is_told() -> None:
+    standing = stands(run(lag=0), lines=(shard("reading", owner="openflow-uuid"),))
+    assert standing.sentence == "Being read by openflow-uuid, which is no drain that runs here now"
+
+
+def test_a_paused_dag_and_a_late_run_are_told() -> None:
+    assert stands(run(lag=0), schedule=Schedule("dag", "@daily", paused=True)).sentence == (
+        "Paused: the last drain ended 3 min ago"
+    )
+    late = Schedule("dag", "*/10 * * * *", due=NOW - 12 * MINUTE)
+    assert stands(run(lag=0), schedule=late).sentence == "Late: a run was due 12 min ago and hasn't begun"
+    assert stands(run("waiting", started=None, ended=None), run(lag=0), schedule=late).kind == "caught_up"
+
+
+def test_what_cant_be_read_is_never_well() -> None:
+    standing = stands(run(lag=0), unreadable="no answer")
+    assert (standing.tone, standing.kind) == ("warning", "half_known")
+    assert standing.sentence == "Caught up 3 min ago, its drains say; its state in DynamoDB can't be read"
+
+
+def test_notices_tell_what_else_is_wrong() -> None:
+    evidence = Evidence(
+        now=NOW, runs=[run(dead_letters=2, gaps=({},))], lines=(), schedule=EVERY_TEN, unreadable="no answer"
+    )
+    found = notices_of(evidence, [Finding("table", "it is DELETING", "Wait")])
+    assert [notice.text for notice in found] == [
+        "The state in DynamoDB can't be read: no answer",
+        "table: it is DELETING",
+        "Records were lost before they were read: 1 gap in the drains below",
+        "2 dead letters in the drains below",
+    ]
+
+
+lags = st.none() | st.integers(0, 10**9)
+moments = st.none() | st.integers(0, NOW)
+some_runs = st.builds(
+    run,
+    st.sampled_from(["running", "retrying", "failed", "waiting", "success"]),
+    ended=moments,
+    started=moments,
+    lag=lags,
+    spoke=moments,
+    seconds_to_catch_up=st.none() | st.floats(0, 1e6),
+)
+some_shards = st.builds(
+    shard,
+    st.sampled_from(["stuck", "damaged", "abandoned", "reading", "behind", "waiting", "idle", "ended"]),
+    owner=st.none() | st.text(max_size=5),
+    lease_left=st.none() | st.integers(-NOW, NOW),
+    lag=lags,
+)
+schedules = st.builds(Schedule, st.just("dag"), st.sampled_from(["", "@daily"]), st.booleans(), moments)
+
+
+@given(st.lists(some_runs, min_size=1, max_size=4), st.lists(some_shards, max_size=4), schedules)
+def test_whatever_happened_there_is_a_sentence_and_advice(
+    runs: list[Run], lines: list[ShardLine], schedule: Schedule
+) -> None:
+    standing = stands(*runs, lines=tuple(lines), schedule=schedule)
+    assert standing.sentence
+    assert standing.advice
+    assert standing.tone in {"good", "busy", "warning", "bad"}
+    if standing.tone == "good":
+        assert not {line.status for line in lines} & {"stuck", "damaged"}
+        assert not schedule.paused
