@@ -4,6 +4,6 @@ A page is made of what the drains left behind: their reports and progress (XComs
 instances, and the application's DynamoDB table. Loading it asks neither Kinesis nor Snowflake.
 
 ``history`` reads Airflow's database and ``state`` DynamoDB; ``drains``, ``standing``, ``shards``,
-``drawing``, ``consoles`` and ``words`` decide what all that means and are pure; ``view`` puts it together,
+``drawing`` and ``words`` decide what all that means and are pure; ``view`` puts it together,
 ``app`` serves it, ``access`` guards it, and ``plugin`` is what Airflow loads.
 """

@@ -26,7 +26,6 @@ from airflow_kinesis_snowflake.monitoring.state import (
     Reading,
     check_state,
     read_states,
-    snowflake_account,
 )
 from airflow_kinesis_snowflake.monitoring.view import (
     CLEANUP_DAG,
@@ -148,14 +147,12 @@ def _page(session: Session, readable: set[str], wanted: Application, *, check: b
     drains = found.get(wanted)
     if drains is None:
         raise HTTPException(404, f"No drain of application {wanted.name} on stream {wanted.stream} is known")
-    settings = settings_of(drains)
     shown = page_of(
         Material(
             application=wanted,
             drains=drains,
             reading=_reading(wanted, _access(drains), check=check),
             schedule=history.schedule_of(session, drains[0].dag_id),
-            account=snowflake_account(settings.snowflake_conn_id) if settings else "",
         ),
         now=now,
         dags=frozenset(history.existing(session, {RESET_DAG, CLEANUP_DAG}) & readable),

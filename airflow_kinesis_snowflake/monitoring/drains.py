@@ -94,6 +94,7 @@ class Drain:
     :param report: what it returned, when it succeeded
     :param progress: what it said last, while it runs
     :param settings: None: Airflow has forgotten them, or it hasn't begun
+    :param links: pages of AWS and Snowflake about what it works with, by name
     """
 
     dag_id: str
@@ -107,6 +108,7 @@ class Drain:
     report: Report | None = None
     progress: Progress | None = None
     settings: Settings | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def application(self) -> Application | None:

@@ -15,6 +15,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import and_, func, select
 
+from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, MonitoringPageLink
 from airflow_kinesis_snowflake.monitoring.drains import Drain, Progress, Report, Settings, read_as
 from airflow_kinesis_snowflake.monitoring.standing import Schedule
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 OPERATOR = "KinesisToSnowflakeOperator"
 RETURNED = "return_value"
 PROGRESS = "progress"
+CONSOLES = {link.xcom_key: link.name for link in LINKS if not isinstance(link, MonitoringPageLink)}
 MOST_TASKS = 200
 # Of one task, over all runs that are read: a run has an instance per worker.
 MOST_INSTANCES = 400
@@ -102,6 +104,7 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
             report=read_as(Report, xcoms.get((run_id, map_index, RETURNED))),
             progress=read_as(Progress, xcoms.get((run_id, map_index, PROGRESS))),
             settings=read_as(Settings, fields.get((run_id, map_index))),
+            links=_links({key: xcoms.get((run_id, map_index, key)) for key in CONSOLES}),
         )
         for run_id, map_index, state, started, ended in instances
     )
@@ -144,13 +147,20 @@ def _of(model: Any, task: DrainTask, runs: Collection[str]) -> Sequence[Any]:
 
 
 def _xcoms(session: Session, task: DrainTask, runs: Collection[str]) -> Mapping[tuple[str, int, str], Any]:
+    keys = (RETURNED, PROGRESS, *CONSOLES)
     found = session.execute(
         select(XComModel.run_id, XComModel.map_index, XComModel.key, XComModel.value)
-        .where(*_of(XComModel, task, runs), XComModel.key.in_((RETURNED, PROGRESS)))
+        .where(*_of(XComModel, task, runs), XComModel.key.in_(keys))
         .order_by(XComModel.timestamp.desc())
-        .limit(2 * MOST_INSTANCES)
+        .limit(len(keys) * MOST_INSTANCES)
     )
     return {(run_id, map_index, key): value for run_id, map_index, key, value in found}
+
+
+def _links(xcoms: Mapping[str, Any]) -> dict[str, str]:
+    """Links by name. Whoever may write XComs may not make the page lead to a script."""
+    urls = {CONSOLES[key]: str(url) for key, url in xcoms.items()}
+    return {name: url for name, url in urls.items() if url.startswith("https://")}
 
 
 def _millis(moment: datetime | None) -> int | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from airflow.sdk import BaseHook
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
@@ -56,12 +55,10 @@ class Reading:
 
     :param inspection: None: it couldn't be read
     :param unreadable: why; empty if it was read
-    :param region: where the table is, as far as it is known
     """
 
     inspection: Inspection | None = None
     unreadable: str = ""
-    region: str = ""
 
 
 def read_states(applications: Collection[tuple[Application, Access]]) -> dict[Application, Reading]:
@@ -95,28 +92,16 @@ def check_state(application: Application, access: Access) -> Reading:
 
 def _read(application: Application, access: Access, *, with_kinesis: bool = False) -> Reading:
     now = time.time_ns() // 1_000_000
-    region = ""
     try:
         store, kinesis = _hooks(application, access, epoch=now // 1000 // _HOOK_SECONDS)
-        region = store.region_name or ""
         inspection = (
             inspect_state(store, kinesis, now=now)
             if with_kinesis
             else inspect_table(store, application.stream, now=now)
         )
     except (KinesisSnowflakeError, AirflowException, BotoCoreError) as error:
-        return Reading(unreadable=str(error), region=region)
-    return Reading(inspection, region=region)
-
-
-def snowflake_account(snowflake_conn_id: str | None) -> str:
-    """The account of a Snowflake connection, for links; empty if it can't be told. Snowflake isn't asked."""
-    if not snowflake_conn_id:
-        return ""
-    try:
-        return str(BaseHook.get_connection(snowflake_conn_id).extra_dejson.get("account") or "")
-    except AirflowException:
-        return ""
+        return Reading(unreadable=str(error))
+    return Reading(inspection)
 
 
 @lru_cache(maxsize=128)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.monitoring.consoles import landing_table_url, stream_url, table_url
 from airflow_kinesis_snowflake.monitoring.drains import flow_of, runs_of, trend_of
 from airflow_kinesis_snowflake.monitoring.drawing import Drawing, draw
 from airflow_kinesis_snowflake.monitoring.shards import CAUGHT_UP_MILLIS, ShardLine, shard_lines, summary
@@ -105,14 +104,12 @@ class Material:
     """What was read about an application.
 
     :param drains: newest first, at least one
-    :param account: of Snowflake, for the link; empty: not known
     """
 
     application: Application
     drains: Sequence[Drain]
     reading: Reading
     schedule: Schedule
-    account: str = ""
 
 
 def settings_of(drains: Sequence[Drain]) -> Settings | None:
@@ -145,7 +142,7 @@ def page_of(material: Material, *, now: int, dags: frozenset[str], applications:
         drawing=draw({line.shard_id: line.parents for line in study.lines}),
         runs=tuple(_run_line(run) for run in study.runs),
         workers={} if inspection is None else inspection.workers,
-        links=_links(material, study.line),
+        links=next((drain.links for drain in material.drains if drain.links), {}),
         forms={
             dag_id: form
             for dag_id, form in (
@@ -222,17 +219,6 @@ def _run_line(run: Run) -> RunLine:
         trouble=run.trouble,
         gaps=len(run.gaps),
     )
-
-
-def _links(material: Material, line: Line) -> dict[str, str]:
-    region = material.reading.region
-    links = {}
-    if region:
-        links["Stream in Kinesis"] = stream_url(material.application.stream, region)
-        links["State in DynamoDB"] = table_url(material.application.name, region)
-    if line.table:
-        links["Table in Snowflake"] = landing_table_url(line.table, material.account)
-    return links
 
 
 def _reset_form(material: Material, line: Line) -> dict[str, Any]:

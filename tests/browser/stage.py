@@ -78,6 +78,7 @@ def drains(
                 ended=ended,
                 report=report,
                 settings=settings,
+                links={"Kinesis stream": "https://eu-west-1.console.aws.amazon.com/kinesis/home"},
             )
         )
     return found
@@ -103,7 +104,7 @@ def reading(application: Application, shards: Sequence[ShardView], *findings: Fi
         workers={},
         findings=findings,
     )
-    return Reading(inspection, region="eu-west-1")
+    return Reading(inspection)
 
 
 def material(
@@ -115,12 +116,11 @@ def material(
         drains=more.get("drains") or drains(application, lags, **more.get("done", {})),
         reading=(
             Reading(unreadable="dynamodb:DescribeTable on table 'payments' in eu-west-1 failed: Could not "
-                    "connect to the endpoint. Another try may succeed.", region="eu-west-1")
+                    "connect to the endpoint. Another try may succeed.", )
             if shards is None
             else reading(application, shards, *more.get("findings", ()))
         ),
         schedule=more.get("schedule", Schedule(f"drain_{stream}", "*/10 * * * *", due=NOW + 7 * MINUTE)),
-        account="acme-analytics",
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ export function showApplication(place, page, check) {
   const links = Object.entries(page.links).map(([text, href]) => toConsole(href, `${text} ↗`));
   show(
     place,
-    el("nav", {}, el("a", { href: "?", "data-key": "all" }, "← All applications")),
+    el("nav", {}, el("a", { href: "?all", "data-key": "all" }, "← All applications")),
     el(
       "header",
       { className: "bar" },

@@ -8,10 +8,20 @@ import { setBase } from "./places.js";
 const REFRESH = 15000;
 const place = document.getElementById("page");
 const foot = document.getElementById("foot");
+if (!window.location.search) window.history.replaceState(null, "", queryAround() || "?all");
 const wanted = new URLSearchParams(window.location.search);
 const name = wanted.get("application");
 let checked = false;
 let shown = null;
+
+// A link to this page from elsewhere in Airflow names the application in the address around the frame.
+function queryAround() {
+  try {
+    return window.parent.location.search;
+  } catch {
+    return "";
+  }
+}
 
 // Airflow keeps the user's choice here; without one the system decides.
 function theme() {

@@ -64,7 +64,8 @@ class DrainDag:
 
     def run(
         self, *, state: str = "success", minutes_ago: float = 1, operator: str = "KinesisToSnowflakeOperator",
-        progress: dict[str, Any] | None = None, **report: Any,
+        progress: dict[str, Any] | None = None,
+        links: dict[str, str] | None = None, **report: Any,
     ) -> str:  # fmt: skip
         """Leave what a run with one worker leaves, which took half a minute."""
         began = datetime.now(UTC) - timedelta(minutes=minutes_ago)
@@ -106,6 +107,8 @@ class DrainDag:
                 values = {"worker": "w", **report}
                 done = DrainReport(self.stream, self.application, "DB.PUBLIC.RECORDS", **values).as_dict()
                 XComModel.set(key="return_value", value=done, serialize=False, session=session, **key)
+            for key_of_link, url in (links or {}).items():
+                XComModel.set(key=key_of_link, value=url, serialize=False, session=session, **key)
             if progress is not None:
                 said = {"application_name": self.application, "stream_name": self.stream, **progress}
                 XComModel.set(key="progress", value=said, serialize=False, session=session, **key)
