@@ -202,17 +202,22 @@ class AirflowApi:
         :raises RunFailedError: it failed, or hasn't ended by then; the message holds its tasks' logs.
         """
 
-        def final_state() -> str | None:
-            state = str(self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
-            return state if state in FINAL_STATES else None
-
         what = f"run {run_id} of DAG {dag_id}"
         try:
-            state = wait_until(final_state, timeout=timeout, what=what)
+            state = wait_until(lambda: self.final_state(dag_id, run_id), timeout=timeout, what=what)
         except TimeoutError as error:
             raise RunFailedError(f"{error}\n{self._logs(dag_id, run_id)}") from None
         if state != "success":
             raise RunFailedError(f"{what}: {state}\n{self._logs(dag_id, run_id)}")
+
+    def final_state(self, dag_id: str, run_id: str) -> str | None:
+        """Return how the run has ended; None while it hasn't."""
+        state = str(self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"])
+        return state if state in FINAL_STATES else None
+
+    def fail_run(self, dag_id: str, run_id: str) -> None:
+        """End a run; tasks of it that run are stopped."""
+        self._call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
     def _logs(self, dag_id: str, run_id: str) -> str:
         unsuccessful = [task for task in self.task_instances(dag_id, run_id) if task["state"] != "success"]

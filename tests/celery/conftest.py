@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,6 +58,7 @@ class Application:
     aws_conn_id: str
     snowflake_conn_id: str
     sent: int = 0
+    runs: list[str] = field(default_factory=list)
 
     def send(self, count: int) -> None:
         """Put the next numbers into the stream."""
@@ -84,7 +85,15 @@ class Application:
             "snowflake_conn_id": self.snowflake_conn_id,
             "workers": workers,
         }
-        return self.api.trigger(DAG_ID, conf=conf)
+        run_id = self.api.trigger(DAG_ID, conf=conf)
+        self.runs.append(run_id)
+        return run_id
+
+    def end_runs(self) -> None:
+        """End what a failed test has left running: the DAG has one run at a time."""
+        for run_id in self.runs:
+            if self.api.final_state(DAG_ID, run_id) is None:
+                self.api.fail_run(DAG_ID, run_id)
 
     def finish(self, run_id: str) -> dict[str, Any]:
         """Wait for the good end of a run and return its totals."""
@@ -160,8 +169,9 @@ def make_application(
     kinesis_proxy: FaultProxy,
     snowflake_proxy: FaultProxy,
     detour: LocalServices,
-) -> Callable[..., Application]:
+) -> Iterator[Callable[..., Application]]:
     """Function that makes an application over a new stream with so many shards."""
+    made = []
 
     def make(*, shards: int) -> Application:
         api = airflow.api()
@@ -169,7 +179,7 @@ def make_application(
         for text in detour.airflow_connections().values():
             connection = json.loads(text)
             api.add_connection(ids[connection["conn_type"]], connection)
-        return Application(
+        application = Application(
             api=api,
             services=services,
             name=application_name,
@@ -178,5 +188,9 @@ def make_application(
             aws_conn_id=ids["aws"],
             snowflake_conn_id=ids["snowflake"],
         )
+        made.append(application)
+        return application
 
-    return make
+    yield make
+    for application in made:
+        application.end_runs()
