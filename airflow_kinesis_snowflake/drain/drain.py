@@ -245,7 +245,7 @@ class Drain:
         except Empty:
             return
         if isinstance(event, PageArrived):
-            if self._fetching.arrived(event):
+            if self._fetching.arrived(event, now=time.monotonic()):
                 self._page_arrived(event, folder)
         elif isinstance(event, LoadEnded):
             self._load_ended(event)

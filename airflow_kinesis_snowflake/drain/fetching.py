@@ -69,17 +69,21 @@ class Fetching:
         """The moment the next page is due, on the monotonic clock; infinite when none is planned."""
         return self._agenda[0][0] if self._agenda else float("inf")
 
-    def arrived(self, page: PageArrived) -> bool:
+    def arrived(self, page: PageArrived, *, now: float) -> bool:
         """Account for a page that arrived.
 
-        :return: ``False`` when its reader was rewound or dropped meanwhile
+        :return: ``False`` when its reader was rewound or dropped meanwhile; one that was rewound waited for
+            this call to end, and is asked again
         """
+        reader = page.reader
         self.under_way -= 1
         self._bytes -= page.reserved
-        if page.generation != page.reader.generation:
-            return False
-        page.reader.in_flight = False
-        return True
+        reader.in_flight = False
+        if page.generation == reader.generation:
+            return True
+        reader.due = now + SECONDS_BETWEEN_CALLS
+        self.plan(reader)
+        return False
 
     def close(self) -> None:
         """Let the threads end; a call under way is left behind."""

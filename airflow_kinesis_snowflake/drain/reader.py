@@ -127,17 +127,15 @@ class ShardReader:
         """Want no more pages, and ignore one that is under way."""
         self.finish = finish
         self.generation += 1
-        self.in_flight = False
 
     def rewind(self, position: Position | None) -> None:
-        """Forget what was read after ``position``; a page under way will be ignored."""
+        """Forget what was read after ``position``; a page under way will be ignored, and waited for."""
         self.read = self.handed = position
         self.checking = self._doubted and position == self._began
         self.iterator = None
         self.finish = None
         self.caught_up_at = None
         self.generation += 1
-        self.in_flight = False
 
     def back_off(self, error: TransientError, *, now: float) -> bool:
         """Plan the next try after a failed one, with full jitter.

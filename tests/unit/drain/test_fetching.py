@@ -47,12 +47,12 @@ class Desk:
 
     def arrival(self) -> tuple[ShardReader, bool]:
         event = self.events.get(timeout=10)
-        return event.reader, self.fetching.arrived(event)
+        return event.reader, self.fetching.arrived(event, now=self.pages.now)
 
     def take(self) -> ShardReader:
         """Accept the next page, and plan the one after it."""
         event = self.events.get(timeout=10)
-        assert self.fetching.arrived(event)
+        assert self.fetching.arrived(event, now=self.pages.now)
         event.reader.accept(event.result.result(), caught_up_at=0)
         self.fetching.plan(event.reader)
         return event.reader
@@ -132,4 +132,29 @@ def test_a_page_that_was_asked_for_before_a_rewind_is_not_taken(desk: Desk) -> N
     desk.request(1.0)
     reader.rewind(None)
     assert desk.arrival() == (reader, False)
+    assert desk.fetching.under_way == 0
+
+
+def test_a_rewound_shard_is_asked_again_once_the_call_under_way_has_ended(desk: Desk) -> None:
+    reader = a_reader()
+    desk.fetching.plan(reader)
+    desk.request(1.0)
+    reader.rewind(None)
+    desk.fetching.plan(reader)
+    desk.request(3.0)
+    assert desk.fetching.under_way == 1
+
+    desk.arrival()
+    assert desk.fetching.next_due() == 3.0 + SECONDS_BETWEEN_CALLS
+    desk.request(3.0 + SECONDS_BETWEEN_CALLS)
+    assert desk.take() is reader
+
+
+def test_a_shard_that_was_given_up_is_not_asked_again_when_its_call_ends(desk: Desk) -> None:
+    reader = a_reader()
+    desk.fetching.plan(reader)
+    desk.request(1.0)
+    reader.give_up(Finish.HANDED_OVER)
+    desk.arrival()
+    desk.request(9.0)
     assert desk.fetching.under_way == 0
