@@ -67,6 +67,7 @@ def build_state_reset_dag(
             initial_position=initial_position(drain_dag_id),
             count_duplicates="{{ params.count_duplicates }}",
             force="{{ params.force }}",
+            backup_folder=setting(dag_id, "backup_folder"),
             **common,
         )
         approve = ApprovePlanOperator(

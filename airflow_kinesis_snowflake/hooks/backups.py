@@ -11,6 +11,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.aws import translated
 
 _S3 = "s3://"
+_TRIAL = "airflow-kinesis-snowflake-can-write"
 
 
 class BackupFilesHook(AwsBaseHook):
@@ -42,6 +43,13 @@ class BackupFilesHook(AwsBaseHook):
         except OSError as error:
             raise InvalidSettingError(f"can't write the backup {path}: {error.strerror}") from error
         return str(path)
+
+    def try_out(self, folder: str) -> None:
+        """Find out whether files can be written to a folder, by writing an empty one, which stays.
+
+        Raises what :meth:`write` raises.
+        """
+        self.write(folder, _TRIAL, b"")
 
     def read(self, address: str) -> bytes:
         """Read a file. Needs ``s3:GetObject`` if it is in S3.

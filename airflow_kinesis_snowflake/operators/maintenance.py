@@ -154,6 +154,8 @@ class PlanStateResetOperator(StateOperator):
         and ``rename`` (templated)
     :param count_duplicates: whether to count in Snowflake (templated)
     :param force: take leases from workers that may still be reading (templated)
+    :param backup_folder: where the rows will be saved; tried out by writing an empty file, so that a reset
+        that couldn't be taken back is refused here. None: it isn't tried (templated)
     :return: ``plan``, for :class:`ResetStateOperator`, and ``text``, for people, as XCom
     :raises AirflowFailException: it can't be done; the message says why
     """
@@ -167,6 +169,7 @@ class PlanStateResetOperator(StateOperator):
         "initial_position",
         "count_duplicates",
         "force",
+        "backup_folder",
     )
 
     def __init__(
@@ -179,6 +182,7 @@ class PlanStateResetOperator(StateOperator):
         initial_position: str = "TRIM_HORIZON",
         count_duplicates: bool | str = True,
         force: bool | str = False,
+        backup_folder: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -189,6 +193,7 @@ class PlanStateResetOperator(StateOperator):
         self.initial_position = initial_position
         self.count_duplicates = count_duplicates
         self.force = force
+        self.backup_folder = backup_folder
 
     def work(self, context: Context) -> dict[str, Any]:
         """Plan."""
@@ -204,9 +209,18 @@ class PlanStateResetOperator(StateOperator):
                 open_store=self.open_store,
                 now=now_millis(),
             )
+        if plan.table_created is not None:
+            self._try_backup()
         text = plan_text(plan)
         self.log.info("%s", text)
         return {"plan": plan.as_dict(), "text": text}
+
+    def _try_backup(self) -> None:
+        if self.backup_folder is None:
+            return
+        from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+
+        BackupFilesHook(**self.aws).try_out(self.backup_folder)
 
     def _request(self) -> ResetRequest:
         from airflow_kinesis_snowflake.maintenance.reset import Method, ResetRequest
