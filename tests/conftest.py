@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import uuid
@@ -33,7 +34,8 @@ def isolate_from_the_developer() -> None:
 
 isolate_from_the_developer()
 
-import snowflake.connector  # noqa: E402 -- reads the environment when it is imported
+import botocore.session  # noqa: E402 -- these two read the environment when they are imported
+import snowflake.connector  # noqa: E402
 
 from local.services import LocalServices, wait_until_active  # noqa: E402
 
@@ -49,6 +51,14 @@ if TYPE_CHECKING:
 def _airflow_home() -> Iterator[None]:
     yield
     HOME.cleanup()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_loader_of_service_models() -> Iterator[None]:
+    """Let botocore parse what it knows of each service once, not for every hook that a test makes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")

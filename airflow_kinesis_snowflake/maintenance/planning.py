@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.exceptions import (
     MaintenanceRefusedError,
 )
 from airflow_kinesis_snowflake.maintenance.iam import drain_policy_text
-from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, moment
+from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, millis, moment
 from airflow_kinesis_snowflake.maintenance.probing import is_retained, next_record
 from airflow_kinesis_snowflake.maintenance.reset import (
     LATEST,
@@ -221,6 +221,8 @@ def _next_now(shard: ShardView, kinesis: KinesisStreamHook, inspection: Inspecti
     if not shard.row or not shard.readable or shard.ended or foreign:
         return None
     start = StartAt.parse(shard.start_at) if shard.start_at else TRIM_HORIZON
+    if shard.checkpoint is None and start.timestamp is not None and millis(start.timestamp) > inspection.at:
+        return None  # Kinesis refuses to look into the future.
     try:
         return next_record(kinesis, shard.shard_id, shard.checkpoint or start)
     except ForeignCheckpointError:
