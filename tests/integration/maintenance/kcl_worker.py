@@ -1,7 +1,8 @@
-"""A consumer of the Kinesis Client Library: reads so many records, checkpoints, and stops.
+"""A consumer of the Kinesis Client Library: reads so many records, checkpoints behind the last, and stops.
 
-Usage: ``python kcl_worker.py ENDPOINT APPLICATION RECORDS STREAM...``. A stream with colons in it is one of
-the multi-stream mode. Ends with 1 if the records don't come.
+Usage: ``python kcl_worker.py ENDPOINT APPLICATION RECORDS STREAM...``. The records are those of users, so the
+last checkpoint may be inside an aggregate. A stream with colons in it is one of the multi-stream mode. Ends
+with 1 if the records don't come.
 """
 
 from __future__ import annotations
@@ -23,15 +24,20 @@ class Records:
         self._left = left
         self._lock = threading.Lock()
 
-    def count(self, read: int) -> None:
+    def take(self, records: list[Any]) -> list[Any]:
+        """Those of some records that are wanted."""
         with self._lock:
-            self._left -= read
-            if self._left <= 0:
-                self.none_left.set()
+            taken = records[: self._left]
+            self._left -= len(taken)
+            return taken
+
+    def note_checkpoint(self) -> None:
+        if self._left == 0:
+            self.none_left.set()
 
 
 class Processor(RecordProcessorBase):
-    """Counts records, and checkpoints behind each call."""
+    """Counts records, and checkpoints behind the last of each call."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
@@ -40,9 +46,11 @@ class Processor(RecordProcessorBase):
         pass
 
     def process_records(self, process_records_input: Any) -> None:
-        if process_records_input.records:
-            process_records_input.checkpointer.checkpoint()
-            self._records.count(len(process_records_input.records))
+        taken = self._records.take(list(process_records_input.records))
+        if taken:
+            last = taken[-1]
+            process_records_input.checkpointer.checkpoint(last.sequence_number, last.sub_sequence_number)
+            self._records.note_checkpoint()
 
     def lease_lost(self, lease_lost_input: Any) -> None:
         pass
@@ -51,7 +59,7 @@ class Processor(RecordProcessorBase):
         shard_ended_input.checkpointer.checkpoint()
 
     def shutdown_requested(self, shutdown_requested_input: Any) -> None:
-        shutdown_requested_input.checkpointer.checkpoint()
+        pass
 
 
 def main(endpoint: str, application: str, count: str, *streams: str) -> int:
