@@ -330,7 +330,11 @@ class Drain:
             self._drop(lost)
 
     def _drop(self, lost: Set[str]) -> None:
-        """Give up shards and what was read of them; others of the open batch are read again."""
+        """Give up shards and what was read of them; others of the open batch are read again.
+
+        Whoever has them now may give them back before they are read.
+        """
+        self._look = True
         if self._batch is not None and not self._batch.spans.keys().isdisjoint(lost):
             self._abandon_batch()
             self._rewind({shard: reader.handed for shard, reader in self._readers.items()})
@@ -413,7 +417,6 @@ class Drain:
             self._abandon_batch()
             self._rewind({shard: reader.committed for shard, reader in self._readers.items()})
             self._go_on_behind(loaded.ahead)
-        self._drop(loaded.lost)
 
     def _count(self, loaded: Loaded) -> None:
         for shard_id, span in loaded.batch.spans.items():

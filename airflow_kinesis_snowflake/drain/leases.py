@@ -94,9 +94,13 @@ class Leases:
 
     @property
     def held(self) -> frozenset[str]:
-        """Shards whose lease was taken and neither released nor lost so far."""
+        """Shards whose lease was taken and not released, and of which :meth:`drop_lost` didn't tell a loss.
+
+        A shard that was lost can be taken again only once its loss was told, so that nothing of its former
+        reading is left.
+        """
         with self._lock:
-            return frozenset(self._valid_until)
+            return frozenset(self._valid_until) | self._lost
 
     def drop_lost(self) -> frozenset[str]:
         """Shards whose lease was lost since the last call; they are no longer held."""

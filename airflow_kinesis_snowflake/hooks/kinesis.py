@@ -213,7 +213,8 @@ class KinesisStreamHook(AwsBaseHook):
                 reader: Any = self.get_client_type(
                     region_name=self.region_name, config=self.config.merge(_ONE_ATTEMPT)
                 )
-                reader.meta.events.register("before-parse.kinesis.GetRecords", decode_page)
+                for listener in (refuse_truncated, decode_page):
+                    reader.meta.events.register("before-parse.kinesis.GetRecords", listener)
                 self._reader = reader
             return self._reader
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.drain.intake import Intake
+from airflow_kinesis_snowflake.drain.leases import now_millis
 from airflow_kinesis_snowflake.drain.settings import Worker
 from airflow_kinesis_snowflake.exceptions import DrainStoppedError
 
@@ -75,6 +77,42 @@ def test_a_busy_worker_hands_over_shards_to_one_that_has_none(
             with pytest.raises(DrainStoppedError):
                 drain.result()
     assert owners(pipeline) == {None: 4}
+
+
+def test_a_shard_that_is_lost_and_free_again_at_once_is_loaded_once(
+    make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_kinesis_snowflake.drain.drain.REVIEW_SECONDS", 0.2)
+    for name in ("FIRST_PAGE_RECORDS", "MOST_PAGE_RECORDS"):
+        monkeypatch.setattr(f"airflow_kinesis_snowflake.drain.reader.{name}", 10)
+    pipeline = make_pipeline(shards=1)
+    pipeline.send(100)
+    drain = pipeline.drain()
+    robbed: list[str] = []
+
+    def look_after_a_theft(intake: Intake, **kwargs: Any) -> Any:
+        if drain._batch is not None and not robbed:
+            robbed.extend(intake._leases.held)
+            steal_and_let_go(pipeline, robbed[0])
+            intake._leases._renew(robbed[0])
+        return look(intake, **kwargs)
+
+    look = Intake.look
+    monkeypatch.setattr(Intake, "look", look_after_a_theft)
+
+    report = drain.run()
+
+    assert robbed
+    assert pipeline.landed == pipeline.sent
+    assert (report.records, report.lost_leases) == (100, 1)
+
+
+def steal_and_let_go(pipeline: Pipeline, shard_id: str) -> None:
+    now = now_millis()
+    assert pipeline.store.hold(
+        pipeline.stream, shard_id, owner="thief", expiry=now + 1000, now=now, force=True
+    )
+    assert pipeline.store.release_lease(pipeline.stream, shard_id, owner="thief", now=now)
 
 
 def owners(pipeline: Pipeline) -> Counter[str | None]:

@@ -6,6 +6,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,11 +62,18 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
     from local.services import LocalServices
-    from tests.faults.proxy import Action, FaultProxy
+    from tests.faults.proxy import Action, Answer, FaultProxy, Forward, Request
 
 pytest_plugins = ["tests.faults.fixtures"]
 
 SHARD = "shardId-000000000000"
+
+
+async def truncated_error(request: Request, forward: Forward) -> Answer:
+    """Refuse the call, and close the connection in the middle of saying so."""
+    return await truncate(request, partial(aws_error(THROTTLED), forward=forward))
+
+
 TWO_TRIES = Config(retries={"mode": "standard", "total_max_attempts": 2})
 
 # --- Kinesis -----------------------------------------------------------------------------------------------
@@ -94,6 +102,7 @@ def reader(kinesis_proxy: FaultProxy, stream: str) -> KinesisStreamHook:
         pytest.param(cut, ServiceUnavailableError, id="connection cut"),
         pytest.param(lose_answer, ServiceUnavailableError, id="answer lost"),
         pytest.param(truncate, ServiceUnavailableError, id="answer truncated"),
+        pytest.param(truncated_error, ServiceUnavailableError, id="error truncated"),
         pytest.param(aws_error(ACCESS_DENIED), AccessDeniedError, id="denied"),
         pytest.param(aws_error("KMSAccessDeniedException"), AccessDeniedError, id="key denied"),
         pytest.param(aws_error("KMSDisabledException"), AccessDeniedError, id="key disabled"),
