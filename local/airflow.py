@@ -228,6 +228,16 @@ class AirflowApi:
         answer = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
         return list(answer["task_instances"])
 
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the runs of a DAG."""
+        return list(self._call("GET", f"/dags/{dag_id}/dagRuns")["dag_runs"])
+
+    def links(self, task_instance: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return the links of a task instance, by name."""
+        params = {"map_index": task_instance["map_index"]}
+        links = self._call("GET", f"{task_path(task_instance)}/links", params=params)["extra_links"]
+        return dict(links)
+
     def log(self, task_instance: Mapping[str, Any]) -> str:
         """Return the log of the last try of a task instance, one event to a line."""
         path = f"{task_path(task_instance)}/logs/{task_instance['try_number']}"

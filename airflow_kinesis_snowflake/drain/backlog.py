@@ -67,7 +67,7 @@ class BacklogWatch:
         if not self._store.describe_table().exists:
             return Backlog("it has no checkpoints yet")
         state = self._store.read_state(self._kinesis.stream_name)
-        mark = frozenset((row.shard_id, row.checkpoint, row.ended) for row in state.shards.values())
+        mark = mark_of(state)
         if not state.shards:
             return Backlog("it has no checkpoints yet")
         if being_drained(state, now=now):
@@ -148,6 +148,15 @@ class Patience:
             self._seconds = min(2 * self._seconds, LONGEST_PATIENCE_SECONDS)
         self._again_at = now + self._seconds
         return True
+
+
+def mark_of(state: StreamState) -> Mark:
+    """How far an application is. A row that was only made isn't a step: its drain may not get any further."""
+    return frozenset(
+        (row.shard_id, row.checkpoint, row.ended)
+        for row in state.shards.values()
+        if row.checkpoint is not None or row.ended
+    )
 
 
 def being_drained(state: StreamState, *, now: int) -> bool:

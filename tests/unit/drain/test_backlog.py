@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_snowflake.drain.backlog import Mark, Patience, being_drained
+from airflow_kinesis_snowflake.drain.backlog import Mark, Patience, being_drained, mark_of
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.positions import Position
 
@@ -36,6 +36,14 @@ def test_a_drain_that_cannot_go_on_is_started_ever_more_rarely() -> None:
 def test_getting_on_restores_patience() -> None:
     begun = starts([1] * HOUR + [2] * HOUR, every=1)
     assert [start for start in begun if start >= HOUR] == [HOUR, HOUR + 600, HOUR + 1800]
+
+
+def test_making_rows_is_not_getting_on() -> None:
+    def marked(**row: object) -> Mark:
+        return mark_of(StreamState({"a": ShardState("a", **row)}))  # type: ignore[arg-type]
+
+    assert marked() == mark_of(StreamState())
+    assert len({marked(), marked(checkpoint=Position("1")), marked(ended=True)}) == 3
 
 
 @given(st.lists(st.integers(0, 2), max_size=200))
