@@ -4,7 +4,7 @@ UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test torture mutants reset celery demo lock clean
+.PHONY: help setup lint types unit integration e2e test torture mutants reset celery demo lowest lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,19 +45,27 @@ celery: setup .venv/.celery ## Run the tests with Celery workers; needs the Debi
 demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow, and check the result
 	$(BIN)/python -m local.demo
 
+lowest: setup .venv-lowest/.ready ## Run unit tests and some others on the lowest versions this package works with
+	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-lowest/bin/python -m pytest tests/unit \
+		tests/integration/drain/test_drain.py tests/integration/operators tests/integration/sensors \
+		tests/integration/triggers
+
 lock: $(BIN)/uv ## Resolve the pinned requirements again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
 		--no-emit-index-url pyproject.toml requirements/test.in --output-file requirements/test.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
 		--no-emit-index-url --constraint requirements/test.txt requirements/celery.in \
 		--output-file requirements/celery.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+		--no-emit-index-url --resolution lowest-direct pyproject.toml requirements/lowest.in \
+		--output-file requirements/lowest.txt
 	for name in fakesnow node; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
 			--no-emit-index-url requirements/$$name.in --output-file requirements/$$name.txt || exit; \
 	done
 
 clean: ## Remove everything that setup and the tests made
-	rm -rf .venv .venv-fakesnow local/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-fakesnow .venv-lowest local/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/uv: requirements/uv.txt
@@ -71,6 +79,12 @@ $(BIN)/uv: requirements/uv.txt
 
 .venv/.celery: .venv/.ready requirements/celery.txt
 	$(UV) --python .venv --requirements requirements/celery.txt
+	touch $@
+
+.venv-lowest/.ready: $(BIN)/uv requirements/lowest.txt pyproject.toml
+	$(PYTHON) -m venv --without-pip .venv-lowest
+	$(UV) --python .venv-lowest --requirements requirements/lowest.txt
+	$(UV) --python .venv-lowest --no-deps --editable .
 	touch $@
 
 .venv-fakesnow/.ready: $(BIN)/uv requirements/fakesnow.txt
