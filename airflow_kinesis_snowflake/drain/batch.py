@@ -11,12 +11,13 @@ from airflow_kinesis_snowflake.landing.dead_letters import RECORD
 from airflow_kinesis_snowflake.landing.files import BatchFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from airflow_kinesis_snowflake.drain.reader import Fetched, ShardReader
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
     from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
+    from airflow_kinesis_snowflake.landing.files import Coordinates
     from airflow_kinesis_snowflake.stream.positions import Position
 
 EXAMPLES = 3
@@ -47,6 +48,7 @@ class Batch:
 
     def __init__(self, directory: Path, settings: DrainSettings) -> None:
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
+        self.folder = self.id
         self.spans: dict[str, Span] = {}
         self.began_at: float | None = None
         self.refused = 0
@@ -85,6 +87,27 @@ class Batch:
         self.examples += [
             f"{letter.record.sequence_number} of {shard_id} ({letter.reason})" for letter in refused[:room]
         ]
+
+    def put_aside(
+        self, rows: Mapping[Coordinates, Sequence[int]], letters: Mapping[Coordinates, DeadLetter]
+    ) -> None:
+        """Make dead letters of records that landed in the files, which are finished.
+
+        :param rows: of each record, by number
+        :param letters: one for each of them
+        """
+        # Files that were refused may lie on the stage still.
+        self.folder = f"{self.id}-narrowed"
+        by_shard: dict[str, list[DeadLetter]] = {}
+        for key, letter in letters.items():
+            shard_id = key[0]
+            by_shard.setdefault(shard_id, []).append(letter)
+            span = self.spans[shard_id]
+            span.dead_letters += 1
+            span.records += 1 - len(rows[key])
+        self.files.put_aside([row for numbers in rows.values() for row in numbers], by_shard)
+        for shard_id, of_shard in by_shard.items():
+            self._note(of_shard, shard_id)
 
     @property
     def records(self) -> int:

@@ -18,6 +18,7 @@ from airflow_kinesis_snowflake.drain.fetching import Fetching, PageArrived
 from airflow_kinesis_snowflake.drain.intake import Intake, data_loss
 from airflow_kinesis_snowflake.drain.leases import Leases, now_millis
 from airflow_kinesis_snowflake.drain.load import Loaded, Loader
+from airflow_kinesis_snowflake.drain.narrowing import Narrowing
 from airflow_kinesis_snowflake.drain.progress import ProgressLine
 from airflow_kinesis_snowflake.drain.reader import Fetched, Finish, PageSource, ShardReader
 from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport, megabytes, summary
@@ -96,20 +97,22 @@ class Drain:
         self._writers = DaemonThreads(WRITERS, name="state")
         self._loading = DaemonThreads(1, name="load")
         mapping = self._make_mapping()
-        self._fetching = Fetching(
-            PageSource(
-                kinesis,
-                DecodingEncoder(settings.decoder, mapping) if settings.decoder else mapping,
-                stop_at=self._stop_at,
-                own_hash_keys_only=settings.own_hash_keys_only,
-            ),
-            self._events.put,
+        target = LandingTarget.beside(settings.table, settings.table_options)
+        pages = PageSource(
+            kinesis,
+            DecodingEncoder(settings.decoder, mapping) if settings.decoder else mapping,
+            stop_at=self._stop_at,
+            own_hash_keys_only=settings.own_hash_keys_only,
         )
+        self._fetching = Fetching(pages, self._events.put)
         self._leases = Leases(store, settings.stream_name, worker)
         self._loader = Loader(
             snowflake=snowflake,
-            target=LandingTarget.beside(settings.table, settings.table_options),
+            target=target,
             mapping=mapping,
+            narrowing=Narrowing(
+                settings, target=target, read_again=pages.read_again, stopping=self._stopping
+            ),
             leases=self._leases,
             settings=settings,
             writers=self._writers,

@@ -37,6 +37,7 @@ from airflow_kinesis_snowflake.exceptions import (
     TableChangedError,
     TooManyDeadLettersError,
     TransientError,
+    ValueRefusedError,
 )
 from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove
 from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
@@ -47,11 +48,13 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.drain.batch import Batch, Span
     from airflow_kinesis_snowflake.drain.leases import Leases
+    from airflow_kinesis_snowflake.drain.narrowing import Narrowing
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
     from airflow_kinesis_snowflake.drain.threads import DaemonThreads
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
     from airflow_kinesis_snowflake.landing.column_types import Column
     from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+    from airflow_kinesis_snowflake.landing.files import BatchFiles
     from airflow_kinesis_snowflake.landing.statements import CopyMapping
     from airflow_kinesis_snowflake.landing.target import LandingTarget
     from airflow_kinesis_snowflake.stream.positions import Position
@@ -90,6 +93,7 @@ class Loader:
     :param snowflake: where to connect
     :param target: landing table, offsets, dead letters and stage
     :param mapping: how the batch's file maps to columns
+    :param narrowing: finds the records of a batch that Snowflake refuses
     :param leases: asked before COMMIT, written after it
     :param settings: names of stream and application
     :param writers: threads for checkpoint writes
@@ -102,6 +106,7 @@ class Loader:
         snowflake: SnowflakeLoadHook,
         target: LandingTarget,
         mapping: EnvelopeMapping | ColumnsMapping,
+        narrowing: Narrowing,
         leases: Leases,
         settings: DrainSettings,
         writers: DaemonThreads,
@@ -110,6 +115,7 @@ class Loader:
         self._snowflake = snowflake
         self._target = target
         self._mapping = mapping
+        self._narrowing = narrowing
         self._leases = leases
         self._settings = settings
         self._writers = writers
@@ -159,7 +165,7 @@ class Loader:
         try:
             if batch.records:
                 self._check_threshold(batch)
-                self._retrying(lambda: self._commit(batch), doing=f"loading batch {batch.id}")
+                self._retrying(lambda: self._commit_or_narrow(batch), doing=f"loading batch {batch.id}")
         except FencedError:
             ahead = self._settle_fence(batch)
             if ahead is not None:
@@ -204,6 +210,16 @@ class Loader:
             self._session.close()
             self._session = None
 
+    def _commit_or_narrow(self, batch: Batch) -> None:
+        """Commit a batch; if Snowflake refuses a value in it, without the records that it refuses."""
+        try:
+            self._commit(batch)
+        except ValueRefusedError as refusal:
+            session = self._open()
+            copy = self._prepare_table(session, batch)
+            self._narrowing.put_aside(batch, refusal, session=session, mapping=copy, before=self._refused)
+            self._commit(batch)
+
     def _commit(self, batch: Batch) -> None:
         session = self._open()
         self._ensure_offset_rows(session, batch)
@@ -211,13 +227,13 @@ class Loader:
             log.info("Batch %s was committed although the answer was lost", batch.id)
             return
         copy = self._prepare_table(session, batch)
-        folder = stage_folder(self._settings.application_name, self._settings.stream_name, batch.id)
+        folder = stage_folder(self._settings.application_name, self._settings.stream_name, batch.folder)
         for file in batch.files.close():
             session.upload(file, target=self._target, folder=folder)
         self.in_doubt |= batch.spans.keys()
         try:
             with session.transaction():
-                self._copy(session, batch, folder, copy)
+                copy_files(session, batch.files, target=self._target, mapping=copy, folder=folder)
                 self._move_offsets(session, batch)
         except ServiceRefusedError as error:
             self._blame_changes(session, batch, copy, error)
@@ -229,42 +245,7 @@ class Loader:
             )
 
     def _prepare_table(self, session: SnowflakeSession, batch: Batch) -> CopyMapping:
-        """Give the landing table the columns that a batch needs, and say how to fill them.
-
-        :raises TableChangedError: the table can't take what was prepared for it: another worker, or a person,
-            has altered it meanwhile
-        """
-        mapping = self._mapping
-        if not isinstance(mapping, ColumnsMapping):
-            return mapping
-        fields, missing = batch.files.fields, batch.files.missing
-        mapping.found(session.landing_columns(self._target))
-        changes = mapping.changes(fields, missing)
-        for change in changes:
-            session.alter_landing_table(self._target, change)
-        if changes:
-            log.info("Table %s: %s", self._target.table, ", ".join(map(str, changes)))
-            mapping.found(session.landing_columns(self._target))
-        copy = mapping.copy(fields, missing)
-        if copy is None:
-            raise TableChangedError(
-                f"The columns of {self._target.table} aren't those that batch {batch.id} of stream "
-                f"{self._settings.stream_name} was prepared for"
-            )
-        return copy
-
-    def _copy(self, session: SnowflakeSession, batch: Batch, folder: str, copy: CopyMapping) -> None:
-        loaded = dead = 0
-        if batch.files.rows:
-            loaded = session.copy_landing(self._target, mapping=copy, folder=folder)
-        if batch.files.dead_letters:
-            dead = session.copy_dead_letters(self._target, folder=folder)
-        if (loaded, dead) != (batch.files.rows, batch.files.dead_letters):
-            raise IncompleteLoadError(
-                f"Snowflake loaded {loaded} of {batch.files.rows} rows and {dead} of "
-                f"{batch.files.dead_letters} dead letters of batch {batch.id} into {self._target.table}. It "
-                f"was rolled back; does something else write to stage {self._target.stage}?"
-            )
+        return prepare_table(session, batch.files, target=self._target, mapping=self._mapping)
 
     def _blame_changes(
         self, session: SnowflakeSession, batch: Batch, copy: CopyMapping, error: ServiceRefusedError
@@ -408,6 +389,58 @@ class Loader:
                 if self._stopping.wait(wait):
                     raise DrainStoppedError(f"Stopped while {doing}") from error
         raise AssertionError("unreachable")
+
+
+def prepare_table(
+    session: SnowflakeSession,
+    files: BatchFiles,
+    *,
+    target: LandingTarget,
+    mapping: EnvelopeMapping | ColumnsMapping,
+) -> CopyMapping:
+    """Give the landing table the columns that files need, and say how to fill them; outside transactions.
+
+    :raises TableChangedError: the table can't take what was prepared for it: another worker, or a person,
+        has altered it meanwhile
+    """
+    if not isinstance(mapping, ColumnsMapping):
+        return mapping
+    mapping.found(session.landing_columns(target))
+    changes = mapping.changes(files.fields, files.missing)
+    for change in changes:
+        session.alter_landing_table(target, change)
+    if changes:
+        log.info("Table %s: %s", target.table, ", ".join(map(str, changes)))
+        mapping.found(session.landing_columns(target))
+    copy = mapping.copy(files.fields, files.missing)
+    if copy is None:
+        raise TableChangedError(f"The columns of {target.table} aren't those that records were prepared for")
+    return copy
+
+
+def copy_files(
+    session: SnowflakeSession,
+    files: BatchFiles,
+    *,
+    target: LandingTarget,
+    mapping: CopyMapping,
+    folder: str,
+) -> None:
+    """Load the files of a folder, in a transaction.
+
+    :raises IncompleteLoadError: not all that is in the files was loaded; roll back
+    """
+    loaded = dead = 0
+    if files.rows:
+        loaded = session.copy_landing(target, mapping=mapping, folder=folder)
+    if files.dead_letters:
+        dead = session.copy_dead_letters(target, folder=folder)
+    if (loaded, dead) != (files.rows, files.dead_letters):
+        raise IncompleteLoadError(
+            f"Snowflake loaded {loaded} of {files.rows} rows and {dead} of {files.dead_letters} dead letters "
+            f"in {folder} into {target.table}. It was rolled back; does something else write to stage "
+            f"{target.stage}?"
+        )
 
 
 def keys_of(spans: Iterable[Span]) -> list[OffsetKey]:

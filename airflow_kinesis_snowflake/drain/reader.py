@@ -265,6 +265,17 @@ class PageSource:
             gap=gap,
         )
 
+    def read_again(self, shard_id: str, sequence_number: str) -> Sequence[Record]:
+        """The user records of one Kinesis record; none if the stream doesn't have it any more."""
+        iterator: str | None = self._kinesis.get_iterator_at(shard_id, sequence_number)
+        while iterator is not None:
+            page = self._kinesis.get_page(iterator, limit=1)
+            if page.records:
+                users, _ = deaggregate(page.records)
+                return [user for user in users if user.sequence_number == sequence_number]
+            iterator = page.next_iterator if page.millis_behind else None
+        return ()
+
     def _nothing_left(self, request: PageRequest) -> Fetched:
         """The end of a shard that left the list: what came behind its checkpoint is gone."""
         gap = Gap(request.shard_id, loaded_until=request.read_until, oldest_available=None)

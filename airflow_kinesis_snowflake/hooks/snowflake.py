@@ -21,18 +21,23 @@ from airflow_kinesis_snowflake.exceptions import (
     SnowflakeObjectNotFoundError,
     TerminalError,
     UnknownOutcomeError,
+    ValueRefusedError,
 )
 from airflow_kinesis_snowflake.landing import statements
 from airflow_kinesis_snowflake.landing.column_types import Column, ColumnType
+from airflow_kinesis_snowflake.landing.dead_letters import StoredLetter, payload_of
 from airflow_kinesis_snowflake.landing.identifiers import TableName, quote
 from airflow_kinesis_snowflake.landing.schema import AddColumn, Change, DropNotNull, WidenColumn
 from airflow_kinesis_snowflake.landing.statements import CopyMapping, Statement, TableMapping
 from airflow_kinesis_snowflake.stream.positions import Position, decode_position, encode_position
+from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
+    from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter
     from airflow_kinesis_snowflake.landing.target import LandingTarget
 
 _PACKAGE = "airflow-kinesis-snowflake"
@@ -43,6 +48,8 @@ _LOCK_TIMEOUT = 600
 _STATEMENT_TIMEOUT = 2400
 _SOCKET_TIMEOUT = 60
 _ROLLBACK_TIMEOUT = 30
+_LETTERS_AT_ONCE = 5_000
+_LETTER_BYTES_AT_ONCE = 64 * 2**20
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 # Snowflake's error numbers; the table in translate() says what they mean.
@@ -364,6 +371,17 @@ class SnowflakeSession:
         )
         return self._copy(statement, target.table)
 
+    def try_landing(self, target: LandingTarget, *, mapping: CopyMapping, folder: str) -> None:
+        """Load the landing file of a folder and take it back, to learn whether it could be loaded.
+
+        :raises ValueRefusedError: it couldn't, for the sake of a value in it
+        """
+        self._rows(Statement("BEGIN"), doing="begin a transaction")
+        try:
+            self.copy_landing(target, mapping=mapping, folder=folder)
+        finally:
+            self._roll_back()
+
     def copy_dead_letters(self, target: LandingTarget, *, folder: str) -> int:
         """Load the dead-letter file of a folder and remove it from the stage.
 
@@ -379,6 +397,50 @@ class SnowflakeSession:
                 return 0
             loaded = names.index("rows_loaded")
             return sum(int(row[loaded]) for row in cursor.fetchall())
+
+    # --- dead letters ---
+
+    def name_dead_letters(self, target: LandingTarget) -> datetime:
+        """Give ids to dead letters without one.
+
+        :return: the time by Snowflake's clock: dead letters that are written from now on are later
+        """
+        self._rows(
+            statements.name_dead_letters(target.dead_letters),
+            doing="give ids to rows of",
+            target=target.dead_letters,
+        )
+        now: datetime = self._rows(Statement("SELECT CURRENT_TIMESTAMP"), doing="ask for the time")[0][0]
+        return now
+
+    def read_dead_letters(self, target: LandingTarget, chosen: LetterFilter) -> list[StoredLetter]:
+        """Dead letters that are meant, in the order of their shards: at most 5,000 and about 64 MiB."""
+        letters: list[StoredLetter] = []
+        size = 0
+        statement = statements.read_dead_letters(target.dead_letters, chosen, most=_LETTERS_AT_ONCE)
+        with self._cursor(statement, doing="read", target=str(target.dead_letters)) as cursor:
+            for row in cursor:
+                letters.append(_letter(row))
+                size += len(letters[-1].record.data)
+                if size >= _LETTER_BYTES_AT_ONCE:
+                    break
+        return letters
+
+    def delete_dead_letters(
+        self, target: LandingTarget, chosen: LetterFilter, letters: Sequence[StoredLetter]
+    ) -> int:
+        """Delete dead letters.
+
+        :return: how many of them were still there
+        """
+        statement = statements.delete_dead_letters(
+            target.dead_letters,
+            application=chosen.application,
+            stream=chosen.stream,
+            ids=[letter.id for letter in letters],
+        )
+        with self._cursor(statement, doing="delete from", target=str(target.dead_letters)) as cursor:
+            return int(cursor.rowcount or 0)
 
     # --- offsets ---
 
@@ -531,7 +593,8 @@ def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowfla
     (statement timeout), 390111 to 390115 (session or token
     gone), 390318 (OAuth token expired)
     connection, timeout, HTTP 5xx and the like                   :class:`ServiceUnavailableError`
-    1000.. (a value is refused) and any other answer             :class:`ServiceRefusedError`
+    1000.. (a value is refused)                                  :class:`ValueRefusedError`
+    any other answer                                             :class:`ServiceRefusedError`
     ============================================================ ===================================
 
     A message about a refused value may quote it, so it is left out.
@@ -541,9 +604,10 @@ def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowfla
     """
     what = f"Snowflake can't {doing} {target}".rstrip()
     if _quotes_data(error):
-        return ServiceRefusedError(
+        return ValueRefusedError(
             f"{what}: error {error.errno:06d}, a value is refused; "
-            f"look for query {error.sfqid} in QUERY_HISTORY, its message may quote the value"
+            f"look for query {error.sfqid} in QUERY_HISTORY, its message may quote the value",
+            number=int(error.errno or 0),
         )
     kind, advice = _meaning(error)
     return kind(f"{what}: {' '.join(str(error.msg).split())}; {advice}")
@@ -590,6 +654,18 @@ def _check_columns(table: TableName, needed: Sequence[tuple[str, str]], found: M
 def _nullable(shown: str, null: object) -> bool:
     # Snowflake says it in both columns, the local stand-in in the second only.
     return bool(json.loads(shown).get("nullable", True)) and str(null).lower() not in {"false", "not_null"}
+
+
+def _letter(row: tuple[Any, ...]) -> StoredLetter:
+    letter_id, shard_id, sequence_number, sub_sequence_number, partition_key, millis, payload, encoding = row
+    record = Record(
+        sequence_number=sequence_number,
+        approximate_arrival=millis / 1000,
+        data=payload_of(payload, encoding),
+        partition_key=partition_key,
+        sub_sequence_number=sub_sequence_number,
+    )
+    return StoredLetter(letter_id, shard_id, record)
 
 
 def _position(text: str, key: OffsetKey, table: TableName) -> Position | None:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from airflow_kinesis_snowflake.stream.records import Record
 
@@ -51,6 +52,38 @@ class DeadLetter:
     kind: str = RECORD
 
 
+@dataclass(frozen=True)
+class StoredLetter:
+    """A dead letter as it is in the table."""
+
+    id: str
+    shard_id: str
+    record: Record
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a Kinesis record, and not a user record inside an aggregate."""
+        return self.record.sub_sequence_number is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LetterFilter:
+    """Which dead letters are meant; gaps never are.
+
+    :param reason: a part of the reason
+    :param column: the column that refused the value
+    :param since: failed at this moment or later
+    :param until: failed at this moment or earlier
+    """
+
+    application: str
+    stream: str
+    reason: str | None = None
+    column: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 def dead_letter_rows(
     dead_letters: Sequence[DeadLetter], *, application: str, stream_name: str, shard_id: str
 ) -> pa.RecordBatch:
@@ -79,6 +112,11 @@ def dead_letter_rows(
     ]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def payload_of(text: str, encoding: str) -> bytes:
+    """The payload that a dead letter keeps."""
+    return base64.b64decode(text) if encoding == "base64" else text.encode()
 
 
 def _readable(payload: bytes) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -11,15 +12,20 @@ import pyarrow.parquet as pq
 from airflow_kinesis_snowflake.landing.dead_letters import dead_letter_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
     from airflow_kinesis_snowflake.landing.envelope import Encoded
     from airflow_kinesis_snowflake.landing.fields import Field
+
+    Coordinates = tuple[str, str, int]
+    """Shard id, sequence number, and sub-sequence number as it lands: 0 where there is no aggregate."""
 
 LANDING = "landing"
 DEAD_LETTERS = "dead_letters"
 ROW_GROUP_BYTES = 16 * 2**20
+_COORDINATES = ["shardId", "sequenceNumber", "subSequenceNumber"]
 
 
 @dataclass(frozen=True)
@@ -75,19 +81,58 @@ class BatchFiles:
         self.fields |= encoded.fields
         self.missing |= encoded.missing
         if encoded.dead_letters:
-            self._dead_letters.append(
-                dead_letter_rows(
-                    encoded.dead_letters,
-                    application=self._application,
-                    stream_name=self._stream_name,
-                    shard_id=shard_id,
-                )
+            self._append_letters(encoded.dead_letters, shard_id)
+
+    def _append_letters(self, dead_letters: Sequence[DeadLetter], shard_id: str) -> None:
+        self._dead_letters.append(
+            dead_letter_rows(
+                dead_letters,
+                application=self._application,
+                stream_name=self._stream_name,
+                shard_id=shard_id,
             )
+        )
 
     def close(self) -> BatchPaths:
         """Finish the files and say where they are. They can be uploaded as often as needed until deleted."""
         dead_letters = self._dead_letters.close()
         return BatchPaths(self._landing.close(), dead_letters[0] if dead_letters else None)
+
+    @contextmanager
+    def part(self, begin: int, end: int) -> Iterator[tuple[Path, ...]]:
+        """Landing files of their own with the rows from ``begin`` up to ``end``, deleted on leaving."""
+        part = _ParquetFiles(self._landing.directory / "part", LANDING)
+        part.directory.mkdir()
+        try:
+            _copy_rows(self._landing.close(), part, [(begin, end)])
+            yield part.close()
+        finally:
+            part.delete()
+            part.directory.rmdir()
+
+    def same_record(self, rows: Collection[int]) -> dict[Coordinates, list[int]]:
+        """The records that rows come from, each with all its rows, in order."""
+        wanted = {key for number, key in self._coordinates() if number in rows}
+        found: dict[Coordinates, list[int]] = {}
+        for number, key in self._coordinates():
+            if key in wanted:
+                found.setdefault(key, []).append(number)
+        return found
+
+    def put_aside(self, rows: Collection[int], letters: Mapping[str, Sequence[DeadLetter]]) -> None:
+        """Take rows out of the finished landing files, and add dead letters to the finished others.
+
+        :param letters: by shard id
+        """
+        self._landing = _rewritten(self._landing, without=rows)
+        self._dead_letters = _rewritten(self._dead_letters)
+        for shard_id, of_shard in letters.items():
+            self._append_letters(of_shard, shard_id)
+
+    def _coordinates(self) -> Iterator[tuple[int, Coordinates]]:
+        groups = _row_groups(self._landing.close(), columns=_COORDINATES)
+        rows = (row for group in groups for row in zip(*group.to_pydict().values(), strict=True))
+        yield from enumerate(rows)
 
     def delete(self) -> None:
         """Remove the files, finished or not."""
@@ -105,8 +150,8 @@ class _ParquetFiles:
     """Files of one kind, one after the other; the next begins when rows bring fields that are new."""
 
     def __init__(self, directory: Path, name: str) -> None:
-        self._directory = directory
-        self._name = name
+        self.directory = directory
+        self.name = name
         self._paths: list[Path] = []
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.RecordBatch] = []
@@ -162,7 +207,7 @@ class _ParquetFiles:
             self._writer.close()
             table = pa.concat_tables([self._writer.schema.empty_table(), table], promote_options="default")
         number = f"_{len(self._paths)}" if self._paths else ""
-        self._paths.append(self._directory / f"{self._name}{number}.parquet")
+        self._paths.append(self.directory / f"{self.name}{number}.parquet")
         self._writer = pq.ParquetWriter(
             self._paths[-1],
             table.schema,
@@ -180,3 +225,42 @@ def _together(batches: list[pa.RecordBatch]) -> pa.Table:
     if all(batch.schema == batches[0].schema for batch in batches):
         return pa.Table.from_batches(batches)
     return pa.concat_tables([pa.Table.from_batches([batch]) for batch in batches], promote_options="default")
+
+
+def _row_groups(paths: Iterable[Path], *, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns=columns)
+
+
+def _copy_rows(
+    sources: Iterable[Path], destination: _ParquetFiles, ranges: Sequence[tuple[int, int]]
+) -> None:
+    """Append the rows from one number up to another, for each of the ranges, which are in order."""
+    first = 0
+    for table in _row_groups(sources):
+        for begin, end in ranges:
+            inside = table.slice(max(0, begin - first), max(0, end - max(begin, first)))
+            for rows in inside.to_batches():
+                destination.append(rows)
+        first += table.num_rows
+
+
+def _rewritten(files: _ParquetFiles, *, without: Collection[int] = ()) -> _ParquetFiles:
+    """The files once more, open to be appended to."""
+    old = [path.rename(path.with_suffix(".old")) for path in files.close()]
+    rewritten = _ParquetFiles(files.directory, files.name)
+    try:
+        _copy_rows(old, rewritten, _between(files.rows, without))
+    finally:
+        for path in old:
+            path.unlink()
+    return rewritten
+
+
+def _between(count: int, without: Collection[int]) -> list[tuple[int, int]]:
+    """The ranges that are left of ``count`` rows."""
+    cuts = sorted(without)
+    begins = [0, *(row + 1 for row in cuts)]
+    return [(begin, end) for begin, end in zip(begins, [*cuts, count], strict=True) if begin < end]

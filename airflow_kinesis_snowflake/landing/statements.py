@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.landing.dead_letters import GAP
 from airflow_kinesis_snowflake.landing.dead_letters import SCHEMA as DEAD_LETTER_SCHEMA
 from airflow_kinesis_snowflake.landing.envelope import METADATA_STRUCTURE
 from airflow_kinesis_snowflake.landing.files import DEAD_LETTERS, LANDING
@@ -21,6 +22,8 @@ from airflow_kinesis_snowflake.stream.positions import BEFORE_THE_FIRST
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter
 
 Value = str | int
 
@@ -325,6 +328,50 @@ def move_offsets(
         'WHERE o."APPLICATION" = %s AND o."STREAM" = %s AND o."SHARD_ID" = n."SHARD_ID" '
         f'AND o."INCARNATION" = n."INCARNATION" AND {not_past}',
         (batch_id, *_flat(moves), application, stream),
+    )
+
+
+# --- dead letters ------------------------------------------------------------------------------------------
+
+
+def name_dead_letters(table: TableName) -> Statement:
+    """Give an id to the dead letters of earlier versions, which have none."""
+    return Statement(f'UPDATE {table.sql} SET "ID" = UUID_STRING() WHERE "ID" IS NULL')
+
+
+def read_dead_letters(table: TableName, chosen: LetterFilter, *, most: int) -> Statement:
+    """Dead letters that are meant, in the order of their shards.
+
+    Rows are id, shard id, sequence number, sub-sequence number, partition key, arrival, payload and encoding.
+    """
+    conditions = {
+        '"APPLICATION" = %s': chosen.application,
+        '"STREAM" = %s': chosen.stream,
+        '"KIND" <> %s': GAP,
+        'CONTAINS("REASON", %s)': chosen.reason,
+        '"COLUMN_NAME" = %s': chosen.column,
+        '"FAILED_AT" >= %s::TIMESTAMP_LTZ': chosen.since and chosen.since.isoformat(),
+        '"FAILED_AT" <= %s::TIMESTAMP_LTZ': chosen.until and chosen.until.isoformat(),
+    }
+    given = {condition: value for condition, value in conditions.items() if value}
+    return Statement(
+        'SELECT "ID", "SHARD_ID", "SEQUENCE_NUMBER", "SUB_SEQUENCE_NUMBER", "PARTITION_KEY", '
+        f'"APPROXIMATE_ARRIVAL", "PAYLOAD", "PAYLOAD_ENCODING" FROM {_escape_percent(table.sql)} '
+        f"WHERE {' AND '.join(given)} "
+        'ORDER BY "SHARD_ID", LENGTH("SEQUENCE_NUMBER"), "SEQUENCE_NUMBER", "SUB_SEQUENCE_NUMBER" LIMIT %s',
+        (*given.values(), most),
+    )
+
+
+def delete_dead_letters(table: TableName, *, application: str, stream: str, ids: Sequence[str]) -> Statement:
+    """Delete dead letters; the number of deleted rows tells whether all were still there.
+
+    :param ids: not empty, at most 16,384, which Snowflake takes in a list
+    """
+    return Statement(
+        f'DELETE FROM {_escape_percent(table.sql)} WHERE "APPLICATION" = %s AND "STREAM" = %s '
+        f'AND "ID" IN ({", ".join(["%s"] * len(ids))})',
+        (application, stream, *ids),
     )
 
 

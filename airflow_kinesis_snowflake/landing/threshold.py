@@ -55,6 +55,8 @@ class Threshold:
         return None
 
     def __str__(self) -> str:
+        if self.count is None and self.share is None:
+            return "not set"
         if self.share is not None:
             return f"{float(self.share * 100):g}%"
         return str(self.count)

@@ -191,6 +191,7 @@ def loader(
             snowflake=snowflake,  # type: ignore[arg-type]
             target=LandingTarget.beside(TableName.parse("DB.SCHEMA.RECORDS")),
             mapping=None,  # type: ignore[arg-type]
+            narrowing=None,  # type: ignore[arg-type]
             leases=leases,  # type: ignore[arg-type]
             settings=SimpleNamespace(
                 application_name="application", stream_name="stream", max_dead_letters=Threshold(count=3)

@@ -19,6 +19,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceUnavailableError,
     SnowflakeObjectNotFoundError,
     UnknownOutcomeError,
+    ValueRefusedError,
 )
 from airflow_kinesis_snowflake.hooks import snowflake as module
 from airflow_kinesis_snowflake.hooks.snowflake import (
@@ -117,7 +118,7 @@ LOST = answer(250003, errors.OperationalError)
         (answer(904), ServiceRefusedError),
         (answer(606), ServiceRefusedError),
         (answer(90073), ServiceRefusedError),
-        (answer(100072, errors.IntegrityError), ServiceRefusedError),
+        (answer(100072, errors.IntegrityError), ValueRefusedError),
     ],
     ids=lambda value: f"{type(value).__name__}-{value.errno}" if isinstance(value, errors.Error) else "",
 )

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.landing import files
+from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.landing.files import BatchFiles
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from airflow_kinesis_snowflake.landing.envelope import Encoded
@@ -136,3 +140,69 @@ def test_leaving_the_batch_deletes_its_files(
         if closed:
             batch.close()
     assert list(tmp_path.iterdir()) == []
+
+
+# --- finished files ----------------------------------------------------------------------------------------
+
+
+def numbers(path: Path) -> list[str]:
+    return pq.read_table(path).column("sequenceNumber").to_pylist()
+
+
+@pytest.fixture
+def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchFiles]:
+    """Files of ten records in row groups of two, of which the fifth has two rows and the last has none."""
+    monkeypatch.setattr(files, "ROW_GROUP_BYTES", 1)
+    documents = [b"0", b"1", b"2", b"3", b"4", b"4", b"5", b"6", b"7", b"8", b"no JSON"]
+    sequence = [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9]
+    with BatchFiles(tmp_path, application="a", stream_name="s") as made:
+        for at in range(0, len(documents), 2):
+            records = [
+                Record(sequence_number=str(number), approximate_arrival=0.0, data=data)
+                for number, data in zip(sequence[at : at + 2], documents[at : at + 2], strict=True)
+            ]
+            made.append(EnvelopeMapping().encode(records, stream_name="s", shard_id=SHARD), shard_id=SHARD)
+        made.close()
+        yield made
+
+
+@given(begin=st.integers(0, 9), size=st.integers(1, 10))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_part_has_the_rows_it_should_and_goes_away(finished: BatchFiles, begin: int, size: int) -> None:
+    (whole, _) = finished.close()
+    with finished.part(begin, begin + size) as part:
+        assert numbers(part) == numbers(whole)[begin : begin + size]
+        assert part.name == whole.name
+    assert not part.parent.exists()
+
+
+def test_a_record_has_all_its_rows(finished: BatchFiles) -> None:
+    assert finished.same_record({5, 8}) == {(SHARD, "4", 0): [4, 5], (SHARD, "7", 0): [8]}
+
+
+def test_rows_that_are_put_aside_are_gone_and_their_dead_letters_are_there(finished: BatchFiles) -> None:
+    record = Record(sequence_number="4", approximate_arrival=0.0, data=b"[4,4]")
+    finished.put_aside([4, 5], {SHARD: [DeadLetter(record, "refused")]})
+
+    paths = finished.close()
+
+    assert (finished.rows, finished.dead_letters) == (8, 2)
+    assert paths.landing is not None
+    assert paths.dead_letters is not None
+    assert numbers(paths.landing) == ["0", "1", "2", "3", "5", "6", "7", "8"]
+    letters = pq.read_table(paths.dead_letters)
+    assert letters.column("SEQUENCE_NUMBER").to_pylist() == ["9", "4"]
+    assert letters.schema.equals(pq.read_table(paths.dead_letters).schema)
+    assert sorted(path.name for path in paths.landing.parent.iterdir()) == [
+        "dead_letters.parquet",
+        "landing.parquet",
+    ]
+
+
+def test_all_rows_can_be_put_aside(finished: BatchFiles) -> None:
+    record = Record(sequence_number="0", approximate_arrival=0.0, data=b"0")
+    finished.put_aside(range(10), {SHARD: [DeadLetter(record, "refused")]})
+
+    paths = finished.close()
+
+    assert (finished.rows, paths.landing) == (0, None)

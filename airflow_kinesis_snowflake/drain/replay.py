@@ -1,0 +1,189 @@
+"""Dead letters once more on their way into the landing table.
+
+What makes it exactly once: one transaction loads the rows of some dead letters, loads what still fails as
+new dead letters, and deletes the old ones. The DELETE comes last, because it locks the table, and everything
+is rolled back unless it finds every one of them: if not, somebody else replayed or deleted some. If the
+process dies, or the answer to COMMIT is lost, another replay finds those that are still there.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from airflow_kinesis_snowflake.drain.load import copy_files, prepare_table
+from airflow_kinesis_snowflake.drain.narrowing import MOST_REFUSED, reason_of
+from airflow_kinesis_snowflake.exceptions import FencedError, TooManyDeadLettersError, ValueRefusedError
+from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
+from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.landing.envelope import Encoded, EnvelopeMapping
+from airflow_kinesis_snowflake.landing.files import BatchFiles
+from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
+from airflow_kinesis_snowflake.landing.statements import stage_folder
+from airflow_kinesis_snowflake.stream.aggregation import deaggregate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
+    from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter, StoredLetter
+    from airflow_kinesis_snowflake.landing.payloads import Decoder, Encoder
+    from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
+    from airflow_kinesis_snowflake.landing.target import LandingTarget
+    from airflow_kinesis_snowflake.stream.records import Record
+
+log = logging.getLogger(__name__)
+
+MOST_CONFLICTS = 5
+NO_ROWS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay did.
+
+    :param dead_letters: how many were selected
+    :param landed: those of them whose records are in the landing table now
+    :param failed: those that are dead letters still, with the reason of this time
+    :param rows: rows that the landing table got
+    """
+
+    dead_letters: int = 0
+    landed: int = 0
+    failed: int = 0
+    rows: int = 0
+
+    def __add__(self, other: Replayed) -> Replayed:
+        return Replayed(
+            self.dead_letters + other.dead_letters,
+            self.landed + other.landed,
+            self.failed + other.failed,
+            self.rows + other.rows,
+        )
+
+
+def replay(
+    chosen: LetterFilter,
+    *,
+    snowflake: SnowflakeLoadHook,
+    target: LandingTarget,
+    columns: ColumnsSettings | None,
+    decoder: Decoder | None,
+) -> Replayed:
+    """Replay the dead letters that are chosen and exist now, each once, in the order of their shards.
+
+    :param snowflake: where they are
+    :param target: landing table and dead-letter table
+    :param columns: settings of the columns mapping; ``None``: the envelope mapping
+    :param decoder: takes payloads apart; ``None``: each is its JSON document
+    :raises FencedError: others replay or delete the same dead letters, again and again
+    :raises TooManyDeadLettersError: Snowflake refuses the values of too many; those that it took have landed,
+        the others are dead letters still
+    :raises TransientError: run it again; what has landed is no dead letter any more
+    """
+    with snowflake.open_session() as session, tempfile.TemporaryDirectory() as folder:
+        mapping = (
+            EnvelopeMapping()
+            if columns is None
+            else ColumnsMapping(columns, read_columns=lambda: session.landing_columns(target))
+        )
+        session.ensure_objects(target, mapping=mapping)
+        encoder = DecodingEncoder(decoder, mapping) if decoder else mapping
+        work = _Replay(session, target, mapping, encoder=encoder, folder=Path(folder))
+        return work.run(replace(chosen, until=session.name_dead_letters(target)))
+
+
+class _Replay:
+    def __init__(
+        self,
+        session: SnowflakeSession,
+        target: LandingTarget,
+        mapping: EnvelopeMapping | ColumnsMapping,
+        *,
+        encoder: Encoder,
+        folder: Path,
+    ) -> None:
+        self._session = session
+        self._target = target
+        self._mapping = mapping
+        self._encoder = encoder
+        self._folder = folder
+        self._refused = 0
+
+    def run(self, chosen: LetterFilter) -> Replayed:
+        done = Replayed()
+        conflicts = 0
+        while letters := self._session.read_dead_letters(self._target, chosen):
+            try:
+                done += self._replay(chosen, letters)
+            except FencedError:
+                conflicts += 1
+                if conflicts > MOST_CONFLICTS:
+                    raise
+            log.info("%d dead letters: %d landed, %d failed", done.dead_letters, done.landed, done.failed)
+        return done
+
+    def _replay(self, chosen: LetterFilter, letters: Sequence[StoredLetter]) -> Replayed:
+        """Replay some dead letters; where Snowflake refuses a value, each half of them apart."""
+        try:
+            return self._commit(chosen, letters, [self._encode(letter, chosen.stream) for letter in letters])
+        except ValueRefusedError as refusal:
+            if len(letters) == 1:
+                self._count_refused(chosen)
+                dead = still_dead(letters[0].record, reason_of(refusal))
+                return self._commit(chosen, letters, [dead])
+        middle = len(letters) // 2
+        halves = (letters[:middle], letters[middle:])
+        return sum((self._replay(chosen, half) for half in halves), Replayed())
+
+    def _count_refused(self, chosen: LetterFilter) -> None:
+        self._refused += 1
+        if self._refused > MOST_REFUSED:
+            raise TooManyDeadLettersError(
+                f"Snowflake refuses more than {MOST_REFUSED} dead letters of stream {chosen.stream}. Compare "
+                f"the columns of {self._target.table} with the records, or choose others"
+            )
+
+    def _encode(self, letter: StoredLetter, stream_name: str) -> Encoded:
+        """The rows of a dead letter, all of them or none."""
+        users, damaged = deaggregate([letter.record]) if letter.whole else ([letter.record], ())
+        if damaged:
+            return still_dead(letter.record, damaged[0].reason)
+        encoded: Encoded = self._encoder.encode(users, stream_name=stream_name, shard_id=letter.shard_id)
+        if encoded.dead_letters:
+            first = encoded.dead_letters[0]
+            return still_dead(letter.record, first.reason, first.column)
+        return encoded
+
+    def _commit(
+        self, chosen: LetterFilter, letters: Sequence[StoredLetter], encoded: Sequence[Encoded]
+    ) -> Replayed:
+        """One transaction."""
+        session, target = self._session, self._target
+        stage = stage_folder(chosen.application, chosen.stream, f"replay-{uuid.uuid4().hex[:12]}")
+        with BatchFiles(self._folder, application=chosen.application, stream_name=chosen.stream) as files:
+            for letter, rows in zip(letters, encoded, strict=True):
+                files.append(rows, shard_id=letter.shard_id)
+            copy = prepare_table(session, files, target=target, mapping=self._mapping)
+            for file in files.close():
+                session.upload(file, target=target, folder=stage)
+            with session.transaction():
+                copy_files(session, files, target=target, mapping=copy, folder=stage)
+                deleted = session.delete_dead_letters(target, chosen, letters)
+                if deleted != len(letters):
+                    raise FencedError(
+                        f"{len(letters) - deleted} of {len(letters)} dead letters of stream {chosen.stream} "
+                        f"were replayed or deleted by somebody else meanwhile; these were rolled back"
+                    )
+            return Replayed(len(letters), len(letters) - files.dead_letters, files.dead_letters, files.rows)
+
+
+def still_dead(record: Record, reason: str, column: str | None = None) -> Encoded:
+    """What comes of a record that doesn't land."""
+    return Encoded(NO_ROWS, (DeadLetter(record, reason, column),), len(record.data))
