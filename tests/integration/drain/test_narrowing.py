@@ -10,6 +10,7 @@ import io
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pyarrow.parquet as pq
 import pytest
@@ -47,31 +48,34 @@ BAD = b'{"bad": "SECRET"}'
 
 
 class Picky:
-    """Refuses COPY of a file with a document that is marked, or that has fewer rows than it wants."""
+    """Refuses COPY of a file with a document that is marked."""
 
-    def __init__(self, proxy: FaultProxy, *, bad: str = "SECRET", least: int = 0) -> None:
+    def __init__(self, proxy: FaultProxy, *, bad: str = "SECRET") -> None:
         self._bad = bad
-        self._least = least
         self._files: dict[str, list[str]] = {}
         self.tries = 0
         proxy.add(self._look, operation="UPLOAD")
         proxy.add(self._judge, operation="COPY")
 
     async def _look(self, request: Request, forward: Forward) -> Answer:
-        answer = await forward(request)
         rows = pq.read_table(io.BytesIO(request.body))
-        folder = re.search(r"[^/]+Z?T?\d+-[0-9a-f]{12}(?:/part)?(?=/landing)", request.path)
-        if folder and "RECORD_CONTENT" in rows.column_names:
-            self._files[folder.group()] = rows.column("RECORD_CONTENT").to_pylist()
-        return answer
+        if "RECORD_CONTENT" in rows.column_names:
+            self._files[folder_in(request.path)] = rows.column("RECORD_CONTENT").to_pylist()
+        return await forward(request)
 
     async def _judge(self, request: Request, forward: Forward) -> Answer:
-        folder = re.search(r"[^/]+-[0-9a-f]{12}(?:/part)?(?=/landing)", request.sql)
-        documents = self._files.get(folder.group(), []) if folder else []
         self.tries += 1
-        if any(self._bad in document for document in documents) or 0 < len(documents) < self._least:
+        documents = self._files[folder_in(request.sql)] if "/landing" in request.sql else []
+        if any(self._bad in document for document in documents):
             return await snowflake_error(*REFUSED)(request, forward)
         return await forward(request)
+
+
+def folder_in(text: str) -> str:
+    """The part of a stage path that is the batch's own."""
+    found = re.search(r"[0-9]{8}T[0-9]{6}-[^/]+(?:/parts/[0-9-]+)?(?=/landing)", unquote(text))
+    assert found is not None
+    return found.group()
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +220,7 @@ def test_a_file_that_is_refused_though_its_parts_are_not_is_an_error(
     pipeline: Pipeline, snowflake_proxy: FaultProxy
 ) -> None:
     snowflake_proxy.add(
-        snowflake_error(*REFUSED), operation="COPY", when=lambda request: "/part/" not in request.sql
+        snowflake_error(*REFUSED), operation="COPY", when=lambda request: "/parts/" not in request.sql
     )
     pipeline.send(5)
 

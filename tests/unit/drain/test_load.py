@@ -157,6 +157,7 @@ def make_batch(
     files = SimpleNamespace(rows=rows, dead_letters=0, close=lambda: [Path("/landing.parquet")])
     return SimpleNamespace(
         id=name,
+        folder=name,
         spans=spans,
         files=files,
         records=rows,

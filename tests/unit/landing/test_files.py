@@ -170,7 +170,7 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchF
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_part_has_the_rows_it_should_and_goes_away(finished: BatchFiles, begin: int, size: int) -> None:
     (whole, _) = finished.close()
-    with finished.part(begin, begin + size) as part:
+    with finished.part(begin, begin + size) as (part,):
         assert numbers(part) == numbers(whole)[begin : begin + size]
         assert part.name == whole.name
     assert not part.parent.exists()
@@ -187,13 +187,13 @@ def test_rows_that_are_put_aside_are_gone_and_their_dead_letters_are_there(finis
     paths = finished.close()
 
     assert (finished.rows, finished.dead_letters) == (8, 2)
-    assert paths.landing is not None
+    (landing,) = paths.landing
     assert paths.dead_letters is not None
-    assert numbers(paths.landing) == ["0", "1", "2", "3", "5", "6", "7", "8"]
+    assert numbers(landing) == ["0", "1", "2", "3", "5", "6", "7", "8"]
     letters = pq.read_table(paths.dead_letters)
     assert letters.column("SEQUENCE_NUMBER").to_pylist() == ["9", "4"]
     assert letters.schema.equals(pq.read_table(paths.dead_letters).schema)
-    assert sorted(path.name for path in paths.landing.parent.iterdir()) == [
+    assert sorted(path.name for path in landing.parent.iterdir()) == [
         "dead_letters.parquet",
         "landing.parquet",
     ]
@@ -205,4 +205,4 @@ def test_all_rows_can_be_put_aside(finished: BatchFiles) -> None:
 
     paths = finished.close()
 
-    assert (finished.rows, paths.landing) == (0, None)
+    assert (finished.rows, paths.landing) == (0, ())
