@@ -96,7 +96,8 @@ def replay(
         session.ensure_objects(target, mapping=mapping)
         encoder = DecodingEncoder(decoder, mapping) if decoder else mapping
         work = _Replay(session, target, mapping, encoder=encoder, folder=Path(folder))
-        return work.run(replace(chosen, until=session.name_dead_letters(target)))
+        now = session.name_dead_letters(target)
+        return work.run(replace(chosen, until=min(now, chosen.until or now)))
 
 
 class _Replay:

@@ -16,6 +16,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, link_urls, push_links
 from airflow_kinesis_snowflake.operators.compat import THREADS_MAY_TALK
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.operators.landing_parameters import TEMPLATED, columns_settings, decoder
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-    from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
 
@@ -129,19 +129,8 @@ class KinesisToSnowflakeOperator(BaseOperator):
         "initial_position",
         "initial_timestamp",
         "stop_at",
-        "mapping",
-        "columns",
-        "rename",
-        "include",
-        "exclude",
-        "schema_evolution",
-        "unknown_keys",
-        "infer_timestamps",
-        "payload_format",
-        "json_documents",
-        "avro_schema",
+        *TEMPLATED,
         "max_dead_letters",
-        "create_table",
         "max_batch_bytes",
         "max_batch_records",
         "max_batch_seconds",
@@ -312,7 +301,6 @@ class KinesisToSnowflakeOperator(BaseOperator):
     def _settings(self) -> DrainSettings:
         from airflow_kinesis_snowflake.drain.settings import DrainSettings
         from airflow_kinesis_snowflake.landing.identifiers import TableName
-        from airflow_kinesis_snowflake.landing.payloads import payload_decoder
         from airflow_kinesis_snowflake.landing.tables import TableOptions
         from airflow_kinesis_snowflake.landing.threshold import Threshold
         from airflow_kinesis_snowflake.stream.positions import initial_position, parse_timestamp
@@ -328,16 +316,11 @@ class KinesisToSnowflakeOperator(BaseOperator):
                     self.initial_position, self.initial_timestamp or None, now=now
                 ),
                 stop_at=parse_timestamp(self.stop_at) if self.stop_at else now,
-                columns=self._columns_settings(),
+                columns=columns_settings(self),
                 on_data_loss=self.on_data_loss,
                 own_hash_keys_only=self.own_hash_keys_only,
                 max_dead_letters=Threshold.parse(self.max_dead_letters),
-                decoder=payload_decoder(
-                    self.payload_format,
-                    json_documents=self.json_documents,
-                    avro_schema=self.avro_schema,
-                    avro_schema_resolver=self.avro_schema_resolver,
-                ),
+                decoder=decoder(self),
                 table_options=TableOptions.parse(self.create_table),
                 **limits,
             )
@@ -346,26 +329,6 @@ class KinesisToSnowflakeOperator(BaseOperator):
         except ValueError as error:
             raise InvalidSettingError(str(error)) from error
 
-    def _columns_settings(self) -> ColumnsSettings | None:
-        """How keys become columns; ``None`` for the mapping that needs no settings."""
-        from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
-
-        if self.mapping == "columns":
-            return ColumnsSettings(
-                columns=dict(self.columns or {}),
-                rename=dict(self.rename or {}),
-                include=None if self.include is None else tuple(self.include),
-                exclude=tuple(self.exclude or ()),
-                schema_evolution=truth("schema_evolution", self.schema_evolution),
-                unknown_keys=self.unknown_keys,
-                infer_timestamps=truth("infer_timestamps", self.infer_timestamps),
-            )
-        if self.mapping != "envelope":
-            raise InvalidSettingError(f"mapping must be 'envelope' or 'columns', not {self.mapping!r}")
-        if self.columns or self.rename or self.include is not None or self.exclude:
-            raise InvalidSettingError("columns, rename, include and exclude are for mapping='columns'")
-        return None
-
     def _limits(self) -> dict[str, Any]:
         """The limits that were given; templates make text of them."""
         given = {name: getattr(self, name) for name in LIMITS}
@@ -373,17 +336,6 @@ class KinesisToSnowflakeOperator(BaseOperator):
             return {name: float(value) for name, value in given.items() if value not in (None, "", "None")}
         except ValueError as error:
             raise InvalidSettingError(f"limits must be numbers: {error}") from error
-
-
-def truth(name: str, value: bool | str) -> bool:
-    """A choice between yes and no that may come out of a template.
-
-    :raises InvalidSettingError: neither
-    """
-    found = {"true": True, "false": False}.get(str(value).strip().lower())
-    if found is None:
-        raise InvalidSettingError(f"{name} must be true or false, not {value!r}")
-    return found
 
 
 def worker_of(context: Context) -> Worker:

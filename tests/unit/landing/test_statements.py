@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.statements import Statement, stage_folder
@@ -34,6 +36,23 @@ def every_statement(table: TableName, value: str = "a") -> dict[str, Statement]:
         "new column": statements.add_column(table, 'say "hi"', "NUMBER(38, 2)"),
         "wider column": statements.widen_column(table, 'say "hi"', "NUMBER(38, 2)"),
         "nullable column": statements.drop_not_null(table, 'say "hi"'),
+        "dead letter column": statements.add_dead_letter_column(table, "KIND"),
+        "name dead letters": statements.name_dead_letters(table),
+        "read dead letters": statements.read_dead_letters(
+            table,
+            LetterFilter(
+                application=value,
+                stream=value,
+                reason=value,
+                column=value,
+                since=datetime(2026, 1, 1, tzinfo=UTC),
+                until=datetime(2026, 1, 2, tzinfo=UTC),
+            ),
+            most=5,
+        ),
+        "delete dead letters": statements.delete_dead_letters(
+            table, application=value, stream=value, ids=[value, "a"]
+        ),
         "put": statements.put(Path("/tmp/it's \\ here/landing.parquet"), stage=table, folder=folder),
         "copy": statements.copy_landing(table, mapping=MAPPING, stage=table, folder=folder),
         "copy dead letters": statements.copy_dead_letters(table, stage=table, folder=folder),
