@@ -4,7 +4,7 @@ UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test torture mutants reset celery demo lowest lock clean
+.PHONY: help setup lint types unit integration e2e test torture mutants reset celery browser demo lowest lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ reset: setup ## Reset state and delete tables through the DAGs of a whole Airflo
 celery: setup .venv/.celery ## Run the tests with Celery workers; needs the Debian packages postgresql and redis-server
 	$(BIN)/python -m pytest tests/celery -m celery
 
+browser: setup .venv/.browser ## Use the monitoring page with Chromium; needs the Debian package chromium
+	$(BIN)/python -m pytest tests/browser -m browser
+
 demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow, and check the result
 	$(BIN)/python -m local.demo
 
@@ -54,11 +57,13 @@ lock: $(BIN)/uv ## Resolve the pinned requirements again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
 		--no-emit-index-url pyproject.toml requirements/test.in --output-file requirements/test.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
-		--no-emit-index-url --constraint requirements/test.txt requirements/celery.in \
-		--output-file requirements/celery.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
 		--no-emit-index-url --resolution lowest-direct pyproject.toml requirements/lowest.in \
 		--output-file requirements/lowest.txt
+	for name in celery browser; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
+			--no-emit-index-url --constraint requirements/test.txt requirements/$$name.in \
+			--output-file requirements/$$name.txt || exit; \
+	done
 	for name in fakesnow node; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
 			--no-emit-index-url requirements/$$name.in --output-file requirements/$$name.txt || exit; \
@@ -85,6 +90,10 @@ $(BIN)/uv: requirements/uv.txt
 	$(PYTHON) -m venv --without-pip .venv-lowest
 	$(UV) --python .venv-lowest --requirements requirements/lowest.txt
 	$(UV) --python .venv-lowest --no-deps --editable .
+	touch $@
+
+.venv/.browser: .venv/.ready requirements/browser.txt
+	$(UV) --python .venv --requirements requirements/browser.txt
 	touch $@
 
 .venv-fakesnow/.ready: $(BIN)/uv requirements/fakesnow.txt

@@ -170,10 +170,19 @@ def read_as(kind: type[Any], value: Any) -> Any:
     XComs can be overwritten by people, and other versions wrote other fields.
     """
     try:
-        plain = msgspec.json.decode(value) if isinstance(value, str) else value
-        return msgspec.convert(plain, kind)
-    except (msgspec.ValidationError, msgspec.DecodeError):
+        return msgspec.convert(plain(value), kind)
+    except msgspec.ValidationError:
         return None
+
+
+def plain(value: Any) -> Any:
+    """The value of an XCom, which Airflow 3.1 stores as JSON in a text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return value
 
 
 def by_application(drains: Iterable[Drain]) -> dict[Application, tuple[Drain, ...]]:

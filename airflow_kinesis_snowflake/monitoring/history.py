@@ -16,7 +16,7 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import and_, func, select
 
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, MonitoringPageLink
-from airflow_kinesis_snowflake.monitoring.drains import Drain, Progress, Report, Settings, read_as
+from airflow_kinesis_snowflake.monitoring.drains import Drain, Progress, Report, Settings, plain, read_as
 from airflow_kinesis_snowflake.monitoring.standing import Schedule
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _xcoms(session: Session, task: DrainTask, runs: Collection[str]) -> Mapping[
 
 def _links(xcoms: Mapping[str, Any]) -> dict[str, str]:
     """Links by name. Whoever may write XComs may not make the page lead to a script."""
-    urls = {CONSOLES[key]: str(url) for key, url in xcoms.items()}
+    urls = {CONSOLES[key]: str(plain(url)) for key, url in xcoms.items()}
     return {name: url for name, url in urls.items() if url.startswith("https://")}
 
 

@@ -9,7 +9,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
-from airflow.sdk.plugins_manager import AirflowPlugin
+
+try:
+    from airflow.sdk.plugins_manager import AirflowPlugin
+except ImportError:  # Airflow 3.1
+    from airflow.plugins_manager import AirflowPlugin  # type: ignore[assignment]
 
 PREFIX = "/kinesis-snowflake"
 NAME = "Kinesis to Snowflake"

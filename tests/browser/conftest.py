@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,11 +71,11 @@ def airflow(services: LocalServices) -> Iterator[LocalAirflow]:
 
 
 @pytest.fixture
-def picture() -> Callable[[Page, str], None]:
-    """Function that keeps what a page shows for README and docs."""
+def picture(tmp_path: Path) -> Callable[[Page, str], None]:
+    """Function that takes a picture of a page; with ``KEEP_PICTURES`` set, those of README and docs."""
+    folder = PICTURES if os.environ.get("KEEP_PICTURES") else tmp_path
 
     def keep(page: Page, name: str) -> None:
-        PICTURES.mkdir(exist_ok=True)
-        page.screenshot(path=PICTURES / f"{name}.png")
+        page.screenshot(path=folder / f"{name}.png")
 
     return keep

@@ -177,12 +177,15 @@ def materials() -> list[Material]:
 
 
 class Stage:
-    """What the page is told; ``empty`` and ``failing`` change it."""
+    """What the page is told.
+
+    :ivar listed: the applications in the list
+    """
 
     def __init__(self) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.materials = {each.application.name: each for each in materials()}
-        self.empty = False
+        self.listed = [name for name in self.materials if name != HOSTILE]
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -194,7 +197,7 @@ class Stage:
         return app
 
     def list(self) -> dict[str, Any]:
-        lines = [] if self.empty else list_of([*self.materials.values()], now=NOW)
+        lines = list_of([self.materials[name] for name in self.listed], now=NOW)
         return {"at": NOW, "base": "", "applications": [as_json(line) for line in lines], "forms": {}}
 
     def page(self, name: str) -> dict[str, Any]:

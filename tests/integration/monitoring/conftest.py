@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -81,7 +80,6 @@ class DrainDag:
             session.flush()
             session.execute(
                 insert(TaskInstance).values(
-                    id=uuid.uuid4(),
                     **key,
                     operator=operator,
                     state=state,
@@ -103,15 +101,17 @@ class DrainDag:
                 "region_name": None,
             }
             session.execute(insert(RenderedTaskInstanceFields).values(**key, rendered_fields=fields))
+            left: dict[str, Any] = dict(links or {})
             if state == "success":
                 values = {"worker": "w", **report}
                 done = DrainReport(self.stream, self.application, "DB.PUBLIC.RECORDS", **values).as_dict()
-                XComModel.set(key="return_value", value=done, serialize=False, session=session, **key)
-            for key_of_link, url in (links or {}).items():
-                XComModel.set(key=key_of_link, value=url, serialize=False, session=session, **key)
+                left["return_value"] = done
             if progress is not None:
                 said = {"application_name": self.application, "stream_name": self.stream, **progress}
-                XComModel.set(key="progress", value=said, serialize=False, session=session, **key)
+                left["progress"] = said
+            for name, value in left.items():
+                row = {"dag_run_id": run.id, "key": name, "value": value, **key}
+                session.execute(insert(XComModel).values(row))
         self.runs.append(run_id)
         return run_id
 
