@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.config import Config
 
 from airflow_kinesis_snowflake.drain.settings import Worker
+from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
+from tests.faults.actions import Hold, cut
 from tests.workers import POINTS, Job, WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from local.services import LocalServices
+    from tests.faults.proxy import FaultProxy
 
     from .conftest import Pipeline
+
+
+pytest_plugins = ["tests.faults.fixtures"]
 
 
 @pytest.fixture
@@ -103,4 +111,29 @@ def test_a_stopped_drain_fails_and_the_next_one_goes_on_at_once(
     assert pipeline.state.workers == {}
 
     pipeline.drain(worker=Worker("two", "0")).run()
+    assert pipeline.landed == pipeline.sent
+
+
+def test_a_drain_that_cannot_reach_dynamodb_fails_when_its_leases_run_out(
+    make_pipeline: Callable[..., Pipeline],
+    kinesis_proxy: FaultProxy,
+    dynamodb_proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, seconds in (("LEASE_SECONDS", 2.0), ("RENEW_SECONDS", 0.5), ("RETRY_SECONDS", 0.5)):
+        monkeypatch.setattr(f"airflow_kinesis_snowflake.drain.leases.{name}", seconds)
+    one_try = Config(retries={"mode": "standard", "total_max_attempts": 1})
+    monkeypatch.setattr("airflow_kinesis_snowflake.hooks.checkpoint._DEFAULTS", one_try)
+    pipeline = make_pipeline(shards=2)
+    pipeline.send(100)
+    with Hold() as hold, ThreadPoolExecutor() as threads:
+        kinesis_proxy.add(hold, operation="GetRecords")
+        running = threads.submit(pipeline.drain().run)
+        hold.wait()
+        outage = dynamodb_proxy.add(cut)
+        with pytest.raises(ServiceUnavailableError):
+            running.result(timeout=60)
+        outage.remove()
+
+    pipeline.drain().run()
     assert pipeline.landed == pipeline.sent
