@@ -12,6 +12,7 @@ Besides, a field that a Parquet file lacks is NULL, and NUMBER(38, 0) takes 38 d
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sys
 import time
@@ -24,6 +25,7 @@ import fakesnow.server
 import fakesnow.transforms
 import uvicorn
 from fakesnow.cursor import FakeSnowflakeCursor
+from fakesnow.transforms.stage import internal_dir, parts_from_var
 from snowflake.connector.errors import ProgrammingError
 from sqlglot import Expr, exp
 
@@ -46,6 +48,8 @@ def execute_or_report_conflict(
     """Execute a statement; a conflict ends idle transactions of others and is reported as a lock error."""
     connection = cursor._conn
     locked_at.pop(connection, None)
+    if command.startswith("REMOVE "):
+        return remove_folder(cursor, command)
     try:
         return execute(cursor, command, *args, **kwargs)
     except duckdb.TransactionException as error:
@@ -84,6 +88,14 @@ def wide_integers(expression: Expr) -> Expr:
     ):
         return expression
     return integer_precision(expression)
+
+
+def remove_folder(cursor: FakeSnowflakeCursor, command: str) -> FakeSnowflakeCursor:
+    """Remove a folder of a stage that is named in full: ``REMOVE @"D"."S"."STAGE"/folder/``."""
+    stage, _, folder = command.removeprefix("REMOVE ").strip("'").removeprefix("@").partition("/")
+    name = ".".join(parts_from_var(stage, current_database=None, current_schema=None))
+    shutil.rmtree(internal_dir(name, folder), ignore_errors=True)
+    return execute(cursor, "SELECT 'removed' AS result")
 
 
 def end_idle_transactions() -> None:

@@ -10,6 +10,7 @@ import pytest
 from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+from airflow_kinesis_snowflake.landing.statements import stage_folder
 from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
 from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan, Rules
 
@@ -96,6 +97,24 @@ def test_a_stale_application_is_saved_and_deleted_with_its_offsets(
     assert len(json.loads(file.read_text())["items"]) == 2
     assert drained.query("SELECT COUNT(*) FROM {offsets}") == [(0,)]
     assert len(drained.landed) == 20
+
+
+def test_files_that_loads_of_a_deleted_application_left_go_and_those_of_others_stay(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    left = tmp_path / "left.parquet"
+    left.write_bytes(b"left behind")
+    applications = (drained.application, "somebody")
+    with maintenance.loaded() as loaded:
+        for application in applications:
+            folder = stage_folder(application, drained.stream, "batch")
+            loaded.session.upload(left, target=loaded.target, folder=folder)
+        stage = loaded.target.stage.sql
+    assert len(drained.query(f"LIST @{stage}")) == 2
+    made = only(plan(), drained.application)
+    carry_out(made, tmp_path / "backups", maintenance=maintenance)
+    [row] = drained.query(f"LIST @{stage}")
+    assert f"/{stage_folder('somebody', drained.stream, 'batch')}/" in row[0]
 
 
 def test_an_application_that_was_used_lately_or_is_known_stays(drained: Pipeline) -> None:
