@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG, Asset
+from airflow.timetables.assets import AssetOrTimeSchedule
+from airflow.timetables.trigger import CronTriggerTimetable
 
 from airflow_kinesis_snowflake.dag_factories.drain import build_drain_dag
 from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
@@ -43,6 +45,17 @@ def test_the_event_driven_example_watches_the_stream_that_it_drains() -> None:
     assert schedule.uri.endswith(f"/{watcher.trigger.source.settings['stream_name']}")
 
 
-@pytest.mark.parametrize("schedule", ["0 * * * *", "@continuous", None, [Asset("x://a")]], ids=str)
+HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC")
+SCHEDULES = {
+    "cron": "0 * * * *",
+    "continuous": "@continuous",
+    "by hand": None,
+    "timetable": HOURLY,
+    "assets": [Asset("x://a")],
+    "assets and clock": AssetOrTimeSchedule(timetable=HOURLY, assets=[Asset("x://a")]),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_the_drain_takes_every_schedule(schedule: object) -> None:
     assert build_drain_dag(dag_id="drain", schedule=schedule).schedule == schedule  # type: ignore[arg-type]
