@@ -73,7 +73,7 @@ class Picky:
 
 def folder_in(text: str) -> str:
     """The part of a stage path that is the batch's own."""
-    found = re.search(r"[0-9]{8}T[0-9]{6}-[^/]+(?:/parts/[0-9-]+)?(?=/landing)", unquote(text))
+    found = re.search(r"(?:[0-9]{8}T[0-9]{6}|replay)-[^/]+(?:/parts/[0-9-]+)?(?=/landing)", unquote(text))
     assert found is not None
     return found.group()
 
@@ -130,8 +130,16 @@ def test_whole_records_leave_with_all_their_documents_and_with_their_payload_as_
     assert (report.records, report.dead_letters) == (5, 1)
 
 
-@pytest.mark.parametrize("statement", ["COPY", "UPDATE", "COMMIT", "ROLLBACK"])
-@pytest.mark.parametrize("fault", [lose_answer, snowflake_error(*LOCK_WAITERS)], ids=["lost", "locked"])
+@pytest.mark.parametrize(
+    ("statement", "fault"),
+    [
+        ("COPY", lose_answer),
+        ("COPY", snowflake_error(*LOCK_WAITERS)),
+        ("ROLLBACK", lose_answer),
+        ("COMMIT", lose_answer),
+    ],
+    ids=["copy lost", "copy locked", "rollback lost", "commit lost"],
+)
 def test_faults_meanwhile_neither_lose_nor_double_anything(
     pipeline: Pipeline, snowflake_proxy: FaultProxy, statement: str, fault: Any
 ) -> None:

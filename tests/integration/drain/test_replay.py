@@ -10,9 +10,10 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_kinesis_snowflake.drain import replay
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError, TransientError
+from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 from tests.faults.actions import SESSION_GONE, Hold, lose_answer, snowflake_error
-from tests.integration.stream.test_aggregates import by_aiokpl
+from tests.integration.stream.test_aggregates import by_aiokpl, damaged
 
 from .test_narrowing import BAD, REFUSED, Picky
 from .test_snowflake_faults import undone_and
@@ -57,21 +58,17 @@ def reasons(pipeline: Pipeline) -> list[str]:
 
 
 def test_what_can_land_now_lands_and_the_rest_stays_with_its_new_reason(pipeline: Pipeline) -> None:
-    (before,) = {row for row in reasons(pipeline) if "trailing" not in row} or {None}
-
     assert run(pipeline) == {"dead_letters": 3, "landed": 2, "failed": 1, "rows": 4}
 
     assert pipeline.landed == [0, 1, 2, 3, 4, 5, 6]
-    assert reasons(pipeline) == ["not JSON: Expecting value at character 0"] != [before]
+    assert reasons(pipeline) == ["not JSON: Expecting value at character 0"]
     assert run(pipeline) == {"dead_letters": 1, "landed": 0, "failed": 1, "rows": 0}
 
 
 def test_the_metadata_of_a_replayed_record_is_that_of_the_record(pipeline: Pipeline) -> None:
     before = pipeline.query(
         'SELECT "SHARD_ID", "SEQUENCE_NUMBER", "PARTITION_KEY", "APPROXIMATE_ARRIVAL", '
-        'COALESCE("SUB_SEQUENCE_NUMBER", 0) FROM {dead_letters} WHERE "PAYLOAD" LIKE \'%%"n": 5%%\''.replace(
-            "%%", "%"
-        )
+        'COALESCE("SUB_SEQUENCE_NUMBER", 0) FROM {dead_letters} WHERE "PARTITION_KEY" = \'key 0\''
     )
 
     run(pipeline)
@@ -113,8 +110,6 @@ def test_gaps_stay_and_letters_of_an_earlier_version_are_replayed(pipeline: Pipe
 
 
 def test_an_aggregate_that_was_damaged_stays(make_pipeline: Callable[..., Pipeline]) -> None:
-    from tests.integration.stream.test_aggregates import damaged
-
     pipeline = make_pipeline()
     pipeline.send_payloads([("a", damaged())])
     pipeline.drain().run()
@@ -126,8 +121,6 @@ def test_an_aggregate_that_was_damaged_stays(make_pipeline: Callable[..., Pipeli
 def test_the_columns_of_the_table_grow_as_in_a_drain(make_pipeline: Callable[..., Pipeline]) -> None:
     pipeline = make_pipeline()
     pipeline.send_payloads([("a", b'{"n": 1, "name": "x"}'), ("a", b'[{"n": 2}, {"m": true}]')])
-    from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
-
     assert pipeline.drain(columns=ColumnsSettings()).run().dead_letters == 1
 
     assert run(pipeline, mapping="columns", json_documents="array")["rows"] == 2
