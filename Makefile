@@ -51,8 +51,8 @@ demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow
 # Warnings aren't errors here: an old Airflow beside younger libraries has some of its own.
 lowest: setup .venv-lowest/.ready ## Run unit tests and some others on the lowest versions this package works with
 	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-lowest/bin/python -m pytest -o filterwarnings=default tests/unit \
-		tests/integration/drain/test_drain.py tests/integration/operators tests/integration/sensors \
-		tests/integration/triggers
+		tests/integration/drain/test_drain.py tests/integration/monitoring tests/integration/operators \
+		tests/integration/sensors tests/integration/triggers
 
 lock: $(BIN)/uv ## Resolve the pinned requirements again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
