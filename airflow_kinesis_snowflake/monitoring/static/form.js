@@ -90,8 +90,10 @@ function read(field, each) {
 }
 
 function row(field, each) {
-  const help = field.help ? el("span", { className: "quiet" }, field.help) : null;
-  return el("label", { className: field.check ? "check" : "" }, el("span", { className: "name" }, field.label), each, help);
+  each.id = `field-${field.name}`;
+  const help = field.help ? el("span", { className: "quiet", id: `help-${field.name}` }, field.help) : null;
+  if (help) each.setAttribute("aria-describedby", help.id);
+  return el("div", { className: field.check ? "row check" : "row" }, el("label", { htmlFor: each.id }, field.label), each, help);
 }
 
 async function trigger(dagId, conf) {
