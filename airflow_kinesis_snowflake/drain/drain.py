@@ -13,6 +13,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pyarrow as pa
+
 from airflow_kinesis_snowflake.drain.batch import Batch
 from airflow_kinesis_snowflake.drain.fetching import Fetching, PageArrived
 from airflow_kinesis_snowflake.drain.intake import Intake, data_loss
@@ -168,6 +170,8 @@ class Drain:
         :raises KinesisSnowflakeError: an error that no shard can go on after; or the first error of a shard,
             after all other shards were drained
         """
+        # Arrow's own allocators keep more of what they once used, a part of it for each thread.
+        pa.set_memory_pool(pa.system_memory_pool())
         with tempfile.TemporaryDirectory(prefix="kinesis-drain-") as folder:
             try:
                 self.report.stream_arn = self._call(self._intake.open).arn

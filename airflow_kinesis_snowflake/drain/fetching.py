@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-FETCHERS = 16
-BYTES_UNDER_WAY = 24 * 2**20
+# Each thread keeps for itself some of the memory that it once used.
+FETCHERS = 6
+BYTES_UNDER_WAY = 18 * 2**20
 
 
 @dataclass(frozen=True)

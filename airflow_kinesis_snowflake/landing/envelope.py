@@ -28,15 +28,14 @@ _METADATA_FIELDS = (
     ("partitionKey", "VARCHAR", pa.string()),
     ("sequenceNumber", "VARCHAR", pa.string()),
     ("subSequenceNumber", "NUMBER", pa.int64()),
-    ("shardedSequenceNumber", "VARCHAR", pa.string()),
 )
 _ICEBERG_TYPES = {"NUMBER": "NUMBER(19, 0)"}
 METADATA_SELECT = (
     "OBJECT_CONSTRUCT("
     + ", ".join(f"'{name}', $1:{name}::{sql_type}" for name, sql_type, _ in _METADATA_FIELDS)
-    + ")"
+    + ", 'shardedSequenceNumber', $1:sequenceNumber::VARCHAR || LPAD($1:subSequenceNumber::VARCHAR, 20, '0'))"
 )
-"""Builds ``KINESISMETADATA`` out of a landing file: the seven fields, named and typed as Openflow does."""
+"""Builds ``KINESISMETADATA`` out of a landing file: seven fields, named and typed as Openflow does."""
 
 METADATA_STRUCTURE = (
     "OBJECT("
@@ -54,7 +53,6 @@ _SCHEMA = pa.schema([pa.field(CONTENT, pa.string(), nullable=False), *METADATA_F
 # msgspec.Raw checks the whole document without building it. It doesn't look at the UTF-8 inside strings;
 # Arrow does when the column is made.
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
-_NO_SUB_SEQUENCE = "0" * 20
 
 
 @dataclass(frozen=True)
@@ -112,24 +110,19 @@ class EnvelopeMapping:
 
 
 def metadata_columns(records: Sequence[Record], *, stream_name: str, shard_id: str) -> list[pa.Array]:
-    """The columns that :data:`METADATA_SELECT` reads, in the order of Openflow's seven fields.
+    """The columns that :data:`METADATA_SELECT` reads.
 
-    ``subSequenceNumber`` is 0 for a record that isn't part of an aggregate, and ``shardedSequenceNumber`` is
-    the sequence number followed by the sub-sequence number in 20 digits.
+    ``subSequenceNumber`` is 0 for a record that isn't part of an aggregate.
     """
     count = len(records)
     seconds = pa.array([record.approximate_arrival for record in records], pa.float64())
-    sequence_numbers = pa.array([record.sequence_number for record in records], pa.string())
-    subs = [record.sub_sequence_number or 0 for record in records]
-    suffixes = pa.array([f"{sub:020d}" for sub in subs], pa.string()) if any(subs) else _NO_SUB_SEQUENCE
     return [
         pa.repeat(stream_name, count),
         pa.repeat(shard_id, count),
         pc.round(pc.multiply(seconds, 1000.0)).cast(pa.int64()),
         pa.array([record.partition_key for record in records], pa.string()),
-        sequence_numbers,
-        pa.array(subs, pa.int64()),
-        pc.binary_join_element_wise(sequence_numbers, suffixes, ""),
+        pa.array([record.sequence_number for record in records], pa.string()),
+        pa.array([record.sub_sequence_number or 0 for record in records], pa.int64()),
     ]
 
 

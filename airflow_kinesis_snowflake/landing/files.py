@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LANDING = "landing"
 DEAD_LETTERS = "dead_letters"
-ROW_GROUP_BYTES = 16 * 2**20
+ROW_GROUP_BYTES = 8 * 2**20
 _COORDINATES = ["shardId", "sequenceNumber", "subSequenceNumber"]
 
 
@@ -43,7 +43,7 @@ class BatchFiles:
     """Writes one micro-batch to a landing file and, only if there are any, a dead-letter file.
 
     Rows with fields that the landing file hasn't go to another one, which has all fields so far. Files are
-    zstd Parquet. Appended rows are collected into row groups of 16 MiB of uncompressed data, so that is what
+    zstd Parquet. Appended rows are collected into row groups of 8 MiB of uncompressed data, so that is what
     one batch holds in memory per kind of file. Nothing is created before something is appended. As a context
     manager it deletes its files on leaving.
 

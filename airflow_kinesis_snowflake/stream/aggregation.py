@@ -162,14 +162,6 @@ def skip_through(records: Sequence[Record], position: Position) -> list[Record]:
     ]
 
 
-def sharded_sequence_number(sequence_number: str, sub_sequence_number: int | None) -> str:
-    """Sequence number and sub-sequence number in one, as Openflow writes it: the latter has 20 digits.
-
-    :param sub_sequence_number: ``None`` for a record that isn't aggregated, written as 0
-    """
-    return f"{sequence_number}{sub_sequence_number or 0:020d}"
-
-
 def _is_aggregate(data: bytes) -> bool:
     return (
         data.startswith(_MAGIC)

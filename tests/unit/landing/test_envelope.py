@@ -116,7 +116,7 @@ def test_the_reason_does_not_quote_the_payload() -> None:
     assert "secret" not in letter.reason
 
 
-def test_metadata_has_the_seven_fields_of_openflow() -> None:
+def test_a_row_says_where_its_record_came_from() -> None:
     encoded = EnvelopeMapping().encode(
         [
             record(b"1", 495, partition_key="a"),
@@ -134,7 +134,6 @@ def test_metadata_has_the_seven_fields_of_openflow() -> None:
             "partitionKey": key,
             "sequenceNumber": number,
             "subSequenceNumber": sub,
-            "shardedSequenceNumber": f"{number}{sub:020d}",
         }
         for key, number, sub, arrival in [
             ("a", "495", 0, 1700000000123),

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.stream.aggregation import (
     deaggregate,
     hash_key,
-    sharded_sequence_number,
     skip_through,
     within_hash_range,
 )
@@ -242,11 +241,6 @@ def test_going_on_inside_an_aggregate_delivers_the_rest_of_it(given_records, tak
     users, _ = deaggregate([record(encode_aggregated(given_records))])
     if taken < len(users):
         assert skip_through(users, users[taken].position) == list(users[taken + 1 :])
-
-
-def test_sharded_sequence_number_is_as_openflow_writes_it() -> None:
-    assert sharded_sequence_number("4957", 12) == "495700000000000000000012"
-    assert sharded_sequence_number("4957", None) == "495700000000000000000000"
 
 
 def test_aggregates_with_a_foreign_hash_key_are_dropped_whole_only_when_asked() -> None:
