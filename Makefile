@@ -1,10 +1,11 @@
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test torture mutants reset celery browser demo lowest lock clean
+.PHONY: help setup lint types unit integration e2e test torture mutants reset celery browser demo bench lowest lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,8 +28,8 @@ integration: setup ## Run the tests against local services
 e2e: setup ## Run the tests with a whole Airflow
 	$(BIN)/python -m pytest tests/e2e
 
-test: setup lint types ## Run all checks and tests
-	$(BIN)/python -m pytest
+test: setup lint types ## Run all checks and tests, on WORKERS processes side by side
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 torture: setup ## Kill 200 workers, pause 50, and look whether anything got lost; takes a quarter of an hour
 	$(BIN)/python -m tests.torture --kills 200 --pauses 50
@@ -45,14 +46,17 @@ celery: setup .venv/.celery ## Run the tests with Celery workers; needs the Debi
 browser: setup .venv/.browser ## Use the monitoring page with Chromium; needs the Debian package chromium
 	$(BIN)/python -m pytest tests/browser -m browser
 
+bench: setup ## Compare speed, memory and calls with others; takes a quarter of an hour
+	$(BIN)/python -m benchmarks
+
 demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow, and check the result
 	$(BIN)/python -m local.demo
 
 # Warnings aren't errors here: an old Airflow beside younger libraries has some of its own.
 lowest: setup .venv-lowest/.ready ## Run unit tests and some others on the lowest versions this package works with
 	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-lowest/bin/python -m pytest -o filterwarnings=default tests/unit \
-		tests/integration/drain/test_drain.py tests/integration/monitoring tests/integration/operators \
-		tests/integration/sensors tests/integration/triggers
+		tests/integration/drain/test_drain.py tests/integration/operators tests/integration/sensors \
+		tests/integration/triggers
 
 lock: $(BIN)/uv ## Resolve the pinned requirements again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \

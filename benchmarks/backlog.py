@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import random
+import time
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 STREAM = "replayed"
-_FIRST_SEQUENCE_NUMBER = 10**55
-_ARRIVED = 1_750_000_000.0
+FIRST_SEQUENCE_NUMBER = 10**55
 _IN_AGGREGATE = 50
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """A stream whose shards all hold the same pages, so that little memory serves much data.
+    """A stream whose shards all hold the same records, so that little memory serves much data.
 
     :param shards: number of open shards
-    :param pages: pages that each shard holds
-    :param records: user records on a page
+    :param records: user records that each shard holds
     :param size: bytes of a user record, a JSON object; at least 600
     :param kind: ``plain``, or ``kpl`` for aggregates of 50 user records each
     """
 
     shards: int = 8
-    pages: int = 20
-    records: int = 5_000
+    records: int = 50_000
     size: int = 650
     kind: Literal["plain", "kpl"] = "plain"
 
     @property
     def total_records(self) -> int:
         """User records in the stream."""
-        return self.shards * self.pages * self.records
+        return self.shards * self.records
 
     @property
     def total_bytes(self) -> int:
@@ -52,39 +49,32 @@ class Backlog:
         return cls(**json.loads(text))
 
 
-def page_body(backlog: Backlog, number: int) -> bytes:
-    """One page as GetRecords sends it, up to the value of ``NextShardIterator``, which comes last."""
-    generator = random.Random(number)
-    kinesis_records = documents(backlog, generator)
+def kinesis_records(backlog: Backlog) -> list[bytes]:
+    """The records of a shard, each as GetRecords sends it. They arrived within the last hour, in order."""
+    generator = random.Random(0)
+    payloads = documents(backlog, generator)
     if backlog.kind == "kpl":
-        kinesis_records = [
-            aggregate(kinesis_records[first : first + _IN_AGGREGATE])
-            for first in range(0, len(kinesis_records), _IN_AGGREGATE)
+        payloads = [
+            aggregate(payloads[first : first + _IN_AGGREGATE])
+            for first in range(0, len(payloads), _IN_AGGREGATE)
         ]
-    rendered = [
-        f'{{"ApproximateArrivalTimestamp":{_ARRIVED + number + index / 1000:.12E},'
+    began, step = time.time() - 3600, 3600 / len(payloads)
+    return [
+        f'{{"ApproximateArrivalTimestamp":{began + number * step:.12E},'
         f'"Data":"{base64.b64encode(data).decode()}",'
         f'"PartitionKey":"key-{generator.getrandbits(40):012x}",'
-        f'"SequenceNumber":"{sequence_number(backlog, number, index)}"}}'
-        for index, data in enumerate(kinesis_records)
+        f'"SequenceNumber":"{FIRST_SEQUENCE_NUMBER + number}"}}'.encode()
+        for number, data in enumerate(payloads)
     ]
-    behind = (backlog.pages - 1 - number) * 1000
-    text = f'{{"MillisBehindLatest":{behind},"Records":[{",".join(rendered)}],"NextShardIterator":"'
-    return text.encode()
 
 
-def sequence_number(backlog: Backlog, page: int, index: int) -> int:
-    """The number of the record at an index of a page."""
-    return _FIRST_SEQUENCE_NUMBER + page * backlog.records + index
-
-
-def page_after(backlog: Backlog, number: str) -> int:
-    """The page behind the one that holds a sequence number."""
-    return (int(number) - _FIRST_SEQUENCE_NUMBER) // backlog.records + 1
+def number_of(sequence_number: str) -> int:
+    """Which record of its shard has a sequence number, counted from 0."""
+    return int(sequence_number) - FIRST_SEQUENCE_NUMBER
 
 
 def documents(backlog: Backlog, generator: random.Random) -> list[bytes]:
-    """The payloads of one page: events of a web shop, ended by text so that each has the size asked for."""
+    """The payloads of a shard: events of a web shop, ended by text so that each has the size asked for."""
     return [document(backlog.size, index, generator) for index in range(backlog.records)]
 
 
@@ -97,9 +87,14 @@ def document(size: int, index: int, generator: random.Random) -> bytes:
         "kind": choose(["view", "click", "order", "refund"]),
         "session": f"{generator.getrandbits(64):016x}",
         "user": {"id": number(10**7), "country": choose(["DE", "FR", "PL", "US"]), "new": number(10) == 0},
-        "page": {"path": f"/{choose(_WORDS)}/{choose(_WORDS)}/{number(10**5)}", "referrer": choose(_REFERRERS)},
+        "page": {
+            "path": f"/{choose(_WORDS)}/{choose(_WORDS)}/{number(10**5)}",
+            "referrer": choose(_REFERRERS),
+        },
         "device": {"agent": choose(_AGENTS), "width": choose([360, 1280, 1920]), "touch": number(2) == 1},
-        "items": [{"sku": f"SKU-{number(10**6):06d}", "quantity": number(1, 5), "price": number(10**5) / 100}],
+        "items": [
+            {"sku": f"SKU-{number(10**6):06d}", "quantity": number(1, 5), "price": number(10**5) / 100}
+        ],
         "total": number(10**6) / 100,
         "coupon": None,
         "note": "",
@@ -109,27 +104,69 @@ def document(size: int, index: int, generator: random.Random) -> bytes:
     return f'{text[:-2]}{note}"}}'.encode()
 
 
-_WORDS = (
-    "and blue by coat cotton fast for free from garden green gift hat in large light long new of on open order "
-    "red return sale shipping shirt shoes size small soft store summer table tea the to today warm white with"
-).split()
-_REFERRERS = (None, "https://www.example.com/search", "https://news.example.org/", "https://shop.example.net/home")
+_WORDS = [
+    "and",
+    "blue",
+    "by",
+    "coat",
+    "cotton",
+    "fast",
+    "for",
+    "free",
+    "from",
+    "garden",
+    "green",
+    "gift",
+    "hat",
+    "in",
+    "large",
+    "light",
+    "long",
+    "new",
+    "of",
+    "on",
+    "open",
+    "order",
+    "red",
+    "return",
+    "sale",
+    "shipping",
+    "shirt",
+    "shoes",
+    "size",
+    "small",
+    "soft",
+    "store",
+    "summer",
+    "table",
+    "tea",
+    "the",
+    "to",
+    "today",
+    "warm",
+    "white",
+    "with",
+]
+_REFERRERS = (
+    None,
+    "https://www.example.com/search",
+    "https://news.example.org/",
+    "https://shop.example.net/home",
+)
 _AGENTS = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36",
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_5) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Safari",
-    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Mobile Safari",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0",
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_5) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17",
+    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Mobile",
     "Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0",
 )
 
 
 def aggregate(payloads: list[bytes]) -> bytes:
     """User records as one KPL aggregate, each with a partition key of its own."""
-    import aws_kinesis_agg.aggregator  # makes the generated module below importable
-    from aws_kinesis_agg.messages_pb2 import AggregatedRecord
+    from aws_kinesis_agg.aggregator import RecordAggregator
 
-    message = AggregatedRecord()
+    aggregator = RecordAggregator()
     for index, payload in enumerate(payloads):
-        message.partition_key_table.append(f"key-{index:012x}")
-        message.records.add(partition_key_index=index, data=payload)
-    body = message.SerializeToString()
-    return b"\xf3\x89\x9a\xc2" + body + hashlib.md5(body, usedforsecurity=False).digest()
+        aggregator.add_user_record(f"key-{index:012x}", payload)
+    contents: bytes = aggregator.clear_and_get().get_contents()[2]
+    return contents

@@ -20,21 +20,55 @@ from benchmarks.backlog import STREAM, Backlog
 from benchmarks.meter import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
+    from airflow_kinesis_snowflake.landing.payloads import Encoder
+
 Measures = dict[str, Any]
 
+ENVELOPE = {"RECORD_CONTENT": "VARIANT"}
+COLUMNS = {
+    "ID": "VARCHAR",
+    "AT": "VARCHAR",
+    "KIND": "VARCHAR",
+    "SESSION": "VARCHAR",
+    "USER": "VARIANT",
+    "PAGE": "VARIANT",
+    "DEVICE": "VARIANT",
+    "ITEMS": "VARIANT",
+    "TOTAL": "FLOAT",
+    "COUPON": "VARCHAR",
+    "NOTE": "VARCHAR",
+}
+"""The keys of the benchmark's documents as columns of a table."""
 
-def ours(url: str, backlog: Backlog, folder: Path) -> Measures:
-    """This package's own path, one page after the other."""
+
+def envelope(url: str, backlog: Backlog, folder: Path) -> Measures:
+    """This package's own path with ``mapping="envelope"``."""
+    from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+
+    return _ours(url, folder, EnvelopeMapping())
+
+
+def columns(url: str, backlog: Backlog, folder: Path) -> Measures:
+    """This package's own path with ``mapping="columns"``, into a table that has all columns."""
+    from airflow_kinesis_snowflake.landing.column_types import Column, ColumnType
+    from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
+    from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
+
+    table = {name: Column(ColumnType.parse(sql_type)) for name, sql_type in COLUMNS.items()}
+    return _ours(url, folder, ColumnsMapping(ColumnsSettings(), read_columns=lambda: table))
+
+
+def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
+    """What a drain does with pages, one after the other."""
     from airflow_kinesis_snowflake.drain.batch import Batch
     from airflow_kinesis_snowflake.drain.reader import PageSource, ShardReader
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
     from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
     from airflow_kinesis_snowflake.landing.identifiers import TableName
     from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
@@ -42,7 +76,7 @@ def ours(url: str, backlog: Backlog, folder: Path) -> Measures:
     kinesis = KinesisStreamHook(STREAM)
     shards = kinesis.list_shards()
     now = datetime.now(UTC)
-    pages = PageSource(kinesis, EnvelopeMapping(), stop_at=int(now.timestamp() * 1000))
+    pages = PageSource(kinesis, mapping, stop_at=int(now.timestamp() * 1000))
     table = TableName.parse("BENCHMARK.PUBLIC.RECORDS")
     batch = Batch(
         folder,
@@ -74,13 +108,38 @@ def boto3_loop(url: str, backlog: Backlog, folder: Path) -> Measures:
     for shard_id, records in boto3_pages(kinesis):
         sink.write(
             row(
+                record["Data"],
                 shard_id,
                 arrival=record["ApproximateArrivalTimestamp"],
                 partition_key=record["PartitionKey"],
                 sequence_number=record["SequenceNumber"],
                 sub_sequence_number=0,
-                data=record["Data"],
             )
+            for record in records
+        )
+    return sink.measures(meter)
+
+
+def json_columns(url: str, backlog: Backlog, folder: Path) -> Measures:
+    """The plain boto3 loop with a column for each key, nested values as JSON."""
+    kinesis = boto3_client(url)
+    sink = RowSink(folder, columns=COLUMNS)
+    meter = Meter()
+    for shard_id, records in boto3_pages(kinesis):
+        sink.write(
+            {
+                **metadata(
+                    shard_id,
+                    arrival=record["ApproximateArrivalTimestamp"],
+                    partition_key=record["PartitionKey"],
+                    sequence_number=record["SequenceNumber"],
+                    sub_sequence_number=0,
+                ),
+                **{
+                    key.upper(): json.dumps(value) if isinstance(value, dict | list) else value
+                    for key, value in json.loads(record["Data"]).items()
+                },
+            }
             for record in records
         )
     return sink.measures(meter)
@@ -99,12 +158,12 @@ def aws_kinesis_agg(url: str, backlog: Backlog, folder: Path) -> Measures:
         users = (user["kinesis"] for user in iter_deaggregate_records(records, data_format="Boto3"))
         sink.write(
             row(
+                base64.b64decode(user["data"]),
                 shard_id,
                 arrival=user["approximateArrivalTimestamp"],
                 partition_key=user["partitionKey"],
                 sequence_number=user["sequenceNumber"],
                 sub_sequence_number=user["subSequenceNumber"],
-                data=base64.b64decode(user["data"]),
             )
             for user in users
         )
@@ -123,7 +182,7 @@ def kcl_rs(url: str, backlog: Backlog, folder: Path) -> Measures:
     done = threading.Event()
     meters: list[Meter] = []
 
-    class Processor(RecordProcessorBase):  # type: ignore[misc]
+    class Processor(RecordProcessorBase):
         def initialize(self, initialize_input: Any) -> None:
             self.shard_id = initialize_input.shard_id
             meters.append(Meter())
@@ -131,12 +190,12 @@ def kcl_rs(url: str, backlog: Backlog, folder: Path) -> Measures:
         def process_records(self, process_records_input: Any) -> None:
             rows = [
                 row(
+                    record.data,
                     self.shard_id,
                     arrival=record.approximate_arrival_timestamp,
                     partition_key=record.partition_key,
                     sequence_number=record.sequence_number,
                     sub_sequence_number=record.sub_sequence_number,
-                    data=record.data,
                 )
                 for record in process_records_input.records
             ]
@@ -178,23 +237,23 @@ class RowSink:
     """Writes rows to one Parquet file, as most people would.
 
     :param folder: where the file goes
+    :param columns: the columns of the payload, and their Snowflake types
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, columns: Mapping[str, str] = ENVELOPE) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         self.records = 0
         self._schema = pa.schema(
             [
-                ("RECORD_CONTENT", pa.string()),
+                *((name, pa.float64() if kind == "FLOAT" else pa.string()) for name, kind in columns.items()),
                 ("stream", pa.string()),
                 ("shardId", pa.string()),
                 ("approximateArrival", pa.int64()),
                 ("partitionKey", pa.string()),
                 ("sequenceNumber", pa.string()),
                 ("subSequenceNumber", pa.int64()),
-                ("shardedSequenceNumber", pa.string()),
             ]
         )
         self._path = folder / "landing.parquet"
@@ -218,29 +277,31 @@ def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def row(
+def row(data: bytes, shard_id: str, **origin: Any) -> dict[str, Any]:
+    """A record as a row of the landing file: the payload as text, beside its metadata.
+
+    :raises ValueError: the payload isn't JSON
+    """
+    json.loads(data)
+    return {"RECORD_CONTENT": data.decode(), **metadata(shard_id, **origin)}
+
+
+def metadata(
     shard_id: str,
     *,
     arrival: datetime,
     partition_key: str,
     sequence_number: str,
     sub_sequence_number: int,
-    data: bytes,
 ) -> dict[str, Any]:
-    """A record as a row of the landing file.
-
-    :raises ValueError: the payload isn't JSON
-    """
-    json.loads(data)
+    """Where a record came from."""
     return {
-        "RECORD_CONTENT": data.decode(),
         "stream": STREAM,
         "shardId": shard_id,
         "approximateArrival": round(arrival.timestamp() * 1000),
         "partitionKey": partition_key,
         "sequenceNumber": sequence_number,
         "subSequenceNumber": sub_sequence_number,
-        "shardedSequenceNumber": f"{sequence_number}{sub_sequence_number:020d}",
     }
 
 
@@ -287,8 +348,10 @@ def import_what_comes_late() -> None:
 
 
 CONTENDERS: dict[str, Callable[[str, Backlog, Path], Measures]] = {
-    "ours": ours,
+    "envelope": envelope,
+    "columns": columns,
     "boto3": boto3_loop,
+    "json-columns": json_columns,
     "kcl-rs": kcl_rs,
     "aws-kinesis-agg": aws_kinesis_agg,
 }

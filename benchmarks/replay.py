@@ -1,6 +1,6 @@
 """A server that replays a canned backlog as Kinesis would send it, over real HTTP and with little work.
 
-Every page is rendered before the first request. DynamoDB calls go on to a real server; ``GET /`` tells how
+Every record is rendered before the first request. DynamoDB calls go on to a real server; ``GET /`` tells how
 often each operation was called. ``python -m benchmarks.replay`` runs it until it is stopped.
 """
 
@@ -14,7 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from benchmarks.backlog import STREAM, Backlog, page_after, page_body, sequence_number
+from benchmarks.backlog import FIRST_SEQUENCE_NUMBER, STREAM, Backlog, kinesis_records, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _TARGET = re.compile(rb"(?im)^x-amz-target: *(\S+?)\.(\w+)\r$")
 _LENGTH = re.compile(rb"(?im)^content-length: *(\d+)\r$")
 _CREATED = 1_700_000_000.0
+_PAGE_BYTES = 10 * 2**20
 
 
 class Replay:
@@ -32,8 +33,8 @@ class Replay:
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog
-        self._pages = [page_body(backlog, number) for number in range(backlog.pages)]
-        self._tip = b'{"MillisBehindLatest":0,"Records":[],"NextShardIterator":"'
+        self._records = kinesis_records(backlog)
+        self._most_records = max(1, _PAGE_BYTES * 3 // 4 // len(self._records[0]))
         self._shards = [_shard(backlog, number) for number in range(backlog.shards)]
         self.calls: Counter[str] = Counter()
         self._operations: dict[str, Callable[[dict[str, Any]], list[bytes]]] = {
@@ -49,16 +50,22 @@ class Replay:
         return [b"{}"] if operate is None else operate(json.loads(body))
 
     def _get_records(self, asked: dict[str, Any]) -> list[bytes]:
-        shard, _, page = asked["ShardIterator"].partition(":")
-        number = int(page)
-        if number < len(self._pages):
-            return [self._pages[number], f'{shard}:{number + 1}"}}'.encode()]
-        return [self._tip, f'{shard}:{number}"}}'.encode()]
+        shard, _, text = asked["ShardIterator"].partition(":")
+        first = int(text)
+        end = min(first + min(asked["Limit"], self._most_records), len(self._records))
+        behind = (len(self._records) - end) * 3_600_000 // len(self._records)
+        return [
+            f'{{"MillisBehindLatest":{behind},"NextShardIterator":"{shard}:{end}","Records":['.encode(),
+            b",".join(self._records[first:end]),
+            b"]}",
+        ]
 
     def _get_shard_iterator(self, asked: dict[str, Any]) -> list[bytes]:
-        start = asked.get("StartingSequenceNumber")
-        page = page_after(self._backlog, start) if start else 0
-        return [_json({"ShardIterator": f"{asked['ShardId']}:{page}"})]
+        first = 0
+        if "StartingSequenceNumber" in asked:
+            first = number_of(asked["StartingSequenceNumber"])
+            first += asked["ShardIteratorType"] == "AFTER_SEQUENCE_NUMBER"
+        return [_json({"ShardIterator": f"{asked['ShardId']}:{first}"})]
 
     def _summary(self) -> dict[str, Any]:
         return {
@@ -109,10 +116,10 @@ class Connection(asyncio.Protocol):
 
     async def _forward(self, head: bytes, body: bytes, url: str) -> None:
         reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
-        kept = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
-        writer.write(b"\r\n".join([*kept, b"Connection: close", b"", body]))
-        self._transport.write(await reader.read())
-        self._transport.close()
+        writer.write(head + b"\r\n\r\n" + body)
+        answer_head = await reader.readuntil(b"\r\n\r\n")
+        length = _LENGTH.search(answer_head)
+        self._transport.write(answer_head + await reader.readexactly(int(length[1]) if length else 0))
         writer.close()
 
     def _send(self, parts: list[bytes]) -> None:
@@ -132,7 +139,7 @@ def _shard(backlog: Backlog, number: int) -> dict[str, Any]:
             "StartingHashKey": str(width * number),
             "EndingHashKey": str(2**128 - 1 if number == backlog.shards - 1 else width * (number + 1) - 1),
         },
-        "SequenceNumberRange": {"StartingSequenceNumber": str(sequence_number(backlog, 0, 0) - 1)},
+        "SequenceNumberRange": {"StartingSequenceNumber": str(FIRST_SEQUENCE_NUMBER - 1)},
     }
 
 

@@ -1,0 +1,143 @@
+"""Measures speed, overlap, memory, cost and start-up, prints tables, and writes them as JSON and a plot.
+
+``python -m benchmarks`` takes a quarter of an hour; ``--tiny`` only shows that everything runs. Speed is
+given as ratios on the same machine in the same run; an absolute figure says more about the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.backlog import Backlog
+from benchmarks.machine import describe
+from benchmarks.measuring import Measures, drains, overlap, parsing, speed
+from benchmarks.tables import tables
+from local.services import LocalServices
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    :param rounds: of each contender; what is told is the median
+    :param speed: records of each of the four shards that contenders read
+    :param batch_bytes: size of the batches that a slow sink takes; ``None`` leaves that out
+    :param scaling: numbers of shards
+    :param scaling_records: records that the stream holds at each of these numbers, if it has that many shards
+    :param memory: records of each of the 64 shards of a long backlog; ``None`` leaves it out
+    """
+
+    rounds: int
+    speed: int
+    batch_bytes: int | None
+    scaling: tuple[int, ...]
+    scaling_records: int
+    memory: int | None
+
+
+FULL = Size(
+    rounds=5,
+    speed=20_000,
+    batch_bytes=8 * MIB,
+    scaling=(1, 16, 64, 256),
+    scaling_records=400_000,
+    memory=48_000,
+)
+TINY = Size(rounds=1, speed=200, batch_bytes=None, scaling=(2,), scaling_records=400, memory=None)
+
+
+def measure(size: Size, *, dynamodb: str) -> Measures:
+    """All measures, by kind."""
+    plain = Backlog(shards=4, records=size.speed)
+    aggregated = Backlog(shards=4, records=size.speed, kind="kpl")
+    return {
+        "machine": describe(),
+        "speed": {
+            "plain": speed(plain, ["envelope", "boto3", "kcl-rs"], rounds=size.rounds, dynamodb=dynamodb),
+            "columns": speed(plain, ["columns", "json-columns"], rounds=size.rounds, dynamodb=dynamodb),
+            "aggregated": speed(
+                aggregated, ["envelope", "aws-kinesis-agg"], rounds=size.rounds, dynamodb=dynamodb
+            ),
+        },
+        "overlap": None
+        if size.batch_bytes is None
+        else overlap(Backlog(shards=8, records=size.speed), batch_bytes=size.batch_bytes, dynamodb=dynamodb),
+        "scaling": {
+            str(shards): dict(
+                zip(
+                    ("busy", "idle"),
+                    drains(
+                        Backlog(shards=shards, records=max(1, size.scaling_records // shards)),
+                        times=2,
+                        dynamodb=dynamodb,
+                    ),
+                    strict=True,
+                )
+            )
+            for shards in size.scaling
+        },
+        "long backlog": None
+        if size.memory is None
+        else drains(Backlog(shards=64, records=size.memory), dynamodb=dynamodb)[0],
+        "parsing": parsing(rounds=size.rounds),
+    }
+
+
+def main() -> None:
+    """Measure as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--tiny", action="store_true", help="only show that everything runs")
+    parser.add_argument(
+        "--output", type=Path, default=Path("build/benchmarks"), help="folder for the results"
+    )
+    asked = parser.parse_args()
+    with LocalServices() as services:
+        measures = measure(TINY if asked.tiny else FULL, dynamodb=services.dynamodb_url)
+    asked.output.mkdir(parents=True, exist_ok=True)
+    (asked.output / "benchmarks.json").write_text(json.dumps(measures, indent=2) + "\n")
+    text = tables(measures)
+    (asked.output / "benchmarks.md").write_text(text)
+    plot(measures, asked.output / "scaling.png")
+    print(text)
+
+
+def plot(measures: Measures, file: Path) -> None:
+    """Draw throughput, memory and calls against the number of shards."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    shards = [int(number) for number in measures["scaling"]]
+    busy = [of["busy"] for of in measures["scaling"].values()]
+    idle = [of["idle"] for of in measures["scaling"].values()]
+    figure, (speed_axes, memory_axes, calls_axes) = plt.subplots(
+        1, 3, figsize=(12, 3.6), layout="constrained"
+    )
+    speed_axes.plot(shards, [one["bytes"] / one["cpu_seconds"] / 1e6 for one in busy], "o-")
+    speed_axes.set_title("Payload per CPU second (MB)")
+    memory_axes.plot(shards, [one["peak_rss_mb"] for one in busy], "o-", label="busy")
+    memory_axes.plot(shards, [one["peak_rss_mb"] for one in idle], "o-", label="idle")
+    memory_axes.set_title("Peak memory of the process (MB)")
+    for name in ("GetRecords", "UpdateItem", "Query"):
+        calls_axes.plot(shards, [one["calls"].get(name, 0) for one in idle], "o-", label=name)
+    calls_axes.set_title("Calls of an idle drain")
+    for axes in (speed_axes, memory_axes, calls_axes):
+        axes.set_xlabel("shards")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(shards, [str(number) for number in shards])
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    memory_axes.legend()
+    calls_axes.legend()
+    figure.savefig(file, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Whole drains of a replayed stream, with real checkpoints and a sink that stands in for Snowflake.
+
+``python -m benchmarks.drains URL BACKLOG --sink-seconds 2 --times 2`` drains in one process and prints, as
+JSON, what each drain did and used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+import uuid
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from airflow_kinesis_snowflake.drain.drain import Drain
+from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
+from benchmarks.backlog import STREAM
+from benchmarks.contenders import aws_connection
+from benchmarks.meter import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class SlowSink:
+    """Takes the place of the Snowflake hook and its session: loads nothing, and takes its time.
+
+    A stub, because the local Snowflake is so much slower than the drain that it alone would be measured.
+
+    :param seconds: how long the upload and the COPY of a batch take together
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._rows = 0
+        self._offsets: dict[OffsetKey, Offset] = {}
+        self.files_mb: list[float] = []
+        self.statements = 0
+
+    def open_session(self) -> SlowSink:
+        return self
+
+    def ensure_objects(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def upload(self, file: Path, **kwargs: Any) -> None:
+        self.statements += 1
+        time.sleep(self._seconds / 2)
+        self._rows = pq.read_metadata(file).num_rows
+        self.files_mb.append(file.stat().st_size / 1e6)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.statements += 2
+        yield
+
+    def copy_landing(self, *args: Any, **kwargs: Any) -> int:
+        self.statements += 1
+        time.sleep(self._seconds / 2)
+        return self._rows
+
+    def ensure_offsets(self, *args: Any, **kwargs: Any) -> None:
+        self.statements += 1
+
+    def read_offsets(self, *args: Any, keys: list[OffsetKey], **kwargs: Any) -> dict[OffsetKey, Offset]:
+        self.statements += 1
+        return {key: self._offsets[key] for key in keys if key in self._offsets}
+
+    def move_offsets(self, *args: Any, batch_id: str, moves: list[OffsetMove], **kwargs: Any) -> int:
+        self.statements += 1
+        for move in moves:
+            key = OffsetKey(shard_id=move.shard_id, incarnation=move.incarnation)
+            self._offsets[key] = Offset(move.shard_id, move.incarnation, move.reached, batch_id)
+        return len(moves)
+
+    def cancel(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def drain(application: str, sink: SlowSink, **limits: Any) -> dict[str, Any]:
+    """Drain the stream once."""
+    meter = Meter()
+    report = Drain(
+        DrainSettings(
+            stream_name=STREAM,
+            application_name=application,
+            table=TableName.parse("BENCHMARK.PUBLIC.RECORDS"),
+            initial_position=TRIM_HORIZON,
+            stop_at=datetime.now(UTC),
+            **limits,
+        ),
+        worker=Worker("benchmark", uuid.uuid4().hex),
+        kinesis=KinesisStreamHook(STREAM),
+        store=CheckpointStoreHook(application),
+        snowflake=sink,  # type: ignore[arg-type]
+    ).run()
+    used = meter.read()
+    return {**used, "records": report.records, "bytes": report.bytes, "batches": report.batches}
+
+
+def main() -> None:
+    """Drain as the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("--application", default="benchmark")
+    parser.add_argument("--sink-seconds", type=float, default=0.0)
+    parser.add_argument("--max-batch-bytes", type=float)
+    asked = parser.parse_args()
+    os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = aws_connection(asked.url)
+    limits = {"max_batch_bytes": asked.max_batch_bytes} if asked.max_batch_bytes else {}
+    sink = SlowSink(asked.sink_seconds)
+    measures = drain(asked.application, sink, **limits)
+    print(json.dumps({**measures, "files_mb": sink.files_mb, "statements": sink.statements}))
+
+
+if __name__ == "__main__":
+    main()

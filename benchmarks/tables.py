@@ -1,0 +1,121 @@
+"""The measures as Markdown tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Measures = dict[str, Any]
+
+TITLES = {
+    "plain": "GetRecords to zstd Parquet, payload as one JSON column",
+    "columns": "GetRecords to zstd Parquet, a column for each key",
+    "aggregated": "The same from KPL aggregates of 50 records, payload as one JSON column",
+}
+CONTENDERS = {
+    "envelope": 'this package, `mapping="envelope"`',
+    "columns": 'this package, `mapping="columns"`',
+    "boto3": "boto3 loop, `json`, `pyarrow.Table.from_pylist`",
+    "json-columns": "boto3 loop, `json`, `pyarrow.Table.from_pylist`",
+    "kcl-rs": "`kcl-rs`, polling",
+    "aws-kinesis-agg": "boto3 loop, `aws-kinesis-agg`",
+}
+CALLS = ("GetRecords", "GetShardIterator", "ListShards", "DescribeStreamSummary", "Query", "UpdateItem")
+
+
+def tables(measures: Measures) -> str:
+    """All tables, one below the other."""
+    parts = [_machine(measures["machine"])]
+    parts += [_speed(TITLES[kind], of) for kind, of in measures["speed"].items()]
+    if measures["overlap"]:
+        parts.append(_overlap(measures["overlap"]))
+    parts += [_scaling(measures["scaling"]), _calls(measures["scaling"])]
+    if measures["long backlog"]:
+        parts.append(_long(measures["long backlog"]))
+    parts.append(_parsing(measures["parsing"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine(facts: dict[str, str]) -> str:
+    return "Machine: " + "; ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def _speed(title: str, measured: dict[str, Measures]) -> str:
+    ours = next(iter(measured.values()))["records_per_cpu_second"]
+    rows = [
+        (
+            CONTENDERS[name],
+            f"{one['records_per_cpu_second']:,.0f}",
+            f"{one['cpu_seconds']:.2f}",
+            f"{one['peak_rss_mb']:.0f}",
+            f"{one['file_mb']:.1f}",
+            f"{ours / one['records_per_cpu_second']:.1f}",
+        )
+        for name, one in measured.items()
+    ]
+    heads = ("contender", "records per CPU s", "CPU s", "peak RSS MB", "file MB", "this package is faster by")
+    return f"### {title}\n\n{_table(heads, rows)}"
+
+
+def _overlap(measured: Measures) -> str:
+    return (
+        "### A slow sink: 2 s for each batch\n\n"
+        f"Reading alone took {measured['reading_seconds']:.1f} s and the sink alone "
+        f"{measured['sink_seconds']:.1f} s ({measured['batches']} batches). Together they took "
+        f"{measured['together_seconds']:.1f} s: {measured['to_the_larger']:.2f} of the larger of the two, "
+        f"{measured['to_the_sum']:.2f} of their sum."
+    )
+
+
+def _scaling(measured: dict[str, dict[str, Measures]]) -> str:
+    rows = [
+        (
+            shards,
+            f"{of['busy']['bytes'] / 1e6:,.0f}",
+            f"{of['busy']['bytes'] / of['busy']['cpu_seconds'] / 1e6:.0f}",
+            f"{of['busy']['peak_rss_mb']:.0f}",
+            f"{of['idle']['peak_rss_mb']:.0f}",
+        )
+        for shards, of in measured.items()
+    ]
+    heads = ("shards", "backlog MB", "MB per CPU s", "peak RSS MB", "peak RSS MB when idle")
+    return f"### Whole drains against the number of shards\n\n{_table(heads, rows)}"
+
+
+def _calls(measured: dict[str, dict[str, Measures]]) -> str:
+    rows = [
+        (
+            shards,
+            kind,
+            *(f"{one['calls'].get(name, 0):,}" for name in CALLS),
+            str(one["statements"]),
+            str(one["batches"]),
+        )
+        for shards, of in measured.items()
+        for kind, one in of.items()
+    ]
+    heads = ("shards", "drain", *CALLS, "Snowflake statements", "batches")
+    return f"### Calls of a drain\n\n{_table(heads, rows)}"
+
+
+def _long(measured: Measures) -> str:
+    return (
+        "### A long backlog\n\n"
+        f"64 shards with {measured['bytes'] / 1e9:.1f} GB: peak RSS {measured['peak_rss_mb']:.0f} MB, "
+        f"{measured['batches']} batches of {', '.join(f'{size:.0f}' for size in measured['files_mb'])} MB."
+    )
+
+
+def _parsing(measured: Measures) -> str:
+    return (
+        "### Parsing the shipped DAG file\n\n"
+        f"{measured['ours_seconds']:.2f} CPU s, an empty DAG file {measured['empty_seconds']:.2f}, both with "
+        f"the start of Python and Airflow: {measured['to_empty']:.2f} times as much."
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
