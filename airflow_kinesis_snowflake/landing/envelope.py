@@ -40,7 +40,7 @@ METADATA_SELECT = (
 METADATA_STRUCTURE = (
     "OBJECT("
     + ", ".join(f"{name} {_ICEBERG_TYPES.get(sql_type, sql_type)}" for name, sql_type, _ in _METADATA_FIELDS)
-    + ")"
+    + ", shardedSequenceNumber VARCHAR)"
 )
 """Its type where an OBJECT needs a structure, as in Iceberg tables."""
 
