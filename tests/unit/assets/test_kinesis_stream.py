@@ -59,6 +59,7 @@ def test_no_other_provider_has_the_scheme() -> None:
     ("region", "partition"), [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")]
 )
 def test_openlineage_gets_the_two_halves_of_the_arn(region: str, partition: str) -> None:
+    pytest.importorskip("openlineage.client", reason="OpenLineage is optional")
     asset = create_asset(region=region, account="123456789012", stream="clicks")
     dataset = convert_asset_to_openlineage(asset, None)
     assert (dataset.namespace, dataset.name) == (
