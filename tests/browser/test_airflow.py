@@ -64,7 +64,6 @@ def test_a_resharded_stream_is_seen_reset_and_drained_again(
     expect(shown.get_by_label("Landing table")).to_have_value(table)
     shown.get_by_label("Position", exact=True).fill("TRIM_HORIZON")
     shown.get_by_label("Backup folder").fill(str(tmp_path))
-    picture(page, "reset-form")
     shown.get_by_role("button", name="Make the plan").click()
     shown.get_by_role("link", name="Look at the plan, then approve or reject it").click()
     page.wait_for_url("**/required_actions")
