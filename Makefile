@@ -5,7 +5,7 @@ UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test torture mutants reset celery browser demo bench lowest lock clean
+.PHONY: help setup lint types unit integration e2e test torture mutants reset celery browser demo bench docs lowest lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: setup ## Compare speed, memory and calls with others; takes a quarter of 
 demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow, and check the result
 	$(BIN)/python -m local.demo
 
+docs: .venv-docs/.ready ## Build the documentation site in build/docs; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+
 # Warnings aren't errors here: an old Airflow beside younger libraries has some of its own.
 lowest: setup .venv-lowest/.ready ## Run unit tests and some others on the lowest versions this package works with
 	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-lowest/bin/python -m pytest -o filterwarnings=default tests/unit \
@@ -69,13 +72,13 @@ lock: $(BIN)/uv ## Resolve the pinned requirements again
 			--no-emit-index-url --constraint requirements/test.txt requirements/$$name.in \
 			--output-file requirements/$$name.txt || exit; \
 	done
-	for name in fakesnow node; do \
+	for name in docs fakesnow node; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
 			--no-emit-index-url requirements/$$name.in --output-file requirements/$$name.txt || exit; \
 	done
 
 clean: ## Remove everything that setup and the tests made
-	rm -rf .venv .venv-fakesnow .venv-lowest local/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-docs .venv-fakesnow .venv-lowest build/docs local/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/uv: requirements/uv.txt
@@ -99,6 +102,11 @@ $(BIN)/uv: requirements/uv.txt
 
 .venv/.browser: .venv/.ready requirements/browser.txt
 	$(UV) --python .venv --requirements requirements/browser.txt
+	touch $@
+
+.venv-docs/.ready: $(BIN)/uv requirements/docs.txt
+	$(PYTHON) -m venv --without-pip .venv-docs
+	$(UV) --python .venv-docs --requirements requirements/docs.txt
 	touch $@
 
 .venv-fakesnow/.ready: $(BIN)/uv requirements/fakesnow.txt
