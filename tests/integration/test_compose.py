@@ -1,0 +1,157 @@
+"""docker-compose.yaml: what it promises, and its local services as plain processes. No image is built."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from local import keys
+from local.airflow import free_port
+from local.processes import Process
+from local.services import LocalServices, find_node, wait_until_it_answers
+from tests import compose
+from tests.compose import AIRFLOW_PARTS, COMPOSE_FILE, REPOSITORY, SERVICES
+
+LOCAL_SERVICES = {"kinesis": "4567", "dynamodb": "8000", "snowflake": "8084"}
+DOCKERFILE = (REPOSITORY / "local" / "Dockerfile").read_text()
+EXACT_VERSION = re.compile(r":\d+(\.\d+)+(-[a-z]+)*$")
+
+
+def test_the_file_follows_the_schema_of_the_compose_specification() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        COMPOSE_FILE,
+    ]
+
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_images_of_others_are_pinned_to_exact_versions() -> None:
+    pulled = [service["image"] for service in SERVICES.values() if "build" not in service]
+    version = re.search("ARG AIRFLOW_VERSION=(.+)", DOCKERFILE)
+    assert version
+    bases = [
+        base.replace("${AIRFLOW_VERSION}", version[1]).replace("-python3.12", "")
+        for base in re.findall(r"^FROM (\S+)", DOCKERFILE, flags=re.MULTILINE)
+    ]
+
+    assert len(pulled) == len(bases) == 2
+    assert [image for image in pulled + bases if not EXACT_VERSION.search(image)] == []
+
+
+def test_the_image_has_the_airflow_that_is_tested() -> None:
+    version = re.search("ARG AIRFLOW_VERSION=(.+)", DOCKERFILE)
+
+    assert version
+    assert f"apache-airflow=={version[1]}\n" in (REPOSITORY / "requirements" / "test.txt").read_text()
+
+
+def test_the_images_get_every_file_that_their_build_needs() -> None:
+    copied = [
+        source
+        for line in re.findall(r"^COPY (.+)", DOCKERFILE, flags=re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+    assert {project["readme"], *project["license-files"], "pyproject.toml"} <= set(copied)
+    sources = [source for source in copied if not source.startswith("--")]
+    assert [source for source in sources if not (REPOSITORY / source).exists()] == []
+    ignored = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    assert [source for source in sources if f"!{source.split('/')[0]}" not in ignored] == []
+
+
+def test_ports_are_published_on_this_machine_only() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+
+    assert len(ports) == 4
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_everything_that_keeps_running_has_a_health_check() -> None:
+    assert [name for name, service in SERVICES.items() if "healthcheck" not in service] == ["airflow-init"]
+
+
+@pytest.mark.parametrize("part", AIRFLOW_PARTS)
+def test_each_part_of_airflow_has_the_package_and_reaches_the_local_services(part: str) -> None:
+    services = LocalServices()
+    services.kinesis_url, services.dynamodb_url = "http://kinesis:4567", "http://dynamodb:8000"
+    services.snowflake_host, services.snowflake_port = "snowflake", 8084
+    environment = SERVICES[part]["environment"]
+
+    assert SERVICES[part]["build"]["target"] == "airflow"
+    for name, connection in services.airflow_connections().items():
+        assert json.loads(environment[name]) == json.loads(connection)
+
+
+@pytest.mark.parametrize("part", [*AIRFLOW_PARTS, "airflow-init"])
+def test_keys_of_airflow_are_in_no_environment_variable(part: str) -> None:
+    environment = SERVICES[part]["environment"]
+
+    for name in ("API__SECRET_KEY", "API_AUTH__JWT_SECRET", "CORE__FERNET_KEY"):
+        assert f"AIRFLOW__{name}" not in environment
+        assert environment[f"AIRFLOW__{name}_CMD"].startswith("cat /opt/airflow/keys/")
+
+
+def test_each_key_that_airflow_asks_for_is_made_strong_enough_and_for_its_owner_only(tmp_path: Path) -> None:
+    keys.main(str(tmp_path))
+
+    environment = SERVICES["api-server"]["environment"]
+    asked = {value.rpartition("/")[2] for value in environment.values() if "/opt/airflow/keys/" in value}
+    assert {path.name for path in tmp_path.iterdir()} == asked
+    assert len(base64.urlsafe_b64decode((tmp_path / "fernet-key").read_text())) == 32
+    assert len((tmp_path / "jwt-secret").read_bytes()) >= 64
+    assert len((tmp_path / "secret-key").read_bytes()) >= 64
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    users = SERVICES["api-server"]["environment"]["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"]
+    assert f"{keys.USER}:admin" == users
+    assert list(json.loads((tmp_path / "passwords.json").read_text())) == [keys.USER]
+
+
+def test_keys_stay_the_same_when_they_are_made_again(tmp_path: Path) -> None:
+    keys.main(str(tmp_path))
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    (tmp_path / "jwt-secret").unlink()
+
+    keys.main(str(tmp_path))
+
+    after = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert after.pop("jwt-secret") != before.pop("jwt-secret")
+    assert after == before
+
+
+@pytest.mark.parametrize("service", LOCAL_SERVICES)
+def test_a_local_service_answers_its_health_check_while_it_runs_and_not_before(
+    service: str, tmp_path: Path
+) -> None:
+    port = free_port()
+    replacing = {LOCAL_SERVICES[service]: str(port), "0.0.0.0": "127.0.0.1"}
+    node = {"PATH": f"{Path(find_node()).parent}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    (tmp_path / "local").symlink_to(REPOSITORY / "local")
+    (tmp_path / ".venv-fakesnow").symlink_to(REPOSITORY / ".venv-fakesnow")
+    command = compose.command(service, replacing=replacing)
+    command[0] = shutil.which(command[0], path=node["PATH"]) or command[0]
+
+    def healthy() -> bool:
+        test = compose.health_command(service, replacing=replacing)
+        return subprocess.run(test, env=os.environ | node, check=False, capture_output=True).returncode == 0
+
+    assert not healthy()
+    with Process(service, command, folder=tmp_path, env=os.environ | node) as process:
+        assert wait_until_it_answers(process) == port
+        assert healthy()
