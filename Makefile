@@ -53,7 +53,7 @@ demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow
 	$(BIN)/python -m local.demo
 
 docs: .venv-docs/.ready ## Build the documentation site in build/docs; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 # Warnings aren't errors here: an old Airflow beside younger libraries has some of its own.
 lowest: setup .venv-lowest/.ready ## Run unit tests and some others on the lowest versions this package works with
