@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
+    from airflow_kinesis_snowflake.landing.avro import Decoder
     from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter, StoredLetter
-    from airflow_kinesis_snowflake.landing.payloads import Decoder, Encoder
+    from airflow_kinesis_snowflake.landing.payloads import Encoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
     from airflow_kinesis_snowflake.landing.target import LandingTarget
     from airflow_kinesis_snowflake.stream.records import Record

@@ -34,9 +34,10 @@ import msgspec
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from airflow_kinesis_snowflake.landing.payloads import Decoder
+    Decoder = Callable[[bytes], Sequence[bytes]]
+    """Turns a payload into its documents, one or more JSON texts, or raises :class:`UndecodableError`."""
 
 _OURS = "airflow-kinesis-snowflake-"
 _CONFLUENT, _GLUE = 0, 3

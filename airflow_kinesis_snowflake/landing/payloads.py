@@ -19,11 +19,9 @@ from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from airflow_kinesis_snowflake.landing.avro import Decoder
     from airflow_kinesis_snowflake.landing.envelope import Encoded
     from airflow_kinesis_snowflake.stream.records import Record
-
-    Decoder = Callable[[bytes], Sequence[bytes]]
-    """Turns a payload into its documents, one or more JSON texts, or raises :class:`UndecodableError`."""
 
 FORMATS = ("json", "text", "binary", "avro")
 DOCUMENTS = ("one", "array", "sequence")

@@ -9,7 +9,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from airflow_kinesis_snowflake.landing.payloads import Decoder
+    from airflow_kinesis_snowflake.landing.avro import Decoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
 TEMPLATED = (
