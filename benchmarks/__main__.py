@@ -41,7 +41,7 @@ class Size:
 
 
 FULL = Size(
-    rounds=5,
+    rounds=3,
     speed=20_000,
     batch_bytes=8 * MIB,
     scaling=(1, 16, 64, 256),
