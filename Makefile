@@ -29,7 +29,7 @@ e2e: setup ## Run the tests with a whole Airflow
 	$(BIN)/python -m pytest tests/e2e
 
 test: setup lint types ## Run all checks and tests, on WORKERS processes side by side
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 torture: setup ## Kill 200 workers, pause 50, and look whether anything got lost; takes a quarter of an hour
 	$(BIN)/python -m tests.torture --kills 200 --pauses 50
