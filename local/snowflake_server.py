@@ -68,7 +68,9 @@ def inserts_without_missing_fields(expr: Any, params: Any, urls: list[str], *arg
         expr.args["files"][0], exp.Subquery
     ):
         for insert, url in zip(inserts, urls, strict=True):
-            fields = {name.lower() for name in fakesnow.copy_into._get_parquet_column_names(url, duckdb)}
+            # Other threads may be busy with the connection that the module duckdb itself stands for.
+            with duckdb.connect() as own:
+                fields = {name.lower() for name in fakesnow.copy_into._get_parquet_column_names(url, own)}
 
             def present(node: Expr, fields: set[str] = fields) -> Expr:
                 lacking = isinstance(node, exp.Identifier) and node.this.lower() not in fields

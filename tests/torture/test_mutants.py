@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.torture import mutants
+from tests.torture import crew, mutants
 from tests.torture.journal import Journal
 from tests.torture.torture import Plan, Torture, report
 
@@ -19,21 +20,33 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.torture
 
 
-def test_without_the_compare_and_set_records_land_twice(services: LocalServices, tmp_path: Path) -> None:
-    outcome = torture_with(mutants.without_compare_and_set.__name__, services, tmp_path)
+def test_without_the_compare_and_set_records_land_twice(
+    services: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the compare-and-set is for: workers that wake up in the middle of a load.
+    monkeypatch.setattr(crew, "STEPS", ("offsets", "commit"))
+    monkeypatch.setattr(crew, "SIGNALS", (signal.SIGSTOP,))
+    outcome = torture_with(mutants.without_compare_and_set.__name__, services, tmp_path, pauses=10)
     assert outcome.verdict.duplicates
 
 
 def test_with_the_checkpoint_before_the_commit_records_are_lost(
     services: LocalServices, tmp_path: Path
 ) -> None:
-    outcome = torture_with(mutants.checkpoint_before_commit.__name__, services, tmp_path)
+    outcome = torture_with(mutants.checkpoint_before_commit.__name__, services, tmp_path, kills=10)
     assert outcome.verdict.missing
 
 
-def torture_with(mutant: str, services: LocalServices, folder: Path) -> Outcome:
+def torture_with(
+    mutant: str, services: LocalServices, folder: Path, *, kills: int = 0, pauses: int = 0
+) -> Outcome:
     plan = Plan(
-        seed=1, seconds=30, kills=10, pauses=8, longest_seconds=120, mutant=f"{mutants.__name__}:{mutant}"
+        seed=1,
+        seconds=30,
+        kills=kills,
+        pauses=pauses,
+        longest_seconds=90,
+        mutant=f"{mutants.__name__}:{mutant}",
     )
     outcome = Torture(plan, services, Journal(folder / "journal.jsonl")).run()
     print(report(plan, outcome))
