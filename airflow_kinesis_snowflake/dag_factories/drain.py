@@ -40,7 +40,9 @@ def build_drain_dag(
     Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it
     has a default: ``stream_name`` and ``table`` (none: one of the two places must say them),
     ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
-    ``stop_at`` (the start of the task), ``max_seconds`` (no limit), ``on_data_loss`` (``fail``),
+    ``stop_at`` (the start of the task), ``mapping`` (``envelope``), ``schema_evolution`` (``true``),
+    ``unknown_keys`` (``ignore``), ``infer_timestamps`` (``false``), ``max_seconds`` (no limit),
+    ``on_data_loss`` (``fail``),
     ``aws_conn_id`` (``aws_default``), ``snowflake_conn_id`` (``snowflake_default``), ``workers`` (1).
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
@@ -54,6 +56,10 @@ def build_drain_dag(
     defaults = dict.fromkeys(names, "") | {
         "application_name": dag_id,
         "initial_position": "TRIM_HORIZON",
+        "mapping": "envelope",
+        "schema_evolution": "true",
+        "unknown_keys": "ignore",
+        "infer_timestamps": "false",
         "on_data_loss": "fail",
         "aws_conn_id": "aws_default",
         "snowflake_conn_id": "snowflake_default",
@@ -140,6 +146,27 @@ def drain_params(dag_id: str) -> dict[str, Param]:
             "Records that arrived at or after it stay for the next run: ISO-8601 with a time zone. "
             "Default: the start of the task.",
             format="date-time",
+        ),
+        "mapping": choice(
+            "Mapping",
+            "`envelope`: a record as one VARIANT; `columns`: a column per key. Default: `envelope`.",
+            ("envelope", "columns"),
+        ),
+        "schema_evolution": choice(
+            "Schema evolution",
+            "For `columns`: add columns, drop NOT NULL, widen numbers as records need it. Default: `true`.",
+            ("true", "false"),
+        ),
+        "unknown_keys": choice(
+            "Unknown keys",
+            "For `columns` without schema evolution: what to do about keys without a column. "
+            "Default: `ignore`.",
+            ("ignore", "dead_letter"),
+        ),
+        "infer_timestamps": choice(
+            "Infer timestamps",
+            "For `columns`: make timestamps of new keys with ISO-8601 values. Default: `false`.",
+            ("true", "false"),
         ),
         "workers": number("Workers", "Drain tasks side by side; they share the shards. Default: 1."),
         "max_seconds": number("Longest time", "Seconds after which nothing more is read. Default: no limit."),

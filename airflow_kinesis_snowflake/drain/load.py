@@ -34,7 +34,9 @@ from airflow_kinesis_snowflake.exceptions import (
     LeaseLostError,
     ServiceRefusedError,
     ServiceUnavailableError,
+    SnowflakeObjectNotFoundError,
     TableChangedError,
+    TerminalError,
     TooManyDeadLettersError,
     TransientError,
     ValueRefusedError,
@@ -235,7 +237,7 @@ class Loader:
             with session.transaction():
                 copy_files(session, batch.files, target=self._target, mapping=copy, folder=folder)
                 self._move_offsets(session, batch)
-        except ServiceRefusedError as error:
+        except (ServiceRefusedError, SnowflakeObjectNotFoundError) as error:
             self._blame_changes(session, batch, copy, error)
             raise
         if not self._committed_by(session, batch):
@@ -248,7 +250,7 @@ class Loader:
         return prepare_table(session, batch.files, target=self._target, mapping=self._mapping)
 
     def _blame_changes(
-        self, session: SnowflakeSession, batch: Batch, copy: CopyMapping, error: ServiceRefusedError
+        self, session: SnowflakeSession, batch: Batch, copy: CopyMapping, error: TerminalError
     ) -> None:
         """Find out whether COPY was refused because somebody altered the table after we had looked at it.
 

@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_kinesis_snowflake.landing.column_types import TIMES, Column, ColumnType, Kind
+from airflow_kinesis_snowflake.landing.column_types import MOST_DIGITS, TIMES, Column, ColumnType, Kind
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.landing.envelope import (
     METADATA,
@@ -301,13 +301,21 @@ class _Page:
 
     def _insert_judged(self) -> None:
         """Put the values of judged records among the others, and pack the columns again."""
-        count = len(self._records)
         self._targets = self._schema.targets
-        for name, target in self._targets.items():
+        judged_values: dict[str, dict[int, Value]] = {}
+        for number, judged in self._judged.items():
+            for name, value in judged.values.items() if judged.refusal is None else ():
+                judged_values.setdefault(name, {})[number] = value
+        for name in {**self._values, **judged_values}:
+            target = self._targets[name]
             nothing = JSON_NULL if decoded_raw(target) else None
-            values = self._values.get(name) or [nothing] * count
-            for number, judged in self._judged.items():
-                value = judged.values.get(name) if judged.refusal is None else None
+            if name in self._values:
+                values = self._values[name]
+                for number in self._judged:
+                    values[number] = nothing
+            else:
+                values = [nothing] * len(self._records)
+            for number, value in judged_values.get(name, {}).items():
                 values[number] = nothing if value is None else as_decoded(target, value)
             packed, form, _ = pack(target, values)
             if packed is not None:
@@ -334,7 +342,7 @@ def _judge(schema: Schema, record: Record) -> _Judged:
             elif isinstance(target, Target):
                 column = target.name
                 _judge_value(judged, target, bytes(raw).decode(), times=schema.settings.infer_timestamps)
-        if not schema.settings.schema_evolution:
+        if not schema.settings.schema_evolution and not judged.keys:
             for column in schema.demanding:
                 if judged.values.get(column) is None:
                     raise Misfit("the column is NOT NULL, and the record has no value for it")
@@ -485,6 +493,9 @@ def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
 def _not_decimal(column: ColumnType, texts: pa.Array) -> list[int]:
     exponents = pc.match_substring_regex(texts, "[eE]")
     try:
+        # Arrow doesn't notice when a long number overflows.
+        if (pc.max(pc.binary_length(texts)).as_py() or 0) > MOST_DIGITS:
+            raise pa.ArrowInvalid("too long to be judged by Arrow")
         pc.cast(texts, pa.decimal128(column.precision, column.scale))
     except pa.ArrowInvalid:
         return [number for number, text in enumerate(texts.to_pylist()) if not _fits(column, text)]

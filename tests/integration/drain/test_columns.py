@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import countryinfo
 import pytest
 
+from airflow_kinesis_snowflake.drain.settings import Worker
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, ServiceRefusedError, TableChangedError
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
+from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
 from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
 if TYPE_CHECKING:
@@ -45,6 +53,25 @@ def types(pipeline: Pipeline) -> dict[str, str]:
     }
 
 
+def landed(pipeline: Pipeline) -> list[dict[str, Any]]:
+    """Rows in the order of their records, without what is NULL; VARIANT as the value it holds."""
+    columns = types(pipeline)
+    # Of a time that is NULL, the local Snowflake gives something else over the wire; not so of text.
+    names = ", ".join(
+        f'"{name}"::VARCHAR' if sql_type.startswith(("DATE", "TIME")) else f'"{name}"'
+        for name, sql_type in columns.items()
+    )
+    rows = pipeline.query(f'SELECT {names} FROM {{table}} ORDER BY "KINESISMETADATA":sequenceNumber::VARCHAR')
+    return [
+        {
+            name: json.loads(value) if columns[name] == "VARIANT" else value
+            for name, value in zip(columns, row, strict=True)
+            if value is not None
+        }
+        for row in rows
+    ]
+
+
 def refusals(pipeline: Pipeline) -> list[tuple[str, str | None]]:
     """Payload and column of each dead letter."""
     return sorted(pipeline.query('SELECT "PAYLOAD", "COLUMN_NAME" FROM {dead_letters}'))
@@ -78,3 +105,279 @@ def test_keys_become_columns_of_the_types_their_values_have(make_pipeline: Calla
         (None, None, None, None, "\u00e9\U0001f600\n", None, '"one"'),
     ]
     assert pipeline.query('SELECT COUNT(*) FROM {table} WHERE "KINESISMETADATA":stream IS NOT NULL') == [(3,)]
+
+
+def countries() -> list[dict[str, Any]]:
+    """The records that the package countryinfo ships: 254 objects with 9 to 26 keys each, in its order."""
+    folder = Path(countryinfo.__file__).parent / "data"
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+
+
+def test_a_real_data_set_whose_schema_drifts_lands_value_by_value(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline(shards=2)
+    sent = countries()
+    reports, widths = [], []
+    for start, end in ((0, 1), (1, 60), (60, None)):
+        send(pipeline, *sent[start:end])
+        reports.append(drain(pipeline))
+        widths.append(len(types(pipeline)))
+
+    columns = types(pipeline)
+    assert widths == [9, 25, 26]
+    assert {name: columns[name] for name in ("NAME", "AREA", "POPULATION", "LATLNG", "CAPITAL")} == {
+        "NAME": "TEXT",
+        "AREA": "NUMBER(38,0)",
+        "POPULATION": "NUMBER(38,0)",
+        "LATLNG": "VARIANT",
+        "CAPITAL": "TEXT",
+    }
+    # Three areas have decimals, which a column that was made for integers can't be altered to take.
+    refused = {country["name"] for country in sent if isinstance(country.get("area"), float)}
+    assert [report.dead_letters for report in reports] == [0, 0, len(refused)]
+    assert {(json.loads(payload)["name"], column) for payload, column in refusals(pipeline)} == {
+        (name, "AREA") for name in refused
+    }
+    assert {row["NAME"]: row for row in landed(pipeline)} == {
+        country["name"]: {
+            name: json.dumps(value) if columns[name] == "TEXT" and isinstance(value, list) else value
+            for key, value in country.items()
+            if value is not None and (name := key.upper())
+        }
+        for country in sent
+        if country["name"] not in refused
+    }
+
+
+def test_what_does_not_fit_its_column_is_a_dead_letter_and_its_neighbours_land(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline()
+    pipeline.query(
+        'CREATE TABLE {table} ("KINESISMETADATA" OBJECT, "N" NUMBER(6, 2), "T" VARCHAR(3), "D" DATE, '
+        '"AT" TIMESTAMP_NTZ, "B" BOOLEAN, "BYTES" BINARY)'
+    )
+    fitting = [
+        {"n": 1234.5, "t": "abc", "d": "2024-02-29", "at": "2024-02-29T12:30:00.123", "b": True},
+        {"n": "12.50", "t": 12},
+        {},
+    ]
+    misfits = {
+        "N": [{"n": "many"}, {"n": 12345}, {"n": 0.125}, {"n": 10**40}, {"n": [1]}],
+        "T": [{"t": "abcd"}],
+        "D": [{"d": "2023-02-29"}, {"d": 1}, {"d": "2024-02-29T12:00:00"}],
+        "AT": [{"at": "2024-02-29T12:30:00Z"}],
+        "B": [{"b": "true"}],
+        "BYTES": [{"bytes": "00"}],
+    }
+    send(pipeline, *fitting, *(document for documents in misfits.values() for document in documents))
+
+    report = drain(pipeline, schema_evolution=False)
+
+    assert report.dead_letters == sum(map(len, misfits.values()))
+    assert refusals(pipeline) == sorted(
+        (json.dumps(document), column) for column, documents in misfits.items() for document in documents
+    )
+    assert landed(pipeline) == [
+        {"N": Decimal("1234.50"), "T": "abc", "D": "2024-02-29", "AT": "2024-02-29 12:30:00.123", "B": True},
+        {"N": Decimal("12.50"), "T": "12"},
+        {},
+    ]
+
+
+def test_a_table_is_widened_and_made_nullable_as_records_need_it(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline()
+    pipeline.query(
+        'CREATE TABLE {table} ("KINESISMETADATA" OBJECT, "N" NUMBER(4, 1) NOT NULL, "k" VARCHAR NOT NULL)'
+    )
+    send(pipeline, {"n": 12345678.5, "K": "x"}, {"k": "y"}, {"n": 1})
+
+    report = drain(pipeline)
+
+    assert report.dead_letters == 0
+    assert types(pipeline) == {"N": "NUMBER(38,1)", "k": "TEXT"}
+    assert landed(pipeline) == [{"N": Decimal("12345678.5"), "k": "x"}, {"k": "y"}, {"N": 1}]
+
+
+@pytest.mark.parametrize("unknown_keys", ["ignore", "dead_letter"])
+def test_without_evolution_the_table_stays_as_it_is(
+    make_pipeline: Callable[..., Pipeline], unknown_keys: str
+) -> None:
+    pipeline = make_pipeline()
+    pipeline.query('CREATE TABLE {table} ("KINESISMETADATA" OBJECT, "A" NUMBER(2, 0), "B" VARCHAR NOT NULL)')
+    send(pipeline, {"a": 1, "b": "x"}, {"a": 2, "b": "y", "c": 3}, {"a": 100, "b": "z"}, {"a": 4})
+
+    drain(pipeline, schema_evolution=False, unknown_keys=unknown_keys)
+
+    unknown = [('{"a": 2, "b": "y", "c": 3}', "C")] if unknown_keys == "dead_letter" else []
+    assert types(pipeline) == {"A": "NUMBER(2,0)", "B": "TEXT"}
+    assert refusals(pipeline) == sorted([('{"a": 100, "b": "z"}', "A"), ('{"a": 4}', "B"), *unknown])
+
+
+def test_without_evolution_a_table_that_is_missing_is_an_error(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline()
+
+    with pytest.raises(InvalidSettingError, match=r"RECORDS.*doesn't exist.*schema_evolution"):
+        drain(pipeline, schema_evolution=False)
+
+
+def test_settings_say_what_lands_where(make_pipeline: Callable[..., Pipeline]) -> None:
+    pipeline = make_pipeline()
+    send(
+        pipeline,
+        {"Amount": "12.5", "ts": "2024-01-02T03:04:05+02:00", "when": "2024-01-02T03:04", "old": 1, "x": 2},
+    )
+
+    drain(
+        pipeline,
+        columns={"AMOUNT": "NUMBER(12, 2)", "TS": "TIMESTAMP_TZ"},
+        rename={"OLD": "NEW"},
+        exclude=("X",),
+        infer_timestamps=True,
+    )
+
+    assert types(pipeline) == {
+        "AMOUNT": "NUMBER(12,2)",
+        "TS": "TIMESTAMP_TZ",
+        "NEW": "NUMBER(38,0)",
+        "WHEN": "TIMESTAMP_NTZ",
+    }
+    assert pipeline.query('SELECT "AMOUNT", "NEW", "WHEN"::VARCHAR FROM {table}') == [
+        (Decimal("12.50"), 1, "2024-01-02 03:04:00")
+    ]
+    [(at,)] = pipeline.query('SELECT "TS" FROM {table}')
+    assert at == datetime.fromisoformat("2024-01-02T03:04:05+02:00")
+
+
+# --- others who alter the table ----------------------------------------------------------------------------
+
+
+def test_two_workers_that_find_the_same_key_with_different_types_land_all_records(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline(shards=2)
+    send(
+        pipeline,
+        *({"id": number, "v": value} for number, value in enumerate([1, "a", 2.5, True, 3, "b"] * 5)),
+    )
+    workers = [
+        pipeline.drain(columns=ColumnsSettings(), worker=Worker(name, "0"), max_batch_records=1)
+        for name in ("one", "two")
+    ]
+
+    with ThreadPoolExecutor() as threads:
+        reports = [running.result() for running in [threads.submit(worker.run) for worker in workers]]
+
+    ids = [row["ID"] for row in landed(pipeline)] + [
+        json.loads(payload)["id"] for payload, _ in refusals(pipeline)
+    ]
+    assert sorted(ids) == list(range(30))
+    assert sum(report.records for report in reports) == 30
+    assert types(pipeline)["ID"] == "NUMBER(38,0)"
+
+
+ALTERED = {
+    "another worker adds the column with another type": (
+        'ALTER TABLE {table} ADD COLUMN "NEW" VARCHAR',
+        [{"A": 1, "NEW": "5"}, {"A": 2, "NEW": "x"}],
+        0,
+    ),
+    "another worker adds a column that some values don't fit": (
+        'ALTER TABLE {table} ADD COLUMN "NEW" NUMBER(38, 0)',
+        [{"A": 1, "NEW": 5}],
+        1,
+    ),
+    "a person drops a column": (
+        'ALTER TABLE {table} DROP COLUMN "A"',
+        [{"A": 1, "NEW": 5}, {"A": 2, "NEW": "x"}],
+        0,
+    ),
+    "a person gives a column another type": (
+        'ALTER TABLE {table} ALTER COLUMN "A" SET DATA TYPE VARCHAR',
+        [{"A": "1", "NEW": 5}, {"A": "2", "NEW": "x"}],
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("moment", ["changes", "copy_landing"])
+@pytest.mark.parametrize(
+    ("sql", "expected", "dead"), [pytest.param(*case, id=name) for name, case in ALTERED.items()]
+)
+def test_a_table_that_is_altered_under_way_takes_everything_all_the_same(
+    make_pipeline: Callable[..., Pipeline],
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    sql: str,
+    expected: list[dict[str, Any]],
+    dead: int,
+) -> None:
+    if moment == "copy_landing" and "ADD COLUMN" in sql:
+        pytest.skip("by then the worker's own column is there")
+    pipeline = make_pipeline()
+    pipeline.query('CREATE TABLE {table} ("KINESISMETADATA" OBJECT, "A" NUMBER(38, 0))')
+    send(pipeline, {"a": 1, "new": 5}, {"a": 2, "new": "x"})
+    owner = {"changes": ColumnsMapping, "copy_landing": SnowflakeSession}[moment]
+    before = getattr(owner, moment)
+    alterations = [sql]
+
+    def alter_first(*args: Any, **kwargs: Any) -> Any:
+        if alterations:
+            pipeline.query(alterations.pop())
+        return before(*args, **kwargs)
+
+    monkeypatch.setattr(owner, moment, alter_first)
+
+    report = drain(pipeline)
+
+    assert (report.records, report.dead_letters) == (2, dead)
+    assert sorted(landed(pipeline), key=lambda row: str(row["A"])) == expected
+
+
+def test_a_table_that_never_stays_the_same_is_an_error(
+    make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make_pipeline()
+    send(pipeline, {"a": 1})
+    monkeypatch.setattr(ColumnsMapping, "copy", lambda *_: None)
+
+    with pytest.raises(TableChangedError, match="RECORDS"):
+        drain(pipeline)
+
+    monkeypatch.undo()
+    assert drain(pipeline).records == 1
+    assert landed(pipeline) == [{"A": 1}]
+
+
+def test_columns_that_a_worker_added_before_it_died_are_used_by_the_next(
+    make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make_pipeline()
+    send(pipeline, {"a": 1, "b": "x"}, {"b": 2})
+
+    def die(*_: Any, **__: Any) -> int:
+        raise ServiceRefusedError("the worker dies between DDL and COPY")
+
+    monkeypatch.setattr(SnowflakeSession, "copy_landing", die)
+    with pytest.raises(ServiceRefusedError):
+        drain(pipeline)
+    assert types(pipeline) == {"A": "NUMBER(38,0)", "B": "VARIANT"}
+    monkeypatch.undo()
+
+    assert drain(pipeline).records == 2
+    assert landed(pipeline) == [{"A": 1, "B": "x"}, {"B": 2}]
+
+
+def test_a_drain_that_finds_nothing_opens_no_snowflake_connection(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline()
+    send(pipeline, {"a": 1})
+    drain(pipeline)
+
+    assert drain(pipeline).snowflake_connections == 0

@@ -8,9 +8,12 @@ from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.landing import schema as module
 from airflow_kinesis_snowflake.landing.column_types import Column, ColumnType, Kind
 from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
 from airflow_kinesis_snowflake.landing.fields import Field, Form
@@ -92,7 +95,7 @@ def stored(item: Field, column: ColumnType, value: Any) -> Any:
     if column.kind is Kind.NUMBER:
         number = Decimal(value)
         assert number == number.quantize(Decimal(1).scaleb(-column.scale), context=Context(prec=60))
-        assert abs(number) < Decimal(10) ** (column.precision - column.scale)
+        assert number.copy_abs() < 10 ** (column.precision - column.scale)
         return number
     if column.kind is Kind.FLOAT:
         assert item.form is Form.DOUBLE
@@ -238,3 +241,238 @@ def test_two_workers_that_evolve_at_once_lose_nothing(documents: list[dict[str, 
             again = [encode(workers[which], [sent[number]], first=number) for number in shares[which]]
             assert table.load(workers[which], *again)
     check(table, sent)
+
+
+# --- odd values --------------------------------------------------------------------------------------------
+
+FLOAT_DIGITS = 0.1234567890123
+LANDS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
+    "empty object": ("{}", {}, {}),
+    "null": ('{"a": null}', {}, {}),
+    "empty nested object": ('{"a": {}}', {"A": "VARIANT"}, {"A": {}}),
+    "nested numbers": (
+        '{"a": {"b": [12345678901234567.89]}}',
+        {"A": "VARIANT"},
+        {"A": {"b": [Decimal("12345678901234567.89")]}},
+    ),
+    "quotes, dots and spaces in a key": (
+        r'{"say \"hi\" .x": 1}',
+        {'SAY "HI" .X': "NUMBER(38, 0)"},
+        {'SAY "HI" .X': 1},
+    ),
+    "Unicode in a key": ('{"stra\u00dfe": 1}', {"STRASSE": "NUMBER(38, 0)"}, {"STRASSE": 1}),
+    "a key twice": ('{"a": 1, "a": 2}', {"A": "NUMBER(38, 0)"}, {"A": 2}),
+    "beyond 64 bits": (
+        '{"a": 99999999999999999999999999999999999999}',
+        {"A": "NUMBER(38, 0)"},
+        {"A": Decimal(10**38 - 1)},
+    ),
+    "more digits than a double": (
+        '{"a": 12345678901234567.89}',
+        {"A": "NUMBER(38, 2)"},
+        {"A": Decimal("12345678901234567.89")},
+    ),
+    "many decimals": ('{"a": 0.1234567890123}', {"A": "FLOAT"}, {"A": FLOAT_DIGITS}),
+    "exponent": ('{"a": 1e300}', {"A": "FLOAT"}, {"A": 1e300}),
+    "exponent that is an integer": ('{"a": 1.5e3}', {"A": "NUMBER(38, 0)"}, {"A": 1500}),
+    "zero behind the point": ('{"a": 1.0}', {"A": "NUMBER(38, 1)"}, {"A": 1}),
+    "a mixture": ('{"a": 1}|{"a": "x"}', {"A": "VARIANT"}, {"A": 1}),
+    "a date": ('{"a": "2024-01-02T03:04:05Z"}', {"A": "VARCHAR"}, {"A": "2024-01-02T03:04:05Z"}),
+    "NUL in a text": (r'{"a": "x\u0000"}', {"A": "VARCHAR"}, {"A": "x\0"}),
+    "1 MiB": (json.dumps({"a": "x" * 2**20}), {"A": "VARCHAR"}, {"A": "x" * 2**20}),
+    "100 levels": (
+        '{"a": %s}' % ("[" * 100 + "]" * 100),
+        {"A": "VARIANT"},
+        {"A": parsed("[" * 100 + "]" * 100)},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "row"), [pytest.param(*case, id=name) for name, case in LANDS.items()]
+)
+def test_an_odd_value_lands(text: str, columns: dict[str, str], row: dict[str, Any]) -> None:
+    table = land(*[part.encode() for part in text.split("|")])
+    assert types(table) == columns
+    assert table.rows[0] == row
+    assert table.dead_letters == {}
+
+
+REFUSED: dict[str, tuple[str, str | None, str]] = {
+    "not an object": ("[1]", None, "not a JSON object"),
+    "NaN": ('{"a": NaN}', None, "not JSON"),
+    "Infinity": ('{"a": -Infinity}', None, "not JSON"),
+    "lone surrogate": (r'{"a": "\ud800"}', None, "not JSON"),
+    "lone surrogate in a key": (r'{"\ud800": 1}', None, "not JSON"),
+    "40 digits": ('{"a": %s}' % ("1" * 40), "A", "more digits than Snowflake keeps"),
+    "beyond a double": ('{"a": 1e400}', "A", "too large"),
+    "empty key": ('{"": 1}', None, "can't be the name of a column"),
+    "long key": ('{"%s": 1}' % ("k" * 256), None, "can't be the name of a column"),
+    "case": ('{"a": 1, "A": 2}', "A", "differ in nothing but case"),
+    "metadata": ('{"kinesisMetadata": 1}', METADATA, "rename or exclude"),
+    "too deep": ('{"a": %s}' % ("[" * 100_000 + "]" * 100_000), None, "nested too deeply"),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "reason"), [pytest.param(*case, id=name) for name, case in REFUSED.items()]
+)
+def test_an_odd_value_is_refused_and_its_neighbours_land(text: str, column: str | None, reason: str) -> None:
+    table = land({"b": 1}, text.encode(), {"b": 2})
+    assert [row["B"] for row in table.rows.values()] == [1, 2]
+    (letter,) = table.dead_letters.values()
+    assert letter.column == column
+    assert reason in letter.reason
+    assert "1111" not in letter.reason
+
+
+def test_invalid_utf8_is_refused_wherever_it_stands() -> None:
+    payloads = [b'{"a": "\xff"}', b'{"b": ["\xff"]}', b'{"c": "\xff"}']
+    table = land({"a": "x", "b": [], "c": 1}, *payloads, how=ColumnsSettings(exclude=("c",)))
+    assert table.rows == {0: {"A": "x", "B": []}}
+    assert {letter.reason.partition(":")[0] for letter in table.dead_letters.values()} == {"not UTF-8"}
+
+
+def test_10000_keys_fill_the_table_up_to_its_limit_and_the_rest_is_refused_with_the_reason() -> None:
+    mapping = Table().mapping()
+    encoded = encode(mapping, [{f"k{number}": number} for number in range(10_000)])
+    assert len(encoded.fields) == encoded.rows.num_rows == module.MOST_COLUMNS
+    assert len(encoded.dead_letters) == 8_000
+    assert "2,000 columns" in encoded.dead_letters[0].reason
+
+
+def test_a_record_of_10000_keys_is_refused_and_its_neighbours_land() -> None:
+    table = land({"a": 1}, {f"k{number}": number for number in range(10_000)}, {"a": 2})
+    assert [row["A"] for row in table.rows.values()] == [1, 2]
+    assert "2,000 columns" in table.dead_letters[1].reason
+
+
+def test_more_keys_than_are_remembered_are_judged_all_the_same() -> None:
+    documents = [{f"k{number}": number, "a": number} for number in range(module.MOST_KEYS + 100)]
+    table = table_of(A="NUMBER(38, 0)")
+    land(*documents, table=table, how=ColumnsSettings(schema_evolution=False))
+    assert len(table.rows) == len(documents)
+
+
+# --- types, one after the other ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "lands"),
+    [
+        ("NUMBER(4, 2)", "12.50", Decimal("12.5")),
+        ("NUMBER(4, 2)", "99.990", Decimal("99.99")),
+        ("NUMBER(4, 2)", '"12.5"', Decimal("12.5")),
+        ("NUMBER(4, 2)", "100", None),
+        ("NUMBER(4, 2)", "0.125", None),
+        ("NUMBER(4, 2)", '"012"', None),
+        ("NUMBER(38, 1)", "1" + "0" * 45, None),
+        ("NUMBER(38, 1)", "1" * 37 + ".5", Decimal("1" * 37 + ".5")),
+        ("NUMBER(4, 0)", "1e2", 100),
+        ("NUMBER(4, 0)", "10000", None),
+        ("NUMBER(4, 0)", "-9999", -9999),
+        ("NUMBER(4, 0)", "true", None),
+        ("FLOAT", "1", 1.0),
+        ("FLOAT", '"x"', None),
+        ("BOOLEAN", "false", False),
+        ("BOOLEAN", "0", None),
+        ("VARCHAR(3)", '"abc"', "abc"),
+        ("VARCHAR(3)", '"abcd"', None),
+        ("VARCHAR(9)", '{"a":1.0}', '{"a":1.0}'),
+        ("VARIANT", '"x"', "x"),
+        ("OBJECT", '{"a": 1}', {"a": 1}),
+        ("OBJECT", "[1]", None),
+        ("ARRAY", "[1]", [1]),
+        ("ARRAY", "1", None),
+        ("DATE", '"2024-02-29"', "2024-02-29"),
+        ("DATE", '"2023-02-29"', None),
+        ("DATE", '"2024-02-29T01:00"', None),
+        ("TIMESTAMP_NTZ", '"2024-02-29 01:02"', "2024-02-29T01:02:00"),
+        ("TIMESTAMP_NTZ", '"2024-02-29T24:00:00"', None),
+        ("TIMESTAMP_NTZ(3)", '"2024-02-29T01:02:03.123000"', "2024-02-29T01:02:03.123"),
+        ("TIMESTAMP_NTZ(3)", '"2024-02-29T01:02:03.1234"', None),
+        ("TIMESTAMP_TZ", '"2024-02-29T01:02:03Z"', "2024-02-29T01:02:03+00:00"),
+        ("TIMESTAMP_TZ", '"2024-02-29T01:02:03.123456789+0530"', "2024-02-29T01:02:03.123456789+05:30"),
+        ("TIMESTAMP_TZ", '"2024-02-29T01:02:03"', None),
+        ("TIMESTAMP_LTZ", "1709168523", None),
+    ],
+)
+def test_a_column_that_exists_takes_what_fits_its_type(column: str, value: str, lands: Any) -> None:
+    table = table_of(A=column)
+    payload = b'{"a": %s}' % value.encode()
+    land(b"{}", payload, payload, table=table, how=ColumnsSettings(schema_evolution=False))
+    assert table.rows.pop(0) == {}
+    if lands is None:
+        assert [letter.column for letter in table.dead_letters.values()] == ["A", "A"]
+        assert table.rows == {}
+    else:
+        assert table.rows == {1: {"A": lands}, 2: {"A": lands}}
+
+
+def test_a_number_is_widened_but_its_scale_stays() -> None:
+    table = table_of(A="NUMBER(3, 1)")
+    land({"a": 12345.5}, {"a": 0.25}, {"a": 1}, table=table)
+    assert types(table) == {"A": "NUMBER(38, 1)"}
+    assert table.rows == {0: {"A": Decimal("12345.5")}, 2: {"A": 1}}
+    assert "2 decimals" in table.dead_letters[1].reason
+
+
+def test_a_pinned_column_is_not_widened() -> None:
+    table = land({"a": 1}, {"a": 1000}, how=ColumnsSettings(columns={"a": "NUMBER(3,0)"}))
+    assert types(table) == {"A": "NUMBER(3, 0)"}
+    assert table.dead_letters.keys() == {1}
+
+
+def test_not_null_is_dropped_when_a_value_is_missing_and_only_then() -> None:
+    not_null = {name: Column(ColumnType.number(), nullable=False) for name in "ABC"}
+    table = Table(not_null | {"D": Column(ColumnType.number(), nullable=False, default=True)})
+    land({"a": 1, "b": 2}, {"a": 1, "b": None}, table=table)
+    assert [change.column for change in table.changes] == ["B", "C"]
+
+
+def test_what_was_learned_of_a_key_holds_until_the_column_is_made() -> None:
+    table = Table()
+    mapping = table.mapping()
+    first = encode(mapping, [{"a": 1}])
+    second = encode(mapping, [{"a": "x"}, {"a": [1]}], first=1)
+    assert table.load(mapping, first, second)
+    assert types(table) == {"A": "VARIANT"}
+    assert table.rows == {0: {"A": 1}, 1: {"A": "x"}, 2: {"A": [1]}}
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+
+def test_keys_match_columns_whatever_the_case_of_either() -> None:
+    table = table_of(lower="NUMBER(38, 0)", UPPER="NUMBER(38, 0)")
+    land({"LOWER": 1, "upper": 2}, {"Lower": 3}, table=table)
+    assert table.rows == {0: {"lower": 1, "UPPER": 2}, 1: {"lower": 3}}
+
+
+def test_of_columns_that_differ_in_case_the_one_that_is_written_alike_is_filled() -> None:
+    table = table_of(a="NUMBER(38, 0)", A="NUMBER(38, 0)")
+    land({"a": 1, "A": 2}, table=table)
+    assert table.rows == {0: {"a": 1, "A": 2}}
+
+
+def test_keys_are_renamed_included_and_excluded() -> None:
+    how = ColumnsSettings(rename={"B": "beta"}, include=("a", "b", "C"), exclude=("c",))
+    assert land({"A": 1, "b": 2, "c": 3, "d": 4}, how=how).rows == {0: {"A": 1, "BETA": 2}}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"columns": {"A": "MONEY"}},
+        {"columns": {"A": "NUMBER(39, 0)"}},
+        {"columns": {"A": "NUMBER(3, 4)"}},
+        {"columns": {"A": "VARCHAR; DROP TABLE T"}},
+        {"columns": {"": "NUMBER"}},
+        {"columns": {"a": "NUMBER", "A": "FLOAT"}},
+        {"rename": {"a": "KinesisMetadata"}},
+        {"unknown_keys": "drop"},
+    ],
+)
+def test_settings_that_can_not_work_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSettingError):
+        ColumnsSettings(**wrong)
