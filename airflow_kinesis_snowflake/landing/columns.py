@@ -419,6 +419,8 @@ def pack(target: Target, values: list[Any]) -> Packed:
     :return: the array (``None``: nothing but null), its form, and the numbers of rows to be judged
     """
     if target.type is None:
+        if b"\0".join(values) == b"\0".join([b"null"] * len(values)):
+            return None, Form.JSON, ()
         return None, Form.JSON, [number for number, value in enumerate(values) if not _is_null(value)]
     if decoded_raw(target):
         return _pack_json(target.type, values)
@@ -471,16 +473,15 @@ def _pack_times(column: ColumnType, values: list[str | None]) -> Packed:
 
 def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
     # No JSON value holds a NUL, and to join and split is much cheaper than to copy each value.
+    joined = b"\0".join(values)
     try:
-        texts = pc.split_pattern(
-            pa.array([b"\0".join(values)], pa.binary()).cast(pa.string()), "\0"
-        ).flatten()
+        texts = pc.split_pattern(pa.array([joined], pa.binary()).cast(pa.string()), "\0").flatten()
     except pa.ArrowInvalid:
         return None, Form.JSON, range(len(values))
     null = pc.equal(texts, "null")
     packed = pc.if_else(null, None, texts) if pc.any(null).as_py() else texts
     if column.kind is Kind.NUMBER:
-        return packed, Form.JSON, _not_decimal(column, packed)
+        return packed, Form.JSON, _not_decimal(column, packed, exponents=b"e" in joined or b"E" in joined)
     if column.kind is Kind.VARIANT:
         suspicious = pc.match_substring_regex(packed, _SUSPICIOUS_NUMBER)
     elif column.kind in {Kind.OBJECT, Kind.ARRAY}:
@@ -490,16 +491,15 @@ def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
     return packed, Form.JSON, pc.indices_nonzero(suspicious).to_pylist()
 
 
-def _not_decimal(column: ColumnType, texts: pa.Array) -> list[int]:
-    exponents = pc.match_substring_regex(texts, "[eE]")
+def _not_decimal(column: ColumnType, texts: pa.Array, *, exponents: bool) -> list[int]:
     try:
-        # Arrow doesn't notice when a long number overflows.
-        if (pc.max(pc.binary_length(texts)).as_py() or 0) > MOST_DIGITS:
-            raise pa.ArrowInvalid("too long to be judged by Arrow")
+        # Arrow doesn't notice when a long number overflows, and in a file there are to be no exponents.
+        if exponents or (pc.max(pc.binary_length(texts)).as_py() or 0) > MOST_DIGITS:
+            raise pa.ArrowInvalid("to be judged one by one")
         pc.cast(texts, pa.decimal128(column.precision, column.scale))
     except pa.ArrowInvalid:
         return [number for number, text in enumerate(texts.to_pylist()) if not _fits(column, text)]
-    return [int(number) for number in pc.indices_nonzero(exponents).to_pylist()]
+    return []
 
 
 def _fits(column: ColumnType, text: str | None) -> bool:

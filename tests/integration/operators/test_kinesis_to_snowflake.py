@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -257,6 +258,35 @@ def test_a_drain_shows_how_far_it_is(
     }
 
 
+def test_the_settings_of_the_columns_mapping_reach_the_drain(
+    make_stream: Callable[..., str],
+    kinesis: KinesisClient,
+    settings: dict[str, Any],
+    rows: Callable[[str], list[tuple[Any, ...]]],
+) -> None:
+    stream = make_stream()
+    put(kinesis, stream, b'{"a": "12.5", "b": 1, "c": "2024-01-02T03:04:05", "d": 2}')
+
+    run(
+        KinesisToSnowflakeOperator(
+            stream_name=stream,
+            mapping="columns",
+            columns={"A": "NUMBER(12, 2)"},
+            rename={"b": "B_OF_LATE"},
+            exclude=["d"],
+            schema_evolution="true",
+            infer_timestamps="True",
+            **settings,
+        )
+    )
+
+    assert rows(f'SELECT "A", "B_OF_LATE", "C"::VARCHAR FROM {settings["table"]}') == [
+        (Decimal("12.50"), 1, "2024-01-02 03:04:05")
+    ]
+    columns = {row[2] for row in rows(f"SHOW COLUMNS IN TABLE {settings['table']}")}
+    assert columns == {"KINESISMETADATA", "A", "B_OF_LATE", "C"}
+
+
 REFUSED_SETTINGS = {
     "table that isn't fully qualified": {"table": "RECORDS"},
     "application that can't name a table": {"application_name": "no spaces, please"},
@@ -269,6 +299,9 @@ REFUSED_SETTINGS = {
     "limit below zero": {"max_seconds": -1},
     "limit that isn't a number": {"max_records": "many"},
     "mapping that doesn't exist": {"mapping": "rows"},
+    "columns of the other mapping": {"columns": {"A": "NUMBER"}},
+    "type that doesn't exist": {"mapping": "columns", "columns": {"A": "MONEY"}},
+    "evolution that is neither": {"mapping": "columns", "schema_evolution": "perhaps"},
     "reaction that doesn't exist": {"on_data_loss": "ignore"},
 }
 
