@@ -151,12 +151,12 @@ def test_a_real_data_set_whose_keys_drift_lands_value_by_value(
     assert [(letter["area"] % 1 != 0, column) for letter, column in letters] == [(True, "AREA")] * refused
     names = {letter["name"] for letter, _ in letters}
     documents = [json.loads(document, parse_float=Decimal) for document in sent]
-    assert {row["NAME"]: row for row in landed(pipeline)} == {
-        document["name"]: {
-            name: json.dumps(value) if made[name] == "TEXT" and isinstance(value, list) else value
-            for key, value in document.items()
-            if value is not None and (name := key.upper())
-        }
+    rows = {row["NAME"]: row for row in landed(pipeline)}
+    for row in rows.values():
+        if row.get("CAPITAL", "").startswith("["):  # one country has a list of them
+            row["CAPITAL"] = json.loads(row["CAPITAL"])
+    assert rows == {
+        document["name"]: {key.upper(): value for key, value in document.items() if value is not None}
         for document in documents
         if document["name"] not in names
     }
@@ -273,6 +273,8 @@ def test_two_workers_that_find_the_same_key_with_different_types_land_all_record
     make_pipeline: Callable[..., Pipeline],
 ) -> None:
     pipeline = make_pipeline(shards=2)
+    send(pipeline, {"id": -1})
+    drain(pipeline)
     send(
         pipeline,
         *({"id": number, "v": value} for number, value in enumerate([1, "a", 2.5, True, 3, "b"] * 5)),
@@ -288,7 +290,7 @@ def test_two_workers_that_find_the_same_key_with_different_types_land_all_record
     ids = [row["ID"] for row in landed(pipeline)] + [
         json.loads(payload)["id"] for payload, _ in refusals(pipeline)
     ]
-    assert sorted(ids) == list(range(30))
+    assert sorted(ids) == list(range(-1, 30))
     assert sum(report.records for report in reports) == 30
     assert types(pipeline)["ID"] == "NUMBER(38,0)"
 
