@@ -319,9 +319,15 @@ ALTERED = {
 }
 
 
-@pytest.mark.parametrize("moment", ["changes", "copy_landing"])
+# When COPY begins, the worker's own column is there, and nobody else can add it.
 @pytest.mark.parametrize(
-    ("sql", "expected", "dead"), [pytest.param(*case, id=name) for name, case in ALTERED.items()]
+    ("moment", "sql", "expected", "dead"),
+    [
+        pytest.param(moment, *case, id=f"{name}, before {moment}")
+        for name, case in ALTERED.items()
+        for moment in ("changes", "copy_landing")
+        if moment == "changes" or "ADD COLUMN" not in case[0]
+    ],
 )
 def test_a_table_that_is_altered_under_way_takes_everything_all_the_same(
     make_pipeline: Callable[..., Pipeline],
@@ -331,8 +337,6 @@ def test_a_table_that_is_altered_under_way_takes_everything_all_the_same(
     expected: list[dict[str, Any]],
     dead: int,
 ) -> None:
-    if moment == "copy_landing" and "ADD COLUMN" in sql:
-        pytest.skip("by then the worker's own column is there")
     pipeline = make_pipeline()
     pipeline.query('CREATE TABLE {table} ("KINESISMETADATA" OBJECT, "A" NUMBER(38, 0))')
     send(pipeline, {"a": 1, "new": 5}, {"a": 2, "new": "x"})
