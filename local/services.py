@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 AWS = boto3.Session(region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test")
 DATABASE = "LANDING"
-SESSION_PARAMETERS = {"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False}
+# The connector adds to the parameters that it is given, so each caller gets a copy.
+SESSION_PARAMETERS = MappingProxyType({"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False})
 HERE = Path(__file__).parent
 FAKESNOW_PYTHON = HERE.parent / ".venv-fakesnow" / "bin" / "python"
 
@@ -103,7 +105,7 @@ class LocalServices:
             "host": self.snowflake_host,
             "port": self.snowflake_port,
             "protocol": "http",
-            "session_parameters": SESSION_PARAMETERS,
+            "session_parameters": dict(SESSION_PARAMETERS),
         }
 
     def airflow_connections(self) -> dict[str, str]:
@@ -132,7 +134,7 @@ class LocalServices:
                 "protocol": "http",
                 "database": DATABASE,
                 "warehouse": "LOCAL",
-                "session_parameters": SESSION_PARAMETERS,
+                "session_parameters": dict(SESSION_PARAMETERS),
             },
         }
         return {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import snowflake.connector
 
 from local.processes import Process, ProcessFailedError
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from local.services import LocalServices
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_a_connection_leaves_the_parameters_of_the_next_alone(services: LocalServices) -> None:
+    before = services.airflow_connections()
+
+    snowflake.connector.connect(**services.snowflake_parameters()).close()
+
+    assert services.airflow_connections() == before
 
 
 def test_kinesis_keeps_records(kinesis: KinesisClient, make_stream: Callable[..., str]) -> None:
