@@ -30,10 +30,10 @@ from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     TransientError,
 )
-from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
-from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.landing.columns import make_mapping
 from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-    from airflow_kinesis_snowflake.landing.column_types import Column
     from airflow_kinesis_snowflake.stream.positions import Position
     from airflow_kinesis_snowflake.stream.retention import Gap
 
@@ -92,13 +91,16 @@ class Drain:
         on_progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self._settings = settings
-        self._stop_at = int(settings.stop_at.timestamp() * 1000)
+        self._stop_at = millis(settings.stop_at)
         self._stop_asked = False
         self._stopping = threading.Event()
         self._events: SimpleQueue[PageArrived | LoadEnded | None] = SimpleQueue()
         self._writers = DaemonThreads(WRITERS, name="state")
         self._loading = DaemonThreads(1, name="load")
-        mapping = self._make_mapping()
+        mapping = make_mapping(
+            settings.columns,
+            read_columns=lambda: self._loader.landing_columns(),  # noqa: PLW0108 -- it is made below
+        )
         target = LandingTarget.beside(settings.table, settings.table_options)
         pages = PageSource(
             kinesis,
@@ -146,15 +148,6 @@ class Drain:
             table=str(settings.table),
             worker=worker.id,
         )
-
-    def _make_mapping(self) -> EnvelopeMapping | ColumnsMapping:
-        if self._settings.columns is None:
-            return EnvelopeMapping()
-
-        def read_columns() -> Mapping[str, Column]:
-            return self._loader.landing_columns()
-
-        return ColumnsMapping(self._settings.columns, read_columns=read_columns)
 
     def stop(self) -> None:
         """Make :meth:`run` give up what isn't committed and raise; safe in a signal handler."""

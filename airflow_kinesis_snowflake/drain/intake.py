@@ -17,6 +17,7 @@ from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.retention import Gap, may_have_aged_out, why_foreign
+from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -161,7 +162,7 @@ class Intake:
 
     @property
     def _stream_created(self) -> int:
-        return int(self._facts.created.timestamp() * 1000)
+        return millis(self._facts.created)
 
     def _missed(self, state: StreamState) -> tuple[Gap, ...]:
         """Shards of which nothing was ever read and nothing is left."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.rows import missing_rows
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.retention import read_until
+from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, StreamState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
@@ -44,12 +45,10 @@ def drained_until(listed: Sequence[Shard], state: StreamState) -> datetime | Non
     moments = [
         read_until(
             row.checkpoint,
-            caught_up_at=None
-            if row.caught_up_at is None
-            else datetime.fromtimestamp(row.caught_up_at / 1000, UTC),
+            caught_up_at=None if row.caught_up_at is None else moment(row.caught_up_at),
         )
         for row in state.shards.values()
         if not row.ended
     ]
-    known = [moment for moment in moments if moment is not None]
+    known = [when for when in moments if when is not None]
     return min(known, default=None) if len(known) == len(moments) else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import dropwhile
 from typing import TYPE_CHECKING
@@ -16,9 +15,11 @@ from airflow_kinesis_snowflake.stream.aggregation import deaggregate, skip_throu
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Record
 from airflow_kinesis_snowflake.stream.retention import Gap, read_until
+from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
@@ -62,7 +63,9 @@ class ShardReader:
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
         self.start_at = state.start_at or TRIM_HORIZON
-        self.read_until = read_until(committed, caught_up_at=moment(state.caught_up_at))
+        self.read_until = read_until(
+            committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)
+        )
         self.shard = shard
         self.checking = False
         self._doubted = False
@@ -365,11 +368,6 @@ def gap_letter(gap: Gap, beside: Position) -> DeadLetter:
 def checkpoint_of(request: PageRequest) -> Position | None:
     """The checkpoint that a request starts at, if there is one."""
     return request.start if isinstance(request.start, Position) else None
-
-
-def moment(millis: int | None) -> datetime | None:
-    """Milliseconds since the epoch as a moment."""
-    return None if millis is None else datetime.fromtimestamp(millis / 1000, UTC)
 
 
 def before(records: Sequence[Record], stop_at: int) -> tuple[Sequence[Record], bool]:

@@ -15,14 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from airflow_kinesis_snowflake.drain.load import copy_files, prepare_table
 from airflow_kinesis_snowflake.drain.narrowing import MOST_REFUSED, reason_of
 from airflow_kinesis_snowflake.exceptions import FencedError, TooManyDeadLettersError, ValueRefusedError
-from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
+from airflow_kinesis_snowflake.landing.columns import make_mapping
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.landing.envelope import Encoded, EnvelopeMapping
+from airflow_kinesis_snowflake.landing.envelope import NO_ROWS, Encoded
 from airflow_kinesis_snowflake.landing.files import BatchFiles
 from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.statements import stage_folder
@@ -33,7 +31,9 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
     from airflow_kinesis_snowflake.landing.avro import Decoder
+    from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
     from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter, StoredLetter
+    from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
     from airflow_kinesis_snowflake.landing.payloads import Encoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
     from airflow_kinesis_snowflake.landing.target import LandingTarget
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MOST_CONFLICTS = 5
-NO_ROWS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,7 @@ def replay(
     :raises TransientError: run it again; what has landed is no dead letter any more
     """
     with snowflake.open_session() as session, tempfile.TemporaryDirectory() as folder:
-        mapping = (
-            EnvelopeMapping()
-            if columns is None
-            else ColumnsMapping(columns, read_columns=lambda: session.landing_columns(target))
-        )
+        mapping = make_mapping(columns, read_columns=lambda: session.landing_columns(target))
         session.ensure_objects(target, mapping=mapping)
         encoder = DecodingEncoder(decoder, mapping) if decoder else mapping
         work = _Replay(session, target, mapping, encoder=encoder, folder=Path(folder))

@@ -17,7 +17,9 @@ from airflow_kinesis_snowflake.landing.envelope import (
     METADATA,
     METADATA_FIELDS,
     METADATA_SELECT,
+    NO_ROWS,
     Encoded,
+    EnvelopeMapping,
     metadata_columns,
     refusal,
 )
@@ -176,14 +178,24 @@ class ColumnsMapping:
         :raises KinesisSnowflakeError: the table could not be looked at
         """
         if not records:
-            empty = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
-            return Encoded(empty, (), 0)
+            return Encoded(NO_ROWS, (), 0)
         while True:
             page = _Page(self._current(), records)
             lesson = page.judge()
             if not lesson:
                 return page.encoded(stream_name=stream_name, shard_id=shard_id)
             self._learn(lesson)
+
+
+def make_mapping(
+    settings: ColumnsSettings | None, *, read_columns: Callable[[], Mapping[str, Column]]
+) -> EnvelopeMapping | ColumnsMapping:
+    """The mapping that a user chose.
+
+    :param settings: of the columns mapping; ``None``: the envelope mapping
+    :param read_columns: the columns of the landing table as they are now; only the columns mapping asks
+    """
+    return EnvelopeMapping() if settings is None else ColumnsMapping(settings, read_columns=read_columns)
 
 
 class _Page:

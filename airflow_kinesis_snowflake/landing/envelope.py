@@ -55,6 +55,9 @@ _SCHEMA = pa.schema([pa.field(CONTENT, pa.string(), nullable=False), *METADATA_F
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
 
+NO_ROWS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Records of one shard, ready for a file.

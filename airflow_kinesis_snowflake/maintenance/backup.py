@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.maintenance.holding import holding
-from airflow_kinesis_snowflake.maintenance.inspection import moment
+from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.maintenance.cleanup import (
     judge_consumers,
     kind_of,
 )
-from airflow_kinesis_snowflake.maintenance.inspection import millis, moment
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

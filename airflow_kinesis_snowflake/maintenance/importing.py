@@ -27,11 +27,12 @@ import msgspec
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.maintenance.cleaning import has_live_lease
-from airflow_kinesis_snowflake.maintenance.inspection import describe_position, millis, moment
+from airflow_kinesis_snowflake.maintenance.inspection import describe_position
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import table
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, parse_timestamp
 from airflow_kinesis_snowflake.stream.retention import why_foreign
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

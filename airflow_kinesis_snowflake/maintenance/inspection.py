@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, StreamNotFoundError
@@ -12,6 +11,7 @@ from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import ago, table
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, sequence_facts
 from airflow_kinesis_snowflake.stream.retention import may_have_aged_out, read_until, why_foreign
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -190,16 +190,6 @@ def describe_lease(shard: ShardView, now: int) -> str:
     if shard.lease_owner is None:
         return "free"
     return f"{'held' if shard.leased(now) else 'expired'}: {shard.lease_owner}"
-
-
-def millis(moment: datetime) -> int:
-    """A moment as milliseconds since the epoch."""
-    return int(moment.timestamp() * 1000)
-
-
-def moment(time: int) -> datetime:
-    """Milliseconds since the epoch as a moment."""
-    return datetime.fromtimestamp(time / 1000, UTC)
 
 
 def _read_table(store: CheckpointStoreHook, stream_name: str) -> tuple[TableFacts, list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.exceptions import (
     MaintenanceRefusedError,
 )
 from airflow_kinesis_snowflake.maintenance.iam import drain_policy_text
-from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, millis, moment
+from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 from airflow_kinesis_snowflake.maintenance.probing import is_retained, next_record
 from airflow_kinesis_snowflake.maintenance.reset import (
     LATEST,
@@ -29,6 +29,7 @@ from airflow_kinesis_snowflake.maintenance.reset import (
 )
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.retention import why_foreign
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

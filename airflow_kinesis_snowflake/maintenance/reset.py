@@ -15,12 +15,12 @@ from airflow_kinesis_snowflake.maintenance.inspection import (
     ShardView,
     describe_lease,
     describe_position,
-    moment,
 )
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import ago, table
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
+from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -17,9 +17,9 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.maintenance.holding import holding
-from airflow_kinesis_snowflake.maintenance.inspection import millis, moment
 from airflow_kinesis_snowflake.maintenance.reset import LATEST, Action, Method
 from airflow_kinesis_snowflake.stream.positions import StartAt
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

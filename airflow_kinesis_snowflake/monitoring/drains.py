@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_kinesis_snowflake.stream.times import millis
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -254,7 +256,7 @@ def _total(numbers: Sequence[float | None]) -> float | None:
 
 def _millis(moment: str) -> int | None:
     try:
-        return int(datetime.fromisoformat(moment).timestamp() * 1000)
+        return millis(datetime.fromisoformat(moment))
     except ValueError:
         return None
 

@@ -18,6 +18,7 @@ from sqlalchemy import and_, func, select
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, MonitoringPageLink
 from airflow_kinesis_snowflake.monitoring.drains import Drain, Progress, Report, Settings, plain, read_as
 from airflow_kinesis_snowflake.monitoring.standing import Schedule
+from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -164,4 +165,4 @@ def _links(xcoms: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _millis(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.timestamp() * 1000)
+    return None if moment is None else millis(moment)

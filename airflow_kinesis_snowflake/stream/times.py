@@ -1,0 +1,15 @@
+"""Moments, and the milliseconds since the epoch as which state rows and Kinesis keep them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def millis(moment: datetime) -> int:
+    """A moment as milliseconds since the epoch."""
+    return int(moment.timestamp() * 1000)
+
+
+def moment(millis: int) -> datetime:
+    """Milliseconds since the epoch as a moment, in UTC."""
+    return datetime.fromtimestamp(millis / 1000, UTC)
