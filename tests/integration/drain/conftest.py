@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,7 +55,7 @@ class Pipeline:
         assert answer["FailedRecordCount"] == 0
 
     def drain(self, *, worker: Worker | None = None, **settings: Any) -> Drain:
-        """A drain that hasn't begun."""
+        """A drain that hasn't begun; by default of all that was sent, also in this very millisecond."""
         return Drain(
             DrainSettings(
                 **{
@@ -63,7 +63,7 @@ class Pipeline:
                     "application_name": self.application,
                     "table": self.table,
                     "initial_position": TRIM_HORIZON,
-                    "stop_at": datetime.now(UTC),
+                    "stop_at": datetime.now(UTC) + timedelta(milliseconds=1),
                 }
                 | settings
             ),
