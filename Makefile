@@ -1,5 +1,5 @@
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json

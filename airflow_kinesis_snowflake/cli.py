@@ -12,11 +12,11 @@ import argparse
 import json
 import os
 import sys
-import time
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,7 +104,7 @@ def show(options: argparse.Namespace) -> tuple[Any, str]:
     """The inspection of an application."""
     from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspection_text
 
-    inspection = inspect_state(_store(options), _kinesis(options), now=_now())
+    inspection = inspect_state(_store(options), _kinesis(options), now=now_millis())
     return inspection.as_dict(), inspection_text(inspection)
 
 
@@ -130,7 +130,7 @@ def make_plan(options: argparse.Namespace) -> tuple[Any, str]:
             kinesis=_kinesis(options),
             loaded=_loaded(options, stack),
             open_store=lambda name: CheckpointStoreHook(name, **_aws(options)),
-            now=_now(),
+            now=now_millis(),
         )
     return plan.as_dict(), plan_text(plan)
 
@@ -140,7 +140,9 @@ def export_state(options: argparse.Namespace) -> tuple[Any, str]:
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.maintenance.backup import back_up
 
-    saved = back_up(_store(options), BackupFilesHook(**_aws(options)), folder=options.folder, now=_now())
+    saved = back_up(
+        _store(options), BackupFilesHook(**_aws(options)), folder=options.folder, now=now_millis()
+    )
     return saved, f"{saved['rows']} rows saved to {saved['file']}."
 
 
@@ -155,12 +157,12 @@ def import_checkpoints(options: argparse.Namespace) -> tuple[Any, str]:
         kinesis=_kinesis(options),
         tables=DynamoDBTablesHook(**_aws(options)),
         store=store,
-        now=_now(),
+        now=now_millis(),
         timestamp=options.timestamp,
     )
     if options.dry_run:
         return {"plan": plan.as_dict()}, import_text(plan)
-    done = carry_out_import(plan, store=store, now=_now())
+    done = carry_out_import(plan, store=store, now=now_millis())
     text = f"{import_text(plan)}\n\n{done['created']} rows were written, {done['there']} were there."
     return {**done, "plan": plan.as_dict()}, text
 
@@ -224,10 +226,6 @@ def _loaded(options: argparse.Namespace, stack: ExitStack) -> Loaded | None:
     from airflow_kinesis_snowflake.maintenance.loaded import open_loaded
 
     return stack.enter_context(open_loaded(options.table, snowflake_conn_id=options.snowflake_conn_id))
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def option(flag: str, **settings: Any) -> Option:

@@ -41,9 +41,11 @@ def build_drain_dag(
     has a default: ``stream_name`` and ``table`` (none: one of the two places must say them),
     ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
     ``stop_at`` (the start of the task), ``mapping`` (``envelope``), ``schema_evolution`` (``true``),
-    ``unknown_keys`` (``ignore``), ``infer_timestamps`` (``false``), ``max_seconds`` (no limit),
-    ``on_data_loss`` (``fail``),
-    ``aws_conn_id`` (``aws_default``), ``snowflake_conn_id`` (``snowflake_default``), ``workers`` (1).
+    ``unknown_keys`` (``ignore``), ``infer_timestamps`` (``false``), ``payload_format`` (``json``),
+    ``json_documents`` (``one``), ``avro_schema`` (none), ``create_table`` (as needed), ``max_dead_letters``
+    (no limit), ``max_seconds`` (no limit), ``on_data_loss`` (``fail``), ``aws_conn_id`` (``aws_default``),
+    ``snowflake_conn_id`` (``snowflake_default``), ``workers`` (1). What else the operator takes, such as
+    pinned columns, is for a DAG of your own.
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
     then longer, up to 5 minutes.
@@ -52,7 +54,16 @@ def build_drain_dag(
     :param schedule: whatever a DAG takes: a cron expression, a preset such as ``@hourly`` or ``@continuous``,
         a timetable, assets such as a stream with a watcher, or None for runs by hand only
     """
-    names = ("stream_name", "table", "initial_timestamp", "stop_at", "max_seconds")
+    names = (
+        "stream_name",
+        "table",
+        "initial_timestamp",
+        "stop_at",
+        "avro_schema",
+        "create_table",
+        "max_dead_letters",
+        "max_seconds",
+    )
     defaults = dict.fromkeys(names, "") | {
         "application_name": dag_id,
         "initial_position": "TRIM_HORIZON",
@@ -60,6 +71,8 @@ def build_drain_dag(
         "schema_evolution": "true",
         "unknown_keys": "ignore",
         "infer_timestamps": "false",
+        "payload_format": "json",
+        "json_documents": "one",
         "on_data_loss": "fail",
         "aws_conn_id": "aws_default",
         "snowflake_conn_id": "snowflake_default",
@@ -167,6 +180,30 @@ def drain_params(dag_id: str) -> dict[str, Param]:
             "Infer timestamps",
             "For `columns`: make timestamps of new keys with ISO-8601 values. Default: `false`.",
             ("true", "false"),
+        ),
+        "payload_format": choice(
+            "Payload format",
+            "`text` lands as a string, `binary` as one in base64; both need the mapping `envelope`. "
+            "`avro` needs a schema. Default: `json`.",
+            ("json", "text", "binary", "avro"),
+        ),
+        "json_documents": choice(
+            "JSON documents",
+            "What a payload holds: `one` document, the items of an `array`, or a `sequence` of documents; "
+            "each becomes a row. Default: `one`.",
+            ("one", "array", "sequence"),
+        ),
+        "avro_schema": text("Avro schema", "For `avro`: the schema of all payloads, as JSON."),
+        "create_table": choice(
+            "Create tables",
+            "`never`: a missing table fails the task with the DDL to run. Default: make what is missing.",
+            ("never",),
+        ),
+        "max_dead_letters": text(
+            "Most dead letters",
+            "A number for a worker's whole drain, or a share of each batch such as `5%`; one more fails the "
+            "task before the batch is committed. Default: no limit.",
+            pattern=r"^\s*(\d+|\d+(\.\d+)?\s*%)?\s*$",
         ),
         "workers": number("Workers", "Drain tasks side by side; they share the shards. Default: 1."),
         "max_seconds": number("Longest time", "Seconds after which nothing more is read. Default: no limit."),

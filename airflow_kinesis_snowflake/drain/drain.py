@@ -18,7 +18,7 @@ import pyarrow as pa
 from airflow_kinesis_snowflake.drain.batch import Batch
 from airflow_kinesis_snowflake.drain.fetching import Fetching, PageArrived
 from airflow_kinesis_snowflake.drain.intake import Intake, data_loss
-from airflow_kinesis_snowflake.drain.leases import Leases, now_millis
+from airflow_kinesis_snowflake.drain.leases import Leases
 from airflow_kinesis_snowflake.drain.load import Loaded, Loader
 from airflow_kinesis_snowflake.drain.narrowing import Narrowing
 from airflow_kinesis_snowflake.drain.progress import ProgressLine
@@ -33,7 +33,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.landing.columns import make_mapping
 from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.target import LandingTarget
-from airflow_kinesis_snowflake.stream.times import millis
+from airflow_kinesis_snowflake.stream.times import millis, now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set

@@ -6,9 +6,9 @@ import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.drain.leases import now_millis
 from airflow_kinesis_snowflake.drain.reader import SECONDS_BETWEEN_CALLS, Fetched, PageSource, ShardReader
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.assignment import Assignment, Candidate, assign
-from airflow_kinesis_snowflake.drain.leases import now_millis
 from airflow_kinesis_snowflake.drain.load import is_after
 from airflow_kinesis_snowflake.drain.reader import ShardReader
 from airflow_kinesis_snowflake.drain.rows import founding_rows, missing_rows, progress
@@ -17,7 +16,7 @@ from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.retention import Gap, may_have_aged_out, why_foreign
-from airflow_kinesis_snowflake.stream.times import millis
+from airflow_kinesis_snowflake.stream.times import millis, now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import TransientError
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.drain.settings import Worker
@@ -19,11 +20,6 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 10.0
 RETRY_SECONDS = 1.0
-
-
-def now_millis() -> int:
-    """Wall-clock time in milliseconds, as it stands in state rows."""
-    return time.time_ns() // 1_000_000
 
 
 class Leases:

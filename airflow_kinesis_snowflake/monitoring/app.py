@@ -6,7 +6,6 @@ the API server.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator  # noqa: TC003 -- FastAPI resolves annotations
 from importlib.resources import files
 from typing import Annotated, Any
@@ -35,6 +34,7 @@ from airflow_kinesis_snowflake.monitoring.view import (
     page_of,
     settings_of,
 )
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 RUNS_IN_LIST = 15
 RUNS_ON_PAGE = 60
@@ -104,7 +104,7 @@ def static(name: str) -> Response:
 @app.get("/api/applications")
 def applications(session: Database, readable: ReadableDags) -> dict[str, Any]:
     """All applications whose drains the user may read."""
-    now = _now()
+    now = now_millis()
     found = _found(session, readable, runs=RUNS_IN_LIST)
     readings = read_states([(application, _access(drains)) for application, drains in found.items()])
     lines = list_of(
@@ -142,7 +142,7 @@ def check(session: Database, readable: ReadableDags, name: str, stream: str) -> 
 
 
 def _page(session: Session, readable: set[str], wanted: Application, *, check: bool) -> dict[str, Any]:
-    now = _now()
+    now = now_millis()
     found = _found(session, readable, runs=RUNS_ON_PAGE)
     drains = found.get(wanted)
     if drains is None:
@@ -181,7 +181,3 @@ def _access(drains: tuple[Drain, ...]) -> Access:
 def _base() -> str:
     """The path that Airflow's UI is served under, without a slash at its end."""
     return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +20,7 @@ try:
     from airflow.sdk.exceptions import AirflowException
 except ImportError:  # Airflow 3.1
     from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -91,7 +91,7 @@ def check_state(application: Application, access: Access) -> Reading:
 
 
 def _read(application: Application, access: Access, *, with_kinesis: bool = False) -> Reading:
-    now = time.time_ns() // 1_000_000
+    now = now_millis()
     try:
         store, kinesis = _hooks(application, access, epoch=now // 1000 // _HOOK_SECONDS)
         inspection = (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
-from airflow_kinesis_snowflake.operators.maintenance import truth
+from airflow_kinesis_snowflake.operators.rendered import truth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ class ApprovePlanOperator(ApprovalOperator):
 
     def execute(self, context: Context) -> Any:
         """Ask, unless nobody has to be asked."""
-        if not truth(self.required):
+        if not truth("required", self.required):
             self.log.info("No approval was asked for")
             return None
         return super().execute(context)

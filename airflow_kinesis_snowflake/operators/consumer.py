@@ -9,7 +9,9 @@ from airflow.sdk import BaseOperator
 
 from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
-from airflow_kinesis_snowflake.operators.maintenance import StateOperator, now_millis, truth
+from airflow_kinesis_snowflake.operators.maintenance import StateOperator
+from airflow_kinesis_snowflake.operators.rendered import truth
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +63,7 @@ class StopConsumerOperator(StateOperator):
         """Stop, and wait."""
         paused = self._pause()
         try:
-            if not truth(self.force):
+            if not truth("force", self.force):
                 self._wait(context)
         except MaintenanceRefusedError:
             if paused:
@@ -130,6 +132,6 @@ class StartConsumerOperator(BaseOperator):
         from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
 
         with no_retry_of_terminal_errors():
-            if truth(self.paused):
+            if truth("paused", self.paused):
                 AirflowApiHook(self.airflow_conn_id).set_paused(self.drain_dag_id, False)
                 self.log.info("DAG %s runs again", self.drain_dag_id)

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.configuration import conf
-from airflow.sdk import BaseOperator
 
 from airflow_kinesis_snowflake.assets.loads import LOADED, assets_of, tell_consumers
 from airflow_kinesis_snowflake.drain.report import totals
@@ -16,11 +15,11 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, link_urls, push_links
 from airflow_kinesis_snowflake.operators.compat import THREADS_MAY_TALK
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
-from airflow_kinesis_snowflake.operators.landing_parameters import TEMPLATED, columns_settings, decoder
+from airflow_kinesis_snowflake.operators.landing import LandingOperator
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
 
 
-class KinesisToSnowflakeOperator(BaseOperator):
+class KinesisToSnowflakeOperator(LandingOperator):
     """Drains a Kinesis stream into a Snowflake table, from the saved checkpoints up to a stated point.
 
     Every user record from the start position on is committed once, as a row of the landing table or as a dead
@@ -53,11 +52,6 @@ class KinesisToSnowflakeOperator(BaseOperator):
     When the task is told to stop it gives up what isn't committed, releases its leases and fails; the next
     run goes on at once. Errors that another try can't mend fail the task without retries.
 
-    :param stream_name: the Kinesis stream (templated)
-    :param application_name: whose checkpoints these are: the name of the DynamoDB table with the state
-        (templated)
-    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``; unquoted parts fold to upper case
-        (templated)
     :param initial_position: where the application starts on its first run on this stream: ``TRIM_HORIZON``,
         ``LATEST`` (pinned to the time of that run, so that nothing is lost between two drains) or
         ``AT_TIMESTAMP`` (templated)
@@ -66,40 +60,9 @@ class KinesisToSnowflakeOperator(BaseOperator):
     :param stop_at: records that arrived at or after it stay for the next run: ISO-8601 with a time zone, or
         an aware datetime; default is the moment the task starts (templated). ``"{{ data_interval_end }}"``
         drains what belongs to the run's interval
-    :param mapping: ``envelope``: the payload in ``RECORD_CONTENT`` (VARIANT); ``columns``: a column per
-        first-level key of a JSON object, nested values as VARIANT. Both with the record's origin in
-        ``KINESISMETADATA`` (templated)
-    :param columns: for ``mapping="columns"``, as the next six: Snowflake types of columns, by name, for when
-        the drain makes them, as in ``{"AMOUNT": "NUMBER(12,2)"}``; a column that exists keeps its type. By
-        default types are inferred from the values seen before the column is made (templated)
-    :param rename: column names, by key (templated)
-    :param include: the keys that land; by default all (templated)
-    :param exclude: keys that don't land (templated)
-    :param schema_evolution: add a column for each new key, drop NOT NULL where a value is missing, and widen
-        the precision of NUMBER when a number needs it; nothing is ever narrowed or dropped. Needs OWNERSHIP
-        of the table. Default: true (templated)
-    :param unknown_keys: without ``schema_evolution``, what to do about a key that has no column: ``ignore``
-        it, as Openflow does, or make the record a ``dead_letter`` (templated)
-    :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601;
-        by default they make VARCHAR (templated)
-    :param payload_format: what a payload is (templated): ``json``; ``text``, which lands as a string;
-        ``binary``, which lands as a string in base64; or ``avro``, one datum per payload, for which the extra
-        ``avro`` must be installed. Text and bytes need ``mapping="envelope"``
-    :param json_documents: what a JSON payload holds (templated): ``one`` document; the items of an ``array``
-        (a payload that is no array is one document); or a ``sequence`` of documents, newline-separated or
-        concatenated. Each document becomes a row; those of one record share its ``KINESISMETADATA``
-    :param avro_schema: schema of Avro payloads that have no header: JSON, as text or parsed (templated)
-    :param avro_schema_resolver: for Avro payloads with the header of Confluent's or AWS Glue's schema
-        registry: called with the id in the header (an ``int``, or a UUID as text), gives the schema; a
-        ``LookupError`` makes the record a dead letter, other errors fail the task
     :param max_dead_letters: how many records the drain may put aside as dead letters: a number for the whole
         drain, or a share of each batch such as ``"5%"``; one more fails the task before its batch is
         committed. Default: any number, as long as Snowflake accepts some record of a batch (templated)
-    :param create_table: how the landing table is made if it is missing: a dict of options of
-        :class:`~airflow_kinesis_snowflake.landing.tables.TableOptions` (``transient``, ``cluster_by``,
-        ``error_logging``, ``enable_schema_evolution``, ``comment``, ``data_retention_days``, ``iceberg``,
-        ``external_volume``, ``base_location``); or ``never``: nothing is created, and what is missing fails
-        the task with the DDL to run (templated)
     :param max_batch_bytes: compressed size at which a batch is loaded; default 128 MiB (templated, as all
         limits)
     :param max_batch_records: records at which a batch is loaded; default 5,000,000
@@ -114,7 +77,9 @@ class KinesisToSnowflakeOperator(BaseOperator):
     :param region_name: AWS region, default is the connection's (templated)
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
-    :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
+    :param kwargs: ``stream_name``, ``application_name``, ``table`` and what
+        :class:`~airflow_kinesis_snowflake.operators.landing.LandingOperator` takes besides: the mapping, the
+        format of payloads, how tables are made, the Snowflake connection
     :return: the report of the drain, as XCom: ``records`` (dead letters included), ``bytes``, ``batches``,
         ``dead_letters``, ``millis_behind_latest``, ``takeovers``, ``fenced``, ``snowflake_connections``,
         ``seconds``, ``assets`` (the URIs of ``stream`` and ``table``) and, per shard id in ``shards``, the
@@ -123,13 +88,10 @@ class KinesisToSnowflakeOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
-        "stream_name",
-        "application_name",
-        "table",
+        *LandingOperator.template_fields,
         "initial_position",
         "initial_timestamp",
         "stop_at",
-        *TEMPLATED,
         "max_dead_letters",
         "max_batch_bytes",
         "max_batch_records",
@@ -139,34 +101,16 @@ class KinesisToSnowflakeOperator(BaseOperator):
         "on_data_loss",
         "aws_conn_id",
         "region_name",
-        "snowflake_conn_id",
     )
     operator_extra_links = LINKS
-    ui_color = "#e6f2fb"
 
     def __init__(  # noqa: PLR0913 -- every setting of a drain is one of its parameters
         self,
         *,
-        stream_name: str,
-        application_name: str,
-        table: str,
         initial_position: str = "TRIM_HORIZON",
         initial_timestamp: str | datetime | None = None,
         stop_at: str | datetime | None = None,
-        mapping: str = "envelope",
-        columns: Mapping[str, str] | None = None,
-        rename: Mapping[str, str] | None = None,
-        include: Sequence[str] | None = None,
-        exclude: Sequence[str] = (),
-        schema_evolution: bool | str = True,
-        unknown_keys: str = "ignore",
-        infer_timestamps: bool | str = False,
-        payload_format: str = "json",
-        json_documents: str = "one",
-        avro_schema: dict[str, Any] | list[Any] | str | None = None,
-        avro_schema_resolver: Callable[[int | str], Any] | None = None,
         max_dead_letters: int | str | None = None,
-        create_table: dict[str, Any] | str | None = None,
         max_batch_bytes: int | str | None = None,
         max_batch_records: int | str | None = None,
         max_batch_seconds: float | str | None = None,
@@ -178,31 +122,14 @@ class KinesisToSnowflakeOperator(BaseOperator):
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
-        snowflake_conn_id: str = "snowflake_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.outlets = [*self.outlets, LOADED]
-        self.stream_name = stream_name
-        self.application_name = application_name
-        self.table = table
         self.initial_position = initial_position
         self.initial_timestamp = initial_timestamp
         self.stop_at = stop_at
-        self.mapping = mapping
-        self.columns = columns
-        self.rename = rename
-        self.include = include
-        self.exclude = exclude
-        self.schema_evolution = schema_evolution
-        self.unknown_keys = unknown_keys
-        self.infer_timestamps = infer_timestamps
-        self.payload_format = payload_format
-        self.json_documents = json_documents
-        self.avro_schema = avro_schema
-        self.avro_schema_resolver = avro_schema_resolver
         self.max_dead_letters = max_dead_letters
-        self.create_table = create_table
         self.max_batch_bytes = max_batch_bytes
         self.max_batch_records = max_batch_records
         self.max_batch_seconds = max_batch_seconds
@@ -214,7 +141,6 @@ class KinesisToSnowflakeOperator(BaseOperator):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
-        self.snowflake_conn_id = snowflake_conn_id
         self.link_urls: dict[str, str] = {}
         self._drain: Drain | None = None
         self._killed = False
@@ -301,7 +227,6 @@ class KinesisToSnowflakeOperator(BaseOperator):
     def _settings(self) -> DrainSettings:
         from airflow_kinesis_snowflake.drain.settings import DrainSettings
         from airflow_kinesis_snowflake.landing.identifiers import TableName
-        from airflow_kinesis_snowflake.landing.tables import TableOptions
         from airflow_kinesis_snowflake.landing.threshold import Threshold
         from airflow_kinesis_snowflake.stream.positions import initial_position, parse_timestamp
 
@@ -316,12 +241,12 @@ class KinesisToSnowflakeOperator(BaseOperator):
                     self.initial_position, self.initial_timestamp or None, now=now
                 ),
                 stop_at=parse_timestamp(self.stop_at) if self.stop_at else now,
-                columns=columns_settings(self),
+                columns=self.columns_settings(),
                 on_data_loss=self.on_data_loss,
                 own_hash_keys_only=self.own_hash_keys_only,
                 max_dead_letters=Threshold.parse(self.max_dead_letters),
-                decoder=decoder(self),
-                table_options=TableOptions.parse(self.create_table),
+                decoder=self.decoder(),
+                table_options=self.table_options(),
                 **limits,
             )
         except InvalidSettingError:

@@ -1,95 +1,163 @@
-"""What operators that make rows of records have in common: how their parameters become settings."""
+"""What operators that make rows of records have in common."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.operators.rendered import truth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_kinesis_snowflake.landing.avro import Decoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
-
-TEMPLATED = (
-    "mapping",
-    "columns",
-    "rename",
-    "include",
-    "exclude",
-    "schema_evolution",
-    "unknown_keys",
-    "infer_timestamps",
-    "payload_format",
-    "json_documents",
-    "avro_schema",
-    "create_table",
-)
+    from airflow_kinesis_snowflake.landing.tables import TableOptions
 
 
-class LandingParameters(Protocol):
-    """Parameters of :class:`~airflow_kinesis_snowflake.operators.kinesis_to_snowflake
-    .KinesisToSnowflakeOperator` that say how records become rows.
+class LandingOperator(BaseOperator):
+    """Base of the operators that load records of a stream into a landing table.
+
+    :param stream_name: the Kinesis stream (templated)
+    :param application_name: whose checkpoints these are: the name of the DynamoDB table with the state
+        (templated)
+    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``; unquoted parts fold to upper case
+        (templated)
+    :param mapping: ``envelope``: the payload in ``RECORD_CONTENT`` (VARIANT); ``columns``: a column per
+        first-level key of a JSON object, nested values as VARIANT. Both with the record's origin in
+        ``KINESISMETADATA`` (templated)
+    :param columns: for ``mapping="columns"``, as the next six: Snowflake types of columns, by name, for when
+        they are made, as in ``{"AMOUNT": "NUMBER(12,2)"}``; a column that exists keeps its type. By default
+        types are inferred from the values seen before the column is made (templated)
+    :param rename: column names, by key (templated)
+    :param include: the keys that land; by default all (templated)
+    :param exclude: keys that don't land (templated)
+    :param schema_evolution: add a column for each new key, drop NOT NULL where a value is missing, and widen
+        the precision of NUMBER when a number needs it; nothing is ever narrowed or dropped. Needs OWNERSHIP
+        of the table. Default: true (templated)
+    :param unknown_keys: without ``schema_evolution``, what to do about a key that has no column: ``ignore``
+        it, as Openflow does, or make the record a ``dead_letter`` (templated)
+    :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601;
+        by default they make VARCHAR (templated)
+    :param payload_format: what a payload is (templated): ``json``; ``text``, which lands as a string;
+        ``binary``, which lands as a string in base64; or ``avro``, one datum per payload, for which the extra
+        ``avro`` must be installed. Text and bytes need ``mapping="envelope"``
+    :param json_documents: what a JSON payload holds (templated): ``one`` document; the items of an ``array``
+        (a payload that is no array is one document); or a ``sequence`` of documents, newline-separated or
+        concatenated. Each document becomes a row; those of one record share its ``KINESISMETADATA``
+    :param avro_schema: schema of Avro payloads that have no header: JSON, as text or parsed (templated)
+    :param avro_schema_resolver: for Avro payloads with the header of Confluent's or AWS Glue's schema
+        registry: called with the id in the header (an ``int``, or a UUID as text), gives the schema; a
+        ``LookupError`` makes the record a dead letter, other errors fail the task
+    :param create_table: how the landing table is made if it is missing: a dict of options of
+        :class:`~airflow_kinesis_snowflake.landing.tables.TableOptions` (``transient``, ``cluster_by``,
+        ``error_logging``, ``enable_schema_evolution``, ``comment``, ``data_retention_days``, ``iceberg``,
+        ``external_volume``, ``base_location``); or ``never``: nothing is created, and what is missing fails
+        the task with the DDL to run (templated)
+    :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
     """
 
-    mapping: str
-    columns: Mapping[str, str] | None
-    rename: Mapping[str, str] | None
-    include: Sequence[str] | None
-    exclude: Sequence[str]
-    schema_evolution: bool | str
-    unknown_keys: str
-    infer_timestamps: bool | str
-    payload_format: str
-    json_documents: str
-    avro_schema: dict[str, Any] | list[Any] | str | None
-    avro_schema_resolver: Callable[[int | str], Any] | None
-
-
-def columns_settings(given: LandingParameters) -> ColumnsSettings | None:
-    """How keys become columns; ``None`` for the mapping that needs no settings."""
-    from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
-
-    if given.mapping == "columns":
-        return ColumnsSettings(
-            columns=dict(given.columns or {}),
-            rename=dict(given.rename or {}),
-            include=None if given.include is None else tuple(given.include),
-            exclude=tuple(given.exclude or ()),
-            schema_evolution=truth("schema_evolution", given.schema_evolution),
-            unknown_keys=given.unknown_keys,
-            infer_timestamps=truth("infer_timestamps", given.infer_timestamps),
-        )
-    if given.mapping != "envelope":
-        raise InvalidSettingError(f"mapping must be 'envelope' or 'columns', not {given.mapping!r}")
-    if given.columns or given.rename or given.include is not None or given.exclude:
-        raise InvalidSettingError("columns, rename, include and exclude are for mapping='columns'")
-    return None
-
-
-def decoder(given: LandingParameters) -> Decoder | None:
-    """How payloads become documents; ``None`` where they are documents already."""
-    from airflow_kinesis_snowflake.landing.payloads import payload_decoder
-
-    if given.mapping == "columns" and given.payload_format in ("text", "binary"):
-        raise InvalidSettingError(
-            f"payload_format={given.payload_format!r} has no keys to make columns of; use mapping='envelope'"
-        )
-    return payload_decoder(
-        given.payload_format,
-        json_documents=given.json_documents,
-        avro_schema=given.avro_schema or None,
-        avro_schema_resolver=given.avro_schema_resolver,
+    template_fields: Sequence[str] = (
+        "stream_name",
+        "application_name",
+        "table",
+        "mapping",
+        "columns",
+        "rename",
+        "include",
+        "exclude",
+        "schema_evolution",
+        "unknown_keys",
+        "infer_timestamps",
+        "payload_format",
+        "json_documents",
+        "avro_schema",
+        "create_table",
+        "snowflake_conn_id",
     )
+    ui_color = "#e6f2fb"
 
+    def __init__(  # noqa: PLR0913 -- every setting is a parameter
+        self,
+        *,
+        stream_name: str,
+        application_name: str,
+        table: str,
+        mapping: str = "envelope",
+        columns: Mapping[str, str] | None = None,
+        rename: Mapping[str, str] | None = None,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        schema_evolution: bool | str = True,
+        unknown_keys: str = "ignore",
+        infer_timestamps: bool | str = False,
+        payload_format: str = "json",
+        json_documents: str = "one",
+        avro_schema: dict[str, Any] | list[Any] | str | None = None,
+        avro_schema_resolver: Callable[[int | str], Any] | None = None,
+        create_table: dict[str, Any] | str | None = None,
+        snowflake_conn_id: str = "snowflake_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stream_name = stream_name
+        self.application_name = application_name
+        self.table = table
+        self.mapping = mapping
+        self.columns = columns
+        self.rename = rename
+        self.include = include
+        self.exclude = exclude
+        self.schema_evolution = schema_evolution
+        self.unknown_keys = unknown_keys
+        self.infer_timestamps = infer_timestamps
+        self.payload_format = payload_format
+        self.json_documents = json_documents
+        self.avro_schema = avro_schema
+        self.avro_schema_resolver = avro_schema_resolver
+        self.create_table = create_table
+        self.snowflake_conn_id = snowflake_conn_id
 
-def truth(name: str, value: bool | str) -> bool:
-    """A choice between yes and no that may come out of a template.
+    def columns_settings(self) -> ColumnsSettings | None:
+        """How keys become columns; ``None`` for the mapping that needs no settings."""
+        from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
-    :raises InvalidSettingError: neither
-    """
-    found = {"true": True, "false": False}.get(str(value).strip().lower())
-    if found is None:
-        raise InvalidSettingError(f"{name} must be true or false, not {value!r}")
-    return found
+        if self.mapping == "columns":
+            return ColumnsSettings(
+                columns=dict(self.columns or {}),
+                rename=dict(self.rename or {}),
+                include=None if self.include is None else tuple(self.include),
+                exclude=tuple(self.exclude or ()),
+                schema_evolution=truth("schema_evolution", self.schema_evolution),
+                unknown_keys=self.unknown_keys,
+                infer_timestamps=truth("infer_timestamps", self.infer_timestamps),
+            )
+        if self.mapping != "envelope":
+            raise InvalidSettingError(f"mapping must be 'envelope' or 'columns', not {self.mapping!r}")
+        if self.columns or self.rename or self.include is not None or self.exclude:
+            raise InvalidSettingError("columns, rename, include and exclude are for mapping='columns'")
+        return None
+
+    def decoder(self) -> Decoder | None:
+        """How payloads become documents; ``None`` where they are documents already."""
+        from airflow_kinesis_snowflake.landing.payloads import payload_decoder
+
+        if self.mapping == "columns" and self.payload_format in ("text", "binary"):
+            raise InvalidSettingError(
+                f"payload_format={self.payload_format!r} has no keys to make columns of; "
+                "use mapping='envelope'"
+            )
+        return payload_decoder(
+            self.payload_format,
+            json_documents=self.json_documents,
+            avro_schema=self.avro_schema or None,
+            avro_schema_resolver=self.avro_schema_resolver,
+        )
+
+    def table_options(self) -> TableOptions:
+        """How the landing table is made if it is missing."""
+        from airflow_kinesis_snowflake.landing.tables import TableOptions
+
+        return TableOptions.parse(self.create_table)

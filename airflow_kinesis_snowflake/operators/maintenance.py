@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,8 @@ from airflow.sdk import BaseOperator, Variable
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.operators.rendered import truth, words
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.cleanup import Rules
     from airflow_kinesis_snowflake.maintenance.loaded import Loaded
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
-
-_SEPARATORS = re.compile(r"[\s,]+")
 
 
 class StateOperator(BaseOperator):
@@ -200,7 +198,7 @@ class PlanStateResetOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.planning import plan_reset
         from airflow_kinesis_snowflake.maintenance.reset import plan_text
 
-        with self.loaded(count=truth(self.count_duplicates)) as loaded:
+        with self.loaded(count=truth("count_duplicates", self.count_duplicates)) as loaded:
             plan = plan_reset(
                 self._request(),
                 store=self.store,
@@ -239,7 +237,7 @@ class PlanStateResetOperator(StateOperator):
             position=self.position or None,
             new_application=self.new_application_name or None,
             initial_position=self.initial_position,
-            force=truth(self.force),
+            force=truth("force", self.force),
         )
 
 
@@ -380,7 +378,7 @@ class RestoreStateOperator(StateOperator):
                 loaded=loaded,
                 owner=f"restore#{ti.dag_id}/{ti.run_id}/{ti.task_id}",
                 clock=now_millis,
-                force=truth(self.force),
+                force=truth("force", self.force),
             )
 
 
@@ -506,7 +504,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
 
         plan = CleanupPlan.from_dict(plan_of(self.plan))
-        if truth(self.dry):
+        if truth("dry", self.dry):
             self.log.info("A dry run: %d tables would be deleted", len(plan.doomed))
             return {
                 "deleted": [],
@@ -581,17 +579,12 @@ class ImportCheckpointsOperator(StateOperator):
             now=now_millis(),
             timestamp=self.timestamp or None,
             watch_seconds=self.watch_seconds,
-            force=truth(self.force),
+            force=truth("force", self.force),
         )
         text = import_text(plan)
         self.log.info("%s", text)
         done = carry_out_import(plan, store=self.store, now=now_millis())
         return {**done, "plan": plan.as_dict(), "text": text}
-
-
-def now_millis() -> int:
-    """Wall-clock time in milliseconds since the epoch, as in state rows."""
-    return time.time_ns() // 1_000_000
 
 
 def read_plan(plain: Any, application_name: str) -> ResetPlan:
@@ -617,19 +610,3 @@ def plan_of(returned: Any) -> Any:
     if not isinstance(returned, dict) or "plan" not in returned:
         raise InvalidSettingError("the plan must be what the operator that makes it returned")
     return returned["plan"]
-
-
-def truth(value: bool | str) -> bool:
-    """A flag that a template may have turned into text.
-
-    :raises InvalidSettingError: neither true nor false
-    """
-    text = str(value).lower()
-    if text not in {"true", "false"}:
-        raise InvalidSettingError(f"{value!r} is neither true nor false")
-    return text == "true"
-
-
-def words(value: Sequence[str] | str) -> list[str]:
-    """A list that a template may have turned into text with commas or blanks."""
-    return [word for word in _SEPARATORS.split(value) if word] if isinstance(value, str) else list(value)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+
+
+def now_millis() -> int:
+    """This machine's wall clock in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 def millis(moment: datetime) -> int:

@@ -10,8 +10,8 @@ from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_kinesis_snowflake.drain.backlog import BacklogWatch, Patience
-from airflow_kinesis_snowflake.drain.leases import now_millis
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, KinesisSnowflakeError
+from airflow_kinesis_snowflake.stream.times import now_millis
 from airflow_kinesis_snowflake.triggers.base import Source
 
 if TYPE_CHECKING:

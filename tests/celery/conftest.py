@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import snowflake.connector
 
-from airflow_kinesis_snowflake.drain.leases import now_millis
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.stream.times import now_millis
 from local.airflow import LocalAirflow, wait_until
 from local.cluster import LocalCluster
 from local.transfer import BY_HAND_ONLY, DAG_ID

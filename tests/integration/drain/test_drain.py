@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.drain.intake import Intake
-from airflow_kinesis_snowflake.drain.leases import now_millis
 from airflow_kinesis_snowflake.drain.settings import Worker
 from airflow_kinesis_snowflake.exceptions import DrainStoppedError
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable

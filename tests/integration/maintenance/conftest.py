@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,7 @@ from airflow_kinesis_snowflake.maintenance.loaded import Loaded, open_loaded
 from airflow_kinesis_snowflake.maintenance.planning import plan_reset
 from airflow_kinesis_snowflake.maintenance.reset import Method, ResetPlan, ResetRequest
 from airflow_kinesis_snowflake.maintenance.resetting import Resetting
+from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from tests.integration.drain.conftest import Pipeline
-
-
-def clock() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Maintenance:
@@ -38,7 +34,7 @@ class Maintenance:
         return open_loaded(str(self.pipeline.table), snowflake_conn_id="snowflake_default")
 
     def inspect(self) -> Inspection:
-        return inspect_state(self.pipeline.store, KinesisStreamHook(self.pipeline.stream), now=clock())
+        return inspect_state(self.pipeline.store, KinesisStreamHook(self.pipeline.stream), now=now_millis())
 
     def plan(self, method: Method, **request: Any) -> ResetPlan:
         asked = ResetRequest(
@@ -51,12 +47,12 @@ class Maintenance:
                 kinesis=KinesisStreamHook(self.pipeline.stream),
                 loaded=loaded,
                 open_store=CheckpointStoreHook,
-                now=clock(),
+                now=now_millis(),
             )
 
     def carry_out(self, plan: ResetPlan) -> None:
         with self.loaded() as loaded:
-            resetting = Resetting(plan, store=self.pipeline.store, loaded=loaded, clock=clock)
+            resetting = Resetting(plan, store=self.pipeline.store, loaded=loaded, clock=now_millis)
             resetting.run(open_store=CheckpointStoreHook, remember=self.remembered.append)
 
     def reset(self, method: Method, **request: Any) -> ResetPlan:

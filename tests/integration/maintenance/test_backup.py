@@ -11,8 +11,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError, Maintenanc
 from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
 from airflow_kinesis_snowflake.maintenance.reset import Method
-
-from .conftest import Maintenance, clock
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,17 +20,19 @@ if TYPE_CHECKING:
 
     from tests.integration.drain.conftest import Pipeline
 
+    from .conftest import Maintenance
+
 
 def save(pipeline: Pipeline, folder: Path) -> Backup:
     files = BackupFilesHook()
-    saved = back_up(pipeline.store, files, folder=str(folder), now=clock())
+    saved = back_up(pipeline.store, files, folder=str(folder), now=now_millis())
     return Backup.decode(files.read(saved["file"]))
 
 
 def put_back(maintenance: Maintenance, backup: Backup) -> dict[str, int]:
     with maintenance.loaded() as loaded:
         return restore(
-            backup, store=maintenance.pipeline.store, loaded=loaded, owner="restore#1", clock=clock
+            backup, store=maintenance.pipeline.store, loaded=loaded, owner="restore#1", clock=now_millis
         )
 
 
@@ -85,7 +86,7 @@ def test_nothing_is_restored_while_a_worker_reads(
 ) -> None:
     backup = save(drained, tmp_path)
     shard = drained.state.shards[max(drained.state.shards)]
-    now = clock()
+    now = now_millis()
     drained.store.take_lease(
         drained.stream, shard, owner="alive", expiry=now + 60_000, now=now, incarnation="any"
     )
@@ -106,7 +107,7 @@ def test_a_place_that_cannot_hold_backups_is_refused_before_anything_is_saved(
     drained: Pipeline, folder: str
 ) -> None:
     with pytest.raises(InvalidSettingError):
-        back_up(drained.store, BackupFilesHook(), folder=folder, now=clock())
+        back_up(drained.store, BackupFilesHook(), folder=folder, now=now_millis())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 9}'])

@@ -13,8 +13,7 @@ from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.landing.statements import stage_folder
 from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
 from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan, Rules
-
-from .conftest import Maintenance, clock
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from tests.integration.drain.conftest import Pipeline
+
+    from .conftest import Maintenance
 
 LATER = 40 * 86_400_000
 
@@ -33,7 +34,7 @@ def plan(*, at: int = LATER, **rules: Any) -> CleanupPlan:
         tables=DynamoDBTablesHook(),
         consumers=StreamConsumersHook(),
         watch_seconds=0.1,
-        clock=lambda: clock() + at,
+        clock=lambda: now_millis() + at,
     )
 
 
@@ -48,7 +49,7 @@ def carry_out(
             files=BackupFilesHook(),
             folder=str(folder),
             loaded=loaded,
-            clock=lambda: clock() + at,
+            clock=lambda: now_millis() + at,
         )
 
 
@@ -148,7 +149,7 @@ def test_a_table_without_our_tag_goes_only_when_named(
 
 def test_a_live_lease_keeps_a_table(drained: Pipeline) -> None:
     shard = drained.state.shards[min(drained.state.shards)]
-    now = clock()
+    now = now_millis()
     drained.store.take_lease(
         drained.stream, shard, owner="alive", expiry=now + 2 * LATER, now=now, incarnation="any"
     )

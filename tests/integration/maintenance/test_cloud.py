@@ -20,9 +20,8 @@ from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanu
 from airflow_kinesis_snowflake.maintenance.cleanup import Rules
 from airflow_kinesis_snowflake.operators.maintenance import PlanStateResetOperator
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
+from airflow_kinesis_snowflake.stream.times import now_millis
 from local.services import AWS, REGION
-
-from .conftest import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,7 +71,7 @@ def store(cloud: str, application_name: str) -> CheckpointStoreHook:
             incarnation=f"of {shard_id}",
             stream_created=1,
         )
-    store.heartbeat(STREAM, "somebody", now=clock())
+    store.heartbeat(STREAM, "somebody", now=now_millis())
     return store
 
 
@@ -85,13 +84,13 @@ def test_rows_are_saved_to_s3_and_by_dynamodb_and_come_back(store: CheckpointSto
     before = store.read_state(STREAM).shards
     files = BackupFilesHook()
 
-    saved = back_up(store, files, folder=f"s3://{BUCKET}/state/", now=clock())
+    saved = back_up(store, files, folder=f"s3://{BUCKET}/state/", now=now_millis())
 
     assert saved["file"].startswith(f"s3://{BUCKET}/state/{store.application_name}-")
     assert backups(cloud, store.application_name) == [saved["dynamodb"]]
     store.delete_table()
     backup = Backup.decode(files.read(saved["file"]))
-    assert restore(backup, store=store, loaded=None, owner="restore#1", clock=clock)["restored"] == 2
+    assert restore(backup, store=store, loaded=None, owner="restore#1", clock=now_millis)["restored"] == 2
     after = store.read_state(STREAM).shards
     assert {shard: row.incarnation for shard, row in after.items()} == {
         shard: row.incarnation for shard, row in before.items()
@@ -140,7 +139,7 @@ def test_a_deleted_application_loses_its_consumer_and_others_keep_theirs(
         kinesis.register_stream_consumer(StreamARN=arn, ConsumerName=name)
     consumers = StreamConsumersHook()
     plan = plan_cleanup(
-        Rules(days=30), tables=DynamoDBTablesHook(), consumers=consumers, clock=lambda: clock() + LATER
+        Rules(days=30), tables=DynamoDBTablesHook(), consumers=consumers, clock=lambda: now_millis() + LATER
     )
 
     done = clean_up(
@@ -150,7 +149,7 @@ def test_a_deleted_application_loses_its_consumer_and_others_keep_theirs(
         files=BackupFilesHook(),
         folder=f"s3://{BUCKET}",
         loaded=None,
-        clock=lambda: clock() + LATER,
+        clock=lambda: now_millis() + LATER,
     )
 
     assert done == {

@@ -23,9 +23,9 @@ from airflow_kinesis_snowflake.maintenance.importing import (
     plan_import,
 )
 from airflow_kinesis_snowflake.stream.positions import Position
+from airflow_kinesis_snowflake.stream.times import now_millis
 from local.services import wait_until_active
 
-from .conftest import clock
 from .one_endpoint import one_endpoint
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ def plan(pipeline: Pipeline, source: str, **settings: Any) -> ImportPlan:
         kinesis=KinesisStreamHook(pipeline.stream),
         tables=DynamoDBTablesHook(),
         store=pipeline.store,
-        now=clock(),
+        now=now_millis(),
         **{"watch_seconds": 0.1, **settings},
     )
 
 
 def take_over(pipeline: Pipeline, source: str, **settings: Any) -> ImportPlan:
     made = plan(pipeline, source, **settings)
-    carry_out_import(made, store=pipeline.store, now=clock())
+    carry_out_import(made, store=pipeline.store, now=now_millis())
     return made
 
 
@@ -160,7 +160,7 @@ def test_leases_of_one_of_several_streams_are_taken_over(
 
 def test_a_live_consumer_is_refused(drained: Pipeline, dynamodb: DynamoDBClient) -> None:
     shard = next(iter(drained.state.shards.values()))
-    now = clock()
+    now = now_millis()
     drained.store.take_lease(
         drained.stream, shard, owner="alive", expiry=now + 60_000, now=now, incarnation="any"
     )

@@ -15,9 +15,8 @@ from airflow_kinesis_snowflake.maintenance.planning import plan_reset
 from airflow_kinesis_snowflake.maintenance.reset import Method, ResetRequest
 from airflow_kinesis_snowflake.maintenance.resetting import Resetting
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position
+from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.faults.actions import THROTTLED, aws_error, edit
-
-from .conftest import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +56,7 @@ class State:
         )
 
     def findings(self) -> tuple[Finding, ...]:
-        return inspect_state(self.store, self.kinesis, now=clock()).findings
+        return inspect_state(self.store, self.kinesis, now=now_millis()).findings
 
     def finding(self) -> Finding:
         [found] = self.findings()
@@ -79,9 +78,9 @@ class State:
             kinesis=self.kinesis,
             loaded=None,
             open_store=CheckpointStoreHook,
-            now=clock(),
+            now=now_millis(),
         )
-        Resetting(plan, store=self.store, loaded=None, clock=clock).run(
+        Resetting(plan, store=self.store, loaded=None, clock=now_millis).run(
             open_store=CheckpointStoreHook, remember=lambda _: None
         )
 
@@ -107,7 +106,7 @@ def state(
         store.create_shard(
             stream, shard_id, start_at=TRIM_HORIZON, parents=(), incarnation=shard_id, stream_created=created
         )
-        now = clock()
+        now = now_millis()
         assert store.hold(stream, shard_id, owner="me", expiry=now + 1000, now=now)
         assert store.save_checkpoint(
             stream,
@@ -123,7 +122,7 @@ def state(
 
 
 def test_nothing_is_found_in_what_a_drain_leaves(state: State) -> None:
-    inspection = inspect_state(state.store, state.kinesis, now=clock())
+    inspection = inspect_state(state.store, state.kinesis, now=now_millis())
     assert inspection.findings == ()
     assert "Nothing wrong was found" in inspection_text(inspection)
 
@@ -175,14 +174,14 @@ def test_a_row_without_checkpoint_and_start_is_named_and_a_rewind_mends_it(state
 def test_a_time_in_the_future_is_named_and_a_rewind_to_the_checkpoint_mends_it(
     state: State, attribute: str, what: str
 ) -> None:
-    state.spoil(**{attribute: {"N": str(clock() + 3 * AN_HOUR)}})
+    state.spoil(**{attribute: {"N": str(now_millis() + 3 * AN_HOUR)}})
     assert f"its {what} is 2 hours from now" in state.finding().what
     state.rewind(state.numbers[SPOILT])
     assert state.findings() == ()
 
 
 def test_a_lease_in_the_future_is_named_and_taken_by_force(state: State) -> None:
-    state.spoil(leaseOwner={"S": "somebody"}, leaseExpiry={"N": str(clock() + 3 * AN_HOUR)})
+    state.spoil(leaseOwner={"S": "somebody"}, leaseExpiry={"N": str(now_millis() + 3 * AN_HOUR)})
     assert "lease expiry" in state.finding().what
     state.rewind("LATEST", force=True)
     assert state.findings() == ()

@@ -22,8 +22,9 @@ from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, OffsetMove
 from airflow_kinesis_snowflake.maintenance.reset import Action, Method, ResetPlan, plan_text
 from airflow_kinesis_snowflake.maintenance.resetting import unmet
 from airflow_kinesis_snowflake.stream.positions import Position
+from airflow_kinesis_snowflake.stream.times import now_millis
 
-from .conftest import Maintenance, clock
+from .conftest import Maintenance
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -47,7 +48,7 @@ def one_shard(pipeline: Pipeline) -> str:
 
 def hold(pipeline: Pipeline, shard_id: str) -> None:
     shard = pipeline.state.shards[shard_id]
-    now = clock()
+    now = now_millis()
     taken = pipeline.store.take_lease(
         pipeline.stream, shard, owner="alive", expiry=now + 30_000, now=now, incarnation="any"
     )
@@ -129,7 +130,7 @@ def test_a_rename_goes_on_under_the_new_name_and_keeps_the_old_table(
 def test_a_rename_to_a_name_in_use_is_refused(drained: Pipeline, maintenance: Maintenance) -> None:
     other = CheckpointStoreHook(f"{drained.application}-other")
     other.create_table()
-    other.heartbeat(drained.stream, "somebody", now=clock())
+    other.heartbeat(drained.stream, "somebody", now=now_millis())
     with pytest.raises(MaintenanceRefusedError, match="is in use"):
         maintenance.plan(Method.RENAME, new_application=other.application_name)
     other.delete_table()
@@ -206,7 +207,7 @@ def move_back(pipeline: Pipeline) -> None:
     for shard in pipeline.state.shards.values():
         assert shard.checkpoint is not None
         older = Position(str(int(shard.checkpoint.sequence_number) - 1))
-        now = clock()
+        now = now_millis()
         pipeline.store.hold(pipeline.stream, shard.shard_id, owner="me", expiry=now + 1000, now=now)
         pipeline.store.reset_shard(pipeline.stream, replace(shard, checkpoint=older), owner="me", now=now)
         pipeline.store.release_lease(pipeline.stream, shard.shard_id, owner="me", now=now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,7 @@ from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LandingTableLink, StreamLink
 from airflow_kinesis_snowflake.monitoring import history
 from airflow_kinesis_snowflake.stream.positions import StartAt
+from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ ROUTES = (
     "api/application?name=a&stream=s",
     "api/check?name=a&stream=s",
 )
-NOW = time.time_ns() // 1_000_000
+NOW = now_millis()
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 
 from airflow_kinesis_snowflake.drain import backlog
 from airflow_kinesis_snowflake.drain.backlog import Backlog, BacklogWatch
-from airflow_kinesis_snowflake.drain.leases import now_millis
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_snowflake.stream.times import now_millis
 from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
 from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
 
