@@ -42,7 +42,7 @@ class Size:
 
 FULL = Size(
     rounds=3,
-    speed=20_000,
+    speed=50_000,
     batch_bytes=8 * MIB,
     scaling=(1, 16, 64, 256),
     scaling_records=400_000,
