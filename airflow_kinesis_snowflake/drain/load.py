@@ -132,13 +132,13 @@ class Loader:
         self.in_doubt: frozenset[str] = frozenset()
 
     def prepare(self) -> None:
-        """Connect, and create or check the tables and the stage.
+        """Connect, and create or check the tables and the stage, which other workers may do just now.
 
         :raises AccessDeniedError: login or privileges are missing
         :raises SnowflakeObjectNotFoundError: database or schema don't exist
         """
         with self._lock:
-            self._open()
+            self._retrying(self._open, doing="preparing the tables")
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Mapping[OffsetKey, Offset]:
         """Where Snowflake says these shards stand; rows that don't exist are left out."""

@@ -57,7 +57,7 @@ _NOT_FOUND = frozenset({2003, 2043})
 _DENIED = frozenset({3001, 290403})
 _LOGIN_REFUSED = (range(390100, 390400), range(394300, 394400))
 _LOGIN_FAILED = 250001
-_TRY_AGAIN = frozenset({603, 604, 625, 630, 390111, 390112, 390113, 390114, 390115, 390318})
+_TRY_AGAIN = frozenset({2002, 603, 604, 625, 630, 390111, 390112, 390113, 390114, 390115, 390318})
 _DATA = range(100000, 101000)
 _HTTP_REFUSED = frozenset({290400, 290404, 290405})
 # The classes of errors that Snowflake answers to a statement; all others are about reaching it.
@@ -590,8 +590,9 @@ def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowfla
     3001 (privileges), HTTP 403, login refused: 3901.. to 3903.., :class:`AccessDeniedError`
     3943.., 250001 as a plain ``DatabaseError``
     603 (internal error), 604 (cancelled), 625 (lock), 630       :class:`ServiceUnavailableError`
-    (statement timeout), 390111 to 390115 (session or token
-    gone), 390318 (OAuth token expired)
+    (statement timeout), 2002 (another worker has just made the
+    object), 390111 to 390115 (session or token gone), 390318
+    (OAuth token expired)
     connection, timeout, HTTP 5xx and the like                   :class:`ServiceUnavailableError`
     1000.. (a value is refused)                                  :class:`ValueRefusedError`
     any other answer                                             :class:`ServiceRefusedError`

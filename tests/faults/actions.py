@@ -178,6 +178,7 @@ CANCELLED = ("000604", "57014", "SQL execution canceled")
 SESSION_EXPIRED = ("390112", "08001", "Your session has expired. Please login again.")
 SESSION_GONE = ("390111", "08001", "Session no longer exists. New login required to access the service.")
 LOGIN_EXPIRED = ("390114", "08001", "Authentication token has expired. Authenticate again.")
+ALREADY_MADE = ("002002", "42710", "SQL compilation error: Object already exists.")
 NO_WAREHOUSE = ("000606", "57P03", "No active warehouse selected in the current session.")
 
 

@@ -19,6 +19,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
 from tests.faults.actions import (
+    ALREADY_MADE,
     CANCELLED,
     LOCK_WAITERS,
     NO_WAREHOUSE,
@@ -112,6 +113,20 @@ def test_a_connection_that_breaks_once_is_made_again(
     assert rule.hits == 1
     assert pipeline.landed == pipeline.sent
     assert report.records == 50
+
+
+@pytest.mark.parametrize("code", [LOCK_WAITERS, ALREADY_MADE], ids=["locked", "made by the other"])
+def test_a_worker_that_makes_tables_at_the_same_time_as_another_goes_on(
+    make_pipeline: Callable[..., Pipeline], snowflake_proxy: FaultProxy, code: tuple[str, str, str]
+) -> None:
+    pipeline = make_pipeline()
+    pipeline.send(3)
+    rule = snowflake_proxy.add(snowflake_error(*code), operation="CREATE", skip=1, times=2)
+
+    pipeline.drain().run()
+
+    assert rule.hits == 2
+    assert pipeline.landed == pipeline.sent
 
 
 @pytest.mark.parametrize("code", [LOCK_WAITERS, CANCELLED, SESSION_GONE], ids=["locked", "cancelled", "gone"])
