@@ -1,0 +1,53 @@
+"""Parameters of an operator reach it, wherever in its family they are declared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
+from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+
+OPERATORS = [KinesisToSnowflakeOperator, ReplayDeadLettersOperator]
+GIVEN = {
+    "application_name": "clicks-to-snowflake",
+    "table": "ANALYTICS.RAW.CLICKS",
+    "mapping": "columns",
+    "snowflake_conn_id": "elsewhere",
+}
+
+
+def parameters(operator: Any) -> dict[str, Any]:
+    return {name: getattr(operator, name) for name in GIVEN}
+
+
+@pytest.mark.parametrize("operator_class", OPERATORS)
+def test_default_args_of_a_dag_are_used(operator_class: Any) -> None:
+    with DAG("dag", schedule=None, default_args=GIVEN):
+        operator = operator_class(task_id="task", stream_name="clicks")
+    assert parameters(operator) == GIVEN
+
+
+@pytest.mark.parametrize("operator_class", OPERATORS)
+def test_default_args_reach_mapped_tasks(operator_class: Any) -> None:
+    with DAG("dag", schedule=None, default_args=GIVEN):
+        mapped = operator_class.partial(task_id="task").expand(stream_name=["clicks", "views"])
+    operator = mapped.unmap({"stream_name": "views"})
+    assert (operator.stream_name, parameters(operator)) == ("views", GIVEN)
+
+
+@pytest.mark.parametrize("operator_class", OPERATORS)
+@pytest.mark.parametrize("left_out", ["stream_name", "application_name", "table"])
+def test_what_has_no_default_must_be_given(operator_class: Any, left_out: str) -> None:
+    given = {"stream_name": "clicks"} | GIVEN
+    del given[left_out]
+    with pytest.raises(TypeError, match=left_out):
+        operator_class(task_id="task", **given)
+
+
+@pytest.mark.parametrize("operator_class", OPERATORS)
+def test_a_parameter_that_does_not_exist_is_refused_while_the_dag_is_parsed(operator_class: Any) -> None:
+    with pytest.raises(TypeError, match="tabel"):
+        operator_class(task_id="task", stream_name="clicks", tabel="A.B.C", **GIVEN)
