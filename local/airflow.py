@@ -92,8 +92,8 @@ class LocalAirflow:
                         grace=20,
                     )
                 )
-                process.wait_for_text(part.ready, timeout=120)
-            process.wait_until(self._healthy, timeout=180)
+                process.wait_for_text(part.ready, timeout=300)
+            process.wait_until(self._healthy, timeout=300)
             self._running = starting.pop_all()
         return self
 
@@ -132,7 +132,7 @@ class LocalAirflow:
     def _healthy(self) -> bool | None:
         try:
             health = requests.get(self.url + HEALTH_PATH, timeout=10).json()
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return None
         return all(health[component]["status"] == "healthy" for component in COMPONENTS) or None
 
