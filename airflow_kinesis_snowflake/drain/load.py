@@ -136,6 +136,7 @@ class Loader:
 
         :raises AccessDeniedError: login or privileges are missing
         :raises SnowflakeObjectNotFoundError: database or schema don't exist
+        :raises TransientError: the last of five tries failed
         """
         with self._lock:
             self._retrying(self._open, doing="preparing the tables")

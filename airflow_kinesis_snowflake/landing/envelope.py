@@ -54,8 +54,8 @@ _SCHEMA = pa.schema([pa.field(CONTENT, pa.string(), nullable=False), *METADATA_F
 # Arrow does when the column is made.
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
-
 NO_ROWS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
+"""The rows of no records, in files of any schema."""
 
 
 @dataclass(frozen=True)

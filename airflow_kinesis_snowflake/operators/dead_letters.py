@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.landing import LandingOperator
-from airflow_kinesis_snowflake.operators.rendered import moment
+from airflow_kinesis_snowflake.operators.rendered import optional_moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +94,6 @@ class ReplayDeadLettersOperator(LandingOperator):
             stream=self.stream_name,
             reason=self.reason or None,
             column=self.column or None,
-            since=moment("failed_since", self.failed_since),
-            until=moment("failed_until", self.failed_until),
+            since=optional_moment("failed_since", self.failed_since),
+            until=optional_moment("failed_until", self.failed_until),
         )

@@ -31,7 +31,7 @@ def words(value: Sequence[str] | str) -> list[str]:
     return [word for word in _SEPARATORS.split(value) if word] if isinstance(value, str) else list(value)
 
 
-def moment(name: str, value: str | datetime | None) -> datetime | None:
+def optional_moment(name: str, value: str | datetime | None) -> datetime | None:
     """A moment that may be left out.
 
     :raises InvalidSettingError: not ISO-8601, or without a time zone
