@@ -72,6 +72,14 @@ class CorruptStateError(TerminalError):
     """A row of the checkpoint table can't be what a drain or the Openflow connector wrote."""
 
 
+class IncarnationClosedError(CorruptStateError):
+    """A reset closed the incarnation of a shard's row: nothing can be loaded under it any more."""
+
+
+class OffsetWentBackError(CorruptStateError):
+    """Snowflake's offset of a shard is before one that a drain has seen: the tables went back in time."""
+
+
 class StreamRecreatedError(CorruptStateError):
     """The checkpoints belong to a deleted stream of the same name."""
 
@@ -114,7 +122,7 @@ class LeaseLostError(TransientError):
 
 
 class FencedError(TransientError):
-    """The offsets of a shard moved since the batch began: another worker committed its records first."""
+    """Another worker was first: what this one was about to write is written, or overtaken, already."""
 
 
 class IncompleteLoadError(TransientError):
@@ -123,6 +131,10 @@ class IncompleteLoadError(TransientError):
 
 class TableChangedError(TransientError):
     """The columns of the landing table aren't those that the records were prepared for."""
+
+
+class TransactionEndedError(ServiceUnavailableError):
+    """Snowflake ended a transaction before its COMMIT; nothing of it is committed."""
 
 
 class UnknownOutcomeError(TransientError):

@@ -21,7 +21,7 @@ from airflow_kinesis_snowflake.drain.drain import Drain
 from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove
+from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove, Offsets
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from benchmarks.backlog import STREAM
@@ -60,29 +60,37 @@ class SlowSink:
         self._rows = pq.read_metadata(file).num_rows
         self.files_mb.append(file.stat().st_size / 1e6)
 
+    @property
+    def closed(self) -> bool:
+        return False
+
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        self.statements += 2
-        yield
+    def transaction(self) -> Iterator[str]:
+        self.statements += 3
+        yield "1"
 
     def copy_landing(self, *args: Any, **kwargs: Any) -> int:
         self.statements += 1
         time.sleep(self._seconds / 2)
         return self._rows
 
-    def ensure_offsets(self, *args: Any, **kwargs: Any) -> None:
+    def ensure_offsets(self, *args: Any, keys: list[OffsetKey], **kwargs: Any) -> None:
+        self.statements += 1
+        for key in keys:
+            self._offsets.setdefault(key, Offset(key.shard_id, key.incarnation, None, None))
+
+    def read_offsets(self, *args: Any, keys: list[OffsetKey], **kwargs: Any) -> Offsets:
+        self.statements += 1
+        return Offsets({key: self._offsets[key] for key in keys if key in self._offsets}, {})
+
+    def lock_offsets(self, *args: Any, **kwargs: Any) -> None:
         self.statements += 1
 
-    def read_offsets(self, *args: Any, keys: list[OffsetKey], **kwargs: Any) -> dict[OffsetKey, Offset]:
-        self.statements += 1
-        return {key: self._offsets[key] for key in keys if key in self._offsets}
-
-    def move_offsets(self, *args: Any, batch_id: str, moves: list[OffsetMove], **kwargs: Any) -> int:
+    def move_offsets(self, *args: Any, batch_id: str, moves: list[OffsetMove], **kwargs: Any) -> None:
         self.statements += 1
         for move in moves:
             key = OffsetKey(shard_id=move.shard_id, incarnation=move.incarnation)
-            self._offsets[key] = Offset(move.shard_id, move.incarnation, move.reached, batch_id)
-        return len(moves)
+            self._offsets[key] = Offset(move.shard_id, move.incarnation, move.through, batch_id)
 
     def cancel(self) -> None:
         pass

@@ -2,22 +2,24 @@
 
 Usage: ``python snowflake_server.py [PORT] [HOST]``. Without a port it takes a free one, and says which.
 
-fakesnow answers a conflict of two transactions with HTTP 500, which clients repeat for minutes, and keeps
-the transactions of clients that died for ever. Here a conflict is error 000625, as Snowflake has it for a
-lock that can't be waited for, and a transaction that is idle while it holds locks that somebody waits for is
-ended: by Snowflake after five minutes, here after five seconds.
+fakesnow leaves transactions to DuckDB, which isolates them otherwise than Snowflake, and keeps those of
+clients that died for ever: ``snowflake_transactions`` has them as Snowflake has. It never sees a session end,
+because clients end only what has a master token: here logins get one. COPY is refused for tables with
+ERROR_LOGGING, unless the session has opted out. Files are purged when the transaction ends, whichever way.
 
 Besides, a field that a Parquet file lacks is NULL, and NUMBER(38, 0) takes 38 digits.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import socket
 import sys
-import time
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import duckdb
 import fakesnow.copy_into
@@ -27,38 +29,83 @@ import uvicorn
 from fakesnow.cursor import FakeSnowflakeCursor
 from fakesnow.transforms.stage import internal_dir, parts_from_var
 from snowflake.connector.errors import ProgrammingError
+from snowflake_transactions import close, done, execute, run, session_of
 from sqlglot import Expr, exp
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
+from starlette.routing import request_response
 
 if TYPE_CHECKING:
-    from fakesnow.conn import FakeSnowflakeConnection
+    from starlette.requests import Request
 
-IDLE_SECONDS = 5.0
-
-LOCKING = ("UPDATE", "DELETE", "MERGE")
-
-execute = FakeSnowflakeCursor.execute
 inserts_of = fakesnow.copy_into._inserts
 integer_precision = fakesnow.transforms.integer_precision
-locked_at: WeakKeyDictionary[FakeSnowflakeConnection, float] = WeakKeyDictionary()
+login_request, end_session = fakesnow.server.login_request, fakesnow.server.session
+
+_LOCATION = re.compile(r"""'(@(?:"[\w$]+"\.){2}"[\w$]+"/[\w./=-]*)'""")
+_PARAMETER = re.compile(r"ALTER\s+SESSION\s+SET\s+(\w+)\s*=\s*'?(\w*)", re.IGNORECASE)
+_ERROR_LOGGING = re.compile(r"\s*\bERROR_LOGGING\s*=\s*TRUE", re.IGNORECASE)
+_TABLE = re.compile(r"(?:TABLE(?:\s+IF\s+NOT\s+EXISTS)?|COPY\s+INTO)\s+(\S+)", re.IGNORECASE)
+tables_with_error_logging: set[str] = set()
+purging = threading.local()
 
 
-def execute_or_report_conflict(
+class Purge:
+    """Stands for the module ``os`` where COPY removes the files that it has loaded."""
+
+    @staticmethod
+    def remove(path: str) -> None:
+        """Remove a file when the transaction ends."""
+        purging.session.on_end.append(lambda: Path(path).unlink(missing_ok=True))
+
+
+def execute_statement(
     cursor: FakeSnowflakeCursor, command: str, *args: Any, **kwargs: Any
 ) -> FakeSnowflakeCursor:
-    """Execute a statement; a conflict ends idle transactions of others and is reported as a lock error."""
-    connection = cursor._conn
-    locked_at.pop(connection, None)
+    """Execute a statement, as Snowflake would."""
+    session = purging.session = session_of(cursor._conn)
+    # sqlglot has no location in quotes.
+    command = _LOCATION.sub(r"\1", command)
     if command.startswith("REMOVE "):
         return remove_folder(cursor, command)
-    try:
-        return execute(cursor, command, *args, **kwargs)
-    except duckdb.TransactionException as error:
-        end_idle_transactions()
-        message = f"the statement waits for a lock that another transaction holds: {error}"
-        raise ProgrammingError(message, errno=625, sqlstate="57014") from error
-    finally:
-        if command.lstrip().upper().startswith(LOCKING):
-            locked_at[connection] = time.monotonic()
+    if parameter := _PARAMETER.match(command):
+        session.parameters[parameter.group(1).upper()] = parameter.group(2).upper()
+        session.autocommit = session.parameters.get("AUTOCOMMIT", str(session.autocommit).upper()) == "TRUE"
+        return done(cursor)
+    if _ERROR_LOGGING.search(command) and (table := _TABLE.search(command)):
+        tables_with_error_logging.add(table.group(1))
+        command = _ERROR_LOGGING.sub("", command)
+    if command.startswith("COPY ") and session.parameters.get("OPT_OUT_ERROR_LOGGING") != "TRUE":
+        refuse_error_logging(command)
+    return run(cursor, command, *args, **kwargs)
+
+
+def refuse_error_logging(command: str) -> None:
+    """Refuse COPY into a table with ERROR_LOGGING."""
+    table = _TABLE.search(command)
+    if table and table.group(1) in tables_with_error_logging:
+        raise ProgrammingError("COPY isn't supported on tables with ERROR_LOGGING", errno=2, sqlstate="0A000")
+
+
+async def login_with_master_token(request: Request) -> JSONResponse:
+    """Log in; the answer has what a client needs to end its session."""
+    answer = json.loads(bytes((await login_request(request)).body))
+    answer["data"] |= {
+        "masterToken": f"master of {answer['data']['token']}",
+        "validityInSeconds": 3600,
+        "masterValidityInSeconds": 14400,
+        "sessionId": 1,
+    }
+    return JSONResponse(answer)
+
+
+async def end_session_and_transaction(request: Request) -> JSONResponse:
+    """Answer a heartbeat, or end the session with what it has open."""
+    connection = fakesnow.server.sessions.get(fakesnow.server.to_token(request))
+    answer = await end_session(request)
+    if connection is not None and request.query_params.get("delete"):
+        await run_in_threadpool(close, connection)
+    return answer
 
 
 def inserts_without_missing_fields(expr: Any, params: Any, urls: list[str], *args: Any) -> list[Any]:
@@ -100,19 +147,15 @@ def remove_folder(cursor: FakeSnowflakeCursor, command: str) -> FakeSnowflakeCur
     return execute(cursor, "SELECT 'removed' AS result")
 
 
-def end_idle_transactions() -> None:
-    """Roll back what sessions left open that took locks and have sent no statement for a while."""
-    for connection, at in list(locked_at.items()):
-        if time.monotonic() - at > IDLE_SECONDS:
-            try:
-                connection.rollback()
-            except duckdb.TransactionException:
-                continue  # it had none open
-
-
 def main(port: str = "0", host: str = "127.0.0.1") -> None:
     """Serve until SIGTERM."""
-    FakeSnowflakeCursor.execute = execute_or_report_conflict
+    FakeSnowflakeCursor.execute = execute_statement
+    fakesnow.copy_into.os = Purge
+    for route in fakesnow.server.app.routes:
+        if route.path == "/session/v1/login-request":
+            route.app = request_response(login_with_master_token)
+        if route.path == "/session":
+            route.app = request_response(end_session_and_transaction)
     fakesnow.copy_into._inserts = inserts_without_missing_fields
     fakesnow.transforms.integer_precision = wide_integers
     config = uvicorn.Config(fakesnow.server.app, timeout_graceful_shutdown=1)

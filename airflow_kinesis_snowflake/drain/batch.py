@@ -25,12 +25,16 @@ EXAMPLES = 3
 
 @dataclass
 class Span:
-    """The part of one shard that a batch holds: after ``began``, up to and including ``reached``."""
+    """The part of one shard that a batch holds: after ``began``, up to and including ``reached``.
+
+    :param offset: the offset that a drain is known to have committed through; ``None`` if there is none
+    """
 
     shard_id: str
     incarnation: str
     began: Position | None
     reached: Position
+    offset: Position | None = None
     records: int = 0
     bytes: int = 0
     dead_letters: int = 0
@@ -48,7 +52,7 @@ class Batch:
 
     def __init__(self, directory: Path, settings: DrainSettings) -> None:
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
-        self.folder = self.id
+        self.attempts = 0
         self.spans: dict[str, Span] = {}
         self.began_at: float | None = None
         self.refused = 0
@@ -66,7 +70,13 @@ class Batch:
             return
         span = self.spans.get(reader.shard_id)
         if span is None:
-            span = Span(reader.shard_id, reader.incarnation, began=reader.read, reached=page.reached)
+            span = Span(
+                reader.shard_id,
+                reader.incarnation,
+                began=reader.read,
+                reached=page.reached,
+                offset=reader.offset,
+            )
             self.spans[reader.shard_id] = span
         if self.began_at is None:
             self.began_at = now
@@ -96,8 +106,6 @@ class Batch:
         :param rows: of each record, by number
         :param letters: one for each of them
         """
-        # Files that were refused may lie on the stage still.
-        self.folder = f"{self.id}-narrowed"
         by_shard: dict[str, list[DeadLetter]] = {}
         for key, letter in letters.items():
             shard_id = key[0]

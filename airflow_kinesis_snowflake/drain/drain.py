@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import threading
 import time
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -230,13 +230,9 @@ class Drain:
     def _call(self, call: Callable[[], T]) -> T:
         """Run a call on a thread, so that a stop doesn't have to wait for it."""
         future = self._writers.submit(call)
-        while True:
+        while not wait([future], timeout=TICK_SECONDS).done:
             self._check_stop()
-            try:
-                return future.result(timeout=TICK_SECONDS)
-            except FutureTimeoutError:
-                if future.done():
-                    raise
+        return future.result()
 
     def _handle_next_event(self, folder: Path) -> None:
         wait = min(TICK_SECONDS, max(0.0, self._fetching.next_due() - time.monotonic()) + 0.001)
@@ -380,7 +376,7 @@ class Drain:
 
     def _fail(self, reader: ShardReader, error: KinesisSnowflakeError) -> None:
         log.error("Shard %s of stream %s failed: %s", reader.shard_id, self._settings.stream_name, error)
-        reader.finish = Finish.FAILED
+        reader.give_up(Finish.FAILED)
         self._failures[reader.shard_id] = error
 
     def _combined_failure(self) -> KinesisSnowflakeError:
@@ -416,7 +412,10 @@ class Drain:
         else:
             self._abandon_batch()
             self._rewind({shard: reader.committed for shard, reader in self._readers.items()})
-            self._go_on_behind(loaded.ahead)
+            self._go_on_after(loaded.ahead)
+            for shard_id, error in loaded.refused.items():
+                if shard_id in self._readers:
+                    self._fail(self._readers[shard_id], error)
 
     def _count(self, loaded: Loaded) -> None:
         for shard_id, span in loaded.batch.spans.items():
@@ -434,8 +433,8 @@ class Drain:
             loaded.seconds,
         )
 
-    def _go_on_behind(self, ahead: Mapping[str, Position]) -> None:
-        """Continue shards behind what another worker committed, as far as they are still ours."""
+    def _go_on_after(self, ahead: Mapping[str, Position]) -> None:
+        """Continue shards after what another worker committed, as far as they are still ours."""
         if not ahead:
             return
         self.report.fenced += 1
@@ -447,7 +446,7 @@ class Drain:
 
         def save() -> list[bool]:
             return [
-                self._leases.save(shard, position, ended=False, millis_behind=None)
+                self._leases.save(shard, position, millis_behind=None, offset=position)
                 for shard, position in ahead.items()
             ]
 
@@ -477,35 +476,35 @@ class Drain:
     def _leave(self) -> None:
         """Release what is held and end the threads; never takes longer than a stop may take."""
         self._progress.close()
-        self._finish_load()
-        leaving = self._writers.submit(self._release_all)
-        try:
-            leaving.result(timeout=LEAVE_GRACE_SECONDS if self._stopping.is_set() else None)
-        except FutureTimeoutError:
-            log.warning("Leases of stream %s are left to expire", self._settings.stream_name)
-        except KinesisSnowflakeError as error:
-            log.warning("Leases of stream %s are left to expire: %s", self._settings.stream_name, error)
+        with contextlib.ExitStack() as leaving:
+            for threads in (self._fetching, self._loading, self._writers):
+                leaving.callback(threads.close)
+            leaving.callback(self._loading.submit, self._loader.close)
+            leaving.callback(self._release_in_time)
+            self._finish_load()
         self.report.snowflake_connections = self._loader.connections
-        self._loading.submit(self._loader.close)
-        for threads in (self._fetching, self._loading, self._writers):
-            threads.close()
 
     def _finish_load(self) -> None:
-        """Wait for a load under way, cancel it if it takes too long."""
+        """Wait for a load under way; one that takes too long is cancelled without waiting for that."""
         if self._load is None:
             return
-        try:
-            loaded = self._load.result(timeout=LOAD_GRACE_SECONDS)
-            if loaded.committed:
-                self._loading_batch = None
-                self._count(loaded)
-        except FutureTimeoutError:
+        if not wait([self._load], timeout=LOAD_GRACE_SECONDS).done:
             log.warning(
                 "The load under way is cancelled; should it commit all the same, the next run finds out"
             )
-            self._loader.cancel()
-        except KinesisSnowflakeError as error:
+            self._writers.submit(self._loader.cancel)
+        elif error := self._load.exception():
             log.warning("The load under way failed: %s", error)
+        elif (loaded := self._load.result()).committed:
+            self._loading_batch = None
+            self._count(loaded)
+
+    def _release_in_time(self) -> None:
+        releasing = self._writers.submit(self._release_all)
+        if not wait([releasing], timeout=LEAVE_GRACE_SECONDS if self._stopping.is_set() else None).done:
+            log.warning("Leases of stream %s are left to expire", self._settings.stream_name)
+        elif error := releasing.exception():
+            log.warning("Leases of stream %s are left to expire: %s", self._settings.stream_name, error)
 
     def _release_all(self) -> None:
         self._leases.retire()

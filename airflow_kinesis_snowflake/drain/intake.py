@@ -128,10 +128,10 @@ class Intake:
             now=now_millis(),
         )
         taken = self._take(assignment)
-        readers = self._start(taken)
+        readers, closed = self._start(taken)
         return Intaken(
             readers=readers,
-            refused=self._refused(readers),
+            refused={**self._refused(readers), **closed},
             gaps=() if unaccepted else gaps,
             missed={gap.shard_id: self._data_loss(gap) for gap in unaccepted},
             takeovers=sum(candidate.takeover for candidate in taken),
@@ -212,17 +212,28 @@ class Intake:
 
         return [taken for taken in self._writers.map(lease, assignment.take) if taken is not None]
 
-    def _start(self, taken: list[Candidate]) -> tuple[ShardReader, ...]:
-        """Readers for leased shards; a takeover goes on from the later of checkpoint and offsets."""
+    def _start(self, taken: list[Candidate]) -> tuple[tuple[ShardReader, ...], Mapping[str, TerminalError]]:
+        """Readers for leased shards; a takeover goes on from the later of checkpoint and offsets.
+
+        :return: the readers, and those of their shards whose offsets refuse every load, with the reason
+        """
+        refused: dict[str, TerminalError] = {}
         committed = {candidate.state.shard_id: candidate.state.checkpoint for candidate in taken}
         keys = [key_of(candidate.state) for candidate in taken if candidate.takeover]
         if keys:
             log.info("Reading the offsets of %d shards that their last owner didn't release", len(keys))
-            for key, offset in self._loader.offsets(keys).items():
+            offsets = self._loader.offsets(keys)
+            refused = {key.shard_id: error for key, error in offsets.refused.items()}
+            for key, offset in offsets.found.items():
                 if offset.position is not None and is_after(offset.position, committed[key.shard_id]):
                     committed[key.shard_id] = offset.position
             for key in keys:
-                self._leases.save(key.shard_id, committed[key.shard_id], ended=False, millis_behind=None)
+                self._leases.save(
+                    key.shard_id,
+                    committed[key.shard_id],
+                    millis_behind=None,
+                    offset=offsets.found[key].position if key in offsets.found else None,
+                )
         listed = {shard.shard_id: shard for shard in self._listed}
         readers = [
             ShardReader(row, committed=committed[row.shard_id], shard=listed.get(row.shard_id))
@@ -234,7 +245,7 @@ class Intake:
                 reader.read_until, retention=self._facts.retention, now=self._facts.answered
             ):
                 reader.check()
-        return tuple(readers)
+        return tuple(readers), refused
 
     def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
         refused: dict[str, TerminalError] = {}

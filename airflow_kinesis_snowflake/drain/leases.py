@@ -109,9 +109,16 @@ class Leases:
         return frozenset(lost)
 
     def save(
-        self, shard_id: str, checkpoint: Position | None, *, ended: bool, millis_behind: int | None
+        self,
+        shard_id: str,
+        checkpoint: Position | None,
+        *,
+        millis_behind: int | None,
+        offset: Position | None = None,
     ) -> bool:
         """Write a checkpoint whose records are committed; extends the lease.
+
+        :param offset: as Snowflake has it; ``None``: not asked
 
         :return: ``False`` when the lease is lost; the row is left as it is
         """
@@ -122,10 +129,10 @@ class Leases:
             shard_id,
             owner=self._worker.id,
             checkpoint=checkpoint,
-            ended=ended,
             expiry=now + int(LEASE_SECONDS * 1000),
             now=now,
             millis_behind=millis_behind,
+            offset=offset,
         )
         self._settle(shard_id, began, held=saved)
         return saved

@@ -2,19 +2,24 @@
 
 What makes it exactly once, in the order of the statements:
 
-1. The batch's files go to a stage folder of their own; nothing is visible yet.
-   If the mapping adds or widens columns, that happens now, because DDL commits an open transaction.
-2. ``BEGIN``, ``COPY`` of rows, ``COPY`` of dead letters if there are any.
-3. The compare-and-set of offsets: each shard's row moves from where the batch began to where it ends, only if
-   it stands at or before the beginning. If any shard's row has moved on, somebody else committed those
-   records and everything is rolled back.
-4. ``COMMIT``. From here on the records are in Snowflake, whatever dies. Its answer alone proves nothing:
-   Snowflake ends a transaction that was idle for five minutes while others waited for its locks, as it is
-   when the connection is broken for that long, and ignores a ``COMMIT`` without a transaction. So the offsets
-   are read once more ("Aborting transactions" in Snowflake's documentation of transactions, "Usage notes" of
-   ``COMMIT``).
-5. Checkpoints to DynamoDB, each only while the lease is still ours. If the process dies before this, the next
+1. The offsets of the batch's shards are read, unless they are known from the last commit of this session, and
+   rows that are missing are added. Whoever is past the beginning of the batch has committed its records.
+2. If the mapping adds or widens columns, that happens now, because DDL commits an open transaction. The files
+   go to a stage folder that no other attempt uses; nothing is visible yet.
+3. ``BEGIN``, and the id of the transaction. ``COPY`` of rows, and of dead letters if there are any.
+4. The lock: from here on no other load of the same offsets is between its lock and its end.
+5. The compare-and-set: each shard's offset moves from where it is known to stand to where the batch ends. It
+   does so in this very transaction only; if Snowflake has ended it, nothing moves. The offsets are read then,
+   and unless each shard has exactly one row, which this batch has moved, everything is rolled back.
+6. ``COMMIT``. From here on the records are in Snowflake, whatever dies. Its answer alone proves nothing,
+   because a ``COMMIT`` without a transaction is ignored. So the offsets are read once more.
+7. Checkpoints to DynamoDB, each only while the lease is still ours. If the process dies before this, the next
    owner of the lease finds the truth in the offsets table, or runs into the compare-and-set.
+
+The session has AUTOCOMMIT off, and ends with the first transaction that doesn't commit: what was sent and not
+answered, or arrives late or twice, finds a transaction that nobody commits, or no session. Whether a batch in
+doubt is committed is settled in a new session. See "Transactions", "COMMIT" and "AUTOCOMMIT" in Snowflake's
+documentation, and docs/exactly-once.md for what rests on which of them.
 """
 
 from __future__ import annotations
@@ -24,26 +29,29 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from airflow_kinesis_snowflake.exceptions import (
     CorruptStateError,
     DrainStoppedError,
     FencedError,
     IncompleteLoadError,
+    KinesisSnowflakeError,
     LeaseLostError,
+    OffsetWentBackError,
     ServiceRefusedError,
     ServiceUnavailableError,
     SnowflakeObjectNotFoundError,
     TableChangedError,
     TerminalError,
     TooManyDeadLettersError,
+    TransactionEndedError,
     TransientError,
     ValueRefusedError,
 )
-from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove
+from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove, Offsets
 from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
-from airflow_kinesis_snowflake.landing.statements import stage_folder
+from airflow_kinesis_snowflake.landing.statements import LOCK, stage_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,9 +72,35 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+
+class _Names(TypedDict):
+    application: str
+    stream: str
+
+
 TRIES = 5
 LONGEST_WAIT_SECONDS = 30.0
 CHANGES_IN_A_ROW = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch; without a word about any shard it is committed.
+
+    :param ahead: shards whose offsets are past the beginning of the batch, and where they stand
+    :param refused: shards under whose offsets nothing can be loaded, and why
+    """
+
+    ahead: Mapping[str, Position] = field(default_factory=dict)
+    refused: Mapping[str, CorruptStateError] = field(default_factory=dict)
+
+    @property
+    def committed(self) -> bool:
+        """Whether the records of the batch are in Snowflake."""
+        return not self.ahead and not self.refused
+
+
+COMMITTED = Outcome()
 
 
 @dataclass(frozen=True)
@@ -77,6 +111,7 @@ class Loaded:
     :param committed: its records are in Snowflake
     :param lost: shards whose lease was lost; their checkpoints are not ours to write any more
     :param ahead: when fenced, shards whose offsets had moved on, and where they stand now
+    :param refused: shards that can't be loaded until somebody corrects their offsets, and why
     :param seconds: time from the first upload to the last checkpoint
     """
 
@@ -84,6 +119,7 @@ class Loaded:
     committed: bool
     lost: frozenset[str] = frozenset()
     ahead: Mapping[str, Position] = field(default_factory=dict)
+    refused: Mapping[str, CorruptStateError] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -124,7 +160,7 @@ class Loader:
         self._stopping = stopping
         self._session: SnowflakeSession | None = None
         self._lock = threading.RLock()
-        self._offset_rows: set[OffsetKey] = set()
+        self._known: dict[OffsetKey, Offset] = {}
         self._objects_checked = False
         self._refused = 0
         self._table_changes = 0
@@ -141,10 +177,10 @@ class Loader:
         with self._lock:
             self._retrying(self._open, doing="preparing the tables")
 
-    def offsets(self, keys: Sequence[OffsetKey]) -> Mapping[OffsetKey, Offset]:
+    def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
         """Where Snowflake says these shards stand; rows that don't exist are left out."""
         with self._lock:
-            return self._retrying(lambda: self._read_offsets(keys), doing="reading offsets")
+            return self._retrying(lambda: self._read(self._open(), keys), doing="reading offsets")
 
     def landing_columns(self) -> Mapping[str, Column]:
         """The columns of the landing table, which is made if it is missing."""
@@ -166,13 +202,12 @@ class Loader:
 
     def _load(self, batch: Batch, *, began: float) -> Loaded:
         try:
+            outcome = COMMITTED
             if batch.records:
                 self._check_threshold(batch)
-                self._retrying(lambda: self._commit_or_narrow(batch), doing=f"loading batch {batch.id}")
-        except FencedError:
-            ahead = self._settle_fence(batch)
-            if ahead is not None:
-                return Loaded(batch, committed=False, ahead=ahead, seconds=time.monotonic() - began)
+                outcome = self._retrying(
+                    lambda: self._commit_or_narrow(batch), doing=f"loading batch {batch.id}"
+                )
         except TableChangedError as error:
             self._table_changes += 1
             if self._table_changes > CHANGES_IN_A_ROW:
@@ -184,6 +219,14 @@ class Loader:
             return Loaded(batch, committed=False, lost=lost, seconds=time.monotonic() - began)
         finally:
             batch.discard()
+        if not outcome.committed:
+            return Loaded(
+                batch,
+                committed=False,
+                ahead=outcome.ahead,
+                refused=outcome.refused,
+                seconds=time.monotonic() - began,
+            )
         self._table_changes = 0
         lost = self._checkpoint(batch)
         self.in_doubt -= batch.spans.keys()
@@ -209,50 +252,122 @@ class Loader:
 
     def close(self) -> None:
         """Close the session if one is open."""
+        self._known.clear()
         if self._session is not None:
             self._session.close()
             self._session = None
 
-    def _commit_or_narrow(self, batch: Batch) -> None:
+    def _commit_or_narrow(self, batch: Batch) -> Outcome:
         """Commit a batch; if Snowflake refuses a value in it, without the records that it refuses."""
         try:
-            self._commit(batch)
+            return self._commit(batch)
         except ValueRefusedError as refusal:
             session = self._open()
             copy = self._prepare_table(session, batch)
             self._narrowing.put_aside(batch, refusal, session=session, mapping=copy, before=self._refused)
-            self._commit(batch)
+            # A part that was tried and arrives late must not find the transaction of the batch.
+            self.close()
+            return self._commit(batch)
 
-    def _commit(self, batch: Batch) -> None:
+    def _commit(self, batch: Batch) -> Outcome:
+        offsets = self._offsets_before(batch)
+        if (outcome := self._outcome_by(offsets, batch)) is not None:
+            return outcome
         session = self._open()
-        self._ensure_offset_rows(session, batch)
-        if self.in_doubt.intersection(batch.spans) and self._committed_by(session, batch):
-            log.info("Batch %s was committed although the answer was lost", batch.id)
-            return
         copy = self._prepare_table(session, batch)
-        folder = stage_folder(self._settings.application_name, self._settings.stream_name, batch.folder)
-        for file in batch.files.close():
-            session.upload(file, target=self._target, folder=folder)
+        folder = self._upload(session, batch)
         self.in_doubt |= batch.spans.keys()
         try:
-            with session.transaction():
+            with session.transaction() as transaction:
                 copy_files(session, batch.files, target=self._target, mapping=copy, folder=folder)
-                self._move_offsets(session, batch)
+                session.lock_offsets(self._target, **self._of_the_application)
+                self._move_offsets(session, batch, offsets.found, transaction=transaction)
+        except FencedError:
+            return self._settle_fence(batch)
         except (ServiceRefusedError, SnowflakeObjectNotFoundError) as error:
-            self._blame_changes(session, batch, copy, error)
+            self._blame_changes(batch, copy, error)
             raise
-        if not self._committed_by(session, batch):
-            raise ServiceUnavailableError(
+        if not carry(batch, self._read(session, keys_of(batch.spans.values()))):
+            raise TransactionEndedError(
                 f"Snowflake had ended the transaction of batch {batch.id} before its COMMIT arrived; nothing "
                 f"of it is in {self._target.table}"
             )
+        self._remove_earlier_attempts(session, batch)
+        return COMMITTED
+
+    def _offsets_before(self, batch: Batch) -> Offsets:
+        """Where the shards of a batch stand, with rows for those that have none yet."""
+        keys = keys_of(batch.spans.values())
+        lock = OffsetKey(*LOCK)
+        if all(key in self._known for key in (lock, *keys)):
+            return Offsets({key: self._known[key] for key in keys}, {})
+        offsets = self._read(self._open(), [lock, *keys])
+        if went_back(batch, offsets):
+            # A session that was open when another worker committed needn't see it yet
+            # (READ_CONSISTENCY_MODE in Snowflake's documentation).
+            self.close()
+            offsets = self._read(self._open(), [lock, *keys])
+        absent = [key for key in (lock, *keys) if key not in offsets.found and key not in offsets.refused]
+        if absent and not went_back(batch, offsets):
+            session = self._open()
+            session.ensure_offsets(self._target, **self._of_the_application, keys=absent)
+            offsets = self._read(session, [lock, *keys])
+        return offsets
+
+    def _outcome_by(self, offsets: Offsets, batch: Batch) -> Outcome | None:
+        """What has become of a batch already, judged by offsets; ``None`` if it is still to be loaded."""
+        refused = refused_shards(offsets, batch) | {
+            shard_id: self._went_back(batch.spans[shard_id]) for shard_id in went_back(batch, offsets)
+        }
+        if refused:
+            return Outcome(refused=refused)
+        if carry(batch, offsets):
+            log.info("Batch %s was committed although the answer was lost", batch.id)
+            return COMMITTED
+        ahead = ahead_of(batch, offsets)
+        if ahead:
+            self.in_doubt -= batch.spans.keys()
+            return Outcome(ahead=ahead)
+        return None
+
+    def _went_back(self, span: Span) -> OffsetWentBackError:
+        return OffsetWentBackError(
+            f"Run the DAG kinesis_state_reset with the method recover, trusting Snowflake: the offset of "
+            f"shard {span.shard_id} of stream {self._settings.stream_name} in {self._target.offsets} is "
+            f"before {span.offset}, through which a drain had committed. The tables went back in time "
+            f"(Time Travel, a clone, or a failover to a replica), and records are missing in "
+            f"{self._target.table}"
+        )
+
+    def _upload(self, session: SnowflakeSession, batch: Batch) -> str:
+        """Put the files into a folder that no other attempt has used or will use."""
+        batch.attempts += 1
+        folder = self._folder(batch, str(batch.attempts))
+        for file in batch.files.close():
+            session.upload(file, target=self._target, folder=folder)
+        return folder
+
+    def _remove_earlier_attempts(self, session: SnowflakeSession, batch: Batch) -> None:
+        """COPY has removed the files of the attempt that was committed, but no others."""
+        if batch.attempts == 1:
+            return
+        try:
+            session.remove_folder(self._target.stage, folder=self._folder(batch))
+        except KinesisSnowflakeError as error:
+            self.close()
+            log.info("Files of batch %s are left on stage %s: %s", batch.id, self._target.stage, error)
+
+    def _folder(self, batch: Batch, *parts: str) -> str:
+        return stage_folder(self._settings.application_name, self._settings.stream_name, batch.id, *parts)
+
+    @property
+    def _of_the_application(self) -> _Names:
+        return {"application": self._settings.application_name, "stream": self._settings.stream_name}
 
     def _prepare_table(self, session: SnowflakeSession, batch: Batch) -> CopyMapping:
         return prepare_table(session, batch.files, target=self._target, mapping=self._mapping)
 
-    def _blame_changes(
-        self, session: SnowflakeSession, batch: Batch, copy: CopyMapping, error: TerminalError
-    ) -> None:
+    def _blame_changes(self, batch: Batch, copy: CopyMapping, error: TerminalError) -> None:
         """Find out whether COPY was refused because somebody altered the table after we had looked at it.
 
         :raises TableChangedError: so it was
@@ -260,110 +375,97 @@ class Loader:
         mapping = self._mapping
         if not isinstance(mapping, ColumnsMapping):
             return
-        mapping.found(session.landing_columns(self._target))
+        mapping.found(self._open().landing_columns(self._target))
         if mapping.copy(batch.files.fields, batch.files.missing) != copy:
             raise TableChangedError(
                 f"{self._target.table} was altered while batch {batch.id} of stream "
                 f"{self._settings.stream_name} was being loaded"
             ) from error
 
-    def _move_offsets(self, session: SnowflakeSession, batch: Batch) -> None:
+    def _move_offsets(
+        self,
+        session: SnowflakeSession,
+        batch: Batch,
+        before: Mapping[OffsetKey, Offset],
+        *,
+        transaction: str,
+    ) -> None:
+        """Move the offset of each shard of the batch, or none.
+
+        :raises LeaseLostError: a lease was lost; roll back
+        :raises FencedError: an offset isn't where it was before; roll back
+        :raises TransactionEndedError: Snowflake has ended the transaction
+        """
         if not all(self._leases.holds(shard) for shard in batch.spans):
             raise LeaseLostError(
                 f"Leases of stream {self._settings.stream_name} were lost while batch {batch.id} was being "
                 f"loaded; it was rolled back and the next owner reads its records again"
             )
-        moves = [
-            OffsetMove(
-                shard_id=span.shard_id,
-                incarnation=span.incarnation,
-                began=span.began,
-                reached=span.reached,
-                records=span.records,
-            )
-            for span in batch.spans.values()
-        ]
-        moved = session.move_offsets(
+        keys = keys_of(batch.spans.values())
+        session.move_offsets(
             self._target,
-            application=self._settings.application_name,
-            stream=self._settings.stream_name,
+            **self._of_the_application,
             batch_id=batch.id,
-            moves=moves,
+            transaction=transaction,
+            moves=[
+                OffsetMove(
+                    shard_id=span.shard_id,
+                    incarnation=span.incarnation,
+                    expected=before[key].position,
+                    through=span.reached,
+                    records=span.records,
+                )
+                for key, span in zip(keys, batch.spans.values(), strict=True)
+            ],
         )
-        if moved != len(moves):
-            raise FencedError(
-                f"{len(moves) - moved} of {len(moves)} shards in batch {batch.id} of stream "
-                f"{self._settings.stream_name} had been committed further by another worker; it was rolled "
-                f"back"
+        after = self._read(session, keys)
+        if carry(batch, after):
+            return
+        if after == Offsets({key: before[key] for key in keys}, {}):
+            raise TransactionEndedError(
+                f"Snowflake had ended the transaction of batch {batch.id} before its offsets moved; nothing "
+                f"of it is in {self._target.table}"
             )
+        raise FencedError(
+            f"Offsets of shards in batch {batch.id} of stream {self._settings.stream_name} were moved by "
+            f"another worker; it was rolled back"
+        )
 
-    def _committed_by(self, session: SnowflakeSession, batch: Batch) -> bool:
-        offsets = self._read(session, keys_of(batch.spans.values()))
-        return carries(batch.id, offsets)
+    def _settle_fence(self, batch: Batch) -> Outcome:
+        """Find out, in a new session, who moved the offsets.
 
-    def _settle_fence(self, batch: Batch) -> Mapping[str, Position] | None:
-        """Find out who moved the offsets: ``None`` if it was this batch, in an earlier try.
-
-        Otherwise the shards that are ahead of where the batch began, and where they stand.
+        :raises ServiceUnavailableError: nobody did, or nobody past the beginning of the batch; try again
         """
-        offsets = self.offsets(keys_of(batch.spans.values()))
-        if carries(batch.id, offsets):
-            return None
-        self.in_doubt -= batch.spans.keys()
-        ahead = {
-            key.shard_id: offset.position
-            for key, offset in offsets.items()
-            if offset.position is not None and is_after(offset.position, batch.spans[key.shard_id].began)
-        }
-        if not ahead:
-            raise CorruptStateError(
-                f"{self._target.offsets} doesn't have one row for each shard of stream "
-                f"{self._settings.stream_name} and application {self._settings.application_name}: "
-                f"{', '.join(sorted(batch.spans))}. Nothing was loaded. The next drain adds rows that are "
-                f"missing; if it fails too, delete rows that are there twice"
+        self.close()
+        outcome = self._outcome_by(self._read(self._open(), keys_of(batch.spans.values())), batch)
+        if outcome is None:
+            raise ServiceUnavailableError(
+                f"Offsets of {', '.join(sorted(batch.spans))} in {self._target.offsets} changed while batch "
+                f"{batch.id} was being loaded; it was rolled back"
             )
-        return ahead
+        return outcome
 
     def _checkpoint(self, batch: Batch) -> frozenset[str]:
         def save(span: Span) -> bool:
             return self._leases.save(
-                span.shard_id, span.reached, ended=False, millis_behind=span.millis_behind
+                span.shard_id,
+                span.reached,
+                millis_behind=span.millis_behind,
+                offset=span.reached if batch.records else None,
             )
 
         spans = list(batch.spans.values())
         saved = self._writers.map(save, spans)
         return frozenset(span.shard_id for span, ours in zip(spans, saved, strict=True) if not ours)
 
-    def _ensure_offset_rows(self, session: SnowflakeSession, batch: Batch) -> None:
-        missing = [key for key in keys_of(batch.spans.values()) if key not in self._offset_rows]
-        if not missing:
-            return
-        existing = self._read(session, missing)
-        absent = [key for key in missing if key not in existing]
-        if absent:
-            session.ensure_offsets(
-                self._target,
-                application=self._settings.application_name,
-                stream=self._settings.stream_name,
-                keys=absent,
-            )
-        self._offset_rows.update(missing)
-
-    def _read_offsets(self, keys: Sequence[OffsetKey]) -> Mapping[OffsetKey, Offset]:
-        found = self._read(self._open(), keys)
-        self._offset_rows.update(found)
-        return found
-
-    def _read(self, session: SnowflakeSession, keys: Sequence[OffsetKey]) -> Mapping[OffsetKey, Offset]:
-        return session.read_offsets(
-            self._target,
-            application=self._settings.application_name,
-            stream=self._settings.stream_name,
-            keys=keys,
-        )
+    def _read(self, session: SnowflakeSession, keys: Sequence[OffsetKey]) -> Offsets:
+        offsets = session.read_offsets(self._target, **self._of_the_application, keys=keys)
+        self._known.update(offsets.found)
+        return offsets
 
     def _open(self) -> SnowflakeSession:
-        if self._session is None:
+        if self._session is None or self._session.closed:
+            self._known.clear()
             self._session = self._snowflake.open_session()
             self.connections += 1
         if not self._objects_checked:
@@ -374,12 +476,12 @@ class Loader:
     def _retrying(self, call: Callable[[], T], *, doing: str) -> T:
         """Call again after transient faults, each time over a new session.
 
-        A fence, a lost lease and a changed table aren't faults: they go to the caller at once.
+        A lost lease and a changed table aren't faults: they go to the caller at once.
         """
         for attempt in range(1, TRIES + 1):
             try:
                 return call()
-            except (FencedError, LeaseLostError, TableChangedError):
+            except (LeaseLostError, TableChangedError):
                 raise
             except TransientError as error:
                 self.close()
@@ -451,9 +553,40 @@ def keys_of(spans: Iterable[Span]) -> list[OffsetKey]:
     return [OffsetKey(shard_id=span.shard_id, incarnation=span.incarnation) for span in spans]
 
 
-def carries(batch_id: str, offsets: Mapping[OffsetKey, Offset]) -> bool:
-    """Whether the offsets prove that a batch is committed: its shards move together or not at all."""
-    return any(offset.batch_id == batch_id for offset in offsets.values())
+def carry(batch: Batch, offsets: Offsets) -> bool:
+    """Whether offsets prove that a batch is committed: each of its shards stands where it has moved it."""
+    return all(
+        (offset := offsets.found.get(key)) is not None
+        and (offset.batch_id, offset.position) == (batch.id, span.reached)
+        for key, span in zip(keys_of(batch.spans.values()), batch.spans.values(), strict=True)
+    )
+
+
+def ahead_of(batch: Batch, offsets: Offsets) -> dict[str, Position]:
+    """Shards whose offsets are past the beginning of a batch, and where they stand."""
+    return {
+        key.shard_id: offset.position
+        for key, offset in offsets.found.items()
+        if key.shard_id in batch.spans
+        and offset.position is not None
+        and is_after(offset.position, batch.spans[key.shard_id].began)
+    }
+
+
+def went_back(batch: Batch, offsets: Offsets) -> list[str]:
+    """Shards whose offsets are before one that a drain had committed through."""
+    return [
+        span.shard_id
+        for key, span in zip(keys_of(batch.spans.values()), batch.spans.values(), strict=True)
+        if span.offset is not None
+        and key not in offsets.refused
+        and ((offset := offsets.found.get(key)) is None or is_after(span.offset, offset.position))
+    ]
+
+
+def refused_shards(offsets: Offsets, batch: Batch) -> dict[str, CorruptStateError]:
+    """Shards of a batch under whose offsets nothing can be loaded, and why."""
+    return {key.shard_id: error for key, error in offsets.refused.items() if key.shard_id in batch.spans}
 
 
 def is_after(position: Position, other: Position | None) -> bool:

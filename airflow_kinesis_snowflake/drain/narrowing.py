@@ -24,7 +24,7 @@ from airflow_kinesis_snowflake.landing.statements import stage_folder
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from airflow_kinesis_snowflake.drain.batch import Batch
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
@@ -78,8 +78,8 @@ class Narrowing:
     ) -> None:
         """Make dead letters of the records in a batch that are refused.
 
-        How many there may be is for the user to say. Without a word of the user it is 100, and some row must
-        be accepted: a table that takes no row at all is wrong, and not the records.
+        How many there may be is for the user to say. Without a word of the user it is 100: more than that say
+        that it is the table that is wrong, and not the records.
 
         :param refusal: of the whole batch; raised again if its rows are accepted one by one
         :param before: dead letters of earlier batches
@@ -89,7 +89,12 @@ class Narrowing:
         log.warning("%s. Looking for the records of batch %s that are refused", refusal, batch.id)
         allowed = self._settings.max_dead_letters.allowed(batch.records, before=before)
         most = MOST_REFUSED if allowed is None else allowed - batch.refused
-        folder = stage_folder(self._settings.application_name, self._settings.stream_name, batch.id, "parts")
+        folder = stage_folder(
+            self._settings.application_name,
+            self._settings.stream_name,
+            batch.id,
+            f"{batch.attempts}-parts",
+        )
         refused = find_refused(
             batch.files.rows,
             partial(
@@ -97,8 +102,8 @@ class Narrowing:
             ),
             most=most,
         )
-        if refused is None or (allowed is None and len(refused) == batch.files.rows):
-            raise self._too_many(batch, refused, most)
+        if refused is None:
+            raise self._too_many(batch, most)
         if not refused:
             raise refusal
         rows = batch.files.same_record(refused)
@@ -110,16 +115,13 @@ class Narrowing:
         batch.put_aside(rows, letters)
         log.warning("%d records of batch %s are refused; they become dead letters", len(letters), batch.id)
 
-    def _too_many(
-        self, batch: Batch, refused: Mapping[int, str] | None, most: int
-    ) -> TooManyDeadLettersError:
-        how_many = f"more than {max(0, most)}" if refused is None else "each"
+    def _too_many(self, batch: Batch, most: int) -> TooManyDeadLettersError:
         return TooManyDeadLettersError(
-            f"Snowflake refuses values in {how_many} of the {batch.files.rows} rows of batch {batch.id} of "
-            f"stream {self._settings.stream_name}. Nothing of the batch is committed. Compare the columns of "
-            f"{self._target.table} with the records: one may be NOT NULL, too short or of another type. If "
-            f"the records are wrong, set max_dead_letters to how many of them may become dead letters; it is "
-            f"{self._settings.max_dead_letters} now"
+            f"Snowflake refuses values in more than {max(0, most)} of the {batch.files.rows} rows of batch "
+            f"{batch.id} of stream {self._settings.stream_name}. Nothing of the batch is committed. Compare "
+            f"the columns of {self._target.table} with the records: one may be NOT NULL, too short or of "
+            f"another type. If the records are wrong, set max_dead_letters to how many of them may become "
+            f"dead letters; it is {self._settings.max_dead_letters} now"
         )
 
     def _records(self, keys: Iterable[Coordinates]) -> dict[Coordinates, Record]:

@@ -62,6 +62,7 @@ class ShardReader:
     def __init__(self, state: ShardState, *, committed: Position | None, shard: Shard | None) -> None:
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
+        self.offset = state.offset
         self.start_at = state.start_at or TRIM_HORIZON
         self.read_until = read_until(
             committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)

@@ -1,9 +1,11 @@
 """Dead letters once more on their way into the landing table.
 
 What makes it exactly once: one transaction loads the rows of some dead letters, loads what still fails as
-new dead letters, and deletes the old ones. The DELETE comes last, because it locks the table, and everything
-is rolled back unless it finds every one of them: if not, somebody else replayed or deleted some. If the
-process dies, or the answer to COMMIT is lost, another replay finds those that are still there.
+new dead letters, and deletes the old ones. Before the DELETE it locks the offsets of the stream, as a load
+does (see ``load.py``), and reads which of the dead letters are still there; unless each of them is, once,
+somebody else replayed or deleted some, and everything is rolled back. The DELETE does nothing outside of that
+transaction. After COMMIT they are looked for once more. If the process dies, or the answer to COMMIT is lost,
+another replay finds those that are still there.
 """
 
 from __future__ import annotations
@@ -17,23 +19,28 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.load import copy_files, prepare_table
 from airflow_kinesis_snowflake.drain.narrowing import MOST_REFUSED, reason_of
-from airflow_kinesis_snowflake.exceptions import FencedError, TooManyDeadLettersError, ValueRefusedError
+from airflow_kinesis_snowflake.exceptions import (
+    FencedError,
+    TooManyDeadLettersError,
+    TransactionEndedError,
+    ValueRefusedError,
+)
+from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.landing.columns import make_mapping
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.landing.envelope import NO_ROWS, Encoded
 from airflow_kinesis_snowflake.landing.files import BatchFiles
 from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
-from airflow_kinesis_snowflake.landing.statements import stage_folder
+from airflow_kinesis_snowflake.landing.statements import LOCK, stage_folder
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
     from airflow_kinesis_snowflake.landing.avro import Decoder
-    from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
     from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter, StoredLetter
-    from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
     from airflow_kinesis_snowflake.landing.payloads import Encoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
     from airflow_kinesis_snowflake.landing.target import LandingTarget
@@ -87,44 +94,70 @@ def replay(
         the others are dead letters still
     :raises TransientError: run it again; what has landed is no dead letter any more
     """
-    with snowflake.open_session() as session, tempfile.TemporaryDirectory() as folder:
-        mapping = make_mapping(columns, read_columns=lambda: session.landing_columns(target))
-        session.ensure_objects(target, mapping=mapping)
-        encoder = DecodingEncoder(decoder, mapping) if decoder else mapping
-        work = _Replay(session, target, mapping, encoder=encoder, folder=Path(folder))
-        now = session.name_dead_letters(target)
-        return work.run(replace(chosen, until=min(now, chosen.until or now)))
+    with tempfile.TemporaryDirectory() as folder:
+        work = _Replay(snowflake, target, columns, decoder=decoder, folder=Path(folder))
+        try:
+            return work.run(chosen)
+        finally:
+            work.close()
 
 
 class _Replay:
+    """One replay, over one session after the other: a transaction that doesn't commit ends its session."""
+
     def __init__(
         self,
-        session: SnowflakeSession,
+        snowflake: SnowflakeLoadHook,
         target: LandingTarget,
-        mapping: EnvelopeMapping | ColumnsMapping,
+        columns: ColumnsSettings | None,
         *,
-        encoder: Encoder,
+        decoder: Decoder | None,
         folder: Path,
     ) -> None:
-        self._session = session
+        self._snowflake = snowflake
         self._target = target
-        self._mapping = mapping
-        self._encoder = encoder
+        self._mapping = make_mapping(columns, read_columns=lambda: self._open().landing_columns(self._target))
+        self._encoder: Encoder = DecodingEncoder(decoder, self._mapping) if decoder else self._mapping
         self._folder = folder
         self._refused = 0
+        self._session: SnowflakeSession | None = None
 
     def run(self, chosen: LetterFilter) -> Replayed:
+        now = self._prepare(chosen)
+        chosen = replace(chosen, until=min(now, chosen.until or now))
         done = Replayed()
         conflicts = 0
-        while letters := self._session.read_dead_letters(self._target, chosen):
+        while letters := self._open().read_dead_letters(self._target, chosen):
             try:
                 done += self._replay(chosen, letters)
-            except FencedError:
+            except (FencedError, TransactionEndedError) as error:
                 conflicts += 1
                 if conflicts > MOST_CONFLICTS:
                     raise
+                log.warning("%s", error)
             log.info("%d dead letters: %d landed, %d failed", done.dead_letters, done.landed, done.failed)
         return done
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def _open(self) -> SnowflakeSession:
+        if self._session is None or self._session.closed:
+            self._session = self._snowflake.open_session()
+        return self._session
+
+    def _prepare(self, chosen: LetterFilter) -> datetime:
+        """Make what is missing.
+
+        :return: the time by Snowflake's clock: dead letters that are written from now on are later
+        """
+        session, lock = self._open(), OffsetKey(*LOCK)
+        names = {"application": chosen.application, "stream": chosen.stream}
+        session.ensure_objects(self._target, mapping=self._mapping)
+        if not session.read_offsets(self._target, **names, keys=[lock]).found:
+            session.ensure_offsets(self._target, **names, keys=[lock])
+        return session.name_dead_letters(self._target)
 
     def _replay(self, chosen: LetterFilter, letters: Sequence[StoredLetter]) -> Replayed:
         """Replay some dead letters; where Snowflake refuses a value, each half of them apart."""
@@ -162,7 +195,7 @@ class _Replay:
         self, chosen: LetterFilter, letters: Sequence[StoredLetter], encoded: Sequence[Encoded]
     ) -> Replayed:
         """One transaction."""
-        session, target = self._session, self._target
+        session, target = self._open(), self._target
         stage = stage_folder(chosen.application, chosen.stream, f"replay-{uuid.uuid4().hex[:12]}")
         with BatchFiles(self._folder, application=chosen.application, stream_name=chosen.stream) as files:
             for letter, rows in zip(letters, encoded, strict=True):
@@ -170,15 +203,41 @@ class _Replay:
             copy = prepare_table(session, files, target=target, mapping=self._mapping)
             for file in files.close():
                 session.upload(file, target=target, folder=stage)
-            with session.transaction():
+            with session.transaction() as transaction:
                 copy_files(session, files, target=target, mapping=copy, folder=stage)
-                deleted = session.delete_dead_letters(target, chosen, letters)
-                if deleted != len(letters):
-                    raise FencedError(
-                        f"{len(letters) - deleted} of {len(letters)} dead letters of stream {chosen.stream} "
-                        f"were replayed or deleted by somebody else meanwhile; these were rolled back"
-                    )
+                session.lock_offsets(target, application=chosen.application, stream=chosen.stream)
+                self._delete(session, chosen, letters, transaction=transaction)
+            # A COMMIT without a transaction is ignored, and nothing says so.
+            self._require_deleted(session, chosen, letters)
             return Replayed(len(letters), len(letters) - files.dead_letters, files.dead_letters, files.rows)
+
+    def _delete(
+        self,
+        session: SnowflakeSession,
+        chosen: LetterFilter,
+        letters: Sequence[StoredLetter],
+        *,
+        transaction: str,
+    ) -> None:
+        there = session.list_dead_letters(self._target, chosen, letters)
+        if sorted(there) != sorted(letter.id for letter in letters):
+            raise FencedError(
+                f"{len(set(there))} of {len(letters)} dead letters of stream {chosen.stream} are there, "
+                f"each once; the others were replayed or deleted by somebody else meanwhile. These were "
+                f"rolled back"
+            )
+        session.delete_dead_letters(self._target, chosen, letters, transaction=transaction)
+        self._require_deleted(session, chosen, letters)
+
+    def _require_deleted(
+        self, session: SnowflakeSession, chosen: LetterFilter, letters: Sequence[StoredLetter]
+    ) -> None:
+        if left := session.list_dead_letters(self._target, chosen, letters):
+            raise TransactionEndedError(
+                f"Snowflake had ended the transaction that replays {len(letters)} dead letters of stream "
+                f"{chosen.stream}: {len(left)} of them are still there, and nothing of it is in "
+                f"{self._target.table}"
+            )
 
 
 def still_dead(record: Record, reason: str, column: str | None = None) -> Encoded:

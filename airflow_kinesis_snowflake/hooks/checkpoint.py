@@ -22,7 +22,12 @@ from airflow_kinesis_snowflake.exceptions import (
     NotACheckpointTableError,
 )
 from airflow_kinesis_snowflake.hooks.aws import error_code, refuse_truncated, translated
-from airflow_kinesis_snowflake.stream.positions import Position, StartAt
+from airflow_kinesis_snowflake.stream.positions import (
+    Position,
+    StartAt,
+    decode_position,
+    encode_position,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,6 +45,7 @@ _OF_A_DRAIN = (
     "startAt",
     "shardEnded",
     "parentShardIds",
+    "committedOffset",
     "incarnation",
     "streamCreated",
     "unsettled",
@@ -69,6 +75,7 @@ class ShardState:
     Rows of the Openflow connector have ``checkpoint``, the lease and ``last_update`` only.
 
     :param checkpoint: everything up to here is committed in Snowflake
+    :param offset: the offset that Snowflake was last seen to have for the shard
     :param start_at: where the shard starts while it has no checkpoint
     :param parents: of the shard, when the row was created
     :param ended: read to its end
@@ -83,6 +90,7 @@ class ShardState:
 
     shard_id: str
     checkpoint: Position | None = None
+    offset: Position | None = None
     start_at: StartAt | None = None
     parents: tuple[str, ...] = ()
     ended: bool = False
@@ -384,10 +392,10 @@ class CheckpointStoreHook(AwsBaseHook):
         *,
         owner: str,
         checkpoint: Position | None,
-        ended: bool,
         expiry: int,
         now: int,
         millis_behind: int | None = None,
+        offset: Position | None = None,
     ) -> bool:
         """Save that everything up to a position is committed in Snowflake, and renew the lease.
 
@@ -395,7 +403,7 @@ class CheckpointStoreHook(AwsBaseHook):
         ``unsettled`` any more. Needs ``dynamodb:UpdateItem`` and ``dynamodb:GetItem``.
 
         :param checkpoint: None leaves the saved one as it is
-        :param ended: the shard is read to its end; it stays so
+        :param offset: as Snowflake has it; None leaves the saved one as it is
         :return: False: the lease is lost, and nothing was written
         :raises FencedError: the lease is held, but the saved checkpoint is further on already
         """
@@ -403,8 +411,10 @@ class CheckpointStoreHook(AwsBaseHook):
             "leaseExpiry": _number(expiry),
             "lastUpdateTimestamp": _number(now),
             "unsettled": None,
-            **_facts(ended, millis_behind=millis_behind),
+            **_facts(millis_behind=millis_behind),
         }
+        if offset is not None:
+            changes["committedOffset"] = _text(encode_position(offset))
         if checkpoint is None:
             return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
         changes |= _checkpoint_attributes(checkpoint)
@@ -443,7 +453,9 @@ class CheckpointStoreHook(AwsBaseHook):
             "leaseOwner": None,
             "leaseExpiry": None,
             "lastUpdateTimestamp": _number(now),
-            **_facts(ended, unsettled, millis_behind, caught_up_at),
+            **_facts(
+                ended=ended, unsettled=unsettled, millis_behind=millis_behind, caught_up_at=caught_up_at
+            ),
         }
         return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
 
@@ -532,7 +544,7 @@ class CheckpointStoreHook(AwsBaseHook):
             "streamCreated": None if shard.stream_created is None else _number(shard.stream_created),
             "lastUpdateTimestamp": _number(now),
             **({} if shard.checkpoint is None else _checkpoint_attributes(shard.checkpoint)),
-            **_facts(shard.ended, shard.unsettled),
+            **_facts(ended=shard.ended, unsettled=shard.unsettled),
         }
         changes = dict.fromkeys(_OF_A_DRAIN) | known
         condition, values = _as_owner(owner)
@@ -734,7 +746,8 @@ def _not_beyond(checkpoint: Position) -> tuple[str, dict[str, _Value]]:
 
 
 def _facts(
-    ended: bool,
+    *,
+    ended: bool = False,
     unsettled: bool = False,
     millis_behind: int | None = None,
     caught_up_at: int | None = None,
@@ -806,6 +819,7 @@ class _Row:
         return ShardState(
             shard_id=self.key,
             checkpoint=self._checkpoint(),
+            offset=self._read("committedOffset", "S", decode_position),
             start_at=self._read("startAt", "S", StartAt.parse),
             parents=self._read("parentShardIds", "SS", tuple) or (),
             ended=self._read("shardEnded", "BOOL", bool) or False,

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
+from airflow.exceptions import AirflowException, AirflowNotFoundException  # type: ignore[attr-defined]
 from airflow.providers.snowflake.hooks.snowflake import SnowflakeHook
 from snowflake.connector import SnowflakeConnection, connect, errors
 
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     CorruptStateError,
+    IncarnationClosedError,
     InvalidSettingError,
     KinesisSnowflakeError,
     ServiceRefusedError,
     ServiceUnavailableError,
     SnowflakeObjectNotFoundError,
     TerminalError,
+    TransactionEndedError,
     UnknownOutcomeError,
     ValueRefusedError,
 )
@@ -28,36 +32,52 @@ from airflow_kinesis_snowflake.landing.column_types import Column, ColumnType
 from airflow_kinesis_snowflake.landing.dead_letters import StoredLetter, payload_of
 from airflow_kinesis_snowflake.landing.identifiers import TableName, quote
 from airflow_kinesis_snowflake.landing.schema import AddColumn, Change, DropNotNull, WidenColumn
-from airflow_kinesis_snowflake.landing.statements import CopyMapping, Statement, TableMapping
+from airflow_kinesis_snowflake.landing.statements import CLOSED, CopyMapping, Statement, TableMapping
 from airflow_kinesis_snowflake.stream.positions import Position, decode_position, encode_position
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter
     from airflow_kinesis_snowflake.landing.target import LandingTarget
 
+log = logging.getLogger(__name__)
+
 _PACKAGE = "airflow-kinesis-snowflake"
 _LOGIN_TIMEOUT = 60
-# Snowflake ends a transaction that is idle and blocks others after 5 minutes, so a longer wait for a lock
-# outlives a worker that died before its COMMIT. A statement may take longer than the wait for its lock.
-_LOCK_TIMEOUT = 600
+# Snowflake ends a transaction that is idle and blocks others after 5 minutes, counted from when it begins to
+# block, and looks now and then. So a wait of 15 minutes outlives a worker that died before its COMMIT. A
+# statement may take longer than the wait for its lock.
+_LOCK_TIMEOUT = 900
 _STATEMENT_TIMEOUT = 2400
 _SOCKET_TIMEOUT = 60
 _ROLLBACK_TIMEOUT = 30
 _LETTERS_AT_ONCE = 5_000
 _LETTER_BYTES_AT_ONCE = 64 * 2**20
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_SESSION_PARAMETERS: Mapping[str, str | int | bool] = {
+    "TIMEZONE": "UTC",
+    "LOCK_TIMEOUT": _LOCK_TIMEOUT,
+    # A statement whose client died would otherwise go on and hold its locks.
+    "ABORT_DETACHED_QUERY": True,
+    # What an account or user may have set otherwise, and what would change the meaning of statements.
+    "QUOTED_IDENTIFIERS_IGNORE_CASE": False,
+    "DATE_INPUT_FORMAT": "AUTO",
+    "TIME_INPUT_FORMAT": "AUTO",
+    "TIMESTAMP_INPUT_FORMAT": "AUTO",
+    "ERROR_ON_NONDETERMINISTIC_UPDATE": True,
+    "ERROR_ON_NONDETERMINISTIC_MERGE": True,
+}
 
 # Snowflake's error numbers; the table in translate() says what they mean.
 _NOT_FOUND = frozenset({2003, 2043})
-_DENIED = frozenset({3001, 290403})
+_DENIED = frozenset({3001, 290403, 540001})
 _LOGIN_REFUSED = (range(390100, 390400), range(394300, 394400))
 _LOGIN_FAILED = 250001
-_TRY_AGAIN = frozenset({2002, 603, 604, 625, 630, 390111, 390112, 390113, 390114, 390115, 390318})
+_TRY_AGAIN = frozenset({2002, 603, 604, 615, 625, 630, 390111, 390112, 390113, 390114, 390115, 390318})
 _DATA = range(100000, 101000)
 _HTTP_REFUSED = frozenset({290400, 290404, 290405})
 # The classes of errors that Snowflake answers to a statement; all others are about reaching it.
@@ -89,18 +109,30 @@ class Offset:
 
 
 @dataclass(frozen=True)
+class Offsets:
+    """What the offsets table says of some keys, judged one by one.
+
+    :param found: the rows; a key without a row is in neither mapping
+    :param refused: keys under which nothing can be loaded, and why
+    """
+
+    found: Mapping[OffsetKey, Offset]
+    refused: Mapping[OffsetKey, CorruptStateError]
+
+
+@dataclass(frozen=True)
 class OffsetMove:
     """What one micro-batch does to the offset of one shard.
 
-    :param began: position behind which its records start; ``None`` when nothing was read before
-    :param reached: position of its last record
+    :param expected: where the offset stands before; ``None`` before the first record
+    :param through: position of the last record of the batch
     :param records: number of its records, dead letters included
     """
 
     shard_id: str
     incarnation: str
-    began: Position | None
-    reached: Position
+    expected: Position | None
+    through: Position
     records: int
 
 
@@ -137,26 +169,51 @@ class SnowflakeLoadHook(SnowflakeHook):
         return f"{account}.{region}" if account and region else account or None
 
     def get_conn(self) -> SnowflakeConnection:
-        """A new connection: autocommit, UTC, waiting at most 10 minutes for a lock and 40 for a statement.
+        """A new connection: autocommit, UTC, waiting at most 15 minutes for a lock and 40 for a statement.
 
+        :raises InvalidSettingError: the Airflow connection doesn't exist, or isn't complete
         :raises AccessDeniedError: Snowflake refuses the login
         :raises ServiceUnavailableError: Snowflake can't be reached
         """
-        params = self._connector_params()
+        return self._connect(autocommit=True)
+
+    def open_session(self) -> SnowflakeSession:
+        """Log in for loading. The session is a context manager that closes itself.
+
+        The session has AUTOCOMMIT off: a statement that Snowflake runs outside of the transaction that it was
+        meant for, because it was late or the transaction had ended, begins one that nobody commits.
+
+        :raises InvalidSettingError: the Airflow connection doesn't exist, or isn't complete
+        :raises AccessDeniedError: Snowflake refuses the login
+        :raises ServiceUnavailableError: Snowflake can't be reached
+        """
+        session = SnowflakeSession(partial(self._connect, autocommit=False))
+        session.opt_out_of_error_logging()
+        return session
+
+    def _connect(self, *, autocommit: bool) -> SnowflakeConnection:
+        params = {**self._checked_params(), "autocommit": autocommit}
+        target = f"account {params.get('account')} (connection {self.get_conn_id()})"
         try:
             return connect(**params)
         except errors.Error as error:
-            raise translate(error, doing="log in to", target=f"account {params.get('account')}") from error
+            raise translate(error, doing="log in to", target=target) from error
         except OSError as error:
-            raise _broken_off(error, doing="log in to", target=f"account {params.get('account')}") from error
+            raise _broken_off(error, doing="log in to", target=target) from error
 
-    def open_session(self) -> SnowflakeSession:
-        """Log in. The session is a context manager that closes itself.
-
-        :raises AccessDeniedError: Snowflake refuses the login
-        :raises ServiceUnavailableError: Snowflake can't be reached
-        """
-        return SnowflakeSession(self.get_conn)
+    def _checked_params(self) -> dict[str, Any]:
+        try:
+            return self._connector_params()
+        except AirflowNotFoundException:
+            raise InvalidSettingError(
+                f"Create the Airflow connection {self.get_conn_id()!r} of type snowflake: there is none"
+            ) from None
+        except (AirflowException, OSError, ValueError, TypeError) as error:
+            # The error may quote a key or a passphrase.
+            raise InvalidSettingError(
+                f"Correct the Airflow connection {self.get_conn_id()!r}: its parameters, such as the private "
+                f"key, can't be read ({type(error).__name__})"
+            ) from None
 
     def test_connection(self) -> tuple[bool, str]:  # type: ignore[override]
         """Log in and ask for Snowflake's version; the answer is for a person to read."""
@@ -176,17 +233,13 @@ class SnowflakeLoadHook(SnowflakeHook):
         session_parameters = {
             **(params.get("session_parameters") or {}),
             "QUERY_TAG": self._query_tag,
-            "TIMEZONE": "UTC",
-            "LOCK_TIMEOUT": _LOCK_TIMEOUT,
-            # A statement whose client died would otherwise go on and hold its locks.
-            "ABORT_DETACHED_QUERY": True,
+            **_SESSION_PARAMETERS,
         }
         if params.get("host") in _LOCAL_HOSTS:
             session_parameters["CLIENT_TELEMETRY_ENABLED"] = False
             params["platform_detection_timeout_seconds"] = 0
         params |= {
             "session_parameters": session_parameters,
-            "autocommit": True,
             "paramstyle": "pyformat",
             "login_timeout": _LOGIN_TIMEOUT,
             "network_timeout": _STATEMENT_TIMEOUT,
@@ -214,6 +267,16 @@ class SnowflakeSession:
     def version(self) -> str:
         """Version of the Snowflake service."""
         return str(self._rows(Statement("SELECT CURRENT_VERSION()"), doing="ask for the version")[0][0])
+
+    def opt_out_of_error_logging(self) -> None:
+        """Let COPY load into tables with ERROR_LOGGING, where Snowflake knows the parameter for it.
+
+        Openflow's setup makes such tables. Rows that would be logged there become dead letters here.
+        """
+        try:
+            self._rows(Statement("ALTER SESSION SET OPT_OUT_ERROR_LOGGING = TRUE"), doing="set a parameter")
+        except ServiceRefusedError:
+            log.debug("This Snowflake doesn't know OPT_OUT_ERROR_LOGGING")
 
     # --- objects ---
 
@@ -275,8 +338,10 @@ class SnowflakeSession:
             statements.list_columns(target.table), doing="list the columns of", target=target.table
         )
         return {
-            name: Column(ColumnType.shown(shown), nullable=_nullable(shown, null), default=bool(default))
-            for _, _, name, shown, null, default, *_ in rows
+            row[2]: Column(
+                ColumnType.shown(row[3]), nullable=_nullable(row[3], row[4]), default=_fills_itself(row)
+            )
+            for row in rows
         }
 
     def alter_landing_table(self, target: LandingTarget, change: Change) -> None:
@@ -325,26 +390,38 @@ class SnowflakeSession:
         )
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Run a block between BEGIN and COMMIT; any exception inside rolls back and goes on to the caller.
+    def transaction(self) -> Iterator[str]:
+        """Run a block between BEGIN and COMMIT; the block gets the id of the transaction.
 
+        Any exception inside rolls back, ends the session, and goes on to the caller: what was sent may still
+        arrive, and must not find a later transaction of the same session.
+
+        :raises TransactionEndedError: there is no transaction after BEGIN
         :raises UnknownOutcomeError: COMMIT was sent, but no answer came; the session is closed then, so that
             a transaction that is still open ends
         """
-        self._rows(Statement("BEGIN"), doing="begin a transaction")
         try:
-            yield
+            self._rows(Statement("BEGIN"), doing="begin a transaction")
+            yield self._current_transaction()
             self._require_open("commit")
         except BaseException:
-            self._roll_back()
+            self._abandon()
             raise
         self._commit()
+
+    def _current_transaction(self) -> str:
+        ((transaction,),) = self._rows(
+            Statement("SELECT CURRENT_TRANSACTION()"), doing="ask for the transaction"
+        )
+        if transaction is None:
+            raise TransactionEndedError("Snowflake ended a transaction before its first statement; try again")
+        return str(transaction)
 
     def _commit(self) -> None:
         try:
             self._rows(Statement("COMMIT"), doing="commit")
         except TerminalError:
-            self._roll_back()
+            self._abandon()
             raise
         except Exception as error:
             self.close()
@@ -353,13 +430,18 @@ class SnowflakeSession:
                 "read the offsets table to learn whether the batch is loaded"
             ) from error
 
-    def _roll_back(self) -> None:
-        """Roll back, if need be by ending the session; tried even after :meth:`cancel` has closed it."""
+    def _abandon(self) -> None:
+        """Roll back and end the session; tried even after :meth:`cancel` has closed it.
+
+        Ending the session rolls back too. The ROLLBACK is there because a session that can't be ended for
+        want of a connection would hold its locks for minutes.
+        """
         try:
             with self._connection.cursor() as cursor:
                 cursor.execute("ROLLBACK", timeout=_ROLLBACK_TIMEOUT)
-        except errors.Error:
-            self.close()
+        except (errors.Error, OSError) as error:
+            log.info("ROLLBACK failed (%s); the session is ended instead", type(error).__name__)
+        self.close()
 
     def copy_landing(self, target: LandingTarget, *, mapping: CopyMapping, folder: str) -> int:
         """Load the landing files of a folder and remove them from the stage.
@@ -374,13 +456,19 @@ class SnowflakeSession:
     def try_landing(self, target: LandingTarget, *, mapping: CopyMapping, folder: str) -> None:
         """Load the landing file of a folder and take it back, to learn whether it could be loaded.
 
-        :raises ValueRefusedError: it couldn't, for the sake of a value in it
+        Nothing may be committed in this session afterwards.
+
+        :raises ValueRefusedError: it couldn't, because of a value in it
         """
         self._rows(Statement("BEGIN"), doing="begin a transaction")
         try:
             self.copy_landing(target, mapping=mapping, folder=folder)
         finally:
-            self._roll_back()
+            self._rows(Statement("ROLLBACK"), doing="roll back")
+
+    def remove_folder(self, stage: TableName, *, folder: str) -> None:
+        """Remove the files of a folder, and of the folders in it, from the stage."""
+        self._rows(statements.remove_files(stage, folder=folder), doing="remove files from", target=stage)
 
     def copy_dead_letters(self, target: LandingTarget, *, folder: str) -> int:
         """Load the dead-letter file of a folder and remove it from the stage.
@@ -392,7 +480,7 @@ class SnowflakeSession:
 
     def _copy(self, statement: Statement, table: TableName) -> int:
         with self._cursor(statement, doing="load into", target=str(table)) as cursor:
-            names = [column[0] for column in cursor.description]
+            names = [column[0].lower() for column in cursor.description]
             if "rows_loaded" not in names:
                 return 0
             loaded = names.index("rows_loaded")
@@ -401,15 +489,16 @@ class SnowflakeSession:
     # --- dead letters ---
 
     def name_dead_letters(self, target: LandingTarget) -> datetime:
-        """Give ids to dead letters without one.
+        """Give ids to dead letters without one, if there are any.
 
         :return: the time by Snowflake's clock: dead letters that are written from now on are later
         """
-        self._rows(
-            statements.name_dead_letters(target.dead_letters),
-            doing="give ids to rows of",
-            target=target.dead_letters,
+        table = target.dead_letters
+        ((unnamed,),) = self._rows(
+            statements.unnamed_dead_letters(table), doing="count rows of", target=table
         )
+        if unnamed:
+            self._modify(statements.name_dead_letters(table), doing="give ids to rows of", target=table)
         now: datetime = self._rows(Statement("SELECT CURRENT_TIMESTAMP"), doing="ask for the time")[0][0]
         return now
 
@@ -426,21 +515,39 @@ class SnowflakeSession:
                     break
         return letters
 
-    def delete_dead_letters(
+    def list_dead_letters(
         self, target: LandingTarget, chosen: LetterFilter, letters: Sequence[StoredLetter]
-    ) -> int:
-        """Delete dead letters.
-
-        :return: how many of them were still there
-        """
-        statement = statements.delete_dead_letters(
+    ) -> list[str]:
+        """Ids of those of the dead letters that are still there, each as often as it is."""
+        statement = statements.list_dead_letters(
             target.dead_letters,
             application=chosen.application,
             stream=chosen.stream,
             ids=[letter.id for letter in letters],
         )
-        with self._cursor(statement, doing="delete from", target=str(target.dead_letters)) as cursor:
-            return int(cursor.rowcount or 0)
+        rows = self._rows(statement, doing="look for rows of", target=target.dead_letters)
+        return [str(row[0]) for row in rows]
+
+    def delete_dead_letters(
+        self,
+        target: LandingTarget,
+        chosen: LetterFilter,
+        letters: Sequence[StoredLetter],
+        *,
+        transaction: str,
+    ) -> None:
+        """Delete dead letters, if this is still the transaction named."""
+        self._rows(
+            statements.delete_dead_letters(
+                target.dead_letters,
+                application=chosen.application,
+                stream=chosen.stream,
+                transaction=transaction,
+                ids=[letter.id for letter in letters],
+            ),
+            doing="delete from",
+            target=target.dead_letters,
+        )
 
     # --- offsets ---
 
@@ -450,28 +557,35 @@ class SnowflakeSession:
         """Add the rows that are missing, at the position before the first record; outside transactions."""
         if keys:
             statement = statements.ensure_offsets(
-                target.offsets,
-                application=application,
-                stream=stream,
-                keys=[(key.shard_id, key.incarnation) for key in keys],
+                target.offsets, application=application, stream=stream, keys=_pairs(keys)
             )
-            self._rows(statement, doing="add offsets to", target=target.offsets)
+            self._modify(statement, doing="add offsets to", target=target.offsets)
 
     def read_offsets(
         self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
-    ) -> Mapping[OffsetKey, Offset]:
-        """The rows with these keys; a key without a row is left out.
-
-        :raises CorruptStateError: a row has a position that no load wrote
-        """
-        statement = statements.read_offsets(target.offsets, application=application, stream=stream)
+    ) -> Offsets:
+        """The rows with these keys; a key without a row is left out."""
+        if not keys:
+            return Offsets({}, {})
+        statement = statements.read_offsets(
+            target.offsets, application=application, stream=stream, keys=_pairs(keys)
+        )
         rows = self._rows(statement, doing="read offsets from", target=target.offsets)
-        wanted = set(keys)
-        return {
-            key: Offset(key.shard_id, key.incarnation, _position(row[2], key, target.offsets), row[3])
-            for row in rows
-            if (key := OffsetKey(row[0], row[1])) in wanted
-        }
+        return judge_offsets(rows, table=target.offsets)
+
+    def lock_offsets(self, target: LandingTarget, *, application: str, stream: str) -> None:
+        """Wait for other transactions on the same offsets, and keep others out until this one ends.
+
+        :raises ServiceUnavailableError: there is no row to lock; :meth:`ensure_offsets` adds it
+        """
+        statement = statements.lock_offsets(target.offsets, application=application, stream=stream)
+        with self._cursor(statement, doing="lock", target=str(target.offsets)) as cursor:
+            locked = int(cursor.rowcount or 0)
+        if not locked:
+            raise ServiceUnavailableError(
+                f"Try again: the row of {target.offsets} that loads of stream {stream} and application "
+                f"{application} lock was deleted meanwhile"
+            )
 
     def move_offsets(
         self,
@@ -480,35 +594,36 @@ class SnowflakeSession:
         application: str,
         stream: str,
         batch_id: str,
+        transaction: str,
         moves: Sequence[OffsetMove],
-    ) -> int:
-        """Move the offset of each shard, unless it stands behind the position where the batch began.
+    ) -> None:
+        """Move the offset of each shard that stands where it is expected, if this is the transaction named.
 
-        The last statement of the transaction. The caller rolls back unless as many rows moved as there are
-        moves.
+        The last statement of the transaction that writes. The caller reads the offsets then, and rolls back
+        unless each of them has moved.
 
-        :return: the number of rows that moved
+        :param batch_id: written beside each position
+        :param transaction: as :meth:`transaction` gave it
+        :param moves: not empty
         """
-        if not moves:
-            return 0
         statement = statements.move_offsets(
             target.offsets,
             application=application,
             stream=stream,
             batch_id=batch_id,
+            transaction=transaction,
             moves=[
                 (
                     move.shard_id,
                     move.incarnation,
-                    encode_position(move.began),
-                    encode_position(move.reached),
+                    encode_position(move.expected),
+                    encode_position(move.through),
                     move.records,
                 )
                 for move in moves
             ],
         )
-        with self._cursor(statement, doing="move offsets in", target=str(target.offsets)) as cursor:
-            return int(cursor.rowcount or 0)
+        self._rows(statement, doing="move offsets in", target=target.offsets)
 
     # --- the end ---
 
@@ -522,7 +637,7 @@ class SnowflakeSession:
         try:
             with closing(self._open_connection()) as other, other.cursor() as cursor:
                 cursor.execute(statement.sql, statement.params)
-        except (errors.Error, KinesisSnowflakeError):
+        except (errors.Error, OSError, KinesisSnowflakeError):
             self.close()
 
     def close(self) -> None:
@@ -530,6 +645,11 @@ class SnowflakeSession:
         # The connector swallows a failure to log out, and the connection could still be used then.
         self._closed = True
         self._connection.close(retry=False)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended."""
+        return self._closed
 
     def __enter__(self) -> Self:
         return self
@@ -542,6 +662,11 @@ class SnowflakeSession:
             raise ServiceUnavailableError(
                 f"can't {doing.rstrip()}: the Snowflake session is closed; try again"
             )
+
+    def _modify(self, statement: Statement, *, doing: str, target: TableName) -> None:
+        """Run a statement that changes rows, and commit it."""
+        self._rows(statement, doing=doing, target=target)
+        self._rows(Statement("COMMIT"), doing="commit")
 
     def _rows(
         self, statement: Statement, *, doing: str, target: TableName | None = None
@@ -589,8 +714,8 @@ def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowfla
     2003, 2043 (object doesn't exist or isn't visible)           :class:`SnowflakeObjectNotFoundError`
     3001 (privileges), HTTP 403, login refused: 3901.. to 3903.., :class:`AccessDeniedError`
     3943.., 250001 as a plain ``DatabaseError``
-    603 (internal error), 604 (cancelled), 625 (lock), 630       :class:`ServiceUnavailableError`
-    (statement timeout), 2002 (another worker has just made the
+    603 (internal error), 604 (cancelled), 615 (transaction      :class:`ServiceUnavailableError`
+    aborted), 625 (lock), 630 (statement timeout), 2002 (another worker has just made the
     object), 390111 to 390115 (session or token gone), 390318
     (OAuth token expired)
     connection, timeout, HTTP 5xx and the like                   :class:`ServiceUnavailableError`
@@ -657,6 +782,11 @@ def _nullable(shown: str, null: object) -> bool:
     return bool(json.loads(shown).get("nullable", True)) and str(null).lower() not in {"false", "not_null"}
 
 
+def _fills_itself(row: tuple[Any, ...]) -> bool:
+    # Columns of SHOW COLUMNS: the sixth is the default, the eleventh says what an identity column counts.
+    return bool(row[5]) or bool(row[10:11] and row[10])
+
+
 def _letter(row: tuple[Any, ...]) -> StoredLetter:
     letter_id, shard_id, sequence_number, sub_sequence_number, partition_key, millis, payload, encoding = row
     record = Record(
@@ -669,11 +799,36 @@ def _letter(row: tuple[Any, ...]) -> StoredLetter:
     return StoredLetter(letter_id, shard_id, record)
 
 
-def _position(text: str, key: OffsetKey, table: TableName) -> Position | None:
-    try:
-        return decode_position(text)
-    except ValueError as error:
-        raise CorruptStateError(
-            f"{table} holds {text!r} as the position of {key.shard_id} (incarnation {key.incarnation}), "
-            "which no load wrote; correct the row, or reset the application"
-        ) from error
+def judge_offsets(rows: Iterable[Sequence[Any]], *, table: TableName) -> Offsets:
+    """Tell rows of the offsets table that can be relied on from those that can't.
+
+    :param rows: shard id, incarnation, position and batch id
+    :param table: where they stand, for messages
+    """
+    found: dict[OffsetKey, Offset] = {}
+    refused: dict[OffsetKey, CorruptStateError] = {}
+    for shard_id, incarnation, position, batch_id in rows:
+        key = OffsetKey(shard_id, incarnation)
+        if key in found:
+            refused[key] = CorruptStateError(
+                f"Delete all but the row with the smallest POSITION: {table} has more than one row for "
+                f"shard {shard_id} (incarnation {incarnation}). Nothing of the shard was loaded"
+            )
+        elif position.startswith(CLOSED):
+            refused[key] = IncarnationClosedError(
+                f"Run the DAG kinesis_state_reset for shard {shard_id} once more: a reset closed its "
+                f"incarnation {incarnation} in {table} and was not finished. Nothing of the shard was loaded"
+            )
+        else:
+            try:
+                found[key] = Offset(shard_id, incarnation, decode_position(position), batch_id)
+            except ValueError:
+                refused[key] = CorruptStateError(
+                    f"Correct the row, or reset the application: {table} holds {position!r:.80} as the "
+                    f"position of shard {shard_id} (incarnation {incarnation}), which no load wrote"
+                )
+    return Offsets({key: offset for key, offset in found.items() if key not in refused}, refused)
+
+
+def _pairs(keys: Iterable[OffsetKey]) -> list[tuple[str, str]]:
+    return [(key.shard_id, key.incarnation) for key in keys]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, SnowflakeObjectNotFoundError
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, SnowflakeSession
 from airflow_kinesis_snowflake.landing import state_statements as statements
-from airflow_kinesis_snowflake.landing.statements import remove_files, stage_folder
+from airflow_kinesis_snowflake.landing.statements import CLOSED, stage_folder
 from airflow_kinesis_snowflake.stream.positions import Position, decode_position
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class SnowflakeStateSession(SnowflakeSession):
                 shard_id=row[1],
                 incarnation=row[2],
                 position=_position(row[3], row[1], offsets),
-                closed=row[3].startswith(statements.CLOSED),
+                closed=row[3].startswith(CLOSED),
                 updated=float(row[4]),
             )
             for row in rows
@@ -134,9 +134,8 @@ class SnowflakeStateSession(SnowflakeSession):
 
     def remove_files(self, stage: TableName, *, application: str) -> None:
         """Remove files that loads of an application left on the stage."""
-        statement = remove_files(stage, folder=stage_folder(application))
         try:
-            self._rows(statement, doing="remove files from", target=stage)
+            self.remove_folder(stage, folder=stage_folder(application))
         except SnowflakeObjectNotFoundError:
             return
 
@@ -159,7 +158,7 @@ class SnowflakeStateSession(SnowflakeSession):
 
 def _position(text: str, shard_id: str, table: TableName) -> Position | None:
     try:
-        return decode_position(text.removeprefix(statements.CLOSED) or text)
+        return decode_position(text.removeprefix(CLOSED) or text)
     except ValueError as error:
         raise CorruptStateError(
             f"{table} holds {text!r} as the position of {shard_id}, which no load wrote; correct the row"

@@ -10,14 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_kinesis_snowflake.landing.identifiers import quote
-from airflow_kinesis_snowflake.landing.statements import Statement
+from airflow_kinesis_snowflake.landing.statements import CLOSED, LOCK, Statement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.landing.identifiers import TableName
-
-CLOSED = "~"
 
 
 class OffsetsStatement(Protocol):
@@ -54,11 +52,11 @@ def count_dead_letters(table: TableName, *, stream: str, first: Mapping[str, str
 
 
 def list_offsets(table: TableName, *, application: str) -> Statement:
-    """All rows of an application: stream, shard, incarnation, position, seconds since the epoch."""
+    """The rows of an application's shards: stream, shard, incarnation, position, seconds since the epoch."""
     return Statement(
         'SELECT "STREAM", "SHARD_ID", "INCARNATION", "POSITION", DATE_PART(EPOCH_SECOND, "UPDATED_AT") '
-        f'FROM {_text(table)} WHERE "APPLICATION" = %s',
-        (application,),
+        f'FROM {_text(table)} WHERE "APPLICATION" = %s AND "SHARD_ID" <> %s',
+        (application, LOCK[0]),
     )
 
 

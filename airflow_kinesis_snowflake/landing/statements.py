@@ -30,7 +30,6 @@ Value = str | int
 # Two dashes would begin a comment.
 _ESCAPED_IN_FOLDER = re.compile(r"[^A-Za-z0-9_.-]|^\.|(?<=-)-")
 _FOLDER = re.compile(r"(?!.*--)[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
-_PLAIN_STAGE = re.compile(r"[A-Za-z0-9_$]+")
 _NOT_IN_PATH = re.compile(r"[\x00-\x1f*?\[\]]")
 
 _OFFSETS_COLUMNS = (
@@ -63,6 +62,14 @@ _DEAD_LETTER_COLUMNS = (
     ("FAILED_AT", "TIMESTAMP_LTZ NOT NULL DEFAULT CURRENT_TIMESTAMP"),
 )
 
+
+_THESE_LETTERS = 'WHERE "APPLICATION" = %s AND "STREAM" = %s AND "ID" IN'
+
+CLOSED = "~"
+"""In front of a position: a reset closed the incarnation. Sorts after every digit."""
+
+LOCK = ("*lock*", "")
+"""Shard id and incarnation of the row that :func:`lock_offsets` locks: no shard's."""
 
 # Iceberg tables have no OBJECT without a structure.
 _STRUCTURED = {"OBJECT": METADATA_STRUCTURE}
@@ -147,9 +154,10 @@ def _clauses(options: TableOptions) -> Iterator[str]:
 def create_offsets_table(table: TableName) -> Statement:
     """The offsets table: how far each application has loaded each shard.
 
-    One row per application, stream, shard and incarnation; Snowflake doesn't enforce that key, the MERGE of
-    :func:`ensure_offsets` keeps it. ``POSITION`` is an encoded position (see ``stream/positions.py``),
-    ``RECORDS`` the number of records loaded under this key so far, dead letters included.
+    One row per application, stream, shard and incarnation, and one to lock (:func:`lock_offsets`). Snowflake
+    doesn't enforce that key: every load checks its rows. ``POSITION`` is an encoded position (see
+    ``stream/positions.py``), ``RECORDS`` the number of records loaded under this key so far, dead letters
+    included.
     """
     key = f"PRIMARY KEY ({_names(_OFFSETS_KEY)})"
     return _create_table(table, _OFFSETS_COLUMNS, "Positions loaded from Amazon Kinesis Data Streams", key)
@@ -197,10 +205,10 @@ def drop_not_null(table: TableName, column: str) -> Statement:
 def add_dead_letter_column(table: TableName, column: str) -> Statement:
     """A column that dead-letter tables of earlier versions lack: ``ID`` or ``KIND``.
 
-    Rows that are there are of kind ``record`` then, and get an id by :func:`name_dead_letters`.
+    Rows that are there have no kind then, which means ``record`` (Snowflake allows no DEFAULT beside
+    IF NOT EXISTS), and get an id by :func:`name_dead_letters`.
     """
-    default = " DEFAULT 'record'" if column == "KIND" else ""
-    return Statement(f"ALTER TABLE {table.sql} ADD COLUMN IF NOT EXISTS {quote(column)} VARCHAR{default}")
+    return Statement(f"ALTER TABLE {table.sql} ADD COLUMN IF NOT EXISTS {quote(column)} VARCHAR")
 
 
 # --- files -------------------------------------------------------------------------------------------------
@@ -245,7 +253,10 @@ def copy_landing(
     folder: str,
     options: TableOptions = PLAIN,
 ) -> Statement:
-    """Load the landing files of a folder; result rows have the columns ``file`` and ``rows_loaded``."""
+    """Load the landing files of a folder; result rows have the columns ``file`` and ``rows_loaded``.
+
+    The files are removed from the stage. A folder is loaded once: no other attempt may have used it.
+    """
     columns = [name for name, _ in mapping.columns]
     select = mapping.copy_select
     if options.iceberg:
@@ -277,8 +288,9 @@ def ensure_offsets(
 ) -> Statement:
     """Add the rows that are missing, at the position before the first record.
 
-    A MERGE, to be run in autocommit: of two at the same time the second waits and then finds the rows, which
-    INSERT ... WHERE NOT EXISTS wouldn't.
+    A MERGE, because INSERT ... WHERE NOT EXISTS isn't safe against a twin. Whether the second of two MERGEs
+    always sees the rows of the first is documented nowhere, so the rows are read after it, and a key that is
+    there twice is refused by :meth:`SnowflakeSession.read_offsets`.
 
     :param keys: shard id and incarnation; not empty
     """
@@ -293,12 +305,36 @@ def ensure_offsets(
     )
 
 
-def read_offsets(table: TableName, *, application: str, stream: str) -> Statement:
-    """All rows of an application on a stream: shard id, incarnation, position, batch id."""
+def read_offsets(
+    table: TableName, *, application: str, stream: str, keys: Sequence[tuple[str, str]]
+) -> Statement:
+    """The rows with these keys: shard id, incarnation, position, batch id.
+
+    :param keys: shard id and incarnation; not empty
+    """
+    names = ("OF_SHARD", "OF_INCARNATION")
     return Statement(
         f'SELECT "SHARD_ID", "INCARNATION", "POSITION", "BATCH_ID" FROM {_escape_percent(table.sql)} '
-        'WHERE "APPLICATION" = %s AND "STREAM" = %s',
-        (application, stream),
+        f'JOIN ({_values(names, len(keys))}) k ON "SHARD_ID" = k."OF_SHARD" '
+        'AND "INCARNATION" = k."OF_INCARNATION" WHERE "APPLICATION" = %s AND "STREAM" = %s',
+        (*_flat(keys), application, stream),
+    )
+
+
+def lock_offsets(table: TableName, *, application: str, stream: str) -> Statement:
+    """Lock the offsets of an application on a stream until the transaction ends.
+
+    Every transaction that decides by offsets or dead letters does this first. So whatever it decides by is
+    read by a statement that begins after the last other such transaction has ended, and "a statement sees
+    only data that was committed before the statement began" (Snowflake's documentation of READ COMMITTED).
+    Nothing rests then on whether an UPDATE that waited for a lock looks at its rows again, which is
+    documented nowhere. The row that it writes holds nothing.
+    """
+    shard_id, incarnation = LOCK
+    return Statement(
+        f'UPDATE {_escape_percent(table.sql)} SET "UPDATED_AT" = CURRENT_TIMESTAMP '
+        'WHERE "APPLICATION" = %s AND "STREAM" = %s AND "SHARD_ID" = %s AND "INCARNATION" = %s',
+        (application, stream, shard_id, incarnation),
     )
 
 
@@ -308,26 +344,30 @@ def move_offsets(
     application: str,
     stream: str,
     batch_id: str,
+    transaction: str,
     moves: Sequence[tuple[str, str, str, str, int]],
 ) -> Statement:
-    """Move each shard's row, but only if nobody moved it past where the batch began.
+    """Move each shard's row, if it stands where it is expected to, within one transaction.
 
-    The compare-and-set that makes a load happen once; the number of updated rows tells whether all moved. It
-    comes last in the transaction, because UPDATE locks the table until COMMIT.
+    The compare-and-set that makes a load happen once. In any other transaction than the one named, and
+    outside of transactions, it does nothing: Snowflake may have ended the transaction without a word, and
+    what follows then commits on its own.
 
-    :param moves: shard id, incarnation, encoded position where the batch began, encoded position it reached,
+    :param transaction: as CURRENT_TRANSACTION() gave it after BEGIN
+    :param moves: shard id, incarnation, encoded position that is expected, encoded position to move to,
         number of records; not empty
     """
-    columns = ("SHARD_ID", "INCARNATION", "BEGAN", "REACHED", "RECORDS")
-    # As bytes, because a default collation of the account would change how text compares.
-    not_past = """TO_BINARY(o."POSITION", 'UTF-8') <= TO_BINARY(n."BEGAN", 'UTF-8')"""
+    names = ("OF_SHARD", "OF_INCARNATION", "EXPECTED", "THROUGH", "LOADED")
+    # As bytes, because a default collation of the account would change how text compares. The target has no
+    # alias, because the documented syntax of UPDATE has none.
+    as_expected = """TO_BINARY("POSITION", 'UTF-8') = TO_BINARY(n."EXPECTED", 'UTF-8')"""
     return Statement(
-        f'UPDATE {_escape_percent(table.sql)} o SET "POSITION" = n."REACHED", "BATCH_ID" = %s, '
-        '"RECORDS" = o."RECORDS" + n."RECORDS", "UPDATED_AT" = CURRENT_TIMESTAMP '
-        f"FROM ({_values(columns, len(moves))}) n "
-        'WHERE o."APPLICATION" = %s AND o."STREAM" = %s AND o."SHARD_ID" = n."SHARD_ID" '
-        f'AND o."INCARNATION" = n."INCARNATION" AND {not_past}',
-        (batch_id, *_flat(moves), application, stream),
+        f'UPDATE {_escape_percent(table.sql)} SET "POSITION" = n."THROUGH", "BATCH_ID" = %s, '
+        '"RECORDS" = "RECORDS" + n."LOADED", "UPDATED_AT" = CURRENT_TIMESTAMP '
+        f"FROM ({_values(names, len(moves))}) n "
+        'WHERE "APPLICATION" = %s AND "STREAM" = %s AND "SHARD_ID" = n."OF_SHARD" '
+        f'AND "INCARNATION" = n."OF_INCARNATION" AND {as_expected} AND CURRENT_TRANSACTION() = %s',
+        (batch_id, *_flat(moves), application, stream, transaction),
     )
 
 
@@ -347,7 +387,7 @@ def read_dead_letters(table: TableName, chosen: LetterFilter, *, most: int) -> S
     conditions = {
         '"APPLICATION" = %s': chosen.application,
         '"STREAM" = %s': chosen.stream,
-        '"KIND" <> %s': GAP,
+        """NVL("KIND", 'record') <> %s""": GAP,
         'CONTAINS("REASON", %s)': chosen.reason,
         '"COLUMN_NAME" = %s': chosen.column,
         '"FAILED_AT" >= %s::TIMESTAMP_LTZ': chosen.since and chosen.since.isoformat(),
@@ -363,15 +403,34 @@ def read_dead_letters(table: TableName, chosen: LetterFilter, *, most: int) -> S
     )
 
 
-def delete_dead_letters(table: TableName, *, application: str, stream: str, ids: Sequence[str]) -> Statement:
-    """Delete dead letters; the number of deleted rows tells whether all were still there.
+def unnamed_dead_letters(table: TableName) -> Statement:
+    """How many dead letters have no id."""
+    return Statement(f'SELECT COUNT(*) FROM {table.sql} WHERE "ID" IS NULL')
+
+
+def list_dead_letters(table: TableName, *, application: str, stream: str, ids: Sequence[str]) -> Statement:
+    """Ids of the dead letters that are still there, each as often as it is.
 
     :param ids: not empty, at most 16,384, which Snowflake takes in a list
     """
     return Statement(
-        f'DELETE FROM {_escape_percent(table.sql)} WHERE "APPLICATION" = %s AND "STREAM" = %s '
-        f'AND "ID" IN ({", ".join(["%s"] * len(ids))})',
+        f'SELECT "ID" FROM {_escape_percent(table.sql)} {_THESE_LETTERS} ({_marks(ids)})',
         (application, stream, *ids),
+    )
+
+
+def delete_dead_letters(
+    table: TableName, *, application: str, stream: str, transaction: str, ids: Sequence[str]
+) -> Statement:
+    """Delete dead letters within one transaction; outside of it this does nothing.
+
+    :param transaction: as CURRENT_TRANSACTION() gave it after BEGIN
+    :param ids: not empty, at most 16,384, which Snowflake takes in a list
+    """
+    return Statement(
+        f"DELETE FROM {_escape_percent(table.sql)} {_THESE_LETTERS} ({_marks(ids)}) "
+        "AND CURRENT_TRANSACTION() = %s",
+        (application, stream, *ids, transaction),
     )
 
 
@@ -387,22 +446,21 @@ def _create_table(
 
 
 def _copy(table: TableName, columns: Sequence[str], select: Iterable[str], location: str) -> Statement:
-    # FORCE: a batch that was rolled back may be loaded from the same folder again. NULL_IF: a partition key
-    # may be the text that stands for NULL by default.
+    # Without FORCE: if the statement arrives twice, the second finds its files loaded. NULL_IF: a partition
+    # key may be the text that stands for NULL by default. The vectorized scanner needs a third of the time,
+    # and an ON_ERROR as here (Snowflake's documentation of USE_VECTORIZED_SCANNER).
     return Statement(
         f"COPY INTO {table.sql} ({_names(columns)}) FROM (SELECT {', '.join(select)} FROM {location}) "
-        "FILE_FORMAT = (TYPE = PARQUET NULL_IF = ()) ON_ERROR = ABORT_STATEMENT FORCE = TRUE PURGE = TRUE"
+        "FILE_FORMAT = (TYPE = PARQUET NULL_IF = () USE_VECTORIZED_SCANNER = TRUE) "
+        "ON_ERROR = ABORT_STATEMENT PURGE = TRUE"
     )
 
 
 def _location(stage: TableName, folder: str, prefix: str = "") -> str:
     if not _FOLDER.fullmatch(folder):
         raise InvalidSettingError(f"{folder!r} isn't a folder as stage_folder() makes it")
-    location = f"@{stage.sql}/{folder}/{prefix}"
-    # Snowflake wants a location in single quotes as soon as a name in it has special characters.
-    if all(_PLAIN_STAGE.fullmatch(name) for name in (stage.database, stage.schema, stage.name)):
-        return location
-    escaped = location.replace("\\", "\\\\").replace("'", "\\'")
+    # Snowflake wants a location in single quotes as soon as it has special characters, "=" and "-" included.
+    escaped = f"@{stage.sql}/{folder}/{prefix}".replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
@@ -420,8 +478,12 @@ def _names(names: Iterable[str]) -> str:
 
 def _values(names: Sequence[str], rows: int) -> str:
     columns = ", ".join(f"column{number} AS {quote(name)}" for number, name in enumerate(names, start=1))
-    row = f"({', '.join(['%s'] * len(names))})"
+    row = f"({_marks(names)})"
     return f"SELECT {columns} FROM VALUES {', '.join([row] * rows)}"
+
+
+def _marks(values: Sequence[Value]) -> str:
+    return ", ".join(["%s"] * len(values))
 
 
 def _literal(value: str) -> str:

@@ -92,7 +92,7 @@ def save(
     store: CheckpointStoreHook, checkpoint: Position | None, owner: str = "worker", **changes: Any
 ) -> bool:
     return store.save_checkpoint(
-        STREAM, SHARD, **{"owner": owner, "checkpoint": checkpoint, "ended": False, **LEASE, **changes}
+        STREAM, SHARD, **{"owner": owner, "checkpoint": checkpoint, **LEASE, **changes}
     )
 
 
@@ -359,7 +359,7 @@ def test_a_worker_that_lost_its_lease_changes_nothing(leased: CheckpointStoreHoo
     before = state(leased)
 
     assert not leased.renew_lease(STREAM, SHARD, owner="worker", expiry=999, now=202)
-    assert not save(leased, Position("9"), ended=True)
+    assert not save(leased, Position("9"))
     assert not save(leased, None)
     assert not leased.release_lease(STREAM, SHARD, owner="worker", now=202, unsettled=True)
     assert state(leased) == before
@@ -382,8 +382,8 @@ def test_attributes_of_other_software_survive_every_write(
     take(store)
     store.renew_lease(STREAM, SHARD, owner="worker", **LEASE)
     save(store, Position("5", 1))
-    save(store, Position("5"), ended=True)
-    store.release_lease(STREAM, SHARD, owner="worker", now=1, unsettled=True)
+    save(store, Position("5"), offset=Position("5"))
+    store.release_lease(STREAM, SHARD, owner="worker", now=1, ended=True, unsettled=True)
 
     assert raw().items() >= foreign.items()
     assert raw()["sequenceNumber"] == {"S": "5"}
@@ -401,8 +401,15 @@ def test_a_checkpoint_is_saved_and_the_lease_renewed(leased: CheckpointStoreHook
     assert (saved.last_update, saved.millis_behind, saved.ended) == (300, 12, False)
 
 
+def test_the_offset_is_remembered_until_another_is_seen(leased: CheckpointStoreHook) -> None:
+    assert save(leased, Position("5", 3), offset=Position("5", 3))
+    assert save(leased, Position("7"))
+    assert state(leased).offset == Position("5", 3)
+
+
 def test_a_shard_ends_without_a_record(leased: CheckpointStoreHook) -> None:
-    assert save(leased, None, ended=True)
+    assert leased.release_lease(STREAM, SHARD, owner="worker", now=1, ended=True)
+    take(leased)
     assert save(leased, None)
     assert (state(leased).checkpoint, state(leased).ended) == (None, True)
 
@@ -470,7 +477,7 @@ def test_a_checkpoint_never_goes_back(
     before = state(leased)
 
     with pytest.raises(FencedError, match=SHARD):
-        save(leased, next_one, ended=True)
+        save(leased, next_one)
     assert state(leased) == before
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.exceptions import FencedError, SnowflakeObjectNotFoundError
+from airflow_kinesis_snowflake.exceptions import (
+    FencedError,
+    ServiceRefusedError,
+    SnowflakeObjectNotFoundError,
+)
 from airflow_kinesis_snowflake.hooks.snowflake import (
     Offset,
     OffsetKey,
@@ -18,7 +24,8 @@ from airflow_kinesis_snowflake.hooks.snowflake import (
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.landing.files import BatchFiles
 from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.statements import stage_folder
+from airflow_kinesis_snowflake.landing.statements import LOCK, stage_folder
+from airflow_kinesis_snowflake.landing.tables import TableOptions
 from airflow_kinesis_snowflake.landing.target import LandingTarget
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.records import Record
@@ -54,9 +61,9 @@ def session(hook: SnowflakeLoadHook) -> Iterator[SnowflakeSession]:
 
 @pytest.fixture
 def made(session: SnowflakeSession, target: LandingTarget) -> LandingTarget:
-    """A target whose objects exist, with an offset for one shard."""
+    """A target whose objects exist, with an offset for one shard and a row to lock."""
     session.ensure_objects(target, mapping=MAPPING)
-    session.ensure_offsets(target, keys=[KEY], **OF_THE_APPLICATION)
+    session.ensure_offsets(target, keys=[OffsetKey(*LOCK), KEY], **OF_THE_APPLICATION)
     return target
 
 
@@ -82,17 +89,35 @@ def load(
     session: SnowflakeSession, target: LandingTarget, folder: str, move: OffsetMove, *, batch_id: str = "1"
 ) -> tuple[int, int]:
     """Load one uploaded batch as a drain does."""
-    with session.transaction():
+    with session.transaction() as transaction:
         rows = session.copy_landing(target, mapping=MAPPING, folder=folder)
         dead_letters = session.copy_dead_letters(target, folder=folder)
-        if session.move_offsets(target, batch_id=batch_id, moves=[move], **OF_THE_APPLICATION) != 1:
+        session.lock_offsets(target, **OF_THE_APPLICATION)
+        session.move_offsets(
+            target, batch_id=batch_id, transaction=transaction, moves=[move], **OF_THE_APPLICATION
+        )
+        if offset(session, target).batch_id != batch_id:
             raise FencedError("the offset moved")
     return rows, dead_letters
 
 
-def move(began: str | None, reached: str, *, records: int = 1) -> OffsetMove:
+def commit_moves(
+    session: SnowflakeSession, target: LandingTarget, *moves: OffsetMove, batch_id: str = "1"
+) -> None:
+    """Move the offsets that stand where they are expected."""
+    with session.transaction() as transaction:
+        session.move_offsets(
+            target, batch_id=batch_id, transaction=transaction, moves=moves, **OF_THE_APPLICATION
+        )
+
+
+def move(expected: str | None, through: str, *, records: int = 1) -> OffsetMove:
     return OffsetMove(
-        KEY.shard_id, KEY.incarnation, None if began is None else Position(began), Position(reached), records
+        KEY.shard_id,
+        KEY.incarnation,
+        None if expected is None else Position(expected),
+        Position(through),
+        records,
     )
 
 
@@ -106,7 +131,7 @@ def count(connection: SnowflakeConnection, table: TableName) -> int:
 
 
 def offset(session: SnowflakeSession, target: LandingTarget) -> Offset:
-    return session.read_offsets(target, keys=[KEY], **OF_THE_APPLICATION)[KEY]
+    return session.read_offsets(target, keys=[KEY], **OF_THE_APPLICATION).found[KEY]
 
 
 def test_the_connection_test_says_that_snowflake_answers(hook: SnowflakeLoadHook) -> None:
@@ -178,7 +203,7 @@ def test_dead_letters_commit_with_the_rows(
 def test_dead_letters_do_not_outlive_a_rollback(
     session: SnowflakeSession, made: LandingTarget, tmp_path: Path, snowflake_connection: SnowflakeConnection
 ) -> None:
-    session.move_offsets(made, batch_id="1", moves=[move(None, "9")], **OF_THE_APPLICATION)
+    commit_moves(session, made, move(None, "9"))
     folder = upload(session, made, tmp_path, b"1", b"no json")
     with pytest.raises(FencedError):
         load(session, made, folder, move(None, "2"), batch_id="2")
@@ -187,45 +212,133 @@ def test_dead_letters_do_not_outlive_a_rollback(
 
 
 def test_a_batch_that_began_before_the_offset_moves_nothing_and_leaves_no_rows(
-    session: SnowflakeSession, made: LandingTarget, tmp_path: Path, snowflake_connection: SnowflakeConnection
+    session: SnowflakeSession,
+    made: LandingTarget,
+    tmp_path: Path,
+    hook: SnowflakeLoadHook,
+    snowflake_connection: SnowflakeConnection,
 ) -> None:
     load(session, made, upload(session, made, tmp_path, b"1"), move(None, "9"))
     late = upload(session, made, tmp_path, b"2", batch_id="late")
     with pytest.raises(FencedError):
         load(session, made, late, move("8", "10"), batch_id="late")
     assert count(snowflake_connection, made.table) == 1
-    assert offset(session, made) == Offset(SHARD, "first", Position("9"), "1")
+    assert session.closed
+    with hook.open_session() as another:
+        assert offset(another, made) == Offset(SHARD, "first", Position("9"), "1")
 
 
-def test_a_batch_may_begin_behind_the_offset(session: SnowflakeSession, made: LandingTarget) -> None:
-    with session.transaction():
-        assert session.move_offsets(made, batch_id="1", moves=[move("5", "9")], **OF_THE_APPLICATION) == 1
-    with session.transaction():
-        assert session.move_offsets(made, batch_id="2", moves=[move("10", "100")], **OF_THE_APPLICATION) == 1
-    assert offset(session, made).position == Position("100")
+def test_an_offset_moves_from_where_it_is_expected_only(
+    session: SnowflakeSession, made: LandingTarget
+) -> None:
+    commit_moves(session, made, move(None, "9"))
+    for elsewhere in (None, "8", "10"):
+        commit_moves(session, made, move(elsewhere, "100"), batch_id="2")
+    assert offset(session, made).position == Position("9")
 
 
 def test_positions_inside_an_aggregate_are_kept_and_fence(
     session: SnowflakeSession, made: LandingTarget
 ) -> None:
-    inside = OffsetMove(SHARD, "first", None, Position("7", 3), 4)
-    assert session.move_offsets(made, batch_id="1", moves=[inside], **OF_THE_APPLICATION) == 1
+    commit_moves(session, made, OffsetMove(SHARD, "first", None, Position("7", 3), 4))
     assert offset(session, made).position == Position("7", 3)
-    stale = OffsetMove(SHARD, "first", Position("7", 2), Position("8"), 1)
-    assert session.move_offsets(made, batch_id="2", moves=[stale], **OF_THE_APPLICATION) == 0
-    following = OffsetMove(SHARD, "first", Position("7", 3), Position("7"), 1)
-    assert session.move_offsets(made, batch_id="2", moves=[following], **OF_THE_APPLICATION) == 1
+    commit_moves(session, made, OffsetMove(SHARD, "first", Position("7", 2), Position("8"), 1))
+    assert offset(session, made).position == Position("7", 3)
+    commit_moves(session, made, OffsetMove(SHARD, "first", Position("7", 3), Position("7"), 1))
+    assert offset(session, made).position == Position("7")
 
 
-def test_only_the_shards_that_nobody_moved_are_counted(
-    session: SnowflakeSession, made: LandingTarget
-) -> None:
+def test_offsets_move_each_on_its_own(session: SnowflakeSession, made: LandingTarget) -> None:
     others = [OffsetKey(f"shardId-{number:012d}", "first") for number in range(1, 4)]
     session.ensure_offsets(made, keys=others, **OF_THE_APPLICATION)
-    session.move_offsets(made, batch_id="1", moves=[move(None, "9")], **OF_THE_APPLICATION)
-    moves = [move(None, "5"), *(OffsetMove(key.shard_id, "first", None, Position("5"), 1) for key in others)]
-    assert session.move_offsets(made, batch_id="2", moves=moves, **OF_THE_APPLICATION) == 3
-    assert session.move_offsets(made, batch_id="3", moves=[], **OF_THE_APPLICATION) == 0
+    commit_moves(session, made, move(None, "9"))
+    moves = [OffsetMove(key.shard_id, "first", None, Position("5"), 1) for key in others]
+    commit_moves(session, made, move(None, "5"), *moves, batch_id="2")
+    found = session.read_offsets(made, keys=[KEY, *others], **OF_THE_APPLICATION).found
+    assert [offset.position for _, offset in sorted(found.items(), key=str)] == [
+        Position(digits) for digits in "9555"
+    ]
+
+
+@pytest.mark.parametrize("transaction", ["0", "1760000000000000000"])
+def test_nothing_moves_outside_the_transaction_that_was_meant(
+    session: SnowflakeSession, made: LandingTarget, transaction: str
+) -> None:
+    session.move_offsets(
+        made, batch_id="1", transaction=transaction, moves=[move(None, "9")], **OF_THE_APPLICATION
+    )
+    with session.transaction():
+        session.move_offsets(
+            made, batch_id="1", transaction=transaction, moves=[move(None, "9")], **OF_THE_APPLICATION
+        )
+    assert offset(session, made).position is None
+
+
+def test_what_is_loaded_outside_a_transaction_is_committed_by_nobody(
+    hook: SnowflakeLoadHook,
+    session: SnowflakeSession,
+    made: LandingTarget,
+    tmp_path: Path,
+    snowflake_connection: SnowflakeConnection,
+) -> None:
+    folder = upload(session, made, tmp_path, b"1")
+    with hook.open_session() as late:
+        assert late.copy_landing(made, mapping=MAPPING, folder=folder) == 1
+    assert count(snowflake_connection, made.table) == 0
+
+
+def test_a_second_copy_of_a_folder_loads_nothing(
+    session: SnowflakeSession, made: LandingTarget, tmp_path: Path
+) -> None:
+    folder = upload(session, made, tmp_path, b"1")
+    with session.transaction():
+        assert session.copy_landing(made, mapping=MAPPING, folder=folder) == 1
+        assert session.copy_landing(made, mapping=MAPPING, folder=folder) == 0
+
+
+def test_a_key_that_is_there_twice_is_refused(
+    session: SnowflakeSession, made: LandingTarget, snowflake_connection: SnowflakeConnection
+) -> None:
+    rows(snowflake_connection, f"INSERT INTO {made.offsets.sql} SELECT * FROM {made.offsets.sql}")
+    offsets = session.read_offsets(made, keys=[KEY], **OF_THE_APPLICATION)
+    assert (offsets.found, offsets.refused.keys()) == ({}, {KEY})
+
+
+def test_a_lock_is_waited_for_and_what_follows_sees_what_was_committed(
+    hook: SnowflakeLoadHook, session: SnowflakeSession, made: LandingTarget
+) -> None:
+    def second() -> Offset:
+        with hook.open_session() as other, other.transaction():
+            began.set()
+            other.lock_offsets(made, **OF_THE_APPLICATION)
+            return offset(other, made)
+
+    began = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        with session.transaction() as transaction:
+            session.lock_offsets(made, **OF_THE_APPLICATION)
+            waiting = threads.submit(second)
+            began.wait()
+            session.move_offsets(
+                made, batch_id="1", transaction=transaction, moves=[move(None, "9")], **OF_THE_APPLICATION
+            )
+            assert not waiting.done()
+        assert waiting.result().position == Position("9")
+
+
+@pytest.mark.parametrize("opted_out", [True, False])
+def test_a_table_with_error_logging_is_loaded(
+    hook: SnowflakeLoadHook, target: LandingTarget, tmp_path: Path, opted_out: bool
+) -> None:
+    logging = LandingTarget.beside(target.table, TableOptions(error_logging=True))
+    with hook.open_session() if opted_out else SnowflakeSession(hook.get_conn) as session:
+        session.ensure_objects(logging, mapping=MAPPING)
+        folder = upload(session, logging, tmp_path, b"1")
+        if opted_out:
+            assert session.copy_landing(logging, mapping=MAPPING, folder=folder) == 1
+        else:
+            with pytest.raises(ServiceRefusedError, match="ERROR_LOGGING"):
+                session.copy_landing(logging, mapping=MAPPING, folder=folder)
 
 
 def test_the_second_of_two_sessions_is_fenced(
@@ -246,17 +359,20 @@ def test_the_second_of_two_sessions_is_fenced(
 
 
 def test_offsets_of_others_are_neither_read_nor_moved(session: SnowflakeSession, made: LandingTarget) -> None:
-    session.move_offsets(made, batch_id="1", moves=[move(None, "5")], **OF_THE_APPLICATION)
+    commit_moves(session, made, move(None, "5"))
     for other in (
         {"application": "other", "stream": "clicks"},
         {"application": "loader's %s", "stream": "o"},
     ):
-        assert session.read_offsets(made, keys=[KEY], **other) == {}
-        assert session.move_offsets(made, batch_id="2", moves=[move("9", "10")], **other) == 0
+        assert session.read_offsets(made, keys=[KEY], **other).found == {}
+        with session.transaction() as transaction:
+            session.move_offsets(
+                made, batch_id="2", transaction=transaction, moves=[move("5", "10")], **other
+            )
     reset = OffsetKey(SHARD, "second")
-    assert session.read_offsets(made, keys=[reset], **OF_THE_APPLICATION) == {}
+    assert session.read_offsets(made, keys=[reset], **OF_THE_APPLICATION).found == {}
     session.ensure_offsets(made, keys=[KEY, reset], **OF_THE_APPLICATION)
-    assert session.read_offsets(made, keys=[KEY, reset], **OF_THE_APPLICATION) == {
+    assert session.read_offsets(made, keys=[KEY, reset], **OF_THE_APPLICATION).found == {
         KEY: Offset(SHARD, "first", Position("5"), "1"),
         reset: Offset(SHARD, "second", None, None),
     }
@@ -265,11 +381,9 @@ def test_offsets_of_others_are_neither_read_nor_moved(session: SnowflakeSession,
 def test_records_add_up_over_batches(
     session: SnowflakeSession, made: LandingTarget, snowflake_connection: SnowflakeConnection
 ) -> None:
-    for began, reached in ((None, "1"), ("1", "2")):
-        session.move_offsets(
-            made, batch_id=reached, moves=[move(began, reached, records=21)], **OF_THE_APPLICATION
-        )
-    assert rows(snowflake_connection, f"SELECT RECORDS FROM {made.offsets.sql}") == [(42,)]
+    for expected, through in ((None, "1"), ("1", "2")):
+        commit_moves(session, made, move(expected, through, records=21))
+    assert rows(snowflake_connection, f"SELECT SUM(RECORDS) FROM {made.offsets.sql}") == [(42,)]
 
 
 def test_a_folder_without_files_loads_nothing(session: SnowflakeSession, made: LandingTarget) -> None:
@@ -279,7 +393,16 @@ def test_a_folder_without_files_loads_nothing(session: SnowflakeSession, made: L
 
 def test_loaded_files_leave_the_stage(session: SnowflakeSession, made: LandingTarget, tmp_path: Path) -> None:
     folder = upload(session, made, tmp_path, b"1")
-    assert session.copy_landing(made, mapping=MAPPING, folder=folder) == 1
+    with session.transaction():
+        assert session.copy_landing(made, mapping=MAPPING, folder=folder) == 1
+    assert session.copy_landing(made, mapping=MAPPING, folder=folder) == 0
+
+
+def test_a_folder_is_removed_with_the_folders_in_it(
+    session: SnowflakeSession, made: LandingTarget, tmp_path: Path
+) -> None:
+    folder = upload(session, made, tmp_path, b"1")
+    session.remove_folder(made.stage, folder="loader")
     assert session.copy_landing(made, mapping=MAPPING, folder=folder) == 0
 
 
@@ -303,7 +426,8 @@ def test_a_table_with_any_name_is_made_and_loaded(
     session.ensure_objects(hostile, mapping=MAPPING)
     session.ensure_objects(hostile, mapping=MAPPING)
     folder = upload(session, hostile, tmp_path, b"1")
-    assert session.copy_landing(hostile, mapping=MAPPING, folder=folder) == 1
+    with session.transaction():
+        assert session.copy_landing(hostile, mapping=MAPPING, folder=folder) == 1
     assert count(snowflake_connection, hostile.table) == 1
 
 
@@ -314,5 +438,5 @@ def test_an_offsets_table_with_any_name_works(
     hostile = LandingTarget(target.table, target.table.beside(name), target.dead_letters, target.stage)
     session.ensure_objects(hostile, mapping=MAPPING)
     session.ensure_offsets(hostile, keys=[KEY], **OF_THE_APPLICATION)
-    assert session.move_offsets(hostile, batch_id="%s", moves=[move(None, "1")], **OF_THE_APPLICATION) == 1
+    commit_moves(session, hostile, move(None, "1"), batch_id="%s")
     assert offset(session, hostile) == Offset(SHARD, "first", Position("1"), "%s")

@@ -113,7 +113,6 @@ def state(
             shard_id,
             owner="me",
             checkpoint=Position(numbers[shard_id]),
-            ended=False,
             expiry=now,
             now=now,
         )

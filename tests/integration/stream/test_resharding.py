@@ -225,7 +225,7 @@ def test_the_end_of_a_shard_is_not_overwritten_by_a_late_checkpoint(
 
     history.store.take_lease(history.stream, row, owner=late, expiry=1, now=0, incarnation="any")
     history.store.save_checkpoint(
-        history.stream, parent, owner=late, checkpoint=Position(number), ended=False, expiry=1, now=0
+        history.stream, parent, owner=late, checkpoint=Position(number), expiry=1, now=0
     )
 
     assert history.state.shards[parent].ended

@@ -57,7 +57,7 @@ def leases(store: Any, clock: Clock) -> Leases:
 
 
 def save(leases: Leases) -> bool:
-    return leases.save(SHARD.shard_id, None, ended=False, millis_behind=None)
+    return leases.save(SHARD.shard_id, None, millis_behind=None)
 
 
 def test_a_lease_is_believed_in_for_as_long_as_others_respect_it(leases: Leases, clock: Clock) -> None:

@@ -16,18 +16,20 @@ import pytest
 
 from airflow_kinesis_snowflake.drain import load
 from airflow_kinesis_snowflake.drain.batch import Span
-from airflow_kinesis_snowflake.drain.load import TRIES, Loader, carries, is_after
+from airflow_kinesis_snowflake.drain.load import TRIES, Loader, carry, is_after
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import (
     CorruptStateError,
     DrainStoppedError,
+    IncarnationClosedError,
     IncompleteLoadError,
+    OffsetWentBackError,
     ServiceRefusedError,
     ServiceUnavailableError,
     TooManyDeadLettersError,
     UnknownOutcomeError,
 )
-from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey
+from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, Offsets
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.target import LandingTarget
 from airflow_kinesis_snowflake.landing.threshold import Threshold
@@ -49,51 +51,74 @@ class Snowflake:
     :param failures: by call, errors to raise instead, first to last
     :param commits: what COMMIT does, first to last: ``done``, ``done late`` (seen by the second reading from
         then on), ``done, answer lost``, ``answer lost`` or ``ignored``; ``done`` from then on
+    :param ended: calls before which Snowflake ends the transaction, first to last
+    :param stale: what the session that is open reads instead, until it is closed
     """
 
     failures: dict[str, list[Exception]] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
     offsets: dict[OffsetKey, Offset] = field(default_factory=dict)
+    refused: dict[OffsetKey, CorruptStateError] = field(default_factory=dict)
+    stale: dict[OffsetKey, Offset] | None = None
     rows: int = 2
     calls: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
     pending: dict[OffsetKey, Offset] = field(default_factory=dict)
     late: list[dict[OffsetKey, Offset]] = field(default_factory=list)
+    transactions: int = 0
+    current: str | None = None
+    closed: bool = False
 
     def note(self, call: str) -> None:
         self.calls.append(call)
+        if self.ended and self.ended[0] == call:
+            self.ended.pop(0)
+            self.current, self.pending = None, {}
         if self.failures.get(call):
             raise self.failures[call].pop(0)
 
     def open_session(self) -> Snowflake:
         self.note("open")
+        self.closed = False
         return self
 
     def ensure_objects(self, *_: Any, **__: Any) -> None:
         self.note("objects")
 
-    def read_offsets(self, *_: Any, keys: Sequence[OffsetKey], **__: Any) -> dict[OffsetKey, Offset]:
+    def read_offsets(self, *_: Any, keys: Sequence[OffsetKey], **__: Any) -> Offsets:
         self.note("read")
-        found = {key: self.offsets[key] for key in keys if key in self.offsets}
+        there = (self.offsets if self.stale is None else self.stale) | self.pending
+        found = {key: there[key] for key in keys if key in there and key not in self.refused}
         if self.late:
             self.offsets |= self.late.pop()
-        return found
+        return Offsets(found, {key: error for key, error in self.refused.items() if key in keys})
 
     def ensure_offsets(self, *_: Any, keys: Sequence[OffsetKey], **__: Any) -> None:
         self.note("ensure")
         for key in keys:
             self.offsets.setdefault(key, Offset(key.shard_id, key.incarnation, None, None))
 
-    def upload(self, *_: Any, **__: Any) -> None:
+    def upload(self, *_: Any, folder: str, **__: Any) -> None:
         self.note("upload")
+        self.folders.append(folder)
+
+    def remove_folder(self, *_: Any, folder: str) -> None:
+        self.note("remove")
+        self.removed.append(folder)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        self.note("begin")
+    def transaction(self) -> Iterator[str]:
+        self.transactions += 1
+        self.current = transaction = str(self.transactions)
         try:
-            yield
+            self.note("begin")
+            yield transaction
         except Exception:
-            self.pending = {}
+            self.current, self.pending = None, {}
             self.note("rollback")
+            self.close()
             raise
         self.note("commit")
         how = self.commits.pop(0) if self.commits else "done"
@@ -101,8 +126,9 @@ class Snowflake:
             self.late.append(self.pending)
         elif how.startswith("done"):
             self.offsets |= self.pending
-        self.pending = {}
+        self.current, self.pending = None, {}
         if how in {"done late", "done, answer lost", "answer lost"}:
+            self.close()
             raise UnknownOutcomeError(how)
 
     def copy_landing(self, *_: Any, **__: Any) -> int:
@@ -113,20 +139,27 @@ class Snowflake:
         self.note("copy dead letters")
         return 1
 
-    def move_offsets(self, *_: Any, batch_id: str, moves: Sequence[OffsetMove], **__: Any) -> int:
+    def lock_offsets(self, *_: Any, **__: Any) -> None:
+        self.note("lock")
+
+    def move_offsets(
+        self, *_: Any, batch_id: str, transaction: str, moves: Sequence[OffsetMove], **__: Any
+    ) -> None:
         self.note("move")
+        if transaction != self.current:
+            return
         for move in moves:
             key = OffsetKey(move.shard_id, move.incarnation)
             at = self.offsets.get(key)
-            if at is not None and not (at.position is not None and is_after(at.position, move.began)):
-                self.pending[key] = Offset(move.shard_id, move.incarnation, move.reached, batch_id)
-        return len(self.pending)
+            if at is not None and at.position == move.expected:
+                self.pending[key] = Offset(move.shard_id, move.incarnation, move.through, batch_id)
 
     def cancel(self) -> None:
         self.note("cancel")
 
     def close(self) -> None:
         self.note("close")
+        self.closed, self.stale = True, None
 
 
 class Leases:
@@ -147,17 +180,30 @@ class Leases:
 
 
 def make_batch(
-    name: str = "batch", *, began: str | None = None, reached: str = "5", rows: int = 2, refused: int = 0
+    name: str = "batch",
+    *,
+    began: str | None = None,
+    reached: str = "5",
+    offset: str | None = None,
+    rows: int = 2,
+    refused: int = 0,
 ) -> Any:
     """A batch of two shards."""
     spans = {
-        shard: Span(shard, "life", None if began is None else Position(began), Position(reached), records=1)
+        shard: Span(
+            shard,
+            "life",
+            None if began is None else Position(began),
+            Position(reached),
+            offset=None if offset is None else Position(offset),
+            records=1,
+        )
         for shard in (ONE, TWO)
     }
     files = SimpleNamespace(rows=rows, dead_letters=0, close=lambda: [Path("/landing.parquet")])
     return SimpleNamespace(
         id=name,
-        folder=name,
+        attempts=0,
         spans=spans,
         files=files,
         records=rows,
@@ -246,7 +292,7 @@ def test_a_batch_is_committed_looked_for_and_only_then_checkpointed(
     assert loaded.committed
     assert leases.saved == {ONE: Position("5"), TWO: Position("5")}
     transaction = snowflake.calls[snowflake.calls.index("upload") :]
-    assert transaction == ["upload", "begin", "copy", "move", "commit", "read"]
+    assert transaction == ["upload", "begin", "copy", "lock", "move", "read", "commit", "read"]
     assert loader.in_doubt == frozenset()
 
 
@@ -305,12 +351,107 @@ def test_a_fence_says_who_is_ahead_and_where(loader: Loader, snowflake: Snowflak
     assert loader.in_doubt == frozenset()
 
 
-def test_a_fence_that_nobody_is_ahead_of_is_an_error(loader: Loader, snowflake: Snowflake) -> None:
+def test_a_fence_in_the_transaction_is_settled_in_a_new_session(loader: Loader, snowflake: Snowflake) -> None:
+    loader.load(make_batch("first"))
+    snowflake.stale = dict(snowflake.offsets)
+    moved(snowflake, ONE, "7")
+
+    loaded = loader.load(make_batch("second", began="5", reached="9"))
+
+    assert loaded.ahead == {ONE: Position("7")}
+    assert snowflake.calls.count("commit") == 1
+    assert snowflake.calls.count("open") == 2
+
+
+def test_one_shard_that_moved_does_not_make_up_for_another(loader: Loader, snowflake: Snowflake) -> None:
+    loader.load(make_batch("first"))
+    moved(snowflake, TWO, "5", batch_id="second")
+    moved(snowflake, ONE, "7")
+
+    loaded = loader.load(make_batch("second", began="5", reached="9"))
+
+    assert (loaded.committed, loaded.ahead) == (False, {ONE: Position("7")})
+
+
+def test_rows_that_vanish_are_added_again_only_if_nothing_was_loaded_under_them(
+    loader: Loader, snowflake: Snowflake
+) -> None:
     loader.load(make_batch("first"))
     snowflake.offsets.clear()
 
-    with pytest.raises(CorruptStateError, match=r"KINESIS_OFFSETS.*stream stream.*shardId-000000000001"):
-        loader.load(make_batch("second", began="5", reached="9"))
+    loaded = loader.load(make_batch("second", began="5", reached="9", offset="5"))
+
+    assert {shard: type(error) for shard, error in loaded.refused.items()} == {
+        ONE: OffsetWentBackError,
+        TWO: OffsetWentBackError,
+    }
+    assert snowflake.offsets == {}
+
+
+def test_an_offset_before_one_that_was_committed_through_is_refused(
+    loader: Loader, snowflake: Snowflake, leases: Leases
+) -> None:
+    moved(snowflake, ONE, "3")
+    moved(snowflake, TWO, "5")
+
+    loaded = loader.load(make_batch(began="5", reached="9", offset="5"))
+
+    assert loaded.refused.keys() == {ONE}
+    assert "recover" in str(loaded.refused[ONE])
+    assert "begin" not in snowflake.calls
+    assert leases.saved == {}
+
+
+def test_an_old_session_that_reads_an_earlier_offset_is_not_believed(
+    loader: Loader, snowflake: Snowflake
+) -> None:
+    loader.load(make_batch("first"))
+    snowflake.stale = dict(snowflake.offsets)
+    other = {shard: Span(shard, "next", Position("6"), Position("9"), Position("6"), 1) for shard in (ONE,)}
+    batch = make_batch("second")
+    batch.spans = other
+    snowflake.offsets[OffsetKey(ONE, "next")] = Offset(ONE, "next", Position("6"), "another")
+
+    assert loader.load(batch).committed
+    assert snowflake.calls.count("open") == 2
+
+
+def test_a_refused_offset_stops_its_shard_only(loader: Loader, snowflake: Snowflake) -> None:
+    snowflake.refused[OffsetKey(ONE, "life")] = IncarnationClosedError("closed")
+
+    loaded = loader.load(make_batch())
+
+    assert (loaded.committed, loaded.refused.keys(), loaded.ahead) == (False, {ONE}, {})
+    assert "begin" not in snowflake.calls
+
+
+# --- transactions that Snowflake ends ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["copy", "lock", "move", "read", "commit"])
+def test_a_transaction_that_is_ended_before_any_statement_commits_nothing_and_is_done_again(
+    loader: Loader, snowflake: Snowflake, leases: Leases, call: str
+) -> None:
+    loader.load(make_batch("first"))
+    snowflake.ended = [call]
+
+    loaded = loader.load(make_batch("second", began="5", reached="9"))
+
+    assert loaded.committed
+    assert snowflake.calls.count("copy") == 3
+    assert {offset.position for offset in snowflake.offsets.values()} == {None, Position("9")}
+    assert leases.saved == {ONE: Position("9"), TWO: Position("9")}
+
+
+def test_each_attempt_has_a_folder_of_its_own_and_earlier_ones_are_removed(
+    loader: Loader, snowflake: Snowflake
+) -> None:
+    snowflake.failures = {"copy": [ServiceUnavailableError("away")] * 2}
+
+    loader.load(make_batch())
+
+    assert snowflake.folders == [f"application/stream/batch/{attempt}" for attempt in (1, 2, 3)]
+    assert snowflake.removed == ["application/stream/batch"]
 
 
 # --- commits of unknown outcome ----------------------------------------------------------------------------
@@ -330,7 +471,7 @@ def test_whatever_becomes_of_a_commit_the_batch_is_committed_once(
     assert loaded.committed
     assert loaded.ahead == {}
     assert snowflake.calls.count("copy") == copies
-    assert {offset.batch_id for offset in snowflake.offsets.values()} == {"batch"}
+    assert {offset.batch_id for offset in snowflake.offsets.values()} == {None, "batch"}
     assert leases.saved == {ONE: Position("5"), TWO: Position("5")}
     assert loader.in_doubt == frozenset()
 
@@ -372,7 +513,9 @@ def test_a_batch_that_never_reached_its_transaction_leaves_no_doubt(
 # --- tries -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", ["open", "objects", "read", "ensure", "upload", "begin", "copy", "move"])
+@pytest.mark.parametrize(
+    "call", ["open", "objects", "read", "ensure", "upload", "begin", "copy", "lock", "move"]
+)
 def test_a_fault_is_tried_again_over_a_new_session(loader: Loader, snowflake: Snowflake, call: str) -> None:
     snowflake.failures = {call: [ServiceUnavailableError("away")] * (TRIES - 1)}
 
@@ -437,27 +580,25 @@ def test_the_files_go_whatever_the_outcome(loader: Loader, snowflake: Snowflake,
 # --- decisions ---------------------------------------------------------------------------------------------
 
 
-def offsets_of(*batch_ids: str | None) -> dict[OffsetKey, Offset]:
-    return {
-        OffsetKey(str(number), "life"): Offset(str(number), "life", None, batch_id)
-        for number, batch_id in enumerate(batch_ids)
-    }
-
-
 @pytest.mark.parametrize(
-    ("batch_ids", "carried"),
+    ("first", "second", "carried"),
     [
-        ((), False),
-        ((None, None), False),
-        (("other",), False),
-        (("mine", "mine"), True),
-        (("mine", "later"), True),
+        (None, None, False),
+        (("5", "batch"), ("5", "batch"), True),
+        (("5", "batch"), None, False),
+        (("5", "batch"), ("5", "other"), False),
+        (("5", "batch"), ("7", "batch"), False),
     ],
 )
-def test_offsets_carry_a_batch_as_long_as_one_shard_is_where_it_left_it(
-    batch_ids: tuple[str | None, ...], carried: bool
+def test_offsets_prove_a_batch_if_each_shard_is_where_it_left_it(
+    first: tuple[str, str] | None, second: tuple[str, str] | None, carried: bool
 ) -> None:
-    assert carries("mine", offsets_of(*batch_ids)) is carried
+    found = {
+        OffsetKey(shard, "life"): Offset(shard, "life", Position(at[0]), at[1])
+        for shard, at in ((ONE, first), (TWO, second))
+        if at is not None
+    }
+    assert carry(make_batch(), Offsets(found, {})) is carried
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,26 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.exceptions import AirflowNotFoundException
 from snowflake.connector import errors
 
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     CorruptStateError,
     FencedError,
+    IncarnationClosedError,
     InvalidSettingError,
     KinesisSnowflakeError,
     ServiceRefusedError,
     ServiceUnavailableError,
     SnowflakeObjectNotFoundError,
+    TransactionEndedError,
     UnknownOutcomeError,
     ValueRefusedError,
 )
 from airflow_kinesis_snowflake.hooks import snowflake as module
 from airflow_kinesis_snowflake.hooks.snowflake import (
+    Offset,
     OffsetKey,
     SnowflakeLoadHook,
     SnowflakeSession,
@@ -31,6 +35,7 @@ from airflow_kinesis_snowflake.hooks.snowflake import (
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.stream.positions import Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +49,10 @@ class StubConnection:
     session_id = 42
 
     def __init__(self, **answers: Any) -> None:
-        self.answers = answers
+        self.answers = {"SELECT": [("17",)], **answers}
         self.executed: list[str] = []
         self.closed = False
+        self.rowcount = 1
 
     def cursor(self) -> Any:
         return nullcontext(self)
@@ -102,6 +108,8 @@ LOST = answer(250003, errors.OperationalError)
         (answer(253003, errors.OperationalError), ServiceUnavailableError),
         (answer(603), ServiceUnavailableError),
         (answer(604), ServiceUnavailableError),
+        (answer(615), ServiceUnavailableError),
+        (errors.ForbiddenError(errno=250001), AccessDeniedError),
         (answer(625), ServiceUnavailableError),
         (answer(630), ServiceUnavailableError),
         (answer(390111), ServiceUnavailableError),
@@ -147,34 +155,49 @@ def test_a_refused_value_is_quoted_neither_in_the_error_nor_in_its_cause(errno: 
     assert caught.value.__suppress_context__
 
 
-def test_a_block_that_ends_well_is_committed() -> None:
+def test_a_block_that_ends_well_is_committed_and_knows_its_transaction() -> None:
     connection = StubConnection()
-    with session(connection).transaction():
-        pass
-    assert connection.executed == ["BEGIN", "COMMIT"]
-
-
-@pytest.mark.parametrize("error", [FencedError("lost"), KeyboardInterrupt()], ids=["error", "interrupt"])
-def test_an_exception_in_the_block_rolls_back_and_goes_on(error: BaseException) -> None:
-    connection = StubConnection()
-    with pytest.raises(type(error)), session(connection).transaction():
-        raise error
-    assert connection.executed == ["BEGIN", "ROLLBACK"]
+    with session(connection).transaction() as transaction:
+        assert transaction == "17"
+    assert connection.executed == ["BEGIN", "SELECT", "COMMIT"]
     assert not connection.closed
 
 
-def test_the_session_is_closed_if_it_can_not_roll_back() -> None:
-    connection = StubConnection(ROLLBACK=LOST)
+@pytest.mark.parametrize("error", [FencedError("lost"), KeyboardInterrupt()], ids=["error", "interrupt"])
+def test_an_exception_in_the_block_rolls_back_and_ends_the_session(error: BaseException) -> None:
+    connection = StubConnection()
+    with pytest.raises(type(error)), session(connection).transaction():
+        raise error
+    assert connection.executed == ["BEGIN", "SELECT", "ROLLBACK"]
+    assert connection.closed
+
+
+@pytest.mark.parametrize("broken", [LOST, OSError("reset")], ids=["connector", "socket"])
+def test_a_rollback_that_fails_does_not_hide_why_it_was_made(broken: Exception) -> None:
+    connection = StubConnection(ROLLBACK=broken)
     with pytest.raises(FencedError), session(connection).transaction():
         raise FencedError("lost")
     assert connection.closed
 
 
+def test_a_transaction_that_is_gone_at_once_runs_nothing() -> None:
+    connection = StubConnection(SELECT=[(None,)])
+    ran = []
+    with pytest.raises(TransactionEndedError), session(connection).transaction():
+        ran.append(True)
+    assert not ran
+
+
 def test_a_transaction_is_rolled_back_after_a_cancellation_that_closed_the_session() -> None:
-    connection = StubConnection(SELECT=LOST)
+    connection = StubConnection()
     loading = session(connection)
-    with pytest.raises(ServiceUnavailableError, match="closed"), loading.transaction():
+
+    def cancelled() -> None:
+        connection.answers["SELECT"] = LOST
         loading.cancel()
+
+    with pytest.raises(ServiceUnavailableError, match="closed"), loading.transaction():
+        cancelled()
     assert connection.executed[-1] == "ROLLBACK"
 
 
@@ -206,7 +229,7 @@ def test_a_refused_commit_is_rolled_back_and_known() -> None:
     connection = StubConnection(COMMIT=answer(3001))
     with pytest.raises(AccessDeniedError), session(connection).transaction():
         pass
-    assert connection.executed == ["BEGIN", "COMMIT", "ROLLBACK"]
+    assert connection.executed == ["BEGIN", "SELECT", "COMMIT", "ROLLBACK"]
 
 
 @pytest.mark.parametrize(
@@ -250,12 +273,43 @@ def test_a_stage_with_a_similar_name_is_not_taken_for_the_stage() -> None:
     assert connection.executed.count("CREATE") == 1
 
 
-def test_an_offset_that_no_load_wrote_is_corrupt_state() -> None:
-    connection = StubConnection(SELECT=[("shardId-0", "i", "0023~", None)])
-    with pytest.raises(CorruptStateError, match="shardId-0"):
-        session(connection).read_offsets(
-            TARGET, application="a", stream="s", keys=[OffsetKey("shardId-0", "i")]
-        )
+def test_offsets_are_judged_one_by_one() -> None:
+    rows = [
+        ("good", "i", "0015~", "batch"),
+        ("closed", "i", "~0015~", "batch"),
+        ("twice", "i", "0015~", "batch"),
+        ("twice", "i", "0016~", "batch"),
+        ("odd", "i", "0023~", None),
+    ]
+    keys = [OffsetKey(shard, "i") for shard in ("good", "closed", "twice", "odd")]
+
+    offsets = session(StubConnection(SELECT=rows)).read_offsets(
+        TARGET, application="a", stream="s", keys=keys
+    )
+
+    assert offsets.found == {keys[0]: Offset("good", "i", Position("5"), "batch")}
+    assert {key.shard_id: type(error) for key, error in offsets.refused.items()} == {
+        "closed": IncarnationClosedError,
+        "twice": CorruptStateError,
+        "odd": CorruptStateError,
+    }
+
+
+def test_a_row_to_lock_that_is_gone_is_a_fault() -> None:
+    connection = StubConnection()
+    connection.rowcount = 0
+    with pytest.raises(ServiceUnavailableError, match="lock"):
+        session(connection).lock_offsets(TARGET, application="a", stream="s")
+
+
+def test_a_column_that_counts_itself_needs_no_value() -> None:
+    shown = json.dumps({"type": "FIXED", "precision": 38, "scale": 0, "nullable": False})
+    counted = ("T", "S", "ID", shown, "NOT_NULL", "", "COLUMN", "", "", "DB", "IDENTITY START 1 INCREMENT 1")
+    plain = ("T", "S", "N", shown, "NOT_NULL", "", "COLUMN", "", "", "DB", "")
+
+    columns = session(StubConnection(SHOW_COLUMNS=[counted, plain])).landing_columns(TARGET)
+
+    assert {name: column.default for name, column in columns.items()} == {"ID": True, "N": False}
 
 
 def test_cancelling_asks_snowflake_through_a_second_connection() -> None:
@@ -292,20 +346,69 @@ def airflow_connection(monkeypatch: pytest.MonkeyPatch, **extra: Any) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SNOWFLAKE_DEFAULT", json.dumps(connection))
 
 
-def test_a_session_commits_by_itself_and_says_whose_it_is(
+def test_a_session_commits_nothing_by_itself_and_says_whose_it_is(
     monkeypatch: pytest.MonkeyPatch, connected_with: dict[str, Any]
 ) -> None:
     airflow_connection(
-        monkeypatch, account="org-account", session_parameters={"QUERY_TAG": "theirs", "WEEK_START": 1}
+        monkeypatch,
+        account="org-account",
+        session_parameters={
+            "QUERY_TAG": "theirs",
+            "WEEK_START": 1,
+            "QUOTED_IDENTIFIERS_IGNORE_CASE": True,
+            "TIMESTAMP_INPUT_FORMAT": "DD.MM.YYYY",
+        },
     )
     SnowflakeLoadHook(query_tag="ours").open_session()
     assert connected_with["account"] == "org-account"
-    assert connected_with["autocommit"] is True
+    assert connected_with["autocommit"] is False
     parameters = connected_with["session_parameters"]
     assert (parameters["QUERY_TAG"], parameters["TIMEZONE"], parameters["WEEK_START"]) == ("ours", "UTC", 1)
     assert parameters["ABORT_DETACHED_QUERY"] is True
+    assert parameters["QUOTED_IDENTIFIERS_IGNORE_CASE"] is False
+    assert parameters["TIMESTAMP_INPUT_FORMAT"] == "AUTO"
     assert "protocol" not in connected_with
     assert "CLIENT_TELEMETRY_ENABLED" not in parameters
+
+
+def test_a_plain_connection_commits_by_itself(
+    monkeypatch: pytest.MonkeyPatch, connected_with: dict[str, Any]
+) -> None:
+    airflow_connection(monkeypatch, account="org-account")
+    SnowflakeLoadHook().get_conn()
+    assert connected_with["autocommit"] is True
+
+
+def test_a_session_opens_where_the_parameter_for_error_logging_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = StubConnection(ALTER=answer(2040))
+    monkeypatch.setattr(module, "connect", lambda **_: connection)
+    airflow_connection(monkeypatch, account="org-account")
+    SnowflakeLoadHook().open_session()
+    assert connection.executed == ["ALTER"]
+
+
+def test_a_connection_that_does_not_exist_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_SNOWFLAKE_DEFAULT", raising=False)
+    hook = SnowflakeLoadHook(snowflake_conn_id="nowhere")
+    monkeypatch.setattr(hook, "get_connection", missing)
+    with pytest.raises(InvalidSettingError, match="nowhere"):
+        hook.open_session()
+
+
+def missing(conn_id: str) -> None:
+    raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+
+
+def test_a_private_key_that_can_not_be_read_is_a_setting_and_not_quoted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    airflow_connection(monkeypatch, account="org-account", private_key_content="hunter2")
+    with pytest.raises(InvalidSettingError, match="snowflake_default") as caught:
+        SnowflakeLoadHook().open_session()
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 def test_the_default_query_tag_is_json_that_names_the_package(

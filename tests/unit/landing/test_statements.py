@@ -51,14 +51,21 @@ def every_statement(table: TableName, value: str = "a") -> dict[str, Statement]:
             most=5,
         ),
         "delete dead letters": statements.delete_dead_letters(
+            table, application=value, stream=value, transaction="7", ids=[value, "a"]
+        ),
+        "unnamed dead letters": statements.unnamed_dead_letters(table),
+        "list dead letters": statements.list_dead_letters(
             table, application=value, stream=value, ids=[value, "a"]
         ),
         "put": statements.put(Path("/tmp/it's \\ here/landing.parquet"), stage=table, folder=folder),
         "copy": statements.copy_landing(table, mapping=MAPPING, stage=table, folder=folder),
         "copy dead letters": statements.copy_dead_letters(table, stage=table, folder=folder),
         "merge": statements.ensure_offsets(table, application=value, stream=value, keys=keys),
-        "read": statements.read_offsets(table, application=value, stream=value),
-        "move": statements.move_offsets(table, application=value, stream=value, batch_id=value, moves=moves),
+        "read": statements.read_offsets(table, application=value, stream=value, keys=keys),
+        "lock": statements.lock_offsets(table, application=value, stream=value),
+        "move": statements.move_offsets(
+            table, application=value, stream=value, batch_id=value, transaction="7", moves=moves
+        ),
     }
 
 
@@ -130,15 +137,24 @@ def test_a_path_that_the_connector_would_read_differently_is_refused(path: str) 
         statements.put(Path(path), stage=PLAIN, folder="a")
 
 
-def test_a_stage_with_special_characters_is_in_single_quotes_and_a_plain_one_is_not() -> None:
-    assert ' @"DB"."S"."T"/a/' in statements.put(Path("/f"), stage=PLAIN, folder="a").sql
-    assert (
-        ' \'@"DB"."S"."my t"/a/\'' in statements.put(Path("/f"), stage=PLAIN.beside("my t"), folder="a").sql
-    )
+def test_a_location_is_in_single_quotes() -> None:
+    assert ' \'@"DB"."S"."T"/a/\'' in statements.put(Path("/f"), stage=PLAIN, folder="a").sql
+
+
+@pytest.mark.parametrize("name", ["move", "delete dead letters"])
+def test_what_decides_does_nothing_outside_its_transaction(name: str) -> None:
+    statement = every_statement(PLAIN)[name]
+    assert statement.sql.endswith(" AND CURRENT_TRANSACTION() = %s")
+    assert statement.params[-1] == "7"
+
+
+@pytest.mark.parametrize("name", ["copy", "copy dead letters"])
+def test_a_file_is_never_loaded_by_force(name: str) -> None:
+    assert "FORCE" not in every_statement(PLAIN)[name].sql
 
 
 def test_landing_and_dead_letters_of_one_folder_are_loaded_apart() -> None:
     landing = statements.copy_landing(PLAIN, mapping=MAPPING, stage=PLAIN, folder="a").sql
     dead_letters = statements.copy_dead_letters(PLAIN, stage=PLAIN, folder="a").sql
-    assert "/a/landing)" in landing
-    assert "/a/dead_letters)" in dead_letters
+    assert "/a/landing')" in landing
+    assert "/a/dead_letters')" in dead_letters
