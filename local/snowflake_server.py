@@ -2,83 +2,42 @@
 
 Usage: ``python snowflake_server.py [PORT] [HOST]``. Without a port it takes a free one, and says which.
 
-fakesnow answers a conflict of two transactions with HTTP 500, which clients repeat for minutes, and keeps
-the transactions of clients that died for ever. Here a conflict is error 000625, as Snowflake has it for a
-lock that can't be waited for, and a transaction that is idle while it holds locks that somebody waits for is
-ended: by Snowflake after five minutes, here after five seconds.
-
-Besides, a field that a Parquet file lacks is NULL, and NUMBER(38, 0) takes 38 digits.
+What it does otherwise than fakesnow: sessions, transactions and locks (``snowflake_sessions.py``), COPY and
+PUT (``snowflake_loading.py``), and, on request, what a bad day may bring (``snowflake_faults.py``). Besides,
+logout ends a session, a session can be renewed, and NUMBER(38, 0) takes 38 digits.
 """
 
 from __future__ import annotations
 
-import shutil
+import json
+import secrets
 import socket
 import sys
-import time
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-import duckdb
-import fakesnow.copy_into
+import anyio.to_thread
 import fakesnow.server
 import fakesnow.transforms
+import snowflake_loading
+import snowflake_sessions
 import uvicorn
 from fakesnow.cursor import FakeSnowflakeCursor
-from fakesnow.transforms.stage import internal_dir, parts_from_var
-from snowflake.connector.errors import ProgrammingError
 from sqlglot import Expr, exp
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 if TYPE_CHECKING:
-    from fakesnow.conn import FakeSnowflakeConnection
+    from starlette.requests import Request
 
-IDLE_SECONDS = 5.0
+# Statements that wait for a lock each keep a thread.
+THREADS = 500
+SESSION_GONE = ("390111", "Session no longer exists. New login required to access the service.")
 
-LOCKING = ("UPDATE", "DELETE", "MERGE")
-
-execute = FakeSnowflakeCursor.execute
-inserts_of = fakesnow.copy_into._inserts
+parse_one = fakesnow.server.parse_one
 integer_precision = fakesnow.transforms.integer_precision
-locked_at: WeakKeyDictionary[FakeSnowflakeConnection, float] = WeakKeyDictionary()
-
-
-def execute_or_report_conflict(
-    cursor: FakeSnowflakeCursor, command: str, *args: Any, **kwargs: Any
-) -> FakeSnowflakeCursor:
-    """Execute a statement; a conflict ends idle transactions of others and is reported as a lock error."""
-    connection = cursor._conn
-    locked_at.pop(connection, None)
-    if command.startswith("REMOVE "):
-        return remove_folder(cursor, command)
-    try:
-        return execute(cursor, command, *args, **kwargs)
-    except duckdb.TransactionException as error:
-        end_idle_transactions()
-        message = f"the statement waits for a lock that another transaction holds: {error}"
-        raise ProgrammingError(message, errno=625, sqlstate="57014") from error
-    finally:
-        if command.lstrip().upper().startswith(LOCKING):
-            locked_at[connection] = time.monotonic()
-
-
-def inserts_without_missing_fields(expr: Any, params: Any, urls: list[str], *args: Any) -> list[Any]:
-    """The INSERT of each file of a COPY, with NULL for the fields that a Parquet file lacks."""
-    inserts = [insert.copy() for insert in inserts_of(expr, params, urls, *args)]
-    if isinstance(params.file_format, fakesnow.copy_into.ReadParquet) and isinstance(
-        expr.args["files"][0], exp.Subquery
-    ):
-        for insert, url in zip(inserts, urls, strict=True):
-            # Other threads may be busy with the connection that the module duckdb itself stands for.
-            with duckdb.connect() as own:
-                fields = {name.lower() for name in fakesnow.copy_into._get_parquet_column_names(url, own)}
-
-            def present(node: Expr, fields: set[str] = fields) -> Expr:
-                lacking = isinstance(node, exp.Identifier) and node.this.lower() not in fields
-                return exp.Null() if lacking else node
-
-            select = insert.expression
-            select.set("expressions", [item.transform(present) for item in select.expressions])
-    return inserts
+sessions: dict[str, snowflake_sessions.Session] = {}
 
 
 def wide_integers(expression: Expr) -> Expr:
@@ -92,30 +51,115 @@ def wide_integers(expression: Expr) -> Expr:
     return integer_precision(expression)
 
 
-def remove_folder(cursor: FakeSnowflakeCursor, command: str) -> FakeSnowflakeCursor:
-    """Remove a folder of a stage that is named in full: ``REMOVE @"D"."S"."STAGE"/folder/``."""
-    stage, _, folder = command.removeprefix("REMOVE ").strip("'").removeprefix("@").partition("/")
-    name = ".".join(parts_from_var(stage, current_database=None, current_schema=None))
-    shutil.rmtree(internal_dir(name, folder), ignore_errors=True)
-    return execute(cursor, "SELECT 'removed' AS result")
+def parsed(command: str) -> Expr:
+    """What fakesnow's server looks at; some of what is done here is no SQL to it."""
+    return exp.Command(this=command) if snowflake_sessions.is_special(command) else parse_one(command)
 
 
-def end_idle_transactions() -> None:
-    """Roll back what sessions left open that took locks and have sent no statement for a while."""
-    for connection, at in list(locked_at.items()):
-        if time.monotonic() - at > IDLE_SECONDS:
-            try:
-                connection.rollback()
-            except duckdb.TransactionException:
-                continue  # it had none open
+def refused(code: str, message: str) -> JSONResponse:
+    """What Snowflake answers when it refuses."""
+    return JSONResponse(
+        {"data": {"errorCode": code, "sqlState": "08001"}, "code": code, "message": message, "success": False}
+    )
+
+
+async def log_in(request: Request) -> Response:
+    """Open a session."""
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    answer = await fakesnow.server.login_request(request)
+    body = json.loads(answer.body)
+    token = body["data"]["token"]
+    login = (await decoded(request))["data"]
+    session = snowflake_sessions.Session(fakesnow.server.sessions[token], login)
+    sessions[token] = session
+    body["data"] |= {
+        "masterToken": secrets.token_urlsafe(32),
+        "validityInSeconds": 3600,
+        "masterValidityInSeconds": 14_400,
+        "sessionId": session.number,
+    }
+    return JSONResponse(body)
+
+
+async def renew(request: Request) -> Response:
+    """Give a session a new token."""
+    old = (await decoded(request)).get("oldSessionToken", "")
+    session = sessions.get(old)
+    if session is None:
+        return refused(*SESSION_GONE)
+    token = secrets.token_urlsafe(32)
+    sessions[token] = sessions.pop(old)
+    fakesnow.server.sessions[token] = fakesnow.server.sessions.pop(old)
+    return JSONResponse(
+        {
+            "data": {
+                "sessionToken": token,
+                "validityInSecondsST": 3600,
+                "masterToken": secrets.token_urlsafe(32),
+                "masterValidityInSeconds": 14_400,
+                "validityInSecondsMT": 14_400,
+                "sessionId": session.number,
+            },
+            "success": True,
+        }
+    )
+
+
+async def end_or_keep(request: Request) -> Response:
+    """Log out, or keep a session alive."""
+    token = fakesnow.server.to_token(request)
+    if request.query_params.get("delete"):
+        await end(token)
+    elif token not in sessions:
+        return refused(*SESSION_GONE)
+    return JSONResponse({"data": None, "code": None, "message": None, "success": True})
+
+
+async def end(token: str) -> None:
+    """End a session and its transaction."""
+    session = sessions.pop(token, None)
+    fakesnow.server.sessions.pop(token, None)
+    if session is not None:
+        await run_in_threadpool(session.close)
+
+
+async def query(request: Request) -> Response:
+    """Run a statement."""
+    if fakesnow.server.to_token(request) not in sessions:
+        return refused(*SESSION_GONE)
+    return await fakesnow.server.query_request(request)
+
+
+async def decoded(request: Request) -> dict[str, Any]:
+    """The JSON of a request."""
+    body = await request.body()
+    if request.headers.get("Content-Encoding") == "gzip":
+        body = fakesnow.server.gzip.decompress(body)
+    return json.loads(body)  # type: ignore[no-any-return]
+
+
+OWN_ROUTES = [
+    Route("/session/v1/login-request", log_in, methods=["POST"]),
+    Route("/session/token-request", renew, methods=["POST"]),
+    Route("/session", end_or_keep, methods=["POST"]),
+    Route("/session/heartbeat", end_or_keep, methods=["POST"]),
+    Route("/queries/v1/query-request", query, methods=["POST"]),
+]
+
+
+def install() -> None:
+    """Put these in fakesnow's place."""
+    FakeSnowflakeCursor.execute = snowflake_sessions.run
+    fakesnow.server.parse_one = parsed
+    fakesnow.transforms.integer_precision = wide_integers
+    snowflake_loading.install()
 
 
 def main(port: str = "0", host: str = "127.0.0.1") -> None:
     """Serve until SIGTERM."""
-    FakeSnowflakeCursor.execute = execute_or_report_conflict
-    fakesnow.copy_into._inserts = inserts_without_missing_fields
-    fakesnow.transforms.integer_precision = wide_integers
-    config = uvicorn.Config(fakesnow.server.app, timeout_graceful_shutdown=1)
+    install()
+    app = Starlette(routes=[*OWN_ROUTES, *fakesnow.server.routes])
+    config = uvicorn.Config(app, timeout_graceful_shutdown=1)
     with socket.create_server((host, int(port))) as server:
         print(f"listening on {host}:{server.getsockname()[1]}", flush=True)
         uvicorn.Server(config).run(sockets=[server])
