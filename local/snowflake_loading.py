@@ -15,9 +15,8 @@ import fakesnow.server
 import fakesnow.transforms
 import fakesnow.transforms.stage as stages
 from snowflake.connector.errors import ProgrammingError
-from sqlglot import Expr, exp
-
 from snowflake_sessions import error_logging, is_true, split_location, unquoted
+from sqlglot import Expr, exp
 
 if TYPE_CHECKING:
     from snowflake_sessions import Connection, Session
@@ -51,7 +50,7 @@ def install() -> None:
     fakesnow.server.gcs_stage_info = stage_info
 
 
-def copy_into(
+def copy_into(  # noqa: PLR0917 -- fakesnow calls it so
     duck: Connection,
     database: str | None,
     schema: str | None,

@@ -9,15 +9,21 @@ logout ends a session, a session can be renewed, and NUMBER(38, 0) takes 38 digi
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import secrets
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict
+from functools import partial
+from typing import Any
 
 import anyio.to_thread
+import duckdb
 import fakesnow.server
 import fakesnow.transforms
+import snowflake_faults
 import snowflake_loading
 import snowflake_sessions
 import uvicorn
@@ -25,18 +31,21 @@ from fakesnow.cursor import FakeSnowflakeCursor
 from sqlglot import Expr, exp
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
 # Statements that wait for a lock each keep a thread.
 THREADS = 500
+REMEMBERED_ANSWERS = 500
+DATABASES = re.compile(r'"?(\w+)"?\."?\w+"?\."?\w+"?')
 SESSION_GONE = ("390111", "Session no longer exists. New login required to access the service.")
 
 parse_one = fakesnow.server.parse_one
 integer_precision = fakesnow.transforms.integer_precision
+FAULTS = snowflake_faults.Faults()
+statements: OrderedDict[str, asyncio.Task[tuple[Response, str | None]]] = OrderedDict()
+cut_off: set[str] = set()
 sessions: dict[str, snowflake_sessions.Session] = {}
 
 
@@ -56,20 +65,23 @@ def parsed(command: str) -> Expr:
     return exp.Command(this=command) if snowflake_sessions.is_special(command) else parse_one(command)
 
 
-def refused(code: str, message: str) -> JSONResponse:
+def refused(code: str, message: str, sqlstate: str = "08001") -> JSONResponse:
     """What Snowflake answers when it refuses."""
-    return JSONResponse(
-        {"data": {"errorCode": code, "sqlState": "08001"}, "code": code, "message": message, "success": False}
-    )
+    data = {"errorCode": code, "sqlState": sqlstate}
+    return JSONResponse({"data": data, "code": code, "message": message, "success": False})
 
 
 async def log_in(request: Request) -> Response:
     """Open a session."""
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    login = (await decoded(request))["data"]
+    asked = snowflake_faults.about(login, login.get("SESSION_PARAMETERS", {}), None)
+    taken = FAULTS.taking(asked, "LOGIN", None)
+    if "error" in taken:
+        return in_place(taken["error"])
     answer = await fakesnow.server.login_request(request)
     body = json.loads(answer.body)
     token = body["data"]["token"]
-    login = (await decoded(request))["data"]
     session = snowflake_sessions.Session(fakesnow.server.sessions[token], login)
     sessions[token] = session
     body["data"] |= {
@@ -78,6 +90,8 @@ async def log_in(request: Request) -> Response:
         "masterValidityInSeconds": 14_400,
         "sessionId": session.number,
     }
+    if "lose_answer" in taken:
+        return await cut(request)
     return JSONResponse(body)
 
 
@@ -109,7 +123,12 @@ async def end_or_keep(request: Request) -> Response:
     """Log out, or keep a session alive."""
     token = fakesnow.server.to_token(request)
     if request.query_params.get("delete"):
-        await end(token)
+        session = sessions.get(token)
+        taken = FAULTS.taking(known(session), "LOGOUT", session) if session else {}
+        if "late" not in taken:
+            await end(token)
+        if taken:
+            return await cut(request)
     elif token not in sessions:
         return refused(*SESSION_GONE)
     return JSONResponse({"data": None, "code": None, "message": None, "success": True})
@@ -124,10 +143,185 @@ async def end(token: str) -> None:
 
 
 async def query(request: Request) -> Response:
-    """Run a statement."""
-    if fakesnow.server.to_token(request) not in sessions:
+    """Run a statement once, however often it is sent under one id."""
+    token = fakesnow.server.to_token(request)
+    session = sessions.get(token)
+    if session is None:
         return refused(*SESSION_GONE)
-    return await fakesnow.server.query_request(request)
+    id_ = request.query_params.get("requestId", "")
+    if id_ in cut_off:
+        return await cut(request)
+    running = statements.get(id_)
+    if running is None:
+        await request.body()
+        running = asyncio.create_task(run_statement(request, session, token))
+        statements[id_] = running
+        if len(statements) > REMEMBERED_ANSWERS:
+            statements.popitem(last=False)
+    answer, lost = await asyncio.shield(running)
+    if lost is not None:
+        statements[id_] = asyncio.create_task(answered(answer))
+        if lost == "for good":
+            cut_off.add(id_)
+        return await cut(request)
+    return answer
+
+
+async def answered(answer: Response) -> tuple[Response, None]:
+    """What a statement that is sent again is answered."""
+    return answer, None
+
+
+async def run_statement(
+    request: Request, session: snowflake_sessions.Session, token: str
+) -> tuple[Response, str | None]:
+    """Run a statement, with the faults that it meets.
+
+    Return the answer, and how it is lost, if it is: ``once`` or ``for good``.
+    """
+    sql = (await decoded(request))["sqlText"]
+    session.databases.update(DATABASES.findall(sql))
+    taken = FAULTS.taking(known(session), sql, session)
+    if "end_session" in taken:
+        await end(token)
+        return refused(*SESSION_GONE), None
+    if "end_transaction" in taken:
+        had = session.transaction is not None
+        taken["end_transaction"].events[-1].outcome = "rolled back" if had else "had no transaction"
+        await run_in_threadpool(end_transaction, session)
+    if "error" in taken:
+        return in_place(taken["error"]), None
+    if "late" in taken:
+        FAULTS.keep(taken["late"], session, request.scope, await request.body())
+        code = taken["late"].options.get("code")
+        return refused(code, "injected") if code else refused(*SESSION_GONE), None if code else "for good"
+    answer = await run_with(request, session, taken)
+    for late in FAULTS.due(session, sql):
+        await arrive(late)
+    lost = taken["lose_answer"].options.get("lost", "once") if "lose_answer" in taken else None
+    return answer, lost
+
+
+async def run_with(
+    request: Request, session: snowflake_sessions.Session, taken: dict[str, snowflake_faults.Fault]
+) -> Response:
+    """Run a statement with those faults that change how it runs."""
+    for kind in ("stale", "race"):
+        if kind in taken and taken[kind].snapshots:
+            past = taken[kind].snapshots[0] if kind == "stale" else taken[kind].snapshots.pop(0)
+            session.instead = partial(on_snapshot, past, kind == "race")
+    if "purge" in taken:
+        session.purge = taken["purge"].options["when"]
+    session.before_waiting = snowflake_faults.look_now if "blind" in taken else None
+    try:
+        answer = await fakesnow.server.query_request(request)
+    finally:
+        session.instead = None
+    if "twice" in taken:
+        again = await fakesnow.server.query_request(resent(request.scope, await request.body()))
+        taken["twice"].events[-1].outcome = outcome(again)
+        answer = again if taken["twice"].options.get("answer") == "second" else answer
+    return answer
+
+
+def on_snapshot(past: Any, commit: bool, statement: Any) -> FakeSnowflakeCursor:
+    return snowflake_faults.run_on(past, statement.cursor, statement, commit=commit)
+
+
+def end_transaction(session: snowflake_sessions.Session) -> None:
+    with session.mutex:
+        session.roll_back()
+
+
+async def arrive(late: snowflake_faults.Late) -> None:
+    """Run a statement that was kept, if its session is still there."""
+    if late.session.closed:
+        late.event.outcome = "refused"
+        return
+    token = next(token for token, session in sessions.items() if session is late.session)
+    headers = [
+        (name, f'Snowflake Token="{token}"'.encode() if name == b"authorization" else value)
+        for name, value in late.scope["headers"]
+    ]
+    answer = await fakesnow.server.query_request(resent({**late.scope, "headers": headers}, late.body))
+    late.event.outcome = outcome(answer)
+
+
+def resent(scope: Any, body: bytes) -> Request:
+    """A request once more."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(scope, receive)
+
+
+def outcome(answer: Response) -> str:
+    """How a statement ended: ``done``, or the message of the error."""
+    body = json.loads(answer.body)
+    return "done" if body["success"] else body["message"]
+
+
+async def cut(request: Request) -> Response:
+    """Close the connection."""
+    transport = request.receive.__self__.transport  # type: ignore[attr-defined]
+    transport.abort()
+    while not request.receive.__self__.disconnected:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    return Response()
+
+
+def in_place(fault: snowflake_faults.Fault) -> JSONResponse:
+    """The error that a fault answers in place of Snowflake."""
+    return refused(
+        fault.options["code"],
+        fault.options.get("message", "injected"),
+        fault.options.get("sqlstate", "08001"),
+    )
+
+
+def known(session: snowflake_sessions.Session) -> dict[str, str]:
+    databases = " ".join(filter(None, [session.connection.database, *sorted(session.databases)]))
+    return snowflake_faults.about(session.login, session.parameters, databases)
+
+
+async def upload(request: Request) -> Response:
+    """Store a file; a fault knows it as ``UPLOAD``, with its path."""
+    taken = FAULTS.taking({}, f"UPLOAD {request.path_params['path']}", None)
+    if "error" in taken:
+        return Response(status_code=503)
+    answer = await fakesnow.server.bucket_upload(request)
+    return await cut(request) if "lose_answer" in taken else answer
+
+
+# --- the control of faults ---
+
+
+async def add_fault(request: Request) -> Response:
+    try:
+        newest = max((session.number for session in sessions.values()), default=0)
+        fault = FAULTS.add(await request.json(), opened=newest)
+    except (KeyError, TypeError, ValueError, duckdb.Error) as error:
+        return JSONResponse({"error": repr(error)}, status_code=400)
+    return JSONResponse(fault.shown())
+
+
+async def show_faults(request: Request) -> Response:
+    return JSONResponse(FAULTS.shown())
+
+
+async def remove_faults(request: Request) -> Response:
+    FAULTS.remove(request.path_params.get("id"))
+    return JSONResponse({})
+
+
+async def deliver(request: Request) -> Response:
+    """Let the statements arrive that a fault keeps."""
+    id_ = request.path_params["id"]
+    for late in FAULTS.late.pop(id_, []):
+        await arrive(late)
+    fault = FAULTS.get(id_)
+    return JSONResponse(fault.shown() if fault else {})
 
 
 async def decoded(request: Request) -> dict[str, Any]:
@@ -144,6 +338,12 @@ OWN_ROUTES = [
     Route("/session", end_or_keep, methods=["POST"]),
     Route("/session/heartbeat", end_or_keep, methods=["POST"]),
     Route("/queries/v1/query-request", query, methods=["POST"]),
+    Route("/fs_bucket/{path:path}", upload, methods=["PUT"]),
+    Route("/faults", add_fault, methods=["POST"]),
+    Route("/faults", show_faults, methods=["GET"]),
+    Route("/faults", remove_faults, methods=["DELETE"]),
+    Route("/faults/{id:int}", remove_faults, methods=["DELETE"]),
+    Route("/faults/{id:int}/deliver", deliver, methods=["POST"]),
 ]
 
 

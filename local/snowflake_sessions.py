@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import os
 import re
-import shutil
 import threading
 import time
 import uuid
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
 import fakesnow.transforms.stage as stages
+import pyarrow
 from fakesnow.cursor import FakeSnowflakeCursor
 from fakesnow.dialect import parse_one
 from snowflake.connector.errors import ProgrammingError
@@ -73,6 +73,7 @@ _ABORT_TRANSACTION = re.compile(r"SYSTEM\$ABORT_TRANSACTION\s*\(\s*'?(\d+)'?\s*\
 _REMOVE = re.compile(r"\s*(?:REMOVE|RM)\s+(?P<quote>'?)@(?P<location>.+?)(?P=quote)\s*;?\s*", re.I | re.S)
 _LIST = re.compile(r"\s*(?:LIST|LS)\s+(?P<quote>'?)@(?P<location>.+?)(?P=quote)\s*;?\s*", re.I | re.S)
 _ERROR_LOGGING = re.compile(r"\bERROR_LOGGING\s*=\s*(TRUE|FALSE)", re.IGNORECASE)
+_PRIMARY_KEY = re.compile(r",\s*PRIMARY\s+KEY\s*\([^)]*\)", re.IGNORECASE)
 _READS = ("SELECT", "DESCRIBE", "SHOW", "WITH", "FROM", "SET", "PRAGMA")
 _OF_TEMPORARY_TABLES = re.compile(
     r"\s*(INSERT INTO _fs_global\.|DELETE FROM \S+\._fs_load_history)", re.IGNORECASE
@@ -249,7 +250,7 @@ class Session:
         self.transaction: Transaction | None = None
         self.last_statement = time.monotonic()
         self.closed = False
-        self.opened = LOCKS.commits
+        self.databases: set[str] = set()
         self.connection = connection
         self.duck = Connection(connection._duck_conn)
         self.duck.session = self
@@ -257,8 +258,8 @@ class Session:
         connection.table_stages._duck_conn = self.duck
         connection._autocommit = True
         connection.session = self
-        self.refused_parameters: frozenset[str] = frozenset()
-        self.before_waiting: Callable[[exp.Expr], Any] | None = None
+        self.instead: Callable[[_Statement], FakeSnowflakeCursor] | None = None
+        self.before_waiting: Callable[[_Statement], Any] | None = None
 
     @property
     def autocommit(self) -> bool:
@@ -398,16 +399,18 @@ class _Statement:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        self._session = session
-        self._cursor = cursor
+        self.session = session
+        self.cursor = cursor
         self._command = command
         self._args = args
         self._kwargs = kwargs
         self._kind = kind_of(command)
 
     def run(self) -> FakeSnowflakeCursor:
-        if self._session.closed:
+        if self.session.closed:
             raise ProgrammingError("Session no longer exists.", errno=390111, sqlstate="08001")
+        if self.session.instead:
+            return self.session.instead(self)
         if self._kind in DML:
             return self._run_dml()
         special = getattr(self, f"_run_{self._kind.lower()}", None)
@@ -421,27 +424,38 @@ class _Statement:
         self, text: str = "Statement executed successfully.", name: str = "status"
     ) -> FakeSnowflakeCursor:
         literal = exp.Literal.string(text).sql(dialect="snowflake")
-        return execute(self._cursor, f'SELECT {literal} AS "{name}"')
+        return execute(self.cursor, f'SELECT {literal} AS "{name}"')
 
     def _plain(self, command: str) -> FakeSnowflakeCursor:
         if self._kind in {"PUT", "LIST", "REMOVE"}:
             # A dollar in the path of a file begins no variable.
-            self._cursor._inline_variables = lambda sql: sql
-        return execute(self._cursor, command, *self._args, **self._kwargs)
+            self.cursor._inline_variables = lambda sql: sql
+        return execute(self.cursor, command, *self._args, **self._kwargs)
+
+    def as_it_is(self) -> FakeSnowflakeCursor:
+        """Run it without a transaction or a lock."""
+        return self._plain(self._text())
+
+    def parsed(self) -> exp.Expr:
+        return parse_one(self._text())
+
+    def target(self) -> Table | None:
+        """The table that it changes."""
+        return self._tables()[0]
 
     # --- transactions ---
 
     def _run_begin(self) -> FakeSnowflakeCursor:
-        if self._session.transaction is None:
-            self._session.begin(visible=True)
+        if self.session.transaction is None:
+            self.session.begin(visible=True)
         return self._say()
 
     def _run_commit(self) -> FakeSnowflakeCursor:
-        self._session.commit()
+        self.session.commit()
         return self._say()
 
     def _run_rollback(self) -> FakeSnowflakeCursor:
-        self._session.roll_back()
+        self.session.roll_back()
         return self._say()
 
     def _run_describe(self) -> FakeSnowflakeCursor:
@@ -452,8 +466,8 @@ class _Statement:
         if state is None:
             raise ProgrammingError(f"Transaction {match[1]} does not exist.", errno=2003, sqlstate="02000")
         return execute(
-            self._cursor,
-            f"""SELECT {match[1]} AS "id", 'TEST' AS "user", {self._session.number} AS "session",
+            self.cursor,
+            f"""SELECT {match[1]} AS "id", 'TEST' AS "user", {self.session.number} AS "session",
             '' AS "name", CURRENT_TIMESTAMP AS "started_on", '{state}' AS "state",
             CURRENT_TIMESTAMP AS "ended_on" """,
         )
@@ -470,7 +484,7 @@ class _Statement:
     # --- statements ---
 
     def _run_dml(self) -> FakeSnowflakeCursor:
-        session = self._session
+        session = self.session
         own = session.transaction is None
         transaction = session.transaction or session.begin(visible=not session.autocommit)
         try:
@@ -484,7 +498,7 @@ class _Statement:
         return result
 
     def _write(self, transaction: Transaction) -> FakeSnowflakeCursor:
-        session = self._session
+        session = self.session
         target, tables = self._tables()
         seen = None
         if self._kind in LOCKING and target:
@@ -501,9 +515,10 @@ class _Statement:
 
     def _in_transaction(self, seen: Any = None) -> FakeSnowflakeCursor:
         """Run the statement in the open transaction. If it fails, all that it did is undone."""
-        session = self._session
+        session = self.session
         transaction = session.transaction
-        assert transaction is not None and session.duck.writes is not None
+        assert transaction is not None
+        assert session.duck.writes is not None
         written, purged = len(session.duck.writes), len(transaction.purged)
         for tries_left in reversed(range(TRIES)):
             try:
@@ -524,7 +539,7 @@ class _Statement:
     def _run_select(self) -> FakeSnowflakeCursor:
         if match := _ABORT_TRANSACTION.search(self._command):
             return self._abort(match[1])
-        session = self._session
+        session = self.session
         if session.transaction is None:
             return self._plain(self._text())
         _, tables = self._tables()
@@ -538,13 +553,32 @@ class _Statement:
         return self._run_plain()
 
     def _run_plain(self) -> FakeSnowflakeCursor:
-        if self._session.transaction is None:
+        if self.session.transaction is None:
             return self._plain(self._command)
         return self._in_transaction()
 
+    def _run_show(self) -> FakeSnowflakeCursor:
+        """SHOW COLUMNS tells of identity columns as Snowflake does, without a default."""
+        result = self._run_plain()
+        table = self.cursor._arrow_table
+        if "autoincrement" not in table.column_names or "default" not in table.column_names:
+            return result
+        rows = table.to_pylist()
+        for row in rows:
+            if row["default"].startswith("nextval("):
+                row |= {"default": "", "autoincrement": "IDENTITY START 1 INCREMENT 1 NOORDER"}
+            if row["null?"] == "false":
+                row["null?"] = "NOT_NULL"
+                row["data_type"] = row["data_type"].replace('"nullable":true', '"nullable":false')
+        self.cursor._arrow_table = pyarrow.Table.from_pylist(rows, schema=table.schema)
+        return result
+
     def _run_ddl(self) -> FakeSnowflakeCursor:
-        self._session.commit()
+        self.session.commit()
         command = _ERROR_LOGGING.sub("", self._command)
+        if self._kind == "CREATE":
+            # Snowflake doesn't enforce keys.
+            command = _PRIMARY_KEY.sub("", command)
         target, _ = self._tables(command)
         for tries_left in reversed(range(TRIES)):
             try:
@@ -564,14 +598,14 @@ class _Statement:
         words = self._command.split(None, 3)
         if len(words) < 4 or words[1].upper() != "SESSION":
             return self._run_ddl()
-        session = self._session
+        session = self.session
         if words[2].upper() == "UNSET":
             for name in re.findall(r"\w+", words[3].upper()):
                 session.parameters.pop(name, None)
             return self._say()
         settings = {name.upper(): value for name, value in _SETTING.findall(words[3])}
         for name in settings:
-            if name not in PARAMETERS or name in session.refused_parameters:
+            if name not in PARAMETERS:
                 message = f"invalid parameter '{name}'"
                 raise ProgrammingError(f"SQL compilation error:\n{message}", errno=1008, sqlstate="22023")
         was = session.autocommit
@@ -590,7 +624,7 @@ class _Statement:
             raise ProgrammingError("syntax error in the stage reference", errno=1003, sqlstate="42000")
         location = unquoted(f"'{match['location']}'") if match["quote"] else match["location"]
         stage, path = split_location(location)
-        connection = self._session.connection
+        connection = self.session.connection
         name = ".".join(stages.parts_from_var(stage, connection.database, connection.schema))
         return name, stages.internal_dir(name), path
 
@@ -619,12 +653,12 @@ class _Statement:
         return self._rows(rows, ("name", "size", "md5", "last_modified"))
 
     def _require_stage(self, name: str) -> None:
-        connection = self._session.connection
+        connection = self.session.connection
         database, schema, stage = name.split(".")
         if stages.is_table_stage(stage):
             return
         sql = stages.stage_lookup_sql(database, schema, stage, connection.table_stages)
-        if self._session.duck.own.execute(sql).fetchone() is None:
+        if self.session.duck.own.execute(sql).fetchone() is None:
             raise stages.not_found_error(name)
 
     def _rows(self, rows: list[tuple[Any, ...]], names: tuple[str, ...]) -> FakeSnowflakeCursor:
@@ -637,7 +671,7 @@ class _Statement:
     # --- text ---
 
     def _text(self) -> str:
-        transaction = self._session.transaction
+        transaction = self.session.transaction
         shown = f"'{transaction.id}'" if transaction and transaction.visible else "CAST(NULL AS VARCHAR)"
         return _CURRENT_TRANSACTION.sub(shown, self._command)
 
@@ -647,7 +681,7 @@ class _Statement:
             expression = parse_one(command or self._command)
         except (ParseError, ProgrammingError):
             return None, set()
-        connection = self._session.connection
+        connection = self.session.connection
         found = [
             self._named(table, connection)
             for table in expression.find_all(exp.Table)

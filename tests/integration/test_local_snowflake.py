@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
-from snowflake.connector.errors import ProgrammingError
+from snowflake.connector.errors import Error, OperationalError, ProgrammingError
+
+from tests.faults.snowflake import NastySnowflake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -305,7 +307,8 @@ def outcome(connection: SnowflakeConnection, sql: str) -> int | None:
 # --- files -------------------------------------------------------------------------------------------------
 
 COPY = (
-    'COPY INTO T (K, V) FROM (SELECT $1:K::VARCHAR, $1:V::NUMBER(38, 0) FROM \'@"{database}"."PUBLIC"."S"/f=1/\') '
+    "COPY INTO T (K, V) FROM (SELECT $1:K::VARCHAR, $1:V::NUMBER(38, 0) "
+    'FROM \'@"{database}"."PUBLIC"."S"/f=1/\') '
     "FILE_FORMAT = (TYPE = PARQUET NULL_IF = () USE_VECTORIZED_SCANNER = TRUE) ON_ERROR = ABORT_STATEMENT"
 )
 
@@ -377,3 +380,220 @@ def test_parameters_of_a_session_are_set(one: SnowflakeConnection) -> None:
     run(one, "ALTER SESSION UNSET QUERY_TAG")
     with pytest.raises(ProgrammingError, match="NO_SUCH"):
         run(one, "ALTER SESSION SET NO_SUCH = 1")
+
+
+def test_a_table_with_error_logging_takes_a_copy_only_with_the_opt_out(
+    one: SnowflakeConnection, copy: str, nasty: NastySnowflake
+) -> None:
+    run(one, "CREATE OR REPLACE TABLE T (K VARCHAR, V NUMBER(38, 0)) ERROR_LOGGING = TRUE")
+    with pytest.raises(ProgrammingError, match="ERROR_LOGGING"):
+        run(one, copy)
+    with nasty.refuse_parameter("OPT_OUT_ERROR_LOGGING") as fault, pytest.raises(ProgrammingError) as caught:
+        run(one, "ALTER SESSION SET OPT_OUT_ERROR_LOGGING = TRUE")
+    assert (fault.hits, caught.value.errno) == (1, 1008)
+
+    run(one, "ALTER SESSION SET OPT_OUT_ERROR_LOGGING = TRUE")
+    run(one, copy)
+
+    assert rows(one) == [("file", 1)]
+
+
+def test_identity_columns_are_shown_without_a_default(one: SnowflakeConnection) -> None:
+    run(one, "CREATE TABLE I (ID NUMBER(38, 0) NOT NULL IDENTITY, D INT DEFAULT 5)")
+
+    shown = {row[2]: (row[4], row[5], row[10]) for row in run(one, "SHOW COLUMNS IN TABLE I")}
+
+    assert shown["ID"] == ("NOT_NULL", "", "IDENTITY START 1 INCREMENT 1 NOORDER")
+    assert shown["D"] == ("true", "5", "")
+
+
+def test_keys_are_not_enforced(one: SnowflakeConnection) -> None:
+    run(one, "CREATE TABLE P (A INT NOT NULL, PRIMARY KEY (A))")
+    run(one, "INSERT INTO P VALUES (1)")
+    run(one, "INSERT INTO P VALUES (1)")
+
+    assert run(one, "SELECT A FROM P") == [(1,), (1,)]
+
+
+# --- bad days ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nasty(services: LocalServices, database: str) -> NastySnowflake:
+    """Bad days of the sessions that use the test's database."""
+    return NastySnowflake(services, session={"database": database})
+
+
+@pytest.fixture
+def hasty(connect: Callable[..., SnowflakeConnection], one: SnowflakeConnection) -> SnowflakeConnection:
+    """A session that gives up soon when nobody answers."""
+    return connect(network_timeout=1)
+
+
+def test_a_transaction_is_ended_and_nobody_is_told(
+    one: SnowflakeConnection, two: SnowflakeConnection, nasty: NastySnowflake
+) -> None:
+    run(one, "BEGIN")
+    run(one, "INSERT INTO T VALUES ('b', 1)")
+    with nasty.end_transaction(before="^UPDATE"):
+        assert changed(one, "UPDATE T SET V = 2 WHERE K = 'a'") == 1
+    run(one, "COMMIT")
+
+    assert rows(two) == [("a", 2)]
+
+
+def test_without_autocommit_what_follows_an_ended_transaction_begins_another(
+    connect: Callable[..., SnowflakeConnection], one: SnowflakeConnection, nasty: NastySnowflake
+) -> None:
+    other = connect(autocommit=False)
+    run(other, "BEGIN")
+    run(other, "INSERT INTO T VALUES ('b', 1)")
+    with nasty.end_transaction(before="^UPDATE") as fault:
+        run(other, "UPDATE T SET V = 2 WHERE K = 'a'")
+        assert fault.outcomes == ["rolled back"]
+
+    assert transaction(other) is not None
+    assert rows(one) == [("a", 0)]
+    run(other, "COMMIT")
+    assert rows(one) == [("a", 2)]
+
+
+def test_a_session_is_ended(
+    one: SnowflakeConnection, two: SnowflakeConnection, nasty: NastySnowflake
+) -> None:
+    run(one, "BEGIN")
+    run(one, "INSERT INTO T VALUES ('b', 1)")
+    with nasty.end_session(before="^COMMIT", times=1):
+        for statement in ("COMMIT", "SELECT 1"):
+            with pytest.raises(Error) as caught:
+                run(one, statement)
+            assert caught.value.errno == 390111
+
+    assert rows(two) == [("a", 0)]
+
+
+def test_an_answer_is_lost_and_the_statement_runs_once(
+    one: SnowflakeConnection, nasty: NastySnowflake
+) -> None:
+    with nasty.lose_answer("^INSERT", times=1) as fault:
+        run(one, "INSERT INTO T VALUES ('b', 1)")
+        assert fault.hits == 1
+
+    assert rows(one) == [("a", 0), ("b", 1)]
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO T VALUES ('b', 1)", "COMMIT", "ROLLBACK"])
+def test_an_answer_is_lost_for_good(
+    one: SnowflakeConnection, hasty: SnowflakeConnection, nasty: NastySnowflake, statement: str
+) -> None:
+    with nasty.lose_answer(f"^{statement[:5]}", for_good=True), pytest.raises(OperationalError):
+        run(hasty, statement)
+
+    assert len(rows(one)) == (2 if statement.startswith("INSERT") else 1)
+
+
+def test_a_late_statement_runs_in_whatever_transaction_there_is(
+    one: SnowflakeConnection, hasty: SnowflakeConnection, nasty: NastySnowflake
+) -> None:
+    run(hasty, "BEGIN")
+    with nasty.deliver_late("^INSERT", after=1, after_statement="^ROLLBACK", times=1) as fault:
+        with pytest.raises(OperationalError):
+            run(hasty, "INSERT INTO T VALUES ('late', 1)")
+        assert rows(one) == [("a", 0)]
+        run(hasty, "ROLLBACK")
+        assert fault.outcomes == ["done"]
+
+    assert rows(one) == [("a", 0), ("late", 1)]
+
+
+def test_a_late_statement_arrives_when_told_but_not_in_a_session_that_ended(
+    connect: Callable[..., SnowflakeConnection], one: SnowflakeConnection, nasty: NastySnowflake
+) -> None:
+    for logged_out, outcome in ((False, "done"), (True, "refused")):
+        session = connect(network_timeout=1)
+        with nasty.deliver_late("^INSERT", times=1) as fault:
+            with pytest.raises(OperationalError):
+                run(session, "INSERT INTO T VALUES ('late', 1)")
+            if logged_out:
+                session.close()
+            fault.deliver()
+            assert fault.outcomes == [outcome]
+
+    assert rows(one) == [("a", 0), ("late", 1)]
+
+
+def test_a_statement_runs_twice(one: SnowflakeConnection, nasty: NastySnowflake) -> None:
+    with nasty.deliver_twice("^UPDATE", answer="second") as fault:
+        assert changed(one, "UPDATE T SET V = 1 WHERE V = 0") == 0
+        assert fault.outcomes == ["done"]
+    with nasty.deliver_twice("^INSERT"):
+        assert changed(one, "INSERT INTO T VALUES ('b', 1)") == 1
+
+    assert rows(one) == [("a", 1), ("b", 1), ("b", 1)]
+
+
+def test_an_old_session_reads_the_past_until_it_writes(
+    connect: Callable[..., SnowflakeConnection],
+    one: SnowflakeConnection,
+    two: SnowflakeConnection,
+    database: str,
+    nasty: NastySnowflake,
+) -> None:
+    with nasty.read_stale(f"{database}.PUBLIC.T"):
+        run(one, "UPDATE T SET V = 1")
+        assert rows(one) == [("a", 1)]
+        assert rows(two) == [("a", 0)]
+        assert rows(connect()) == [("a", 1)]
+        run(two, "BEGIN")
+        assert rows(two) == [("a", 1)]
+
+
+def test_two_merges_insert_the_same_key(
+    one: SnowflakeConnection, two: SnowflakeConnection, database: str, nasty: NastySnowflake
+) -> None:
+    merge = (
+        "MERGE INTO T o USING (SELECT 'new' AS K) n ON o.K = n.K "
+        "WHEN NOT MATCHED THEN INSERT (K, V) VALUES (n.K, 0)"
+    )
+    with nasty.race_merges(f"{database}.PUBLIC.T") as fault:
+        assert [changed(connection, merge) for connection in (one, two, one)] == [1, 1, 0]
+        assert fault.hits == 2
+
+    assert rows(one) == [("a", 0), ("new", 0), ("new", 0)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE T SET V = V + 10 WHERE V = 0", "UPDATE T o SET V = n.V FROM (SELECT 10 AS V) n WHERE o.V = 0"],
+)
+def test_an_update_that_waited_does_not_look_again(
+    one: SnowflakeConnection, two: SnowflakeConnection, nasty: NastySnowflake, statement: str
+) -> None:
+    run(one, "BEGIN")
+    run(one, "UPDATE T SET V = 1")
+    with nasty.never_look_again("^UPDATE") as fault, ThreadPoolExecutor() as threads:
+        waiting = threads.submit(changed, two, statement)
+        while not fault.hits:
+            run(one, "SELECT 1")
+        run(one, "COMMIT")
+        assert waiting.result() == 1
+
+    assert rows(one) == [("a", 10)]
+
+
+def test_files_are_purged_at_commit(one: SnowflakeConnection, nasty: NastySnowflake, copy: str) -> None:
+    with nasty.purge_at_commit():
+        run(one, "BEGIN")
+        run(one, f"{copy} PURGE = TRUE")
+        run(one, "ROLLBACK")
+        assert len(files(one)) == 1
+        run(one, f"{copy} PURGE = TRUE")
+        assert files(one) == []
+
+
+def test_faults_of_one_test_leave_other_sessions_alone(
+    services: LocalServices, one: SnowflakeConnection
+) -> None:
+    other = NastySnowflake(services, session={"query_tag": "nobody's"})
+    with other.end_session(), other.answer_error("SELECT", code="000604"):
+        assert rows(one) == [("a", 0)]
