@@ -228,7 +228,8 @@ def run_on(
     session = statement.session
     own = cursor._duck_conn
     connection.session = session
-    session.connection._duck_conn = cursor._duck_conn = connection
+    stages = session.connection.table_stages
+    session.connection._duck_conn = stages._duck_conn = cursor._duck_conn = connection
     try:
         if session.connection.database and session.connection.schema:
             connection.own.execute(
@@ -240,7 +241,7 @@ def run_on(
         if commit:
             connection.own.commit()
     finally:
-        session.connection._duck_conn = cursor._duck_conn = own
+        session.connection._duck_conn = stages._duck_conn = cursor._duck_conn = own
     return result
 
 

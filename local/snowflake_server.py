@@ -212,7 +212,7 @@ async def run_with(
             session.instead = partial(on_snapshot, past, kind == "race")
     if "purge" in taken:
         session.purge = taken["purge"].options["when"]
-    session.before_waiting = snowflake_faults.look_now if "blind" in taken else None
+    session.before_waiting = partial(look_now, taken["blind"]) if "blind" in taken else None
     try:
         answer = await fakesnow.server.query_request(request)
     finally:
@@ -226,6 +226,12 @@ async def run_with(
 
 def on_snapshot(past: Any, commit: bool, statement: Any) -> FakeSnowflakeCursor:
     return snowflake_faults.run_on(past, statement.cursor, statement, commit=commit)
+
+
+def look_now(fault: snowflake_faults.Fault, statement: Any) -> Any:
+    write = snowflake_faults.look_now(statement)
+    fault.events[-1].outcome = "waits"
+    return write
 
 
 def end_transaction(session: snowflake_sessions.Session) -> None:

@@ -163,7 +163,10 @@ class NastySnowflake:
         return self._add("race", statement, {"times": times, **limits}, tables=tables)
 
     def never_look_again(self, statement: str = "", **limits: Any) -> SnowflakeFault:
-        """Let an UPDATE or DELETE that waited for its table change what it had found before."""
+        """Let an UPDATE or DELETE that waited for its table change what it had found before.
+
+        Outcome: ``waits`` as soon as it has looked and waits.
+        """
         return self._add("blind", statement, limits)
 
     def purge_at_commit(self, **limits: Any) -> SnowflakeFault:
