@@ -33,6 +33,7 @@ KINDS = (
     "stale",
     "race",
     "blind",
+    "error_logging",
     "twice",
     "lose_answer",
 )

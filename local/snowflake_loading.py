@@ -69,7 +69,8 @@ def copy_into(  # noqa: PLR0917 -- fakesnow calls it so
     )
     table = theirs._extract_table(expression.this)
     named = (table.catalog or database or "", table.db or schema or "", table.name)
-    if named in error_logging and not is_true(session.parameters.get("OPT_OUT_ERROR_LOGGING", False)):
+    opted_out = is_true(session.parameters.get("OPT_OUT_ERROR_LOGGING", False))
+    if session.refuses_error_logging and named in error_logging and not opted_out:
         message = "SQL compilation error:\nCOPY INTO is not supported for tables with ERROR_LOGGING = TRUE."
         raise ProgrammingError(message, errno=2, sqlstate="0A000")
     source = from_source(expression)

@@ -190,6 +190,8 @@ async def run_statement(
         taken["end_transaction"].events[-1].outcome = "rolled back" if had else "had no transaction"
         await run_in_threadpool(end_transaction, session)
     if "error" in taken:
+        # Sent again, perhaps in a renewed session, it is another try.
+        statements.pop(request.query_params.get("requestId", ""), None)
         return in_place(taken["error"]), None
     if "late" in taken:
         FAULTS.keep(taken["late"], session, request.scope, await request.body())
@@ -210,6 +212,7 @@ async def run_with(
         if kind in taken and taken[kind].snapshots:
             past = taken[kind].snapshots[0] if kind == "stale" else taken[kind].snapshots.pop(0)
             session.instead = partial(on_snapshot, past, kind == "race")
+    session.refuses_error_logging = "error_logging" in taken
     if "purge" in taken:
         session.purge = taken["purge"].options["when"]
     session.before_waiting = partial(look_now, taken["blind"]) if "blind" in taken else None

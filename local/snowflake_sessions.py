@@ -258,6 +258,7 @@ class Session:
         connection.table_stages._duck_conn = self.duck
         connection._autocommit = True
         connection.session = self
+        self.refuses_error_logging = False
         self.instead: Callable[[_Statement], FakeSnowflakeCursor] | None = None
         self.before_waiting: Callable[[_Statement], Any] | None = None
 

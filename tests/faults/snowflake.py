@@ -114,6 +114,13 @@ class NastySnowflake:
         statement = rf"ALTER\s+SESSION\s+SET\b.*\b{re.escape(name)}\b"
         return self.answer_error(statement, code="001008", sqlstate="22023", message=message, **limits)
 
+    def refuse_error_logging(self, **limits: Any) -> SnowflakeFault:
+        """Refuse COPY into tables made with ERROR_LOGGING = TRUE, but to sessions with the opt-out.
+
+        Snowflake's documentation says so on one page, and the contrary on another.
+        """
+        return self._add("error_logging", "^COPY", limits)
+
     def deliver_late(
         self,
         statement: str = "",

@@ -388,14 +388,15 @@ def test_a_table_with_error_logging_takes_a_copy_only_with_the_opt_out(
     one: SnowflakeConnection, copy: str, nasty: NastySnowflake
 ) -> None:
     run(one, "CREATE OR REPLACE TABLE T (K VARCHAR, V NUMBER(38, 0)) ERROR_LOGGING = TRUE")
-    with pytest.raises(ProgrammingError, match="ERROR_LOGGING"):
+    with nasty.refuse_error_logging(), pytest.raises(ProgrammingError, match="ERROR_LOGGING"):
         run(one, copy)
     with nasty.refuse_parameter("OPT_OUT_ERROR_LOGGING") as fault, pytest.raises(ProgrammingError) as caught:
         run(one, "ALTER SESSION SET OPT_OUT_ERROR_LOGGING = TRUE")
     assert (fault.hits, caught.value.errno) == (1, 1008)
 
     run(one, "ALTER SESSION SET OPT_OUT_ERROR_LOGGING = TRUE")
-    run(one, copy)
+    with nasty.refuse_error_logging():
+        run(one, copy)
 
     assert rows(one) == [("file", 1)]
 
@@ -599,3 +600,17 @@ def test_faults_of_one_test_leave_other_sessions_alone(
     other = NastySnowflake(services, session={"query_tag": "nobody's"})
     with other.end_session(), other.answer_error("SELECT", code="000604"):
         assert rows(one) == [("a", 0)]
+
+
+def test_an_expired_session_is_renewed_with_its_transaction(
+    one: SnowflakeConnection, two: SnowflakeConnection, nasty: NastySnowflake
+) -> None:
+    run(one, "BEGIN")
+    id_ = transaction(one)
+    with nasty.answer_error("^INSERT", code="390112", times=1) as fault:
+        run(one, "INSERT INTO T VALUES ('b', 1)")
+    assert fault.hits == 1
+    assert transaction(one) == id_
+    run(one, "COMMIT")
+
+    assert rows(two) == [("a", 0), ("b", 1)]
