@@ -2,130 +2,51 @@
 
 Usage: ``python snowflake_server.py [PORT] [HOST]``. Without a port it takes a free one, and says which.
 
-fakesnow leaves transactions to DuckDB, which isolates them otherwise than Snowflake, and keeps those of
-clients that died for ever: ``snowflake_transactions`` has them as Snowflake has. It never sees a session end,
-because clients end only what has a master token: here logins get one. COPY is refused for tables with
-ERROR_LOGGING, unless the session has opted out. Files are purged when the transaction ends, whichever way.
-
-Besides, a field that a Parquet file lacks is NULL, and NUMBER(38, 0) takes 38 digits.
+What it does otherwise than fakesnow: sessions, transactions and locks (``snowflake_sessions.py``), COPY and
+PUT (``snowflake_loading.py``), and, on request, what a bad day may bring (``snowflake_faults.py``). Besides,
+logout ends a session, a session can be renewed, and NUMBER(38, 0) takes 38 digits.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-import shutil
+import secrets
 import socket
 import sys
-import threading
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict
+from functools import partial
+from typing import Any
 
+import anyio.to_thread
 import duckdb
-import fakesnow.copy_into
 import fakesnow.server
 import fakesnow.transforms
+import snowflake_faults
+import snowflake_loading
+import snowflake_sessions
 import uvicorn
 from fakesnow.cursor import FakeSnowflakeCursor
-from fakesnow.transforms.stage import internal_dir, parts_from_var
-from snowflake.connector.errors import ProgrammingError
-from snowflake_transactions import close, done, execute, run, session_of
 from sqlglot import Expr, exp
+from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse
-from starlette.routing import request_response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
+# Statements that wait for a lock each keep a thread.
+THREADS = 500
+REMEMBERED_ANSWERS = 500
+DATABASES = re.compile(r'"?(\w+)"?\."?\w+"?\."?\w+"?')
+SESSION_GONE = ("390111", "Session no longer exists. New login required to access the service.")
 
-inserts_of = fakesnow.copy_into._inserts
+parse_one = fakesnow.server.parse_one
 integer_precision = fakesnow.transforms.integer_precision
-login_request, end_session = fakesnow.server.login_request, fakesnow.server.session
-
-_LOCATION = re.compile(r"""'(@(?:"[\w$]+"\.){2}"[\w$]+"/[\w./=-]*)'""")
-_PARAMETER = re.compile(r"ALTER\s+SESSION\s+SET\s+(\w+)\s*=\s*'?(\w*)", re.IGNORECASE)
-_ERROR_LOGGING = re.compile(r"\s*\bERROR_LOGGING\s*=\s*TRUE", re.IGNORECASE)
-_TABLE = re.compile(r"(?:TABLE(?:\s+IF\s+NOT\s+EXISTS)?|COPY\s+INTO)\s+(\S+)", re.IGNORECASE)
-tables_with_error_logging: set[str] = set()
-purging = threading.local()
-
-
-class Purge:
-    """Stands for the module ``os`` where COPY removes the files that it has loaded."""
-
-    @staticmethod
-    def remove(path: str) -> None:
-        """Remove a file when the transaction ends."""
-        purging.session.on_end.append(lambda: Path(path).unlink(missing_ok=True))
-
-
-def execute_statement(
-    cursor: FakeSnowflakeCursor, command: str, *args: Any, **kwargs: Any
-) -> FakeSnowflakeCursor:
-    """Execute a statement, as Snowflake would."""
-    session = purging.session = session_of(cursor._conn)
-    # sqlglot has no location in quotes.
-    command = _LOCATION.sub(r"\1", command)
-    if command.startswith("REMOVE "):
-        return remove_folder(cursor, command)
-    if parameter := _PARAMETER.match(command):
-        session.parameters[parameter.group(1).upper()] = parameter.group(2).upper()
-        session.autocommit = session.parameters.get("AUTOCOMMIT", str(session.autocommit).upper()) == "TRUE"
-        return done(cursor)
-    if _ERROR_LOGGING.search(command) and (table := _TABLE.search(command)):
-        tables_with_error_logging.add(table.group(1))
-        command = _ERROR_LOGGING.sub("", command)
-    if command.startswith("COPY ") and session.parameters.get("OPT_OUT_ERROR_LOGGING") != "TRUE":
-        refuse_error_logging(command)
-    return run(cursor, command, *args, **kwargs)
-
-
-def refuse_error_logging(command: str) -> None:
-    """Refuse COPY into a table with ERROR_LOGGING."""
-    table = _TABLE.search(command)
-    if table and table.group(1) in tables_with_error_logging:
-        raise ProgrammingError("COPY isn't supported on tables with ERROR_LOGGING", errno=2, sqlstate="0A000")
-
-
-async def login_with_master_token(request: Request) -> JSONResponse:
-    """Log in; the answer has what a client needs to end its session."""
-    answer = json.loads(bytes((await login_request(request)).body))
-    answer["data"] |= {
-        "masterToken": f"master of {answer['data']['token']}",
-        "validityInSeconds": 3600,
-        "masterValidityInSeconds": 14400,
-        "sessionId": 1,
-    }
-    return JSONResponse(answer)
-
-
-async def end_session_and_transaction(request: Request) -> JSONResponse:
-    """Answer a heartbeat, or end the session with what it has open."""
-    connection = fakesnow.server.sessions.get(fakesnow.server.to_token(request))
-    answer = await end_session(request)
-    if connection is not None and request.query_params.get("delete"):
-        await run_in_threadpool(close, connection)
-    return answer
-
-
-def inserts_without_missing_fields(expr: Any, params: Any, urls: list[str], *args: Any) -> list[Any]:
-    """The INSERT of each file of a COPY, with NULL for the fields that a Parquet file lacks."""
-    inserts = [insert.copy() for insert in inserts_of(expr, params, urls, *args)]
-    if isinstance(params.file_format, fakesnow.copy_into.ReadParquet) and isinstance(
-        expr.args["files"][0], exp.Subquery
-    ):
-        for insert, url in zip(inserts, urls, strict=True):
-            # Other threads may be busy with the connection that the module duckdb itself stands for.
-            with duckdb.connect() as own:
-                fields = {name.lower() for name in fakesnow.copy_into._get_parquet_column_names(url, own)}
-
-            def present(node: Expr, fields: set[str] = fields) -> Expr:
-                lacking = isinstance(node, exp.Identifier) and node.this.lower() not in fields
-                return exp.Null() if lacking else node
-
-            select = insert.expression
-            select.set("expressions", [item.transform(present) for item in select.expressions])
-    return inserts
+FAULTS = snowflake_faults.Faults()
+statements: OrderedDict[str, asyncio.Task[tuple[Response, str | None]]] = OrderedDict()
+cut_off: set[str] = set()
+sessions: dict[str, snowflake_sessions.Session] = {}
 
 
 def wide_integers(expression: Expr) -> Expr:
@@ -139,26 +60,315 @@ def wide_integers(expression: Expr) -> Expr:
     return integer_precision(expression)
 
 
-def remove_folder(cursor: FakeSnowflakeCursor, command: str) -> FakeSnowflakeCursor:
-    """Remove a folder of a stage that is named in full: ``REMOVE @"D"."S"."STAGE"/folder/``."""
-    stage, _, folder = command.removeprefix("REMOVE ").strip("'").removeprefix("@").partition("/")
-    name = ".".join(parts_from_var(stage, current_database=None, current_schema=None))
-    shutil.rmtree(internal_dir(name, folder), ignore_errors=True)
-    return execute(cursor, "SELECT 'removed' AS result")
+def parsed(command: str) -> Expr:
+    """What fakesnow's server looks at; some of what is done here is no SQL to it."""
+    return exp.Command(this=command) if snowflake_sessions.is_special(command) else parse_one(command)
+
+
+def refused(code: str, message: str, sqlstate: str = "08001") -> JSONResponse:
+    """What Snowflake answers when it refuses."""
+    data = {"errorCode": code, "sqlState": sqlstate}
+    return JSONResponse({"data": data, "code": code, "message": message, "success": False})
+
+
+async def log_in(request: Request) -> Response:
+    """Open a session."""
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+    login = (await decoded(request))["data"]
+    asked = snowflake_faults.about(login, login.get("SESSION_PARAMETERS", {}), None)
+    taken = FAULTS.taking(asked, "LOGIN", None)
+    if "error" in taken:
+        return in_place(taken["error"])
+    answer = await fakesnow.server.login_request(request)
+    body = json.loads(answer.body)
+    token = body["data"]["token"]
+    session = snowflake_sessions.Session(fakesnow.server.sessions[token], login)
+    sessions[token] = session
+    body["data"] |= {
+        "masterToken": secrets.token_urlsafe(32),
+        "validityInSeconds": 3600,
+        "masterValidityInSeconds": 14_400,
+        "sessionId": session.number,
+    }
+    if "lose_answer" in taken:
+        return await cut(request)
+    return JSONResponse(body)
+
+
+async def renew(request: Request) -> Response:
+    """Give a session a new token."""
+    old = (await decoded(request)).get("oldSessionToken", "")
+    session = sessions.get(old)
+    if session is None:
+        return refused(*SESSION_GONE)
+    token = secrets.token_urlsafe(32)
+    sessions[token] = sessions.pop(old)
+    fakesnow.server.sessions[token] = fakesnow.server.sessions.pop(old)
+    return JSONResponse(
+        {
+            "data": {
+                "sessionToken": token,
+                "validityInSecondsST": 3600,
+                "masterToken": secrets.token_urlsafe(32),
+                "masterValidityInSeconds": 14_400,
+                "validityInSecondsMT": 14_400,
+                "sessionId": session.number,
+            },
+            "success": True,
+        }
+    )
+
+
+async def end_or_keep(request: Request) -> Response:
+    """Log out, or keep a session alive."""
+    token = fakesnow.server.to_token(request)
+    if request.query_params.get("delete"):
+        session = sessions.get(token)
+        taken = FAULTS.taking(known(session), "LOGOUT", session) if session else {}
+        if "late" not in taken:
+            await end(token)
+        if taken:
+            return await cut(request)
+    elif token not in sessions:
+        return refused(*SESSION_GONE)
+    return JSONResponse({"data": None, "code": None, "message": None, "success": True})
+
+
+async def end(token: str) -> None:
+    """End a session and its transaction."""
+    session = sessions.pop(token, None)
+    fakesnow.server.sessions.pop(token, None)
+    if session is not None:
+        await run_in_threadpool(session.close)
+
+
+async def query(request: Request) -> Response:
+    """Run a statement once, however often it is sent under one id."""
+    token = fakesnow.server.to_token(request)
+    session = sessions.get(token)
+    if session is None:
+        return refused(*SESSION_GONE)
+    id_ = request.query_params.get("requestId", "")
+    if id_ in cut_off:
+        return await cut(request)
+    running = statements.get(id_)
+    if running is None:
+        await request.body()
+        running = asyncio.create_task(run_statement(request, session, token))
+        statements[id_] = running
+        if len(statements) > REMEMBERED_ANSWERS:
+            statements.popitem(last=False)
+    answer, lost = await asyncio.shield(running)
+    if lost is not None:
+        statements[id_] = asyncio.create_task(answered(answer))
+        if lost == "for good":
+            cut_off.add(id_)
+        return await cut(request)
+    return answer
+
+
+async def answered(answer: Response) -> tuple[Response, None]:
+    """What a statement that is sent again is answered."""
+    return answer, None
+
+
+async def run_statement(
+    request: Request, session: snowflake_sessions.Session, token: str
+) -> tuple[Response, str | None]:
+    """Run a statement, with the faults that it meets.
+
+    Return the answer, and how it is lost, if it is: ``once`` or ``for good``.
+    """
+    sql = (await decoded(request))["sqlText"]
+    session.databases.update(DATABASES.findall(sql))
+    taken = FAULTS.taking(known(session), sql, session)
+    if "end_session" in taken:
+        await end(token)
+        return refused(*SESSION_GONE), None
+    if "end_transaction" in taken:
+        had = session.transaction is not None
+        taken["end_transaction"].events[-1].outcome = "rolled back" if had else "had no transaction"
+        await run_in_threadpool(end_transaction, session)
+    if "error" in taken:
+        # Sent again, perhaps in a renewed session, it is another try.
+        statements.pop(request.query_params.get("requestId", ""), None)
+        return in_place(taken["error"]), None
+    if "late" in taken:
+        FAULTS.keep(taken["late"], session, request.scope, await request.body())
+        code = taken["late"].options.get("code")
+        return refused(code, "injected") if code else refused(*SESSION_GONE), None if code else "for good"
+    answer = await run_with(request, session, taken)
+    for late in FAULTS.due(session, sql):
+        await arrive(late)
+    lost = taken["lose_answer"].options.get("lost", "once") if "lose_answer" in taken else None
+    return answer, lost
+
+
+async def run_with(
+    request: Request, session: snowflake_sessions.Session, taken: dict[str, snowflake_faults.Fault]
+) -> Response:
+    """Run a statement with those faults that change how it runs."""
+    for kind in ("stale", "race"):
+        if kind in taken and taken[kind].snapshots:
+            past = taken[kind].snapshots[0] if kind == "stale" else taken[kind].snapshots.pop(0)
+            session.instead = partial(on_snapshot, past, kind == "race")
+    session.refuses_error_logging = "error_logging" in taken
+    if "purge" in taken:
+        session.purge = taken["purge"].options["when"]
+    session.before_waiting = partial(look_now, taken["blind"]) if "blind" in taken else None
+    try:
+        answer = await fakesnow.server.query_request(request)
+    finally:
+        session.instead = None
+    if "twice" in taken:
+        again = await fakesnow.server.query_request(resent(request.scope, await request.body()))
+        taken["twice"].events[-1].outcome = outcome(again)
+        answer = again if taken["twice"].options.get("answer") == "second" else answer
+    return answer
+
+
+def on_snapshot(past: Any, commit: bool, statement: Any) -> FakeSnowflakeCursor:
+    return snowflake_faults.run_on(past, statement.cursor, statement, commit=commit)
+
+
+def look_now(fault: snowflake_faults.Fault, statement: Any) -> Any:
+    write = snowflake_faults.look_now(statement)
+    fault.events[-1].outcome = "waits"
+    return write
+
+
+def end_transaction(session: snowflake_sessions.Session) -> None:
+    with session.mutex:
+        session.roll_back()
+
+
+async def arrive(late: snowflake_faults.Late) -> None:
+    """Run a statement that was kept, if its session is still there."""
+    if late.session.closed:
+        late.event.outcome = "refused"
+        return
+    token = next(token for token, session in sessions.items() if session is late.session)
+    headers = [
+        (name, f'Snowflake Token="{token}"'.encode() if name == b"authorization" else value)
+        for name, value in late.scope["headers"]
+    ]
+    answer = await fakesnow.server.query_request(resent({**late.scope, "headers": headers}, late.body))
+    late.event.outcome = outcome(answer)
+
+
+def resent(scope: Any, body: bytes) -> Request:
+    """A request once more."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(scope, receive)
+
+
+def outcome(answer: Response) -> str:
+    """How a statement ended: ``done``, or the message of the error."""
+    body = json.loads(answer.body)
+    return "done" if body["success"] else body["message"]
+
+
+async def cut(request: Request) -> Response:
+    """Close the connection."""
+    transport = request.receive.__self__.transport  # type: ignore[attr-defined]
+    transport.abort()
+    while not request.receive.__self__.disconnected:  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+    return Response()
+
+
+def in_place(fault: snowflake_faults.Fault) -> JSONResponse:
+    """The error that a fault answers in place of Snowflake."""
+    return refused(
+        fault.options["code"],
+        fault.options.get("message", "injected"),
+        fault.options.get("sqlstate", "08001"),
+    )
+
+
+def known(session: snowflake_sessions.Session) -> dict[str, str]:
+    databases = " ".join(filter(None, [session.connection.database, *sorted(session.databases)]))
+    return snowflake_faults.about(session.login, session.parameters, databases)
+
+
+async def upload(request: Request) -> Response:
+    """Store a file; a fault knows it as ``UPLOAD``, with its path."""
+    taken = FAULTS.taking({}, f"UPLOAD {request.path_params['path']}", None)
+    if "error" in taken:
+        return Response(status_code=503)
+    answer = await fakesnow.server.bucket_upload(request)
+    return await cut(request) if "lose_answer" in taken else answer
+
+
+# --- the control of faults ---
+
+
+async def add_fault(request: Request) -> Response:
+    try:
+        newest = max((session.number for session in sessions.values()), default=0)
+        fault = FAULTS.add(await request.json(), opened=newest)
+    except (KeyError, TypeError, ValueError, duckdb.Error) as error:
+        return JSONResponse({"error": repr(error)}, status_code=400)
+    return JSONResponse(fault.shown())
+
+
+async def show_faults(request: Request) -> Response:
+    return JSONResponse(FAULTS.shown())
+
+
+async def remove_faults(request: Request) -> Response:
+    FAULTS.remove(request.path_params.get("id"))
+    return JSONResponse({})
+
+
+async def deliver(request: Request) -> Response:
+    """Let the statements arrive that a fault keeps."""
+    id_ = request.path_params["id"]
+    for late in FAULTS.late.pop(id_, []):
+        await arrive(late)
+    fault = FAULTS.get(id_)
+    return JSONResponse(fault.shown() if fault else {})
+
+
+async def decoded(request: Request) -> dict[str, Any]:
+    """The JSON of a request."""
+    body = await request.body()
+    if request.headers.get("Content-Encoding") == "gzip":
+        body = fakesnow.server.gzip.decompress(body)
+    return json.loads(body)  # type: ignore[no-any-return]
+
+
+OWN_ROUTES = [
+    Route("/session/v1/login-request", log_in, methods=["POST"]),
+    Route("/session/token-request", renew, methods=["POST"]),
+    Route("/session", end_or_keep, methods=["POST"]),
+    Route("/session/heartbeat", end_or_keep, methods=["POST"]),
+    Route("/queries/v1/query-request", query, methods=["POST"]),
+    Route("/fs_bucket/{path:path}", upload, methods=["PUT"]),
+    Route("/faults", add_fault, methods=["POST"]),
+    Route("/faults", show_faults, methods=["GET"]),
+    Route("/faults", remove_faults, methods=["DELETE"]),
+    Route("/faults/{id:int}", remove_faults, methods=["DELETE"]),
+    Route("/faults/{id:int}/deliver", deliver, methods=["POST"]),
+]
+
+
+def install() -> None:
+    """Put these in fakesnow's place."""
+    FakeSnowflakeCursor.execute = snowflake_sessions.run
+    fakesnow.server.parse_one = parsed
+    fakesnow.transforms.integer_precision = wide_integers
+    snowflake_loading.install()
 
 
 def main(port: str = "0", host: str = "127.0.0.1") -> None:
     """Serve until SIGTERM."""
-    FakeSnowflakeCursor.execute = execute_statement
-    fakesnow.copy_into.os = Purge
-    for route in fakesnow.server.app.routes:
-        if route.path == "/session/v1/login-request":
-            route.app = request_response(login_with_master_token)
-        if route.path == "/session":
-            route.app = request_response(end_session_and_transaction)
-    fakesnow.copy_into._inserts = inserts_without_missing_fields
-    fakesnow.transforms.integer_precision = wide_integers
-    config = uvicorn.Config(fakesnow.server.app, timeout_graceful_shutdown=1)
+    install()
+    app = Starlette(routes=[*OWN_ROUTES, *fakesnow.server.routes])
+    config = uvicorn.Config(app, timeout_graceful_shutdown=1)
     with socket.create_server((host, int(port))) as server:
         print(f"listening on {host}:{server.getsockname()[1]}", flush=True)
         uvicorn.Server(config).run(sockets=[server])
