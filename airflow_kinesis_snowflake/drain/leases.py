@@ -109,10 +109,17 @@ class Leases:
         return frozenset(lost)
 
     def save(
-        self, shard_id: str, checkpoint: Position | None, *, ended: bool, millis_behind: int | None
+        self,
+        shard_id: str,
+        checkpoint: Position | None,
+        *,
+        ended: bool,
+        millis_behind: int | None,
+        offset: Position | None = None,
     ) -> bool:
         """Write a checkpoint whose records are committed; extends the lease.
 
+        :param offset: what Snowflake has for the shard now; None leaves the remembered one as it is
         :return: ``False`` when the lease is lost; the row is left as it is
         """
         began = time.monotonic()
@@ -126,6 +133,7 @@ class Leases:
             expiry=now + int(LEASE_SECONDS * 1000),
             now=now,
             millis_behind=millis_behind,
+            offset=offset,
         )
         self._settle(shard_id, began, held=saved)
         return saved

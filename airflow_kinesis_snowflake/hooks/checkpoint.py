@@ -22,7 +22,7 @@ from airflow_kinesis_snowflake.exceptions import (
     NotACheckpointTableError,
 )
 from airflow_kinesis_snowflake.hooks.aws import error_code, refuse_truncated, translated
-from airflow_kinesis_snowflake.stream.positions import Position, StartAt
+from airflow_kinesis_snowflake.stream.positions import Position, StartAt, decode_position, encode_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,6 +43,7 @@ _OF_A_DRAIN = (
     "incarnation",
     "streamCreated",
     "unsettled",
+    "committedOffset",
     "caughtUpAt",
     "millisBehindLatest",
 )
@@ -79,6 +80,8 @@ class ShardState:
     :param unsettled: the last owner left with a commit of unknown outcome
     :param caught_up_at: the shard was drained up to this moment
     :param initial_shards: on the row that founded the application on this stream, the shards listed then
+    :param offset: what Snowflake had for the shard when a drain last wrote this row; an offset in Snowflake
+        that is before it means that Snowflake went back in time
     """
 
     shard_id: str
@@ -95,6 +98,7 @@ class ShardState:
     unsettled: bool = False
     caught_up_at: int | None = None
     initial_shards: frozenset[str] = frozenset()
+    offset: Position | None = None
 
 
 @dataclass(frozen=True)
@@ -377,7 +381,7 @@ class CheckpointStoreHook(AwsBaseHook):
         changes = {"leaseExpiry": _number(expiry), "lastUpdateTimestamp": _number(now)}
         return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
 
-    def save_checkpoint(
+    def save_checkpoint(  # noqa: PLR0913 -- each is an attribute of the row
         self,
         stream_name: str,
         shard_id: str,
@@ -388,6 +392,7 @@ class CheckpointStoreHook(AwsBaseHook):
         expiry: int,
         now: int,
         millis_behind: int | None = None,
+        offset: Position | None = None,
     ) -> bool:
         """Save that everything up to a position is committed in Snowflake, and renew the lease.
 
@@ -396,6 +401,7 @@ class CheckpointStoreHook(AwsBaseHook):
 
         :param checkpoint: None leaves the saved one as it is
         :param ended: the shard is read to its end; it stays so
+        :param offset: what Snowflake has for the shard now; None leaves the remembered one as it is
         :return: False: the lease is lost, and nothing was written
         :raises FencedError: the lease is held, but the saved checkpoint is further on already
         """
@@ -405,6 +411,8 @@ class CheckpointStoreHook(AwsBaseHook):
             "unsettled": None,
             **_facts(ended, millis_behind=millis_behind),
         }
+        if offset is not None:
+            changes["committedOffset"] = _text(encode_position(offset))
         if checkpoint is None:
             return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
         changes |= _checkpoint_attributes(checkpoint)
@@ -818,6 +826,7 @@ class _Row:
             unsettled=self._read("unsettled", "BOOL", bool) or False,
             caught_up_at=self.integer("caughtUpAt"),
             initial_shards=self._read("initialShardIds", "SS", frozenset) or frozenset(),
+            offset=self._read("committedOffset", "S", decode_position),
         )
 
     def text(self, attribute: str) -> str | None:

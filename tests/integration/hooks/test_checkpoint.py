@@ -501,3 +501,16 @@ def test_workers_are_alive_until_they_leave(store: CheckpointStoreHook) -> None:
     store.leave(STREAM, "a")
 
     assert store.read_state(STREAM) == StreamState({}, {"b": 2})
+
+
+def test_the_offset_of_snowflake_is_remembered_beside_the_checkpoint(leased: CheckpointStoreHook) -> None:
+    save(leased, Position("5", 2), offset=Position("5", 2))
+    save(leased, Position("7"))
+    assert (state(leased).checkpoint, state(leased).offset) == (Position("7"), Position("5", 2))
+
+
+def test_a_reset_forgets_the_offset_of_snowflake(leased: CheckpointStoreHook) -> None:
+    save(leased, Position("5"), offset=Position("5"))
+    reset = ShardState(SHARD, checkpoint=Position("3"), incarnation="second")
+    assert leased.reset_shard(STREAM, reset, owner="worker", now=200)
+    assert state(leased).offset is None
