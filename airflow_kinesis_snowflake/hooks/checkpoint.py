@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -21,7 +20,7 @@ from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     NotACheckpointTableError,
 )
-from airflow_kinesis_snowflake.hooks.aws import error_code, refuse_truncated, translated
+from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, decode_position, encode_position
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ class TableFacts:
     protected: bool = False
 
 
-class CheckpointStoreHook(AwsBaseHook):
+class CheckpointStoreHook(AwsHook):
     """Reads and writes the state of one application.
 
     Every write is one conditional UpdateItem, or DeleteItem for a worker's own row, so that attributes of
@@ -630,7 +629,6 @@ class CheckpointStoreHook(AwsBaseHook):
         with translated(doing=f"dynamodb:{operation}", resource=self._table):
             with self._opening:
                 client: Any = self.get_conn()
-                client.meta.events.register("before-parse.dynamodb", refuse_truncated, unique_id="truncated")
             yield client
 
     def _wait_until(self, state: Literal["table_exists", "table_not_exists"]) -> None:

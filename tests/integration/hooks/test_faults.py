@@ -139,8 +139,8 @@ CONTROL_CALLS: dict[str, Callable[[KinesisStreamHook], object]] = {
 @pytest.mark.parametrize("operation", CONTROL_CALLS)
 @pytest.mark.parametrize(
     "fault",
-    [aws_error(THROTTLED), aws_error(INTERNAL_FAILURE), cut, lose_answer],
-    ids=["throttled", "internal failure", "connection cut", "answer lost"],
+    [aws_error(THROTTLED), aws_error(INTERNAL_FAILURE), cut, lose_answer, truncate],
+    ids=["throttled", "internal failure", "connection cut", "answer lost", "answer truncated"],
 )
 def test_a_call_about_the_stream_is_tried_again(
     kinesis_proxy: FaultProxy, reader: KinesisStreamHook, operation: str, fault: Action
@@ -237,8 +237,8 @@ def save(store: CheckpointStoreHook) -> bool:
     )
 
 
-LOST = [cut, lose_answer, aws_error(THROTTLED), aws_error("InternalServerError")]
-LOST_IDS = ["connection cut", "answer lost", "throttled", "internal error"]
+LOST = [cut, lose_answer, truncate, aws_error(THROTTLED), aws_error("InternalServerError")]
+LOST_IDS = ["connection cut", "answer lost", "answer truncated", "throttled", "internal error"]
 
 
 @pytest.mark.parametrize("fault", LOST, ids=LOST_IDS)
