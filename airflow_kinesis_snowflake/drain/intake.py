@@ -155,8 +155,8 @@ class Intake:
                     f"delete_table or rewind"
                 )
         for worker, heartbeat in state.workers.items():
-            if now_millis() - heartbeat > FORGET_WORKER_MILLIS:
-                self._store.leave(self._settings.stream_name, worker)
+            if abs(now_millis() - heartbeat) > FORGET_WORKER_MILLIS:
+                self._store.forget_worker(self._settings.stream_name, worker, heartbeat=heartbeat)
         return state
 
     @property

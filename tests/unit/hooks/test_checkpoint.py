@@ -83,6 +83,9 @@ def test_a_new_table_says_who_made_it(aws: Answers, hook: CheckpointStoreHook) -
             {"AttributeName": "streamName", "KeyType": "HASH"},
             {"AttributeName": "shardId", "KeyType": "RANGE"},
         ],
+        "AttributeDefinitions": [
+            {"AttributeName": name, "AttributeType": "S"} for name in ("streamName", "shardId")
+        ],
         "TableArn": "arn:aws:dynamodb:eu-west-1:1:table/app",
         "TableStatus": "ACTIVE",
         "CreationDateTime": 1_700_000_000,
