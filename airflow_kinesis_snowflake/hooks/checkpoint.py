@@ -184,8 +184,8 @@ class CheckpointStoreHook(AwsHook):
         if keys != _KEYS or {types[name] for name in keys.values()} != {"S"}:
             raise NotACheckpointTableError(
                 f"The key of {self._table} is {', '.join(keys.values())}, not streamName and shardId as "
-                "text: other software made it, such as the Kinesis Client Library. Choose another application "
-                "name, or import its checkpoints."
+                "text: other software made it, such as the Kinesis Client Library. Choose another "
+                "application name, or import its checkpoints."
             )
         return TableFacts(
             exists=True,
