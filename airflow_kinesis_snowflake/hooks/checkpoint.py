@@ -21,7 +21,7 @@ from airflow_kinesis_snowflake.exceptions import (
     NotACheckpointTableError,
 )
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
-from airflow_kinesis_snowflake.hooks.items import number_of
+from airflow_kinesis_snowflake.hooks.items import number_of, text_of
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, decode_position, encode_position
 
 if TYPE_CHECKING:
@@ -428,7 +428,7 @@ class CheckpointStoreHook(AwsHook):
         forward, values = _not_beyond(checkpoint)
         if self._update_as_owner(stream_name, shard_id, owner, changes, also=forward, values=values):
             return True
-        if _Row(self._table, self._item(stream_name, shard_id)).text("leaseOwner") != owner:
+        if self.lease_owner(stream_name, shard_id) != owner:
             return False
         raise FencedError(
             f"The checkpoint of shard {shard_id} of stream {stream_name!r} in {self._table} is already "
@@ -549,6 +549,13 @@ class CheckpointStoreHook(AwsHook):
             "lastUpdateTimestamp": _number(now),
         }
         return self._update(stream_name, shard_id, changes, condition=condition, values=values) is not None
+
+    def lease_owner(self, stream_name: str, shard_id: str) -> str | None:
+        """Return who holds the lease of a shard now. Needs ``dynamodb:GetItem``.
+
+        :return: None: nobody, or there is no such row
+        """
+        return text_of(self._item(stream_name, shard_id), "leaseOwner")
 
     def reset_shard(self, stream_name: str, shard: ShardState, *, owner: str | None, now: int) -> bool:
         """Make the row of a shard say what a drain shall go by. Needs ``dynamodb:UpdateItem``.
