@@ -253,6 +253,7 @@ class Drain:
         relist, self._relist, self._look = self._relist, False, False
         intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=frozenset(self._failures)))
         self.report.takeovers += intaken.takeovers
+        self.report.held_by_others = dict(intaken.held_by_others)
         self._left_some = intaken.left_some
         for gap in intaken.gaps:
             self._warn_of(gap)
