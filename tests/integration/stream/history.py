@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from snowflake.connector.errors import ProgrammingError
 
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, initial_position
+from airflow_kinesis_snowflake.stream.times import millis
 from local.services import wait_until_active
 from tests.integration.drain.conftest import Pipeline
 
@@ -130,7 +132,11 @@ class History(Pipeline):
         """Write a row as an import makes it."""
         self.store.create_table()
         shard = ShardState(
-            shard_id, checkpoint=checkpoint, start_at=TRIM_HORIZON, incarnation=uuid.uuid4().hex
+            shard_id,
+            checkpoint=checkpoint,
+            start_at=TRIM_HORIZON,
+            incarnation=uuid.uuid4().hex,
+            stream_created=millis(KinesisStreamHook(self.stream).describe().created),
         )
         assert self.store.reset_shard(self.stream, shard, owner=None, now=0)
 
