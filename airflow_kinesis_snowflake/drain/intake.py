@@ -20,6 +20,7 @@ from airflow_kinesis_snowflake.stream.times import millis, now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from airflow_kinesis_snowflake.drain.leases import Leases
     from airflow_kinesis_snowflake.drain.load import Loader
@@ -207,10 +208,28 @@ class Intake:
 
     def _take(self, assignment: Assignment) -> list[Candidate]:
         def lease(candidate: Candidate) -> Candidate | None:
-            state = self._leases.take(candidate.state, incarnation=uuid.uuid4().hex)
-            return None if state is None else Candidate(state, takeover=candidate.takeover)
+            start_at = self._start_of_foreign(candidate.state)
+            state = self._leases.take(candidate.state, incarnation=uuid.uuid4().hex, start_at=start_at)
+            if state is None:
+                return None
+            if start_at is not None and state.checkpoint is None:
+                log.info(
+                    "Another consumer began shard %s of %s and saved no checkpoint; it is read from %s on",
+                    state.shard_id,
+                    self._settings.stream_name,
+                    state.start_at,
+                )
+            return Candidate(state, takeover=candidate.takeover)
 
         return [taken for taken in self._writers.map(lease, assignment.take) if taken is not None]
+
+    def _start_of_foreign(self, row: ShardState) -> StartAt | None:
+        """Where a row starts that doesn't say so, because another consumer made it and no drain has taken it.
+
+        The first lease keeps it, so that a later drain doesn't start later.
+        """
+        untouched = row.incarnation is None and row.checkpoint is None and row.start_at is None
+        return self._initial_position() if untouched else None
 
     def _start(self, taken: list[Candidate]) -> tuple[ShardReader, ...]:
         """Readers for leased shards; a takeover goes on from the later of checkpoint and offsets."""
@@ -230,11 +249,14 @@ class Intake:
         ]
         for reader in readers:
             begun = reader.committed is not None or reader.read_until is not None
-            if begun and may_have_aged_out(
-                reader.read_until, retention=self._facts.retention, now=self._facts.answered
-            ):
+            if begun and self._may_have_aged_out(reader.read_until):
                 reader.check()
+            if self._may_have_aged_out(reader.others_until):
+                reader.others_until = None
         return tuple(readers)
+
+    def _may_have_aged_out(self, until: datetime | None) -> bool:
+        return may_have_aged_out(until, retention=self._facts.retention, now=self._facts.answered)
 
     def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
         refused: dict[str, TerminalError] = {}

@@ -13,7 +13,7 @@ from airflow_kinesis_snowflake.stream.times import now_millis
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.drain.settings import Worker
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState
-    from airflow_kinesis_snowflake.stream.positions import Position
+    from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +59,14 @@ class Leases:
         if self._thread.ident is not None:
             self._store.leave(self._stream, self._worker.id)
 
-    def take(self, shard: ShardState, *, incarnation: str) -> ShardState | None:
+    def take(
+        self, shard: ShardState, *, incarnation: str, start_at: StartAt | None = None
+    ) -> ShardState | None:
         """Take the lease of a shard that is free, expired, or held by an earlier start of this task.
 
         :param shard: the row as last read
         :param incarnation: given to the row if it has none
+        :param start_at: the same
         :return: the row after the write, or ``None`` when another worker holds the lease, or this one retires
         """
         if self._leaving.is_set():
@@ -77,6 +80,7 @@ class Leases:
             expiry=now + int(LEASE_SECONDS * 1000),
             now=now,
             incarnation=incarnation,
+            start_at=start_at,
             predecessor=self._worker.succeeds(shard.lease_owner),
         )
         if taken is not None:

@@ -14,7 +14,7 @@ from airflow_kinesis_snowflake.landing.dead_letters import GAP, DeadLetter
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate, skip_through, within_hash_range
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Record
-from airflow_kinesis_snowflake.stream.retention import Gap, read_until
+from airflow_kinesis_snowflake.stream.retention import Gap, others_read_on, read_until
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class ShardReader:
         self.read_until = read_until(
             committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)
         )
+        self.others_until = None if state.others_until is None else moment(state.others_until)
         self.shard = shard
         self.checking = False
         self._doubted = False
@@ -91,6 +92,7 @@ class ShardReader:
             shard=self.shard,
             checking=self.checking,
             read_until=self.read_until,
+            others_until=self.others_until,
         )
 
     def check(self) -> None:
@@ -163,6 +165,7 @@ class PageRequest:
     :param shard: as Kinesis lists it; ``None``: it doesn't any more, so that nothing can be read
     :param checking: find the record of the checkpoint once more, to learn whether it aged out
     :param read_until: up to when the shard was certainly read, for the description of a gap
+    :param others_until: when another consumer last attended to the shard
     """
 
     shard_id: str
@@ -172,6 +175,7 @@ class PageRequest:
     shard: Shard | None = None
     checking: bool = False
     read_until: datetime | None = None
+    others_until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,8 +347,8 @@ def gap_before(page: Page, request: PageRequest, finish: Finish | None) -> Gap |
 
     A shard of which nothing was ever read has no such record, so nothing can prove that none aged out.
     """
+    checkpoint = checkpoint_of(request)
     if page.records:
-        checkpoint = checkpoint_of(request)
         if checkpoint and page.records[0].sequence_number == checkpoint.sequence_number:
             return None
         oldest = moment(page.records[0].arrival_millis)
@@ -352,6 +356,8 @@ def gap_before(page: Page, request: PageRequest, finish: Finish | None) -> Gap |
         return None
     else:
         oldest = None
+    if checkpoint and others_read_on(request.others_until, oldest_available=oldest):
+        return None
     return Gap(request.shard_id, loaded_until=request.read_until, oldest_available=oldest)
 
 

@@ -45,6 +45,7 @@ _OF_A_DRAIN = (
     "unsettled",
     "caughtUpAt",
     "millisBehindLatest",
+    "othersUntil",
 )
 _LEASE = ("leaseOwner", "leaseExpiry")
 _FREE = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner OR leaseExpiry < :now"
@@ -79,6 +80,7 @@ class ShardState:
     :param unsettled: the last owner left with a commit of unknown outcome
     :param caught_up_at: the shard was drained up to this moment
     :param initial_shards: on the row that founded the application on this stream, the shards listed then
+    :param others_until: when the consumer that made the row last wrote it, before a drain took it
     """
 
     shard_id: str
@@ -95,6 +97,7 @@ class ShardState:
     unsettled: bool = False
     caught_up_at: int | None = None
     initial_shards: frozenset[str] = frozenset()
+    others_until: int | None = None
 
 
 @dataclass(frozen=True)
@@ -335,15 +338,20 @@ class CheckpointStoreHook(AwsBaseHook):
         expiry: int,
         now: int,
         incarnation: str,
+        start_at: StartAt | None = None,
         predecessor: bool = False,
     ) -> ShardState | None:
         """Take the right to read a shard. Needs ``dynamodb:UpdateItem``.
+
+        The first lease of a row that another consumer made keeps, in the same write, what would be forgotten
+        otherwise: the time at which that consumer last wrote it.
 
         Condition: the row is there, and its lease is free, the worker's own or past its expiry. So of
         several workers one gets it.
 
         :param shard: the row as it was read
         :param incarnation: for a row without one, which the Openflow connector wrote
+        :param start_at: for a row that doesn't say where it starts; None: it stays so
         :param predecessor: take it from ``shard.lease_owner`` as well, expired or not: an earlier try of the
             same task instance, known to be over
         :return: the row as this write left it; None: another worker holds the lease, or the row is gone
@@ -353,6 +361,11 @@ class CheckpointStoreHook(AwsBaseHook):
         if predecessor and shard.lease_owner is not None:
             free += " OR leaseOwner = :predecessor"
             values[":predecessor"] = _text(shard.lease_owner)
+        unless_there = {"incarnation": _text(incarnation)}
+        if start_at is not None:
+            unless_there["startAt"] = _text(str(start_at))
+        if shard.incarnation is None and shard.last_update is not None:
+            unless_there["othersUntil"] = _number(shard.last_update)
         row = self._update(
             stream_name,
             shard.shard_id,
@@ -361,7 +374,7 @@ class CheckpointStoreHook(AwsBaseHook):
                 "leaseExpiry": _number(expiry),
                 "lastUpdateTimestamp": _number(now),
             },
-            unless_there={"incarnation": _text(incarnation)},
+            unless_there=unless_there,
             condition=f"attribute_exists(shardId) AND ({free})",
             values=values,
         )
@@ -817,6 +830,7 @@ class _Row:
             millis_behind=self.integer("millisBehindLatest"),
             unsettled=self._read("unsettled", "BOOL", bool) or False,
             caught_up_at=self.integer("caughtUpAt"),
+            others_until=self.integer("othersUntil"),
             initial_shards=self._read("initialShardIds", "SS", frozenset) or frozenset(),
         )
 

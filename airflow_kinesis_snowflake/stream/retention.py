@@ -74,6 +74,20 @@ def read_until(checkpoint: Position | None, *, caught_up_at: datetime | None) ->
     return max(known, default=None)
 
 
+def others_read_on(until: datetime | None, *, oldest_available: datetime | None) -> bool:
+    """Whether a consumer that attended to a shard certainly read all that came after its checkpoint.
+
+    The checkpoint of a shard without records stays where it was, however often the shard is read. So a
+    checkpoint whose record is gone proves a loss only if that consumer left records unread that the stream
+    still has.
+
+    :param until: when that consumer last wrote the shard's row; ``None``: there was none, or it is longer ago
+        than records are kept
+    :param oldest_available: arrival of the first record after the checkpoint; ``None``: there is none
+    """
+    return until is not None and (oldest_available is None or oldest_available >= until - MARGIN)
+
+
 def may_have_aged_out(until: datetime | None, *, retention: timedelta, now: datetime) -> bool:
     """Whether records that came after ``until`` may be older than the stream keeps them."""
     return until is None or until < now - retention + MARGIN

@@ -15,8 +15,10 @@ from airflow_kinesis_snowflake.exceptions import (
     StreamRecreatedError,
 )
 from airflow_kinesis_snowflake.stream.positions import Position
+from airflow_kinesis_snowflake.stream.times import now_millis
 from local.services import wait_until_active
 from tests.faults.actions import created_at, edit, forget_up_to, without_shards
+from tests.integration.stream.history import rows_of_another_consumer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +181,39 @@ def test_an_idle_shard_that_is_drained_often_loses_nothing_when_its_last_record_
     assert report.gaps == []
 
 
+@only_kinesalite
+def test_a_shard_that_was_idle_under_another_consumer_lost_nothing(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy, dynamodb: DynamoDBClient
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    (number,) = history.put(shard_id, 1)
+    long_ago = at_written(number, seconds=-7 * 86_400)
+    just_now = {"N": str(now_millis() - 3_600_000)}
+    rows_of_another_consumer(dynamodb, history, {shard_id: long_ago}, lastUpdateTimestamp=just_now)
+
+    report = history.run()
+
+    assert history.landed == history.sent
+    assert report.gaps == []
+
+
+@only_kinesalite
+def test_records_that_another_consumer_left_too_long_are_lost(
+    make_history: Callable[..., History], dynamodb: DynamoDBClient
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    (number,) = history.put(shard_id, 1)
+    long_ago = at_written(number, seconds=-7 * 86_400)
+    then = {"N": str(now_millis() - 3 * 86_400_000)}
+    rows_of_another_consumer(dynamodb, history, {shard_id: long_ago}, lastUpdateTimestamp=then)
+
+    for _ in range(2):
+        with pytest.raises(DataLossError, match=shard_id):
+            history.run()
+
+
 # --- whole shards ------------------------------------------------------------------------------------------
 
 
@@ -271,26 +306,6 @@ def test_a_list_without_shards_is_not_taken_for_the_loss_of_them_all(
 # --- checkpoints that aren't the shard's own ---------------------------------------------------------------
 
 
-def write_row(
-    dynamodb: DynamoDBClient,
-    history: History,
-    shard_id: str,
-    sequence_number: str,
-    *,
-    stream: str | None = None,
-) -> None:
-    """Make a row as the Openflow connector does, which says nothing of the stream."""
-    history.store.create_table()
-    dynamodb.put_item(
-        TableName=history.application,
-        Item={
-            "streamName": {"S": stream or history.stream},
-            "shardId": {"S": shard_id},
-            "sequenceNumber": {"S": sequence_number},
-        },
-    )
-
-
 def test_a_stream_that_was_deleted_and_made_again_is_noticed(
     make_history: Callable[..., History], kinesis: KinesisClient, kinesis_proxy: FaultProxy
 ) -> None:
@@ -339,8 +354,7 @@ def test_a_checkpoint_of_another_shard_fails_that_shard_and_names_the_way_out(
     wronged, other = history.open_shards
     history.put(wronged, 1)
     (number,) = history.put(other, 1)
-    write_row(dynamodb, history, wronged, number)
-    write_row(dynamodb, history, other, number)
+    rows_of_another_consumer(dynamodb, history, {wronged: number, other: number})
     history.put(other, 1)
 
     with pytest.raises(ForeignCheckpointError, match=rf"{wronged}(?s:.)*shard number 1(?s:.)*state_reset"):
@@ -357,7 +371,7 @@ def test_a_checkpoint_of_another_stream_is_refused(
     history = make_history()
     (shard_id,) = history.open_shards
     (number,) = history.put(shard_id, 1)
-    write_row(dynamodb, history, shard_id, at_shard_created(number, seconds=-3600))
+    rows_of_another_consumer(dynamodb, history, {shard_id: at_shard_created(number, seconds=-3600)})
 
     with pytest.raises(ForeignCheckpointError, match="a shard made at"):
         history.run()
@@ -370,7 +384,7 @@ def test_a_checkpoint_in_the_future_is_refused(
     history = make_history()
     (shard_id,) = history.open_shards
     (number,) = history.put(shard_id, 1)
-    write_row(dynamodb, history, shard_id, at_written(number, seconds=3600))
+    rows_of_another_consumer(dynamodb, history, {shard_id: at_written(number, seconds=3600)})
 
     with pytest.raises(ForeignCheckpointError, match="in the future"):
         history.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
@@ -9,9 +10,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from airflow_kinesis_snowflake.stream.positions import initial_position
+from tests.integration.stream.history import later, rows_of_another_consumer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mypy_boto3_dynamodb import DynamoDBClient
 
     from tests.integration.stream.history import History
 
@@ -97,4 +101,42 @@ def test_children_wait_for_records_of_their_parent_that_belong_to_a_later_interv
     assert report.shards[parent].outcome == "caught_up"
 
     history.run()
+    assert history.landed == history.sent
+
+
+@pytest.mark.parametrize("emulator", ["kinesalite"])
+def test_rows_that_another_consumer_left_without_a_checkpoint_start_where_the_first_drain_says(
+    make_history: Callable[..., History], dynamodb: DynamoDBClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = make_history(shards=2)
+    one, other = history.open_shards
+    rows_of_another_consumer(dynamodb, history, {one: None})
+    history.put(one, 2)
+    history.put(other, 1)
+    with caplog.at_level(logging.INFO):
+        report = history.drain(initial_position=history.latest(), stop_at=later()).run()
+    assert report.records == 0
+    assert any(one in line and "saved no checkpoint" in line for line in caplog.messages)
+    history.put(one, 2)
+    history.put(other, 1)
+
+    history.run(initial_position=history.latest())
+
+    assert history.landed == [3, 4, 5]
+
+
+@pytest.mark.parametrize("emulator", ["kinesalite"])
+def test_a_closed_parent_that_another_consumer_left_out_is_read_before_its_children(
+    make_history: Callable[..., History], dynamodb: DynamoDBClient
+) -> None:
+    history = make_history()
+    (parent,) = history.open_shards
+    history.put(parent, 3)
+    children = history.split(parent)
+    for child in children:
+        history.put(child, 2)
+    rows_of_another_consumer(dynamodb, history, dict.fromkeys(children))
+
+    history.run()
+
     assert history.landed == history.sent

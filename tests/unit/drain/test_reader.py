@@ -280,6 +280,22 @@ def test_a_shard_of_which_nothing_is_left_is_a_gap_up_to_now_and_the_checkpoint_
     assert result.finish is Finish.CAUGHT_UP
 
 
+@pytest.mark.parametrize(
+    ("answer", "lost"),
+    [
+        pytest.param(page(), False, id="nothing came since"),
+        pytest.param(page(*records(50_000.0, first=15)), False, id="what is left came since"),
+        pytest.param(page(*records(49_900.0, first=15)), False, id="it came just before"),
+        pytest.param(page(*records(10_000.0, first=15)), True, id="it left records unread, so it was late"),
+    ],
+)
+def test_a_shard_that_another_consumer_attended_to_lost_nothing_while_it_was_idle(
+    answer: Page, lost: bool
+) -> None:
+    asked = request(Position("10"), checking=True, others_until=datetime.fromtimestamp(50_000, UTC))
+    assert (fetch(asked, answer).gap is not None) is lost
+
+
 def test_an_empty_page_before_the_tip_settles_nothing() -> None:
     result = fetch(request(Position("10"), checking=True), page(millis_behind=60_000))
     assert (result.gap, result.checking, result.finish) == (None, True, None)
