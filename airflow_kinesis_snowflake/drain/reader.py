@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import dropwhile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, TransientError
+from airflow_kinesis_snowflake.exceptions import (
+    IteratorExpiredError,
+    KinesisSnowflakeError,
+    TransientError,
+    UnreadablePageError,
+)
 from airflow_kinesis_snowflake.landing.dead_letters import GAP, DeadLetter
-from airflow_kinesis_snowflake.stream.aggregation import deaggregate, skip_through, within_hash_range
+from airflow_kinesis_snowflake.stream.aggregation import (
+    Deaggregated,
+    deaggregate,
+    skip_through,
+    within_hash_range,
+)
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Record
 from airflow_kinesis_snowflake.stream.retention import Gap, others_read_on, read_until
@@ -243,13 +255,26 @@ class PageSource:
         self._own_hash_keys_only = own_hash_keys_only
 
     def fetch(self, request: PageRequest) -> Fetched:
-        """Read one page of a shard and encode what belongs to this drain."""
-        if request.shard is None:
-            return self._nothing_left(request)
-        iterator = request.iterator or self._iterator(request)
-        asked_at = time.monotonic()
-        page = self._kinesis.get_page(iterator, limit=request.limit)
-        finish = None if page.records else finish_of(page, closed=request.shard.closed)
+        """Read one page of a shard and encode what belongs to this drain.
+
+        :raises UnreadablePageError: an error that nobody expected; it says where, and nothing of the records
+        """
+        page: Page | None = None
+        try:
+            if request.shard is None:
+                return self._nothing_left(request)
+            iterator = request.iterator or self._iterator(request)
+            asked_at = time.monotonic()
+            page = self._kinesis.get_page(iterator, limit=request.limit)
+            return self._fetched(request, page, asked_at=asked_at, closed=request.shard.closed)
+        except KinesisSnowflakeError:
+            raise
+        except Exception as error:
+            # What it says may quote a record, and so may what it was raised from.
+            raise self._unreadable(error, request, page) from None
+
+    def _fetched(self, request: PageRequest, page: Page, *, asked_at: float, closed: bool) -> Fetched:
+        finish = None if page.records else finish_of(page, closed=closed)
         gap = gap_before(page, request, finish) if request.checking else None
         records = unread(page.records, request.start)
         records, stopped = before(records, self._stop_at)
@@ -257,13 +282,17 @@ class PageSource:
             finish = Finish.CAUGHT_UP
         elif page.next_iterator is None:
             finish = Finish.ENDED
+        next_iterator = page.next_iterator
+        apart = deaggregate(records)
+        if apart.taken < len(records):
+            records, finish, next_iterator = records[: apart.taken], None, None
         reached = Position(records[-1].sequence_number) if records else None
         if gap and reached is None:
             reached = checkpoint_of(request)
         return Fetched(
-            encoded=self._encode(request, records, gap) if reached else None,
+            encoded=self._encode(request, records, apart, gap) if reached else None,
             reached=reached,
-            next_iterator=page.next_iterator,
+            next_iterator=next_iterator,
             millis_behind=page.millis_behind,
             finish=finish,
             asked_at=asked_at,
@@ -272,13 +301,26 @@ class PageSource:
             gap=gap,
         )
 
+    def _unreadable(self, error: Exception, request: PageRequest, page: Page | None) -> UnreadablePageError:
+        if page is not None and page.records:
+            numbers = f"from {page.records[0].sequence_number} through {page.records[-1].sequence_number}"
+        else:
+            checkpoint = checkpoint_of(request)
+            numbers = f"after {checkpoint.sequence_number}" if checkpoint else f"from {request.start} on"
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return UnreadablePageError(
+            f"Records {numbers} of shard {request.shard_id} of stream {self._kinesis.stream_name} can't be "
+            f"read: {type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}. "
+            "Nothing of them is lost, and other shards are read. Please report this fault"
+        )
+
     def read_again(self, shard_id: str, sequence_number: str) -> Sequence[Record]:
         """The user records of one Kinesis record; none if the stream doesn't have it any more."""
         iterator: str | None = self._kinesis.get_iterator_at(shard_id, sequence_number)
         while iterator is not None:
             page = self._kinesis.get_page(iterator, limit=1)
             if page.records:
-                users, _ = deaggregate(page.records)
+                users = deaggregate(page.records).users
                 return [user for user in users if user.sequence_number == sequence_number]
             iterator = page.next_iterator if page.millis_behind else None
         return ()
@@ -288,7 +330,7 @@ class PageSource:
         gap = Gap(request.shard_id, loaded_until=request.read_until, oldest_available=None)
         checkpoint = checkpoint_of(request)
         return Fetched(
-            encoded=self._encode(request, (), gap) if checkpoint else None,
+            encoded=self._encode(request, (), deaggregate(()), gap) if checkpoint else None,
             reached=checkpoint,
             next_iterator=None,
             millis_behind=0,
@@ -302,8 +344,10 @@ class PageSource:
             return self._kinesis.get_iterator_at(request.shard_id, request.start.sequence_number)
         return self._kinesis.get_iterator(request.shard_id, request.start)
 
-    def _encode(self, request: PageRequest, records: Sequence[Record], gap: Gap | None) -> Encoded:
-        users, damaged = deaggregate(records)
+    def _encode(
+        self, request: PageRequest, records: Sequence[Record], apart: Deaggregated, gap: Gap | None
+    ) -> Encoded:
+        users = apart.users
         if isinstance(request.start, Position) and request.start.sub_sequence_number is not None:
             users = skip_through(users, request.start)
         if self._own_hash_keys_only and request.shard:
@@ -311,7 +355,7 @@ class PageSource:
         encoded = self._mapping.encode(
             users, stream_name=self._kinesis.stream_name, shard_id=request.shard_id
         )
-        letters = [DeadLetter(record=item.record, reason=item.reason) for item in damaged]
+        letters = [DeadLetter(record=item.record, reason=item.reason) for item in apart.damaged]
         if gap:
             beside = checkpoint_of(request) or Position(records[0].sequence_number)
             letters.append(gap_letter(gap, beside))

@@ -184,9 +184,3 @@ def sequence_facts(sequence_number: str) -> SequenceFacts | None:
         shard_created=datetime.fromtimestamp(int(match["created"], 16), UTC),
         written=datetime.fromtimestamp(int(match["written"], 16), UTC),
     )
-
-
-def shard_number_of(sequence_number: str) -> int | None:
-    """The number of the shard that gave out a sequence number; ``None`` when the number doesn't tell."""
-    facts = sequence_facts(sequence_number)
-    return None if facts is None else facts.shard_number

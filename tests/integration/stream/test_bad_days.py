@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_kinesis_snowflake.drain import reader
-from airflow_kinesis_snowflake.exceptions import AccessDeniedError, ServiceRefusedError, ThrottledError
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    ServiceRefusedError,
+    ThrottledError,
+    UnreadablePageError,
+)
+from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from tests.faults.actions import (
     ACCESS_DENIED,
     EXPIRED_ITERATOR,
@@ -24,8 +30,10 @@ from tests.faults.actions import (
 from tests.integration.stream.history import pages_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from airflow_kinesis_snowflake.landing.envelope import Encoded
+    from airflow_kinesis_snowflake.stream.records import Record
     from tests.faults.proxy import Action, FaultProxy
     from tests.integration.stream.history import History
 
@@ -157,6 +165,30 @@ def test_a_shard_is_given_up_when_its_budget_is_spent_and_the_next_run_goes_on(
         with pytest.raises(ThrottledError):
             history.run()
         assert rule.hits == 3
+    assert history.landed == [1]
+
+    history.run()
+    assert history.landed == history.sent
+
+
+def test_a_fault_in_a_page_fails_its_shard_and_the_others_are_read(
+    make_history: Callable[..., History], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = make_history(shards=2)
+    hit, spared = history.open_shards
+    (number,) = history.put(hit, 1)
+    history.put(spared, 1)
+    encode = EnvelopeMapping.encode
+
+    def fail(mapping: EnvelopeMapping, records: Sequence[Record], *, shard_id: str, **more: str) -> Encoded:
+        if shard_id == hit:
+            raise TypeError
+        return encode(mapping, records, shard_id=shard_id, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EnvelopeMapping, "encode", fail)
+        with pytest.raises(UnreadablePageError, match=rf"{number}.*{hit}"):
+            history.run()
     assert history.landed == [1]
 
     history.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 from aiokpl.aggregation import UserRecord, encode_aggregated
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from airflow_kinesis_snowflake.drain import reader as module
 from airflow_kinesis_snowflake.drain.reader import (
@@ -26,15 +28,18 @@ from airflow_kinesis_snowflake.drain.reader import (
     finish_of,
     unread,
 )
-from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, ThrottledError
+from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, ThrottledError, UnreadablePageError
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.stream import aggregation
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from airflow_kinesis_snowflake.landing.envelope import Encoded
 
 SHARD = "shardId-000000000000"
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -234,6 +239,59 @@ def test_the_rest_of_an_aggregate_of_which_all_was_read_moves_on_behind_it() -> 
     result = fetch(request(Position("10", 2)), page(aggregate(b"0", b"1", b"2")))
     assert landed(result) == []
     assert result.reached == Position("10")
+
+
+def test_records_of_a_page_that_expand_beyond_their_room_are_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aggregation, "ROOM_BYTES", 2_000)
+    first, second = aggregate(b"0", b"1"), replace(aggregate(b"2", b"3"), sequence_number="11")
+    reader = a_reader()
+    answer = page(first, second, *records(NOW.timestamp(), first=12), next_iterator=None)
+
+    result = fetch(reader.request(), answer)
+    reader.accept(result, caught_up_at=0)
+
+    assert landed(result) == ["10", "10"]
+    assert (result.finish, result.taken) == (None, 1)
+    assert (reader.request().start, reader.request().iterator) == (Position("10"), None)
+
+
+# --- pages that can't be encoded ---------------------------------------------------------------------------
+
+
+class Broken(EnvelopeMapping):
+    """A mapping with a fault in it."""
+
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+        raise TypeError(f"can't add {records[0].data!r}")
+
+
+def test_a_fault_says_which_records_it_fails_on_and_where_and_nothing_of_their_content() -> None:
+    secret = replace(records(1.0)[0], data=b"secret")
+    kinesis: Any = StubKinesis([page(secret, *records(1.0, first=11))])
+    source = PageSource(kinesis, Broken(), stop_at=millis(NOW))
+
+    with pytest.raises(UnreadablePageError) as caught:
+        source.fetch(request())
+
+    told = str(caught.value)
+    for part in ("stream orders", SHARD, "from 10 through 11", "TypeError", "test_reader.py"):
+        assert part in told
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_fault_before_there_is_a_page_says_where_the_shard_stands() -> None:
+    kinesis: Any = StubKinesis([])
+    with pytest.raises(UnreadablePageError, match=r"after 10.*IndexError"):
+        PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request(Position("10")))
+
+
+def test_errors_that_say_what_they_mean_pass() -> None:
+    kinesis: Any = StubKinesis([])
+    kinesis.get_page = lambda *_, **__: (_ for _ in ()).throw(ThrottledError("slower"))
+    with pytest.raises(ThrottledError):
+        PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request())
 
 
 # --- records that aged out ---------------------------------------------------------------------------------
