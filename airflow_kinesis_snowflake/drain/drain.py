@@ -33,7 +33,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.landing.columns import make_mapping
 from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.target import LandingTarget
-from airflow_kinesis_snowflake.stream.times import millis, now_millis
+from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set
@@ -130,7 +130,6 @@ class Drain:
             settings=settings,
             worker=worker,
             writers=self._writers,
-            drain_until=min(self._stop_at, now_millis()),
         )
         self._readers: dict[str, ShardReader] = {}
         self._failures: dict[str, KinesisSnowflakeError] = {}
@@ -255,7 +254,9 @@ class Drain:
     def _admit(self) -> None:
         """Look for shards to read, and plan their first pages."""
         relist, self._relist, self._look = self._relist, False, False
-        intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=frozenset(self._failures)))
+        read = {shard for shard, done in self.report.shards.items() if done.outcome == Finish.CAUGHT_UP}
+        leave_alone = self._failures.keys() | read
+        intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=leave_alone))
         self.report.takeovers += intaken.takeovers
         self._left_some = intaken.left_some
         for gap in intaken.gaps:
@@ -364,7 +365,8 @@ class Drain:
             if page.gap is not None:
                 self._warn_of(page.gap)
             self._accept(reader, page, folder)
-            reader.accept(page, caught_up_at=min(event.called_at, self._stop_at))
+            until = min(self._intake.clock.earliest(page.asked_at), self._stop_at)
+            reader.accept(page, caught_up_at=until)
             self.report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
             if reader.finish is None:
                 self._fetching.plan(reader)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.reader import SECONDS_BETWEEN_CALLS, Fetched, PageSource, ShardReader
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
-from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,13 +23,11 @@ class PageArrived:
     """A fetch ended, well or not.
 
     :param generation: the reader's when the page was asked for; another one now means that it was rewound
-    :param called_at: when the page was asked for, in ms since the epoch
     :param reserved: bytes the page was expected to have
     """
 
     reader: ShardReader
     generation: int
-    called_at: int
     reserved: int
     result: Future[Fetched]
 
@@ -99,7 +96,7 @@ class Fetching:
         reserved = reader.page_bytes
         self.under_way += 1
         self._bytes += reserved
-        generation, called_at = reader.generation, now_millis()
+        generation = reader.generation
         self._threads.submit(self._pages.fetch, reader.request()).add_done_callback(
-            lambda result: self._deliver(PageArrived(reader, generation, called_at, reserved, result))
+            lambda result: self._deliver(PageArrived(reader, generation, reserved, result))
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,10 +17,10 @@ from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.retention import Gap, may_have_aged_out, why_foreign
-from airflow_kinesis_snowflake.stream.times import millis, now_millis
+from airflow_kinesis_snowflake.stream.times import millis, moment, now_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Set
     from datetime import datetime
 
     from airflow_kinesis_snowflake.drain.leases import Leases
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.exceptions import TerminalError
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState, StreamState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook, StreamFacts
+    from airflow_kinesis_snowflake.stream.clock import ServiceClock
     from airflow_kinesis_snowflake.stream.lineage import Shard
 
 log = logging.getLogger(__name__)
@@ -61,10 +63,7 @@ class Intaken:
 
 
 class Intake:
-    """Finds shards for one worker: creates missing state rows, takes leases, reconciles takeovers.
-
-    :param drain_until: shards drained up to this moment (ms) by anybody need no reading
-    """
+    """Finds shards for one worker: creates missing state rows, takes leases, reconciles takeovers."""
 
     def __init__(
         self,
@@ -76,7 +75,6 @@ class Intake:
         settings: DrainSettings,
         worker: Worker,
         writers: DaemonThreads,
-        drain_until: int,
     ) -> None:
         self._kinesis = kinesis
         self._store = store
@@ -85,8 +83,8 @@ class Intake:
         self._settings = settings
         self._worker = worker
         self._writers = writers
-        self._drain_until = drain_until
         self._facts: StreamFacts
+        self._drain_until: int
         self._listed: tuple[Shard, ...] = ()
         self._watched: dict[str, ShardState] = {}
 
@@ -97,16 +95,23 @@ class Intake:
         drain that could never load.
         """
         self._facts = self._kinesis.describe()
+        # Whoever drained a shard up to here left nothing of it to this drain.
+        self._drain_until = min(millis(self._settings.stop_at), self.clock.latest(time.monotonic()))
         if not self._store.exists():
             self._loader.prepare()
             self._store.create_table()
         return self._facts
 
-    def look(self, *, relist: bool, leave_alone: frozenset[str]) -> Intaken:
+    @property
+    def clock(self) -> ServiceClock:
+        """The clock of Kinesis."""
+        return self._facts.clock
+
+    def look(self, *, relist: bool, leave_alone: Set[str]) -> Intaken:
         """Take every shard that this worker should read now.
 
         :param relist: ask Kinesis for the shards again, because one ended
-        :param leave_alone: shards not to take, because they failed in this drain
+        :param leave_alone: shards not to take, because this drain has read them, or failed to
         """
         state = self._read_state()
         gone: frozenset[str] = frozenset()
@@ -192,12 +197,13 @@ class Intake:
     def _initial_position(self) -> StartAt:
         """Kinesis refuses a moment that is in the future by its own clock; ``LATEST`` may be one by ours.
 
-        Both sides count in seconds: Kinesis tells its time so, and is asked for no fraction of one.
+        Kinesis is asked for no fraction of a second.
         """
         asked = self._settings.initial_position
-        if asked.timestamp is None or asked.timestamp.replace(microsecond=0) <= self._facts.answered:
+        now = moment(self.clock.earliest(time.monotonic()))
+        if asked.timestamp is None or asked.timestamp.replace(microsecond=0) <= now:
             return asked
-        return StartAt(self._facts.answered)
+        return StartAt(now)
 
     def _forget(self, state: StreamState) -> None:
         """Delete rows that no later decision needs, so that a table doesn't grow with every reshard."""
@@ -256,7 +262,12 @@ class Intake:
         return tuple(readers)
 
     def _may_have_aged_out(self, until: datetime | None) -> bool:
-        return may_have_aged_out(until, retention=self._facts.retention, now=self._facts.answered)
+        return may_have_aged_out(until, retention=self._facts.retention, now=self._now)
+
+    @property
+    def _now(self) -> datetime:
+        """The latest that it can be by the clock of Kinesis."""
+        return moment(self.clock.latest(time.monotonic()))
 
     def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
         refused: dict[str, TerminalError] = {}
@@ -264,7 +275,7 @@ class Intake:
             if (
                 reader.shard
                 and reader.committed
-                and (why := why_foreign(reader.committed, reader.shard, now=self._facts.answered))
+                and (why := why_foreign(reader.committed, reader.shard, now=self._now))
             ):
                 refused[reader.shard_id] = ForeignCheckpointError(
                     f"The checkpoint of {reader.shard_id} of stream {self._settings.stream_name} in "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -21,6 +22,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceUnavailableError,
 )
 from airflow_kinesis_snowflake.hooks.aws import error_code, refuse_truncated, translated
+from airflow_kinesis_snowflake.stream.clock import ServiceClock
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
@@ -42,7 +44,7 @@ class StreamFacts:
     :param retention: how long a record can be read
     :param status: ``CREATING``, ``ACTIVE``, ``UPDATING`` or ``DELETING``
     :param encryption: records are encrypted with a KMS key, so that reading needs ``kms:Decrypt``
-    :param answered: when the service said so, by its own clock, to the second
+    :param clock: the clock of the service, by which records arrive
     """
 
     name: str
@@ -51,7 +53,7 @@ class StreamFacts:
     retention: timedelta
     status: str
     encryption: bool
-    answered: datetime
+    clock: ServiceClock
 
 
 class KinesisStreamHook(AwsBaseHook):
@@ -97,7 +99,16 @@ class KinesisStreamHook(AwsBaseHook):
     def describe(self) -> StreamFacts:
         """Return the facts of the stream. Needs ``kinesis:DescribeStreamSummary``."""
         with translated(doing="kinesis:DescribeStreamSummary", resource=self._stream):
-            answer = self._client_for_control().describe_stream_summary(StreamName=self.stream_name)
+            client = self._client_for_control()
+            asked_at = time.monotonic()
+            answer = client.describe_stream_summary(StreamName=self.stream_name)
+        answered_at = time.monotonic()
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if date is None:
+            raise ServiceUnavailableError(
+                f"kinesis:DescribeStreamSummary on {self._stream} was answered without a date. Look for a "
+                "proxy between the worker and AWS that leaves it out."
+            )
         summary = answer["StreamDescriptionSummary"]
         return StreamFacts(
             name=summary["StreamName"],
@@ -106,7 +117,7 @@ class KinesisStreamHook(AwsBaseHook):
             retention=timedelta(hours=summary["RetentionPeriodHours"]),
             status=summary["StreamStatus"],
             encryption=summary.get("EncryptionType") == "KMS",
-            answered=parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]),
+            clock=ServiceClock(parsedate_to_datetime(date), asked_at=asked_at, answered_at=answered_at),
         )
 
     def list_shards(self) -> tuple[Shard, ...]:
@@ -272,9 +283,18 @@ def _record(plain: Mapping[str, Any]) -> Record:
     return Record(
         sequence_number=plain["SequenceNumber"],
         approximate_arrival=plain["ApproximateArrivalTimestamp"].timestamp(),
-        partition_key=plain.get("PartitionKey", ""),
+        partition_key=writable(plain.get("PartitionKey", "")),
         data=plain["Data"],
     )
+
+
+def writable(text: str) -> str:
+    """Text that every encoding of Unicode can write: half of a surrogate pair becomes ``\\udXXX``.
+
+    JSON can name such a half, and AWS may pass it on. Only botocore's decoder takes it: ours leaves such
+    pages to it.
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _shard(listed: Mapping[str, Any]) -> Shard:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from airflow_kinesis_snowflake.stream import times
 from airflow_kinesis_snowflake.stream.positions import initial_position
 from tests.integration.stream.history import later, rows_of_another_consumer
 
@@ -136,6 +139,49 @@ def test_a_closed_parent_that_another_consumer_left_out_is_read_before_its_child
     for child in children:
         history.put(child, 2)
     rows_of_another_consumer(dynamodb, history, dict.fromkeys(children))
+
+    history.run()
+
+    assert history.landed == history.sent
+
+
+@pytest.fixture
+def clock_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Function that puts this worker's clock forward by so many seconds."""
+
+    def put_forward(seconds: int) -> None:
+        clock = SimpleNamespace(time_ns=lambda: time.time_ns() + seconds * 1_000_000_000)
+        monkeypatch.setattr(times, "time", clock)
+
+    return put_forward
+
+
+@pytest.mark.parametrize("emulator", ["kinesalite"])
+def test_a_worker_whose_clock_is_ahead_promises_nothing_of_the_future(
+    make_history: Callable[..., History], clock_off: Callable[[int], None]
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    history.put(shard_id, 1)
+    clock_off(240)
+
+    history.run(stop_at=datetime.now(UTC) + timedelta(minutes=10))
+
+    caught_up_at = history.state.shards[shard_id].caught_up_at
+    assert caught_up_at is not None
+    assert caught_up_at <= time.time_ns() // 1_000_000
+
+
+@pytest.mark.parametrize("emulator", ["kinesalite"])
+def test_a_worker_whose_clock_is_late_reads_what_came_since_the_last_drain(
+    make_history: Callable[..., History], clock_off: Callable[[int], None]
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    history.put(shard_id, 1)
+    history.run()
+    history.put(shard_id, 1)
+    clock_off(-240)
 
     history.run()
 

@@ -84,6 +84,19 @@ def test_a_record_without_partition_key_has_an_empty_one(aws: Answers, hook: Kin
     assert record.arrival_millis == 1_700_000_000_123
 
 
+def test_a_partition_key_with_half_a_character_becomes_text_that_can_be_written(
+    aws: Answers, hook: KinesisStreamHook
+) -> None:
+    """JSON can name half of a surrogate pair, which no encoding of Unicode has."""
+    aws.add(200, {"Records": [plain_record(PartitionKey="a\ud800\\é😀")], "NextShardIterator": "next"})
+
+    (record,) = hook.get_page("iterator").records
+
+    assert record.partition_key == "a\\ud800\\é😀"
+    assert record.partition_key.encode()
+    assert record.data == b"\x00payload\xff"
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>Please log in</html>", b'{"Records": [{"Sequ'])
 def test_an_answer_that_is_no_page_does_not_end_the_shard(
     aws: Answers, hook: KinesisStreamHook, body: bytes
