@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 _STREAM_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 # A connection for each thread that reads; more readers than this only wait for one another.
-_DEFAULTS = Config(max_pool_connections=64, retries={"mode": "standard", "total_max_attempts": 5})
+_DEFAULTS = Config(
+    connect_timeout=5,
+    read_timeout=15,
+    max_pool_connections=64,
+    retries={"mode": "standard", "total_max_attempts": 5},
+)
 _ONE_ATTEMPT = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
@@ -62,7 +67,7 @@ class KinesisStreamHook(AwsBaseHook):
     Safe to use from several threads at once. Every method raises the errors of
     :mod:`airflow_kinesis_snowflake.exceptions` only: ``StreamNotFoundError``, ``AccessDeniedError`` (of the
     KMS key too), ``ThrottledError``, ``ServiceUnavailableError`` and ``ServiceRefusedError``. All calls but
-    those of :meth:`get_page` are tried up to five times.
+    those of :meth:`get_page` are tried up to five times. A try ends when nothing comes for 15 s.
 
     :param stream_name: 1 to 128 characters of ``a-z A-Z 0-9 _ . -``; not an ARN
     :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.drain.leases import LEASE_SECONDS
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     InvalidSettingError,
@@ -43,6 +44,11 @@ def plain_record(**changes: Any) -> dict[str, Any]:
 def test_a_name_that_cannot_be_a_stream_is_refused(name: str) -> None:
     with pytest.raises(InvalidSettingError):
         KinesisStreamHook(name)
+
+
+def test_a_call_that_isnt_answered_ends_before_the_lease_of_its_shard_does() -> None:
+    assert KinesisStreamHook("orders").config.read_timeout < LEASE_SECONDS
+    assert KinesisStreamHook("orders", config={"read_timeout": 50}).config.read_timeout == 50
 
 
 def test_a_page_is_decoded(aws: Answers, hook: KinesisStreamHook) -> None:
