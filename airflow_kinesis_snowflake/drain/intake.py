@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.assignment import Assignment, Candidate, assign
@@ -16,7 +17,7 @@ from airflow_kinesis_snowflake.exceptions import DataLossError, ForeignCheckpoin
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
 from airflow_kinesis_snowflake.stream.positions import StartAt
-from airflow_kinesis_snowflake.stream.retention import Gap, may_have_aged_out, why_foreign
+from airflow_kinesis_snowflake.stream.retention import MARGIN, Gap, may_have_aged_out, why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment, now_millis
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 FORGET_WORKER_MILLIS = 3_600_000
 FORGET_SHARDS = 25
+ASK_AGAIN_SECONDS = 1.0
+MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,41 @@ class Intaken:
     takeovers: int
     surplus: int
     left_some: bool
+
+
+class Absences:
+    """Shards that the list of shards leaves out, though they have, or should have, records to be read.
+
+    They are taken for gone only when a second list, a second later or more, leaves them out as well: giving
+    up records for good shouldn't rest on one answer.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._listed_at = 0.0
+
+    def note(self, shards: Set[str], *, at: float) -> None:
+        """Take note of the shards that a list leaves out.
+
+        :param at: when it was asked for, on the monotonic clock
+        """
+        self._since = {shard_id: self._since.get(shard_id, at) for shard_id in shards}
+        self._listed_at = at
+
+    @property
+    def confirmed(self) -> frozenset[str]:
+        """Shards that were left out twice."""
+        until = self._listed_at - ASK_AGAIN_SECONDS
+        return frozenset(shard_id for shard_id, since in self._since.items() if since <= until)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether some were left out once."""
+        return len(self.confirmed) < len(self._since)
+
+    def ask_again(self, *, now: float) -> bool:
+        """Whether it is time for the second list."""
+        return self.doubtful and now - self._listed_at >= ASK_AGAIN_SECONDS
 
 
 class Intake:
@@ -86,6 +124,8 @@ class Intake:
         self._facts: StreamFacts
         self._drain_until: int
         self._listed: tuple[Shard, ...] = ()
+        self._gone: frozenset[str] = frozenset()
+        self._absences = Absences()
         self._watched: dict[str, ShardState] = {}
 
     def open(self) -> StreamFacts:
@@ -114,17 +154,19 @@ class Intake:
         :param leave_alone: shards not to take, because this drain has read them, or failed to
         """
         state = self._read_state()
-        gone: frozenset[str] = frozenset()
-        if relist or not self._listed:
-            # The list comes after the rows: a row that isn't listed then is that of a shard that is gone.
-            self._listed = self._kinesis.list_shards()
-            gone = vanished(self._listed, progress(state))
-            self._forget(state)
-        gaps = self._missed(state)
+        if relist or not self._listed or self._absences.ask_again(now=time.monotonic()):
+            self._list(state)
+        lost = self._missed(state)
+        gaps = tuple(
+            Gap(shard_id, loaded_until=None, oldest_available=None)
+            for shard_id in sorted(lost & self._absences.confirmed)
+        )
         unaccepted = gaps if self._settings.on_data_loss == "fail" else ()
         # Without rows the children of missed shards stay unread, and what is missed shows again next time.
-        if not unaccepted:
+        if not unaccepted and lost <= self._absences.confirmed:
             state = self._complete(state)
+        gone = self._gone & self._absences.confirmed
+        gone &= {shard_id for shard_id, row in state.shards.items() if not row.ended}
         assignment = assign(
             state,
             readable=(readable(self._listed, progress(state)) | gone) - leave_alone,
@@ -145,8 +187,20 @@ class Intake:
             left_some=len(taken) < len(assignment.take)
             or assignment.left_over > 0
             or assignment.owed > 0
-            or self._unclear(assignment),
+            or self._unclear(assignment)
+            or self._absences.doubtful,
         )
+
+    def _list(self, state: StreamState) -> None:
+        """Ask for the shards.
+
+        The list comes after the rows: a row that isn't listed then is that of a shard that is gone.
+        """
+        began = time.monotonic()
+        self._listed = self._kinesis.list_shards()
+        self._gone = vanished(self._listed, progress(state))
+        self._absences.note(self._gone | self._missed(state), at=began)
+        self._forget(state)
 
     # --- rows ----------------------------------------------------------------------------------------------
 
@@ -169,12 +223,11 @@ class Intake:
     def _stream_created(self) -> int:
         return millis(self._facts.created)
 
-    def _missed(self, state: StreamState) -> tuple[Gap, ...]:
+    def _missed(self, state: StreamState) -> frozenset[str]:
         """Shards of which nothing was ever read and nothing is left."""
         if founding_rows(self._listed, state):
-            return ()
-        lost = sorted(missed(self._listed, progress(state)))
-        return tuple(Gap(shard_id, loaded_until=None, oldest_available=None) for shard_id in lost)
+            return frozenset()
+        return missed(self._listed, progress(state))
 
     def _complete(self, state: StreamState) -> StreamState:
         """Create the rows that are missing, and read the state again if there were any."""
@@ -206,8 +259,18 @@ class Intake:
         return StartAt(now)
 
     def _forget(self, state: StreamState) -> None:
-        """Delete rows that no later decision needs, so that a table doesn't grow with every reshard."""
-        for shard_id in sorted(forgettable(self._listed, progress(state)))[:FORGET_SHARDS]:
+        """Delete rows that no later decision needs, so that a table doesn't grow with every reshard.
+
+        What was read to its end longer ago than records are kept can't be listed any more, so this doesn't
+        rest on the list alone: a shard that came back without a row might be read again.
+        """
+        bound = self.clock.earliest(time.monotonic()) - (self._facts.retention + MARGIN) // MILLISECOND
+        forgotten = [
+            shard_id
+            for shard_id in sorted(forgettable(self._listed, progress(state)))
+            if (state.shards[shard_id].last_update or 0) < bound
+        ]
+        for shard_id in forgotten[:FORGET_SHARDS]:
             self._store.forget_shard(self._settings.stream_name, shard_id)
 
     # --- leases --------------------------------------------------------------------------------------------

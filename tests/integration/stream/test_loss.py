@@ -303,6 +303,72 @@ def test_a_list_without_shards_is_not_taken_for_the_loss_of_them_all(
     assert history.landed == history.sent
 
 
+@only_kinesalite
+@pytest.mark.parametrize("on_data_loss", ["fail", "warn"])
+def test_a_shard_that_one_list_left_out_is_not_given_up(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy, on_data_loss: str
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    history.put(shard_id, 1)
+    history.run()
+    history.put(shard_id, 1)
+    children = history.split(shard_id)
+    for child in children:
+        history.put(child, 1)
+    kinesis_proxy.add(without_shards(shard_id), operation="ListShards", times=1)
+
+    report = history.run(on_data_loss=on_data_loss)
+
+    assert history.landed == history.sent
+    assert report.gaps == []
+
+
+@only_kinesalite
+@pytest.mark.parametrize("on_data_loss", ["fail", "warn"])
+def test_a_generation_that_one_list_left_out_is_not_given_up(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy, on_data_loss: str
+) -> None:
+    history = make_history()
+    (ancestor,) = history.open_shards
+    history.put(ancestor, 1)
+    history.run()
+    left, right = history.split(ancestor)
+    history.put(left, 1)
+    leaf = history.merge(left, right)
+    history.put(leaf, 1)
+    kinesis_proxy.add(without_shards(left, right), operation="ListShards", times=1)
+
+    report = history.run(on_data_loss=on_data_loss)
+
+    assert history.landed == history.sent
+    assert report.gaps == []
+
+
+@only_kinesalite
+def test_the_row_of_a_shard_that_one_list_left_out_is_not_deleted(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy, dynamodb: DynamoDBClient
+) -> None:
+    history = make_history()
+    (parent,) = history.open_shards
+    history.put(parent, 1)
+    history.split(parent)
+    history.run()
+    kinesis_proxy.add(without_shards(parent), operation="ListShards")
+
+    history.run()
+    assert history.state.shards[parent].ended
+
+    dynamodb.update_item(
+        TableName=history.application,
+        Key={"streamName": {"S": history.stream}, "shardId": {"S": parent}},
+        UpdateExpression="SET lastUpdateTimestamp = :then",
+        ExpressionAttributeValues={":then": {"N": str(now_millis() - 2 * 86_400_000)}},
+    )
+    history.run()
+    assert parent not in history.state.shards
+
+
 # --- checkpoints that aren't the shard's own ---------------------------------------------------------------
 
 
