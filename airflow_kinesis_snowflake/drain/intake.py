@@ -335,16 +335,21 @@ class Intake:
     def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
         refused: dict[str, TerminalError] = {}
         for reader in readers:
-            if (
-                reader.shard
-                and reader.committed
-                and (why := why_foreign(reader.committed, reader.shard, now=self._now))
-            ):
+            if reader.shard is None or reader.committed is None:
+                continue
+            doubt = why_foreign(reader.committed, reader.shard, now=self._now)
+            if doubt is None:
+                continue
+            what = (
+                f"The checkpoint of {reader.shard_id} of stream {self._settings.stream_name} in application "
+                f"{self._settings.application_name} {doubt}"
+            )
+            if doubt.certain:
                 refused[reader.shard_id] = ForeignCheckpointError(
-                    f"The checkpoint of {reader.shard_id} of stream {self._settings.stream_name} in "
-                    f"application {self._settings.application_name} {why}. Rewind this shard: DAG "
-                    f"kinesis_state_reset"
+                    f"{what}. Rewind this shard: DAG kinesis_state_reset"
                 )
+            else:
+                log.warning("%s. Kinesis is asked whether it knows it", what)
         return refused
 
     def _data_loss(self, gap: Gap) -> DataLossError:

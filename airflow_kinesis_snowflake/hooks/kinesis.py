@@ -246,7 +246,7 @@ class KinesisStreamHook(AwsBaseHook):
                 if number and error_code(error) == "InvalidArgumentException":
                     raise ForeignCheckpointError(
                         f"Sequence number {number} wasn't given out by {shard}: the checkpoint was written "
-                        "for another shard or stream. Correct the checkpoint table, or reset the state."
+                        "for another shard or stream. Rewind this shard: DAG kinesis_state_reset"
                     ) from error
                 raise
         return str(answer["ShardIterator"])

@@ -1,4 +1,4 @@
-"""Whether a checkpoint is its shard's own, and whether records behind it may be gone."""
+"""Whether a checkpoint is its shard's own, and whether records after it may be gone."""
 
 from __future__ import annotations
 
@@ -42,24 +42,43 @@ class Gap:
         }
 
 
-def why_foreign(checkpoint: Position, shard: Shard, *, now: datetime) -> str | None:
-    """Say why a checkpoint can't be a shard's own; ``None`` if nothing speaks against it.
+@dataclass(frozen=True)
+class Doubt:
+    """What speaks against a checkpoint.
+
+    :param reason: goes on from "the checkpoint"
+    :param certain: reading from it would go wrong; otherwise Kinesis is to be asked, which refuses a sequence
+        number that the shard didn't give out (``InvalidArgumentException`` of ``GetShardIterator``)
+    """
+
+    reason: str
+    certain: bool
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def why_foreign(checkpoint: Position, shard: Shard, *, now: datetime) -> Doubt | None:
+    """What speaks against a checkpoint being a shard's own; ``None`` if nothing does.
 
     The number of the shard, the second it was made and the second the record was written are inside a
-    sequence number; every record of a shard agrees with the shard's first number in the former two.
+    sequence number; every record of a shard agrees with the shard's first number in the former two. AWS
+    doesn't document that. So nothing is said where the shard's first number contradicts the shard's id, and
+    another shard's number is no more than a doubt: only what belongs to another time is certain.
 
     :param shard: as ListShards gives it now
     """
     facts = sequence_facts(checkpoint.sequence_number)
     own = sequence_facts(shard.starting_sequence_number) if shard.starting_sequence_number else None
-    if facts is None or own is None:
+    if facts is None or own is None or shard.shard_id != f"shardId-{own.shard_number:012d}":
         return None
-    if facts.shard_number != own.shard_number:
-        return f"was given out by shard number {facts.shard_number}"
     if facts.shard_created != own.shard_created:
-        return f"was given out by a shard made at {facts.shard_created}, not at {own.shard_created}"
+        made = f"was given out by a shard made at {facts.shard_created}, not at {own.shard_created}"
+        return Doubt(made, certain=True)
+    if facts.shard_number != own.shard_number:
+        return Doubt(f"was given out by shard number {facts.shard_number}", certain=False)
     if facts.written > now + MARGIN:
-        return f"is of a record written at {facts.written}, which is in the future"
+        return Doubt(f"is of a record written at {facts.written}, which is in the future", certain=True)
     return None
 
 

@@ -414,7 +414,7 @@ def test_two_streams_share_an_application_without_touching_one_another(
 
 @only_kinesalite
 def test_a_checkpoint_of_another_shard_fails_that_shard_and_names_the_way_out(
-    make_history: Callable[..., History], dynamodb: DynamoDBClient
+    make_history: Callable[..., History], dynamodb: DynamoDBClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     history = make_history(shards=2)
     wronged, other = history.open_shards
@@ -423,11 +423,29 @@ def test_a_checkpoint_of_another_shard_fails_that_shard_and_names_the_way_out(
     rows_of_another_consumer(dynamodb, history, {wronged: number, other: number})
     history.put(other, 1)
 
-    with pytest.raises(ForeignCheckpointError, match=rf"{wronged}(?s:.)*shard number 1(?s:.)*state_reset"):
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(ForeignCheckpointError, match=rf"{wronged}(?s:.)*state_reset"),
+    ):
         history.run()
+    assert any(wronged in line and "shard number 1" in line for line in caplog.messages)
 
     assert history.landed == [2]
     assert history.state.shards[wronged].checkpoint == Position(number)
+
+
+def test_the_checkpoint_of_a_merged_shard_is_its_own(
+    make_history: Callable[..., History], dynamodb: DynamoDBClient
+) -> None:
+    history = make_history(shards=2)
+    merged = history.merge(*history.open_shards)
+    (number,) = history.put(merged, 1)
+    rows_of_another_consumer(dynamodb, history, {merged: number})
+    history.put(merged, 1)
+
+    history.run()
+
+    assert history.landed == [1]
 
 
 @only_kinesalite
