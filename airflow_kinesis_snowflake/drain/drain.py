@@ -352,10 +352,7 @@ class Drain:
         try:
             page = event.result.result()
         except TransientError as error:
-            if reader.back_off(error, now=time.monotonic()):
-                self._fetching.plan(reader)
-            else:
-                self._fail(reader, error)
+            self._back_off(reader, error)
         except KinesisSnowflakeError as error:
             self._fail(reader, error)
         else:
@@ -365,11 +362,37 @@ class Drain:
             if page.gap is not None:
                 self._warn_of(page.gap)
             self._accept(reader, page, folder)
+            self._log_end_of_stall(reader)
             until = min(self._intake.clock.earliest(page.asked_at), self._stop_at)
             reader.accept(page, caught_up_at=until)
             self.report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
             if reader.finish is None:
                 self._fetching.plan(reader)
+
+    def _back_off(self, reader: ShardReader, error: TransientError) -> None:
+        now = time.monotonic()
+        if not reader.back_off(error, now=now):
+            self._fail(reader, error)
+            return
+        if reader.begins_to_stall():
+            log.warning(
+                "Shard %s of stream %s can't be read now, the next try is in %.0f s: %s",
+                reader.shard_id,
+                self._settings.stream_name,
+                reader.due - now,
+                error,
+            )
+        self._fetching.plan(reader)
+
+    def _log_end_of_stall(self, reader: ShardReader) -> None:
+        seconds = reader.stalled_for(time.monotonic())
+        if seconds is not None:
+            log.info(
+                "Shard %s of stream %s goes on after %.0f s",
+                reader.shard_id,
+                self._settings.stream_name,
+                seconds,
+            )
 
     def _accept(self, reader: ShardReader, page: Fetched, folder: Path) -> None:
         if page.reached is None:

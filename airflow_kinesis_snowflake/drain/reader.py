@@ -44,6 +44,7 @@ SECONDS_BETWEEN_CALLS = 0.2
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 20.0
 FAILURES_BEFORE_GIVING_UP = 30
+STALL_SECONDS = 10.0
 # Five such pages a second are more than the 2 MB a second that Kinesis gives of a shard.
 PAGE_BYTES = 4 * 2**20
 FIRST_PAGE_RECORDS = 100
@@ -91,6 +92,8 @@ class ShardReader:
         self.in_flight = False
         self.generation = 0
         self.failures = 0
+        self._failing_since: float | None = None
+        self._stalled = False
         self.page_bytes = PAGE_BYTES
         self.page_records = FIRST_PAGE_RECORDS
 
@@ -132,6 +135,8 @@ class ShardReader:
         self.finish = page.finish
         self.caught_up_at = caught_up_at if page.finish is not None else None
         self.failures = 0
+        self._failing_since = None
+        self._stalled = False
 
     def _size_next_page(self, page: Fetched) -> None:
         """Ask for as many records as make a page of 4 MiB, if they are like those of this page."""
@@ -162,9 +167,25 @@ class ShardReader:
         if isinstance(error, IteratorExpiredError):
             self.iterator = None
         self.failures += 1
+        if self._failing_since is None:
+            self._failing_since = now
         longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self.failures)
         self.due = now + random.uniform(SECONDS_BETWEEN_CALLS, longest)
         return self.failures < FAILURES_BEFORE_GIVING_UP
+
+    def begins_to_stall(self) -> bool:
+        """Whether failures in a row keep the shard from being read for 10 s or more; true once."""
+        begins = (
+            not self._stalled
+            and self._failing_since is not None
+            and self.due - self._failing_since >= STALL_SECONDS
+        )
+        self._stalled |= begins
+        return begins
+
+    def stalled_for(self, now: float) -> float | None:
+        """For how many seconds a shard couldn't be read of which :meth:`begins_to_stall` was true."""
+        return now - self._failing_since if self._stalled and self._failing_since is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)

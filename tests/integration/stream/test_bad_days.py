@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -150,6 +151,26 @@ def test_a_refusal_is_not_tried_again_and_the_other_shards_are_read(
 
     assert rule.hits == 1
     assert history.landed == [1]
+
+
+def test_a_shard_that_cant_be_read_for_long_is_logged_once_with_the_reason_and_once_when_it_goes_on(
+    make_history: Callable[..., History],
+    kinesis_proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(reader, "STALL_SECONDS", 0.5)
+    history = make_history()
+    (shard_id,) = history.open_shards
+    history.put(shard_id, 1)
+    kinesis_proxy.add(aws_error(THROTTLED), operation="GetRecords", times=10)
+
+    with caplog.at_level(logging.INFO):
+        history.run()
+
+    lines = [line for line in caplog.messages if shard_id in line and " s" in line]
+    assert [THROTTLED in line for line in lines] == [True, False]
+    assert "goes on" in lines[1]
 
 
 def test_a_shard_is_given_up_when_its_budget_is_spent_and_the_next_run_goes_on(

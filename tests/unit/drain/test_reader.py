@@ -481,6 +481,23 @@ def test_the_wait_after_failures_is_drawn_from_all_that_is_allowed_then(
     assert ranges == [(0.2, high) for high in (1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0)]
 
 
+def test_a_shard_that_wont_be_read_for_ten_seconds_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.random, "uniform", lambda low, high: high)
+    reader = a_reader()
+    reported = []
+    for now in (0.0, 1.0, 3.0, 7.0, 15.0):
+        reader.back_off(ThrottledError("slower"), now=now)
+        reported.append(reader.begins_to_stall())
+    assert reported == [False, False, False, True, False]
+    assert reader.stalled_for(20.0) == 20.0
+
+    reader.accept(fetched(), caught_up_at=0)
+
+    assert reader.stalled_for(21.0) is None
+    reader.back_off(ThrottledError("slower"), now=22.0)
+    assert not reader.begins_to_stall()
+
+
 def test_a_shard_is_given_up_after_many_failures_in_a_row() -> None:
     reader = a_reader()
     outcomes = [reader.back_off(ThrottledError("slower"), now=0.0) for _ in range(FAILURES_BEFORE_GIVING_UP)]
