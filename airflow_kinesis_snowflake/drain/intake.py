@@ -48,7 +48,7 @@ class Intaken:
 
     :param readers: shards leased now, each with the position to go on from
     :param refused: those of them that can't be read, and why
-    :param gaps: shards whose unread records are gone altogether; reading goes on behind them
+    :param gaps: shards whose unread records are gone altogether; reading goes on after them
     :param missed: the same, where the user doesn't accept it: no shard that is new is read
     :param takeovers: how many of them were taken from an owner that didn't release them
     :param surplus: how many shards to hand over to workers that hold less than their share
@@ -371,7 +371,7 @@ class Intake:
 def data_loss(gap: Gap, *, stream_name: str) -> DataLossError:
     """The error for a gap that the user doesn't accept."""
     return DataLossError(
-        f"Stream {stream_name} may no longer have {gap}. Nothing behind was loaded. "
+        f"Stream {stream_name} may no longer have {gap}. Nothing after the gap was loaded. "
         f"To go on without them, run once with on_data_loss='warn'"
     )
 

@@ -120,7 +120,7 @@ class ShardReader:
         return self.finish is None and not self.in_flight
 
     def accept(self, page: Fetched, *, caught_up_at: int) -> None:
-        """Move on behind a page.
+        """Move on past a page.
 
         :param caught_up_at: when the page finishes the shard for this drain, the moment it is drained up to
             (ms)
@@ -224,7 +224,7 @@ class Fetched:
         for 0.2 s later
     :param taken: Kinesis records that were encoded
     :param checking: the record of the checkpoint was neither found nor missed yet
-    :param gap: the record of the checkpoint aged out, and perhaps others behind it
+    :param gap: the record of the checkpoint aged out, and perhaps others after it
     """
 
     encoded: Encoded | None
@@ -347,7 +347,7 @@ class PageSource:
         return ()
 
     def _nothing_left(self, request: PageRequest) -> Fetched:
-        """The end of a shard that left the list: what came behind its checkpoint is gone."""
+        """The end of a shard that left the list: what came after its checkpoint is gone."""
         gap = Gap(request.shard_id, loaded_until=request.read_until, oldest_available=None)
         checkpoint = checkpoint_of(request)
         return Fetched(
@@ -429,7 +429,7 @@ def gap_before(page: Page, request: PageRequest, finish: Finish | None) -> Gap |
 def gap_letter(gap: Gap, beside: Position) -> DeadLetter:
     """The dead letter that stands for a gap, at the coordinates of the last record before it.
 
-    :param beside: that record, or the first one behind the gap where there is none before it
+    :param beside: that record, or the first one after the gap where there is none before it
     """
     began = 0.0 if gap.loaded_until is None else gap.loaded_until.timestamp()
     record = Record(sequence_number=beside.sequence_number, approximate_arrival=began, data=b"")
@@ -445,7 +445,7 @@ def before(records: Sequence[Record], stop_at: int) -> tuple[Sequence[Record], b
     """Records up to the first that arrived at or after ``stop_at`` (ms), and whether there was one.
 
     Everything from that record on stays in the stream, whatever its arrival time, so that no later drain
-    has to look behind its checkpoint.
+    has to look before its checkpoint.
     """
     limit = stop_at / 1000
     if not records or max([record.approximate_arrival for record in records]) < limit:

@@ -180,7 +180,7 @@ class KinesisStreamHook(AwsBaseHook):
         return self._iterator(shard_id, "AT_SEQUENCE_NUMBER", StartingSequenceNumber=sequence_number)
 
     def get_page(self, iterator: str, *, limit: int = 10_000) -> Page:
-        """Return the records behind an iterator, at most 10 MB of them, in one attempt.
+        """Return the records after an iterator, at most 10 MB of them, in one attempt.
 
         An empty page isn't the end of the backlog: only ``millis_behind`` 0 is. Needs
         ``kinesis:GetRecords``, and ``kms:Decrypt`` on the key of an encrypted stream.

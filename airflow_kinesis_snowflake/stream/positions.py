@@ -18,7 +18,7 @@ class Position:
     """A record of a shard, and inside a KPL aggregate one of its user records.
 
     Positions of one shard are ordered as its records are. ``Position(s)`` stands at the end of the Kinesis
-    record ``s``, behind every user record in it.
+    record ``s``, after every user record in it.
 
     :param sequence_number: decimal digits, as Kinesis gives them: at most 129, no zero in front
         (``SequenceNumber`` in the Kinesis API reference)
