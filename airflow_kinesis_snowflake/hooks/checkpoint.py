@@ -543,6 +543,7 @@ class CheckpointStoreHook(AwsBaseHook):
             "incarnation": None if shard.incarnation is None else _text(shard.incarnation),
             "parentShardIds": _texts(shard.parents),
             "streamCreated": None if shard.stream_created is None else _number(shard.stream_created),
+            "othersUntil": None if shard.others_until is None else _number(shard.others_until),
             "lastUpdateTimestamp": _number(now),
             **({} if shard.checkpoint is None else _checkpoint_attributes(shard.checkpoint)),
             **_facts(shard.ended, shard.unsettled),

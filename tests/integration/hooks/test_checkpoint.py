@@ -545,3 +545,5 @@ def test_a_reset_forgets_how_far_another_consumer_came(
     assert state(store).others_until == 1000
     store.reset_shard(STREAM, ShardState(SHARD, start_at=TRIM_HORIZON), owner="worker", now=5000)
     assert state(store).others_until is None
+    store.reset_shard(STREAM, ShardState(SHARD, others_until=2000), owner="worker", now=5000)
+    assert state(store).others_until == 2000
