@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.drain.rows import missing_rows, progress
+from airflow_kinesis_snowflake.drain.assignment import is_leased
+from airflow_kinesis_snowflake.drain.rows import contradiction, missing_rows, progress
 from airflow_kinesis_snowflake.exceptions import (
     ForeignCheckpointError,
     IteratorExpiredError,
@@ -77,6 +78,10 @@ class BacklogWatch:
             return Backlog("there are new shards", mark)
         if vanished(listed, progress(state)):
             return Backlog("unread shards are gone", mark)
+        for shard in listed:
+            row = state.shards.get(shard.shard_id)
+            if row is not None and (why := contradiction(row, shard, now=now)):
+                return Backlog(f"the row of {shard.shard_id} {why}", mark)
         unclear = False
         for shard_id in self._turn(readable(listed, progress(state))):
             reason, unsure = self._ask(state.shards[shard_id])
@@ -161,7 +166,4 @@ def mark_of(state: StreamState) -> Mark:
 
 def being_drained(state: StreamState, *, now: int) -> bool:
     """Whether a worker holds the lease of a shard."""
-    return any(
-        row.lease_owner is not None and (row.lease_expiry is None or row.lease_expiry >= now)
-        for row in state.shards.values()
-    )
+    return any(is_leased(row, now=now) for row in state.shards.values())

@@ -258,6 +258,7 @@ class Drain:
         leave_alone = self._failures.keys() | read
         intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=leave_alone))
         self.report.takeovers += intaken.takeovers
+        self.report.held_by_others = dict(intaken.held_by_others)
         self._left_some = intaken.left_some
         for gap in intaken.gaps:
             self._warn_of(gap)

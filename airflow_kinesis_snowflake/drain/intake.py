@@ -9,11 +9,23 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.drain.assignment import Assignment, Candidate, assign
+from airflow_kinesis_snowflake.drain.assignment import (
+    Assignment,
+    Candidate,
+    assign,
+    describe_holders,
+    holders,
+)
 from airflow_kinesis_snowflake.drain.load import is_after
 from airflow_kinesis_snowflake.drain.reader import ShardReader
-from airflow_kinesis_snowflake.drain.rows import founding_rows, missing_rows, progress
-from airflow_kinesis_snowflake.exceptions import DataLossError, ForeignCheckpointError, StreamRecreatedError
+from airflow_kinesis_snowflake.drain.rows import contradiction, founding_rows, missing_rows, progress
+from airflow_kinesis_snowflake.drain.watching import Watch
+from airflow_kinesis_snowflake.exceptions import (
+    CorruptStateError,
+    DataLossError,
+    ForeignCheckpointError,
+    StreamRecreatedError,
+)
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
 from airflow_kinesis_snowflake.stream.positions import StartAt
@@ -49,11 +61,13 @@ class Intaken:
     :param readers: shards leased now, each with the position to go on from
     :param refused: those of them that can't be read, and why
     :param gaps: shards whose unread records are gone altogether; reading goes on after them
-    :param missed: the same, where the user doesn't accept it: no shard that is new is read
+    :param missed: the same, where the user doesn't accept it: no shard that is new is read; and shards whose
+        rows contradict what Kinesis says of them
     :param takeovers: how many of them were taken from an owner that didn't release them
     :param surplus: how many shards to hand over to workers that hold less than their share
     :param left_some: shards that need reading weren't taken, because they are beyond the fair share or leased
         by a worker of which it isn't clear yet whether it is alive; worth another look
+    :param held_by_others: how many shards each other owner has leased that need reading
     """
 
     readers: tuple[ShardReader, ...]
@@ -63,6 +77,7 @@ class Intaken:
     takeovers: int
     surplus: int
     left_some: bool
+    held_by_others: Mapping[str, int]
 
 
 class Absences:
@@ -126,7 +141,8 @@ class Intake:
         self._listed: tuple[Shard, ...] = ()
         self._gone: frozenset[str] = frozenset()
         self._absences = Absences()
-        self._watched: dict[str, ShardState] = {}
+        self._watch = Watch()
+        self._waiting_for: Mapping[str, int] = {}
 
     def open(self) -> StreamFacts:
         """Check the stream and make sure that the application's table exists.
@@ -154,8 +170,10 @@ class Intake:
         :param leave_alone: shards not to take, because this drain has read them, or failed to
         """
         state = self._read_state()
+        contradicting: Mapping[str, TerminalError] = {}
         if relist or not self._listed or self._absences.ask_again(now=time.monotonic()):
             self._list(state)
+            contradicting = self._contradicting(state)
         lost = self._missed(state)
         gaps = tuple(
             Gap(shard_id, loaded_until=None, oldest_available=None)
@@ -174,21 +192,24 @@ class Intake:
             worker=self._worker,
             drain_until=self._drain_until,
             now=now_millis(),
+            seen=self._watch.look(state, now=time.monotonic()),
         )
         taken = self._take(assignment)
         readers = self._start(taken)
+        self._log_holders(assignment)
         return Intaken(
             readers=readers,
             refused=self._refused(readers),
             gaps=() if unaccepted else gaps,
-            missed={gap.shard_id: self._data_loss(gap) for gap in unaccepted},
+            missed={**{gap.shard_id: self._data_loss(gap) for gap in unaccepted}, **contradicting},
             takeovers=sum(candidate.takeover for candidate in taken),
             surplus=assignment.surplus,
             left_some=len(taken) < len(assignment.take)
             or assignment.left_over > 0
             or assignment.owed > 0
-            or self._unclear(assignment)
+            or assignment.unclear
             or self._absences.doubtful,
+            held_by_others=holders(assignment.held_by_others),
         )
 
     def _list(self, state: StreamState) -> None:
@@ -215,8 +236,8 @@ class Intake:
                     f"delete_table or rewind"
                 )
         for worker, heartbeat in state.workers.items():
-            if now_millis() - heartbeat > FORGET_WORKER_MILLIS:
-                self._store.leave(self._settings.stream_name, worker)
+            if abs(now_millis() - heartbeat) > FORGET_WORKER_MILLIS:
+                self._store.forget_worker(self._settings.stream_name, worker, heartbeat=heartbeat)
         return state
 
     @property
@@ -355,17 +376,30 @@ class Intake:
     def _data_loss(self, gap: Gap) -> DataLossError:
         return data_loss(gap, stream_name=self._settings.stream_name)
 
-    def _unclear(self, assignment: Assignment) -> bool:
-        """Whether a lease of somebody else may be that of a dead worker.
+    def _contradicting(self, state: StreamState) -> dict[str, TerminalError]:
+        """Shards whose rows can't be what a drain wrote, and why."""
+        rows = [(state.shards[each.shard_id], each) for each in self._listed if each.shard_id in state.shards]
+        return {
+            row.shard_id: CorruptStateError(
+                f"The row of shard {row.shard_id} of stream {self._settings.stream_name} in application "
+                f"{self._settings.application_name} {why}, so its records aren't loaded. Rewind this shard "
+                "to where it shall go on: DAG kinesis_state_reset"
+            )
+            for row, shard in rows
+            if (why := contradiction(row, shard, now=now_millis()))
+        }
 
-        A live worker renews its leases, so a lease that was seen to change needs no more watching. One that
-        doesn't change expires, and can be taken then.
-        """
-        unclear = False
-        for shard in assignment.held_by_others:
-            seen = self._watched.setdefault(shard.shard_id, shard)
-            unclear |= (seen.lease_owner, seen.lease_expiry) == (shard.lease_owner, shard.lease_expiry)
-        return unclear
+    def _log_holders(self, assignment: Assignment) -> None:
+        """Log whose shards a drain that reads none waits for, once for each change."""
+        waiting_for = {} if self._leases.held else holders(assignment.held_by_others)
+        if waiting_for and waiting_for != self._waiting_for:
+            log.info(
+                "%d shards of stream %s are leased by others: %s",
+                len(assignment.held_by_others),
+                self._settings.stream_name,
+                describe_holders(assignment.held_by_others, now=now_millis()),
+            )
+        self._waiting_for = waiting_for
 
 
 def data_loss(gap: Gap, *, stream_name: str) -> DataLossError:

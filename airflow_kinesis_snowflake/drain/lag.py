@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.drain.rows import missing_rows
+from airflow_kinesis_snowflake.drain.rows import caught_up_by, contradiction, missing_rows
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.retention import read_until
-from airflow_kinesis_snowflake.stream.times import moment
+from airflow_kinesis_snowflake.stream.times import moment, now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,27 +28,30 @@ def read_drained_until(kinesis: KinesisStreamHook, store: CheckpointStoreHook) -
     if not store.describe_table().exists:
         return None
     state = store.read_state(kinesis.stream_name)
-    return drained_until(kinesis.list_shards(), state) if state.shards else None
+    return drained_until(kinesis.list_shards(), state, now=now_millis()) if state.shards else None
 
 
-def drained_until(listed: Sequence[Shard], state: StreamState) -> datetime | None:
+def drained_until(listed: Sequence[Shard], state: StreamState, *, now: int) -> datetime | None:
     """The moment up to which everything of a stream is loaded.
 
     Each shard is loaded up to the last record that was loaded, or up to where a drain reached its end, if
     that is later; the shard that is furthest behind decides.
 
     :param listed: as Kinesis lists them, taken after the rows
-    :return: ``None`` when a shard wasn't begun, or has no row yet
+    :param now: milliseconds since the epoch; what a row says of a later moment isn't believed
+    :return: ``None`` when a shard wasn't begun, has no row yet, or has one that can't be right
     """
     if missing_rows(listed, state, initial=TRIM_HORIZON):
         return None
-    moments = [
-        read_until(
-            row.checkpoint,
-            caught_up_at=None if row.caught_up_at is None else moment(row.caught_up_at),
-        )
-        for row in state.shards.values()
-        if not row.ended
-    ]
+    rows = state.shards
+    if any(contradiction(rows[shard.shard_id], shard, now=now) for shard in listed if shard.shard_id in rows):
+        return None
+    moments = []
+    for row in rows.values():
+        caught_up = caught_up_by(row, now=now)
+        if not row.ended:
+            moments.append(
+                read_until(row.checkpoint, caught_up_at=None if caught_up is None else moment(caught_up))
+            )
     known = [when for when in moments if when is not None]
     return min(known, default=None) if len(known) == len(moments) else None

@@ -46,7 +46,8 @@ class DrainReport:
     """What one drain did; :meth:`as_dict` is the operator's XCom.
 
     ``records`` counts everything committed: rows in the landing table and dead letters. ``gaps`` lists
-    records that may have aged out unread. ``stream_arn`` is known once the stream has answered.
+    records that may have aged out unread. ``held_by_others`` says how many unread shards each other owner had
+    leased when this worker looked last. ``stream_arn`` is known once the stream has answered.
     """
 
     stream_name: str
@@ -63,6 +64,7 @@ class DrainReport:
     lost_leases: int = 0
     snowflake_connections: int = 0
     gaps: list[dict[str, str | None]] = field(default_factory=list)
+    held_by_others: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     shards: dict[str, ShardReport] = field(default_factory=dict)
 
@@ -97,12 +99,21 @@ def totals(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def summary(report: DrainReport) -> str:
     """One line for the end of a drain."""
+    left = sum(report.held_by_others.values())
+    if left:
+        owners = ", ".join(f"{owner} ({count})" for owner, count in report.held_by_others.items())
+        return f"{_summary_of_own(report)}; {left} shards were left to others, who have leased them: {owners}"
+    return _summary_of_own(report)
+
+
+def _summary_of_own(report: DrainReport) -> str:
     if report.records == 0:
         opened = (
             "no Snowflake connection was opened" if report.snowflake_connections == 0 else "nothing loaded"
         )
+        nothing_new = " in the shards that were free" if report.held_by_others else ""
         return (
-            f"Stream {report.stream_name} has nothing new for {report.application_name}: "
+            f"Stream {report.stream_name} has nothing new{nothing_new} for {report.application_name}: "
             f"{len(report.shards)} shards checked in {report.seconds:.1f} s, {opened}"
         )
     return (

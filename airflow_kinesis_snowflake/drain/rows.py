@@ -16,7 +16,10 @@ from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_kinesis_snowflake.hooks.checkpoint import StreamState
+    from airflow_kinesis_snowflake.hooks.checkpoint import ShardState, StreamState
+
+# A row and the list of shards may be a moment apart, and so may the clocks of those who made them.
+SETTLED_MILLIS = 300_000
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,27 @@ def progress(state: StreamState) -> Mapping[str, ShardProgress]:
         )
         for shard_id, row in state.shards.items()
     }
+
+
+def caught_up_by(row: ShardState, *, now: int) -> int | None:
+    """The moment up to which a shard was drained, as far as a row can be believed.
+
+    :param now: milliseconds since the epoch; a moment after it was written by a clock that is ahead, and is
+        as good as none
+    """
+    at = row.caught_up_at
+    return at if at is not None and 0 <= at <= now else None
+
+
+def contradiction(row: ShardState, shard: Shard, *, now: int) -> str | None:
+    """Say how a row contradicts what Kinesis says of its shard; ``None`` if it doesn't.
+
+    A drain would take such a row for an order to load nothing.
+
+    :param shard: as it was listed after the row was read
+    :param now: milliseconds since the epoch
+    """
+    fresh = row.last_update is not None and abs(now - row.last_update) < SETTLED_MILLIS
+    if row.ended and not shard.closed and not fresh:
+        return "says that the shard was read to its end, but the shard is open"
+    return None

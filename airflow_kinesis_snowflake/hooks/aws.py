@@ -1,10 +1,12 @@
-"""What an error of AWS means for a drain."""
+"""Clients of AWS that recognise broken answers, and what an error of AWS means for a drain."""
 
 from __future__ import annotations
 
+import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -21,6 +23,7 @@ from botocore.exceptions import (
     WaiterError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
 
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
@@ -34,7 +37,15 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_LONGEST_WAIT = 5.0
+
+
+class BrokenAnswerError(BotoCoreError):
+    """An answer that came, but not whole, or not from AWS."""
+
+    fmt = "the answer {broken}"
 
 
 class _Meaning(NamedTuple):
@@ -129,7 +140,14 @@ _BY_CLASS = (
     ),
     ((NoRegionError,), _NO_REGION),
     (
-        (BotoConnectionError, HTTPClientError, IncompleteReadError, MetadataRetrievalError, WaiterError),
+        (
+            BotoConnectionError,
+            BrokenAnswerError,
+            HTTPClientError,
+            IncompleteReadError,
+            MetadataRetrievalError,
+            WaiterError,
+        ),
         _UNAVAILABLE,
     ),
 )
@@ -177,17 +195,58 @@ def _meaning_of_answer(error: ClientError, doing: str) -> _Meaning:
     return _UNAVAILABLE if status >= 500 else _REFUSED
 
 
-def refuse_truncated(response_dict: dict[str, Any], **_: Any) -> None:
-    """Raise on an answer that broke off, which botocore would take for an empty one.
+class AwsHook(AwsBaseHook):
+    """Makes clients that try again when an answer broke off.
 
-    A listener of botocore's event ``before-parse``.
-
-    :raises IncompleteReadError: fewer bytes came than were announced
+    botocore doesn't check the length of an answer, takes one that isn't JSON for an empty one, and retries
+    neither: see ``enforce_content_length`` in ``botocore.httpsession``. A client of this hook tries again as
+    often as for any other transient fault, then raises :class:`BrokenAnswerError`. Not for services whose
+    answers are streams, such as S3.
     """
-    announced = response_dict["headers"].get("Content-Length")
-    came = len(response_dict["body"])
-    if announced is not None and came != int(announced):
-        raise IncompleteReadError(actual_bytes=came, expected_bytes=int(announced))
+
+    def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a client, as the base class makes it."""
+        client: Any = super().get_client_type(*args, **kwargs)
+        service = client.meta.service_model.service_id.hyphenize()
+        attempts = (client.meta.config.retries or {}).get("total_max_attempts", 3)
+        client.meta.events.register(f"needs-retry.{service}", retry_of_broken_answers(attempts))
+        return client
+
+
+def retry_of_broken_answers(most: int) -> Callable[..., float | None]:
+    """Make a listener of botocore's event ``needs-retry``, which answers with the seconds to wait.
+
+    :param most: attempts, the first one included
+    """
+
+    def needs_retry(
+        *, response: tuple[Any, Any] | None, operation: Any, attempts: int, **_: Any
+    ) -> float | None:
+        if response is None:
+            return None
+        answer = response[0]
+        announced, came = answer.headers.get("Content-Length"), len(answer.content)
+        if announced is not None and came != int(announced):
+            broken = f"broke off after {came} of {announced} bytes"
+        elif answer.status_code < 300 and not _is_json(answer, operation):
+            broken = "isn't one of AWS; if that lasts, look for a proxy between the worker and AWS"
+        else:
+            return None
+        if attempts >= most:
+            raise BrokenAnswerError(broken=broken)
+        # As botocore's standard mode waits, but not as long: leases are running.
+        return random.random() * min(2.0 ** (attempts - 1), _LONGEST_WAIT)
+
+    return needs_retry
+
+
+def _is_json(answer: Any, operation: Any) -> bool:
+    """Whether an answer looks like the JSON object that was asked for."""
+    expected = operation.output_shape is not None and operation.output_shape.members
+    if not expected or "cbor" in answer.headers.get("Content-Type", ""):
+        return True
+    body = answer.content.strip()
+    return bool(body[:1] == b"{" and body[-1:] == b"}")
 
 
 @contextmanager
@@ -195,6 +254,11 @@ def translated(*, doing: str, resource: str) -> Iterator[None]:
     """Raise the errors of botocore as errors of this package; for the parameters see :func:`translate`."""
     try:
         yield
+    except ResponseParserError as error:
+        raise ServiceUnavailableError(
+            f"{doing} on {resource} was answered by something that isn't an answer of AWS. Another try may "
+            "succeed; if not, look for a proxy between the worker and AWS."
+        ) from error
     except (BotoCoreError, ClientError) as error:
         ours = translate(error, doing=doing, resource=resource)
         # The chained error would bring back what translate() left out.

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -21,8 +20,9 @@ from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     NotACheckpointTableError,
 )
-from airflow_kinesis_snowflake.hooks.aws import error_code, refuse_truncated, translated
-from airflow_kinesis_snowflake.stream.positions import Position, StartAt
+from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
+from airflow_kinesis_snowflake.hooks.items import number_of, text_of
+from airflow_kinesis_snowflake.stream.positions import Position, StartAt, decode_position, encode_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -43,6 +43,7 @@ _OF_A_DRAIN = (
     "incarnation",
     "streamCreated",
     "unsettled",
+    "committedOffset",
     "caughtUpAt",
     "millisBehindLatest",
     "othersUntil",
@@ -81,6 +82,10 @@ class ShardState:
     :param caught_up_at: the shard was drained up to this moment
     :param initial_shards: on the row that founded the application on this stream, the shards listed then
     :param others_until: when the consumer that made the row last wrote it, before a drain took it
+    :param offset: what Snowflake had for the shard when a drain last wrote this row; an offset in Snowflake
+        that is before it means that Snowflake went back in time
+    :param oddities: what the row has besides and can't be meant, such as a time that is no number; it isn't
+        believed
     """
 
     shard_id: str
@@ -98,6 +103,8 @@ class ShardState:
     caught_up_at: int | None = None
     initial_shards: frozenset[str] = frozenset()
     others_until: int | None = None
+    offset: Position | None = None
+    oddities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,8 @@ class StreamState:
     """All rows of one stream.
 
     :param shards: by shard id
-    :param workers: worker id to its last heartbeat, in milliseconds since the epoch
+    :param workers: worker id to its last heartbeat, in milliseconds since the epoch; 0: the row has none, as
+        the Openflow connector leaves it when it stops. Rows whose heartbeat can't be read are left out
     """
 
     shards: Mapping[str, ShardState] = field(default_factory=dict)
@@ -126,16 +134,16 @@ class TableFacts:
     protected: bool = False
 
 
-class CheckpointStoreHook(AwsBaseHook):
+class CheckpointStoreHook(AwsHook):
     """Reads and writes the state of one application.
 
     Every write is one conditional UpdateItem, or DeleteItem for a worker's own row, so that attributes of
     other software survive and a worker that has lost its lease changes nothing. No write depends on a read
     made before it. All times are milliseconds since the epoch, and given by the caller.
 
-    Safe to use from several threads at once. Calls are tried up to five times, each for at most ten seconds;
-    a try whose answer was lost may have been carried out, so that ``False`` can also mean that it was this
-    worker's own write that came first. Every method raises the errors of
+    Safe to use from several threads at once. Calls are tried up to five times, each for at most ten seconds.
+    A try whose answer was lost may have been carried out, and then the next one finds its condition unmet: a
+    write counts as done if the row is as it was to be written. Every method raises the errors of
     :mod:`airflow_kinesis_snowflake.exceptions` only: ``AccessDeniedError``, ``ThrottledError``,
     ``ServiceUnavailableError`` and ``ServiceRefusedError`` (the table is gone, among others).
 
@@ -175,11 +183,12 @@ class CheckpointStoreHook(AwsBaseHook):
                     return TableFacts(exists=False)
                 raise
         keys = {key["KeyType"]: key["AttributeName"] for key in table["KeySchema"]}
-        if keys != _KEYS:
+        types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
+        if keys != _KEYS or {types[name] for name in keys.values()} != {"S"}:
             raise NotACheckpointTableError(
-                f"The key of {self._table} is {', '.join(keys.values())}, not streamName and shardId: other "
-                "software made it, such as the Kinesis Client Library. Choose another application name, or "
-                "import its checkpoints."
+                f"The key of {self._table} is {', '.join(keys.values())}, not streamName and shardId as "
+                "text: other software made it, such as the Kinesis Client Library. Choose another "
+                "application name, or import its checkpoints."
             )
         return TableFacts(
             exists=True,
@@ -275,7 +284,9 @@ class CheckpointStoreHook(AwsBaseHook):
         for item in items:
             row = _Row(self._table, item)
             if row.key.startswith(_NODE):
-                workers[row.key.removeprefix(_NODE)] = row.integer("nodeHeartbeat") or 0
+                heartbeat = number_of(item, "nodeHeartbeat") if "nodeHeartbeat" in item else 0
+                if heartbeat is not None:
+                    workers[row.key.removeprefix(_NODE)] = heartbeat
             elif not row.key.startswith(_RESERVED):
                 shards[row.key] = row.shard_state()
         return StreamState(shards, workers)
@@ -317,17 +328,14 @@ class CheckpointStoreHook(AwsBaseHook):
 
         Condition: the row says so, and nobody holds its lease.
 
-        :return: False: the row isn't there, or the condition doesn't hold
+        :return: False: the condition doesn't hold; True: there is no such row now
         """
-        with self._call("DeleteItem") as client, _unless_condition_fails():
-            client.delete_item(
-                TableName=self.application_name,
-                Key=_key(stream_name, shard_id),
-                ConditionExpression="shardEnded = :ended AND attribute_not_exists(leaseOwner)",
-                ExpressionAttributeValues={":ended": {"BOOL": True}},
-            )
-            return True
-        return False
+        return self._delete(
+            stream_name,
+            shard_id,
+            condition="shardEnded = :ended AND attribute_not_exists(leaseOwner)",
+            values={":ended": {"BOOL": True}},
+        )
 
     def take_lease(
         self,
@@ -346,21 +354,26 @@ class CheckpointStoreHook(AwsBaseHook):
         The first lease of a row that another consumer made keeps, in the same write, what would be forgotten
         otherwise: the time at which that consumer last wrote it.
 
-        Condition: the row is there, and its lease is free, the worker's own or past its expiry. So of
-        several workers one gets it.
+        Condition: the row is there, and its lease is free, the worker's own, or still held as ``shard`` says,
+        to the same millisecond. So of several workers one gets it, and a lease that was renewed since
+        ``shard`` was read stays where it is. Whether a lease that wasn't is over is for the caller to know.
 
         :param shard: the row as it was read
         :param incarnation: for a row without one, which the Openflow connector wrote
         :param start_at: for a row that doesn't say where it starts; None: it stays so
-        :param predecessor: take it from ``shard.lease_owner`` as well, expired or not: an earlier try of the
-            same task instance, known to be over
+        :param predecessor: take it from ``shard.lease_owner`` even if it was renewed since: an earlier try of
+            the same task instance, known to be over
         :return: the row as this write left it; None: another worker holds the lease, or the row is gone
         """
-        free = _FREE
-        values = {":owner": _text(owner), ":now": _number(now)}
-        if predecessor and shard.lease_owner is not None:
-            free += " OR leaseOwner = :predecessor"
-            values[":predecessor"] = _text(shard.lease_owner)
+        free = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner"
+        values = {":owner": _text(owner)}
+        if shard.lease_owner is not None:
+            values[":holder"] = _text(shard.lease_owner)
+            if predecessor or shard.lease_expiry is None:
+                free += " OR leaseOwner = :holder"
+            else:
+                free += " OR (leaseOwner = :holder AND leaseExpiry = :until)"
+                values[":until"] = _number(shard.lease_expiry)
         unless_there = {"incarnation": _text(incarnation)}
         if start_at is not None:
             unless_there["startAt"] = _text(str(start_at))
@@ -390,7 +403,7 @@ class CheckpointStoreHook(AwsBaseHook):
         changes = {"leaseExpiry": _number(expiry), "lastUpdateTimestamp": _number(now)}
         return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
 
-    def save_checkpoint(
+    def save_checkpoint(  # noqa: PLR0913 -- each is an attribute of the row
         self,
         stream_name: str,
         shard_id: str,
@@ -401,6 +414,7 @@ class CheckpointStoreHook(AwsBaseHook):
         expiry: int,
         now: int,
         millis_behind: int | None = None,
+        offset: Position | None = None,
     ) -> bool:
         """Save that everything up to a position is committed in Snowflake, and renew the lease.
 
@@ -409,6 +423,7 @@ class CheckpointStoreHook(AwsBaseHook):
 
         :param checkpoint: None leaves the saved one as it is
         :param ended: the shard is read to its end; it stays so
+        :param offset: what Snowflake has for the shard now; None leaves the remembered one as it is
         :return: False: the lease is lost, and nothing was written
         :raises FencedError: the lease is held, but the saved checkpoint is further on already
         """
@@ -418,13 +433,15 @@ class CheckpointStoreHook(AwsBaseHook):
             "unsettled": None,
             **_facts(ended, millis_behind=millis_behind),
         }
+        if offset is not None:
+            changes["committedOffset"] = _text(encode_position(offset))
         if checkpoint is None:
             return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
         changes |= _checkpoint_attributes(checkpoint)
         forward, values = _not_beyond(checkpoint)
         if self._update_as_owner(stream_name, shard_id, owner, changes, also=forward, values=values):
             return True
-        if self._owner_of(stream_name, shard_id) != owner:
+        if self.lease_owner(stream_name, shard_id) != owner:
             return False
         raise FencedError(
             f"The checkpoint of shard {shard_id} of stream {stream_name!r} in {self._table} is already "
@@ -460,22 +477,35 @@ class CheckpointStoreHook(AwsBaseHook):
         }
         return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
 
-    def heartbeat(self, stream_name: str, worker: str, *, now: int) -> None:
-        """Say that a worker is alive. Needs ``dynamodb:UpdateItem``."""
+    def heartbeat(self, stream_name: str, worker: str, *, now: int, again: bool = False) -> bool:
+        """Say that a worker is alive. Needs ``dynamodb:UpdateItem``.
+
+        :param again: not its first heartbeat. Condition: its row is still there, so that a heartbeat that was
+            under way while the worker left doesn't bring it back
+        :return: False: the condition doesn't hold, and nothing was written
+        """
         changes = {"nodeHeartbeat": _number(now), "lastUpdateTimestamp": _number(now)}
-        self._update(stream_name, _NODE + worker, changes)
+        condition = "attribute_exists(nodeHeartbeat)" if again else None
+        return self._update(stream_name, _NODE + worker, changes, condition=condition) is not None
 
     def leave(self, stream_name: str, worker: str) -> None:
-        """Remove the row of a worker; one that isn't there is fine. Needs ``dynamodb:DeleteItem``.
+        """Remove the row of this worker; one that isn't there is fine. Needs ``dynamodb:DeleteItem``."""
+        self._delete(stream_name, _NODE + worker)
 
-        Condition: it is the row of a worker.
+    def forget_worker(self, stream_name: str, worker: str, *, heartbeat: int) -> bool:
+        """Remove the row of a worker that is long gone. Needs ``dynamodb:DeleteItem``.
+
+        Condition: it gave no sign of life since, or has none at all.
+
+        :param heartbeat: the last one, as it was read
+        :return: False: the condition doesn't hold; True: there is no such row now
         """
-        with self._call("DeleteItem") as client, _unless_condition_fails():
-            client.delete_item(
-                TableName=self.application_name,
-                Key=_key(stream_name, _NODE + worker),
-                ConditionExpression="attribute_exists(nodeHeartbeat)",
-            )
+        return self._delete(
+            stream_name,
+            _NODE + worker,
+            condition="attribute_not_exists(nodeHeartbeat) OR nodeHeartbeat = :seen",
+            values={":seen": _number(heartbeat)},
+        )
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the table can be used or made, and what it is or what to do."""
@@ -526,8 +556,19 @@ class CheckpointStoreHook(AwsBaseHook):
         if not force:
             condition += f" AND ({_FREE})"
             values = {":owner": _text(owner), ":now": _number(now)}
-        changes = {"leaseOwner": _text(owner), "leaseExpiry": _number(expiry)}
+        changes = {
+            "leaseOwner": _text(owner),
+            "leaseExpiry": _number(expiry),
+            "lastUpdateTimestamp": _number(now),
+        }
         return self._update(stream_name, shard_id, changes, condition=condition, values=values) is not None
+
+    def lease_owner(self, stream_name: str, shard_id: str) -> str | None:
+        """Return who holds the lease of a shard now. Needs ``dynamodb:GetItem``.
+
+        :return: None: nobody, or there is no such row
+        """
+        return text_of(self._item(stream_name, shard_id), "leaseOwner")
 
     def reset_shard(self, stream_name: str, shard: ShardState, *, owner: str | None, now: int) -> bool:
         """Make the row of a shard say what a drain shall go by. Needs ``dynamodb:UpdateItem``.
@@ -559,18 +600,10 @@ class CheckpointStoreHook(AwsBaseHook):
 
         Condition: ``owner`` holds the lease.
 
-        :return: False: the condition doesn't hold, or there is no such row
+        :return: False: the condition doesn't hold; True: there is no such row now
         """
         condition, values = _as_owner(owner)
-        with self._call("DeleteItem") as client, _unless_condition_fails():
-            client.delete_item(
-                TableName=self.application_name,
-                Key=_key(stream_name, shard_id),
-                ConditionExpression=condition,
-                ExpressionAttributeValues=values,
-            )
-            return True
-        return False
+        return self._delete(stream_name, shard_id, condition=condition, values=values)
 
     def restore_item(self, item: Mapping[str, Any], *, owner: str | None, now: int) -> bool:
         """Write a row of :meth:`read_items` back, but for its lease. Needs ``dynamodb:UpdateItem``.
@@ -586,21 +619,9 @@ class CheckpointStoreHook(AwsBaseHook):
             name: value for name, value in item.items() if name not in kept
         }
         changes["lastUpdateTimestamp"] = _number(now)
-        # Attributes of other software may have names that DynamoDB reserves.
-        aliases = {name: f"#a{number}" for number, name in enumerate(changes)}
-        expression, values = _update_expression(changes, {}, aliases)
-        condition, owner_value = _as_owner(owner)
-        with self._call("UpdateItem") as client, _unless_condition_fails():
-            client.update_item(
-                TableName=self.application_name,
-                Key={name: item[name] for name in _KEYS.values()},
-                UpdateExpression=expression,
-                ConditionExpression=condition,
-                ExpressionAttributeNames={alias: name for name, alias in aliases.items()},
-                ExpressionAttributeValues=values | owner_value,
-            )
-            return True
-        return False
+        condition, values = _as_owner(owner)
+        stream_name, shard_id = (item[name]["S"] for name in _KEYS.values())
+        return self._update(stream_name, shard_id, changes, condition=condition, values=values) is not None
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Add tags to the table. Needs ``dynamodb:TagResource`` and ``dynamodb:DescribeTable``."""
@@ -636,7 +657,6 @@ class CheckpointStoreHook(AwsBaseHook):
         with translated(doing=f"dynamodb:{operation}", resource=self._table):
             with self._opening:
                 client: Any = self.get_conn()
-                client.meta.events.register("before-parse.dynamodb", refuse_truncated, unique_id="truncated")
             yield client
 
     def _wait_until(self, state: Literal["table_exists", "table_not_exists"]) -> None:
@@ -653,13 +673,11 @@ class CheckpointStoreHook(AwsBaseHook):
         also: str | None = None,
         values: Mapping[str, _Value] | None = None,
     ) -> _Row | None:
-        condition = "leaseOwner = :owner" if also is None else f"leaseOwner = :owner AND ({also})"
+        condition, owner_value = _as_owner(owner)
+        if also is not None:
+            condition += f" AND ({also})"
         return self._update(
-            stream_name,
-            shard_id,
-            changes,
-            condition=condition,
-            values={":owner": _text(owner), **(values or {})},
+            stream_name, shard_id, changes, condition=condition, values={**owner_value, **(values or {})}
         )
 
     def _update(
@@ -674,37 +692,89 @@ class CheckpointStoreHook(AwsBaseHook):
     ) -> _Row | None:
         """Change attributes of a row, where ``None`` removes one.
 
+        botocore repeats a write whose answer was lost, and the repetition may find that the first has met
+        its own condition. So an unmet condition is no refusal while the row is as it was to be.
+
         :return: the row as it is after; None: the condition didn't hold
         """
-        expression, new_values = _update_expression(changes, unless_there or {})
+        # Attributes of other software may have names that DynamoDB reserves.
+        names = {name: f"#a{number}" for number, name in enumerate({**changes, **(unless_there or {})})}
+        expression, new_values = _update_expression(changes, unless_there or {}, names)
         request: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
-        with self._call("UpdateItem") as client, _unless_condition_fails():
-            answer = client.update_item(
-                TableName=self.application_name,
-                Key=_key(stream_name, shard_id),
-                UpdateExpression=expression,
-                ExpressionAttributeValues={**new_values, **(values or {})},
-                ReturnValues="ALL_NEW",
-                **request,
-            )
-            return _Row(self._table, answer["Attributes"])
-        return None
+        with self._call("UpdateItem") as client:
+            try:
+                answer = client.update_item(
+                    TableName=self.application_name,
+                    Key=_key(stream_name, shard_id),
+                    UpdateExpression=expression,
+                    ExpressionAttributeNames={alias: name for name, alias in names.items()},
+                    ExpressionAttributeValues={**new_values, **(values or {})},
+                    ReturnValues="ALL_NEW",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **request,
+                )
+            except ClientError as error:
+                there = self._row_that_failed(error, stream_name, shard_id)
+            else:
+                return _Row(self._table, answer["Attributes"])
+        # Who was the owner and isn't any more has lost the lease, whatever else the row says.
+        wanted = {"leaseOwner": values[":owner"], **changes} if values and ":owner" in values else changes
+        return _Row(self._table, there) if there and _is_as_wanted(there, wanted) else None
 
-    def _owner_of(self, stream_name: str, shard_id: str) -> str | None:
+    def _delete(
+        self,
+        stream_name: str,
+        shard_id: str,
+        *,
+        condition: str | None = None,
+        values: Mapping[str, _Value] | None = None,
+    ) -> bool:
+        """Delete a row; False: the condition didn't hold, and it is still there."""
+        request: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
+        if values:
+            request["ExpressionAttributeValues"] = values
+        with self._call("DeleteItem") as client:
+            try:
+                client.delete_item(
+                    TableName=self.application_name,
+                    Key=_key(stream_name, shard_id),
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **request,
+                )
+            except ClientError as error:
+                return not self._row_that_failed(error, stream_name, shard_id)
+            return True
+
+    def _row_that_failed(self, error: ClientError, stream_name: str, shard_id: str) -> Mapping[str, _Value]:
+        """The row that didn't meet the condition of a write; empty: there is no such row.
+
+        :raises ClientError: it was something else
+        """
+        if error_code(error) != "ConditionalCheckFailedException":
+            raise error
+        # DynamoDB sends the row along if there is one, but not everything that calls itself DynamoDB does.
+        sent: Mapping[str, _Value] | None = error.response.get("Item")  # type: ignore[assignment]
+        return sent or self._item(stream_name, shard_id)
+
+    def _item(self, stream_name: str, shard_id: str) -> Mapping[str, _Value]:
         with self._call("GetItem") as client:
             answer = client.get_item(
                 TableName=self.application_name, Key=_key(stream_name, shard_id), ConsistentRead=True
             )
-        return _Row(self._table, answer.get("Item", {})).text("leaseOwner")
+        found: Mapping[str, _Value] = answer.get("Item", {})
+        return found
 
 
-@contextmanager
-def _unless_condition_fails() -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        if error_code(error) != "ConditionalCheckFailedException":
-            raise
+def _is_as_wanted(item: Mapping[str, _Value], wanted: Mapping[str, _Value | None]) -> bool:
+    """Whether attributes are as a write would have left them, where ``None`` means that there is none."""
+    return all(_comparable(item.get(name)) == _comparable(value) for name, value in wanted.items())
+
+
+def _comparable(value: _Value | None) -> object:
+    """Members of a set come in any order."""
+    if value is None:
+        return None
+    return {kind: frozenset(held) if kind in {"SS", "NS", "BS"} else held for kind, held in value.items()}
 
 
 def _checkpoint_attributes(checkpoint: Position) -> dict[str, _Value | None]:
@@ -767,24 +837,23 @@ def _facts(
 
 
 def _update_expression(
-    changes: Mapping[str, _Value | None],
-    unless_there: Mapping[str, _Value],
-    aliases: Mapping[str, str] | None = None,
+    changes: Mapping[str, _Value | None], unless_there: Mapping[str, _Value], names: Mapping[str, str]
 ) -> tuple[str, dict[str, _Value]]:
     """Return an expression and the values in it.
 
-    :param aliases: of attributes; without them, all have names that an expression can hold
+    :param names: aliases of all attributes, such as ``#a1``
     """
-    alias = {name: name for name in (*changes, *unless_there)} | dict(aliases or {})
+    removed = [names[name] for name, value in changes.items() if value is None]
     set_to = {name: value for name, value in changes.items() if value is not None}
-    removed = [alias[name] for name, value in changes.items() if value is None]
-    values = {name: ":" + alias[name].lstrip("#") for name in (*set_to, *unless_there)}
-    clauses = [f"{alias[name]} = {values[name]}" for name in set_to]
-    clauses += [f"{name} = if_not_exists({name}, {values[name]})" for name in unless_there]
+    placeholders = {name: ":" + names[name].lstrip("#") for name in (*set_to, *unless_there)}
+    clauses = [f"{names[name]} = {placeholders[name]}" for name in set_to]
+    clauses += [
+        f"{names[name]} = if_not_exists({names[name]}, {placeholders[name]})" for name in unless_there
+    ]
     expression = "SET " + ", ".join(clauses)
     if removed:
         expression += " REMOVE " + ", ".join(removed)
-    return expression, {values[name]: value for name, value in {**set_to, **unless_there}.items()}
+    return expression, {placeholders[name]: value for name, value in {**set_to, **unless_there}.items()}
 
 
 def _key(stream_name: str, shard_id: str) -> dict[str, _Value]:
@@ -811,12 +880,14 @@ class _Row:
     def __init__(self, table: str, item: Mapping[str, _Value]) -> None:
         self._table = table
         self._item = item
+        self._oddities: list[str] = []
 
     @property
     def key(self) -> str:
         return str(self._item["shardId"]["S"])
 
     def shard_state(self) -> ShardState:
+        """What the row says; an attribute that decides what is read must be right, others may be odd."""
         return ShardState(
             shard_id=self.key,
             checkpoint=self._checkpoint(),
@@ -824,22 +895,31 @@ class _Row:
             parents=self._read("parentShardIds", "SS", tuple) or (),
             ended=self._read("shardEnded", "BOOL", bool) or False,
             lease_owner=self.text("leaseOwner"),
-            lease_expiry=self.integer("leaseExpiry"),
+            # Conditions compare it to the digit.
+            lease_expiry=self._number("leaseExpiry", whole=True),
             incarnation=self.text("incarnation"),
-            stream_created=self.integer("streamCreated"),
-            last_update=self.integer("lastUpdateTimestamp"),
-            millis_behind=self.integer("millisBehindLatest"),
+            stream_created=self._read("streamCreated", "N", int),
+            last_update=self._number("lastUpdateTimestamp"),
+            millis_behind=self._number("millisBehindLatest"),
             unsettled=self._read("unsettled", "BOOL", bool) or False,
-            caught_up_at=self.integer("caughtUpAt"),
-            others_until=self.integer("othersUntil"),
+            caught_up_at=self._number("caughtUpAt"),
+            others_until=self._number("othersUntil"),
             initial_shards=self._read("initialShardIds", "SS", frozenset) or frozenset(),
+            offset=self._read("committedOffset", "S", decode_position),
+            oddities=tuple(self._oddities),
         )
 
     def text(self, attribute: str) -> str | None:
         return self._read(attribute, "S", str)
 
-    def integer(self, attribute: str) -> int | None:
-        return self._read(attribute, "N", int)
+    def _number(self, attribute: str, *, whole: bool = False) -> int | None:
+        number = number_of(self._item, attribute)
+        if attribute in self._item and (
+            number is None or (whole and self._item[attribute] != _number(number))
+        ):
+            self._oddities.append(f"its {attribute} is {self._item[attribute]!s:.80}")
+            return None
+        return number
 
     def _checkpoint(self) -> Position | None:
         whole = self._read("sequenceNumber", "S", Position)
@@ -848,7 +928,8 @@ class _Row:
         # The Openflow connector moves the checkpoint and leaves our sub-sequence number where it was.
         if self.text("subSequenceOf") not in {None, whole.sequence_number}:
             return whole
-        return Position(whole.sequence_number, self.integer("subSequenceNumber"))
+        inside = self._read("subSequenceNumber", "N", lambda sub: Position(whole.sequence_number, int(sub)))
+        return inside or whole
 
     def _read(self, attribute: str, kind: str, parse: Callable[[Any], _T]) -> _T | None:
         value = self._item.get(attribute)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-
 from airflow_kinesis_snowflake.exceptions import StreamNotFoundError
-from airflow_kinesis_snowflake.hooks.aws import translated
+from airflow_kinesis_snowflake.hooks.aws import AwsHook, translated
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,7 @@ class StreamConsumer:
     arn: str
 
 
-class StreamConsumersHook(AwsBaseHook):
+class StreamConsumersHook(AwsHook):
     """Lists and deregisters consumers. Raises the errors of :mod:`airflow_kinesis_snowflake.exceptions` only.
 
     :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`

@@ -11,7 +11,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -21,7 +20,7 @@ from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     ServiceUnavailableError,
 )
-from airflow_kinesis_snowflake.hooks.aws import error_code, refuse_truncated, translated
+from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 from airflow_kinesis_snowflake.stream.clock import ServiceClock
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
@@ -61,7 +60,7 @@ class StreamFacts:
     clock: ServiceClock
 
 
-class KinesisStreamHook(AwsBaseHook):
+class KinesisStreamHook(AwsHook):
     """Reads one Kinesis data stream.
 
     Safe to use from several threads at once. Every method raises the errors of
@@ -220,7 +219,6 @@ class KinesisStreamHook(AwsBaseHook):
     def _client_for_control(self) -> Any:
         with self._opening:
             client: Any = self.get_conn()
-            client.meta.events.register("before-parse.kinesis", refuse_truncated, unique_id="truncated")
             return client
 
     def _client_for_records(self) -> Any:
@@ -229,8 +227,7 @@ class KinesisStreamHook(AwsBaseHook):
                 reader: Any = self.get_client_type(
                     region_name=self.region_name, config=self.config.merge(_ONE_ATTEMPT)
                 )
-                for listener in (refuse_truncated, decode_page):
-                    reader.meta.events.register("before-parse.kinesis.GetRecords", listener)
+                reader.meta.events.register("before-parse.kinesis.GetRecords", decode_page)
                 self._reader = reader
             return self._reader
 

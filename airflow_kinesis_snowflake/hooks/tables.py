@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.exceptions import ClientError
 
 from airflow_kinesis_snowflake.exceptions import ServiceRefusedError
-from airflow_kinesis_snowflake.hooks.aws import error_code, translated
+from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +33,7 @@ class TableDetails:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class DynamoDBTablesHook(AwsBaseHook):
+class DynamoDBTablesHook(AwsHook):
     """Finds and reads tables, and deletes them. Which, is for the caller to know.
 
     Raises the errors of :mod:`airflow_kinesis_snowflake.exceptions` only.

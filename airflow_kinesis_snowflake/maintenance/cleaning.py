@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import ServiceRefusedError
+from airflow_kinesis_snowflake.hooks.items import number_of, text_of
 from airflow_kinesis_snowflake.maintenance.backup import Backup
 from airflow_kinesis_snowflake.maintenance.cleanup import (
     OUR_TAG,
@@ -158,10 +159,10 @@ def _view(
 def last_touched(items: Iterable[Mapping[str, Any]]) -> int | None:
     """The latest time of a write that the items of any such table tell."""
     times = [
-        int(item[name]["N"]) * scale
+        time * scale
         for item in items
         for name, scale in (("lastUpdateTimestamp", 1), ("nodeHeartbeat", 1), ("lut", 1000))
-        if item.get(name, {}).get("N", "").isdigit()
+        if (time := number_of(item, name)) is not None and time >= 0
     ]
     return max(times, default=None)
 
@@ -169,8 +170,8 @@ def last_touched(items: Iterable[Mapping[str, Any]]) -> int | None:
 def has_live_lease(items: Iterable[Mapping[str, Any]], *, now: int) -> bool:
     """Whether a lease of this package or Openflow hasn't expired, or a worker beat lately."""
     return any(
-        ("leaseOwner" in item and int(item.get("leaseExpiry", {}).get("N", 0)) >= now)
-        or int(item.get("nodeHeartbeat", {}).get("N", 0)) >= now - ALIVE_MILLIS
+        ("leaseOwner" in item and (number_of(item, "leaseExpiry") or 0) >= now)
+        or (number_of(item, "nodeHeartbeat") or 0) >= now - ALIVE_MILLIS
         for item in items
     )
 
@@ -190,7 +191,7 @@ def _is_kcl(kind: Kind) -> bool:
 def _counters(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Lease counters by lease; a worker that is alive makes them grow."""
     return {
-        item["leaseKey"]["S"]: item["leaseCounter"]["N"]
+        text_of(item, "leaseKey") or "": text_of(item, "leaseCounter") or ""
         for item in items
         if "leaseOwner" in item and "leaseCounter" in item
     }

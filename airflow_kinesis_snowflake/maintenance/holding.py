@@ -2,50 +2,134 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError
+from airflow_kinesis_snowflake.drain.threads import DaemonThreads
+from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 
-# Longer than maintenance takes, so that it needn't renew; one that died holds shards up for no longer.
-HOLD_MILLIS = 300_000
+log = logging.getLogger(__name__)
+
+# Maintenance that died holds shards up for no longer.
+HOLD_MILLIS = 60_000
+RENEW_SECONDS = 10.0
+RENEWERS = 16
+
+Key = tuple[str, str]
 
 
 @contextmanager
 def holding(
     store: CheckpointStoreHook,
-    keys: Iterable[tuple[str, str]],
+    keys: Iterable[Key],
     *,
     owner: str,
     clock: Callable[[], int],
     force: bool,
 ) -> Iterator[None]:
-    """Lease shards, all or none, and release them at the end.
+    """Lease shards, all or none, renew the leases for as long as it takes, and release them at the end.
 
     :param keys: stream and shard id of rows that are there
     :param owner: the same for each try of one piece of work, which so may go on where it died
     :param clock: gives milliseconds since the epoch
     :param force: take leases away from live workers
-    :raises MaintenanceRefusedError: a worker is reading one of them
+    :raises MaintenanceRefusedError: a worker is reading one of them, and nothing was changed; or, at the end,
+        a worker took one of them away meanwhile
     """
-    held: list[tuple[str, str]] = []
+    holds = _Holds(store, owner=owner, clock=clock)
     try:
-        for stream, shard_id in sorted(keys):
-            now = clock()
-            if not store.hold(stream, shard_id, owner=owner, expiry=now + HOLD_MILLIS, now=now, force=force):
-                raise MaintenanceRefusedError(
-                    f"A worker is reading shard {shard_id} of stream {stream}; nothing was changed. Stop the "
-                    f"drains of application {store.application_name} and run this again, or use force, which "
-                    "may load twice what that worker commits meanwhile."
-                )
-            held.append((stream, shard_id))
+        for key in sorted(keys):
+            holds.take(key, force=force)
         yield
-    finally:
-        if held and store.describe_table().exists:
-            for stream, shard_id in held:
-                store.release_lease(stream, shard_id, owner=owner, now=clock())
+    except BaseException:
+        holds.release()
+        raise
+    holds.release()
+    holds.check()
+
+
+class _Holds:
+    """Leases that are renewed by a thread until they are released."""
+
+    def __init__(self, store: CheckpointStoreHook, *, owner: str, clock: Callable[[], int]) -> None:
+        self._store = store
+        self._owner = owner
+        self._clock = clock
+        self._held: list[Key] = []
+        self._lost: dict[Key, str] = {}
+        self._failure: Exception | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="hold-renewal", daemon=True)
+
+    def take(self, key: Key, *, force: bool) -> None:
+        stream, shard_id = key
+        now = self._clock()
+        if not self._store.hold(
+            stream, shard_id, owner=self._owner, expiry=now + HOLD_MILLIS, now=now, force=force
+        ):
+            raise MaintenanceRefusedError(
+                f"A worker is reading shard {shard_id} of stream {stream}; nothing was changed. Stop the "
+                f"drains of application {self._store.application_name} and run this again, or use force, "
+                "which may load twice what that worker commits meanwhile."
+            )
+        self._held.append(key)
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def release(self) -> None:
+        """Renew no more, and give back what is held; what was lost shows in :meth:`check`."""
+        self._done.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if not self._held or not self._store.describe_table().exists:
+            # There is nothing that could be lost.
+            self._failure = None
+            return
+        for key in self._held:
+            if not self._store.release_lease(*key, owner=self._owner, now=self._clock()):
+                self._note_loss(key)
+
+    def check(self) -> None:
+        """Raise if the shards weren't held all the time.
+
+        :raises MaintenanceRefusedError: another worker has taken one
+        :raises KinesisSnowflakeError: the leases couldn't be renewed
+        """
+        if self._failure is not None:
+            raise self._failure
+        for (stream, shard_id), owner in self._lost.items():
+            raise MaintenanceRefusedError(
+                f"{owner} took shard {shard_id} of stream {stream} while its row was being changed. Stop the "
+                f"drains of application {self._store.application_name}, and run this again: it goes on from "
+                "what is done."
+            )
+
+    def _keep(self) -> None:
+        try:
+            with DaemonThreads(RENEWERS, name="hold-renewal") as threads:
+                while not self._done.wait(RENEW_SECONDS):
+                    threads.map(self._renew, list(self._held))
+        except Exception as error:
+            # Left to the thread that works.
+            self._failure = error
+
+    def _renew(self, key: Key) -> None:
+        now = self._clock()
+        try:
+            if not self._store.renew_lease(*key, owner=self._owner, expiry=now + HOLD_MILLIS, now=now):
+                self._note_loss(key)
+        except TransientError as error:
+            log.warning("The hold of shard %s of stream %s isn't renewed yet: %s", key[1], key[0], error)
+
+    def _note_loss(self, key: Key) -> None:
+        """A row that is gone, or free, wasn't taken by anybody: maintenance removes rows itself."""
+        owner = self._store.lease_owner(*key)
+        if owner not in {None, self._owner}:
+            self._lost[key] = str(owner)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_snowflake.drain.rows import caught_up_by, contradiction
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, StreamNotFoundError
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.hooks.items import number_of
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import ago, table
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, sequence_facts
@@ -130,7 +132,10 @@ def inspect_state(store: CheckpointStoreHook, kinesis: KinesisStreamHook, *, now
                 finding
                 for shard in listed
                 if stream is not None and shard.shard_id in rows
-                for finding in _position_findings(rows[shard.shard_id], shard, stream, now=now)
+                for finding in (
+                    *_contradiction_findings(rows[shard.shard_id], shard, now=now),
+                    *_position_findings(rows[shard.shard_id], shard, stream, now=now),
+                )
             ),
             *(finding for row in rows.values() for finding in _recreation_findings(row, created)),
         ),
@@ -208,7 +213,7 @@ def _inspect_rows(
 ) -> tuple[Inspection, dict[str, ShardState]]:
     rows, corrupt = _read_rows(store, items)
     workers = {
-        item["shardId"]["S"].removeprefix(_NODE): int(item.get("nodeHeartbeat", {}).get("N", 0))
+        item["shardId"]["S"].removeprefix(_NODE): number_of(item, "nodeHeartbeat") or 0
         for item in items
         if item["shardId"]["S"].startswith(_NODE)
     }
@@ -334,6 +339,12 @@ def _stream_findings(stream: StreamFacts | None, name: str) -> Iterable[Finding]
         yield Finding("stream", f"{name} doesn't exist", "Check its name and the connection's region")
 
 
+def _contradiction_findings(row: ShardState, shard: Shard, *, now: int) -> Iterable[Finding]:
+    why = contradiction(row, shard, now=now)
+    if why is not None:
+        yield Finding(shard.shard_id, f"its row {why}", "Rewind it to where it shall go on")
+
+
 def _position_findings(row: ShardState, shard: Shard, stream: StreamFacts, *, now: int) -> Iterable[Finding]:
     if row.checkpoint is None:
         return
@@ -341,8 +352,8 @@ def _position_findings(row: ShardState, shard: Shard, stream: StreamFacts, *, no
     if foreign is not None:
         yield Finding(shard.shard_id, f"its checkpoint {foreign}", "Reset with recover, or rewind the shard")
         return
-    caught_up = None if row.caught_up_at is None else moment(row.caught_up_at)
-    until = read_until(row.checkpoint, caught_up_at=caught_up)
+    caught_up = caught_up_by(row, now=now)
+    until = read_until(row.checkpoint, caught_up_at=None if caught_up is None else moment(caught_up))
     if row.ended or until is None:
         return
     if may_have_aged_out(until, retention=stream.retention, now=moment(now)):
@@ -368,7 +379,12 @@ def _row_findings(row: ShardState, *, now: int) -> Iterable[Finding]:
         time = getattr(row, name)
         if time is not None and time > now + _CLOCK_MARGIN:
             what = name.replace("_", " ")
-            yield Finding(row.shard_id, f"its {what} is {ago(time, now)}", _mend_of_future(name))
+            yield Finding(row.shard_id, f"its {what} is {ago(time, now)}", _mend_of_time(name))
+        if time is not None and time < 0:
+            what = name.replace("_", " ")
+            yield Finding(row.shard_id, f"its {what} is {time}, which is no time", _mend_of_time(name))
+    for oddity in row.oddities:
+        yield Finding(row.shard_id, f"{oddity}, which nothing can be made of", "Reset with rewind")
     if row.start_at is not None and row.checkpoint is None and _after(row.start_at, now):
         yield Finding(row.shard_id, "it starts in the future", "Rewind it to LATEST")
     if row.checkpoint is None and row.start_at is None and not row.ended:
@@ -385,9 +401,9 @@ def _row_findings(row: ShardState, *, now: int) -> Iterable[Finding]:
         )
 
 
-def _mend_of_future(name: str) -> str:
+def _mend_of_time(name: str) -> str:
     if name == "lease_expiry":
-        return "Nobody else can read it until then: reset it with force"
+        return "A drain takes it once it hasn't changed for as long as a lease lasts; a reset needs force"
     return "Rewind it to its checkpoint, or wait for the next drain"
 
 

@@ -19,3 +19,11 @@ def millis(moment: datetime) -> int:
 def moment(millis: int) -> datetime:
     """Milliseconds since the epoch as a moment, in UTC."""
     return datetime.fromtimestamp(millis / 1000, UTC)
+
+
+def utc(millis: int) -> str:
+    """Milliseconds since the epoch for people to read; as they are where no calendar has such a year."""
+    try:
+        return f"{moment(millis):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, OSError, ValueError):
+        return f"{millis} ms since 1970"

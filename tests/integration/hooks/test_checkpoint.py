@@ -82,9 +82,11 @@ def state(store: CheckpointStoreHook) -> ShardState:
     return store.read_state(STREAM).shards[SHARD]
 
 
-def take(store: CheckpointStoreHook, owner: str = "worker", **changes: Any) -> ShardState | None:
+def take(
+    store: CheckpointStoreHook, owner: str = "worker", seen: ShardState | None = None, **changes: Any
+) -> ShardState | None:
     return store.take_lease(
-        STREAM, ShardState(SHARD), **{"owner": owner, "incarnation": "other", **LEASE, **changes}
+        STREAM, seen or ShardState(SHARD), **{"owner": owner, "incarnation": "other", **LEASE, **changes}
     )
 
 
@@ -215,8 +217,10 @@ def test_all_pages_are_read(store: CheckpointStoreHook, write: Callable[..., Non
         ("sequenceNumber", {"S": ""}),
         ("sequenceNumber", {"N": "12"}),
         ("leaseOwner", {"N": "1"}),
-        ("leaseExpiry", {"S": "soon"}),
-        ("leaseExpiry", {"N": "1.5"}),
+        ("subSequenceNumber", {"N": "-1"}),
+        ("subSequenceNumber", {"N": "10000000000"}),
+        ("subSequenceNumber", {"N": "0.5"}),
+        ("committedOffset", {"S": "0015"}),
         ("startAt", {"S": "LATEST"}),
         ("startAt", {"S": "2024-01-01T00:00:00"}),
         ("shardEnded", {"S": "true"}),
@@ -226,10 +230,52 @@ def test_all_pages_are_read(store: CheckpointStoreHook, write: Callable[..., Non
 def test_a_corrupt_attribute_is_named(
     store: CheckpointStoreHook, write: Callable[..., None], attribute: str, value: dict[str, Any]
 ) -> None:
-    write(**{attribute: value})
+    write(**{"sequenceNumber": {"S": "5"}, attribute: value})
 
     with pytest.raises(CorruptStateError, match=rf"Attribute {attribute} of the row \(orders, {SHARD}\)"):
         store.read_state(STREAM)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("leaseExpiry", {"S": "soon"}),
+        ("leaseExpiry", {"N": "1.5"}),
+        ("caughtUpAt", {"S": "1700000000000"}),
+        ("lastUpdateTimestamp", {"N": "1E+100"}),
+        ("millisBehindLatest", {"NULL": True}),
+    ],
+)
+def test_an_odd_attribute_that_decides_nothing_is_named_and_not_believed(
+    store: CheckpointStoreHook, write: Callable[..., None], attribute: str, value: dict[str, Any]
+) -> None:
+    write(sequenceNumber={"S": "5"})
+    plain = state(store)
+    write(sequenceNumber={"S": "5"}, **{attribute: value})
+
+    (oddity,) = state(store).oddities
+    assert oddity.startswith(f"its {attribute} is ")
+    assert replace(state(store), oddities=()) == plain
+
+
+@pytest.mark.parametrize(
+    ("beat", "read"),
+    [
+        ({"N": "1700000000000.75"}, {"node": 1_700_000_000_000}),
+        ({"N": "1E+100"}, {}),
+        ({"S": "1700000000000"}, {}),
+        (None, {"node": 0}),
+    ],
+)
+def test_a_heartbeat_may_be_anything(
+    store: CheckpointStoreHook,
+    write: Callable[..., None],
+    beat: dict[str, str] | None,
+    read: dict[str, int],
+) -> None:
+    write("__node__#node", **({"nodeHeartbeat": beat} if beat else {}))
+
+    assert store.read_state(STREAM).workers == read
 
 
 # --- creating rows -----------------------------------------------------------------------------------------
@@ -299,19 +345,41 @@ def test_of_racing_workers_one_gets_the_lease(store: CheckpointStoreHook) -> Non
     assert state(store) == winner
 
 
-def test_of_racing_workers_one_gets_an_expired_lease(leased: CheckpointStoreHook) -> None:
+def test_of_racing_workers_one_gets_a_lease_that_is_over(leased: CheckpointStoreHook) -> None:
+    seen = state(leased)
+
     with ThreadPoolExecutor(8) as threads:
         taken = list(
-            threads.map(lambda number: take(leased, f"worker-{number}", now=201, expiry=300), range(8))
+            threads.map(lambda number: take(leased, f"worker-{number}", seen, now=201, expiry=300), range(8))
         )
 
     (winner,) = [shard for shard in taken if shard]
     assert state(leased) == winner
 
 
-def test_a_lease_is_not_taken_from_a_live_worker(leased: CheckpointStoreHook) -> None:
-    assert take(leased, "other", now=200) is None
+def test_a_lease_that_nobody_saw_end_is_not_taken(leased: CheckpointStoreHook) -> None:
+    assert take(leased, "other", now=900) is None
     assert state(leased).lease_owner == "worker"
+
+
+def test_a_lease_that_was_renewed_since_it_was_read_is_not_taken(leased: CheckpointStoreHook) -> None:
+    seen = state(leased)
+    leased.renew_lease(STREAM, SHARD, owner="worker", expiry=201, now=101)
+
+    assert take(leased, "other", seen, now=900) is None
+    assert state(leased).lease_owner == "worker"
+
+
+@pytest.mark.parametrize("expiry", [None, {"S": "soon"}, {"N": "1.5"}])
+def test_a_lease_without_a_proper_end_can_be_taken(
+    store: CheckpointStoreHook, write: Callable[..., None], expiry: dict[str, str] | None
+) -> None:
+    write(leaseOwner={"S": "holder"}, **({"leaseExpiry": expiry} if expiry else {}))
+
+    taken = take(store, "other", state(store))
+
+    assert taken
+    assert (taken.lease_owner, taken.lease_expiry) == ("other", 200)
 
 
 def test_a_worker_takes_its_own_lease_again(leased: CheckpointStoreHook) -> None:
@@ -326,6 +394,7 @@ def test_a_retry_takes_the_lease_of_its_predecessor_at_once(leased: CheckpointSt
     retry = {"owner": "retry", "incarnation": "other", **LEASE}
 
     assert leased.take_lease(STREAM, replace(seen, lease_owner="someone"), predecessor=True, **retry) is None
+    leased.renew_lease(STREAM, SHARD, owner="worker", expiry=201, now=101)
     assert leased.take_lease(STREAM, seen, **retry) is None
     taken = leased.take_lease(STREAM, seen, predecessor=True, **retry)
 
@@ -355,7 +424,7 @@ def test_a_released_lease_is_free_at_once(leased: CheckpointStoreHook) -> None:
 
 
 def test_a_worker_that_lost_its_lease_changes_nothing(leased: CheckpointStoreHook) -> None:
-    take(leased, "other", now=201, expiry=300)
+    assert take(leased, "other", state(leased), now=201, expiry=300)
     before = state(leased)
 
     assert not leased.renew_lease(STREAM, SHARD, owner="worker", expiry=999, now=202)
@@ -501,6 +570,46 @@ def test_workers_are_alive_until_they_leave(store: CheckpointStoreHook) -> None:
     store.leave(STREAM, "a")
 
     assert store.read_state(STREAM) == StreamState({}, {"b": 2})
+
+
+def test_a_heartbeat_under_way_does_not_bring_back_a_worker_that_left(store: CheckpointStoreHook) -> None:
+    store.heartbeat(STREAM, "worker", now=1)
+    assert store.heartbeat(STREAM, "worker", now=2, again=True)
+    store.leave(STREAM, "worker")
+
+    assert not store.heartbeat(STREAM, "worker", now=3, again=True)
+    assert store.read_state(STREAM) == StreamState()
+
+
+def test_a_worker_that_gives_a_sign_of_life_is_not_forgotten(store: CheckpointStoreHook) -> None:
+    store.heartbeat(STREAM, "worker", now=2)
+
+    assert not store.forget_worker(STREAM, "worker", heartbeat=1)
+    assert store.read_state(STREAM).workers == {"worker": 2}
+    assert store.forget_worker(STREAM, "worker", heartbeat=2)
+    assert store.forget_worker(STREAM, "worker", heartbeat=2)
+    assert store.read_state(STREAM) == StreamState()
+
+
+def test_the_row_that_a_stopped_node_of_the_openflow_connector_leaves_is_removed(
+    store: CheckpointStoreHook, write: Callable[..., None]
+) -> None:
+    write("__node__#node")
+    assert store.forget_worker(STREAM, "node", heartbeat=0)
+    assert store.read_state(STREAM) == StreamState()
+
+
+def test_the_offset_of_snowflake_is_remembered_beside_the_checkpoint(leased: CheckpointStoreHook) -> None:
+    save(leased, Position("5", 2), offset=Position("5", 2))
+    save(leased, Position("7"))
+    assert (state(leased).checkpoint, state(leased).offset) == (Position("7"), Position("5", 2))
+
+
+def test_a_reset_forgets_the_offset_of_snowflake(leased: CheckpointStoreHook) -> None:
+    save(leased, Position("5"), offset=Position("5"))
+    reset = ShardState(SHARD, checkpoint=Position("3"), incarnation="second")
+    assert leased.reset_shard(STREAM, reset, owner="worker", now=200)
+    assert state(leased).offset is None
 
 
 # --- rows of another consumer that a drain takes over -----------------------------------------------------

@@ -139,8 +139,8 @@ CONTROL_CALLS: dict[str, Callable[[KinesisStreamHook], object]] = {
 @pytest.mark.parametrize("operation", CONTROL_CALLS)
 @pytest.mark.parametrize(
     "fault",
-    [aws_error(THROTTLED), aws_error(INTERNAL_FAILURE), cut, lose_answer],
-    ids=["throttled", "internal failure", "connection cut", "answer lost"],
+    [aws_error(THROTTLED), aws_error(INTERNAL_FAILURE), cut, lose_answer, truncate],
+    ids=["throttled", "internal failure", "connection cut", "answer lost", "answer truncated"],
 )
 def test_a_call_about_the_stream_is_tried_again(
     kinesis_proxy: FaultProxy, reader: KinesisStreamHook, operation: str, fault: Action
@@ -237,8 +237,8 @@ def save(store: CheckpointStoreHook) -> bool:
     )
 
 
-LOST = [cut, lose_answer, aws_error(THROTTLED), aws_error("InternalServerError")]
-LOST_IDS = ["connection cut", "answer lost", "throttled", "internal error"]
+LOST = [cut, lose_answer, truncate, aws_error(THROTTLED), aws_error("InternalServerError")]
+LOST_IDS = ["connection cut", "answer lost", "answer truncated", "throttled", "internal error"]
 
 
 @pytest.mark.parametrize("fault", LOST, ids=LOST_IDS)
@@ -287,6 +287,67 @@ def test_a_lease_is_free_though_the_first_try_to_release_it_failed(
     store.release_lease("orders", SHARD, owner="me", now=150)
 
     assert row(store).lease_owner is None
+
+
+NEW_ROW = {"start_at": TRIM_HORIZON, "parents": ("b", "a"), "incarnation": "second", "stream_created": 1}
+RESET = ShardState("new", start_at=TRIM_HORIZON, parents=("b", "a"), incarnation="second")
+SAVED = {"streamName": {"S": "orders"}, "shardId": {"S": "new"}, "name": {"SS": ["b", "a"]}}
+
+WRITES: dict[str, Callable[[CheckpointStoreHook], bool]] = {
+    "create": lambda store: store.create_shard("orders", "new", **NEW_ROW),
+    "make by a reset": lambda store: store.reset_shard("orders", RESET, owner=None, now=150),
+    "restore": lambda store: store.restore_item(SAVED, owner=None, now=150),
+    "release": lambda store: store.release_lease("orders", SHARD, owner="me", now=150, unsettled=True),
+    "remove": lambda store: store.remove_shard("orders", SHARD, owner="me"),
+    "forget": lambda store: store.forget_shard("orders", "ended"),
+    "forget a worker": lambda store: store.forget_worker("orders", "gone", heartbeat=7),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("fault", [lose_answer, truncate], ids=["answer lost", "answer truncated"])
+def test_a_write_whose_first_try_was_carried_out_counts_as_done(
+    dynamodb_proxy: FaultProxy, store: CheckpointStoreHook, write: str, fault: Action
+) -> None:
+    prepare_rows(store)
+    dynamodb_proxy.add(fault, times=1)
+
+    assert WRITES[write](store)
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_that_somebody_else_came_before_is_refused(store: CheckpointStoreHook, write: str) -> None:
+    prepare_rows(store)
+    store.create_shard("orders", "new", **{**NEW_ROW, "incarnation": "theirs"})
+    store.hold("orders", SHARD, owner="other", expiry=900, now=150, force=True)
+    store.hold("orders", "ended", owner="other", expiry=900, now=150)
+    store.heartbeat("orders", "gone", now=8)
+    before = store.read_items("orders")
+
+    assert not WRITES[write](store)
+    assert store.read_items("orders") == before
+
+
+def prepare_rows(store: CheckpointStoreHook) -> None:
+    """A shard that is leased to ``me``, one that is read to its end, a worker that is gone, and none new."""
+    for shard_id in ("new", "ended"):
+        store.hold("orders", shard_id, owner="cleaner", expiry=900, now=1, force=True)
+        store.remove_shard("orders", shard_id, owner="cleaner")
+    store.create_shard("orders", "ended", **NEW_ROW)
+    ended = store.read_state("orders").shards["ended"]
+    store.take_lease("orders", ended, owner="me", expiry=200, now=100, incarnation="any")
+    store.release_lease("orders", "ended", owner="me", now=150, ended=True)
+    store.heartbeat("orders", "gone", now=7)
+    take(store)
+
+
+def test_a_lease_that_another_worker_took_in_the_same_millisecond_is_not_renewed(
+    store: CheckpointStoreHook,
+) -> None:
+    take(store)
+    store.hold("orders", SHARD, owner="other", expiry=300, now=150, force=True)
+
+    assert not store.renew_lease("orders", SHARD, owner="me", expiry=300, now=150)
 
 
 @pytest.mark.parametrize(

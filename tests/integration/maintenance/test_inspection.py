@@ -208,6 +208,39 @@ def test_a_row_of_a_deleted_stream_is_named_and_a_rewind_mends_it(state: State) 
     assert state.findings() == ()
 
 
+def test_an_open_shard_that_its_row_gives_up_is_named_and_a_rewind_mends_it(state: State) -> None:
+    state.spoil(shardEnded={"BOOL": True}, lastUpdateTimestamp={"N": "1"})
+    assert "read to its end, but the shard is open" in state.finding().what
+    state.rewind("TRIM_HORIZON")
+    assert state.findings() == ()
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("caughtUpAt", {"N": "-62135596800001"}),
+        ("caughtUpAt", {"N": "9" * 30}),
+        ("caughtUpAt", {"S": "yesterday"}),
+        ("millisBehindLatest", {"S": "many"}),
+        ("lastUpdateTimestamp", {"N": "9" * 30}),
+    ],
+)
+def test_a_time_that_no_calendar_has_is_named_and_a_rewind_mends_it(
+    state: State, attribute: str, value: dict[str, str]
+) -> None:
+    state.spoil(**{attribute: value})
+    assert state.finding().where == SPOILT
+    state.rewind("TRIM_HORIZON")
+    assert state.findings() == ()
+
+
+@pytest.mark.parametrize("beat", [{"N": "1.5"}, {"S": "now"}, {"N": "9" * 30}])
+def test_a_node_with_an_odd_heartbeat_does_not_hide_the_shards(state: State, beat: dict[str, str]) -> None:
+    key = {"streamName": {"S": state.kinesis.stream_name}, "shardId": {"S": "__node__#odd"}}
+    state.dynamodb.put_item(TableName=state.store.application_name, Item={**key, "nodeHeartbeat": beat})
+    assert "odd" in inspect_state(state.store, state.kinesis, now=now_millis()).workers
+
+
 def test_a_commit_of_unknown_outcome_is_named(state: State) -> None:
     state.spoil(unsettled={"BOOL": True})
     assert "unknown outcome" in state.finding().what

@@ -65,4 +65,5 @@ def test_a_lease_that_holds_says_that_a_drain_is_under_way() -> None:
     assert drained(lease_owner="worker", lease_expiry=1_000)
     assert drained(lease_owner="worker")
     assert not drained(lease_owner="worker", lease_expiry=999)
+    assert not drained(lease_owner="worker", lease_expiry=10**15)
     assert not drained()

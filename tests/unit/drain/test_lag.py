@@ -10,6 +10,7 @@ from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+HOUR_LATER = int((NOON + timedelta(hours=1)).timestamp() * 1000)
 # Of shard 0, made on 2026-01-01 00:00:00 UTC; its record was written at 12:30:00.
 HALF_PAST_NOON = Position(
     str(
@@ -27,7 +28,7 @@ HALF_PAST_NOON = Position(
 
 def row(number: int, *, minutes: int | None = None, **facts: object) -> ShardState:
     """A row that was caught up so many minutes after noon."""
-    at = None if minutes is None else int((NOON + timedelta(minutes=minutes)).timestamp() * 1000)
+    at = None if minutes is None else int(NOON.timestamp() * 1000) + minutes * 60_000
     return ShardState(f"shardId-{number:012d}", caught_up_at=at, **facts)  # type: ignore[arg-type]
 
 
@@ -35,7 +36,8 @@ def until(*rows: ShardState, listed: int | None = None) -> timedelta | None:
     """How long after noon everything is loaded."""
     count = len(rows) if listed is None else listed
     shards = [Shard(f"shardId-{number:012d}") for number in range(count)]
-    moment = drained_until(shards, StreamState({row.shard_id: row for row in rows}))
+    state = StreamState({row.shard_id: row for row in rows})
+    moment = drained_until(shards, state, now=HOUR_LATER)
     return None if moment is None else moment - NOON
 
 
@@ -49,7 +51,20 @@ def test_a_record_that_was_loaded_counts_as_well_as_a_look_that_found_none() -> 
 
 
 def test_shards_that_ended_are_not_waited_for() -> None:
-    assert until(row(0, minutes=1, ended=True), row(1, minutes=8)) == timedelta(minutes=8)
+    shards = [Shard("shardId-000000000000", closed=True), Shard("shardId-000000000001")]
+    rows = (row(0, minutes=1, ended=True), row(1, minutes=8))
+    state = StreamState({row.shard_id: row for row in rows})
+    assert drained_until(shards, state, now=HOUR_LATER) == NOON + timedelta(minutes=8)
+
+
+def test_a_moment_that_is_still_to_come_is_not_believed() -> None:
+    assert until(row(0, minutes=61)) is None
+    assert until(row(0, minutes=61, checkpoint=HALF_PAST_NOON)) == timedelta(minutes=30)
+    assert until(row(0, minutes=10**9, checkpoint=HALF_PAST_NOON)) == timedelta(minutes=30)
+
+
+def test_nothing_is_said_while_a_row_contradicts_the_stream() -> None:
+    assert until(row(0, minutes=1, ended=True), row(1, minutes=8)) is None
 
 
 def test_nothing_is_said_of_a_stream_with_a_shard_that_was_not_begun() -> None:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_snowflake.drain.rows import MissingRow, founding_rows, missing_rows
+from airflow_kinesis_snowflake.drain.rows import (
+    SETTLED_MILLIS,
+    MissingRow,
+    caught_up_by,
+    contradiction,
+    founding_rows,
+    missing_rows,
+)
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
@@ -106,3 +114,38 @@ def test_rows_that_another_consumer_left_out_start_where_the_user_says_unless_th
     table = StreamState({"b": ShardState("b"), "c": ShardState("c", stream_created=1)})
     rows = missing_rows(listing("a a>b b>d c x"), table, initial=LATER)
     assert {row.shard.shard_id: row.start_at for row in rows} == {"a": LATER, "d": TRIM_HORIZON, "x": LATER}
+
+
+@pytest.mark.parametrize(
+    ("at", "believed"), [(None, None), (0, 0), (1000, 1000), (1001, None), (-1, None), (10**30, None)]
+)
+def test_a_moment_that_is_still_to_come_counts_as_none(at: int | None, believed: int | None) -> None:
+    assert caught_up_by(ShardState("a", caught_up_at=at), now=1000) == believed
+
+
+NOW = 10**12
+
+
+@pytest.mark.parametrize(
+    ("row", "closed", "contradicts"),
+    [
+        pytest.param(ShardState("a", ended=True), False, True, id="read to the end, but open"),
+        pytest.param(ShardState("a", ended=True), True, False, id="read to the end, and closed"),
+        pytest.param(ShardState("a"), False, False, id="being read"),
+        pytest.param(
+            ShardState("a", ended=True, last_update=NOW - SETTLED_MILLIS + 1),
+            False,
+            False,
+            id="closed just now",
+        ),
+        pytest.param(
+            ShardState("a", ended=True, last_update=NOW - SETTLED_MILLIS), False, True, id="long ago"
+        ),
+        pytest.param(ShardState("a", ended=True, last_update=10**30), False, True, id="in a far future"),
+    ],
+)
+def test_a_row_that_gives_up_an_open_shard_contradicts_the_stream(
+    row: ShardState, closed: bool, contradicts: bool
+) -> None:
+    why = contradiction(row, Shard("a", closed=closed), now=NOW)
+    assert (why is not None) is contradicts

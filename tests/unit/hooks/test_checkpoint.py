@@ -13,7 +13,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceUnavailableError,
     ThrottledError,
 )
-from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, StreamState
 
 if TYPE_CHECKING:
     from tests.unit.hooks.conftest import Answers
@@ -57,11 +57,34 @@ def test_a_write_is_tried_again(aws: Answers, hook: CheckpointStoreHook) -> None
     assert len(aws.requests) == 2
 
 
+@pytest.mark.parametrize("answer", [b"", b"<html>A proxy</html>", b'{"Attributes": {"shardId": {"S": "sh'])
+def test_an_answer_that_is_no_json_is_asked_for_again(
+    aws: Answers, hook: CheckpointStoreHook, answer: bytes
+) -> None:
+    aws.add(200, answer)
+    aws.add(200, {"Items": [], "Count": 0})
+
+    assert hook.read_state("orders") == StreamState()
+    assert len(aws.requests) == 2
+
+
+def test_answers_that_are_never_json_say_that_the_service_is_unavailable(
+    aws: Answers, hook: CheckpointStoreHook
+) -> None:
+    aws.add(200, b"<html>A proxy</html>")
+
+    with pytest.raises(ServiceUnavailableError):
+        hook.read_state("orders")
+
+
 def test_a_new_table_says_who_made_it(aws: Answers, hook: CheckpointStoreHook) -> None:
     table = {
         "KeySchema": [
             {"AttributeName": "streamName", "KeyType": "HASH"},
             {"AttributeName": "shardId", "KeyType": "RANGE"},
+        ],
+        "AttributeDefinitions": [
+            {"AttributeName": name, "AttributeType": "S"} for name in ("streamName", "shardId")
         ],
         "TableArn": "arn:aws:dynamodb:eu-west-1:1:table/app",
         "TableStatus": "ACTIVE",

@@ -1,0 +1,28 @@
+"""Attributes of DynamoDB items that anybody may have written, with anything in them."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# DynamoDB's numbers have up to 38 digits; a larger one would need an exponent.
+_MOST_DIGITS = 38
+
+
+def number_of(item: Mapping[str, Any], name: str) -> int | None:
+    """A number, cut to a whole one; None: the attribute is missing or holds something else."""
+    try:
+        number = Decimal(item.get(name, {}).get("N", ""))
+    except InvalidOperation:
+        return None
+    return int(number) if number.is_finite() and number.adjusted() < _MOST_DIGITS else None
+
+
+def text_of(item: Mapping[str, Any], name: str) -> str | None:
+    """A text, or a number as text; None: the attribute is missing or holds something else."""
+    value = item.get(name, {})
+    found = value.get("S", value.get("N"))
+    return None if found is None else str(found)
