@@ -337,13 +337,19 @@ class Intake:
             ShardReader(row, committed=committed[row.shard_id], shard=listed.get(row.shard_id))
             for row in (candidate.state for candidate in taken)
         ]
+        others_until = {candidate.state.shard_id: candidate.state.others_until for candidate in taken}
         for reader in readers:
             begun = reader.committed is not None or reader.read_until is not None
             if begun and self._may_have_aged_out(reader.read_until):
-                reader.check()
-            if self._may_have_aged_out(reader.others_until):
-                reader.others_until = None
+                reader.check(others_until=self._believed(others_until[reader.shard_id]))
         return tuple(readers)
+
+    def _believed(self, others_until: int | None) -> datetime | None:
+        """When another consumer last attended to a shard, if records that came since are still there."""
+        if others_until is None or not 0 <= others_until <= self.clock.latest(time.monotonic()):
+            return None
+        until = moment(others_until)
+        return None if self._may_have_aged_out(until) else until
 
     def _may_have_aged_out(self, until: datetime | None) -> bool:
         return may_have_aged_out(until, retention=self._facts.retention, now=self._now)

@@ -79,7 +79,7 @@ class ShardReader:
         self.read_until = read_until(
             committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)
         )
-        self.others_until = None if state.others_until is None else moment(state.others_until)
+        self.others_until: datetime | None = None
         self.shard = shard
         self.checking = False
         self._doubted = False
@@ -110,9 +110,13 @@ class ShardReader:
             others_until=self.others_until,
         )
 
-    def check(self) -> None:
-        """Find the record of the checkpoint once more, to learn whether it aged out."""
+    def check(self, *, others_until: datetime | None = None) -> None:
+        """Find the record of the checkpoint once more, to learn whether it aged out.
+
+        :param others_until: when another consumer last attended to the shard, if that is worth something
+        """
         self.checking = self._doubted = True
+        self.others_until = others_until
 
     @property
     def wants_page(self) -> bool:

@@ -199,14 +199,15 @@ def test_a_shard_that_was_idle_under_another_consumer_lost_nothing(
 
 
 @only_kinesalite
+@pytest.mark.parametrize("days", [pytest.param(-3, id="long ago"), pytest.param(10**12, id="not yet")])
 def test_records_that_another_consumer_left_too_long_are_lost(
-    make_history: Callable[..., History], dynamodb: DynamoDBClient
+    make_history: Callable[..., History], dynamodb: DynamoDBClient, days: int
 ) -> None:
     history = make_history()
     (shard_id,) = history.open_shards
     (number,) = history.put(shard_id, 1)
     long_ago = at_written(number, seconds=-7 * 86_400)
-    then = {"N": str(now_millis() - 3 * 86_400_000)}
+    then = {"N": str(now_millis() + days * 86_400_000)}
     rows_of_another_consumer(dynamodb, history, {shard_id: long_ago}, lastUpdateTimestamp=then)
 
     for _ in range(2):
