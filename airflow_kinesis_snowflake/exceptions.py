@@ -95,6 +95,10 @@ class DataLossError(TerminalError):
 # --- records -----------------------------------------------------------------------------------------------
 
 
+class UnreadablePageError(TerminalError):
+    """A page of records meets a fault of this package; its shard can't be read on, others can."""
+
+
 class UndecodableError(TerminalError):
     """A payload isn't in the format that it should be in; the record becomes a dead letter."""
 

@@ -33,7 +33,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.landing.columns import make_mapping
 from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.target import LandingTarget
-from airflow_kinesis_snowflake.stream.times import millis, now_millis
+from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set
@@ -130,7 +130,6 @@ class Drain:
             settings=settings,
             worker=worker,
             writers=self._writers,
-            drain_until=min(self._stop_at, now_millis()),
         )
         self._readers: dict[str, ShardReader] = {}
         self._failures: dict[str, KinesisSnowflakeError] = {}
@@ -251,7 +250,9 @@ class Drain:
     def _admit(self) -> None:
         """Look for shards to read, and plan their first pages."""
         relist, self._relist, self._look = self._relist, False, False
-        intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=frozenset(self._failures)))
+        read = {shard for shard, done in self.report.shards.items() if done.outcome == Finish.CAUGHT_UP}
+        leave_alone = self._failures.keys() | read
+        intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=leave_alone))
         self.report.takeovers += intaken.takeovers
         self.report.held_by_others = dict(intaken.held_by_others)
         self._left_some = intaken.left_some
@@ -348,10 +349,7 @@ class Drain:
         try:
             page = event.result.result()
         except TransientError as error:
-            if reader.back_off(error, now=time.monotonic()):
-                self._fetching.plan(reader)
-            else:
-                self._fail(reader, error)
+            self._back_off(reader, error)
         except KinesisSnowflakeError as error:
             self._fail(reader, error)
         else:
@@ -361,10 +359,37 @@ class Drain:
             if page.gap is not None:
                 self._warn_of(page.gap)
             self._accept(reader, page, folder)
-            reader.accept(page, caught_up_at=min(event.called_at, self._stop_at))
+            self._log_end_of_stall(reader)
+            until = min(self._intake.clock.earliest(page.asked_at), self._stop_at)
+            reader.accept(page, caught_up_at=until)
             self.report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
             if reader.finish is None:
                 self._fetching.plan(reader)
+
+    def _back_off(self, reader: ShardReader, error: TransientError) -> None:
+        now = time.monotonic()
+        if not reader.back_off(error, now=now):
+            self._fail(reader, error)
+            return
+        if reader.begins_to_stall():
+            log.warning(
+                "Shard %s of stream %s can't be read now, the next try is in %.0f s: %s",
+                reader.shard_id,
+                self._settings.stream_name,
+                reader.due - now,
+                error,
+            )
+        self._fetching.plan(reader)
+
+    def _log_end_of_stall(self, reader: ShardReader) -> None:
+        seconds = reader.stalled_for(time.monotonic())
+        if seconds is not None:
+            log.info(
+                "Shard %s of stream %s goes on after %.0f s",
+                reader.shard_id,
+                self._settings.stream_name,
+                seconds,
+            )
 
     def _accept(self, reader: ShardReader, page: Fetched, folder: Path) -> None:
         if page.reached is None:

@@ -6,6 +6,7 @@ import logging
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.assignment import (
@@ -28,11 +29,12 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
 from airflow_kinesis_snowflake.stream.positions import StartAt
-from airflow_kinesis_snowflake.stream.retention import Gap, may_have_aged_out, why_foreign
-from airflow_kinesis_snowflake.stream.times import millis, now_millis
+from airflow_kinesis_snowflake.stream.retention import MARGIN, Gap, may_have_aged_out, why_foreign
+from airflow_kinesis_snowflake.stream.times import millis, moment, now_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Set
+    from datetime import datetime
 
     from airflow_kinesis_snowflake.drain.leases import Leases
     from airflow_kinesis_snowflake.drain.load import Loader
@@ -41,12 +43,15 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.exceptions import TerminalError
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState, StreamState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook, StreamFacts
+    from airflow_kinesis_snowflake.stream.clock import ServiceClock
     from airflow_kinesis_snowflake.stream.lineage import Shard
 
 log = logging.getLogger(__name__)
 
 FORGET_WORKER_MILLIS = 3_600_000
 FORGET_SHARDS = 25
+ASK_AGAIN_SECONDS = 1.0
+MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Intaken:
 
     :param readers: shards leased now, each with the position to go on from
     :param refused: those of them that can't be read, and why
-    :param gaps: shards whose unread records are gone altogether; reading goes on behind them
+    :param gaps: shards whose unread records are gone altogether; reading goes on after them
     :param missed: the same, where the user doesn't accept it: no shard that is new is read; and shards whose
         rows contradict what Kinesis says of them
     :param takeovers: how many of them were taken from an owner that didn't release them
@@ -75,11 +80,43 @@ class Intaken:
     held_by_others: Mapping[str, int]
 
 
-class Intake:
-    """Finds shards for one worker: creates missing state rows, takes leases, reconciles takeovers.
+class Absences:
+    """Shards that the list of shards leaves out, though they have, or should have, records to be read.
 
-    :param drain_until: shards drained up to this moment (ms) by anybody need no reading
+    They are taken for gone only when a second list, a second later or more, leaves them out as well: giving
+    up records for good shouldn't rest on one answer.
     """
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._listed_at = 0.0
+
+    def note(self, shards: Set[str], *, at: float) -> None:
+        """Take note of the shards that a list leaves out.
+
+        :param at: when it was asked for, on the monotonic clock
+        """
+        self._since = {shard_id: self._since.get(shard_id, at) for shard_id in shards}
+        self._listed_at = at
+
+    @property
+    def confirmed(self) -> frozenset[str]:
+        """Shards that were left out twice."""
+        until = self._listed_at - ASK_AGAIN_SECONDS
+        return frozenset(shard_id for shard_id, since in self._since.items() if since <= until)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether some were left out once."""
+        return len(self.confirmed) < len(self._since)
+
+    def ask_again(self, *, now: float) -> bool:
+        """Whether it is time for the second list."""
+        return self.doubtful and now - self._listed_at >= ASK_AGAIN_SECONDS
+
+
+class Intake:
+    """Finds shards for one worker: creates missing state rows, takes leases, reconciles takeovers."""
 
     def __init__(
         self,
@@ -91,7 +128,6 @@ class Intake:
         settings: DrainSettings,
         worker: Worker,
         writers: DaemonThreads,
-        drain_until: int,
     ) -> None:
         self._kinesis = kinesis
         self._store = store
@@ -100,9 +136,11 @@ class Intake:
         self._settings = settings
         self._worker = worker
         self._writers = writers
-        self._drain_until = drain_until
         self._facts: StreamFacts
+        self._drain_until: int
         self._listed: tuple[Shard, ...] = ()
+        self._gone: frozenset[str] = frozenset()
+        self._absences = Absences()
         self._watch = Watch()
         self._waiting_for: Mapping[str, int] = {}
 
@@ -113,31 +151,40 @@ class Intake:
         drain that could never load.
         """
         self._facts = self._kinesis.describe()
+        # Whoever drained a shard up to here left nothing of it to this drain.
+        self._drain_until = min(millis(self._settings.stop_at), self.clock.latest(time.monotonic()))
         if not self._store.exists():
             self._loader.prepare()
             self._store.create_table()
         return self._facts
 
-    def look(self, *, relist: bool, leave_alone: frozenset[str]) -> Intaken:
+    @property
+    def clock(self) -> ServiceClock:
+        """The clock of Kinesis."""
+        return self._facts.clock
+
+    def look(self, *, relist: bool, leave_alone: Set[str]) -> Intaken:
         """Take every shard that this worker should read now.
 
         :param relist: ask Kinesis for the shards again, because one ended
-        :param leave_alone: shards not to take, because they failed in this drain
+        :param leave_alone: shards not to take, because this drain has read them, or failed to
         """
         state = self._read_state()
-        gone: frozenset[str] = frozenset()
         contradicting: Mapping[str, TerminalError] = {}
-        if relist or not self._listed:
-            # The list comes after the rows: a row that isn't listed then is that of a shard that is gone.
-            self._listed = self._kinesis.list_shards()
-            gone = vanished(self._listed, progress(state))
+        if relist or not self._listed or self._absences.ask_again(now=time.monotonic()):
+            self._list(state)
             contradicting = self._contradicting(state)
-            self._forget(state)
-        gaps = self._missed(state)
+        lost = self._missed(state)
+        gaps = tuple(
+            Gap(shard_id, loaded_until=None, oldest_available=None)
+            for shard_id in sorted(lost & self._absences.confirmed)
+        )
         unaccepted = gaps if self._settings.on_data_loss == "fail" else ()
         # Without rows the children of missed shards stay unread, and what is missed shows again next time.
-        if not unaccepted:
+        if not unaccepted and lost <= self._absences.confirmed:
             state = self._complete(state)
+        gone = self._gone & self._absences.confirmed
+        gone &= {shard_id for shard_id, row in state.shards.items() if not row.ended}
         assignment = assign(
             state,
             readable=(readable(self._listed, progress(state)) | gone) - leave_alone,
@@ -160,9 +207,21 @@ class Intake:
             left_some=len(taken) < len(assignment.take)
             or assignment.left_over > 0
             or assignment.owed > 0
-            or assignment.unclear,
+            or assignment.unclear
+            or self._absences.doubtful,
             held_by_others=holders(assignment.held_by_others),
         )
+
+    def _list(self, state: StreamState) -> None:
+        """Ask for the shards.
+
+        The list comes after the rows: a row that isn't listed then is that of a shard that is gone.
+        """
+        began = time.monotonic()
+        self._listed = self._kinesis.list_shards()
+        self._gone = vanished(self._listed, progress(state))
+        self._absences.note(self._gone | self._missed(state), at=began)
+        self._forget(state)
 
     # --- rows ----------------------------------------------------------------------------------------------
 
@@ -185,12 +244,11 @@ class Intake:
     def _stream_created(self) -> int:
         return millis(self._facts.created)
 
-    def _missed(self, state: StreamState) -> tuple[Gap, ...]:
+    def _missed(self, state: StreamState) -> frozenset[str]:
         """Shards of which nothing was ever read and nothing is left."""
         if founding_rows(self._listed, state):
-            return ()
-        lost = sorted(missed(self._listed, progress(state)))
-        return tuple(Gap(shard_id, loaded_until=None, oldest_available=None) for shard_id in lost)
+            return frozenset()
+        return missed(self._listed, progress(state))
 
     def _complete(self, state: StreamState) -> StreamState:
         """Create the rows that are missing, and read the state again if there were any."""
@@ -213,26 +271,55 @@ class Intake:
     def _initial_position(self) -> StartAt:
         """Kinesis refuses a moment that is in the future by its own clock; ``LATEST`` may be one by ours.
 
-        Both sides count in seconds: Kinesis tells its time so, and is asked for no fraction of one.
+        Kinesis is asked for no fraction of a second.
         """
         asked = self._settings.initial_position
-        if asked.timestamp is None or asked.timestamp.replace(microsecond=0) <= self._facts.answered:
+        now = moment(self.clock.earliest(time.monotonic()))
+        if asked.timestamp is None or asked.timestamp.replace(microsecond=0) <= now:
             return asked
-        return StartAt(self._facts.answered)
+        return StartAt(now)
 
     def _forget(self, state: StreamState) -> None:
-        """Delete rows that no later decision needs, so that a table doesn't grow with every reshard."""
-        for shard_id in sorted(forgettable(self._listed, progress(state)))[:FORGET_SHARDS]:
+        """Delete rows that no later decision needs, so that a table doesn't grow with every reshard.
+
+        What was read to its end longer ago than records are kept can't be listed any more, so this doesn't
+        rest on the list alone: a shard that came back without a row might be read again.
+        """
+        bound = self.clock.earliest(time.monotonic()) - (self._facts.retention + MARGIN) // MILLISECOND
+        forgotten = [
+            shard_id
+            for shard_id in sorted(forgettable(self._listed, progress(state)))
+            if (state.shards[shard_id].last_update or 0) < bound
+        ]
+        for shard_id in forgotten[:FORGET_SHARDS]:
             self._store.forget_shard(self._settings.stream_name, shard_id)
 
     # --- leases --------------------------------------------------------------------------------------------
 
     def _take(self, assignment: Assignment) -> list[Candidate]:
         def lease(candidate: Candidate) -> Candidate | None:
-            state = self._leases.take(candidate.state, incarnation=uuid.uuid4().hex)
-            return None if state is None else Candidate(state, takeover=candidate.takeover)
+            start_at = self._start_of_foreign(candidate.state)
+            state = self._leases.take(candidate.state, incarnation=uuid.uuid4().hex, start_at=start_at)
+            if state is None:
+                return None
+            if start_at is not None and state.checkpoint is None:
+                log.info(
+                    "Another consumer began shard %s of %s and saved no checkpoint; it is read from %s on",
+                    state.shard_id,
+                    self._settings.stream_name,
+                    state.start_at,
+                )
+            return Candidate(state, takeover=candidate.takeover)
 
         return [taken for taken in self._writers.map(lease, assignment.take) if taken is not None]
+
+    def _start_of_foreign(self, row: ShardState) -> StartAt | None:
+        """Where a row starts that doesn't say so, because another consumer made it and no drain has taken it.
+
+        The first lease keeps it, so that a later drain doesn't start later.
+        """
+        untouched = row.incarnation is None and row.checkpoint is None and row.start_at is None
+        return self._initial_position() if untouched else None
 
     def _start(self, taken: list[Candidate]) -> tuple[tuple[ShardReader, ...], Mapping[str, TerminalError]]:
         """Readers for leased shards; a takeover goes on from the later of checkpoint and offsets.
@@ -261,27 +348,46 @@ class Intake:
             ShardReader(row, committed=committed[row.shard_id], shard=listed.get(row.shard_id))
             for row in (candidate.state for candidate in taken)
         ]
+        others_until = {candidate.state.shard_id: candidate.state.others_until for candidate in taken}
         for reader in readers:
             begun = reader.committed is not None or reader.read_until is not None
-            if begun and may_have_aged_out(
-                reader.read_until, retention=self._facts.retention, now=self._facts.answered
-            ):
-                reader.check()
+            if begun and self._may_have_aged_out(reader.read_until):
+                reader.check(others_until=self._believed(others_until[reader.shard_id]))
         return tuple(readers), refused
+
+    def _believed(self, others_until: int | None) -> datetime | None:
+        """When another consumer last attended to a shard, if records that came since are still there."""
+        if others_until is None or not 0 <= others_until <= self.clock.latest(time.monotonic()):
+            return None
+        until = moment(others_until)
+        return None if self._may_have_aged_out(until) else until
+
+    def _may_have_aged_out(self, until: datetime | None) -> bool:
+        return may_have_aged_out(until, retention=self._facts.retention, now=self._now)
+
+    @property
+    def _now(self) -> datetime:
+        """The latest that it can be by the clock of Kinesis."""
+        return moment(self.clock.latest(time.monotonic()))
 
     def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
         refused: dict[str, TerminalError] = {}
         for reader in readers:
-            if (
-                reader.shard
-                and reader.committed
-                and (why := why_foreign(reader.committed, reader.shard, now=self._facts.answered))
-            ):
+            if reader.shard is None or reader.committed is None:
+                continue
+            doubt = why_foreign(reader.committed, reader.shard, now=self._now)
+            if doubt is None:
+                continue
+            what = (
+                f"The checkpoint of {reader.shard_id} of stream {self._settings.stream_name} in application "
+                f"{self._settings.application_name} {doubt}"
+            )
+            if doubt.certain:
                 refused[reader.shard_id] = ForeignCheckpointError(
-                    f"The checkpoint of {reader.shard_id} of stream {self._settings.stream_name} in "
-                    f"application {self._settings.application_name} {why}. Rewind this shard: DAG "
-                    f"kinesis_state_reset"
+                    f"{what}. Rewind this shard: DAG kinesis_state_reset"
                 )
+            else:
+                log.warning("%s. Kinesis is asked whether it knows it", what)
         return refused
 
     def _data_loss(self, gap: Gap) -> DataLossError:
@@ -316,7 +422,7 @@ class Intake:
 def data_loss(gap: Gap, *, stream_name: str) -> DataLossError:
     """The error for a gap that the user doesn't accept."""
     return DataLossError(
-        f"Stream {stream_name} may no longer have {gap}. Nothing behind was loaded. "
+        f"Stream {stream_name} may no longer have {gap}. Nothing after the gap was loaded. "
         f"To go on without them, run once with on_data_loss='warn'"
     )
 

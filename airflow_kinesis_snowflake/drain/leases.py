@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.drain.settings import Worker
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState
-    from airflow_kinesis_snowflake.stream.positions import Position
+    from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +85,14 @@ class Leases:
             with self._presence:
                 self._store.leave(self._stream, self._worker.id)
 
-    def take(self, shard: ShardState, *, incarnation: str) -> ShardState | None:
+    def take(
+        self, shard: ShardState, *, incarnation: str, start_at: StartAt | None = None
+    ) -> ShardState | None:
         """Take the lease of a shard that is free, or that nobody alive holds any more.
 
         :param shard: the row as last read; a lease in it is over, or of an earlier start of this task
         :param incarnation: given to the row if it has none
+        :param start_at: the same
         :return: the row after the write, or ``None`` when another worker holds the lease, or this one retires
         """
         if self._leaving.is_set():
@@ -103,6 +106,7 @@ class Leases:
             expiry=now + int(LEASE_SECONDS * 1000),
             now=now,
             incarnation=incarnation,
+            start_at=start_at,
             predecessor=self._worker.succeeds(shard.lease_owner),
         )
         if taken is None:

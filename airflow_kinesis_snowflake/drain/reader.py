@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import dropwhile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, TransientError
+from airflow_kinesis_snowflake.exceptions import (
+    IteratorExpiredError,
+    KinesisSnowflakeError,
+    TransientError,
+    UnreadablePageError,
+)
 from airflow_kinesis_snowflake.landing.dead_letters import GAP, DeadLetter
-from airflow_kinesis_snowflake.stream.aggregation import deaggregate, skip_through, within_hash_range
+from airflow_kinesis_snowflake.stream.aggregation import (
+    Deaggregated,
+    deaggregate,
+    skip_through,
+    within_hash_range,
+)
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Record
-from airflow_kinesis_snowflake.stream.retention import Gap, read_until
+from airflow_kinesis_snowflake.stream.retention import Gap, others_read_on, read_until
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
@@ -32,6 +44,7 @@ SECONDS_BETWEEN_CALLS = 0.2
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 20.0
 FAILURES_BEFORE_GIVING_UP = 30
+STALL_SECONDS = 10.0
 # Five such pages a second are more than the 2 MB a second that Kinesis gives of a shard.
 PAGE_BYTES = 4 * 2**20
 FIRST_PAGE_RECORDS = 100
@@ -67,6 +80,7 @@ class ShardReader:
         self.read_until = read_until(
             committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)
         )
+        self.others_until: datetime | None = None
         self.shard = shard
         self.checking = False
         self._doubted = False
@@ -79,6 +93,8 @@ class ShardReader:
         self.in_flight = False
         self.generation = 0
         self.failures = 0
+        self._failing_since: float | None = None
+        self._stalled = False
         self.page_bytes = PAGE_BYTES
         self.page_records = FIRST_PAGE_RECORDS
 
@@ -92,11 +108,16 @@ class ShardReader:
             shard=self.shard,
             checking=self.checking,
             read_until=self.read_until,
+            others_until=self.others_until,
         )
 
-    def check(self) -> None:
-        """Find the record of the checkpoint once more, to learn whether it aged out."""
+    def check(self, *, others_until: datetime | None = None) -> None:
+        """Find the record of the checkpoint once more, to learn whether it aged out.
+
+        :param others_until: when another consumer last attended to the shard, if that is worth something
+        """
         self.checking = self._doubted = True
+        self.others_until = others_until
 
     @property
     def wants_page(self) -> bool:
@@ -104,7 +125,7 @@ class ShardReader:
         return self.finish is None and not self.in_flight
 
     def accept(self, page: Fetched, *, caught_up_at: int) -> None:
-        """Move on behind a page.
+        """Move on past a page.
 
         :param caught_up_at: when the page finishes the shard for this drain, the moment it is drained up to
             (ms)
@@ -119,6 +140,8 @@ class ShardReader:
         self.finish = page.finish
         self.caught_up_at = caught_up_at if page.finish is not None else None
         self.failures = 0
+        self._failing_since = None
+        self._stalled = False
 
     def _size_next_page(self, page: Fetched) -> None:
         """Ask for as many records as make a page of 4 MiB, if they are like those of this page."""
@@ -149,9 +172,25 @@ class ShardReader:
         if isinstance(error, IteratorExpiredError):
             self.iterator = None
         self.failures += 1
+        if self._failing_since is None:
+            self._failing_since = now
         longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self.failures)
         self.due = now + random.uniform(SECONDS_BETWEEN_CALLS, longest)
         return self.failures < FAILURES_BEFORE_GIVING_UP
+
+    def begins_to_stall(self) -> bool:
+        """Whether failures in a row keep the shard from being read for 10 s or more; true once."""
+        begins = (
+            not self._stalled
+            and self._failing_since is not None
+            and self.due - self._failing_since >= STALL_SECONDS
+        )
+        self._stalled |= begins
+        return begins
+
+    def stalled_for(self, now: float) -> float | None:
+        """For how many seconds a shard couldn't be read of which :meth:`begins_to_stall` was true."""
+        return now - self._failing_since if self._stalled and self._failing_since is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +203,7 @@ class PageRequest:
     :param shard: as Kinesis lists it; ``None``: it doesn't any more, so that nothing can be read
     :param checking: find the record of the checkpoint once more, to learn whether it aged out
     :param read_until: up to when the shard was certainly read, for the description of a gap
+    :param others_until: when another consumer last attended to the shard
     """
 
     shard_id: str
@@ -173,6 +213,7 @@ class PageRequest:
     shard: Shard | None = None
     checking: bool = False
     read_until: datetime | None = None
+    others_until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +229,7 @@ class Fetched:
         for 0.2 s later
     :param taken: Kinesis records that were encoded
     :param checking: the record of the checkpoint was neither found nor missed yet
-    :param gap: the record of the checkpoint aged out, and perhaps others behind it
+    :param gap: the record of the checkpoint aged out, and perhaps others after it
     """
 
     encoded: Encoded | None
@@ -240,13 +281,26 @@ class PageSource:
         self._own_hash_keys_only = own_hash_keys_only
 
     def fetch(self, request: PageRequest) -> Fetched:
-        """Read one page of a shard and encode what belongs to this drain."""
-        if request.shard is None:
-            return self._nothing_left(request)
-        iterator = request.iterator or self._iterator(request)
-        asked_at = time.monotonic()
-        page = self._kinesis.get_page(iterator, limit=request.limit)
-        finish = None if page.records else finish_of(page, closed=request.shard.closed)
+        """Read one page of a shard and encode what belongs to this drain.
+
+        :raises UnreadablePageError: an error that nobody expected; it says where, and nothing of the records
+        """
+        page: Page | None = None
+        try:
+            if request.shard is None:
+                return self._nothing_left(request)
+            iterator = request.iterator or self._iterator(request)
+            asked_at = time.monotonic()
+            page = self._kinesis.get_page(iterator, limit=request.limit)
+            return self._fetched(request, page, asked_at=asked_at, closed=request.shard.closed)
+        except KinesisSnowflakeError:
+            raise
+        except Exception as error:
+            # What it says may quote a record, and so may what it was raised from.
+            raise self._unreadable(error, request, page) from None
+
+    def _fetched(self, request: PageRequest, page: Page, *, asked_at: float, closed: bool) -> Fetched:
+        finish = None if page.records else finish_of(page, closed=closed)
         gap = gap_before(page, request, finish) if request.checking else None
         records = unread(page.records, request.start)
         records, stopped = before(records, self._stop_at)
@@ -254,13 +308,17 @@ class PageSource:
             finish = Finish.CAUGHT_UP
         elif page.next_iterator is None:
             finish = Finish.ENDED
+        next_iterator = page.next_iterator
+        apart = deaggregate(records)
+        if apart.taken < len(records):
+            records, finish, next_iterator = records[: apart.taken], None, None
         reached = Position(records[-1].sequence_number) if records else None
         if gap and reached is None:
             reached = checkpoint_of(request)
         return Fetched(
-            encoded=self._encode(request, records, gap) if reached else None,
+            encoded=self._encode(request, records, apart, gap) if reached else None,
             reached=reached,
-            next_iterator=page.next_iterator,
+            next_iterator=next_iterator,
             millis_behind=page.millis_behind,
             finish=finish,
             asked_at=asked_at,
@@ -269,23 +327,36 @@ class PageSource:
             gap=gap,
         )
 
+    def _unreadable(self, error: Exception, request: PageRequest, page: Page | None) -> UnreadablePageError:
+        if page is not None and page.records:
+            numbers = f"from {page.records[0].sequence_number} through {page.records[-1].sequence_number}"
+        else:
+            checkpoint = checkpoint_of(request)
+            numbers = f"after {checkpoint.sequence_number}" if checkpoint else f"from {request.start} on"
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return UnreadablePageError(
+            f"Records {numbers} of shard {request.shard_id} of stream {self._kinesis.stream_name} can't be "
+            f"read: {type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}. "
+            "Nothing of them is lost, and other shards are read. Please report this fault"
+        )
+
     def read_again(self, shard_id: str, sequence_number: str) -> Sequence[Record]:
         """The user records of one Kinesis record; none if the stream doesn't have it any more."""
         iterator: str | None = self._kinesis.get_iterator_at(shard_id, sequence_number)
         while iterator is not None:
             page = self._kinesis.get_page(iterator, limit=1)
             if page.records:
-                users, _ = deaggregate(page.records)
+                users = deaggregate(page.records).users
                 return [user for user in users if user.sequence_number == sequence_number]
             iterator = page.next_iterator if page.millis_behind else None
         return ()
 
     def _nothing_left(self, request: PageRequest) -> Fetched:
-        """The end of a shard that left the list: what came behind its checkpoint is gone."""
+        """The end of a shard that left the list: what came after its checkpoint is gone."""
         gap = Gap(request.shard_id, loaded_until=request.read_until, oldest_available=None)
         checkpoint = checkpoint_of(request)
         return Fetched(
-            encoded=self._encode(request, (), gap) if checkpoint else None,
+            encoded=self._encode(request, (), deaggregate(()), gap) if checkpoint else None,
             reached=checkpoint,
             next_iterator=None,
             millis_behind=0,
@@ -299,8 +370,10 @@ class PageSource:
             return self._kinesis.get_iterator_at(request.shard_id, request.start.sequence_number)
         return self._kinesis.get_iterator(request.shard_id, request.start)
 
-    def _encode(self, request: PageRequest, records: Sequence[Record], gap: Gap | None) -> Encoded:
-        users, damaged = deaggregate(records)
+    def _encode(
+        self, request: PageRequest, records: Sequence[Record], apart: Deaggregated, gap: Gap | None
+    ) -> Encoded:
+        users = apart.users
         if isinstance(request.start, Position) and request.start.sub_sequence_number is not None:
             users = skip_through(users, request.start)
         if self._own_hash_keys_only and request.shard:
@@ -308,7 +381,7 @@ class PageSource:
         encoded = self._mapping.encode(
             users, stream_name=self._kinesis.stream_name, shard_id=request.shard_id
         )
-        letters = [DeadLetter(record=item.record, reason=item.reason) for item in damaged]
+        letters = [DeadLetter(record=item.record, reason=item.reason) for item in apart.damaged]
         if gap:
             beside = checkpoint_of(request) or Position(records[0].sequence_number)
             letters.append(gap_letter(gap, beside))
@@ -344,8 +417,8 @@ def gap_before(page: Page, request: PageRequest, finish: Finish | None) -> Gap |
 
     A shard of which nothing was ever read has no such record, so nothing can prove that none aged out.
     """
+    checkpoint = checkpoint_of(request)
     if page.records:
-        checkpoint = checkpoint_of(request)
         if checkpoint and page.records[0].sequence_number == checkpoint.sequence_number:
             return None
         oldest = moment(page.records[0].arrival_millis)
@@ -353,13 +426,15 @@ def gap_before(page: Page, request: PageRequest, finish: Finish | None) -> Gap |
         return None
     else:
         oldest = None
+    if checkpoint and others_read_on(request.others_until, oldest_available=oldest):
+        return None
     return Gap(request.shard_id, loaded_until=request.read_until, oldest_available=oldest)
 
 
 def gap_letter(gap: Gap, beside: Position) -> DeadLetter:
     """The dead letter that stands for a gap, at the coordinates of the last record before it.
 
-    :param beside: that record, or the first one behind the gap where there is none before it
+    :param beside: that record, or the first one after the gap where there is none before it
     """
     began = 0.0 if gap.loaded_until is None else gap.loaded_until.timestamp()
     record = Record(sequence_number=beside.sequence_number, approximate_arrival=began, data=b"")
@@ -375,7 +450,7 @@ def before(records: Sequence[Record], stop_at: int) -> tuple[Sequence[Record], b
     """Records up to the first that arrived at or after ``stop_at`` (ms), and whether there was one.
 
     Everything from that record on stays in the stream, whatever its arrival time, so that no later drain
-    has to look behind its checkpoint.
+    has to look before its checkpoint.
     """
     limit = stop_at / 1000
     if not records or max([record.approximate_arrival for record in records]) < limit:

@@ -182,7 +182,7 @@ class _Replay:
 
     def _encode(self, letter: StoredLetter, stream_name: str) -> Encoded:
         """The rows of a dead letter, all of them or none."""
-        users, damaged = deaggregate([letter.record]) if letter.whole else ([letter.record], ())
+        users, damaged, _ = deaggregate([letter.record]) if letter.whole else ([letter.record], (), 1)
         if damaged:
             return still_dead(letter.record, damaged[0].reason)
         encoded: Encoded = self._encoder.encode(users, stream_name=stream_name, shard_id=letter.shard_id)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
+from airflow_kinesis_snowflake.stream.lineage import (
+    Shard,
+    ShardProgress,
+    from_initial_position,
+    new_shards,
+)
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
 
 if TYPE_CHECKING:
@@ -35,13 +40,17 @@ def missing_rows(listed: Sequence[Shard], state: StreamState, *, initial: StartA
     An application founds itself on a stream with one conditional write: the first shard's row names all
     shards that start at the initial position. Whoever finds that row can complete the others, so a first run
     that dies half-way leaves no shard to start elsewhere. Shards that appear later start at ``TRIM_HORIZON``.
+    Beside rows of another consumer, those that it might have begun start at the initial position.
     """
     shards = {shard.shard_id: shard for shard in listed}
     if not state.shards:
         founder = min(shards)
         return [MissingRow(shards[founder], initial, initial_shards=tuple(sorted(shards)))]
+    known = progress(state)
+    where_asked = from_initial_position(listed, known)
     return founding_rows(listed, state) or [
-        MissingRow(shard, TRIM_HORIZON) for shard in new_shards(listed, progress(state))
+        MissingRow(shard, initial if shard.shard_id in where_asked else TRIM_HORIZON)
+        for shard in new_shards(listed, known)
     ]
 
 
@@ -59,7 +68,9 @@ def founding_rows(listed: Sequence[Shard], state: StreamState) -> list[MissingRo
 def progress(state: StreamState) -> Mapping[str, ShardProgress]:
     """What lineage needs to know of the state rows."""
     return {
-        shard_id: ShardProgress(shard_id=shard_id, parents=row.parents, ended=row.ended)
+        shard_id: ShardProgress(
+            shard_id=shard_id, parents=row.parents, ended=row.ended, foreign=row.stream_created is None
+        )
         for shard_id, row in state.shards.items()
     }
 

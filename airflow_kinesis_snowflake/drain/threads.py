@@ -16,7 +16,7 @@ A = TypeVar("A")
 
 
 class DaemonThreads:
-    """A fixed number of daemon threads that run calls in order of submission.
+    """Daemon threads that run calls in order of submission.
 
     ``concurrent.futures.ThreadPoolExecutor`` joins its threads when the interpreter exits, so a call that
     hangs in a socket would hold up a task that was told to stop. These threads are left behind instead.
@@ -26,10 +26,18 @@ class DaemonThreads:
     """
 
     def __init__(self, count: int, *, name: str) -> None:
-        self.count = count
+        self.count = 0
+        self._name = name
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        for number in range(count):
-            threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
+        self.resize(count)
+
+    def resize(self, count: int) -> None:
+        """Change the number of threads; those that are too many end once the submitted calls are done."""
+        for number in range(self.count, count):
+            threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
+        for _ in range(count, self.count):
+            self._calls.put(None)
+        self.count = count
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run the call on the next free thread."""
@@ -56,8 +64,7 @@ class DaemonThreads:
 
     def close(self) -> None:
         """Let the threads end once the submitted calls are done; doesn't wait for them."""
-        for _ in range(self.count):
-            self._calls.put(None)
+        self.resize(0)
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:

@@ -46,6 +46,7 @@ _OF_A_DRAIN = (
     "committedOffset",
     "caughtUpAt",
     "millisBehindLatest",
+    "othersUntil",
 )
 _LEASE = ("leaseOwner", "leaseExpiry")
 _FREE = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner OR leaseExpiry < :now"
@@ -80,6 +81,7 @@ class ShardState:
     :param unsettled: the last owner left with a commit of unknown outcome
     :param caught_up_at: the shard was drained up to this moment
     :param initial_shards: on the row that founded the application on this stream, the shards listed then
+    :param others_until: when the consumer that made the row last wrote it, before a drain took it
     :param offset: what Snowflake had for the shard when a drain last wrote this row; an offset in Snowflake
         that is before it means that Snowflake went back in time
     :param oddities: what the row has besides and can't be meant, such as a time that is no number; it isn't
@@ -100,6 +102,7 @@ class ShardState:
     unsettled: bool = False
     caught_up_at: int | None = None
     initial_shards: frozenset[str] = frozenset()
+    others_until: int | None = None
     offset: Position | None = None
     oddities: tuple[str, ...] = ()
 
@@ -343,9 +346,13 @@ class CheckpointStoreHook(AwsHook):
         expiry: int,
         now: int,
         incarnation: str,
+        start_at: StartAt | None = None,
         predecessor: bool = False,
     ) -> ShardState | None:
         """Take the right to read a shard. Needs ``dynamodb:UpdateItem``.
+
+        The first lease of a row that another consumer made keeps, in the same write, what would be forgotten
+        otherwise: the time at which that consumer last wrote it.
 
         Condition: the row is there, and its lease is free, the worker's own, or still held as ``shard`` says,
         to the same millisecond. So of several workers one gets it, and a lease that was renewed since
@@ -353,6 +360,7 @@ class CheckpointStoreHook(AwsHook):
 
         :param shard: the row as it was read
         :param incarnation: for a row without one, which the Openflow connector wrote
+        :param start_at: for a row that doesn't say where it starts; None: it stays so
         :param predecessor: take it from ``shard.lease_owner`` even if it was renewed since: an earlier try of
             the same task instance, known to be over
         :return: the row as this write left it; None: another worker holds the lease, or the row is gone
@@ -366,6 +374,11 @@ class CheckpointStoreHook(AwsHook):
             else:
                 free += " OR (leaseOwner = :holder AND leaseExpiry = :until)"
                 values[":until"] = _number(shard.lease_expiry)
+        unless_there = {"incarnation": _text(incarnation)}
+        if start_at is not None:
+            unless_there["startAt"] = _text(str(start_at))
+        if shard.incarnation is None and shard.last_update is not None:
+            unless_there["othersUntil"] = _number(shard.last_update)
         row = self._update(
             stream_name,
             shard.shard_id,
@@ -374,7 +387,7 @@ class CheckpointStoreHook(AwsHook):
                 "leaseExpiry": _number(expiry),
                 "lastUpdateTimestamp": _number(now),
             },
-            unless_there={"incarnation": _text(incarnation)},
+            unless_there=unless_there,
             condition=f"attribute_exists(shardId) AND ({free})",
             values=values,
         )
@@ -571,6 +584,7 @@ class CheckpointStoreHook(AwsHook):
             "incarnation": None if shard.incarnation is None else _text(shard.incarnation),
             "parentShardIds": _texts(shard.parents),
             "streamCreated": None if shard.stream_created is None else _number(shard.stream_created),
+            "othersUntil": None if shard.others_until is None else _number(shard.others_until),
             "lastUpdateTimestamp": _number(now),
             **({} if shard.checkpoint is None else _checkpoint_attributes(shard.checkpoint)),
             **_facts(ended=shard.ended, unsettled=shard.unsettled),
@@ -890,6 +904,7 @@ class _Row:
             millis_behind=self._number("millisBehindLatest"),
             unsettled=self._read("unsettled", "BOOL", bool) or False,
             caught_up_at=self._number("caughtUpAt"),
+            others_until=self._number("othersUntil"),
             initial_shards=self._read("initialShardIds", "SS", frozenset) or frozenset(),
             offset=self._read("committedOffset", "S", decode_position),
             oddities=tuple(self._oddities),

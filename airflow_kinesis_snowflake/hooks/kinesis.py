@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -20,6 +21,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceUnavailableError,
 )
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
+from airflow_kinesis_snowflake.stream.clock import ServiceClock
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
@@ -29,7 +31,12 @@ if TYPE_CHECKING:
 
 _STREAM_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 # A connection for each thread that reads; more readers than this only wait for one another.
-_DEFAULTS = Config(max_pool_connections=64, retries={"mode": "standard", "total_max_attempts": 5})
+_DEFAULTS = Config(
+    connect_timeout=5,
+    read_timeout=15,
+    max_pool_connections=64,
+    retries={"mode": "standard", "total_max_attempts": 5},
+)
 _ONE_ATTEMPT = Config(retries={"mode": "standard", "total_max_attempts": 1})
 
 
@@ -41,7 +48,7 @@ class StreamFacts:
     :param retention: how long a record can be read
     :param status: ``CREATING``, ``ACTIVE``, ``UPDATING`` or ``DELETING``
     :param encryption: records are encrypted with a KMS key, so that reading needs ``kms:Decrypt``
-    :param answered: when the service said so, by its own clock, to the second
+    :param clock: the clock of the service, by which records arrive
     """
 
     name: str
@@ -50,7 +57,7 @@ class StreamFacts:
     retention: timedelta
     status: str
     encryption: bool
-    answered: datetime
+    clock: ServiceClock
 
 
 class KinesisStreamHook(AwsHook):
@@ -59,7 +66,7 @@ class KinesisStreamHook(AwsHook):
     Safe to use from several threads at once. Every method raises the errors of
     :mod:`airflow_kinesis_snowflake.exceptions` only: ``StreamNotFoundError``, ``AccessDeniedError`` (of the
     KMS key too), ``ThrottledError``, ``ServiceUnavailableError`` and ``ServiceRefusedError``. All calls but
-    those of :meth:`get_page` are tried up to five times.
+    those of :meth:`get_page` are tried up to five times. A try ends when nothing comes for 15 s.
 
     :param stream_name: 1 to 128 characters of ``a-z A-Z 0-9 _ . -``; not an ARN
     :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`:
@@ -96,7 +103,16 @@ class KinesisStreamHook(AwsHook):
     def describe(self) -> StreamFacts:
         """Return the facts of the stream. Needs ``kinesis:DescribeStreamSummary``."""
         with translated(doing="kinesis:DescribeStreamSummary", resource=self._stream):
-            answer = self._client_for_control().describe_stream_summary(StreamName=self.stream_name)
+            client = self._client_for_control()
+            asked_at = time.monotonic()
+            answer = client.describe_stream_summary(StreamName=self.stream_name)
+        answered_at = time.monotonic()
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        if date is None:
+            raise ServiceUnavailableError(
+                f"kinesis:DescribeStreamSummary on {self._stream} was answered without a date. Look for a "
+                "proxy between the worker and AWS that leaves it out."
+            )
         summary = answer["StreamDescriptionSummary"]
         return StreamFacts(
             name=summary["StreamName"],
@@ -105,7 +121,7 @@ class KinesisStreamHook(AwsHook):
             retention=timedelta(hours=summary["RetentionPeriodHours"]),
             status=summary["StreamStatus"],
             encryption=summary.get("EncryptionType") == "KMS",
-            answered=parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]),
+            clock=ServiceClock(parsedate_to_datetime(date), asked_at=asked_at, answered_at=answered_at),
         )
 
     def list_shards(self) -> tuple[Shard, ...]:
@@ -163,7 +179,7 @@ class KinesisStreamHook(AwsHook):
         return self._iterator(shard_id, "AT_SEQUENCE_NUMBER", StartingSequenceNumber=sequence_number)
 
     def get_page(self, iterator: str, *, limit: int = 10_000) -> Page:
-        """Return the records behind an iterator, at most 10 MB of them, in one attempt.
+        """Return the records after an iterator, at most 10 MB of them, in one attempt.
 
         An empty page isn't the end of the backlog: only ``millis_behind`` 0 is. Needs
         ``kinesis:GetRecords``, and ``kms:Decrypt`` on the key of an encrypted stream.
@@ -227,7 +243,7 @@ class KinesisStreamHook(AwsHook):
                 if number and error_code(error) == "InvalidArgumentException":
                     raise ForeignCheckpointError(
                         f"Sequence number {number} wasn't given out by {shard}: the checkpoint was written "
-                        "for another shard or stream. Correct the checkpoint table, or reset the state."
+                        "for another shard or stream. Rewind this shard: DAG kinesis_state_reset"
                     ) from error
                 raise
         return str(answer["ShardIterator"])
@@ -269,9 +285,18 @@ def _record(plain: Mapping[str, Any]) -> Record:
     return Record(
         sequence_number=plain["SequenceNumber"],
         approximate_arrival=plain["ApproximateArrivalTimestamp"].timestamp(),
-        partition_key=plain.get("PartitionKey", ""),
+        partition_key=writable(plain.get("PartitionKey", "")),
         data=plain["Data"],
     )
+
+
+def writable(text: str) -> str:
+    """Text that every encoding of Unicode can write: half of a surrogate pair becomes ``\\udXXX``.
+
+    JSON can name such a half, and AWS may pass it on. Only botocore's decoder takes it: ours leaves such
+    pages to it.
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _shard(listed: Mapping[str, Any]) -> Shard:

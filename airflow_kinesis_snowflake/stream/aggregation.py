@@ -15,6 +15,10 @@ bytes, a protobuf message, and the MD5 of that message. The message::
       repeated Tag    tags                    = 4;
     }
 
+Not every producer is the library, so keys that Kinesis itself would refuse are damage (``PutRecord`` in the
+Kinesis API reference), and what an aggregate expands to is reckoned before any of it is built: many user
+records may share one long key.
+
 User records are kept whatever their hash key. The Kinesis Client Library drops an aggregate with a hash key
 outside the shard's range, which loses records that a producer aggregated just before a reshard;
 :func:`within_hash_range` does the same for those who ask for it.
@@ -22,11 +26,12 @@ outside the shard's range, which loses records that a producer aggregated just b
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from hashlib import md5
 from itertools import repeat
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -36,10 +41,21 @@ from google.protobuf.message_factory import GetMessageClass
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_kinesis_snowflake.stream.lineage import Shard
     from airflow_kinesis_snowflake.stream.positions import Position
+
+# A page is expanded as far as this; what is left of it is read again.
+ROOM_BYTES = 64 * 2**20
+# One aggregate can't be read in parts. The library makes none of more than 1 MB, which with user records of
+# 25 bytes and keys of 36 expand to 20 MB.
+LARGEST_EXPANSION_BYTES = 256 * 2**20
+# About what Python and Arrow take for a user record beside its data and key.
+OVERHEAD_BYTES = 500
+LONGEST_KEY = 256
+LARGEST_HASH_KEY = 2**128 - 1
+_HASH_KEY = re.compile(rb"[0-9]{1,39}")
 
 _MAGIC = b"\xf3\x89\x9a\xc2"
 _DIGEST_BYTES = 16
@@ -88,34 +104,48 @@ class Damaged:
     reason: str
 
 
-def deaggregate(records: Sequence[Record]) -> tuple[Sequence[Record], tuple[Damaged, ...]]:
-    """Replace every aggregate by its user records.
+class Deaggregated(NamedTuple):
+    """User records of a page.
 
-    Records that aren't aggregates come back as the same objects, also those that only begin like one.
-    An aggregate may hold no user record at all, so take the position behind a page from the page itself.
+    :param users: user records in order; Kinesis records that aren't aggregates as the same objects
+    :param damaged: aggregates that can't be taken apart
+    :param taken: how many of the Kinesis records these come from; the others had no room
+    """
+
+    users: Sequence[Record]
+    damaged: tuple[Damaged, ...]
+    taken: int
+
+
+def deaggregate(records: Sequence[Record]) -> Deaggregated:
+    """Replace every aggregate by its user records, as many as expand to 64 MiB, and at least one.
+
+    Records that aren't aggregates come back as they are, also those that only begin like one.
+    An aggregate may hold no user record at all, so take the position after a page from the page itself.
 
     :param records: Kinesis records in order
-    :return: user records in order, and the aggregates that can't be taken apart
     """
     if not any(map(bytes.startswith, map(attrgetter("data"), records), repeat(_MAGIC))):
-        return records, ()
+        return Deaggregated(records, (), len(records))
     users: list[Record] = []
     damaged: list[Damaged] = []
-    for record in records:
+    room = ROOM_BYTES
+    for number, record in enumerate(records):
         if not _is_aggregate(record.data):
             users.append(record)
             continue
         try:
-            users += _user_records(record)
-        except UnicodeDecodeError:
-            damaged.append(Damaged(record, "damaged KPL aggregate: a key isn't UTF-8"))
+            message = _message(record)
+            size = _expanded_bytes(message, record)
+            if size > room and number > 0:
+                return Deaggregated(users, tuple(damaged), number)
+            room -= size
+            users += _user_records(message, record)
         except DecodeError:
             damaged.append(Damaged(record, "damaged KPL aggregate: not the message it should be"))
-        except IndexError:
-            damaged.append(Damaged(record, "damaged KPL aggregate: it names a key that it doesn't hold"))
         except ValueError as error:
             damaged.append(Damaged(record, f"damaged KPL aggregate: {error}"))
-    return users, tuple(damaged)
+    return Deaggregated(users, tuple(damaged), len(records))
 
 
 def within_hash_range(records: Sequence[Record], shard: Shard) -> list[Record]:
@@ -138,8 +168,8 @@ def within_hash_range(records: Sequence[Record], shard: Shard) -> list[Record]:
 
 
 def hash_key(record: Record) -> int:
-    """The number that decides which shard a record belongs to; an explicit one that is no number doesn't."""
-    if record.explicit_hash_key is not None and record.explicit_hash_key.isdecimal():
+    """The number that decides which shard a user record belongs to."""
+    if record.explicit_hash_key is not None:
         return int(record.explicit_hash_key)
     return int.from_bytes(md5(record.partition_key.encode(), usedforsecurity=False).digest())
 
@@ -171,20 +201,39 @@ def _is_aggregate(data: bytes) -> bool:
     )
 
 
-def _user_records(aggregate: Record) -> list[Record]:
+def _message(aggregate: Record) -> Any:
     """Read the protobuf message.
 
     :raises DecodeError: not a protobuf message
     :raises ValueError: not the message it should be
-    :raises IndexError: a key index points outside its table
     """
     message = _AggregatedRecord.FromString(aggregate.data[len(_MAGIC) : -_DIGEST_BYTES])
     if not message.IsInitialized():
         raise ValueError("a user record has no partition key or no data")
-    partition_keys = [key.decode() for key in message.partition_key_table]
-    hash_keys = [key.decode() for key in message.explicit_hash_key_table]
+    return message
+
+
+def _expanded_bytes(message: Any, aggregate: Record) -> int:
+    """At most so many bytes are all its user records.
+
+    :raises ValueError: more than can be held in memory
+    """
+    longest = max(map(len, message.partition_key_table), default=0)
+    each = OVERHEAD_BYTES + min(longest, 4 * LONGEST_KEY)
+    size = len(aggregate.data) + len(message.records) * each
+    if size > LARGEST_EXPANSION_BYTES:
+        raise ValueError(f"its {len(message.records)} user records are too many for one record")
+    return size
+
+
+def _user_records(message: Any, aggregate: Record) -> list[Record]:
+    """Build the user records.
+
+    :raises ValueError: a key is missing, or Kinesis would refuse it
+    """
+    partition_keys = _Keys(message.partition_key_table, _partition_key)
+    hash_keys = _Keys(message.explicit_hash_key_table, _explicit_hash_key)
     sequence_number, arrival = aggregate.sequence_number, aggregate.approximate_arrival
-    last = len(message.records) - 1
     return [
         Record(
             sequence_number=sequence_number,
@@ -193,7 +242,38 @@ def _user_records(aggregate: Record) -> list[Record]:
             data=user.data,
             explicit_hash_key=None if (key := user.explicit_hash_key_index) == _NO_INDEX else hash_keys[key],
             sub_sequence_number=number,
-            last_of_record=number == last,
         )
         for number, user in enumerate(message.records)
     ]
+
+
+class _Keys(dict[int, str]):
+    """The keys of a table that user records name, each read once."""
+
+    def __init__(self, table: Sequence[bytes], read: Callable[[bytes], str]) -> None:
+        super().__init__()
+        self._table = table
+        self._read = read
+
+    def __missing__(self, index: int) -> str:
+        if index >= len(self._table):
+            raise ValueError("it names a key that it doesn't hold")
+        key = self[index] = self._read(self._table[index])
+        return key
+
+
+def _partition_key(key: bytes) -> str:
+    try:
+        # No character has more than four bytes.
+        text = None if len(key) > 4 * LONGEST_KEY else key.decode()
+    except UnicodeDecodeError:
+        raise ValueError("a key isn't UTF-8") from None
+    if text is None or len(text) > LONGEST_KEY:
+        raise ValueError(f"a partition key is longer than {LONGEST_KEY} characters")
+    return text
+
+
+def _explicit_hash_key(key: bytes) -> str:
+    if not _HASH_KEY.fullmatch(key) or int(key) > LARGEST_HASH_KEY:
+        raise ValueError("an explicit hash key isn't a decimal number of up to 128 bits")
+    return key.decode()

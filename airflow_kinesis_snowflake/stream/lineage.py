@@ -7,16 +7,19 @@ would otherwise look as if its shard had left the list.
 Rules, for a table that has rows:
 
 - A shard without a row that descends from a row, or that no row descends from, is *new*. Any other shard
-  without a row is only an ancestor of rows: it was before the start, and is left alone.
+  without a row is only an ancestor of rows: it was before the start, and is left alone. In a table with rows
+  that another consumer made, such ancestors are new too: that consumer makes rows in no certain order, so it
+  may have stopped before it came to them.
 - A shard may be read once none of its parents has records to come: each has ended, was before the start, or
   is neither listed nor in the table.
+- No shard descends from itself. Where rows or list claim so, the parents that would make it so don't count.
 
 ``docs/how-shards-are-read.md`` draws them.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
@@ -48,11 +51,13 @@ class ShardProgress:
 
     :param parents: as they were listed when the row was made; empty in rows that Openflow made
     :param ended: read to its end, or given up because its records are gone
+    :param foreign: another consumer made the row, such as the Openflow connector
     """
 
     shard_id: str
     parents: tuple[str, ...] = ()
     ended: bool = False
+    foreign: bool = False
 
 
 def new_shards(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> tuple[Shard, ...]:
@@ -62,17 +67,31 @@ def new_shards(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> t
     parent look like a shard before the start.
 
     :param known: the rows; with none of them every listed shard is new
-    :raises ValueError: a shard descends from itself
     """
     shards = _by_id(listed)
     parents = _parents(shards, known)
-    before = _reachable(known, parents)
-    behind = _reachable(known, _children(parents))
+    before = frozenset() if _begun_by_others(known) else _only_ancestors(known, parents)
     return tuple(
         shards[shard_id]
         for shard_id in TopologicalSorter(parents).static_order()
-        if shard_id in shards and shard_id not in known and (shard_id in behind or shard_id not in before)
+        if shard_id in shards and shard_id not in known and shard_id not in before
     )
+
+
+def from_initial_position(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> frozenset[str]:
+    """New shards that start where the user says; all others start at their oldest record.
+
+    They are those of a table with rows of another consumer that may have been there when it began: ancestors
+    of rows, and shards that have nothing to do with any row. A shard that descends from a row, or from a
+    shard that has left the list, may be younger.
+    """
+    if not _begun_by_others(known):
+        return frozenset()
+    shards = _by_id(listed)
+    parents = _parents(shards, known)
+    unlisted = {parent for shard in shards.values() for parent in shard.parents} - shards.keys()
+    younger = _reachable(known.keys() | unlisted, _children(parents)) - _only_ancestors(known, parents)
+    return frozenset(shards.keys() - known.keys() - younger)
 
 
 def readable(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> frozenset[str]:
@@ -81,8 +100,6 @@ def readable(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> fro
     A parent that isn't ended blocks its children even when it has left the list, because another worker may
     still be loading its last records. :func:`vanished` names it; once its row is marked as ended, the
     children are free.
-
-    :raises ValueError: a shard descends from itself
     """
     shards = _by_id(listed)
     parents = _parents(shards, known)
@@ -110,13 +127,13 @@ def missed(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> froze
     new shards are made, for then nothing shows any more. Of several lost generations only the last is named.
 
     :param known: the rows; with none of them nothing was missed, as nothing was begun
-    :raises ValueError: a shard descends from itself
     """
     if not known:
         return frozenset()
     shards = _by_id(listed)
-    parents = {parent for shard in new_shards(shards.values(), known) for parent in shard.parents}
-    return frozenset(parents - shards.keys() - known.keys())
+    before = _only_ancestors(known, _parents(shards, known))
+    new = [shard for shard in new_shards(shards.values(), known) if shard.shard_id not in before]
+    return frozenset({parent for shard in new for parent in shard.parents} - shards.keys() - known.keys())
 
 
 def forgettable(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> frozenset[str]:
@@ -124,8 +141,6 @@ def forgettable(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> 
 
     The shard has ended and left the list, so have all its ancestors, and each listed child has a row. Nothing
     is given up unless the row of a listed shard stays: an empty table would look like a first run.
-
-    :raises ValueError: a shard descends from itself
     """
     shards = _by_id(listed)
     if shards.keys().isdisjoint(known):
@@ -150,12 +165,47 @@ def _by_id(listed: Iterable[Shard]) -> dict[str, Shard]:
     return {shard.shard_id: shard for shard in listed}
 
 
+def _begun_by_others(known: Mapping[str, ShardProgress]) -> bool:
+    return any(row.foreign for row in known.values())
+
+
+def _only_ancestors(
+    known: Mapping[str, ShardProgress], parents: Mapping[str, tuple[str, ...]]
+) -> frozenset[str]:
+    """Shards that rows descend from, and that descend from no row."""
+    return frozenset(_reachable(known, parents) - _reachable(known, _children(parents)))
+
+
 def _parents(shards: Mapping[str, Shard], known: Mapping[str, ShardProgress]) -> dict[str, tuple[str, ...]]:
     """Parents as the rows and the list name them: either may know what the other doesn't."""
     parents = {shard_id: row.parents for shard_id, row in known.items()}
     for shard_id, shard in shards.items():
         parents[shard_id] = parents.get(shard_id, ()) + shard.parents
-    return parents
+    return _without_cycles(parents)
+
+
+def _without_cycles(parents: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Without the parents of each shard on a cycle, or between two, that are on one or between them too."""
+    tangled = _without_ends(_without_ends(parents.keys(), _children(parents)), parents)
+    return {
+        shard_id: tuple(parent for parent in its if parent not in tangled) if shard_id in tangled else its
+        for shard_id, its in parents.items()
+    }
+
+
+def _without_ends(shards: Iterable[str], steps: Mapping[str, Iterable[str]]) -> set[str]:
+    """Shards that a walk along ``steps`` inside ``shards`` comes to however long it has been under way."""
+    left = set(shards)
+    arrivals = Counter(step for shard in left for step in set(steps.get(shard, ())) if step in left)
+    ends = [shard for shard in left if not arrivals[shard]]
+    while ends:
+        shard = ends.pop()
+        left.remove(shard)
+        for step in left.intersection(steps.get(shard, ())):
+            arrivals[step] -= 1
+            if not arrivals[step]:
+                ends.append(step)
+    return left
 
 
 def _children(parents: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:

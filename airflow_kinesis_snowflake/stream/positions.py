@@ -18,7 +18,7 @@ class Position:
     """A record of a shard, and inside a KPL aggregate one of its user records.
 
     Positions of one shard are ordered as its records are. ``Position(s)`` stands at the end of the Kinesis
-    record ``s``, behind every user record in it.
+    record ``s``, after every user record in it.
 
     :param sequence_number: decimal digits, as Kinesis gives them: at most 129, no zero in front
         (``SequenceNumber`` in the Kinesis API reference)
@@ -184,9 +184,3 @@ def sequence_facts(sequence_number: str) -> SequenceFacts | None:
         shard_created=datetime.fromtimestamp(int(match["created"], 16), UTC),
         written=datetime.fromtimestamp(int(match["written"], 16), UTC),
     )
-
-
-def shard_number_of(sequence_number: str) -> int | None:
-    """The number of the shard that gave out a sequence number; ``None`` when the number doesn't tell."""
-    facts = sequence_facts(sequence_number)
-    return None if facts is None else facts.shard_number

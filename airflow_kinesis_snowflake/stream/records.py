@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import msgspec
 
-from airflow_kinesis_snowflake.stream.positions import Position
-
 
 class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A user record: a Kinesis record, or one of several inside a KPL aggregate.
@@ -18,7 +16,6 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     :param approximate_arrival: seconds since the epoch, in steps of a millisecond
     :param partition_key: empty where the stream distributes records by itself
     :param sub_sequence_number: index inside the aggregate; ``None`` for a record that isn't aggregated
-    :param last_of_record: no user record of the same Kinesis record follows
     """
 
     sequence_number: str = msgspec.field(name="SequenceNumber")
@@ -27,12 +24,6 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     partition_key: str = msgspec.field(name="PartitionKey", default="")
     explicit_hash_key: str | None = None
     sub_sequence_number: int | None = None
-    last_of_record: bool = True
-
-    @property
-    def position(self) -> Position:
-        """Where a reader stands that has taken this record."""
-        return Position(self.sequence_number, None if self.last_of_record else self.sub_sequence_number)
 
     @property
     def arrival_millis(self) -> int:

@@ -617,3 +617,49 @@ def test_a_reset_forgets_the_offset_of_snowflake(leased: CheckpointStoreHook) ->
     reset = ShardState(SHARD, checkpoint=Position("3"), incarnation="second")
     assert leased.reset_shard(STREAM, reset, owner="worker", now=200)
     assert state(leased).offset is None
+
+
+# --- rows of another consumer that a drain takes over -----------------------------------------------------
+
+
+def test_where_a_row_of_another_consumer_starts_is_pinned_when_it_is_first_taken(
+    store: CheckpointStoreHook, write: Callable[..., None]
+) -> None:
+    write(lastUpdateTimestamp={"N": "1000"})
+    first, second = StartAt(datetime(2026, 3, 4, tzinfo=UTC)), StartAt(datetime(2026, 3, 5, tzinfo=UTC))
+
+    taken = store.take_lease(STREAM, state(store), owner="a", incarnation="i", start_at=first, **LEASE)
+    again = store.take_lease(STREAM, state(store), owner="a", incarnation="j", start_at=second, **LEASE)
+
+    assert taken is not None
+    assert again is not None
+    assert (taken.start_at, again.start_at) == (first, first)
+
+
+def test_what_another_consumer_last_wrote_is_remembered_when_a_drain_takes_its_row(
+    store: CheckpointStoreHook, write: Callable[..., None]
+) -> None:
+    write(sequenceNumber={"S": "5"}, lastUpdateTimestamp={"N": "1000"})
+
+    for now in (2000, 3000):
+        store.take_lease(STREAM, state(store), owner="worker", incarnation="i", **{**LEASE, "now": now})
+
+    assert (state(store).others_until, state(store).last_update) == (1000, 3000)
+
+
+def test_a_row_that_a_drain_made_remembers_no_other_consumer(store: CheckpointStoreHook) -> None:
+    create(store)
+    store.take_lease(STREAM, state(store), owner="worker", incarnation="j", **LEASE)
+    assert state(store).others_until is None
+
+
+def test_a_reset_forgets_how_far_another_consumer_came(
+    store: CheckpointStoreHook, write: Callable[..., None]
+) -> None:
+    write(lastUpdateTimestamp={"N": "1000"})
+    store.take_lease(STREAM, state(store), owner="worker", incarnation="i", **LEASE)
+    assert state(store).others_until == 1000
+    store.reset_shard(STREAM, ShardState(SHARD, start_at=TRIM_HORIZON), owner="worker", now=5000)
+    assert state(store).others_until is None
+    store.reset_shard(STREAM, ShardState(SHARD, others_until=2000), owner="worker", now=5000)
+    assert state(store).others_until == 2000

@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 from snowflake.connector.errors import ProgrammingError
 
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, initial_position
+from airflow_kinesis_snowflake.stream.times import millis
 from local.services import wait_until_active
 from tests.integration.drain.conftest import Pipeline
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
+
+    from mypy_boto3_dynamodb import DynamoDBClient
 
     from airflow_kinesis_snowflake.drain.report import DrainReport
     from airflow_kinesis_snowflake.stream.positions import Position, StartAt
@@ -130,13 +134,20 @@ class History(Pipeline):
         """Write a row as an import makes it."""
         self.store.create_table()
         shard = ShardState(
-            shard_id, checkpoint=checkpoint, start_at=TRIM_HORIZON, incarnation=uuid.uuid4().hex
+            shard_id,
+            checkpoint=checkpoint,
+            start_at=TRIM_HORIZON,
+            incarnation=uuid.uuid4().hex,
+            stream_created=millis(KinesisStreamHook(self.stream).describe().created),
         )
         assert self.store.reset_shard(self.stream, shard, owner=None, now=0)
 
     @staticmethod
     def latest() -> StartAt:
-        """The initial position ``LATEST``, asked for now."""
+        """The initial position ``LATEST``, asked for once the millisecond of the last record has passed."""
+        before = datetime.now(UTC)
+        while datetime.now(UTC) - before < timedelta(milliseconds=2):
+            time.sleep(0.001)
         return initial_position("LATEST", now=datetime.now(UTC))
 
     def run(self, **settings: Any) -> DrainReport:
@@ -192,3 +203,16 @@ def pages_of(records: int) -> Action:
         return await forward(request.with_json({**request.json, "Limit": records}))
 
     return action
+
+
+def rows_of_another_consumer(
+    dynamodb: DynamoDBClient, history: History, checkpoints: Mapping[str, str | None], **more: dict[str, str]
+) -> None:
+    """Make rows as the Openflow connector does, which says nothing of the stream."""
+    history.store.create_table()
+    for shard_id, sequence_number in checkpoints.items():
+        number = {} if sequence_number is None else {"sequenceNumber": {"S": sequence_number}}
+        dynamodb.put_item(
+            TableName=history.application,
+            Item={"streamName": {"S": history.stream}, "shardId": {"S": shard_id}, **number, **more},
+        )

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_kinesis_snowflake.drain import reader
-from airflow_kinesis_snowflake.exceptions import AccessDeniedError, ServiceRefusedError, ThrottledError
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    ServiceRefusedError,
+    ThrottledError,
+    UnreadablePageError,
+)
+from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from tests.faults.actions import (
     ACCESS_DENIED,
     EXPIRED_ITERATOR,
@@ -24,8 +31,10 @@ from tests.faults.actions import (
 from tests.integration.stream.history import pages_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from airflow_kinesis_snowflake.landing.envelope import Encoded
+    from airflow_kinesis_snowflake.stream.records import Record
     from tests.faults.proxy import Action, FaultProxy
     from tests.integration.stream.history import History
 
@@ -144,6 +153,26 @@ def test_a_refusal_is_not_tried_again_and_the_other_shards_are_read(
     assert history.landed == [1]
 
 
+def test_a_shard_that_cant_be_read_for_long_is_logged_once_with_the_reason_and_once_when_it_goes_on(
+    make_history: Callable[..., History],
+    kinesis_proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(reader, "STALL_SECONDS", 0.5)
+    history = make_history()
+    (shard_id,) = history.open_shards
+    history.put(shard_id, 1)
+    kinesis_proxy.add(aws_error(THROTTLED), operation="GetRecords", times=10)
+
+    with caplog.at_level(logging.INFO):
+        history.run()
+
+    lines = [line for line in caplog.messages if shard_id in line and " s" in line]
+    assert [THROTTLED in line for line in lines] == [True, False]
+    assert "goes on" in lines[1]
+
+
 def test_a_shard_is_given_up_when_its_budget_is_spent_and_the_next_run_goes_on(
     make_history: Callable[..., History], kinesis_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +186,30 @@ def test_a_shard_is_given_up_when_its_budget_is_spent_and_the_next_run_goes_on(
         with pytest.raises(ThrottledError):
             history.run()
         assert rule.hits == 3
+    assert history.landed == [1]
+
+    history.run()
+    assert history.landed == history.sent
+
+
+def test_a_fault_in_a_page_fails_its_shard_and_the_others_are_read(
+    make_history: Callable[..., History], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = make_history(shards=2)
+    hit, spared = history.open_shards
+    (number,) = history.put(hit, 1)
+    history.put(spared, 1)
+    encode = EnvelopeMapping.encode
+
+    def fail(mapping: EnvelopeMapping, records: Sequence[Record], *, shard_id: str, **more: str) -> Encoded:
+        if shard_id == hit:
+            raise TypeError
+        return encode(mapping, records, shard_id=shard_id, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EnvelopeMapping, "encode", fail)
+        with pytest.raises(UnreadablePageError, match=rf"{number}.*{hit}"):
+            history.run()
     assert history.landed == [1]
 
     history.run()

@@ -15,8 +15,10 @@ from airflow_kinesis_snowflake.exceptions import (
     StreamRecreatedError,
 )
 from airflow_kinesis_snowflake.stream.positions import Position
+from airflow_kinesis_snowflake.stream.times import now_millis
 from local.services import wait_until_active
 from tests.faults.actions import created_at, edit, forget_up_to, without_shards
+from tests.integration.stream.history import rows_of_another_consumer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +181,40 @@ def test_an_idle_shard_that_is_drained_often_loses_nothing_when_its_last_record_
     assert report.gaps == []
 
 
+@only_kinesalite
+def test_a_shard_that_was_idle_under_another_consumer_lost_nothing(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy, dynamodb: DynamoDBClient
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    (number,) = history.put(shard_id, 1)
+    long_ago = at_written(number, seconds=-7 * 86_400)
+    just_now = {"N": str(now_millis() - 3_600_000)}
+    rows_of_another_consumer(dynamodb, history, {shard_id: long_ago}, lastUpdateTimestamp=just_now)
+
+    report = history.run()
+
+    assert history.landed == history.sent
+    assert report.gaps == []
+
+
+@only_kinesalite
+@pytest.mark.parametrize("days", [pytest.param(-3, id="long ago"), pytest.param(10**12, id="not yet")])
+def test_records_that_another_consumer_left_too_long_are_lost(
+    make_history: Callable[..., History], dynamodb: DynamoDBClient, days: int
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    (number,) = history.put(shard_id, 1)
+    long_ago = at_written(number, seconds=-7 * 86_400)
+    then = {"N": str(now_millis() + days * 86_400_000)}
+    rows_of_another_consumer(dynamodb, history, {shard_id: long_ago}, lastUpdateTimestamp=then)
+
+    for _ in range(2):
+        with pytest.raises(DataLossError, match=shard_id):
+            history.run()
+
+
 # --- whole shards ------------------------------------------------------------------------------------------
 
 
@@ -268,27 +304,73 @@ def test_a_list_without_shards_is_not_taken_for_the_loss_of_them_all(
     assert history.landed == history.sent
 
 
-# --- checkpoints that aren't the shard's own ---------------------------------------------------------------
-
-
-def write_row(
-    dynamodb: DynamoDBClient,
-    history: History,
-    shard_id: str,
-    sequence_number: str,
-    *,
-    stream: str | None = None,
+@only_kinesalite
+@pytest.mark.parametrize("on_data_loss", ["fail", "warn"])
+def test_a_shard_that_one_list_left_out_is_not_given_up(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy, on_data_loss: str
 ) -> None:
-    """Make a row as the Openflow connector does, which says nothing of the stream."""
-    history.store.create_table()
-    dynamodb.put_item(
+    history = make_history()
+    (shard_id,) = history.open_shards
+    history.put(shard_id, 1)
+    history.run()
+    history.put(shard_id, 1)
+    children = history.split(shard_id)
+    for child in children:
+        history.put(child, 1)
+    kinesis_proxy.add(without_shards(shard_id), operation="ListShards", times=1)
+
+    report = history.run(on_data_loss=on_data_loss)
+
+    assert history.landed == history.sent
+    assert report.gaps == []
+
+
+@only_kinesalite
+@pytest.mark.parametrize("on_data_loss", ["fail", "warn"])
+def test_a_generation_that_one_list_left_out_is_not_given_up(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy, on_data_loss: str
+) -> None:
+    history = make_history()
+    (ancestor,) = history.open_shards
+    history.put(ancestor, 1)
+    history.run()
+    left, right = history.split(ancestor)
+    history.put(left, 1)
+    leaf = history.merge(left, right)
+    history.put(leaf, 1)
+    kinesis_proxy.add(without_shards(left, right), operation="ListShards", times=1)
+
+    report = history.run(on_data_loss=on_data_loss)
+
+    assert history.landed == history.sent
+    assert report.gaps == []
+
+
+@only_kinesalite
+def test_the_row_of_a_shard_that_one_list_left_out_is_not_deleted(
+    make_history: Callable[..., History], kinesis_proxy: FaultProxy, dynamodb: DynamoDBClient
+) -> None:
+    history = make_history()
+    (parent,) = history.open_shards
+    history.put(parent, 1)
+    history.split(parent)
+    history.run()
+    kinesis_proxy.add(without_shards(parent), operation="ListShards")
+
+    history.run()
+    assert history.state.shards[parent].ended
+
+    dynamodb.update_item(
         TableName=history.application,
-        Item={
-            "streamName": {"S": stream or history.stream},
-            "shardId": {"S": shard_id},
-            "sequenceNumber": {"S": sequence_number},
-        },
+        Key={"streamName": {"S": history.stream}, "shardId": {"S": parent}},
+        UpdateExpression="SET lastUpdateTimestamp = :then",
+        ExpressionAttributeValues={":then": {"N": str(now_millis() - 2 * 86_400_000)}},
     )
+    history.run()
+    assert parent not in history.state.shards
+
+
+# --- checkpoints that aren't the shard's own ---------------------------------------------------------------
 
 
 def test_a_stream_that_was_deleted_and_made_again_is_noticed(
@@ -333,21 +415,38 @@ def test_two_streams_share_an_application_without_touching_one_another(
 
 @only_kinesalite
 def test_a_checkpoint_of_another_shard_fails_that_shard_and_names_the_way_out(
-    make_history: Callable[..., History], dynamodb: DynamoDBClient
+    make_history: Callable[..., History], dynamodb: DynamoDBClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     history = make_history(shards=2)
     wronged, other = history.open_shards
     history.put(wronged, 1)
     (number,) = history.put(other, 1)
-    write_row(dynamodb, history, wronged, number)
-    write_row(dynamodb, history, other, number)
+    rows_of_another_consumer(dynamodb, history, {wronged: number, other: number})
     history.put(other, 1)
 
-    with pytest.raises(ForeignCheckpointError, match=rf"{wronged}(?s:.)*shard number 1(?s:.)*state_reset"):
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(ForeignCheckpointError, match=rf"{wronged}(?s:.)*state_reset"),
+    ):
         history.run()
+    assert any(wronged in line and "shard number 1" in line for line in caplog.messages)
 
     assert history.landed == [2]
     assert history.state.shards[wronged].checkpoint == Position(number)
+
+
+def test_the_checkpoint_of_a_merged_shard_is_its_own(
+    make_history: Callable[..., History], dynamodb: DynamoDBClient
+) -> None:
+    history = make_history(shards=2)
+    merged = history.merge(*history.open_shards)
+    (number,) = history.put(merged, 1)
+    rows_of_another_consumer(dynamodb, history, {merged: number})
+    history.put(merged, 1)
+
+    history.run()
+
+    assert history.landed == [1]
 
 
 @only_kinesalite
@@ -357,7 +456,7 @@ def test_a_checkpoint_of_another_stream_is_refused(
     history = make_history()
     (shard_id,) = history.open_shards
     (number,) = history.put(shard_id, 1)
-    write_row(dynamodb, history, shard_id, at_shard_created(number, seconds=-3600))
+    rows_of_another_consumer(dynamodb, history, {shard_id: at_shard_created(number, seconds=-3600)})
 
     with pytest.raises(ForeignCheckpointError, match="a shard made at"):
         history.run()
@@ -370,7 +469,7 @@ def test_a_checkpoint_in_the_future_is_refused(
     history = make_history()
     (shard_id,) = history.open_shards
     (number,) = history.put(shard_id, 1)
-    write_row(dynamodb, history, shard_id, at_written(number, seconds=3600))
+    rows_of_another_consumer(dynamodb, history, {shard_id: at_written(number, seconds=3600)})
 
     with pytest.raises(ForeignCheckpointError, match="in the future"):
         history.run()

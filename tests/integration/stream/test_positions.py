@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from airflow_kinesis_snowflake.stream import times
 from airflow_kinesis_snowflake.stream.positions import initial_position
+from tests.integration.stream.history import later, rows_of_another_consumer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mypy_boto3_dynamodb import DynamoDBClient
 
     from tests.integration.stream.history import History
 
@@ -97,4 +104,85 @@ def test_children_wait_for_records_of_their_parent_that_belong_to_a_later_interv
     assert report.shards[parent].outcome == "caught_up"
 
     history.run()
+    assert history.landed == history.sent
+
+
+@pytest.mark.parametrize("emulator", ["kinesalite"])
+def test_rows_that_another_consumer_left_without_a_checkpoint_start_where_the_first_drain_says(
+    make_history: Callable[..., History], dynamodb: DynamoDBClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = make_history(shards=2)
+    one, other = history.open_shards
+    rows_of_another_consumer(dynamodb, history, {one: None})
+    history.put(one, 2)
+    history.put(other, 1)
+    with caplog.at_level(logging.INFO):
+        report = history.drain(initial_position=history.latest(), stop_at=later()).run()
+    assert report.records == 0
+    assert any(one in line and "saved no checkpoint" in line for line in caplog.messages)
+    history.put(one, 2)
+    history.put(other, 1)
+
+    history.run(initial_position=history.latest())
+
+    assert history.landed == [3, 4, 5]
+
+
+@pytest.mark.parametrize("emulator", ["kinesalite"])
+def test_a_closed_parent_that_another_consumer_left_out_is_read_before_its_children(
+    make_history: Callable[..., History], dynamodb: DynamoDBClient
+) -> None:
+    history = make_history()
+    (parent,) = history.open_shards
+    history.put(parent, 3)
+    children = history.split(parent)
+    for child in children:
+        history.put(child, 2)
+    rows_of_another_consumer(dynamodb, history, dict.fromkeys(children))
+
+    history.run()
+
+    assert history.landed == history.sent
+
+
+@pytest.fixture
+def clock_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Function that puts this worker's clock forward by so many seconds."""
+
+    def put_forward(seconds: int) -> None:
+        clock = SimpleNamespace(time_ns=lambda: time.time_ns() + seconds * 1_000_000_000)
+        monkeypatch.setattr(times, "time", clock)
+
+    return put_forward
+
+
+@pytest.mark.parametrize("emulator", ["kinesalite"])
+def test_a_worker_whose_clock_is_ahead_promises_nothing_of_the_future(
+    make_history: Callable[..., History], clock_off: Callable[[int], None]
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    history.put(shard_id, 1)
+    clock_off(240)
+
+    history.run(stop_at=datetime.now(UTC) + timedelta(minutes=10))
+
+    caught_up_at = history.state.shards[shard_id].caught_up_at
+    assert caught_up_at is not None
+    assert caught_up_at <= time.time_ns() // 1_000_000
+
+
+@pytest.mark.parametrize("emulator", ["kinesalite"])
+def test_a_worker_whose_clock_is_late_reads_what_came_since_the_last_drain(
+    make_history: Callable[..., History], clock_off: Callable[[int], None]
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    history.put(shard_id, 1)
+    history.run()
+    history.put(shard_id, 1)
+    clock_off(-240)
+
+    history.run()
+
     assert history.landed == history.sent

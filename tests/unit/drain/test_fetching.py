@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from queue import SimpleQueue
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.drain.fetching import BYTES_UNDER_WAY, Fetching, PageArrived
+from airflow_kinesis_snowflake.drain.fetching import (
+    BYTES_UNDER_WAY,
+    FETCHERS,
+    MOST_SLOW,
+    SLOW_SECONDS,
+    Fetching,
+    PageArrived,
+)
 from airflow_kinesis_snowflake.drain.reader import SECONDS_BETWEEN_CALLS, Fetched, Finish, ShardReader
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -24,9 +32,13 @@ class Pages:
     def __init__(self) -> None:
         self.now = 0.0
         self.asked: list[str] = []
+        self.hanging: set[str] = set()
+        self.answer = Event()
 
     def fetch(self, request: PageRequest) -> Fetched:
         self.asked.append(request.shard_id)
+        if request.shard_id in self.hanging:
+            self.answer.wait()
         return Fetched(
             encoded=None, reached=None, next_iterator="next", millis_behind=0, finish=None, asked_at=self.now
         )
@@ -62,6 +74,7 @@ class Desk:
 def desk() -> Iterator[Desk]:
     desk = Desk()
     yield desk
+    desk.pages.answer.set()
     desk.fetching.close()
 
 
@@ -114,6 +127,7 @@ def test_the_bytes_under_way_are_bounded_by_what_pages_were_like(desk: Desk) -> 
         desk.fetching.plan(a_reader(name, page_bytes=BYTES_UNDER_WAY // 2))
     desk.request(1.0)
     assert desk.fetching.under_way == 2
+    assert desk.fetching.next_due() == float("inf")
     desk.arrival()
     desk.request(1.0)
     assert desk.fetching.under_way == 2
@@ -158,3 +172,49 @@ def test_a_shard_that_was_given_up_is_not_asked_again_when_its_call_ends(desk: D
     desk.arrival()
     desk.request(9.0)
     assert desk.fetching.under_way == 0
+
+
+# --- shards that don't answer ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "page_bytes"),
+    [
+        pytest.param(FETCHERS, 0, id="all fetchers wait for them"),
+        pytest.param(2, BYTES_UNDER_WAY // 2, id="their pages leave no room for others"),
+    ],
+)
+def test_shards_that_hang_hold_up_no_other(desk: Desk, count: int, page_bytes: int) -> None:
+    desk.pages.hanging = {f"hangs {number}" for number in range(count)}
+    for name in (*sorted(desk.pages.hanging), "answers"):
+        desk.fetching.plan(a_reader(name, page_bytes=page_bytes))
+    desk.request(1.0)
+
+    desk.request(1.0 + SLOW_SECONDS)
+
+    assert desk.take().shard_id == "answers"
+
+
+def test_so_many_shards_may_hang_and_no_more(desk: Desk) -> None:
+    """Their pages are as large as those of others when they come at last."""
+    desk.pages.hanging = {f"hangs {number}" for number in range(MOST_SLOW + 1)}
+    for name in sorted(desk.pages.hanging):
+        desk.fetching.plan(a_reader(name, page_bytes=2 * BYTES_UNDER_WAY))
+    for look in range(2 * MOST_SLOW):
+        desk.request(1.0 + look * SLOW_SECONDS)
+    assert desk.fetching.under_way == MOST_SLOW + 1
+
+
+def test_a_shard_that_answers_at_last_takes_its_turn_with_the_others_again(desk: Desk) -> None:
+    desk.pages.hanging = {"a"}
+    desk.fetching.plan(a_reader("a", page_bytes=BYTES_UNDER_WAY))
+    desk.request(1.0)
+    desk.request(1.0 + SLOW_SECONDS)
+    desk.pages.answer.set()
+    desk.arrival()
+
+    for name in "bc":
+        desk.fetching.plan(a_reader(name, page_bytes=BYTES_UNDER_WAY))
+    desk.request(2.0 + SLOW_SECONDS)
+    assert desk.fetching.under_way == 1
+    assert desk.fetching.threads == FETCHERS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 from aiokpl.aggregation import UserRecord, encode_aggregated
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from airflow_kinesis_snowflake.drain import reader as module
 from airflow_kinesis_snowflake.drain.reader import (
@@ -26,15 +28,18 @@ from airflow_kinesis_snowflake.drain.reader import (
     finish_of,
     unread,
 )
-from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, ThrottledError
+from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, ThrottledError, UnreadablePageError
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.stream import aggregation
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from airflow_kinesis_snowflake.landing.envelope import Encoded
 
 SHARD = "shardId-000000000000"
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -236,6 +241,59 @@ def test_the_rest_of_an_aggregate_of_which_all_was_read_moves_on_behind_it() -> 
     assert result.reached == Position("10")
 
 
+def test_records_of_a_page_that_expand_beyond_their_room_are_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aggregation, "ROOM_BYTES", 2_000)
+    first, second = aggregate(b"0", b"1"), replace(aggregate(b"2", b"3"), sequence_number="11")
+    reader = a_reader()
+    answer = page(first, second, *records(NOW.timestamp(), first=12), next_iterator=None)
+
+    result = fetch(reader.request(), answer)
+    reader.accept(result, caught_up_at=0)
+
+    assert landed(result) == ["10", "10"]
+    assert (result.finish, result.taken) == (None, 1)
+    assert (reader.request().start, reader.request().iterator) == (Position("10"), None)
+
+
+# --- pages that can't be encoded ---------------------------------------------------------------------------
+
+
+class Broken(EnvelopeMapping):
+    """A mapping with a fault in it."""
+
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+        raise TypeError(f"can't add {records[0].data!r}")
+
+
+def test_a_fault_says_which_records_it_fails_on_and_where_and_nothing_of_their_content() -> None:
+    secret = replace(records(1.0)[0], data=b"secret")
+    kinesis: Any = StubKinesis([page(secret, *records(1.0, first=11))])
+    source = PageSource(kinesis, Broken(), stop_at=millis(NOW))
+
+    with pytest.raises(UnreadablePageError) as caught:
+        source.fetch(request())
+
+    told = str(caught.value)
+    for part in ("stream orders", SHARD, "from 10 through 11", "TypeError", "test_reader.py"):
+        assert part in told
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_fault_before_there_is_a_page_says_where_the_shard_stands() -> None:
+    kinesis: Any = StubKinesis([])
+    with pytest.raises(UnreadablePageError, match=r"after 10.*IndexError"):
+        PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request(Position("10")))
+
+
+def test_errors_that_say_what_they_mean_pass() -> None:
+    kinesis: Any = StubKinesis([])
+    kinesis.get_page = lambda *_, **__: (_ for _ in ()).throw(ThrottledError("slower"))
+    with pytest.raises(ThrottledError):
+        PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request())
+
+
 # --- records that aged out ---------------------------------------------------------------------------------
 
 
@@ -278,6 +336,22 @@ def test_a_shard_of_which_nothing_is_left_is_a_gap_up_to_now_and_the_checkpoint_
     assert result.gap.oldest_available is None
     assert result.reached == Position("10")
     assert result.finish is Finish.CAUGHT_UP
+
+
+@pytest.mark.parametrize(
+    ("answer", "lost"),
+    [
+        pytest.param(page(), False, id="nothing came since"),
+        pytest.param(page(*records(50_000.0, first=15)), False, id="what is left came since"),
+        pytest.param(page(*records(49_900.0, first=15)), False, id="it came just before"),
+        pytest.param(page(*records(10_000.0, first=15)), True, id="it left records unread, so it was late"),
+    ],
+)
+def test_a_shard_that_another_consumer_attended_to_lost_nothing_while_it_was_idle(
+    answer: Page, lost: bool
+) -> None:
+    asked = request(Position("10"), checking=True, others_until=datetime.fromtimestamp(50_000, UTC))
+    assert (fetch(asked, answer).gap is not None) is lost
 
 
 def test_an_empty_page_before_the_tip_settles_nothing() -> None:
@@ -405,6 +479,23 @@ def test_the_wait_after_failures_is_drawn_from_all_that_is_allowed_then(
     for _ in range(7):
         reader.back_off(ThrottledError("slower"), now=0.0)
     assert ranges == [(0.2, high) for high in (1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0)]
+
+
+def test_a_shard_that_wont_be_read_for_ten_seconds_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.random, "uniform", lambda low, high: high)
+    reader = a_reader()
+    reported = []
+    for now in (0.0, 1.0, 3.0, 7.0, 15.0):
+        reader.back_off(ThrottledError("slower"), now=now)
+        reported.append(reader.begins_to_stall())
+    assert reported == [False, False, False, True, False]
+    assert reader.stalled_for(20.0) == 20.0
+
+    reader.accept(fetched(), caught_up_at=0)
+
+    assert reader.stalled_for(21.0) is None
+    reader.back_off(ThrottledError("slower"), now=22.0)
+    assert not reader.begins_to_stall()
 
 
 def test_a_shard_is_given_up_after_many_failures_in_a_row() -> None:

@@ -88,9 +88,9 @@ def test_a_founding_shard_that_has_left_the_list_gets_no_row() -> None:
 
 
 def test_rows_without_a_founder_call_for_none_of_the_past() -> None:
-    """As the Openflow connector leaves them, or an import."""
-    rows = missing_rows(listing("a a>b"), StreamState({"b": ShardState("b")}), initial=FIRST_RUN)
-    assert rows == []
+    """As an import leaves them."""
+    table = StreamState({"b": ShardState("b", stream_created=1)})
+    assert missing_rows(listing("a a>b"), table, initial=FIRST_RUN) == []
 
 
 @given(st.integers(1, 8), st.data())
@@ -108,6 +108,12 @@ def test_death_at_any_row_of_a_first_run_changes_no_start(count: int, data: st.D
             break
     state = completed(listed, initial=LATER if state.shards else FIRST_RUN, state=state)
     assert starts(state) == dict.fromkeys(shards, FIRST_RUN)
+
+
+def test_rows_that_another_consumer_left_out_start_where_the_user_says_unless_they_are_younger() -> None:
+    table = StreamState({"b": ShardState("b"), "c": ShardState("c", stream_created=1)})
+    rows = missing_rows(listing("a a>b b>d c x"), table, initial=LATER)
+    assert {row.shard.shard_id: row.start_at for row in rows} == {"a": LATER, "d": TRIM_HORIZON, "x": LATER}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.drain.leases import LEASE_SECONDS
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     InvalidSettingError,
@@ -43,6 +44,11 @@ def plain_record(**changes: Any) -> dict[str, Any]:
 def test_a_name_that_cannot_be_a_stream_is_refused(name: str) -> None:
     with pytest.raises(InvalidSettingError):
         KinesisStreamHook(name)
+
+
+def test_a_call_that_isnt_answered_ends_before_the_lease_of_its_shard_does() -> None:
+    assert KinesisStreamHook("orders").config.read_timeout < LEASE_SECONDS
+    assert KinesisStreamHook("orders", config={"read_timeout": 50}).config.read_timeout == 50
 
 
 def test_a_page_is_decoded(aws: Answers, hook: KinesisStreamHook) -> None:
@@ -82,6 +88,19 @@ def test_a_record_without_partition_key_has_an_empty_one(aws: Answers, hook: Kin
     assert record.partition_key == ""
     assert record.data == b"\x00payload\xff"
     assert record.arrival_millis == 1_700_000_000_123
+
+
+def test_a_partition_key_with_half_a_character_becomes_text_that_can_be_written(
+    aws: Answers, hook: KinesisStreamHook
+) -> None:
+    """JSON can name half of a surrogate pair, which no encoding of Unicode has."""
+    aws.add(200, {"Records": [plain_record(PartitionKey="a\ud800\\é😀")], "NextShardIterator": "next"})
+
+    (record,) = hook.get_page("iterator").records
+
+    assert record.partition_key == "a\\ud800\\é😀"
+    assert record.partition_key.encode()
+    assert record.data == b"\x00payload\xff"
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>Please log in</html>", b'{"Records": [{"Sequ'])

@@ -120,7 +120,7 @@ def test_a_row_says_where_its_record_came_from() -> None:
     encoded = EnvelopeMapping().encode(
         [
             record(b"1", 495, partition_key="a"),
-            record(b"2", 496, partition_key="b", sub_sequence_number=0, last_of_record=False),
+            record(b"2", 496, partition_key="b", sub_sequence_number=0),
             record(b"3", 496, partition_key="c", sub_sequence_number=7, approximate_arrival=1700000000.999),
         ],
         stream_name="clicks",

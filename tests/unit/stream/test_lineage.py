@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from airflow_kinesis_snowflake.stream.lineage import (
     Shard,
     ShardProgress,
     forgettable,
+    from_initial_position,
     missed,
     new_shards,
     readable,
@@ -118,9 +121,66 @@ def test_forgettable_rows_are_those_that_decide_nothing(listed, known, useless) 
     assert forgettable(listing(listed), table(known)) == set(useless)
 
 
-def test_a_shard_that_descends_from_itself_is_refused() -> None:
-    with pytest.raises(ValueError, match="cycle"):
-        new_shards(listing("a>b b>a"), {})
+@pytest.mark.parametrize(
+    ("listed", "known", "new", "may_be_read"),
+    [
+        pytest.param("a>b b>a", "", "ab", "", id="in the list"),
+        pytest.param("a>a", "", "a", "", id="its own parent in the list"),
+        pytest.param("a", "a>a", "", "a", id="its own parent in its row"),
+        pytest.param("a b", "b>a a>b", "", "ab", id="in the rows"),
+        pytest.param("a a>b", "b>a b", "", "ab", id="the list says one thing and the rows the other"),
+        pytest.param("a b b>c c>d", "b>a a>b c d", "", "ab", id="their descendants still wait for them"),
+        pytest.param("d b>a a>b a>c", "d", "abc", "d", id="no row is in it"),
+    ],
+)
+def test_shards_that_descend_from_themselves_are_read_without_waiting(
+    listed, known, new, may_be_read
+) -> None:
+    assert set(names(new_shards(listing(listed), table(known)))) == set(new)
+    assert readable(listing(listed), table(known)) == set(may_be_read)
+    assert forgettable(listing(listed), table(known)) == frozenset()
+    missed(listing(listed), table(known))
+
+
+def begun_by_others(family: str) -> dict[str, ShardProgress]:
+    """Like ``table``, but a ``?`` before a word means that another consumer made the row."""
+    foreign = {word[-1] for word in family.replace("!", "").split() if word.startswith("?")}
+    return {
+        shard_id: replace(row, foreign=shard_id in foreign)
+        for shard_id, row in table(family.replace("?", "")).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("listed", "known", "new"),
+    [
+        pytest.param("a a>b", "?b", "a", id="a parent"),
+        pytest.param("a a>b b>c", "?c", "ab", id="all ancestors"),
+        pytest.param("a x a>b x>y", "?b a y", "x", id="also where some were made, and whoever did so died"),
+        pytest.param("a a>b", "b", "", id="not where a drain began"),
+    ],
+)
+def test_ancestors_of_rows_are_new_in_a_table_that_another_consumer_began(listed, known, new) -> None:
+    assert names(new_shards(listing(listed), begun_by_others(known))) == new
+
+
+@pytest.mark.parametrize(
+    ("listed", "known", "shards"),
+    [
+        pytest.param("a a>b b>c", "?b", "a", id="an ancestor of a row, not its descendant"),
+        pytest.param("a b b>c", "?a", "bc", id="what has nothing to do with any row"),
+        pytest.param("a u>b b>c", "?a", "", id="unless it descends from a shard that left the list"),
+        pytest.param("a a>b", "a", "", id="none where a drain began"),
+        pytest.param("a b", "", "", id="none without rows"),
+    ],
+)
+def test_what_another_consumer_might_have_begun_starts_where_the_user_says(listed, known, shards) -> None:
+    assert from_initial_position(listing(listed), begun_by_others(known)) == set(shards)
+
+
+def test_an_ancestor_that_another_consumer_left_out_is_not_called_a_loss_of_its_parents() -> None:
+    assert missed(listing("u>a a>b"), begun_by_others("?b")) == frozenset()
+    assert missed(listing("u>c b"), begun_by_others("?b")) == {"u"}
 
 
 @st.composite
@@ -203,6 +263,40 @@ def test_reading_never_stands_still(family) -> None:
             shard.shard_id: ShardProgress(shard.shard_id, shard.parents)
             for shard in new_shards(listed, known)
         } | known
+        done = readable(listed, known) | vanished(listed, known)
+        known |= {shard_id: ShardProgress(shard_id, known[shard_id].parents, True) for shard_id in done}
+    assert all(row.ended for row in known.values())
+
+
+@given(families())
+def test_nothing_listed_is_left_alone_in_a_table_that_another_consumer_began(family) -> None:
+    listed, known = family
+    rows = {shard_id: replace(row, foreign=True) for shard_id, row in known.items()}
+    new = {shard.shard_id for shard in new_shards(listed, rows)}
+    assert new == {shard.shard_id for shard in listed} - known.keys()
+    assert from_initial_position(listed, rows) <= new
+
+
+@st.composite
+def tangles(draw: st.DrawFn) -> tuple[list[Shard], dict[str, ShardProgress]]:
+    """Any shard may be any other's parent."""
+    names = st.sampled_from("abcdef")
+    some = st.dictionaries(names, st.lists(names, max_size=2).map(tuple), min_size=1)
+    listed = [Shard(shard_id, parents) for shard_id, parents in draw(some).items()]
+    return listed, {
+        shard_id: ShardProgress(shard_id, parents, draw(st.booleans()))
+        for shard_id, parents in draw(some).items()
+    }
+
+
+@given(tangles())
+def test_reading_never_stands_still_however_shards_are_said_to_descend(family) -> None:
+    listed, known = family
+    forgettable(listed, known)
+    for _ in range(20):
+        missed(listed, known)
+        rows = [ShardProgress(shard.shard_id, shard.parents) for shard in new_shards(listed, known)]
+        known = {row.shard_id: row for row in rows} | known
         done = readable(listed, known) | vanished(listed, known)
         known |= {shard_id: ShardProgress(shard_id, known[shard_id].parents, True) for shard_id in done}
     assert all(row.ended for row in known.values())

@@ -19,7 +19,6 @@ from airflow_kinesis_snowflake.stream.positions import (
     initial_position,
     parse_timestamp,
     sequence_facts,
-    shard_number_of,
 )
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891_234, tzinfo=UTC)
@@ -204,7 +203,6 @@ def test_an_initial_position_that_cannot_work_is_refused(kind, timestamp, reason
 )
 def test_a_sequence_number_names_its_shard_and_times(sequence_number, facts) -> None:
     assert sequence_facts(sequence_number) == facts
-    assert shard_number_of(sequence_number) == facts.shard_number
 
 
 @pytest.mark.parametrize(
@@ -220,7 +218,6 @@ def test_a_sequence_number_names_its_shard_and_times(sequence_number, facts) -> 
 )
 def test_a_sequence_number_of_another_layout_says_nothing(sequence_number) -> None:
     assert sequence_facts(sequence_number) is None
-    assert shard_number_of(sequence_number) is None
 
 
 @given(st.integers(0, 10**129 - 1).map(str) | st.integers(2**185, 2**186).map(str))

@@ -56,9 +56,27 @@ def test_a_shard_knows_every_number_it_gave_out(seconds: int, count: int) -> Non
     ],
 )
 def test_a_number_of_other_origin_is_told_with_the_reason(checkpoint: str, reason: str) -> None:
-    why = why_foreign(Position(checkpoint), shard_with(number()), now=NOW)
-    assert why is not None
-    assert reason in why
+    assert reason in str(why_foreign(Position(checkpoint), shard_with(number()), now=NOW))
+
+
+def test_the_number_of_another_shard_of_the_same_age_is_only_a_doubt() -> None:
+    """Kinesis refuses a number that it didn't give out, so there is no need to trust an unwritten layout."""
+    doubt = why_foreign(Position(number(shard=2)), shard_with(number()), now=NOW)
+    assert doubt is not None
+    assert not doubt.certain
+
+
+@pytest.mark.parametrize("checkpoint", [number(created=CREATED - 1), number(written=CREATED + 200_000)])
+def test_a_number_of_another_time_is_foreign_for_certain(checkpoint: str) -> None:
+    doubt = why_foreign(Position(checkpoint), shard_with(number()), now=NOW)
+    assert doubt is not None
+    assert doubt.certain
+
+
+def test_a_layout_that_contradicts_the_name_of_the_shard_says_nothing() -> None:
+    """Some emulators give a merged shard the first sequence number of its parent."""
+    parents = shard_with(number(shard=0, created=CREATED - 500))
+    assert why_foreign(Position(number(shard=1)), parents, now=NOW) is None
 
 
 def test_a_clock_that_is_a_little_ahead_makes_no_number_foreign() -> None:
