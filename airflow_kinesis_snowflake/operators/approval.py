@@ -6,6 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
+from airflow.sdk.definitions.param import ParamsDict
 
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.settings import (
@@ -47,9 +48,16 @@ class ApprovePlanOperator(CheckedSettings, ApprovalOperator):
         if response_timeout is not None:
             kwargs["response_timeout" if _WAITS_FOR_RESPONSE else "execution_timeout"] = response_timeout
         super().__init__(**kwargs)
+        self.params = ParamsDict()
         self.required = required
         self.response_timeout = response_timeout
         self.check_settings()
+
+    def validate_params(self) -> None:
+        """Do nothing: the form has no fields.
+
+        Airflow before 3.1.3 takes the DAG's params for its fields, which have no values while it is parsed.
+        """
 
     def execute(self, context: Context) -> Any:
         """Ask, unless nobody has to be asked."""
