@@ -11,14 +11,13 @@ from airflow_kinesis_snowflake.dag_factories.settings import choice, setting, te
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.consumer import StartConsumerOperator, StopConsumerOperator
 from airflow_kinesis_snowflake.operators.maintenance import (
+    METHODS,
     BackUpStateOperator,
     InspectStateOperator,
     PlanStateResetOperator,
     ResetStateOperator,
     VerifyStateResetOperator,
 )
-
-METHODS = ("rewind", "delete_table", "rename", "recover")
 
 
 def build_state_reset_dag(

@@ -85,8 +85,8 @@ PLAIN = TableOptions()
 
 def _typed(name: str, value: Any) -> Any:
     if name == "cluster_by":
-        value = (value,) if isinstance(value, str) else tuple(value)
-        right = all(isinstance(item, str) for item in value)
+        value = (value,) if isinstance(value, str) else value
+        right = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
     elif name == "data_retention_days":
         right = value is None or type(value) is int
     elif name in ("comment", "external_volume", "base_location"):
@@ -95,4 +95,4 @@ def _typed(name: str, value: Any) -> Any:
         right = isinstance(value, bool)
     if not right:
         raise InvalidSettingError(f"create_table can't take {value!r} as {name}")
-    return value
+    return tuple(value) if isinstance(value, list) else value

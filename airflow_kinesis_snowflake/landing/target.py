@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.landing.tables import PLAIN, TableOptions
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class LandingTarget:
     :param dead_letters: dead-letter table; may be shared too
     :param stage: internal stage that takes the files; may be shared too, each batch has a folder of its own
     :param options: how the landing table is made where there is none
+    :raises InvalidSettingError: the landing table has the name of one of the others
     """
 
     table: TableName
@@ -27,6 +29,12 @@ class LandingTarget:
     dead_letters: TableName
     stage: TableName
     options: TableOptions = PLAIN
+
+    def __post_init__(self) -> None:
+        if self.table in (self.offsets, self.dead_letters):
+            raise InvalidSettingError(
+                f"{self.table} is a table that drains keep for themselves; land records in another one"
+            )
 
     @classmethod
     def beside(cls, table: TableName, options: TableOptions = PLAIN) -> LandingTarget:

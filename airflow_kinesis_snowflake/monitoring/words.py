@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+import pendulum
 
 
 def duration(millis: float) -> str:
     """A length of time in its two largest units, such as ``2 h 10 min``; less than a second is ``0 s``."""
-    seconds = max(0, int(millis // 1000))
-    parts = []
-    for unit, size in _UNITS:
-        count, seconds = divmod(seconds, size)
-        if count:
-            parts.append(f"{count} {unit}")
-        if parts and (len(parts) == 2 or not count or unit == "min"):
-            break
-    return " ".join(parts) or "0 s"
+    length = pendulum.duration(seconds=max(0, int(millis // 1000)))
+    parts = ((length.days, "d"), (length.hours, "h"), (length.minutes, "min"))
+    largest = next((number for number, (count, _) in enumerate(parts) if count), None)
+    if largest is None:
+        return f"{length.remaining_seconds} s"
+    return " ".join(f"{count} {unit}" for count, unit in parts[largest : largest + 2] if count)
 
 
 def ago(then: float, now: float) -> str:

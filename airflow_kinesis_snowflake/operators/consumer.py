@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
 from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.maintenance import StateOperator
-from airflow_kinesis_snowflake.operators.rendered import truth
+from airflow_kinesis_snowflake.operators.settings import (
+    TEXT,
+    TRUTH,
+    CheckedSettings,
+    SettingType,
+    number,
+    optional,
+)
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -43,6 +50,13 @@ class StopConsumerOperator(StateOperator):
         "airflow_conn_id",
         "force",
     )
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **StateOperator.setting_types,
+        "drain_dag_id": optional(TEXT),
+        "airflow_conn_id": optional(TEXT),
+        "timeout_seconds": number(minimum=0),
+        "force": TRUTH,
+    }
 
     def __init__(
         self,
@@ -58,12 +72,13 @@ class StopConsumerOperator(StateOperator):
         self.airflow_conn_id = airflow_conn_id
         self.timeout_seconds = timeout_seconds
         self.force = force
+        self.check_settings()
 
     def work(self, context: Context) -> dict[str, bool]:
         """Stop, and wait."""
         paused = self._pause()
         try:
-            if not truth("force", self.force):
+            if not self.setting("force"):
                 self._wait(context)
         except MaintenanceRefusedError:
             if paused:
@@ -72,16 +87,17 @@ class StopConsumerOperator(StateOperator):
         return {"paused": paused}
 
     def _pause(self) -> bool:
-        if not (self.airflow_conn_id and self.drain_dag_id):
+        conn_id, dag_id = self.setting("airflow_conn_id"), self.setting("drain_dag_id")
+        if not (conn_id and dag_id):
             self.log.info("No connection to Airflow's API was given, so no DAG is paused")
             return False
         from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
 
-        api = AirflowApiHook(self.airflow_conn_id)
-        if api.is_paused(self.drain_dag_id):
+        api = AirflowApiHook(conn_id)
+        if api.is_paused(dag_id):
             return False
-        api.set_paused(self.drain_dag_id, True)
-        self.log.info("DAG %s is paused", self.drain_dag_id)
+        api.set_paused(dag_id, True)
+        self.log.info("DAG %s is paused", dag_id)
         return True
 
     def _unpause(self) -> None:
@@ -90,27 +106,28 @@ class StopConsumerOperator(StateOperator):
         AirflowApiHook(self.airflow_conn_id).set_paused(self.drain_dag_id, False)
 
     def _wait(self, context: Context) -> None:
-        deadline = time.monotonic() + self.timeout_seconds
+        timeout = self.setting("timeout_seconds")
+        deadline = time.monotonic() + timeout
         while busy := self._busy(context):
             if time.monotonic() > deadline:
                 raise MaintenanceRefusedError(
-                    f"Application {self.application_name} is still being read after {self.timeout_seconds:g} "
+                    f"Application {self.application_name} is still being read after {timeout:g} "
                     f"seconds: {busy}. Nothing was changed; stop it, or use force."
                 )
             time.sleep(LOOK_AGAIN_SECONDS)
 
     def _busy(self, context: Context) -> str:
-        if self.drain_dag_id:
-            runs = context["ti"].get_dr_count(self.drain_dag_id, states=["running"])
+        if dag_id := self.setting("drain_dag_id"):
+            runs = context["ti"].get_dr_count(dag_id, states=["running"])
             if runs:
-                return f"DAG {self.drain_dag_id} has {runs} runs"
+                return f"DAG {dag_id} has {runs} runs"
         from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 
         leased = inspect_state(self.store, self.kinesis, now=now_millis()).leased
         return ", ".join(f"{shard.lease_owner} has {shard.shard_id}" for shard in leased)
 
 
-class StartConsumerOperator(BaseOperator):
+class StartConsumerOperator(CheckedSettings, BaseOperator):
     """Lets the drain's DAG run again, if it was :class:`StopConsumerOperator` that paused it.
 
     :param paused: what that operator returned (templated)
@@ -119,6 +136,11 @@ class StartConsumerOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("paused", "drain_dag_id", "airflow_conn_id")
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        "paused": TRUTH,
+        "drain_dag_id": optional(TEXT),
+        "airflow_conn_id": optional(TEXT),
+    }
     ui_color = StateOperator.ui_color
 
     def __init__(self, *, paused: bool | str, drain_dag_id: str, airflow_conn_id: str, **kwargs: Any) -> None:
@@ -126,12 +148,14 @@ class StartConsumerOperator(BaseOperator):
         self.paused = paused
         self.drain_dag_id = drain_dag_id
         self.airflow_conn_id = airflow_conn_id
+        self.check_settings()
 
     def execute(self, context: Context) -> None:
         """Unpause."""
         from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
 
         with no_retry_of_terminal_errors():
-            if truth("paused", self.paused):
-                AirflowApiHook(self.airflow_conn_id).set_paused(self.drain_dag_id, False)
-                self.log.info("DAG %s runs again", self.drain_dag_id)
+            given = self.read_settings()
+            if given["paused"]:
+                AirflowApiHook(given["airflow_conn_id"]).set_paused(given["drain_dag_id"], False)
+                self.log.info("DAG %s runs again", given["drain_dag_id"])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.landing import LandingOperator
-from airflow_kinesis_snowflake.operators.rendered import optional_moment
+from airflow_kinesis_snowflake.operators.settings import MOMENT, TEXT, SettingType, optional
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from airflow.sdk import Context
@@ -50,6 +50,13 @@ class ReplayDeadLettersOperator(LandingOperator):
         "failed_since",
         "failed_until",
     )
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **LandingOperator.setting_types,
+        "reason": optional(TEXT),
+        "column": optional(TEXT),
+        "failed_since": optional(MOMENT),
+        "failed_until": optional(MOMENT),
+    }
 
     def __init__(
         self,
@@ -65,35 +72,36 @@ class ReplayDeadLettersOperator(LandingOperator):
         self.column = column
         self.failed_since = failed_since
         self.failed_until = failed_until
+        self.check_settings()
 
     def execute(self, context: Context) -> dict[str, int]:
         """Replay, and say how many."""
         from airflow_kinesis_snowflake.drain.replay import replay
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-        from airflow_kinesis_snowflake.landing.identifiers import TableName
         from airflow_kinesis_snowflake.landing.target import LandingTarget
 
         with no_retry_of_terminal_errors():
-            table = TableName.parse(self.table)
+            settings = self.read_settings()
+            table = settings["table"]
             replayed = replay(
-                self._chosen(),
+                self._chosen(settings),
                 snowflake=SnowflakeLoadHook(
-                    snowflake_conn_id=self.snowflake_conn_id, database=table.database
+                    snowflake_conn_id=settings["snowflake_conn_id"], database=table.database
                 ),
-                target=LandingTarget.beside(table, self.table_options()),
+                target=LandingTarget.beside(table, settings["create_table"]),
                 columns=self.columns_settings(),
                 decoder=self.decoder(),
             )
         return asdict(replayed)
 
-    def _chosen(self) -> LetterFilter:
+    def _chosen(self, settings: Mapping[str, Any]) -> LetterFilter:
         from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter
 
         return LetterFilter(
-            application=self.application_name,
-            stream=self.stream_name,
-            reason=self.reason or None,
-            column=self.column or None,
-            since=optional_moment("failed_since", self.failed_since),
-            until=optional_moment("failed_until", self.failed_until),
+            application=settings["application_name"],
+            stream=settings["stream_name"],
+            reason=settings["reason"],
+            column=settings["column"],
+            since=settings["failed_since"],
+            until=settings["failed_until"],
         )

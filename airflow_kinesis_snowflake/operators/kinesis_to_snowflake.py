@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.configuration import conf
 
@@ -17,9 +17,20 @@ from airflow_kinesis_snowflake.operators.compat import THREADS_MAY_TALK
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.landing import LandingOperator
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
+from airflow_kinesis_snowflake.operators.settings import (
+    AWS,
+    DEAD_LETTERS,
+    MOMENT,
+    POSITIVE,
+    TRUTH,
+    SettingType,
+    choice,
+    optional,
+)
+from airflow_kinesis_snowflake.stream.positions import initial_position
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+    from airflow_kinesis_snowflake.stream.positions import StartAt
 
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
 
@@ -102,6 +114,17 @@ class KinesisToSnowflakeOperator(LandingOperator):
         "aws_conn_id",
         "region_name",
     )
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **LandingOperator.setting_types,
+        "initial_position": choice("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"),
+        "initial_timestamp": optional(MOMENT),
+        "stop_at": optional(MOMENT),
+        "max_dead_letters": DEAD_LETTERS,
+        **dict.fromkeys(LIMITS, optional(POSITIVE)),
+        "on_data_loss": choice("fail", "warn"),
+        "own_hash_keys_only": TRUTH,
+        **AWS,
+    }
     operator_extra_links = LINKS
 
     def __init__(  # noqa: PLR0913 -- every setting of a drain is one of its parameters
@@ -141,6 +164,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
+        self.check_settings()
         self.link_urls: dict[str, str] = {}
         self._drain: Drain | None = None
         self._killed = False
@@ -181,17 +205,14 @@ class KinesisToSnowflakeOperator(LandingOperator):
         from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 
-        settings = self._settings()
-        aws = {
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name,
-            "verify": self.verify,
-            "config": self.botocore_config,
-        }
+        given = self.read_settings()
+        settings = self._settings(given)
+        aws = {name: given[name] for name in ("aws_conn_id", "region_name", "verify")}
+        aws["config"] = given["botocore_config"]
         kinesis = KinesisStreamHook(settings.stream_name, **aws)
         store = CheckpointStoreHook(settings.application_name, **aws)
         snowflake = SnowflakeLoadHook(
-            snowflake_conn_id=self.snowflake_conn_id, database=settings.table.database
+            snowflake_conn_id=given["snowflake_conn_id"], database=settings.table.database
         )
         self._show_links(context, settings, kinesis, snowflake)
         ti = context["ti"]
@@ -224,43 +245,42 @@ class KinesisToSnowflakeOperator(LandingOperator):
         )
         push_links(context["ti"], self)
 
-    def _settings(self) -> DrainSettings:
+    @classmethod
+    def check_together(cls, settings: Mapping[str, Any]) -> None:
+        """Check that a timestamp is there where the initial position needs one, and only there.
+
+        :raises InvalidSettingError: it is missing or superfluous
+        """
+        super().check_together(settings)
+        if {"initial_position", "initial_timestamp"} <= settings.keys():
+            # Whether a moment lies in the future is for the task to say.
+            _initial_position(settings, now=datetime.max.replace(tzinfo=UTC))
+
+    def _settings(self, given: Mapping[str, Any]) -> DrainSettings:
         from airflow_kinesis_snowflake.drain.settings import DrainSettings
-        from airflow_kinesis_snowflake.landing.identifiers import TableName
-        from airflow_kinesis_snowflake.landing.threshold import Threshold
-        from airflow_kinesis_snowflake.stream.positions import initial_position, parse_timestamp
 
         now = datetime.now(UTC)
-        limits: dict[str, Any] = self._limits()
-        try:
-            return DrainSettings(
-                stream_name=self.stream_name,
-                application_name=self.application_name,
-                table=TableName.parse(self.table),
-                initial_position=initial_position(
-                    self.initial_position, self.initial_timestamp or None, now=now
-                ),
-                stop_at=parse_timestamp(self.stop_at) if self.stop_at else now,
-                columns=self.columns_settings(),
-                on_data_loss=self.on_data_loss,
-                own_hash_keys_only=self.own_hash_keys_only,
-                max_dead_letters=Threshold.parse(self.max_dead_letters),
-                decoder=self.decoder(),
-                table_options=self.table_options(),
-                **limits,
-            )
-        except InvalidSettingError:
-            raise
-        except ValueError as error:
-            raise InvalidSettingError(str(error)) from error
+        return DrainSettings(
+            stream_name=given["stream_name"],
+            application_name=given["application_name"],
+            table=given["table"],
+            initial_position=_initial_position(given, now=now),
+            stop_at=given["stop_at"] or now,
+            columns=self.columns_settings(),
+            on_data_loss=given["on_data_loss"],
+            own_hash_keys_only=given["own_hash_keys_only"],
+            max_dead_letters=given["max_dead_letters"],
+            decoder=self.decoder(),
+            table_options=given["create_table"],
+            **{name: given[name] for name in LIMITS if given[name] is not None},
+        )
 
-    def _limits(self) -> dict[str, Any]:
-        """The limits that were given; templates make text of them."""
-        given = {name: getattr(self, name) for name in LIMITS}
-        try:
-            return {name: float(value) for name, value in given.items() if value not in (None, "", "None")}
-        except ValueError as error:
-            raise InvalidSettingError(f"limits must be numbers: {error}") from error
+
+def _initial_position(settings: Mapping[str, Any], *, now: datetime) -> StartAt:
+    try:
+        return initial_position(settings["initial_position"], settings["initial_timestamp"], now=now)
+    except ValueError as error:
+        raise InvalidSettingError(str(error)) from error
 
 
 def worker_of(context: Context) -> Worker:

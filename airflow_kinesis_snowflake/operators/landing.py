@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.operators.rendered import truth
+from airflow_kinesis_snowflake.operators import settings as types
+from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_kinesis_snowflake.landing.avro import Decoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
-    from airflow_kinesis_snowflake.landing.tables import TableOptions
 
 
-class LandingOperator(BaseOperator):
+class LandingOperator(CheckedSettings, BaseOperator):
     """Base of the operators that load records of a stream into a landing table.
 
     :param stream_name: the Kinesis stream (templated)
@@ -77,6 +77,25 @@ class LandingOperator(BaseOperator):
         "create_table",
         "snowflake_conn_id",
     )
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        "stream_name": types.TEXT,
+        "application_name": types.TEXT,
+        "table": types.TABLE,
+        "mapping": types.choice("envelope", "columns"),
+        "columns": types.COLUMN_TYPES,
+        "rename": types.TEXT_BY_NAME,
+        "include": types.KEYS_TO_KEEP,
+        "exclude": types.KEYS_TO_DROP,
+        "schema_evolution": types.TRUTH,
+        "unknown_keys": types.choice("ignore", "dead_letter"),
+        "infer_timestamps": types.TRUTH,
+        "payload_format": types.choice(*types.FORMATS),
+        "json_documents": types.choice(*types.DOCUMENTS),
+        "avro_schema": types.SCHEMA,
+        "avro_schema_resolver": types.FUNCTION,
+        "create_table": types.TABLE_OPTIONS,
+        "snowflake_conn_id": types.TEXT,
+    }
     ui_color = "#e6f2fb"
 
     def __init__(  # noqa: PLR0913 -- every setting is a parameter
@@ -119,45 +138,50 @@ class LandingOperator(BaseOperator):
         self.avro_schema_resolver = avro_schema_resolver
         self.create_table = create_table
         self.snowflake_conn_id = snowflake_conn_id
+        self.check_settings()
+
+    @classmethod
+    def check_together(cls, settings: Mapping[str, Any]) -> None:
+        """Check that settings which need a mapping have it.
+
+        :raises InvalidSettingError: one of them needs the other mapping
+        """
+        super().check_together(settings)
+        named = [name for name in ("columns", "rename", "include", "exclude") if settings.get(name)]
+        if settings.get("mapping") == "envelope" and named:
+            raise InvalidSettingError(
+                f"{' and '.join(named)} must be left out, or mapping be 'columns': an envelope holds all keys"
+            )
+        payload_format = settings.get("payload_format")
+        if settings.get("mapping") == "columns" and payload_format in ("text", "binary"):
+            raise InvalidSettingError(
+                f"payload_format={payload_format!r} has no keys to make columns of; use mapping='envelope'"
+            )
 
     def columns_settings(self) -> ColumnsSettings | None:
         """How keys become columns; ``None`` for the mapping that needs no settings."""
         from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
-        if self.mapping == "columns":
-            return ColumnsSettings(
-                columns=dict(self.columns or {}),
-                rename=dict(self.rename or {}),
-                include=None if self.include is None else tuple(self.include),
-                exclude=tuple(self.exclude or ()),
-                schema_evolution=truth("schema_evolution", self.schema_evolution),
-                unknown_keys=self.unknown_keys,
-                infer_timestamps=truth("infer_timestamps", self.infer_timestamps),
-            )
-        if self.mapping != "envelope":
-            raise InvalidSettingError(f"mapping must be 'envelope' or 'columns', not {self.mapping!r}")
-        if self.columns or self.rename or self.include is not None or self.exclude:
-            raise InvalidSettingError("columns, rename, include and exclude are for mapping='columns'")
-        return None
+        if self.setting("mapping") == "envelope":
+            return None
+        names = (
+            "columns",
+            "rename",
+            "include",
+            "exclude",
+            "schema_evolution",
+            "unknown_keys",
+            "infer_timestamps",
+        )
+        return ColumnsSettings(**{name: self.setting(name) for name in names})
 
     def decoder(self) -> Decoder | None:
         """How payloads become documents; ``None`` where they are documents already."""
         from airflow_kinesis_snowflake.landing.payloads import payload_decoder
 
-        if self.mapping == "columns" and self.payload_format in ("text", "binary"):
-            raise InvalidSettingError(
-                f"payload_format={self.payload_format!r} has no keys to make columns of; "
-                "use mapping='envelope'"
-            )
         return payload_decoder(
-            self.payload_format,
-            json_documents=self.json_documents,
-            avro_schema=self.avro_schema or None,
-            avro_schema_resolver=self.avro_schema_resolver,
+            self.setting("payload_format"),
+            json_documents=self.setting("json_documents"),
+            avro_schema=self.setting("avro_schema"),
+            avro_schema_resolver=self.setting("avro_schema_resolver"),
         )
-
-    def table_options(self) -> TableOptions:
-        """How the landing table is made if it is missing."""
-        from airflow_kinesis_snowflake.landing.tables import TableOptions
-
-        return TableOptions.parse(self.create_table)

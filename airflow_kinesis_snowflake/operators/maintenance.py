@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, Variable
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
+from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
-from airflow_kinesis_snowflake.operators.rendered import truth, words
+from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingType
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from airflow.sdk import Context, XComArg
 
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.loaded import Loaded
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
 
+METHODS = ("rewind", "delete_table", "rename", "recover")
+MOST_TABLES = 10_000
 
-class StateOperator(BaseOperator):
+
+class StateOperator(CheckedSettings, BaseOperator):
     """Base of the operators that work on the state of one application.
 
     :param application_name: whose state: the name of the DynamoDB table (templated)
@@ -46,6 +50,13 @@ class StateOperator(BaseOperator):
         "region_name",
         "snowflake_conn_id",
     )
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        "application_name": types.TEXT,
+        "stream_name": types.optional(types.TEXT),
+        "table": types.optional(types.TABLE),
+        **types.AWS,
+        "snowflake_conn_id": types.TEXT,
+    }
     ui_color = "#fbf3e2"
 
     def __init__(
@@ -70,10 +81,12 @@ class StateOperator(BaseOperator):
         self.verify = verify
         self.botocore_config = botocore_config
         self.snowflake_conn_id = snowflake_conn_id
+        self.check_settings()
 
     def execute(self, context: Context) -> Any:
         """Do the work; errors that another try can't mend fail the task at once."""
         with no_retry_of_terminal_errors():
+            self.read_settings()
             return self.work(context)
 
     def work(self, context: Context) -> Any:
@@ -83,12 +96,8 @@ class StateOperator(BaseOperator):
     @property
     def aws(self) -> dict[str, Any]:
         """How the hooks reach AWS."""
-        return {
-            "aws_conn_id": self.aws_conn_id,
-            "region_name": self.region_name or None,
-            "verify": self.verify,
-            "config": self.botocore_config,
-        }
+        settings = {name: self.setting(name) for name in ("aws_conn_id", "region_name", "verify")}
+        return settings | {"config": self.setting("botocore_config")}
 
     def open_store(self, application_name: str) -> CheckpointStoreHook:
         """The state of an application."""
@@ -106,17 +115,18 @@ class StateOperator(BaseOperator):
         """The operator's stream."""
         from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 
-        return KinesisStreamHook(self.stream_name, **self.aws)
+        return KinesisStreamHook(self.setting("stream_name") or "", **self.aws)
 
     @contextmanager
     def loaded(self, *, count: bool = True) -> Iterator[Loaded | None]:
         """What is loaded, over a session that ends with the block; None without a landing table."""
-        if not self.table:
+        table = self.setting("table")
+        if table is None:
             yield None
             return
         from airflow_kinesis_snowflake.maintenance.loaded import open_loaded
 
-        with open_loaded(self.table, snowflake_conn_id=self.snowflake_conn_id, count=count) as loaded:
+        with open_loaded(str(table), snowflake_conn_id=self.snowflake_conn_id, count=count) as loaded:
             yield loaded
 
 
@@ -169,6 +179,17 @@ class PlanStateResetOperator(StateOperator):
         "force",
         "backup_folder",
     )
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **StateOperator.setting_types,
+        "method": types.choice(*METHODS),
+        "shards": types.WORDS,
+        "position": types.optional(types.TEXT),
+        "new_application_name": types.optional(types.TEXT),
+        "initial_position": types.TEXT,
+        "count_duplicates": types.TRUTH,
+        "force": types.TRUTH,
+        "backup_folder": types.optional(types.TEXT),
+    }
 
     def __init__(
         self,
@@ -192,13 +213,14 @@ class PlanStateResetOperator(StateOperator):
         self.count_duplicates = count_duplicates
         self.force = force
         self.backup_folder = backup_folder
+        self.check_settings()
 
     def work(self, context: Context) -> dict[str, Any]:
         """Plan."""
         from airflow_kinesis_snowflake.maintenance.planning import plan_reset
         from airflow_kinesis_snowflake.maintenance.reset import plan_text
 
-        with self.loaded(count=truth("count_duplicates", self.count_duplicates)) as loaded:
+        with self.loaded(count=self.setting("count_duplicates")) as loaded:
             plan = plan_reset(
                 self._request(),
                 store=self.store,
@@ -214,30 +236,25 @@ class PlanStateResetOperator(StateOperator):
         return {"plan": plan.as_dict(), "text": text}
 
     def _try_backup(self) -> None:
-        if self.backup_folder is None:
+        folder = self.setting("backup_folder")
+        if folder is None:
             return
         from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 
-        BackupFilesHook(**self.aws).try_out(self.backup_folder)
+        BackupFilesHook(**self.aws).try_out(folder)
 
     def _request(self) -> ResetRequest:
         from airflow_kinesis_snowflake.maintenance.reset import Method, ResetRequest
 
-        try:
-            method = Method(self.method)
-        except ValueError:
-            raise InvalidSettingError(
-                f"the method is one of {', '.join(Method)}, not {self.method!r}"
-            ) from None
         return ResetRequest(
             application=self.application_name,
             stream=self.stream_name,
-            method=method,
-            shards=tuple(words(self.shards)),
-            position=self.position or None,
-            new_application=self.new_application_name or None,
+            method=Method(self.setting("method")),
+            shards=self.setting("shards"),
+            position=self.setting("position"),
+            new_application=self.setting("new_application_name"),
             initial_position=self.initial_position,
-            force=truth("force", self.force),
+            force=self.setting("force"),
         )
 
 
@@ -259,6 +276,11 @@ class ResetStateOperator(StateOperator):
     """
 
     template_fields: Sequence[str] = (*StateOperator.template_fields, "plan", "application_variable")
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **StateOperator.setting_types,
+        "plan": types.PLAN,
+        "application_variable": types.TEXT,
+    }
 
     def __init__(
         self,
@@ -270,6 +292,7 @@ class ResetStateOperator(StateOperator):
         super().__init__(**kwargs)
         self.plan = plan
         self.application_variable = application_variable
+        self.check_settings()
 
     def work(self, context: Context) -> dict[str, int]:
         """Reset."""
@@ -298,10 +321,15 @@ class VerifyStateResetOperator(StateOperator):
     """
 
     template_fields: Sequence[str] = (*StateOperator.template_fields, "plan")
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **StateOperator.setting_types,
+        "plan": types.PLAN,
+    }
 
     def __init__(self, *, plan: dict[str, Any] | XComArg, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
+        self.check_settings()
 
     def work(self, context: Context) -> dict[str, Any]:
         """Verify."""
@@ -328,10 +356,15 @@ class BackUpStateOperator(StateOperator):
     """
 
     template_fields: Sequence[str] = (*StateOperator.template_fields, "folder")
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **StateOperator.setting_types,
+        "folder": types.TEXT,
+    }
 
     def __init__(self, *, folder: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.folder = folder
+        self.check_settings()
 
     def work(self, context: Context) -> dict[str, Any]:
         """Save."""
@@ -358,11 +391,17 @@ class RestoreStateOperator(StateOperator):
     """
 
     template_fields: Sequence[str] = (*StateOperator.template_fields, "file", "force")
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **StateOperator.setting_types,
+        "file": types.TEXT,
+        "force": types.TRUTH,
+    }
 
     def __init__(self, *, file: str, force: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.file = file
         self.force = force
+        self.check_settings()
 
     def work(self, context: Context) -> dict[str, int]:
         """Restore."""
@@ -378,7 +417,7 @@ class RestoreStateOperator(StateOperator):
                 loaded=loaded,
                 owner=f"restore#{ti.dag_id}/{ti.run_id}/{ti.task_id}",
                 clock=now_millis,
-                force=truth("force", self.force),
+                force=self.setting("force"),
             )
 
 
@@ -411,6 +450,16 @@ class PlanTableCleanupOperator(StateOperator):
         "streams",
         "airflow_conn_id",
     )
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **StateOperator.setting_types,
+        "application_name": types.optional(types.TEXT),
+        "days": types.POSITIVE,
+        "used": types.WORDS,
+        "named": types.WORDS,
+        "most": types.whole(1, MOST_TABLES),
+        "streams": types.WORDS,
+        "airflow_conn_id": types.optional(types.TEXT),
+    }
 
     def __init__(
         self,
@@ -430,6 +479,7 @@ class PlanTableCleanupOperator(StateOperator):
         self.most = most
         self.streams = streams
         self.airflow_conn_id = airflow_conn_id
+        self.check_settings()
 
     def work(self, context: Context) -> dict[str, Any]:
         """Plan."""
@@ -442,7 +492,7 @@ class PlanTableCleanupOperator(StateOperator):
             self._rules(),
             tables=DynamoDBTablesHook(**self.aws),
             consumers=StreamConsumersHook(**self.aws),
-            streams=words(self.streams),
+            streams=self.setting("streams"),
             clock=now_millis,
         )
         text = cleanup_text(plan)
@@ -453,23 +503,20 @@ class PlanTableCleanupOperator(StateOperator):
     def _rules(self) -> Rules:
         from airflow_kinesis_snowflake.maintenance.cleanup import Rules
 
-        used = {*words(self.used), *self._used_lately()}
-        try:
-            return Rules(
-                days=float(self.days),
-                used=frozenset(used),
-                named=frozenset(words(self.named)),
-                most=int(self.most),
-            )
-        except ValueError as error:
-            raise InvalidSettingError(f"days and most must be numbers: {error}") from error
+        return Rules(
+            days=self.setting("days"),
+            used=frozenset({*self.setting("used"), *self._used_lately()}),
+            named=frozenset(self.setting("named")),
+            most=self.setting("most"),
+        )
 
     def _used_lately(self) -> set[str]:
-        if not self.airflow_conn_id:
+        conn_id = self.setting("airflow_conn_id")
+        if conn_id is None:
             return set()
         from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
 
-        return AirflowApiHook(self.airflow_conn_id).applications()
+        return AirflowApiHook(conn_id).applications()
 
 
 class DeleteCheckpointTablesOperator(StateOperator):
@@ -486,6 +533,13 @@ class DeleteCheckpointTablesOperator(StateOperator):
     """
 
     template_fields: Sequence[str] = (*StateOperator.template_fields, "plan", "folder", "dry")
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **StateOperator.setting_types,
+        "application_name": types.optional(types.TEXT),
+        "plan": types.PLAN,
+        "folder": types.TEXT,
+        "dry": types.TRUTH,
+    }
 
     def __init__(
         self, *, plan: dict[str, Any] | XComArg, folder: str, dry: bool | str = True, **kwargs: Any
@@ -494,6 +548,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
         self.plan = plan
         self.folder = folder
         self.dry = dry
+        self.check_settings()
 
     def work(self, context: Context) -> dict[str, Any]:
         """Delete."""
@@ -504,7 +559,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
 
         plan = CleanupPlan.from_dict(plan_of(self.plan))
-        if truth("dry", self.dry):
+        if self.setting("dry"):
             self.log.info("A dry run: %d tables would be deleted", len(plan.doomed))
             return {
                 "deleted": [],
@@ -546,6 +601,13 @@ class ImportCheckpointsOperator(StateOperator):
         "timestamp",
         "force",
     )
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **StateOperator.setting_types,
+        "source_table": types.TEXT,
+        "timestamp": types.optional(types.MOMENT),
+        "watch_seconds": types.number(minimum=0),
+        "force": types.TRUTH,
+    }
 
     def __init__(
         self,
@@ -561,6 +623,7 @@ class ImportCheckpointsOperator(StateOperator):
         self.timestamp = timestamp
         self.watch_seconds = watch_seconds
         self.force = force
+        self.check_settings()
 
     def work(self, context: Context) -> dict[str, Any]:
         """Import."""
@@ -571,15 +634,16 @@ class ImportCheckpointsOperator(StateOperator):
             plan_import,
         )
 
+        moment = self.setting("timestamp")
         plan = plan_import(
             source=self.source_table,
             kinesis=self.kinesis,
             tables=DynamoDBTablesHook(**self.aws),
             store=self.store,
             now=now_millis(),
-            timestamp=self.timestamp or None,
+            timestamp=None if moment is None else moment.isoformat(),
             watch_seconds=self.watch_seconds,
-            force=truth("force", self.force),
+            force=self.setting("force"),
         )
         text = import_text(plan)
         self.log.info("%s", text)

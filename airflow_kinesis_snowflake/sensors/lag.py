@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.configuration import conf
 from airflow.sdk import BaseSensorOperator
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, ServiceRefusedError
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
-from airflow_kinesis_snowflake.stream.positions import parse_timestamp
+from airflow_kinesis_snowflake.operators.settings import (
+    AWS,
+    DURATION,
+    MOMENT,
+    TEXT,
+    TRUTH,
+    CheckedSettings,
+    SettingType,
+    optional,
+)
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from airflow.sdk import Context
 
 
-class KinesisDrainedSensor(BaseSensorOperator):
+class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
     """Waits until an application has loaded everything that arrived in its stream before a moment.
 
     It goes by the application's state rows and reads no records, so it sees what drains have done, not what
@@ -49,6 +58,14 @@ class KinesisDrainedSensor(BaseSensorOperator):
         "aws_conn_id",
         "region_name",
     )
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        "stream_name": TEXT,
+        "application_name": TEXT,
+        "until": optional(MOMENT),
+        "max_lag": optional(DURATION),
+        "deferrable": TRUTH,
+        **AWS,
+    }
     ui_color = "#e6f2fb"
 
     def __init__(  # noqa: PLR0913 -- each is a setting of the sensor
@@ -77,12 +94,15 @@ class KinesisDrainedSensor(BaseSensorOperator):
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
+        self.check_settings()
 
     def execute(self, context: Context) -> Any:
         """Wait here, or in the triggerer."""
         with no_retry_of_terminal_errors():
-            self._fix_moment(context)
-            if not self.deferrable:
+            settings = self.read_settings()
+            if settings["until"] is None and settings["max_lag"] is None:
+                self.until = context["dag_run"].start_date
+            if not settings["deferrable"]:
                 return super().execute(context)
             if not self.poke(context):
                 self.defer(
@@ -112,25 +132,22 @@ class KinesisDrainedSensor(BaseSensorOperator):
                 raise ServiceRefusedError(event["error"])
         self.log.info("Drained until %s", event["drained_until"])
 
-    def _fix_moment(self, context: Context) -> None:
-        if self.until and self.max_lag is not None:
+    @classmethod
+    def check_together(cls, settings: Mapping[str, Any]) -> None:
+        """Check that the sensor has one thing to wait for.
+
+        :raises InvalidSettingError: it has two
+        """
+        super().check_together(settings)
+        if settings.get("until") is not None and settings.get("max_lag") is not None:
             raise InvalidSettingError("a sensor waits for until or for max_lag, not for both")
-        if not self.until and self.max_lag is None:
-            self.until = context["dag_run"].start_date
 
     def _trigger(self) -> KinesisDrainedTrigger:
-        try:
-            until = parse_timestamp(self.until).isoformat() if self.until else None
-        except ValueError as error:
-            raise InvalidSettingError(str(error)) from error
+        settings = self.read_settings()
+        until, max_lag = settings["until"], settings["max_lag"]
         return KinesisDrainedTrigger(
-            until=until,
-            max_lag_seconds=0.0 if self.max_lag is None else self.max_lag.total_seconds(),
+            until=None if until is None else until.isoformat(),
+            max_lag_seconds=0.0 if max_lag is None else max_lag.total_seconds(),
             poll_seconds=self.poke_interval,
-            stream_name=self.stream_name,
-            application_name=self.application_name,
-            aws_conn_id=self.aws_conn_id,
-            region_name=self.region_name or None,
-            verify=self.verify,
-            botocore_config=self.botocore_config,
+            **{name: settings[name] for name in ("stream_name", "application_name", *AWS)},
         )

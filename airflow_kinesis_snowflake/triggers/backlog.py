@@ -10,7 +10,8 @@ from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_kinesis_snowflake.drain.backlog import BacklogWatch, Patience
-from airflow_kinesis_snowflake.exceptions import InvalidSettingError, KinesisSnowflakeError
+from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
+from airflow_kinesis_snowflake.operators.settings import number
 from airflow_kinesis_snowflake.stream.times import now_millis
 from airflow_kinesis_snowflake.triggers.base import Source
 
@@ -42,7 +43,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
     :param region_name: AWS region, default is the connection's
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
-    :raises InvalidSettingError: ``poll_seconds`` is below 1
+    :raises InvalidSettingError: ``poll_seconds`` is below 1, or another value can't be meant
     """
 
     def __init__(
@@ -57,9 +58,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
         botocore_config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        if poll_seconds < 1:
-            raise InvalidSettingError(f"poll_seconds must be 1 or more, not {poll_seconds}")
-        self.poll_seconds = poll_seconds
+        self.poll_seconds = number(minimum=1).read("poll_seconds", poll_seconds)
         self.source = Source(
             stream_name=stream_name,
             application_name=application_name,

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
+from airflow_kinesis_snowflake.operators.settings import AWS, TEXT, read
+
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
@@ -20,6 +22,7 @@ class Source:
     :param region_name: AWS region, default is the connection's
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
+    :raises InvalidSettingError: one of them can't be meant
     """
 
     def __init__(
@@ -32,14 +35,17 @@ class Source:
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
     ) -> None:
-        self.settings: dict[str, Any] = {
-            "stream_name": stream_name,
-            "application_name": application_name,
-            "aws_conn_id": aws_conn_id,
-            "region_name": region_name,
-            "verify": verify,
-            "botocore_config": botocore_config,
-        }
+        self.settings = read(
+            {"stream_name": TEXT, "application_name": TEXT, **AWS},
+            {
+                "stream_name": stream_name,
+                "application_name": application_name,
+                "aws_conn_id": aws_conn_id,
+                "region_name": region_name,
+                "verify": verify,
+                "botocore_config": botocore_config,
+            },
+        )
 
     def open(self) -> tuple[KinesisStreamHook, CheckpointStoreHook]:
         """The hooks of stream and state, with their connection looked up.

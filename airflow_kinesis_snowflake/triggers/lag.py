@@ -10,6 +10,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_kinesis_snowflake.drain.lag import read_drained_until
 from airflow_kinesis_snowflake.exceptions import TerminalError, TransientError
+from airflow_kinesis_snowflake.operators.settings import MOMENT, number, optional
 from airflow_kinesis_snowflake.triggers.base import Source
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class KinesisDrainedTrigger(BaseTrigger):
     :param max_lag_seconds: for a moment that moves along
     :param poll_seconds: time between two looks
     :param source: as :class:`~airflow_kinesis_snowflake.triggers.base.Source` takes it
+    :raises InvalidSettingError: a value can't be meant
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class KinesisDrainedTrigger(BaseTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.until = until
-        self.max_lag_seconds = max_lag_seconds
-        self.poll_seconds = poll_seconds
+        self._moment = optional(MOMENT).read("until", until)
+        self.max_lag_seconds = number(minimum=0).read("max_lag_seconds", max_lag_seconds)
+        self.poll_seconds = number(minimum=0).read("poll_seconds", poll_seconds)
         self.source = Source(**source)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -72,8 +75,8 @@ class KinesisDrainedTrigger(BaseTrigger):
 
     def wanted(self) -> datetime:
         """The moment up to which everything is to be loaded."""
-        if self.until is not None:
-            return datetime.fromisoformat(self.until)
+        if self._moment is not None:
+            return self._moment
         return datetime.now(UTC) - timedelta(seconds=self.max_lag_seconds)
 
 

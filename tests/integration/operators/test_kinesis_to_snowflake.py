@@ -312,6 +312,8 @@ REFUSED_SETTINGS = {
     "type that doesn't exist": {"mapping": "columns", "columns": {"A": "MONEY"}},
     "evolution that is neither": {"mapping": "columns", "schema_evolution": "perhaps"},
     "reaction that doesn't exist": {"on_data_loss": "ignore"},
+    "text in place of a list of keys": {"mapping": "columns", "include": "id"},
+    "table that drains keep for themselves": {"table": "DB.PUBLIC.KINESIS_OFFSETS"},
 }
 
 
@@ -319,7 +321,9 @@ REFUSED_SETTINGS = {
 def test_a_setting_that_cannot_work_fails_without_retry(
     settings: dict[str, Any], dynamodb: DynamoDBClient, wrong: dict[str, Any]
 ) -> None:
-    operator = KinesisToSnowflakeOperator(**({"stream_name": "stream"} | settings | wrong))
+    operator = KinesisToSnowflakeOperator(stream_name="stream", **settings)
+    for name, value in wrong.items():  # as templates do
+        setattr(operator, name, value)
 
     with pytest.raises(AirflowFailException) as refusal:
         run(operator)

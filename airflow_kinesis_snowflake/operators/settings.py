@@ -1,0 +1,332 @@
+"""What values the settings of operators, sensors and triggers take: said and checked in one place.
+
+What a DAG file writes is checked while it is parsed, as far as it holds no template. Everything is checked
+once more when templates are filled in: they make text of numbers and ``None``, and where a DAG renders them
+to native objects, numbers and lists of text.
+
+Settings whose types aren't light to import, such as Avro schemas, are checked here by their shape only.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.landing.column_types import ColumnType
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.landing.tables import NEVER, TableOptions
+from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.landing.threshold import Threshold
+from airflow_kinesis_snowflake.stream.positions import parse_timestamp
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator as _Operator
+else:
+    _Operator = object
+
+T = TypeVar("T")
+
+FORMATS = ("json", "text", "binary", "avro")
+DOCUMENTS = ("one", "array", "sequence")
+
+_SEPARATORS = re.compile(r"[\s,]+")
+_TEMPLATE = re.compile(r"\{[{%#]")
+_LONGEST_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class SettingType(Generic[T]):
+    """The values that a setting takes.
+
+    :param expected: what to write, as the end of "must be ..."
+    :param convert: gives what a value stands for; a ``ValueError`` says that it can't be meant. The message
+        of an ``InvalidSettingError`` is kept
+    :param secret: keep the value out of messages
+    """
+
+    expected: str
+    convert: Callable[[Any], T]
+    secret: bool = False
+
+    def read(self, name: str, value: Any) -> T:
+        """What the value of a setting stands for.
+
+        :param name: of the setting
+        :raises InvalidSettingError: the value can't be meant; the message names the setting
+        """
+        try:
+            return self.convert(value)
+        except InvalidSettingError as error:
+            raise InvalidSettingError(f"{name}: {error}") from error
+        except (ValueError, OverflowError):
+            shown = _type(value) if self.secret else _shown(value)
+            raise InvalidSettingError(f"{name} must be {self.expected}, not {shown}") from None
+
+
+# --- types -------------------------------------------------------------------------------------------------
+
+
+def optional(of: SettingType[T]) -> SettingType[T | None]:
+    """A type of settings that may be left out: ``None``, or empty text, or the ``None`` of a template."""
+    return SettingType(
+        f"{of.expected}, or None",
+        lambda value: None if _is_blank(value) else of.convert(value),
+        secret=of.secret,
+    )
+
+
+def choice(*options: str) -> SettingType[str]:
+    """One of some words."""
+    *others, last = map(repr, options)
+    return SettingType(f"{', '.join(others)} or {last}", lambda value: _require(value in options, value))
+
+
+def number(*, minimum: float) -> SettingType[float]:
+    """A finite number from a minimum on; text of one too."""
+    return SettingType(
+        f"a number of {minimum:g} or more", lambda value: _within(_number(value), minimum, math.inf)
+    )
+
+
+def whole(minimum: int, maximum: int) -> SettingType[int]:
+    """A whole number within limits, both included; text of one too."""
+    return SettingType(
+        f"a whole number from {minimum:,} to {maximum:,}",
+        lambda value: _whole(_within(_number(value), minimum, maximum)),
+    )
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
+
+
+def _require(right: bool, value: T) -> T:
+    if not right:
+        raise ValueError(value)
+    return value
+
+
+def _text(value: Any) -> str:
+    return str(_require(isinstance(value, str) and not _is_blank(value), value))
+
+
+def _truth(value: Any) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower())
+    return bool(_require(isinstance(value, bool), value))
+
+
+def _number(value: Any) -> float:
+    _require(isinstance(value, (int, float, str)) and not isinstance(value, bool), value)
+    return _require(math.isfinite(found := float(value)), found)
+
+
+def _within(value: float, minimum: float, maximum: float) -> float:
+    return _require(minimum <= value <= maximum, value)
+
+
+def _whole(value: float) -> int:
+    return int(_require(value.is_integer(), value))
+
+
+def _moment(value: Any) -> datetime:
+    return parse_timestamp(_require(isinstance(value, (str, datetime)), value))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    listed = isinstance(value, (list, tuple, AbstractSet))
+    return tuple(_require(listed and all(isinstance(name, str) for name in value), value))
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(word for word in _SEPARATORS.split(value) if word)
+    return () if value is None else _names(value)
+
+
+def _text_by_name(value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    texts = isinstance(value, Mapping) and all(
+        isinstance(text, str) for pair in value.items() for text in pair
+    )
+    return dict(_require(texts, value))
+
+
+def _column_types(value: Any) -> dict[str, str]:
+    types = _text_by_name(value)
+    for text in types.values():
+        ColumnType.parse(text)
+    return types
+
+
+def _table(value: Any) -> TableName:
+    return LandingTarget.beside(TableName.parse(_text(value))).table
+
+
+def _table_options(value: Any) -> TableOptions:
+    given = None if _is_blank(value) else value
+    return TableOptions.parse(_require(given is None or isinstance(given, Mapping) or given == NEVER, given))
+
+
+def _schema(value: Any) -> dict[str, Any] | list[Any] | str | None:
+    if _is_blank(value):
+        return None
+    return _require(isinstance(value, (dict, list, str)), value)  # type: ignore[no-any-return]
+
+
+def _verify(value: Any) -> bool | str | None:
+    if value is None or isinstance(value, bool):
+        return value
+    path = _text(value)
+    return _require(path.lower() not in ("true", "false"), path)
+
+
+TEXT = SettingType("text that isn't empty", _text)
+TRUTH = SettingType("true or false", _truth)
+POSITIVE = SettingType(
+    "a number greater than 0", lambda value: _require((found := _number(value)) > 0, found)
+)
+MOMENT = SettingType(
+    "ISO-8601 with a time zone, such as '2026-01-31T06:00:00Z', or a datetime with a time zone", _moment
+)
+DURATION = SettingType(
+    "a timedelta of 0 or more",
+    lambda value: _require(isinstance(value, timedelta) and value >= timedelta(0), value),
+)
+KEYS_TO_KEEP = SettingType(
+    "a list of at least one key, such as ['id'], or None for all keys",
+    lambda value: None if value is None else _names(_require(value, value)),
+)
+KEYS_TO_DROP = SettingType(
+    "a list of keys, such as ['id']", lambda value: () if value is None else _names(value)
+)
+WORDS = SettingType("a list of names, or their names with commas between them", _words)
+TEXT_BY_NAME = SettingType("a dict of text by text, such as {'id': 'ID'}", _text_by_name)
+COLUMN_TYPES = SettingType("a dict of types by column, such as {'AMOUNT': 'NUMBER(12, 2)'}", _column_types)
+TABLE = SettingType("a table as 'DATABASE.SCHEMA.TABLE'", _table)
+TABLE_OPTIONS = SettingType(f"a dict of options, such as {{'transient': True}}, or {NEVER!r}", _table_options)
+DEAD_LETTERS = SettingType("a number such as 100, or a share such as '5%'", Threshold.parse)
+SCHEMA = SettingType("an Avro schema: JSON as text, or parsed", _schema)
+FUNCTION = SettingType("a function or None", lambda value: _require(value is None or callable(value), value))
+VERIFY = SettingType("True or False without quotes, the path of a CA bundle, or None", _verify)
+CONFIG = SettingType(
+    "a dict of arguments of botocore.config.Config, or None",
+    lambda value: _require(value is None or isinstance(value, Mapping), value),
+    secret=True,
+)
+PLAN = SettingType(
+    "what the operator that makes the plan returned",
+    lambda value: _require(isinstance(value, Mapping) and "plan" in value, value),
+)
+
+AWS: Mapping[str, SettingType[Any]] = {
+    "aws_conn_id": optional(TEXT),
+    "region_name": optional(TEXT),
+    "verify": VERIFY,
+    "botocore_config": CONFIG,
+}
+"""The four settings of everything that reaches AWS."""
+
+
+# --- reading them ------------------------------------------------------------------------------------------
+
+
+def read(types: Mapping[str, SettingType[Any]], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the values of settings stand for.
+
+    :raises InvalidSettingError: one can't be meant
+    """
+    return {name: types[name].read(name, value) for name, value in values.items()}
+
+
+class CheckedSettings(_Operator):
+    """Checks the settings of an operator, by the types that its class declares.
+
+    An operator of a mapped task is made when it runs, so there the arguments of ``expand`` are checked then;
+    those of ``partial`` are checked while the DAG is parsed.
+    """
+
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {}
+
+    def check_settings(self) -> None:
+        """Check what the DAG file wrote; for the end of each ``__init__``.
+
+        :raises InvalidSettingError: a value that holds no template can't be meant
+        """
+        self._check_written({name: getattr(self, name) for name in self.setting_types if hasattr(self, name)})
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As every operator has it.
+
+        :raises InvalidSettingError: a value that holds no template can't be meant
+        """
+        cls._check_written({name: kwargs[name] for name in cls.setting_types if name in kwargs})
+        return super().partial(**kwargs)
+
+    def setting(self, name: str) -> Any:
+        """What a setting stands for, when templates are filled in.
+
+        :raises InvalidSettingError: it can't be meant
+        """
+        return self.setting_types[name].read(name, getattr(self, name))
+
+    def read_settings(self) -> dict[str, Any]:
+        """What all settings stand for, when templates are filled in.
+
+        :raises InvalidSettingError: one can't be meant, or some don't go together
+        """
+        settings = {name: self.setting(name) for name in self.setting_types}
+        self.check_together(settings)
+        return settings
+
+    @classmethod
+    def check_together(cls, settings: Mapping[str, Any]) -> None:
+        """Check what no setting can say alone.
+
+        :param settings: what they stand for; those that aren't known yet are missing
+        :raises InvalidSettingError: they don't go together
+        """
+
+    @classmethod
+    def _check_written(cls, values: Mapping[str, Any]) -> None:
+        known = {
+            name: value
+            for name, value in values.items()
+            if name not in cls.template_fields or _is_written_out(value)
+        }
+        cls.check_together(read(cls.setting_types, known))
+
+
+def _is_written_out(value: Any) -> bool:
+    """Whether Airflow will leave a value of a template field as it is."""
+    if isinstance(value, str):
+        return _TEMPLATE.search(value) is None
+    if isinstance(value, Mapping):
+        return all(map(_is_written_out, value.values()))
+    if isinstance(value, (list, tuple, AbstractSet)):
+        return all(map(_is_written_out, value))
+    return value is None or isinstance(value, (bool, int, float, date, timedelta))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return repr(value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}...")
+    if value is None or isinstance(value, bool):
+        return repr(value)
+    if isinstance(value, (int, float)):
+        return f"the number {value}" if abs(value) < 10**_LONGEST_SHOWN else "a number as large as that"
+    if isinstance(value, (list, tuple, AbstractSet)) and not value:
+        return f"an empty {_type(value)}"
+    return f"a {_type(value)}"
+
+
+def _type(value: Any) -> str:
+    return type(value).__name__

@@ -1,0 +1,370 @@
+"""Settings are checked while the DAG is parsed, and again when templates are filled in."""
+
+from __future__ import annotations
+
+import inspect
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.landing import payloads
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.landing.tables import TableOptions
+from airflow_kinesis_snowflake.landing.threshold import Threshold
+from airflow_kinesis_snowflake.operators import consumer, maintenance, settings
+from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
+from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
+from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.sensors.lag import KinesisDrainedSensor
+from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
+from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
+
+STREAM = {"stream_name": "clicks", "application_name": "clicks-to-snowflake"}
+LANDING = STREAM | {"table": "ANALYTICS.RAW.CLICKS"}
+PLAN = {"plan": {"plan": {}}}
+NAIVE = datetime(2026, 1, 1)
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+# Every operator and sensor, with what it can't do without.
+REQUIRED: dict[type[Any], dict[str, Any]] = {
+    KinesisToSnowflakeOperator: LANDING,
+    ReplayDeadLettersOperator: LANDING,
+    consumer.StopConsumerOperator: STREAM,
+    consumer.StartConsumerOperator: {
+        "paused": "true",
+        "drain_dag_id": "clicks",
+        "airflow_conn_id": "airflow",
+    },
+    maintenance.InspectStateOperator: STREAM,
+    maintenance.PlanStateResetOperator: STREAM | {"method": "rewind"},
+    maintenance.ResetStateOperator: STREAM | PLAN,
+    maintenance.VerifyStateResetOperator: STREAM | PLAN,
+    maintenance.BackUpStateOperator: STREAM | {"folder": "/backups"},
+    maintenance.RestoreStateOperator: STREAM | {"file": "/backups/file.json"},
+    maintenance.PlanTableCleanupOperator: {},
+    maintenance.DeleteCheckpointTablesOperator: PLAN | {"folder": "/backups"},
+    maintenance.ImportCheckpointsOperator: STREAM | {"source_table": "kcl"},
+    ApprovePlanOperator: {"subject": "Reset?"},
+    KinesisDrainedSensor: STREAM,
+}
+
+# A value that can't be meant, per parameter.
+WRONG: dict[str, Any] = {
+    "airflow_conn_id": 5,
+    "application_name": 5,
+    "application_variable": "",
+    "avro_schema": 5,
+    "avro_schema_resolver": "resolver",
+    "aws_conn_id": 5,
+    "backup_folder": 5,
+    "botocore_config": "retries",
+    "column": ["A"],
+    "columns": "A NUMBER",
+    "count_duplicates": "perhaps",
+    "create_table": "always",
+    "days": "many",
+    "deferrable": "perhaps",
+    "drain_dag_id": 5,
+    "dry": "",
+    "exclude": "debug",
+    "failed_since": "yesterday",
+    "failed_until": NAIVE,
+    "file": "",
+    "folder": "",
+    "force": "perhaps",
+    "include": "id",
+    "infer_timestamps": "perhaps",
+    "initial_position": 5,
+    "initial_timestamp": 5,
+    "json_documents": "two",
+    "mapping": "colums",
+    "max_batch_bytes": "many",
+    "max_batch_records": 0,
+    "max_batch_seconds": True,
+    "max_dead_letters": "101%",
+    "max_lag": 300,
+    "max_records": -5,
+    "max_seconds": "1 minute",
+    "method": "forget",
+    "most": "1.5",
+    "named": 5,
+    "new_application_name": 5,
+    "on_data_loss": "ignore",
+    "own_hash_keys_only": "{{ params.own }}",
+    "paused": "perhaps",
+    "payload_format": "jsn",
+    "plan": "plan",
+    "position": 5,
+    "reason": 5,
+    "region_name": 5,
+    "rename": ["id"],
+    "required": "perhaps",
+    "response_timeout": 300,
+    "schema_evolution": "perhaps",
+    "shards": 5,
+    "snowflake_conn_id": "",
+    "source_table": "",
+    "stop_at": "2026-01-01T00:00:00",
+    "stream_name": 5,
+    "streams": 5,
+    "table": "CLICKS",
+    "timeout_seconds": "soon",
+    "timestamp": "yesterday",
+    "unknown_keys": "drop",
+    "until": "yesterday",
+    "used": {"a": 1},
+    "verify": "false",
+    "watch_seconds": -1,
+}
+
+
+def declared(operator_class: type[Any]) -> set[str]:
+    """Names of the parameters that this package adds to those of Airflow."""
+    names: set[str] = set()
+    for cls in operator_class.__mro__:
+        if cls.__module__.startswith("airflow_kinesis_snowflake") and "__init__" in vars(cls):
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            names |= {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    return names
+
+
+def make(operator_class: type[Any], **given: Any) -> Any:
+    return operator_class(**({"task_id": "task"} | REQUIRED[operator_class] | given))
+
+
+EVERY_PARAMETER = [
+    pytest.param(operator_class, name, id=f"{operator_class.__name__}-{name}")
+    for operator_class in REQUIRED
+    for name in sorted(declared(operator_class))
+    if name != "application_name" or name in REQUIRED[operator_class]
+]
+
+
+@pytest.mark.parametrize("operator_class", REQUIRED)
+def test_every_parameter_has_a_type(operator_class: type[Any]) -> None:
+    assert set(operator_class.setting_types) == declared(operator_class)
+
+
+@pytest.mark.parametrize(("operator_class", "name"), EVERY_PARAMETER)
+def test_a_wrong_value_is_refused_by_name_while_the_dag_is_parsed(
+    operator_class: type[Any], name: str
+) -> None:
+    with pytest.raises(InvalidSettingError, match=rf"\b{name}\b"):
+        make(operator_class, **{name: WRONG[name]})
+
+
+@pytest.mark.parametrize(("operator_class", "name"), EVERY_PARAMETER)
+def test_a_wrong_value_out_of_a_template_is_refused_by_name(operator_class: type[Any], name: str) -> None:
+    operator = make(operator_class)
+    setattr(operator, name, WRONG[name])
+    with pytest.raises(AirflowFailException, match=rf"\b{name}\b"):
+        operator.execute({})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"include": ""},
+        {"include": "id"},
+        {"include": []},
+        {"include": [1]},
+        {"exclude": "debug"},
+        {"rename": ["id"]},
+        {"rename": {"id": 5}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("operator_class", [KinesisToSnowflakeOperator, ReplayDeadLettersOperator])
+def test_text_is_never_taken_for_a_list_of_letters(operator_class: type[Any], wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSettingError, match="must be"):
+        make(operator_class, mapping="columns", **wrong)
+
+
+def test_a_partial_operator_is_checked_while_the_dag_is_parsed() -> None:
+    with pytest.raises(InvalidSettingError, match="mapping must be 'envelope' or 'columns', not 'colums'"):
+        KinesisToSnowflakeOperator.partial(task_id="drain", mapping="colums")
+
+
+def test_default_args_are_checked_while_the_dag_is_parsed() -> None:
+    with (
+        DAG("dag", schedule=None, default_args={"max_seconds": "1 minute"}),
+        pytest.raises(InvalidSettingError, match="max_seconds"),
+    ):
+        make(KinesisToSnowflakeOperator)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"include": ["id"]},
+        {"columns": {"A": "NUMBER"}},
+        {"mapping": "columns", "payload_format": "text"},
+        {"initial_position": "AT_TIMESTAMP"},
+        {"initial_timestamp": "2026-01-01T00:00:00Z"},
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_go_together_are_refused_while_the_dag_is_parsed(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSettingError):
+        make(KinesisToSnowflakeOperator, **wrong)
+
+
+def test_a_sensor_waits_for_a_moment_or_a_lag_not_for_both() -> None:
+    with pytest.raises(InvalidSettingError, match="max_lag"):
+        make(KinesisDrainedSensor, until=MOMENT, max_lag=timedelta(hours=1))
+
+
+TEMPLATES = {
+    "stream_name": "{{ params.stream }}",
+    "table": "{{ params.table }}",
+    "mapping": "{% if true %}columns{% endif %}",
+    "include": ["{{ params.key }}"],
+    "rename": {"id": "{{ params.key }}"},
+    "max_records": "{{ params.records }}",
+    "stop_at": "{{ dag_run.run_after }}",
+    "create_table": {"comment": "{{ params.key }}"},
+}
+PARAMS = {"stream": "clicks", "table": "A.B.C", "key": "id", "records": 5}
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_what_templates_make_of_settings_is_read(native: bool) -> None:
+    with DAG("dag", schedule=None, render_template_as_native_obj=native):
+        operator = make(KinesisToSnowflakeOperator, **TEMPLATES)
+    context: Any = {"params": PARAMS, "dag_run": type("Run", (), {"run_after": MOMENT})}
+    operator.render_template_fields(context)
+
+    given = operator.read_settings()
+
+    assert {name: given[name] for name in TEMPLATES} == {
+        "stream_name": "clicks",
+        "table": TableName("A", "B", "C"),
+        "mapping": "columns",
+        "include": ("id",),
+        "rename": {"id": "id"},
+        "max_records": 5.0,
+        "stop_at": MOMENT,
+        "create_table": TableOptions(comment="id"),
+    }
+
+
+def test_a_name_that_native_rendering_made_a_number_is_refused() -> None:
+    with DAG("dag", schedule=None, render_template_as_native_obj=True):
+        operator = make(KinesisToSnowflakeOperator, stream_name="{{ params.stream }}")
+    operator.render_template_fields({"params": {"stream": "1_000"}})
+    with pytest.raises(InvalidSettingError, match="stream_name must be text"):
+        operator.read_settings()
+
+
+def test_a_message_holds_no_value_that_may_have_a_secret() -> None:
+    with pytest.raises(InvalidSettingError) as refusal:
+        make(KinesisToSnowflakeOperator, botocore_config="proxy://user:secret@host")
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        lambda: KinesisBacklogTrigger(stream_name="clicks", application_name=["clicks"]),  # type: ignore[arg-type]
+        lambda: KinesisBacklogTrigger(**STREAM, poll_seconds="often"),  # type: ignore[arg-type]
+        lambda: KinesisBacklogTrigger(**STREAM, poll_seconds=0.5),
+        lambda: KinesisBacklogTrigger(**STREAM, verify="false"),
+        lambda: KinesisDrainedTrigger(**STREAM, until="yesterday"),
+        lambda: KinesisDrainedTrigger(**STREAM, max_lag_seconds=-1),
+        lambda: KinesisDrainedTrigger(stream_name="", application_name="clicks"),
+    ],
+)
+def test_a_trigger_is_checked_where_it_is_made(trigger: Any) -> None:
+    with pytest.raises(InvalidSettingError):
+        trigger()
+
+
+# --- types -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type_", "value"),
+    [
+        *[(settings.TEXT, value) for value in ("", " ", "None", None, 5, True, ["a"], MOMENT)],
+        *[(settings.optional(settings.TEXT), value) for value in (5, ["a"])],
+        *[(settings.TRUTH, value) for value in ("", "None", "yes", 1, None, MOMENT)],
+        *[(settings.POSITIVE, value) for value in (0, -1, True, "inf", "nan", float("nan"), [1], 10**400)],
+        *[(settings.number(minimum=1), value) for value in (0.5, "0.5", timedelta(seconds=5), None)],
+        *[(settings.whole(1, 100), value) for value in (0, 101, 1.5, "1.5", "²", True, "many", None)],
+        *[(settings.MOMENT, value) for value in ("", 1764000000, "2026-01-01", date(2026, 1, 1), NAIVE)],
+        *[(settings.KEYS_TO_DROP, value) for value in ("", "a", "a,b", [1], [None], {"a": 1}, 5, b"a")],
+        *[(settings.WORDS, value) for value in ([1], {"a": 1}, 5, (1, 2), b"a")],
+        *[(settings.TEXT_BY_NAME, value) for value in ("", ["a"], {"a": 5}, {5: "a"}, 5)],
+        *[(settings.COLUMN_TYPES, value) for value in ({"A": "MONEY"}, {"A": 5}, {"A": ""})],
+        *[
+            (settings.TABLE, value)
+            for value in (
+                "CLICKS",
+                "A.B",
+                "A.B.C.D",
+                "A..C",
+                'A.B."C',
+                'A.B."C"D"',
+                'A.B.""',
+                "A.B.C D",
+                f"A.B.{'C' * 256}",
+                "A.B.KINESIS_OFFSETS",
+                "a.b.kinesis_dead_letters",
+                'A.B."KINESIS_OFFSETS"',
+                5,
+                None,
+            )
+        ],
+        *[
+            (settings.TABLE_OPTIONS, value)
+            for value in (True, 5, ["never"], {"cluster_by": 5}, {"colour": "red"})
+        ],
+        *[(settings.DEAD_LETTERS, value) for value in (True, -1, 0.5, "101%", [1])],
+        *[(settings.VERIFY, value) for value in ("false", "True", "None", "", 1)],
+    ],
+)
+def test_a_type_refuses(type_: Any, value: Any) -> None:
+    with pytest.raises(InvalidSettingError, match="setting"):
+        type_.read("setting", value)
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "meant"),
+    [
+        (settings.TEXT, "clicks", "clicks"),
+        (settings.optional(settings.TEXT), "None", None),
+        (settings.optional(settings.TEXT), "", None),
+        (settings.TRUTH, "True", True),
+        (settings.TRUTH, " false ", False),
+        (settings.POSITIVE, "1e6", 1e6),
+        (settings.optional(settings.POSITIVE), "None", None),
+        (settings.whole(1, 100), "10", 10),
+        (settings.whole(1, 100), 10.0, 10),
+        (settings.MOMENT, "2026-01-01 00:00:00+00:00", MOMENT),
+        (settings.MOMENT, MOMENT, MOMENT),
+        (settings.KEYS_TO_DROP, ["a", "b"], ("a", "b")),
+        (settings.WORDS, "a, b", ("a", "b")),
+        (settings.WORDS, "", ()),
+        (settings.WORDS, None, ()),
+        (settings.TABLE, 'a.b."C.d""e/f"', TableName("A", "B", 'C.d"e/f')),
+        (settings.TABLE, f"A.B.{'C' * 255}", TableName("A", "B", "C" * 255)),
+        (settings.TABLE, 'A.B."kinesis_offsets"', TableName("A", "B", "kinesis_offsets")),
+        (settings.TABLE_OPTIONS, {"cluster_by": "A"}, TableOptions(cluster_by=("A",))),
+        (settings.TABLE_OPTIONS, "", TableOptions()),
+        (settings.TABLE_OPTIONS, "never", TableOptions(create=False)),
+        (settings.DEAD_LETTERS, "5", Threshold(count=5)),
+        (settings.DEAD_LETTERS, "None", Threshold()),
+        (settings.VERIFY, "/etc/ca.pem", "/etc/ca.pem"),
+    ],
+)
+def test_a_type_reads(type_: Any, value: Any, meant: Any) -> None:
+    assert type_.read("setting", value) == meant
+
+
+def test_the_formats_that_can_be_set_are_those_that_can_be_read() -> None:
+    assert settings.FORMATS == payloads.FORMATS
+    assert settings.DOCUMENTS == payloads.DOCUMENTS

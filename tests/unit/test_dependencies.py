@@ -1,0 +1,92 @@
+"""The package declares the libraries that it imports, and no others."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "airflow_kinesis_snowflake"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DECLARED = {
+    requirement.name: requirement
+    for requirement in map(
+        Requirement,
+        [*PROJECT["dependencies"], *chain.from_iterable(PROJECT["optional-dependencies"].values())],
+    )
+}
+# Airflow's own requirements, which work with the version that Airflow chooses.
+OF_AIRFLOW = {
+    "apache-airflow-core",
+    "apache-airflow-task-sdk",
+    "asgiref",
+    "fastapi",
+    "packaging",
+    "sqlalchemy",
+}
+# Optional everywhere: imported only where Airflow has them.
+WHERE_INSTALLED = {"apache-airflow-providers-common-compat", "apache-airflow-providers-openlineage"}
+
+
+def imported() -> set[str]:
+    """Names of the modules that the package imports from elsewhere."""
+    names: set[str] = set()
+    for file in (ROOT / PACKAGE).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module)
+    return {name for name in names if name.partition(".")[0] not in {PACKAGE, *sys.stdlib_module_names}}
+
+
+def distribution(module: str) -> str:
+    """The distribution that a module is of."""
+    parts = module.split(".")
+    if parts[:2] == ["airflow", "providers"]:
+        return f"apache-airflow-providers-{'-'.join(parts[2:4] if parts[2] == 'common' else parts[2:3])}"
+    if parts[:2] in (["snowflake", "connector"], ["google", "protobuf"]):
+        return {"snowflake": "snowflake-connector-python", "google": "protobuf"}[parts[0]]
+    if parts[0] == "airflow":
+        return "apache-airflow-core"
+    [found] = {name.lower() for name in packages_distributions()[parts[0]]}
+    return {"botocore": "boto3"}.get(found, found)  # boto3 brings botocore of its own age
+
+
+USED = {distribution(module) for module in imported() if not module.startswith("mypy_boto3")}
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    assert USED - {*DECLARED, *OF_AIRFLOW, *WHERE_INSTALLED} == set()
+
+
+def test_every_library_that_is_declared_is_imported() -> None:
+    assert DECLARED.keys() - USED == {"apache-airflow"}
+
+
+@pytest.mark.parametrize(
+    ("version", "allowed"),
+    [
+        ("4.25.7", False),
+        ("4.25.8", True),
+        ("5.26.1", False),
+        ("5.28.3", False),
+        ("5.29.4", False),
+        ("5.29.5", True),
+        ("6.30.2", False),
+        ("6.31.0", False),
+        ("6.31.1", True),
+        ("6.33.6", True),
+        ("7.36.2", True),
+    ],
+)
+def test_versions_of_protobuf_that_recurse_without_a_bound_are_refused(version: str, allowed: bool) -> None:
+    """CVE-2025-4565."""
+    assert DECLARED["protobuf"].specifier.contains(version) is allowed
