@@ -29,8 +29,8 @@ from airflow_kinesis_snowflake.stream.aggregation import deaggregate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_kinesis_snowflake.formats.avro import Decoder
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
-    from airflow_kinesis_snowflake.landing.avro import Decoder
     from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
     from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter, StoredLetter
     from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping

@@ -19,7 +19,7 @@ from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow_kinesis_snowflake.landing.avro import Decoder
+    from airflow_kinesis_snowflake.formats.avro import Decoder
     from airflow_kinesis_snowflake.landing.envelope import Encoded
     from airflow_kinesis_snowflake.stream.records import Record
 
@@ -112,7 +112,7 @@ def payload_decoder(
     _require("payload_format", payload_format, FORMATS)
     _require("json_documents", json_documents, DOCUMENTS)
     if payload_format == "avro":
-        from airflow_kinesis_snowflake.landing.avro import avro_decoder
+        from airflow_kinesis_snowflake.formats.avro import avro_decoder
 
         return avro_decoder(schema=avro_schema, resolver=avro_schema_resolver)
     if avro_schema is not None or avro_schema_resolver is not None:

@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.operators.rendered import truth
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from airflow_kinesis_snowflake.landing.avro import Decoder
+    from airflow_kinesis_snowflake.formats.avro import Decoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
     from airflow_kinesis_snowflake.landing.tables import TableOptions
 
