@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def expand(records: Sequence[Record], decode: Decoder) -> tuple[list[Record], tu
 def payload_decoder(
     payload_format: str = "json",
     *,
+    compression: str | None = None,
     json_documents: str = "one",
     avro_schema: Any = None,
     avro_schema_resolver: Callable[[int | str], Any] | None = None,
@@ -102,6 +104,7 @@ def payload_decoder(
     """The decoder for the settings of a user; ``None`` where a payload is its document already.
 
     :param payload_format: ``json``, ``text``, ``binary`` or ``avro``
+    :param compression: how payloads are compressed: see :func:`inflater`; ``None``: not at all
     :param json_documents: what a JSON payload holds: ``one`` document; the items of an ``array`` (a payload
         that is no array is one document); or a ``sequence`` of documents, one after the other with or without
         white space or line ends between them
@@ -109,6 +112,22 @@ def payload_decoder(
     :param avro_schema_resolver: gives the schema for an id in the payload's header
     :raises InvalidSettingError: a value is unknown, the Avro settings don't fit, or fastavro isn't installed
     """
+    decode = _format_decoder(
+        payload_format,
+        json_documents=json_documents,
+        avro_schema=avro_schema,
+        avro_schema_resolver=avro_schema_resolver,
+    )
+    return decode if compression is None else decompressing(inflater(compression), decode)
+
+
+def _format_decoder(
+    payload_format: str,
+    *,
+    json_documents: str,
+    avro_schema: Any,
+    avro_schema_resolver: Callable[[int | str], Any] | None,
+) -> Decoder | None:
     _require("payload_format", payload_format, FORMATS)
     _require("json_documents", json_documents, DOCUMENTS)
     if payload_format == "avro":

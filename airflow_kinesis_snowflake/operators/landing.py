@@ -44,6 +44,9 @@ class LandingOperator(BaseOperator):
     :param payload_format: what a payload is (templated): ``json``; ``text``, which lands as a string;
         ``binary``, which lands as a string in base64; or ``avro``, one datum per payload, for which the extra
         ``avro`` must be installed. Text and bytes need ``mapping="envelope"``
+    :param compression: how payloads are compressed (templated): ``gzip``, ``zlib``, ``zstd`` or ``lz4``
+        (frames); ``auto``, which tells these by their first bytes and leaves other payloads as they are; by
+        default not at all. A payload may inflate to 64 MiB; one of more becomes a dead letter
     :param json_documents: what a JSON payload holds (templated): ``one`` document; the items of an ``array``
         (a payload that is no array is one document); or a ``sequence`` of documents, newline-separated or
         concatenated. Each document becomes a row; those of one record share its ``KINESISMETADATA``
@@ -72,6 +75,7 @@ class LandingOperator(BaseOperator):
         "unknown_keys",
         "infer_timestamps",
         "payload_format",
+        "compression",
         "json_documents",
         "avro_schema",
         "create_table",
@@ -94,6 +98,7 @@ class LandingOperator(BaseOperator):
         unknown_keys: str = "ignore",
         infer_timestamps: bool | str = False,
         payload_format: str = "json",
+        compression: str | None = None,
         json_documents: str = "one",
         avro_schema: dict[str, Any] | list[Any] | str | None = None,
         avro_schema_resolver: Callable[[int | str], Any] | None = None,
@@ -114,6 +119,7 @@ class LandingOperator(BaseOperator):
         self.unknown_keys = unknown_keys
         self.infer_timestamps = infer_timestamps
         self.payload_format = payload_format
+        self.compression = compression
         self.json_documents = json_documents
         self.avro_schema = avro_schema
         self.avro_schema_resolver = avro_schema_resolver
@@ -151,6 +157,7 @@ class LandingOperator(BaseOperator):
             )
         return payload_decoder(
             self.payload_format,
+            compression=self.compression or None,
             json_documents=self.json_documents,
             avro_schema=self.avro_schema or None,
             avro_schema_resolver=self.avro_schema_resolver,
