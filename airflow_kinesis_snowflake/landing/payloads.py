@@ -29,6 +29,7 @@ DOCUMENTS = ("one", "array", "sequence")
 
 _JSON_WHITESPACE = b" \t\n\r"
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
+_raw_lines = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 # Only where a document ends is of interest, so numbers needn't be read.
 _next_document = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
@@ -182,6 +183,12 @@ def array_items(payload: bytes) -> list[bytes]:
 def sequence(payload: bytes) -> list[bytes]:
     """JSON documents one after the other."""
     decoded = _utf8(payload)
+    try:
+        lines = [bytes(line) for line in _raw_lines(payload)]
+    except (msgspec.DecodeError, RecursionError):
+        lines = []  # A line isn't a document, as in most sequences of other kinds.
+    if lines:
+        return lines
     documents = []
     end = _skip(decoded, 0)
     while end < len(decoded):
