@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from airflow_kinesis_snowflake.formats.avro import Decoder
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
-    from airflow_kinesis_snowflake.landing.avro import Decoder
     from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter, StoredLetter
     from airflow_kinesis_snowflake.landing.payloads import Encoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings

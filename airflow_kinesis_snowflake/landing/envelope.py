@@ -10,6 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_kinesis_snowflake.formats.looks import hint
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 
 if TYPE_CHECKING:
@@ -153,9 +154,9 @@ def refusal(payload: bytes) -> str | None:
         _check_json(payload)
         payload.decode()
     except UnicodeDecodeError as error:
-        return f"not UTF-8: {error.reason} at byte {error.start}"
+        return f"not UTF-8: {error.reason} at byte {error.start}{hint(payload)}"
     except msgspec.DecodeError as error:
-        return f"not JSON: {error}" if payload.strip() else "empty"
+        return f"not JSON: {error}{hint(payload)}" if payload.strip() else "empty"
     except RecursionError:
         return "nested too deeply"
     return None

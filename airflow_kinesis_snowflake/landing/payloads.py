@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow_kinesis_snowflake.landing.avro import Decoder
+    from airflow_kinesis_snowflake.formats.avro import Decoder
     from airflow_kinesis_snowflake.landing.envelope import Encoded
     from airflow_kinesis_snowflake.stream.records import Record
 
@@ -28,6 +29,7 @@ DOCUMENTS = ("one", "array", "sequence")
 
 _JSON_WHITESPACE = b" \t\n\r"
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
+_raw_lines = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 # Only where a document ends is of interest, so numbers needn't be read.
 _next_document = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
@@ -95,6 +97,7 @@ def expand(records: Sequence[Record], decode: Decoder) -> tuple[list[Record], tu
 def payload_decoder(
     payload_format: str = "json",
     *,
+    compression: str | None = None,
     json_documents: str = "one",
     avro_schema: Any = None,
     avro_schema_resolver: Callable[[int | str], Any] | None = None,
@@ -102,6 +105,7 @@ def payload_decoder(
     """The decoder for the settings of a user; ``None`` where a payload is its document already.
 
     :param payload_format: ``json``, ``text``, ``binary`` or ``avro``
+    :param compression: how payloads are compressed: see :func:`inflater`; ``None``: not at all
     :param json_documents: what a JSON payload holds: ``one`` document; the items of an ``array`` (a payload
         that is no array is one document); or a ``sequence`` of documents, one after the other with or without
         white space or line ends between them
@@ -109,10 +113,26 @@ def payload_decoder(
     :param avro_schema_resolver: gives the schema for an id in the payload's header
     :raises InvalidSettingError: a value is unknown, the Avro settings don't fit, or fastavro isn't installed
     """
+    decode = _format_decoder(
+        payload_format,
+        json_documents=json_documents,
+        avro_schema=avro_schema,
+        avro_schema_resolver=avro_schema_resolver,
+    )
+    return decode if compression is None else decompressing(inflater(compression), decode)
+
+
+def _format_decoder(
+    payload_format: str,
+    *,
+    json_documents: str,
+    avro_schema: Any,
+    avro_schema_resolver: Callable[[int | str], Any] | None,
+) -> Decoder | None:
     _require("payload_format", payload_format, FORMATS)
     _require("json_documents", json_documents, DOCUMENTS)
     if payload_format == "avro":
-        from airflow_kinesis_snowflake.landing.avro import avro_decoder
+        from airflow_kinesis_snowflake.formats.avro import avro_decoder
 
         return avro_decoder(schema=avro_schema, resolver=avro_schema_resolver)
     if avro_schema is not None or avro_schema_resolver is not None:
@@ -163,6 +183,12 @@ def array_items(payload: bytes) -> list[bytes]:
 def sequence(payload: bytes) -> list[bytes]:
     """JSON documents one after the other."""
     decoded = _utf8(payload)
+    try:
+        lines = [bytes(line) for line in _raw_lines(payload)]
+    except (msgspec.DecodeError, RecursionError):
+        lines = []  # A line isn't a document, as in most sequences of other kinds.
+    if lines:
+        return lines
     documents = []
     end = _skip(decoded, 0)
     while end < len(decoded):

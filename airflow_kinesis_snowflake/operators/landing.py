@@ -13,7 +13,7 @@ from airflow_kinesis_snowflake.operators.settings import CheckedSettings, Settin
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from airflow_kinesis_snowflake.landing.avro import Decoder
+    from airflow_kinesis_snowflake.formats.avro import Decoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
 
@@ -44,6 +44,9 @@ class LandingOperator(CheckedSettings, BaseOperator):
     :param payload_format: what a payload is (templated): ``json``; ``text``, which lands as a string;
         ``binary``, which lands as a string in base64; or ``avro``, one datum per payload, for which the extra
         ``avro`` must be installed. Text and bytes need ``mapping="envelope"``
+    :param compression: how payloads are compressed (templated): ``gzip``, ``zlib``, ``zstd`` or ``lz4``
+        (frames); ``auto``, which tells these by their first bytes and leaves other payloads as they are; by
+        default not at all. A payload may inflate to 64 MiB; one of more becomes a dead letter
     :param json_documents: what a JSON payload holds (templated): ``one`` document; the items of an ``array``
         (a payload that is no array is one document); or a ``sequence`` of documents, newline-separated or
         concatenated. Each document becomes a row; those of one record share its ``KINESISMETADATA``
@@ -72,6 +75,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "unknown_keys",
         "infer_timestamps",
         "payload_format",
+        "compression",
         "json_documents",
         "avro_schema",
         "create_table",
@@ -90,6 +94,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "unknown_keys": types.choice("ignore", "dead_letter"),
         "infer_timestamps": types.TRUTH,
         "payload_format": types.choice(*types.FORMATS),
+        "compression": types.optional(types.choice(*types.COMPRESSIONS)),
         "json_documents": types.choice(*types.DOCUMENTS),
         "avro_schema": types.SCHEMA,
         "avro_schema_resolver": types.FUNCTION,
@@ -113,6 +118,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         unknown_keys: str = "ignore",
         infer_timestamps: bool | str = False,
         payload_format: str = "json",
+        compression: str | None = None,
         json_documents: str = "one",
         avro_schema: dict[str, Any] | list[Any] | str | None = None,
         avro_schema_resolver: Callable[[int | str], Any] | None = None,
@@ -133,6 +139,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         self.unknown_keys = unknown_keys
         self.infer_timestamps = infer_timestamps
         self.payload_format = payload_format
+        self.compression = compression
         self.json_documents = json_documents
         self.avro_schema = avro_schema
         self.avro_schema_resolver = avro_schema_resolver
@@ -181,6 +188,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
 
         return payload_decoder(
             self.setting("payload_format"),
+            compression=self.setting("compression"),
             json_documents=self.setting("json_documents"),
             avro_schema=self.setting("avro_schema"),
             avro_schema_resolver=self.setting("avro_schema_resolver"),

@@ -33,6 +33,7 @@ else:
 T = TypeVar("T")
 
 FORMATS = ("json", "text", "binary", "avro")
+COMPRESSIONS = ("auto", "gzip", "zlib", "zstd", "lz4")
 DOCUMENTS = ("one", "array", "sequence")
 
 _SEPARATORS = re.compile(r"[\s,]+")

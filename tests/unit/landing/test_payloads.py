@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 from typing import TYPE_CHECKING
 
@@ -241,6 +242,14 @@ def test_text_that_is_not_utf_8_has_a_reason() -> None:
 def test_the_default_needs_no_stage_at_all() -> None:
     assert payload_decoder() is None
     assert payload_decoder("json", json_documents="one") is None
+
+
+def test_compressed_payloads_of_any_format_are_inflated_first() -> None:
+    payload = gzip.compress(b"1\n2")
+    for settings, documents in (({"json_documents": "sequence"}, [b"1", b"2"]), ({}, [b"1\n2"])):
+        decode = payload_decoder(compression="auto", **settings)
+        assert decode is not None
+        assert decode(payload) == documents
 
 
 def test_each_setting_has_its_decoder() -> None:
