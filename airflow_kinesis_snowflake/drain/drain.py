@@ -360,8 +360,7 @@ class Drain:
                 self._warn_of(page.gap)
             self._accept(reader, page, folder)
             self._log_end_of_stall(reader)
-            until = min(self._intake.clock.earliest(page.asked_at), self._stop_at)
-            reader.accept(page, caught_up_at=until)
+            reader.accept(page, caught_up_at=min(self._intake.time_at(page.asked_at), self._stop_at))
             self.report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
             if reader.finish is None:
                 self._fetching.plan(reader)

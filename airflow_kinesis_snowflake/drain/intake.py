@@ -163,6 +163,11 @@ class Intake:
         """The clock of Kinesis."""
         return self._facts.clock
 
+    def time_at(self, at: float) -> int:
+        """The time by the clock of Kinesis (ms) at a moment on the monotonic one, as far as it is known."""
+        own = now_millis() - round((time.monotonic() - at) * 1000)
+        return self.clock.likely(at, own=own)
+
     def look(self, *, relist: bool, leave_alone: Set[str]) -> Intaken:
         """Take every shard that this worker should read now.
 

@@ -36,6 +36,14 @@ class ServiceClock:
         """
         return millis(self.date) + math.floor((at - self.answered_at) * 1000)
 
+    def likely(self, at: float, *, own: int) -> int:
+        """The time by that clock, to the millisecond where this machine's clock can be right (ms).
+
+        :param at: when, on this machine's monotonic clock; not before the answer
+        :param own: what this machine's wall clock said then. If it can't be right, the earliest time counts
+        """
+        return own if self.earliest(at) <= own <= self.latest(at) else self.earliest(at)
+
     def latest(self, at: float) -> int:
         """The time by that clock was this or earlier (ms since the epoch).
 

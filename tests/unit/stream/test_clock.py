@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,14 @@ def test_the_service_clock_is_between_its_bounds(
     now = 50.0 + request + answer + since
     truth = DATE * 1000 + there + (answer + since) * 1000
     assert clock.earliest(now) <= truth <= clock.latest(now)
+
+
+@pytest.mark.parametrize(
+    ("own", "likely"), [(-1, 0), (0, 0), (700, 700), (1250, 1250), (1251, 0), (240_000, 0)]
+)
+def test_a_wall_clock_is_believed_where_it_can_be_right(own: int, likely: int) -> None:
+    clock = ServiceClock(datetime.fromtimestamp(DATE, UTC), asked_at=50.0, answered_at=50.25)
+    assert clock.likely(50.25, own=DATE * 1000 + own) == DATE * 1000 + likely
 
 
 def test_the_bounds_are_as_far_apart_as_the_answer_took_and_the_second_of_its_date() -> None:
