@@ -27,9 +27,14 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": INTEGRATION,
                 "python-modules": [
-                    "airflow_kinesis_snowflake.hooks.kinesis",
+                    "airflow_kinesis_snowflake.hooks.airflow_api",
+                    "airflow_kinesis_snowflake.hooks.aws",
+                    "airflow_kinesis_snowflake.hooks.backups",
                     "airflow_kinesis_snowflake.hooks.checkpoint",
+                    "airflow_kinesis_snowflake.hooks.consumers",
+                    "airflow_kinesis_snowflake.hooks.kinesis",
                     "airflow_kinesis_snowflake.hooks.snowflake",
+                    "airflow_kinesis_snowflake.hooks.tables",
                 ],
             }
         ],
@@ -37,8 +42,11 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": INTEGRATION,
                 "python-modules": [
-                    "airflow_kinesis_snowflake.operators.kinesis_to_snowflake",
+                    "airflow_kinesis_snowflake.operators.approval",
+                    "airflow_kinesis_snowflake.operators.consumer",
                     "airflow_kinesis_snowflake.operators.dead_letters",
+                    "airflow_kinesis_snowflake.operators.kinesis_to_snowflake",
+                    "airflow_kinesis_snowflake.operators.landing",
                     "airflow_kinesis_snowflake.operators.maintenance",
                 ],
             }

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+# Some conftests import these before test modules name them as plugins; pytest rewrites no module after that.
+pytest.register_assert_rewrite("tests.faults", "tests.preloaded")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 HOME = tempfile.TemporaryDirectory(prefix="airflow-home-")
 

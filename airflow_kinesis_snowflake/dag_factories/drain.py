@@ -11,9 +11,10 @@ from airflow.sdk import DAG, task
 from airflow_kinesis_snowflake.assets.loads import LOADED, tell_consumers
 from airflow_kinesis_snowflake.dag_factories.settings import choice, number, setting, text
 from airflow_kinesis_snowflake.drain.report import totals
-from airflow_kinesis_snowflake.exceptions import InvalidSettingError, WorkerFailedError
+from airflow_kinesis_snowflake.exceptions import WorkerFailedError
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
-from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.operators.settings import COMPRESSIONS, DOCUMENTS, FORMATS, TEXT, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,10 +43,12 @@ def build_drain_dag(
     ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
     ``stop_at`` (the start of the task), ``mapping`` (``envelope``), ``schema_evolution`` (``true``),
     ``unknown_keys`` (``ignore``), ``infer_timestamps`` (``false``), ``payload_format`` (``json``),
-    ``json_documents`` (``one``), ``avro_schema`` (none), ``create_table`` (as needed), ``max_dead_letters``
-    (no limit), ``max_seconds`` (no limit), ``on_data_loss`` (``fail``), ``aws_conn_id`` (``aws_default``),
-    ``snowflake_conn_id`` (``snowflake_default``), ``workers`` (1). What else the operator takes, such as
-    pinned columns, is for a DAG of your own.
+    ``compression`` (none), ``json_documents`` (``one``), ``avro_schema`` (none), ``create_table`` (as
+    needed), ``max_dead_letters`` (no limit), ``max_batch_bytes``, ``max_batch_records`` and
+    ``max_batch_seconds`` (the operator's), ``max_seconds`` and ``max_records`` (no limit), ``on_data_loss``
+    (``fail``), ``own_hash_keys_only`` (``false``), ``aws_conn_id`` (``aws_default``), ``region_name`` (the
+    connection's), ``snowflake_conn_id`` (``snowflake_default``), ``workers`` (1). What else the operator
+    takes, such as pinned columns, is for a DAG of your own.
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
     then longer, up to 5 minutes.
@@ -59,10 +62,12 @@ def build_drain_dag(
         "table",
         "initial_timestamp",
         "stop_at",
+        "compression",
         "avro_schema",
         "create_table",
         "max_dead_letters",
-        "max_seconds",
+        *LIMITS,
+        "region_name",
     )
     defaults = dict.fromkeys(names, "") | {
         "application_name": dag_id,
@@ -74,6 +79,7 @@ def build_drain_dag(
         "payload_format": "json",
         "json_documents": "one",
         "on_data_loss": "fail",
+        "own_hash_keys_only": "false",
         "aws_conn_id": "aws_default",
         "snowflake_conn_id": "snowflake_default",
     }
@@ -107,12 +113,11 @@ def build_drain_dag(
 def plan(stream_name: str, workers: str) -> list[str]:
     """The stream of each worker: the same for all.
 
-    :raises AirflowFailException: not a number of workers from 1 to 100
+    :raises AirflowFailException: no stream is given, or not a number of workers from 1 to 100
     """
     with no_retry_of_terminal_errors():
-        if not workers.isdigit() or not 1 <= int(workers) <= MOST_WORKERS:
-            raise InvalidSettingError(f"a drain has 1 to {MOST_WORKERS} workers, not {workers!r}")
-        return [stream_name] * int(workers)
+        number_of_workers = whole(1, MOST_WORKERS).read("workers", workers)
+        return [TEXT.read("stream_name", stream_name)] * number_of_workers
 
 
 @task(trigger_rule="all_done", retries=0, outlets=[LOADED])
@@ -185,13 +190,18 @@ def drain_params(dag_id: str) -> dict[str, Param]:
             "Payload format",
             "`text` lands as a string, `binary` as one in base64; both need the mapping `envelope`. "
             "`avro` needs a schema. Default: `json`.",
-            ("json", "text", "binary", "avro"),
+            FORMATS,
+        ),
+        "compression": choice(
+            "Compression",
+            "How payloads are compressed; `auto` tells by their first bytes. Default: not at all.",
+            COMPRESSIONS,
         ),
         "json_documents": choice(
             "JSON documents",
             "What a payload holds: `one` document, the items of an `array`, or a `sequence` of documents; "
             "each becomes a row. Default: `one`.",
-            ("one", "array", "sequence"),
+            DOCUMENTS,
         ),
         "avro_schema": text("Avro schema", "For `avro`: the schema of all payloads, as JSON."),
         "create_table": choice(
@@ -206,13 +216,30 @@ def drain_params(dag_id: str) -> dict[str, Param]:
             pattern=r"^\s*(\d+|\d+(\.\d+)?\s*%)?\s*$",
         ),
         "workers": number("Workers", "Drain tasks side by side; they share the shards. Default: 1."),
+        "max_batch_bytes": number(
+            "Largest batch", "Compressed bytes at which a batch is loaded. Default: 134217728 (128 MiB)."
+        ),
+        "max_batch_records": number(
+            "Records of a batch", "Records at which a batch is loaded. Default: 5000000."
+        ),
+        "max_batch_seconds": number(
+            "Oldest batch", "Age in seconds at which a batch is loaded. Default: 60."
+        ),
         "max_seconds": number("Longest time", "Seconds after which nothing more is read. Default: no limit."),
+        "max_records": number("Most records", "Records after which nothing more is read. Default: no limit."),
         "on_data_loss": choice(
             "On data loss",
             "What to do when records aged out of the stream before they were read. Default: `fail`.",
             ("fail", "warn"),
         ),
+        "own_hash_keys_only": choice(
+            "Own hash keys only",
+            "Drop KPL aggregates with records of another shard's hash keys, as the Kinesis Client Library "
+            "does. Default: `false`.",
+            ("true", "false"),
+        ),
         "aws_conn_id": text("AWS connection", "Airflow connection of type `aws`. Default: `aws_default`."),
+        "region_name": text("AWS region", "Of stream and state. Default: the connection's."),
         "snowflake_conn_id": text(
             "Snowflake connection", "Airflow connection of type `snowflake`. Default: `snowflake_default`."
         ),

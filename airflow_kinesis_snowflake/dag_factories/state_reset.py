@@ -43,6 +43,7 @@ def build_state_reset_dag(
         "stream_name": "{{ params.stream_name }}",
         "table": setting(drain_dag_id, "table"),
         "aws_conn_id": setting(drain_dag_id, "aws_conn_id", "aws_default"),
+        "region_name": setting(drain_dag_id, "region_name"),
         "snowflake_conn_id": setting(drain_dag_id, "snowflake_conn_id", "snowflake_default"),
     }
     airflow_conn_id = setting(dag_id, "airflow_conn_id")
@@ -193,5 +194,6 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
             f"`{variable(dag_id, 'airflow_conn_id')}`; without both it isn't paused, only waited for.",
         ),
         "aws_conn_id": text("AWS connection", "Default: what the drain uses."),
+        "region_name": text("AWS region", "Default: what the drain uses."),
         "snowflake_conn_id": text("Snowflake connection", "Default: what the drain uses."),
     }

@@ -34,6 +34,7 @@ def build_table_cleanup_dag(
     common: dict[str, Any] = {
         "table": "{{ params.table or '' }}",
         "aws_conn_id": setting(drain_dag_id, "aws_conn_id", "aws_default"),
+        "region_name": setting(drain_dag_id, "region_name"),
         "snowflake_conn_id": setting(drain_dag_id, "snowflake_conn_id", "snowflake_default"),
     }
     drained = f"var.value.get({variable(drain_dag_id, 'application_name')!r}, {drain_dag_id!r})"
@@ -123,6 +124,7 @@ def cleanup_params(dag_id: str) -> dict[str, Param]:
             f"`{variable(dag_id, 'airflow_conn_id')}`.",
         ),
         "aws_conn_id": text("AWS connection", "Default: what the drain uses."),
+        "region_name": text("AWS region", "Default: what the drain uses."),
         "snowflake_conn_id": text("Snowflake connection", "Default: what the drain uses."),
     }
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 import threading
 import time
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,12 +29,14 @@ from airflow_kinesis_snowflake.exceptions import (
     TransientError,
 )
 from airflow_kinesis_snowflake.landing.columns import make_mapping
+from airflow_kinesis_snowflake.landing.files import work_folder
 from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.target import LandingTarget
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set
+    from pathlib import Path
 
     from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
@@ -164,11 +164,11 @@ class Drain:
         """
         # Arrow's own allocators keep more of what they once used, a part of it for each thread.
         pa.set_memory_pool(pa.system_memory_pool())
-        with tempfile.TemporaryDirectory(prefix="kinesis-drain-") as folder:
+        with work_folder() as folder:
             try:
                 self.report.stream_arn = self._call(self._intake.open).arn
                 self._call(self._leases.join)
-                self._cycle(Path(folder))
+                self._cycle(folder)
             finally:
                 self._leave()
         self.report.seconds = round(time.monotonic() - self._began, 3)

@@ -11,10 +11,8 @@ another replay finds those that are still there.
 from __future__ import annotations
 
 import logging
-import tempfile
 import uuid
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.load import copy_files, prepare_table
@@ -29,7 +27,7 @@ from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.landing.columns import make_mapping
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.landing.envelope import NO_ROWS, Encoded
-from airflow_kinesis_snowflake.landing.files import BatchFiles
+from airflow_kinesis_snowflake.landing.files import BatchFiles, work_folder
 from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.statements import LOCK, stage_folder
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate
@@ -37,6 +35,7 @@ from airflow_kinesis_snowflake.stream.aggregation import deaggregate
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from airflow_kinesis_snowflake.formats.avro import Decoder
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
@@ -94,8 +93,8 @@ def replay(
         the others are dead letters still
     :raises TransientError: run it again; what has landed is no dead letter any more
     """
-    with tempfile.TemporaryDirectory() as folder:
-        work = _Replay(snowflake, target, columns, decoder=decoder, folder=Path(folder))
+    with work_folder() as folder:
+        work = _Replay(snowflake, target, columns, decoder=decoder, folder=folder)
         try:
             return work.run(chosen)
         finally:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.landing.dead_letters import dead_letter_rows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
     from airflow_kinesis_snowflake.landing.envelope import Encoded
@@ -22,10 +25,31 @@ if TYPE_CHECKING:
     Coordinates = tuple[str, str, int]
     """Shard id, sequence number, and sub-sequence number as it lands: 0 where there is no aggregate."""
 
+# What the path of a PUT takes for a pattern, or not at all.
+NOT_IN_PATH = re.compile(r"[\x00-\x1f*?\[\]]")
 LANDING = "landing"
 DEAD_LETTERS = "dead_letters"
 ROW_GROUP_BYTES = 8 * 2**20
 _COORDINATES = ["shardId", "sequenceNumber", "subSequenceNumber"]
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """A folder for files of batches, removed at the end.
+
+    :raises InvalidSettingError: PUT can't name files in it, or there is no folder that can be written to
+    """
+    try:
+        parent = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise InvalidSettingError(f"Set TMPDIR to a folder that can be written to: {error}") from error
+    if NOT_IN_PATH.search(parent):
+        raise InvalidSettingError(
+            f"Set TMPDIR to a folder without * ? [ ] and control characters in its path: Snowflake's PUT "
+            f"can't name files in {parent!r}"
+        )
+    with tempfile.TemporaryDirectory(prefix="kinesis-drain-") as folder:
+        yield Path(folder)
 
 
 @dataclass(frozen=True)

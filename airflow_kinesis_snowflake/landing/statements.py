@@ -14,7 +14,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.landing.dead_letters import GAP
 from airflow_kinesis_snowflake.landing.dead_letters import SCHEMA as DEAD_LETTER_SCHEMA
 from airflow_kinesis_snowflake.landing.envelope import METADATA_STRUCTURE
-from airflow_kinesis_snowflake.landing.files import DEAD_LETTERS, LANDING
+from airflow_kinesis_snowflake.landing.files import DEAD_LETTERS, LANDING, NOT_IN_PATH
 from airflow_kinesis_snowflake.landing.identifiers import TableName, quote
 from airflow_kinesis_snowflake.landing.tables import PLAIN, TableOptions
 from airflow_kinesis_snowflake.stream.positions import BEFORE_THE_FIRST
@@ -30,7 +30,6 @@ Value = str | int
 # Two dashes would begin a comment.
 _ESCAPED_IN_FOLDER = re.compile(r"[^A-Za-z0-9_.-]|^\.|(?<=-)-")
 _FOLDER = re.compile(r"(?!.*--)[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
-_NOT_IN_PATH = re.compile(r"[\x00-\x1f*?\[\]]")
 
 _OFFSETS_COLUMNS = (
     ("APPLICATION", "VARCHAR NOT NULL"),
@@ -235,7 +234,7 @@ def put(file: Path, *, stage: TableName, folder: str) -> Statement:
     :raises InvalidSettingError: the path can't be written in a PUT
     """
     path = file.as_posix()
-    if not file.is_absolute() or _NOT_IN_PATH.search(path):
+    if not file.is_absolute() or NOT_IN_PATH.search(path):
         raise InvalidSettingError(
             f"can't upload {path!r}: use an absolute path without control characters and without * ? [ ]"
         )

@@ -5,20 +5,43 @@ The names that Airflow makes no promise about are all here.
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Container
+from functools import cache
+from typing import Annotated, Any
 
 from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.models.dag import DagModel
 from fastapi import Depends
 
 # What the page shows was said in XComs; who may read those of some DAG may see the page, of those DAGs.
 MAY_SEE_THE_PAGE = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
 
 
-def _readable_dags(user: GetUserDep) -> set[str]:
-    return get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+class _DagsOf:
+    """The DAGs of which a user may read XComs; which others a user may read doesn't matter."""
+
+    def __init__(self, user: Any) -> None:
+        self._user = user
+        self._dag_ids = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
+        self._may_read_xcoms = cache(self._ask)
+
+    def __contains__(self, dag_id: object) -> bool:
+        return dag_id in self._dag_ids and self._may_read_xcoms(str(dag_id))
+
+    def _ask(self, dag_id: str) -> bool:
+        return get_auth_manager().is_authorized_dag(
+            method="GET",
+            access_entity=DagAccessEntity.XCOM,
+            details=DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id)),
+            user=self._user,
+        )
 
 
-# The ids of the DAGs that the user of a request may read.
-ReadableDags = Annotated[set[str], Depends(_readable_dags)]
+def _readable_dags(user: GetUserDep) -> _DagsOf:
+    return _DagsOf(user)
+
+
+# Whether the user of a request may read a DAG, as ``dag_id in readable``.
+ReadableDags = Annotated[Container[str], Depends(_readable_dags)]

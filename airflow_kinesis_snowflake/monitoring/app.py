@@ -6,7 +6,7 @@ the API server.
 
 from __future__ import annotations
 
-from collections.abc import Iterator  # noqa: TC003 -- FastAPI resolves annotations
+from collections.abc import Container, Iterator  # noqa: TC003 -- FastAPI resolves annotations
 from importlib.resources import files
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -103,7 +103,7 @@ def static(name: str) -> Response:
 
 @app.get("/api/applications")
 def applications(session: Database, readable: ReadableDags) -> dict[str, Any]:
-    """All applications whose drains the user may read."""
+    """All applications of whose drains the user may read the XComs."""
     now = now_millis()
     found = _found(session, readable, runs=RUNS_IN_LIST)
     readings = read_states([(application, _access(drains)) for application, drains in found.items()])
@@ -119,7 +119,7 @@ def applications(session: Database, readable: ReadableDags) -> dict[str, Any]:
         ],
         now=now,
     )
-    dags = history.existing(session, {CLEANUP_DAG}) & readable
+    dags = _existing(session, readable, CLEANUP_DAG)
     form = {"dry_run": True, "used": sorted({application.name for application in found}), "named": []}
     return {
         "at": now,
@@ -141,7 +141,7 @@ def check(session: Database, readable: ReadableDags, name: str, stream: str) -> 
     return _page(session, readable, Application(name, stream), check=True)
 
 
-def _page(session: Session, readable: set[str], wanted: Application, *, check: bool) -> dict[str, Any]:
+def _page(session: Session, readable: Container[str], wanted: Application, *, check: bool) -> dict[str, Any]:
     now = now_millis()
     found = _found(session, readable, runs=RUNS_ON_PAGE)
     drains = found.get(wanted)
@@ -155,13 +155,17 @@ def _page(session: Session, readable: set[str], wanted: Application, *, check: b
             schedule=history.schedule_of(session, drains[0].dag_id),
         ),
         now=now,
-        dags=frozenset(history.existing(session, {RESET_DAG, CLEANUP_DAG}) & readable),
+        dags=_existing(session, readable, RESET_DAG, CLEANUP_DAG),
         applications=[application.name for application in found],
     )
     return {"at": now, "base": _base(), "checked": check, **as_json(shown)}
 
 
-def _found(session: Session, readable: set[str], *, runs: int) -> dict[Application, tuple[Drain, ...]]:
+def _existing(session: Session, readable: Container[str], *dag_ids: str) -> frozenset[str]:
+    return frozenset(dag_id for dag_id in history.existing(session, dag_ids) if dag_id in readable)
+
+
+def _found(session: Session, readable: Container[str], *, runs: int) -> dict[Application, tuple[Drain, ...]]:
     tasks = history.drain_tasks(session, readable)
     return by_application(
         drain for task in tasks for drain in history.recent_drains(session, task, runs=runs)

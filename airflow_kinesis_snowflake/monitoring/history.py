@@ -6,6 +6,7 @@ Runs in the API server, with its database session. Everything is bounded, howeve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow.models.dag import DagModel
@@ -21,7 +22,7 @@ from airflow_kinesis_snowflake.monitoring.standing import Schedule
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Container, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -43,10 +44,10 @@ class DrainTask:
     task_id: str
 
 
-def drain_tasks(session: Session, dag_ids: Collection[str]) -> tuple[DrainTask, ...]:
-    """Tasks of the drain's operator in the latest run of each DAG.
+def drain_tasks(session: Session, readable: Container[str]) -> tuple[DrainTask, ...]:
+    """Tasks of the drain's operator in the latest run of each DAG; the first 200 of them.
 
-    :param dag_ids: the DAGs that the user may read
+    :param readable: the DAGs that the user may read
     """
     latest = select(func.max(DagRun.id).label("id")).group_by(DagRun.dag_id).subquery()
     found = session.execute(
@@ -56,9 +57,9 @@ def drain_tasks(session: Session, dag_ids: Collection[str]) -> tuple[DrainTask, 
         .where(TaskInstance.operator == OPERATOR)
         .distinct()
         .order_by(TaskInstance.dag_id, TaskInstance.task_id)
-        .limit(MOST_TASKS)
     )
-    return tuple(DrainTask(dag_id, task_id) for dag_id, task_id in found if dag_id in dag_ids)
+    tasks = (DrainTask(dag_id, task_id) for dag_id, task_id in found if dag_id in readable)
+    return tuple(islice(tasks, MOST_TASKS))
 
 
 def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drain, ...]:

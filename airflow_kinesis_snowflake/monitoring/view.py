@@ -234,6 +234,7 @@ def _reset_form(material: Material, line: Line) -> dict[str, Any]:
     if settings is not None:
         form |= {
             "aws_conn_id": settings.aws_conn_id,
+            "region_name": settings.region_name,
             "snowflake_conn_id": settings.snowflake_conn_id,
         }
     return form

@@ -85,6 +85,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         (templated)
     :param own_hash_keys_only: drop KPL aggregates that hold a record outside the shard's range of hash keys,
         as the Kinesis Client Library does; by default every record is kept, as it may be there only once
+        (templated)
     :param aws_conn_id: Airflow connection of type ``aws`` (templated)
     :param region_name: AWS region, default is the connection's (templated)
     :param verify: whether or with which CA bundle to check certificates of AWS
@@ -111,6 +112,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         "max_seconds",
         "max_records",
         "on_data_loss",
+        "own_hash_keys_only",
         "aws_conn_id",
         "region_name",
     )
@@ -140,7 +142,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         max_seconds: float | str | None = None,
         max_records: int | str | None = None,
         on_data_loss: Literal["fail", "warn"] = "fail",
-        own_hash_keys_only: bool = False,
+        own_hash_keys_only: bool | str = False,
         aws_conn_id: str | None = "aws_default",
         region_name: str | None = None,
         verify: bool | str | None = None,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 from importlib.metadata import entry_points
 from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
 
 import airflow
 import jsonschema
 import pytest
 from airflow.providers_manager import ProvidersManager
+from airflow.sdk import BaseHook, BaseOperator, BaseSensorOperator
+from airflow.triggers.base import BaseTrigger
 
 from airflow_kinesis_snowflake.get_provider_info import get_provider_info
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS
@@ -46,6 +51,31 @@ def test_every_link_of_the_drain_is_named() -> None:
 
 def test_airflow_loads_every_link() -> None:
     assert set(INFO["extra-links"]) <= set(ProvidersManager().extra_links_class_names)
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        ("hooks", BaseHook),
+        ("operators", BaseOperator),
+        ("triggers", BaseTrigger),
+        ("sensors", BaseSensorOperator),
+    ],
+)
+def test_every_module_with_a_class_for_airflow_is_named(kind: str, base: type[Any]) -> None:
+    room = importlib.import_module(f"airflow_kinesis_snowflake.{kind}")
+    names = [f"{room.__name__}.{info.name}" for info in iter_modules(room.__path__)]
+    modules = map(importlib.import_module, names)
+    [entry] = INFO[kind]
+    assert set(entry["python-modules"]) == {
+        module.__name__
+        for module in modules
+        if any(
+            issubclass(each, base) and each.__module__ == module.__name__
+            for each in vars(module).values()
+            if isinstance(each, type)
+        )
+    }
 
 
 @pytest.mark.parametrize("module", MODULES)

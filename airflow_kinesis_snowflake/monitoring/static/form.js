@@ -19,6 +19,7 @@ const FORMS = {
       { name: "table", label: "Landing table", help: "Where duplicates are counted, and what recover reads." },
       { name: "backup_folder", label: "Backup folder", help: "Where the rows are saved first. Empty: the Variable kinesis_state_reset_backup_folder." },
       { name: "aws_conn_id", label: "AWS connection" },
+      { name: "region_name", label: "AWS region" },
       { name: "snowflake_conn_id", label: "Snowflake connection" },
     ],
   },

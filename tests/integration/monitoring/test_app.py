@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LandingTableLink, StreamLink
@@ -186,6 +187,45 @@ def test_applications_of_dags_that_the_user_cant_read_dont_exist(
     query = {"name": dag.application, "stream": "stream"}
     for route in ("api/application", "api/check"):
         assert client().get(route, params=query).status_code == 404
+
+
+def test_applications_of_dags_whose_xcoms_the_user_cant_read_dont_exist(
+    client: Clients, auth_manager: Any, drain_dag: Dags, store: CheckpointStoreHook,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    hidden, shown = drain_dag("stream"), drain_dag("stream", application=f"{store.application_name}-shown")
+    for dag in (hidden, shown):
+        dag.run()
+    is_authorized = type(auth_manager).is_authorized_dag
+
+    def no_xcoms_of_one(
+        self: Any, *, details: DagDetails | None = None, access_entity: Any = None, **rest: Any
+    ) -> bool:
+        if access_entity is DagAccessEntity.XCOM and details is not None and details.id == hidden.dag_id:
+            return False
+        return bool(is_authorized(self, details=details, access_entity=access_entity, **rest))
+
+    monkeypatch.setattr(type(auth_manager), "is_authorized_dag", no_xcoms_of_one)
+
+    lines = client().get("api/applications").json()["applications"]
+    names = {line["application"] for line in lines}
+    assert {hidden.application, shown.application} & names == {shown.application}
+    for dag, status in ((hidden, 404), (shown, 200)):
+        query = {"name": dag.application, "stream": "stream"}
+        assert client().get("api/application", params=query).status_code == status
+
+
+def test_drains_that_others_may_read_take_no_room_from_those_of_the_user(
+    client: Clients, auth_manager: Any, drain_dag: Dags, store: CheckpointStoreHook,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    before = drain_dag("stream", application="a-before-all-others")
+    dag = drain_dag("stream")
+    for each in (before, dag):
+        each.run()
+    monkeypatch.setattr(type(auth_manager), "get_authorized_dag_ids", lambda *_, **__: {dag.dag_id})
+    monkeypatch.setattr(history, "MOST_TASKS", 1)
+    assert line_of(client(), dag.application)["dag_id"] == dag.dag_id
 
 
 def test_an_application_that_no_drain_names_isnt_looked_up(

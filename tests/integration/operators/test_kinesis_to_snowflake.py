@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from local.services import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kinesis import KinesisClient
@@ -327,6 +329,24 @@ def test_a_setting_that_cannot_work_fails_without_retry(
 
     with pytest.raises(AirflowFailException) as refusal:
         run(operator)
+
+    assert isinstance(refusal.value.__cause__, InvalidSettingError)
+    assert settings["application_name"] not in dynamodb.list_tables()["TableNames"]
+
+
+def test_a_temporary_folder_that_put_cannot_name_fails_before_any_state_is_made(
+    make_stream: Callable[..., str],
+    settings: dict[str, Any],
+    dynamodb: DynamoDBClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "runs[1]"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+    with pytest.raises(AirflowFailException, match="TMPDIR") as refusal:
+        run(KinesisToSnowflakeOperator(stream_name=make_stream(), **settings))
 
     assert isinstance(refusal.value.__cause__, InvalidSettingError)
     assert settings["application_name"] not in dynamodb.list_tables()["TableNames"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import tempfile
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
@@ -12,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.landing import files
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.landing.files import BatchFiles
+from airflow_kinesis_snowflake.landing.files import BatchFiles, work_folder
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
@@ -206,3 +208,23 @@ def test_all_rows_can_be_put_aside(finished: BatchFiles) -> None:
     paths = finished.close()
 
     assert (finished.rows, paths.landing) == (0, ())
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?", "a\nb"])
+def test_a_temporary_folder_that_put_takes_for_a_pattern_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(InvalidSettingError, match="TMPDIR"), work_folder():
+        pass
+
+
+def test_a_machine_without_a_temporary_folder_is_a_setting_to_correct(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+    with pytest.raises(InvalidSettingError, match="TMPDIR"), work_folder():
+        pass

@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.compression import inflater
 from airflow_kinesis_snowflake.landing import payloads
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.tables import TableOptions
@@ -64,6 +65,7 @@ WRONG: dict[str, Any] = {
     "botocore_config": "retries",
     "column": ["A"],
     "columns": "A NUMBER",
+    "compression": "rar",
     "count_duplicates": "perhaps",
     "create_table": "always",
     "days": "many",
@@ -94,7 +96,7 @@ WRONG: dict[str, Any] = {
     "named": 5,
     "new_application_name": 5,
     "on_data_loss": "ignore",
-    "own_hash_keys_only": "{{ params.own }}",
+    "own_hash_keys_only": "perhaps",
     "paused": "perhaps",
     "payload_format": "jsn",
     "plan": "plan",
@@ -368,3 +370,5 @@ def test_a_type_reads(type_: Any, value: Any, meant: Any) -> None:
 def test_the_formats_that_can_be_set_are_those_that_can_be_read() -> None:
     assert settings.FORMATS == payloads.FORMATS
     assert settings.DOCUMENTS == payloads.DOCUMENTS
+    for name in settings.COMPRESSIONS:
+        inflater(name)
