@@ -23,7 +23,7 @@ MOST_INFLATED = 64 * 2**20
 """Bytes that a payload may inflate to."""
 
 
-class TooLargeError(UndecodableError):
+class _TooLargeError(UndecodableError):
     """A payload inflates to more than it may."""
 
 
@@ -122,7 +122,7 @@ def _arrow_members(codec: str, payload: bytes, most: int) -> bytes:
 
 def _check(left: int, most: int) -> None:
     if left < 0:
-        raise TooLargeError(f"inflates to more than {most:,} bytes")
+        raise _TooLargeError(f"inflates to more than {most:,} bytes")
 
 
 _READERS: dict[str, Callable[[bytes, int], bytes]] = {

@@ -70,8 +70,9 @@ class KinesisToSnowflakeOperator(LandingOperator):
     :param initial_timestamp: for ``AT_TIMESTAMP``: ISO-8601 with a time zone, or an aware datetime
         (templated)
     :param stop_at: records that arrived at or after it stay for the next run: ISO-8601 with a time zone, or
-        an aware datetime; default is the moment the task starts (templated). ``"{{ data_interval_end }}"``
-        drains what belongs to the run's interval
+        an aware datetime; default is the moment the task starts (templated).
+        ``"{{ dag_run.data_interval_end or dag_run.run_after }}"`` drains what belongs to the run's interval,
+        and in a run without an interval, as one that an asset triggers, up to when it was due
     :param max_dead_letters: how many records the drain may put aside as dead letters: a number for the whole
         drain, or a share of each batch such as ``"5%"``; one more fails the task before its batch is
         committed. Default: any number, as long as Snowflake accepts some record of a batch (templated)
