@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.drain.leases import Leases
@@ -10,6 +11,7 @@ from airflow_kinesis_snowflake.landing import statements
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.drain.batch import Batch
+    from airflow_kinesis_snowflake.drain.load import Outcome
 
 
 def without_compare_and_set() -> None:
@@ -18,9 +20,9 @@ def without_compare_and_set() -> None:
 
     def unconditional(*args: Any, **kwargs: Any) -> statements.Statement:
         statement = move_offsets(*args, **kwargs)
-        update, condition, _ = statement.sql.partition(" AND TO_BINARY")
+        update, condition, guard = re.split(r"( AND TO_BINARY.*?)(?= AND CURRENT_TRANSACTION)", statement.sql)
         assert condition, "the compare-and-set isn't where it was"
-        return statements.Statement(update, statement.params)
+        return statements.Statement(update + guard, statement.params)
 
     statements.move_offsets = unconditional
     Leases.holds = lambda *_: True  # type: ignore[method-assign]
@@ -30,8 +32,21 @@ def checkpoint_before_commit() -> None:
     """Checkpoints are written first, and then the batch is loaded."""
     load_one = Loader._commit
 
-    def too_early(loader: Loader, batch: Batch) -> None:
+    def too_early(loader: Loader, batch: Batch) -> Outcome:
         loader._checkpoint(batch)
-        load_one(loader, batch)
+        return load_one(loader, batch)
 
     Loader._commit = too_early  # type: ignore[method-assign]
+
+
+def without_guard() -> None:
+    """Offsets move outside the transaction too."""
+    move_offsets = statements.move_offsets
+
+    def unguarded(*args: Any, **kwargs: Any) -> statements.Statement:
+        statement = move_offsets(*args, **kwargs)
+        update, guard, rest = statement.sql.partition(" AND CURRENT_TRANSACTION() = %s")
+        assert (guard, rest) == (" AND CURRENT_TRANSACTION() = %s", ""), "the guard isn't where it was"
+        return statements.Statement(update, statement.params[:-1])
+
+    statements.move_offsets = unguarded

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.torture
 def test_without_the_compare_and_set_records_land_twice(
     services: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What the compare-and-set is for: workers that wake up in the middle of a load.
-    monkeypatch.setattr(crew, "STEPS", ("offsets", "commit"))
+    # What the compare-and-set is for: workers that wake up before they lock the offsets.
+    monkeypatch.setattr(crew, "STEPS", ("upload", "copy"))
     monkeypatch.setattr(crew, "SIGNALS", (signal.SIGSTOP,))
     outcome = torture_with(mutants.without_compare_and_set.__name__, services, tmp_path, pauses=10)
     assert outcome.verdict.duplicates
@@ -34,6 +34,16 @@ def test_with_the_checkpoint_before_the_commit_records_are_lost(
     services: LocalServices, tmp_path: Path
 ) -> None:
     outcome = torture_with(mutants.checkpoint_before_commit.__name__, services, tmp_path, kills=10)
+    assert outcome.verdict.missing
+
+
+def test_without_the_guard_records_of_an_ended_transaction_are_lost(
+    services: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Snowflake ends the transaction of a worker that sleeps while it holds the lock.
+    monkeypatch.setattr(crew, "STEPS", ("offsets",))
+    monkeypatch.setattr(crew, "SIGNALS", (signal.SIGSTOP,))
+    outcome = torture_with(mutants.without_guard.__name__, services, tmp_path, pauses=10)
     assert outcome.verdict.missing
 
 

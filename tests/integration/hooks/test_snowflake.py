@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.exceptions import (
-    FencedError,
-    ServiceRefusedError,
-    SnowflakeObjectNotFoundError,
-)
+from airflow_kinesis_snowflake.exceptions import FencedError, SnowflakeObjectNotFoundError
 from airflow_kinesis_snowflake.hooks.snowflake import (
     Offset,
     OffsetKey,
@@ -29,12 +25,15 @@ from airflow_kinesis_snowflake.landing.tables import TableOptions
 from airflow_kinesis_snowflake.landing.target import LandingTarget
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.records import Record
+from tests.faults.snowflake import NastySnowflake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from snowflake.connector import SnowflakeConnection
+
+    from local.services import LocalServices
 
 MAPPING = EnvelopeMapping()
 SHARD = "shardId-000000000000"
@@ -326,19 +325,32 @@ def test_a_lock_is_waited_for_and_what_follows_sees_what_was_committed(
         assert waiting.result().position == Position("9")
 
 
-@pytest.mark.parametrize("opted_out", [True, False])
 def test_a_table_with_error_logging_is_loaded(
-    hook: SnowflakeLoadHook, target: LandingTarget, tmp_path: Path, opted_out: bool
+    services: LocalServices, hook: SnowflakeLoadHook, target: LandingTarget, tmp_path: Path, database: str
 ) -> None:
     logging = LandingTarget.beside(target.table, TableOptions(error_logging=True))
-    with hook.open_session() if opted_out else SnowflakeSession(hook.get_conn) as session:
+    with (
+        NastySnowflake(services, session={"database": database}).refuse_error_logging(),
+        hook.open_session() as session,
+    ):
         session.ensure_objects(logging, mapping=MAPPING)
         folder = upload(session, logging, tmp_path, b"1")
-        if opted_out:
-            assert session.copy_landing(logging, mapping=MAPPING, folder=folder) == 1
-        else:
-            with pytest.raises(ServiceRefusedError, match="ERROR_LOGGING"):
-                session.copy_landing(logging, mapping=MAPPING, folder=folder)
+        assert session.copy_landing(logging, mapping=MAPPING, folder=folder) == 1
+
+
+def test_a_server_that_does_not_know_the_opt_out_is_loaded_into(
+    services: LocalServices, hook: SnowflakeLoadHook, target: LandingTarget, tmp_path: Path
+) -> None:
+    query_tag = {"query_tag": "old server"}
+    hook = SnowflakeLoadHook(
+        snowflake_conn_id=hook.get_conn_id(), database=target.table.database, query_tag="old server"
+    )
+    nasty = NastySnowflake(services, session=query_tag)
+    with nasty.refuse_parameter("OPT_OUT_ERROR_LOGGING") as fault, hook.open_session() as session:
+        session.ensure_objects(target, mapping=MAPPING)
+        folder = upload(session, target, tmp_path, b"1")
+        assert session.copy_landing(target, mapping=MAPPING, folder=folder) == 1
+    assert fault.hits == 1
 
 
 def test_the_second_of_two_sessions_is_fenced(

@@ -1,0 +1,138 @@
+"""Whatever Snowflake may do to a transaction, every record lands once.
+
+The local Snowflake does on request what the real one doesn't promise never to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_kinesis_snowflake.drain import load
+from airflow_kinesis_snowflake.exceptions import IncarnationClosedError, OffsetWentBackError
+from airflow_kinesis_snowflake.landing import statements
+from tests.faults.snowflake import NastySnowflake
+from tests.torture import mutants
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from local.services import LocalServices
+
+    from .conftest import Pipeline
+
+STATEMENTS = [
+    "^SELECT CURRENT_TRANSACTION",
+    "^COPY",
+    "^UPDATE .*SET .UPDATED_AT",
+    "^UPDATE .*POSITION",
+    "^COMMIT",
+]
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "LONGEST_WAIT_SECONDS", 0.01)
+
+
+@pytest.fixture
+def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    """A pipeline of two shards with a drain behind it and records before it."""
+    pipeline = make_pipeline(shards=2)
+    pipeline.send(20)
+    pipeline.drain().run()
+    pipeline.send(20)
+    return pipeline
+
+
+@pytest.fixture
+def nasty(services: LocalServices, pipeline: Pipeline) -> NastySnowflake:
+    return NastySnowflake(services, session={"database": pipeline.table.database})
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_a_transaction_that_is_ended_before_any_statement_is_done_again(
+    pipeline: Pipeline, nasty: NastySnowflake, statement: str
+) -> None:
+    with nasty.end_transaction(before=statement, times=1) as fault:
+        report = pipeline.drain().run()
+
+    assert fault.hits == 1
+    assert (report.records, pipeline.landed) == (20, pipeline.sent)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+@pytest.mark.parametrize("answer", ["first", "second"])
+def test_a_statement_that_runs_twice_loads_nothing_twice(
+    pipeline: Pipeline, nasty: NastySnowflake, statement: str, answer: str
+) -> None:
+    with nasty.deliver_twice(statement, answer=answer, times=1) as fault:
+        pipeline.drain().run()
+
+    assert fault.hits == 1
+    assert pipeline.landed == pipeline.sent
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_a_statement_whose_answer_is_lost_for_good_loads_nothing_twice(
+    pipeline: Pipeline, nasty: NastySnowflake, statement: str
+) -> None:
+    with nasty.lose_answer(statement, for_good=True, times=1) as fault:
+        pipeline.drain().run()
+
+    assert fault.hits == 1
+    assert pipeline.landed == pipeline.sent
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_a_session_that_ends_before_any_statement_is_replaced(
+    pipeline: Pipeline, nasty: NastySnowflake, statement: str
+) -> None:
+    with nasty.end_session(before=statement, times=1) as fault:
+        pipeline.drain().run()
+
+    assert fault.hits == 1
+    assert pipeline.landed == pipeline.sent
+
+
+def test_without_the_guard_an_ended_transaction_loses_its_records(
+    pipeline: Pipeline, nasty: NastySnowflake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "move_offsets", statements.move_offsets)
+    mutants.without_guard()
+
+    with nasty.end_transaction(before="^UPDATE .*POSITION", times=1) as fault:
+        pipeline.drain().run()
+
+    assert fault.hits == 1
+    assert len(pipeline.landed) < len(pipeline.sent)
+
+
+def test_offsets_that_went_back_in_time_stop_their_shard_and_say_how_to_recover(
+    pipeline: Pipeline,
+) -> None:
+    pipeline.query("UPDATE {offsets} SET \"POSITION\" = '000' WHERE \"SHARD_ID\" LIKE '%0'")
+
+    with pytest.raises(OffsetWentBackError, match=r"recover.*shardId-000000000000"):
+        pipeline.drain().run()
+
+    assert len(pipeline.landed) < len(pipeline.sent)
+
+
+def test_a_closed_row_stops_its_shard_only(pipeline: Pipeline) -> None:
+    pipeline.query('UPDATE {offsets} SET "POSITION" = \'~\' || "POSITION" WHERE "SHARD_ID" LIKE \'%0\'')
+    drain = pipeline.drain()
+
+    with pytest.raises(IncarnationClosedError, match="shardId-000000000000"):
+        drain.run()
+
+    assert drain.report.shards["shardId-000000000001"].records > 0
+
+
+def test_a_lock_that_is_gone_is_added_again(pipeline: Pipeline) -> None:
+    pipeline.query("DELETE FROM {offsets} WHERE \"SHARD_ID\" = '*lock*'")
+
+    pipeline.drain().run()
+
+    assert pipeline.landed == pipeline.sent
