@@ -370,6 +370,8 @@ def main(port: str = "0", host: str = "127.0.0.1") -> None:
     app = Starlette(routes=[*OWN_ROUTES, *fakesnow.server.routes])
     config = uvicorn.Config(app, timeout_graceful_shutdown=1)
     with socket.create_server((host, int(port))) as server:
+        # Without it, a client waits 40 ms for the second packet of each answer.
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         print(f"listening on {host}:{server.getsockname()[1]}", flush=True)
         uvicorn.Server(config).run(sockets=[server])
 
