@@ -11,6 +11,7 @@ import asyncio
 import json
 import re
 from collections import Counter
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -126,7 +127,7 @@ class Connection(asyncio.Protocol):
         size = sum(map(len, parts))
         head = (
             "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nx-amzn-RequestId: replay\r\n"
-            f"Date: Sun, 15 Jun 2025 12:00:00 GMT\r\nContent-Length: {size}\r\n\r\n"
+            f"Date: {formatdate(usegmt=True)}\r\nContent-Length: {size}\r\n\r\n"
         )
         self._transport.writelines([head.encode(), *parts])
 

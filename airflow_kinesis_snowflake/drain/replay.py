@@ -225,8 +225,12 @@ class _Replay:
                 f"each once; the others were replayed or deleted by somebody else meanwhile. These were "
                 f"rolled back"
             )
-        session.delete_dead_letters(self._target, chosen, letters, transaction=transaction)
-        self._require_deleted(session, chosen, letters)
+        deleted = session.delete_dead_letters(self._target, chosen, letters, transaction=transaction)
+        if deleted != len(letters):
+            raise TransactionEndedError(
+                f"Snowflake had ended the transaction that replays {len(letters)} dead letters of stream "
+                f"{chosen.stream} before they were deleted; nothing of it is in {self._target.table}"
+            )
 
     def _require_deleted(
         self, session: SnowflakeSession, chosen: LetterFilter, letters: Sequence[StoredLetter]

@@ -535,19 +535,20 @@ class SnowflakeSession:
         letters: Sequence[StoredLetter],
         *,
         transaction: str,
-    ) -> None:
-        """Delete dead letters, if this is still the transaction named."""
-        self._rows(
-            statements.delete_dead_letters(
-                target.dead_letters,
-                application=chosen.application,
-                stream=chosen.stream,
-                transaction=transaction,
-                ids=[letter.id for letter in letters],
-            ),
-            doing="delete from",
-            target=target.dead_letters,
+    ) -> int:
+        """Delete dead letters, if this is still the transaction named.
+
+        :return: how many were deleted
+        """
+        statement = statements.delete_dead_letters(
+            target.dead_letters,
+            application=chosen.application,
+            stream=chosen.stream,
+            transaction=transaction,
+            ids=[letter.id for letter in letters],
         )
+        with self._cursor(statement, doing="delete from", target=str(target.dead_letters)) as cursor:
+            return int(cursor.rowcount or 0)
 
     # --- offsets ---
 

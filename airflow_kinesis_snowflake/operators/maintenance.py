@@ -188,7 +188,7 @@ class PlanStateResetOperator(StateOperator):
         "initial_position": types.TEXT,
         "count_duplicates": types.TRUTH,
         "force": types.TRUTH,
-        "backup_folder": types.optional(types.TEXT),
+        "backup_folder": types.given(types.TEXT),
     }
 
     def __init__(

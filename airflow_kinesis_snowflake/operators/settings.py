@@ -82,6 +82,13 @@ def optional(of: SettingType[T]) -> SettingType[T | None]:
     )
 
 
+def given(of: SettingType[T]) -> SettingType[T | None]:
+    """A type of settings that may be ``None`` in the DAG's code, while empty text is a mistake."""
+    return SettingType(
+        of.expected, lambda value: None if value is None else of.convert(value), secret=of.secret
+    )
+
+
 def choice(*options: str) -> SettingType[str]:
     """One of some words."""
     *others, last = map(repr, options)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import (
-    CorruptStateError,
     ForeignCheckpointError,
+    IncarnationClosedError,
     InvalidSettingError,
     MaintenanceRefusedError,
 )
@@ -248,21 +248,20 @@ def test_a_worker_that_should_be_dead_cannot_commit_after_a_reset(
     assert shard.incarnation is not None
     maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
     with maintenance.loaded() as loaded:
-        moved = loaded.session.move_offsets(
-            loaded.target,
-            application=drained.application,
-            stream=drained.stream,
-            batch_id="zombie",
-            moves=[OffsetMove(shard.shard_id, shard.incarnation, shard.checkpoint, Position("9" * 100), 1)],
-        )
-        with pytest.raises(CorruptStateError):
-            loaded.session.read_offsets(
+        key = OffsetKey(shard.shard_id, shard.incarnation)
+        names = {"application": drained.application, "stream": drained.stream}
+        with loaded.session.transaction() as transaction:
+            loaded.session.move_offsets(
                 loaded.target,
-                application=drained.application,
-                stream=drained.stream,
-                keys=[OffsetKey(shard.shard_id, shard.incarnation)],
+                **names,
+                batch_id="zombie",
+                transaction=transaction,
+                moves=[
+                    OffsetMove(shard.shard_id, shard.incarnation, shard.checkpoint, Position("9" * 100), 1)
+                ],
             )
-    assert moved == 0
+        offsets = loaded.session.read_offsets(loaded.target, **names, keys=[key])
+    assert isinstance(offsets.refused[key], IncarnationClosedError)
 
 
 def test_a_plan_is_refused_once_the_shard_was_reset_by_someone_else(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.sensors.lag import KinesisDrainedSensor
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
@@ -124,5 +125,5 @@ def test_a_moment_that_makes_no_sense_is_refused(
     make_pipeline: Callable[..., Pipeline],  # noqa: F811
     wrong: dict[str, Any],
 ) -> None:
-    with pytest.raises(AirflowFailException):
-        sensor(make_pipeline(), **wrong).execute(context())
+    with pytest.raises(InvalidSettingError):
+        sensor(make_pipeline(), **wrong)
