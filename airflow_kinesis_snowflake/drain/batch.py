@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.drain.runtime import MACHINE
 from airflow_kinesis_snowflake.landing.dead_letters import RECORD
 from airflow_kinesis_snowflake.landing.files import BatchFiles
+from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from airflow_kinesis_snowflake.drain.reader import Fetched, ShardReader
+    from airflow_kinesis_snowflake.drain.runtime import Runtime
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
     from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
     from airflow_kinesis_snowflake.landing.files import Coordinates
@@ -48,10 +49,11 @@ class Batch:
 
     :param directory: where the batch makes a folder of its own
     :param settings: names and limits
+    :param runtime: for the moment and the digits in its id
     """
 
-    def __init__(self, directory: Path, settings: DrainSettings) -> None:
-        self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}"
+    def __init__(self, directory: Path, settings: DrainSettings, *, runtime: Runtime = MACHINE) -> None:
+        self.id = f"{moment(runtime.wall()):%Y%m%dT%H%M%S}-{runtime.new_id()[:12]}"
         self.attempts = 0
         self.spans: dict[str, Span] = {}
         self.began_at: float | None = None

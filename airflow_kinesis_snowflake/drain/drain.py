@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
-import time
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
@@ -22,6 +19,7 @@ from airflow_kinesis_snowflake.drain.narrowing import Narrowing
 from airflow_kinesis_snowflake.drain.progress import ProgressLine
 from airflow_kinesis_snowflake.drain.reader import Fetched, Finish, PageSource, ShardReader
 from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport, megabytes, summary
+from airflow_kinesis_snowflake.drain.runtime import MACHINE
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import (
     DrainStoppedError,
@@ -36,8 +34,10 @@ from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Set
+    from concurrent.futures import Future
     from pathlib import Path
 
+    from airflow_kinesis_snowflake.drain.runtime import Queue, Runtime
     from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
@@ -78,6 +78,7 @@ class Drain:
     :param snowflake: where to load
     :param on_progress: gets how far the drain is, every few seconds and on a thread of its own, as
         :class:`~airflow_kinesis_snowflake.drain.progress.Progress` says it; what it raises does no harm
+    :param runtime: its clocks, threads and chance
     """
 
     def __init__(
@@ -89,14 +90,16 @@ class Drain:
         store: CheckpointStoreHook,
         snowflake: SnowflakeLoadHook,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
+        runtime: Runtime = MACHINE,
     ) -> None:
         self._settings = settings
+        self._runtime = runtime
         self._stop_at = millis(settings.stop_at)
         self._stop_asked = False
-        self._stopping = threading.Event()
-        self._events: SimpleQueue[PageArrived | LoadEnded | None] = SimpleQueue()
-        self._writers = DaemonThreads(WRITERS, name="state")
-        self._loading = DaemonThreads(1, name="load")
+        self._stopping = runtime.event()
+        self._events: Queue[PageArrived | LoadEnded | None] = runtime.queue()
+        self._writers = DaemonThreads(WRITERS, name="state", runtime=runtime)
+        self._loading = DaemonThreads(1, name="load", runtime=runtime)
         mapping = make_mapping(
             settings.columns,
             read_columns=lambda: self._loader.landing_columns(),  # noqa: PLW0108 -- it is made below
@@ -107,15 +110,20 @@ class Drain:
             DecodingEncoder(settings.decoder, mapping) if settings.decoder else mapping,
             stop_at=self._stop_at,
             own_hash_keys_only=settings.own_hash_keys_only,
+            runtime=runtime,
         )
-        self._fetching = Fetching(pages, self._events.put)
-        self._leases = Leases(store, settings.stream_name, worker)
+        self._fetching = Fetching(pages, self._events.put, runtime=runtime)
+        self._leases = Leases(store, settings.stream_name, worker, runtime=runtime)
         self._loader = Loader(
             snowflake=snowflake,
             target=target,
             mapping=mapping,
             narrowing=Narrowing(
-                settings, target=target, read_again=pages.read_again, stopping=self._stopping
+                settings,
+                target=target,
+                read_again=pages.read_again,
+                stopping=self._stopping,
+                runtime=runtime,
             ),
             leases=self._leases,
             settings=settings,
@@ -139,8 +147,8 @@ class Drain:
         self._look, self._relist, self._left_some = True, True, False
         self._review_at = 0.0
         self._records_read = self._bytes_read = 0
-        self._began = time.monotonic()
-        self._progress = ProgressLine(settings, began=self._began, push=on_progress)
+        self._began = self._runtime.monotonic()
+        self._progress = ProgressLine(settings, began=self._began, push=on_progress, runtime=runtime)
         self.report = DrainReport(
             stream_name=settings.stream_name,
             application_name=settings.application_name,
@@ -171,7 +179,7 @@ class Drain:
                 self._cycle(folder)
             finally:
                 self._leave()
-        self.report.seconds = round(time.monotonic() - self._began, 3)
+        self.report.seconds = round(self._runtime.monotonic() - self._began, 3)
         log.info(summary(self.report))
         if self._failures:
             raise self._combined_failure()
@@ -184,7 +192,7 @@ class Drain:
             self._check_stop()
             self._drop_lost()
             self._release_finished()
-            now = time.monotonic()
+            now = self._runtime.monotonic()
             closing = self._closing(now)
             if now >= self._review_at:
                 self._look, self._review_at = True, now + REVIEW_SECONDS
@@ -229,18 +237,18 @@ class Drain:
     def _call(self, call: Callable[[], T]) -> T:
         """Run a call on a thread, so that a stop doesn't have to wait for it."""
         future = self._writers.submit(call)
-        while not wait([future], timeout=TICK_SECONDS).done:
+        while not self._runtime.wait([future], timeout=TICK_SECONDS):
             self._check_stop()
         return future.result()
 
     def _handle_next_event(self, folder: Path) -> None:
-        wait = min(TICK_SECONDS, max(0.0, self._fetching.next_due() - time.monotonic()) + 0.001)
+        wait = min(TICK_SECONDS, max(0.0, self._fetching.next_due() - self._runtime.monotonic()) + 0.001)
         try:
             event = self._events.get(timeout=wait)
         except Empty:
             return
         if isinstance(event, PageArrived):
-            if self._fetching.arrived(event, now=time.monotonic()):
+            if self._fetching.arrived(event, now=self._runtime.monotonic()):
                 self._page_arrived(event, folder)
         elif isinstance(event, LoadEnded):
             self._load_ended(event)
@@ -271,7 +279,7 @@ class Drain:
                 self._fetching.plan(reader)
         self._hand_over(intaken.surplus)
         if self._left_some and not self._readers:
-            self._review_at = time.monotonic() + LOOK_AGAIN_SECONDS
+            self._review_at = self._runtime.monotonic() + LOOK_AGAIN_SECONDS
 
     def _hand_over(self, count: int) -> None:
         """Stop reading some shards for workers that have fewer; first those with nothing read."""
@@ -366,7 +374,7 @@ class Drain:
                 self._fetching.plan(reader)
 
     def _back_off(self, reader: ShardReader, error: TransientError) -> None:
-        now = time.monotonic()
+        now = self._runtime.monotonic()
         if not reader.back_off(error, now=now):
             self._fail(reader, error)
             return
@@ -381,7 +389,7 @@ class Drain:
         self._fetching.plan(reader)
 
     def _log_end_of_stall(self, reader: ShardReader) -> None:
-        seconds = reader.stalled_for(time.monotonic())
+        seconds = reader.stalled_for(self._runtime.monotonic())
         if seconds is not None:
             log.info(
                 "Shard %s of stream %s goes on after %.0f s",
@@ -394,8 +402,8 @@ class Drain:
         if page.reached is None:
             return
         if self._batch is None:
-            self._batch = Batch(folder, self._settings)
-        self._batch.add(reader, page, now=time.monotonic())
+            self._batch = Batch(folder, self._settings, runtime=self._runtime)
+        self._batch.add(reader, page, now=self._runtime.monotonic())
         self._records_read += page.records
         self._bytes_read += page.bytes
 
@@ -513,7 +521,7 @@ class Drain:
         """Wait for a load under way; one that takes too long is cancelled without waiting for that."""
         if self._load is None:
             return
-        if not wait([self._load], timeout=LOAD_GRACE_SECONDS).done:
+        if not self._runtime.wait([self._load], timeout=LOAD_GRACE_SECONDS):
             log.warning(
                 "The load under way is cancelled; should it commit all the same, the next run finds out"
             )
@@ -526,7 +534,8 @@ class Drain:
 
     def _release_in_time(self) -> None:
         releasing = self._writers.submit(self._release_all)
-        if not wait([releasing], timeout=LEAVE_GRACE_SECONDS if self._stopping.is_set() else None).done:
+        grace = LEAVE_GRACE_SECONDS if self._stopping.is_set() else None
+        if not self._runtime.wait([releasing], timeout=grace):
             log.warning("Leases of stream %s are left to expire", self._settings.stream_name)
         elif error := releasing.exception():
             log.warning("Leases of stream %s are left to expire: %s", self._settings.stream_name, error)

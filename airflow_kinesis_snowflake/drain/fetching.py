@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.reader import SECONDS_BETWEEN_CALLS, Fetched, PageSource, ShardReader
+from airflow_kinesis_snowflake.drain.runtime import MACHINE
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+
+    from airflow_kinesis_snowflake.drain.runtime import Runtime
 
 # Each thread keeps for itself some of the memory that it once used.
 FETCHERS = 6
@@ -58,12 +61,15 @@ class Fetching:
 
     :param pages: fetches one page
     :param deliver: called from a fetching thread with each result
+    :param runtime: where the threads run
     """
 
-    def __init__(self, pages: PageSource, deliver: Callable[[PageArrived], None]) -> None:
+    def __init__(
+        self, pages: PageSource, deliver: Callable[[PageArrived], None], *, runtime: Runtime = MACHINE
+    ) -> None:
         self._pages = pages
         self._deliver = deliver
-        self._threads = DaemonThreads(FETCHERS, name="fetch")
+        self._threads = DaemonThreads(FETCHERS, name="fetch", runtime=runtime)
         self._agenda: list[tuple[float, int, ShardReader]] = []
         self._planned = 0
         self._calls: set[_Call] = set()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -30,7 +28,7 @@ from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.retention import MARGIN, Gap, may_have_aged_out, why_foreign
-from airflow_kinesis_snowflake.stream.times import millis, moment, now_millis
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set
@@ -129,6 +127,7 @@ class Intake:
         worker: Worker,
         writers: DaemonThreads,
     ) -> None:
+        self._runtime = writers.runtime
         self._kinesis = kinesis
         self._store = store
         self._leases = leases
@@ -152,7 +151,7 @@ class Intake:
         """
         self._facts = self._kinesis.describe()
         # Whoever drained a shard up to here left nothing of it to this drain.
-        self._drain_until = min(millis(self._settings.stop_at), self.clock.latest(time.monotonic()))
+        self._drain_until = min(millis(self._settings.stop_at), self.clock.latest(self._runtime.monotonic()))
         if not self._store.exists():
             self._loader.prepare()
             self._store.create_table()
@@ -165,7 +164,7 @@ class Intake:
 
     def time_at(self, at: float) -> int:
         """The time by the clock of Kinesis (ms) at a moment on the monotonic one, as far as it is known."""
-        own = now_millis() - round((time.monotonic() - at) * 1000)
+        own = self._runtime.wall() - round((self._runtime.monotonic() - at) * 1000)
         return self.clock.likely(at, own=own)
 
     def look(self, *, relist: bool, leave_alone: Set[str]) -> Intaken:
@@ -176,7 +175,7 @@ class Intake:
         """
         state = self._read_state()
         contradicting: Mapping[str, TerminalError] = {}
-        if relist or not self._listed or self._absences.ask_again(now=time.monotonic()):
+        if relist or not self._listed or self._absences.ask_again(now=self._runtime.monotonic()):
             self._list(state)
             contradicting = self._contradicting(state)
         lost = self._missed(state)
@@ -196,8 +195,8 @@ class Intake:
             held=self._leases.held,
             worker=self._worker,
             drain_until=self._drain_until,
-            now=now_millis(),
-            seen=self._watch.look(state, now=time.monotonic()),
+            now=self._runtime.wall(),
+            seen=self._watch.look(state, now=self._runtime.monotonic()),
         )
         taken = self._take(assignment)
         readers, closed = self._start(taken)
@@ -222,7 +221,7 @@ class Intake:
 
         The list comes after the rows: a row that isn't listed then is that of a shard that is gone.
         """
-        began = time.monotonic()
+        began = self._runtime.monotonic()
         self._listed = self._kinesis.list_shards()
         self._gone = vanished(self._listed, progress(state))
         self._absences.note(self._gone | self._missed(state), at=began)
@@ -241,7 +240,7 @@ class Intake:
                     f"delete_table or rewind"
                 )
         for worker, heartbeat in state.workers.items():
-            if abs(now_millis() - heartbeat) > FORGET_WORKER_MILLIS:
+            if abs(self._runtime.wall() - heartbeat) > FORGET_WORKER_MILLIS:
                 self._store.forget_worker(self._settings.stream_name, worker, heartbeat=heartbeat)
         return state
 
@@ -267,7 +266,7 @@ class Intake:
                 row.shard.shard_id,
                 start_at=row.start_at,
                 parents=row.shard.parents,
-                incarnation=uuid.uuid4().hex,
+                incarnation=self._runtime.new_id(),
                 stream_created=self._stream_created,
                 initial_shards=row.initial_shards,
             )
@@ -279,7 +278,7 @@ class Intake:
         Kinesis is asked for no fraction of a second.
         """
         asked = self._settings.initial_position
-        now = moment(self.clock.earliest(time.monotonic()))
+        now = moment(self.clock.earliest(self._runtime.monotonic()))
         if asked.timestamp is None or asked.timestamp.replace(microsecond=0) <= now:
             return asked
         return StartAt(now)
@@ -290,7 +289,9 @@ class Intake:
         What was read to its end longer ago than records are kept can't be listed any more, so this doesn't
         rest on the list alone: a shard that came back without a row might be read again.
         """
-        bound = self.clock.earliest(time.monotonic()) - (self._facts.retention + MARGIN) // MILLISECOND
+        bound = (
+            self.clock.earliest(self._runtime.monotonic()) - (self._facts.retention + MARGIN) // MILLISECOND
+        )
         forgotten = [
             shard_id
             for shard_id in sorted(forgettable(self._listed, progress(state)))
@@ -304,7 +305,7 @@ class Intake:
     def _take(self, assignment: Assignment) -> list[Candidate]:
         def lease(candidate: Candidate) -> Candidate | None:
             start_at = self._start_of_foreign(candidate.state)
-            state = self._leases.take(candidate.state, incarnation=uuid.uuid4().hex, start_at=start_at)
+            state = self._leases.take(candidate.state, incarnation=self._runtime.new_id(), start_at=start_at)
             if state is None:
                 return None
             if start_at is not None and state.checkpoint is None:
@@ -350,7 +351,12 @@ class Intake:
                 )
         listed = {shard.shard_id: shard for shard in self._listed}
         readers = [
-            ShardReader(row, committed=committed[row.shard_id], shard=listed.get(row.shard_id))
+            ShardReader(
+                row,
+                committed=committed[row.shard_id],
+                shard=listed.get(row.shard_id),
+                runtime=self._runtime,
+            )
             for row in (candidate.state for candidate in taken)
         ]
         others_until = {candidate.state.shard_id: candidate.state.others_until for candidate in taken}
@@ -362,7 +368,7 @@ class Intake:
 
     def _believed(self, others_until: int | None) -> datetime | None:
         """When another consumer last attended to a shard, if records that came since are still there."""
-        if others_until is None or not 0 <= others_until <= self.clock.latest(time.monotonic()):
+        if others_until is None or not 0 <= others_until <= self.clock.latest(self._runtime.monotonic()):
             return None
         until = moment(others_until)
         return None if self._may_have_aged_out(until) else until
@@ -373,7 +379,7 @@ class Intake:
     @property
     def _now(self) -> datetime:
         """The latest that it can be by the clock of Kinesis."""
-        return moment(self.clock.latest(time.monotonic()))
+        return moment(self.clock.latest(self._runtime.monotonic()))
 
     def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
         refused: dict[str, TerminalError] = {}
@@ -408,7 +414,7 @@ class Intake:
                 "to where it shall go on: DAG kinesis_state_reset"
             )
             for row, shard in rows
-            if (why := contradiction(row, shard, now=now_millis()))
+            if (why := contradiction(row, shard, now=self._runtime.wall()))
         }
 
     def _log_holders(self, assignment: Assignment) -> None:
@@ -419,7 +425,7 @@ class Intake:
                 "%d shards of stream %s are leased by others: %s",
                 len(assignment.held_by_others),
                 self._settings.stream_name,
-                describe_holders(assignment.held_by_others, now=now_millis()),
+                describe_holders(assignment.held_by_others, now=self._runtime.wall()),
             )
         self._waiting_for = waiting_for
 

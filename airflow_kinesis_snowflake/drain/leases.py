@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.drain.rows import caught_up_by
+from airflow_kinesis_snowflake.drain.runtime import MACHINE
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import TransientError
-from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_kinesis_snowflake.drain.runtime import Runtime
     from airflow_kinesis_snowflake.drain.settings import Worker
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState
     from airflow_kinesis_snowflake.stream.positions import Position, StartAt
@@ -52,9 +51,18 @@ class Leases:
     :param store: the application's checkpoint store
     :param stream_name: the stream whose shards are leased
     :param worker: who leases
+    :param runtime: its clocks, and where it renews
     """
 
-    def __init__(self, store: CheckpointStoreHook, stream_name: str, worker: Worker) -> None:
+    def __init__(
+        self,
+        store: CheckpointStoreHook,
+        stream_name: str,
+        worker: Worker,
+        *,
+        runtime: Runtime = MACHINE,
+    ) -> None:
+        self._runtime = runtime
         self._store = store
         self._stream = stream_name
         self._worker = worker
@@ -63,16 +71,17 @@ class Leases:
         self._failure: Exception | None = None
         self._trouble: TransientError | None = None
         self._beat_at, self._beating = 0.0, False
-        self._lock = threading.Lock()
-        self._presence = threading.Lock()
-        self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._keep_alive, name="lease-renewal", daemon=True)
+        self._lock = runtime.lock()
+        self._presence = runtime.lock()
+        self._leaving = runtime.event()
+        self._joined = False
 
     def join(self) -> None:
         """Tell the other workers that this one is alive, and begin to renew."""
-        self._store.heartbeat(self._stream, self._worker.id, now=now_millis())
-        self._beat_at = time.monotonic() + RENEW_SECONDS
-        self._thread.start()
+        self._store.heartbeat(self._stream, self._worker.id, now=self._runtime.wall())
+        self._beat_at = self._runtime.monotonic() + RENEW_SECONDS
+        self._joined = True
+        self._runtime.start(self._keep_alive, name="lease-renewal")
 
     def retire(self) -> None:
         """Renew and take no more leases; those held can still be released."""
@@ -81,7 +90,7 @@ class Leases:
     def leave(self) -> None:
         """Remove this worker's heartbeat; leases still held expire by themselves."""
         self.retire()
-        if self._thread.ident is not None:
+        if self._joined:
             with self._presence:
                 self._store.leave(self._stream, self._worker.id)
 
@@ -97,8 +106,8 @@ class Leases:
         """
         if self._leaving.is_set():
             return None
-        began = time.monotonic()
-        now = now_millis()
+        began = self._runtime.monotonic()
+        now = self._runtime.wall()
         taken = self._store.take_lease(
             self._stream,
             shard,
@@ -119,7 +128,7 @@ class Leases:
         """Whether this worker certainly still holds the lease."""
         with self._lock:
             lease = self._leases.get(shard_id)
-            return lease is not None and time.monotonic() < lease.valid_until
+            return lease is not None and self._runtime.monotonic() < lease.valid_until
 
     @property
     def held(self) -> frozenset[str]:
@@ -139,7 +148,7 @@ class Leases:
         with self._lock:
             if self._failure is not None:
                 raise self._failure
-            now = time.monotonic()
+            now = self._runtime.monotonic()
             expired = {shard_id for shard_id, lease in self._leases.items() if lease.valid_until <= now}
             for shard_id in expired:
                 del self._leases[shard_id]
@@ -160,8 +169,8 @@ class Leases:
 
         :return: ``False`` when the lease is lost; the row is left as it is
         """
-        began = time.monotonic()
-        now = now_millis()
+        began = self._runtime.monotonic()
+        now = self._runtime.wall()
         saved = self._store.save_checkpoint(
             self._stream,
             shard_id,
@@ -184,17 +193,17 @@ class Leases:
         with self._lock:
             self._leases.pop(shard_id, None)
         return self._store.release_lease(
-            self._stream, shard_id, owner=self._worker.id, now=now_millis(), **facts
+            self._stream, shard_id, owner=self._worker.id, now=self._runtime.wall(), **facts
         )
 
     # --- renewing ------------------------------------------------------------------------------------------
 
     def _keep_alive(self) -> None:
         try:
-            with DaemonThreads(RENEWERS, name="lease-renewal") as threads:
+            with DaemonThreads(RENEWERS, name="lease-renewal", runtime=self._runtime) as threads:
                 log_at = 0.0
                 while not self._leaving.wait(RETRY_SECONDS):
-                    now = time.monotonic()
+                    now = self._runtime.monotonic()
                     if self._is_beat_due(now):
                         threads.submit(self._beat_once)
                     for shard_id in self._due(now):
@@ -219,13 +228,13 @@ class Leases:
         return [shard_id for shard_id, _ in sorted(due, key=lambda each: each[1].valid_until)]
 
     def _beat_once(self) -> None:
-        began = time.monotonic()
+        began = self._runtime.monotonic()
         wait = self._attempt(self._beat)
         with self._lock:
             self._beat_at, self._beating = began + wait, False
 
     def _renew_once(self, shard_id: str) -> None:
-        began = time.monotonic()
+        began = self._runtime.monotonic()
         wait = self._attempt(lambda: self._renew(shard_id))
         with self._lock:
             lease = self._leases.get(shard_id)
@@ -249,16 +258,16 @@ class Leases:
             self._failure = self._failure or error
 
     def _beat(self) -> None:
-        if self._store.heartbeat(self._stream, self._worker.id, now=now_millis(), again=True):
+        if self._store.heartbeat(self._stream, self._worker.id, now=self._runtime.wall(), again=True):
             return
         # Others removed the row, because this worker was silent for long.
         with self._presence:
             if not self._leaving.is_set():
-                self._store.heartbeat(self._stream, self._worker.id, now=now_millis())
+                self._store.heartbeat(self._stream, self._worker.id, now=self._runtime.wall())
 
     def _renew(self, shard_id: str) -> None:
-        began = time.monotonic()
-        now = now_millis()
+        began = self._runtime.monotonic()
+        now = self._runtime.wall()
         renewed = self._store.renew_lease(
             self._stream,
             shard_id,

@@ -25,9 +25,6 @@ documentation, and docs/exactly-once.md for what rests on which of them.
 from __future__ import annotations
 
 import logging
-import random
-import threading
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -59,6 +56,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.drain.batch import Batch, Span
     from airflow_kinesis_snowflake.drain.leases import Leases
     from airflow_kinesis_snowflake.drain.narrowing import Narrowing
+    from airflow_kinesis_snowflake.drain.runtime import Event
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
     from airflow_kinesis_snowflake.drain.threads import DaemonThreads
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
@@ -134,7 +132,7 @@ class Loader:
     :param narrowing: finds the records of a batch that Snowflake refuses
     :param leases: asked before COMMIT, written after it
     :param settings: names of stream and application
-    :param writers: threads for checkpoint writes
+    :param writers: threads for checkpoint writes; their runtime has the clock
     :param stopping: set when the drain must stop; ends waits between tries
     """
 
@@ -148,8 +146,9 @@ class Loader:
         leases: Leases,
         settings: DrainSettings,
         writers: DaemonThreads,
-        stopping: threading.Event,
+        stopping: Event,
     ) -> None:
+        self._runtime = writers.runtime
         self._snowflake = snowflake
         self._target = target
         self._mapping = mapping
@@ -159,7 +158,7 @@ class Loader:
         self._writers = writers
         self._stopping = stopping
         self._session: SnowflakeSession | None = None
-        self._lock = threading.RLock()
+        self._lock = self._runtime.lock()
         self._known: dict[OffsetKey, Offset] = {}
         self._objects_checked = False
         self._refused = 0
@@ -198,7 +197,7 @@ class Loader:
         :raises TerminalError: Snowflake refuses the batch; nothing of it is committed
         """
         with self._lock:
-            return self._load(batch, began=time.monotonic())
+            return self._load(batch, began=self._runtime.monotonic())
 
     def _load(self, batch: Batch, *, began: float) -> Loaded:
         try:
@@ -213,10 +212,10 @@ class Loader:
             if self._table_changes > CHANGES_IN_A_ROW:
                 raise
             log.warning("%s; its records are read again", error)
-            return Loaded(batch, committed=False, seconds=time.monotonic() - began)
+            return Loaded(batch, committed=False, seconds=self._runtime.monotonic() - began)
         except LeaseLostError:
             lost = frozenset(shard for shard in batch.spans if not self._leases.holds(shard))
-            return Loaded(batch, committed=False, lost=lost, seconds=time.monotonic() - began)
+            return Loaded(batch, committed=False, lost=lost, seconds=self._runtime.monotonic() - began)
         finally:
             batch.discard()
         if not outcome.committed:
@@ -225,13 +224,13 @@ class Loader:
                 committed=False,
                 ahead=outcome.ahead,
                 refused=outcome.refused,
-                seconds=time.monotonic() - began,
+                seconds=self._runtime.monotonic() - began,
             )
         self._table_changes = 0
         lost = self._checkpoint(batch)
         self.in_doubt -= batch.spans.keys()
         self._refused += batch.refused
-        return Loaded(batch, committed=True, lost=lost, seconds=time.monotonic() - began)
+        return Loaded(batch, committed=True, lost=lost, seconds=self._runtime.monotonic() - began)
 
     def _check_threshold(self, batch: Batch) -> None:
         threshold = self._settings.max_dead_letters
@@ -487,7 +486,7 @@ class Loader:
                 self.close()
                 if attempt == TRIES:
                     raise
-                wait = random.uniform(0, min(LONGEST_WAIT_SECONDS, 2.0**attempt))
+                wait = self._runtime.random.uniform(0, min(LONGEST_WAIT_SECONDS, 2.0**attempt))
                 log.warning(
                     "Try %d of %d at %s failed, next in %.1f s: %s", attempt, TRIES, doing, wait, error
                 )

@@ -8,10 +8,10 @@ the bad records and with their dead letters.
 from __future__ import annotations
 
 import logging
-import random
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from airflow_kinesis_snowflake.drain.runtime import MACHINE
 from airflow_kinesis_snowflake.exceptions import (
     DataLossError,
     ThrottledError,
@@ -23,10 +23,10 @@ from airflow_kinesis_snowflake.landing.narrowing import find_refused
 from airflow_kinesis_snowflake.landing.statements import stage_folder
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Iterable, Sequence
 
     from airflow_kinesis_snowflake.drain.batch import Batch
+    from airflow_kinesis_snowflake.drain.runtime import Event, Runtime
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
     from airflow_kinesis_snowflake.landing.files import BatchFiles, Coordinates
@@ -52,6 +52,7 @@ class Narrowing:
     :param target: where the batch should land
     :param read_again: gives records of the stream a second time
     :param stopping: set when the drain must stop
+    :param runtime: its chance
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class Narrowing:
         *,
         target: LandingTarget,
         read_again: ReadAgain,
-        stopping: threading.Event,
+        stopping: Event,
+        runtime: Runtime = MACHINE,
     ) -> None:
+        self._runtime = runtime
         self._settings = settings
         self._target = target
         self._read_again = read_again
@@ -148,7 +151,7 @@ class Narrowing:
             try:
                 return call()
             except ThrottledError:
-                if self._stopping.wait(random.uniform(0.2, 1.0)):
+                if self._stopping.wait(self._runtime.random.uniform(0.2, 1.0)):
                     break
         return call()
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
-from concurrent.futures import wait
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.drain.report import megabytes
+from airflow_kinesis_snowflake.drain.runtime import MACHINE
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from concurrent.futures import Future
 
     from airflow_kinesis_snowflake.drain.reader import ShardReader
+    from airflow_kinesis_snowflake.drain.runtime import Runtime
     from airflow_kinesis_snowflake.drain.settings import DrainSettings
 
 log = logging.getLogger(__name__)
@@ -79,15 +79,22 @@ class ProgressLine:
     :param settings: of the drain
     :param began: start of the drain on the monotonic clock
     :param push: gets a :meth:`Progress.as_dict`; ``None``: only the log is told
+    :param runtime: its clocks, and where it pushes
     """
 
     def __init__(
-        self, settings: DrainSettings, *, began: float, push: Callable[[dict[str, Any]], None] | None = None
+        self,
+        settings: DrainSettings,
+        *,
+        began: float,
+        push: Callable[[dict[str, Any]], None] | None = None,
+        runtime: Runtime = MACHINE,
     ) -> None:
+        self._runtime = runtime
         self._settings = settings
         self._samples: deque[Sample] = deque([Sample(began, 0, 0)], maxlen=SAMPLES)
         self._push = push
-        self._threads = DaemonThreads(1, name="progress") if push else None
+        self._threads = DaemonThreads(1, name="progress", runtime=runtime) if push else None
         self._pushing: Future[None] | None = None
         self._failed = False
 
@@ -101,8 +108,8 @@ class ProgressLine:
         last = self._samples[-1]
         if now - last.at < SECONDS_BETWEEN_LINES:
             return
-        wall = time.time()
-        left = seconds_left(readers, beyond_stop=wall - self._settings.stop_at.timestamp())
+        wall = self._runtime.wall()
+        left = seconds_left(readers, beyond_stop=(wall - millis(self._settings.stop_at)) / 1000)
         sample = Sample(now, records, total_bytes, left)
         self._samples.append(sample)
         progress = Progress(
@@ -114,7 +121,7 @@ class ProgressLine:
             millis_behind_latest=max(known_lags(readers), default=None),
             shards=len(readers),
             seconds_to_catch_up=seconds_to_catch_up(self._samples),
-            at=datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds"),
+            at=moment(wall).isoformat(timespec="milliseconds"),
         )
         log.info(
             "Stream %s: %s records, %s read (%s/s); %d shards, lag %s; %s",
@@ -133,7 +140,7 @@ class ProgressLine:
         if self._threads is None:
             return
         if self._pushing is not None:
-            wait([self._pushing], timeout=LAST_PUSH_SECONDS)
+            self._runtime.wait([self._pushing], timeout=LAST_PUSH_SECONDS)
         self._push = None
         self._threads.close()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 import traceback
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -11,6 +9,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.drain.runtime import MACHINE
 from airflow_kinesis_snowflake.exceptions import (
     IteratorExpiredError,
     KinesisSnowflakeError,
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from airflow_kinesis_snowflake.drain.runtime import Runtime
     from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.landing.envelope import Encoded
@@ -70,9 +70,18 @@ class ShardReader:
     :param state: the shard's row when its lease was taken
     :param committed: the last position known to be in Snowflake
     :param shard: as Kinesis lists it; ``None`` when it doesn't any more
+    :param runtime: its chance
     """
 
-    def __init__(self, state: ShardState, *, committed: Position | None, shard: Shard | None) -> None:
+    def __init__(
+        self,
+        state: ShardState,
+        *,
+        committed: Position | None,
+        shard: Shard | None,
+        runtime: Runtime = MACHINE,
+    ) -> None:
+        self._runtime = runtime
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
         self.offset = state.offset
@@ -175,7 +184,7 @@ class ShardReader:
         if self._failing_since is None:
             self._failing_since = now
         longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self.failures)
-        self.due = now + random.uniform(SECONDS_BETWEEN_CALLS, longest)
+        self.due = now + self._runtime.random.uniform(SECONDS_BETWEEN_CALLS, longest)
         return self.failures < FAILURES_BEFORE_GIVING_UP
 
     def begins_to_stall(self) -> bool:
@@ -265,6 +274,7 @@ class PageSource:
     :param mapping: how records become rows
     :param stop_at: records that arrived at or after this moment (ms since the epoch) stay in the stream
     :param own_hash_keys_only: drop aggregates with records outside the shard's range of hash keys
+    :param runtime: its clock
     """
 
     def __init__(
@@ -274,7 +284,9 @@ class PageSource:
         *,
         stop_at: int,
         own_hash_keys_only: bool = False,
+        runtime: Runtime = MACHINE,
     ) -> None:
+        self._runtime = runtime
         self._kinesis = kinesis
         self._mapping = mapping
         self._stop_at = stop_at
@@ -290,7 +302,7 @@ class PageSource:
             if request.shard is None:
                 return self._nothing_left(request)
             iterator = request.iterator or self._iterator(request)
-            asked_at = time.monotonic()
+            asked_at = self._runtime.monotonic()
             page = self._kinesis.get_page(iterator, limit=request.limit)
             return self._fetched(request, page, asked_at=asked_at, closed=request.shard.closed)
         except KinesisSnowflakeError:
@@ -361,7 +373,7 @@ class PageSource:
             next_iterator=None,
             millis_behind=0,
             finish=Finish.ENDED,
-            asked_at=time.monotonic(),
+            asked_at=self._runtime.monotonic(),
             gap=gap,
         )
 

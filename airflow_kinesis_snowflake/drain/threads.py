@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import Future
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from airflow_kinesis_snowflake.drain.runtime import MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from airflow_kinesis_snowflake.drain.runtime import Queue, Runtime
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -23,18 +25,20 @@ class DaemonThreads:
 
     :param count: number of threads
     :param name: prefix of the threads' names
+    :param runtime: where they run
     """
 
-    def __init__(self, count: int, *, name: str) -> None:
+    def __init__(self, count: int, *, name: str, runtime: Runtime = MACHINE) -> None:
         self.count = 0
         self._name = name
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self.runtime = runtime
+        self._calls: Queue[Callable[[], None] | None] = runtime.queue()
         self.resize(count)
 
     def resize(self, count: int) -> None:
         """Change the number of threads; those that are too many end once the submitted calls are done."""
         for number in range(self.count, count):
-            threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True).start()
+            self.runtime.start(self._work, name=f"{self._name}-{number}")
         for _ in range(count, self.count):
             self._calls.put(None)
         self.count = count
@@ -58,8 +62,7 @@ class DaemonThreads:
         :raises Exception: the first item's error, after all calls have ended
         """
         futures: list[Future[T]] = [self.submit(call, item) for item in items]
-        for future in futures:
-            future.exception()
+        self.runtime.wait(futures)
         return [future.result() for future in futures]
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.drain.leases import LEASE_SECONDS, RENEW_SECONDS, Leases
+from airflow_kinesis_snowflake.drain.runtime import Machine
 from airflow_kinesis_snowflake.drain.settings import Worker
 from airflow_kinesis_snowflake.exceptions import AccessDeniedError, ThrottledError
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
@@ -37,7 +38,7 @@ class Store:
         return self.ours
 
 
-class Clock:
+class Clock(Machine):
     def __init__(self) -> None:
         self.now = 1000.0
 
@@ -51,15 +52,13 @@ def store() -> Store:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("airflow_kinesis_snowflake.drain.leases.time.monotonic", clock.monotonic)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
 def leases(store: Any, clock: Clock) -> Leases:
-    leases = Leases(store, "stream", Worker("task", "1-a"))
+    leases = Leases(store, "stream", Worker("task", "1-a"), runtime=clock)
     assert leases.take(SHARD, incarnation="any") == SHARD
     return leases
 
@@ -160,10 +159,26 @@ def renewed(monkeypatch: pytest.MonkeyPatch) -> RenewedStore:
     return RenewedStore()
 
 
+class Joinable(Machine):
+    """Remembers the threads that it started."""
+
+    def __init__(self) -> None:
+        self.threads: dict[str, threading.Thread] = {}
+
+    def start(self, target: Callable[[], None], *, name: str) -> None:
+        self.threads[name] = threading.Thread(target=target, name=name, daemon=True)
+        self.threads[name].start()
+
+
 @pytest.fixture
-def keeper(renewed: RenewedStore) -> Iterator[Leases]:
+def machine() -> Joinable:
+    return Joinable()
+
+
+@pytest.fixture
+def keeper(renewed: RenewedStore, machine: Joinable) -> Iterator[Leases]:
     """Leases of 20 shards, kept alive."""
-    leases = Leases(renewed, "stream", Worker("task", "1-a"))  # type: ignore[arg-type]
+    leases = Leases(renewed, "stream", Worker("task", "1-a"), runtime=machine)  # type: ignore[arg-type]
     for number in range(20):
         leases.take(ShardState(f"shard-{number}"), incarnation="any")
     yield leases
@@ -242,7 +257,7 @@ def test_a_renewal_that_hangs_costs_no_other_lease(keeper: Leases, renewed: Rene
 
 
 def test_the_lease_that_ends_first_is_renewed_first(store: Any, clock: Clock) -> None:
-    leases = Leases(store, "stream", Worker("task", "1-a"))
+    leases = Leases(store, "stream", Worker("task", "1-a"), runtime=clock)
     for name in ("c", "a", "b"):
         leases.take(ShardState(name), incarnation="any")
         clock.now += 1
@@ -261,7 +276,7 @@ def test_a_worker_whose_row_was_removed_while_it_slept_shows_up_again(
 
 
 def test_a_heartbeat_under_way_does_not_bring_a_worker_back_that_left(
-    keeper: Leases, renewed: RenewedStore
+    keeper: Leases, renewed: RenewedStore, machine: Joinable
 ) -> None:
     under_way, left = threading.Event(), threading.Event()
     keeper.join()
@@ -274,6 +289,6 @@ def test_a_heartbeat_under_way_does_not_bring_a_worker_back_that_left(
     assert under_way.wait(PATIENCE)
     keeper.leave()
     left.set()
-    keeper._thread.join(PATIENCE)
+    machine.threads["lease-renewal"].join(PATIENCE)
 
     assert not renewed.present

@@ -6,6 +6,7 @@ import itertools
 import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from airflow_kinesis_snowflake.drain import reader as module
 from airflow_kinesis_snowflake.drain.reader import (
     FAILURES_BEFORE_GIVING_UP,
     LONGEST_BACKOFF_SECONDS,
@@ -28,6 +28,7 @@ from airflow_kinesis_snowflake.drain.reader import (
     finish_of,
     unread,
 )
+from airflow_kinesis_snowflake.drain.runtime import MACHINE, Machine, Runtime
 from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, ThrottledError, UnreadablePageError
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
@@ -68,8 +69,32 @@ def fetched(**changes: Any) -> Fetched:
     return Fetched(**{**facts, "asked_at": 0.0, **changes})
 
 
-def a_reader(committed: Position | None = None, **changes: Any) -> ShardReader:
-    return ShardReader(ShardState(SHARD, incarnation="i", **changes), committed=committed, shard=Shard(SHARD))
+def a_reader(committed: Position | None = None, *, runtime: Runtime = MACHINE, **changes: Any) -> ShardReader:
+    return ShardReader(
+        ShardState(SHARD, incarnation="i", **changes),
+        committed=committed,
+        shard=Shard(SHARD),
+        runtime=runtime,
+    )
+
+
+class LongestWaits(Random):
+    """Draws the upper limit each time, and remembers the limits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn_from: list[tuple[float, float]] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.drawn_from.append((a, b))
+        return b
+
+
+class Patient(Machine):
+    random: LongestWaits
+
+    def __init__(self) -> None:
+        self.random = LongestWaits()
 
 
 @dataclass
@@ -469,21 +494,17 @@ def test_the_wait_after_failures_is_bounded_on_both_sides(failures: int, now: fl
     assert now + SECONDS_BETWEEN_CALLS <= reader.due <= now + LONGEST_BACKOFF_SECONDS
 
 
-def test_the_wait_after_failures_is_drawn_from_all_that_is_allowed_then(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_wait_after_failures_is_drawn_from_all_that_is_allowed_then() -> None:
     """Full jitter: workers that were throttled together don't come back together."""
-    ranges: list[tuple[float, float]] = []
-    monkeypatch.setattr(module.random, "uniform", lambda low, high: ranges.append((low, high)) or high)
-    reader = a_reader()
+    patient = Patient()
+    reader = a_reader(runtime=patient)
     for _ in range(7):
         reader.back_off(ThrottledError("slower"), now=0.0)
-    assert ranges == [(0.2, high) for high in (1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0)]
+    assert patient.random.drawn_from == [(0.2, high) for high in (1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0)]
 
 
-def test_a_shard_that_wont_be_read_for_ten_seconds_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.random, "uniform", lambda low, high: high)
-    reader = a_reader()
+def test_a_shard_that_wont_be_read_for_ten_seconds_is_reported_once() -> None:
+    reader = a_reader(runtime=Patient())
     reported = []
     for now in (0.0, 1.0, 3.0, 7.0, 15.0):
         reader.back_off(ThrottledError("slower"), now=now)
@@ -526,13 +547,18 @@ def test_a_shard_is_never_asked_more_than_five_times_a_second(delays: list[tuple
     assert all(later - earlier > 0.999 for earlier, later in zip(calls, calls[5:], strict=False))
 
 
-def test_a_page_says_when_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_says_when_it_was_asked_for() -> None:
     """That is after its iterator was given, which may take a while."""
     clock = itertools.count(100)
+
+    class Counting(Machine):
+        def monotonic(self) -> float:
+            return float(next(clock))
+
     kinesis: Any = StubKinesis([page()])
     kinesis.get_iterator = lambda *_: f"iterator of {next(clock)}"
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
-    result = PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request())
+    source = PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW), runtime=Counting())
+    result = source.fetch(request())
     assert result.asked_at == 101.0
 
 
