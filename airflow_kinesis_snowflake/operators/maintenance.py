@@ -527,7 +527,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
 
     :param plan: what :class:`PlanTableCleanupOperator` returned (templated)
     :param folder: where each table is saved first: an absolute path that all workers share, or
-        ``s3://bucket/prefix`` (templated)
+        ``s3://bucket/prefix`` (templated). A dry run needs none
     :param dry: only say what would be done; True unless told otherwise (templated)
     :return: ``deleted`` and ``kept`` tables and ``deregistered`` consumers, as XCom
     """
@@ -537,7 +537,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
         **StateOperator.setting_types,
         "application_name": types.optional(types.TEXT),
         "plan": types.PLAN,
-        "folder": types.TEXT,
+        "folder": types.optional(types.TEXT),
         "dry": types.TRUTH,
     }
 
@@ -566,13 +566,16 @@ class DeleteCheckpointTablesOperator(StateOperator):
                 "kept": [verdict.table.name for verdict in plan.doomed],
                 "deregistered": [],
             }
+        folder = self.setting("folder")
+        if folder is None:
+            raise InvalidSettingError("Set the backup folder: tables are saved there before they are deleted")
         with self.loaded() as loaded:
             return clean_up(
                 plan,
                 tables=DynamoDBTablesHook(**self.aws),
                 consumers=StreamConsumersHook(**self.aws),
                 files=BackupFilesHook(**self.aws),
-                folder=self.folder,
+                folder=folder,
                 loaded=loaded,
                 clock=now_millis,
             )

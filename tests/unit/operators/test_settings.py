@@ -15,6 +15,7 @@ from airflow_kinesis_snowflake.landing import payloads
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.tables import TableOptions
 from airflow_kinesis_snowflake.landing.threshold import Threshold
+from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
 from airflow_kinesis_snowflake.operators import consumer, maintenance, settings
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
@@ -76,7 +77,7 @@ WRONG: dict[str, Any] = {
     "failed_since": "yesterday",
     "failed_until": NAIVE,
     "file": "",
-    "folder": "",
+    "folder": 5,
     "force": "perhaps",
     "include": "id",
     "infer_timestamps": "perhaps",
@@ -213,6 +214,15 @@ def test_default_args_are_checked_while_the_dag_is_parsed() -> None:
 def test_settings_that_do_not_go_together_are_refused_while_the_dag_is_parsed(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidSettingError):
         make(KinesisToSnowflakeOperator, **wrong)
+
+
+def test_a_cleanup_needs_a_backup_folder_only_if_it_deletes() -> None:
+    plan = CleanupPlan(made_at=0, verdicts=()).as_dict()
+    dry = make(maintenance.DeleteCheckpointTablesOperator, plan={"plan": plan}, folder="")
+    assert dry.work({})["deleted"] == []
+
+    with pytest.raises(InvalidSettingError, match="backup folder"):
+        make(maintenance.DeleteCheckpointTablesOperator, plan={"plan": plan}, folder="", dry="false").work({})
 
 
 def test_a_sensor_waits_for_a_moment_or_a_lag_not_for_both() -> None:
