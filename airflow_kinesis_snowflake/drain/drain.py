@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
+from math import inf
 from queue import Empty
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -200,13 +201,14 @@ class Drain:
                 self._admit()
             if self._nothing_left(closing=closing):
                 return
-            if not closing and not self._congested(now):
+            reading = not closing and not self._congested(now)
+            if reading:
                 self._fetching.request_due(now)
             self._load_if_due(now, closing=closing)
             self._progress.tell(
                 self._readers.values(), records=self._records_read, total_bytes=self._bytes_read, now=now
             )
-            self._handle_next_event(folder)
+            self._handle_next_event(folder, until=self._fetching.next_due() if reading else inf)
 
     def _closing(self, now: float) -> bool:
         """Whether a limit says to begin no further reading."""
@@ -241,8 +243,9 @@ class Drain:
             self._check_stop()
         return future.result()
 
-    def _handle_next_event(self, folder: Path) -> None:
-        wait = min(TICK_SECONDS, max(0.0, self._fetching.next_due() - self._runtime.monotonic()) + 0.001)
+    def _handle_next_event(self, folder: Path, *, until: float) -> None:
+        """Wait for an event, at most until a moment on the monotonic clock."""
+        wait = min(TICK_SECONDS, max(0.0, until - self._runtime.monotonic()) + 0.001)
         try:
             event = self._events.get(timeout=wait)
         except Empty:

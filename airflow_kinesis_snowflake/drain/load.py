@@ -296,21 +296,26 @@ class Loader:
 
     def _offsets_before(self, batch: Batch) -> Offsets:
         """Where the shards of a batch stand, with rows for those that have none yet."""
-        keys = keys_of(batch.spans.values())
-        lock = OffsetKey(*LOCK)
-        if all(key in self._known for key in (lock, *keys)):
-            return Offsets({key: self._known[key] for key in keys}, {})
-        offsets = self._read(self._open(), [lock, *keys])
+        keys = [OffsetKey(*LOCK), *keys_of(batch.spans.values())]
+        if all(key in self._known for key in keys):
+            offsets = Offsets({key: self._known[key] for key in keys}, {})
+        else:
+            offsets = self._read(self._open(), keys)
         if went_back(batch, offsets):
-            # A session that was open when another worker committed needn't see it yet
-            # (READ_CONSISTENCY_MODE in Snowflake's documentation).
+            # Another worker may have loaded a shard that was ours before, and is again. And a session that
+            # was open when it committed needn't see that yet (READ_CONSISTENCY_MODE in Snowflake's
+            # documentation).
             self.close()
-            offsets = self._read(self._open(), [lock, *keys])
-        absent = [key for key in (lock, *keys) if key not in offsets.found and key not in offsets.refused]
-        if absent and not went_back(batch, offsets):
+            offsets = self._read(self._open(), keys)
+        if (absent := absent_from(offsets, keys)) and not went_back(batch, offsets):
             session = self._open()
             session.ensure_offsets(self._target, **self._of_the_application, keys=absent)
-            offsets = self._read(session, [lock, *keys])
+            offsets = self._read(session, keys)
+            if absent_from(offsets, keys):
+                raise TransactionEndedError(
+                    f"Snowflake had ended the transaction that adds rows to {self._target.offsets} before "
+                    f"its COMMIT arrived; batch {batch.id} is not begun"
+                )
         return offsets
 
     def _outcome_by(self, offsets: Offsets, batch: Batch) -> Outcome | None:
@@ -581,6 +586,11 @@ def went_back(batch: Batch, offsets: Offsets) -> list[str]:
         and key not in offsets.refused
         and ((offset := offsets.found.get(key)) is None or is_after(span.offset, offset.position))
     ]
+
+
+def absent_from(offsets: Offsets, keys: Iterable[OffsetKey]) -> list[OffsetKey]:
+    """Keys without a row."""
+    return [key for key in keys if key not in offsets.found and key not in offsets.refused]
 
 
 def refused_shards(offsets: Offsets, batch: Batch) -> dict[str, CorruptStateError]:

@@ -53,6 +53,7 @@ class Snowflake:
         then on), ``done, answer lost``, ``answer lost`` or ``ignored``; ``done`` from then on
     :param ended: calls before which Snowflake ends the transaction, first to last
     :param stale: what the session that is open reads instead, until it is closed
+    :param forgetful: how often Snowflake ends the transaction that adds rows
     """
 
     failures: dict[str, list[Exception]] = field(default_factory=dict)
@@ -61,6 +62,7 @@ class Snowflake:
     offsets: dict[OffsetKey, Offset] = field(default_factory=dict)
     refused: dict[OffsetKey, CorruptStateError] = field(default_factory=dict)
     stale: dict[OffsetKey, Offset] | None = None
+    forgetful: int = 0
     rows: int = 2
     calls: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
@@ -97,6 +99,9 @@ class Snowflake:
 
     def ensure_offsets(self, *_: Any, keys: Sequence[OffsetKey], **__: Any) -> None:
         self.note("ensure")
+        if self.forgetful:
+            self.forgetful -= 1
+            return
         for key in keys:
             self.offsets.setdefault(key, Offset(key.shard_id, key.incarnation, None, None))
 
@@ -414,6 +419,30 @@ def test_an_old_session_that_reads_an_earlier_offset_is_not_believed(
 
     assert loader.load(batch).committed
     assert snowflake.calls.count("open") == 2
+
+
+def test_what_a_session_knew_of_a_shard_that_was_ours_before_is_not_believed(
+    loader: Loader, snowflake: Snowflake, leases: Leases
+) -> None:
+    """Another worker had its lease in between, loaded records, and gave it back."""
+    loader.load(make_batch("batch 1"))
+    for shard in (ONE, TWO):
+        key = OffsetKey(shard, "life")
+        snowflake.offsets[key] = Offset(shard, "life", Position("7"), "of another worker")
+
+    loaded = loader.load(make_batch("batch 2", began="7", reached="9", offset="7"))
+
+    assert loaded.committed
+    assert leases.saved == {ONE: Position("9"), TWO: Position("9")}
+
+
+def test_rows_of_offsets_whose_transaction_was_ended_are_added_again(
+    loader: Loader, snowflake: Snowflake
+) -> None:
+    snowflake.forgetful = 1
+
+    assert loader.load(make_batch()).committed
+    assert snowflake.calls.count("ensure") == 2
 
 
 def test_a_refused_offset_stops_its_shard_only(loader: Loader, snowflake: Snowflake) -> None:
