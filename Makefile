@@ -5,7 +5,7 @@ UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test torture mutants reset celery browser demo bench docs lowest lock clean
+.PHONY: help setup lint types unit integration e2e test torture simulate mutants reset celery browser demo bench docs lowest lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ test: setup lint types ## Run all checks and tests, on WORKERS processes side by
 torture: setup ## Kill 200 workers, pause 50, and look whether anything got lost; takes a quarter of an hour
 	$(BIN)/python -m tests.torture --kills 200 --pauses 50
 
-mutants: setup ## Torture drains for some minutes, and see that it notices missing safeguards
-	$(BIN)/python -m pytest tests/torture -m torture
+simulate: .venv/.ready ## Run drains through simulated histories for a minute, whatever may happen in them
+	$(BIN)/python -m tests.simulation
+
+mutants: setup ## Take safeguards away one by one, and see that torture and simulation notice
+	$(BIN)/python -m pytest tests/torture tests/simulation -m torture
 
 reset: setup ## Reset state and delete tables through the DAGs of a whole Airflow
 	$(BIN)/python -m pytest tests/e2e -m reset

@@ -1,0 +1,209 @@
+"""A model of a Kinesis stream, behind the methods of the stream hook."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_kinesis_snowflake.exceptions import (
+    IteratorExpiredError,
+    ServiceUnavailableError,
+    ThrottledError,
+)
+from airflow_kinesis_snowflake.hooks.kinesis import StreamFacts
+from airflow_kinesis_snowflake.stream.clock import ServiceClock
+from airflow_kinesis_snowflake.stream.lineage import Shard
+from airflow_kinesis_snowflake.stream.positions import Position, StartAt
+from airflow_kinesis_snowflake.stream.records import Page, Record
+from tests.simulation.machine import EPOCH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from tests.simulation.machine import Machine
+    from tests.simulation.scheduler import Scheduler
+    from tests.simulation.weather import Weather
+
+T = TypeVar("T")
+
+HASH_KEYS = 2**128
+ITERATOR_SECONDS = 300
+
+
+@dataclass
+class ShardModel:
+    """A shard with its records.
+
+    :param created: second since the epoch
+    """
+
+    number: int
+    parents: tuple[str, ...]
+    begin: int
+    end: int
+    created: int
+    records: list[Record] = field(default_factory=list)
+    closed: bool = False
+
+    @property
+    def shard_id(self) -> str:
+        return f"shardId-{self.number:012d}"
+
+    def sequence_number(self, *, written: int, count: int) -> str:
+        """As Kinesis builds them: when the shard was made, a counter, when it was written, which shard."""
+        check = self.number & 0xF
+        return str(
+            int(f"2{self.created:09x}{check:x}0{count:015x}00{written:09x}{self.number:07x}{check:x}2", 16)
+        )
+
+
+class Stream:
+    """A stream that is written to and resharded.
+
+    :param scheduler: by whose time records arrive
+    :param random: decides
+    """
+
+    name = "clicks"
+
+    def __init__(self, scheduler: Scheduler, random: Random, *, shards: int) -> None:
+        self._scheduler = scheduler
+        self._random = random
+        self.shards: dict[str, ShardModel] = {}
+        self.sent: dict[int, str] = {}
+        self.created = datetime.fromtimestamp(EPOCH - 3600, UTC)
+        self._count = 0
+        for number in range(shards):
+            self._open((), HASH_KEYS * number // shards, HASH_KEYS * (number + 1) // shards - 1)
+
+    def put(self) -> None:
+        """Write a few records, some of which aren't JSON, to shards that are open."""
+        arrival = round(EPOCH + self._scheduler.now, 3)
+        shard = self._random.choice([shard for shard in self.shards.values() if not shard.closed])
+        for _ in range(self._random.randint(1, 6)):
+            number = len(self.sent)
+            self._count += 1
+            good = self._random.random() < 0.9
+            shard.records.append(
+                Record(
+                    sequence_number=shard.sequence_number(written=int(arrival), count=self._count),
+                    approximate_arrival=arrival,
+                    data=json.dumps({"n": number}).encode() if good else b"%d is no JSON{" % number,
+                    partition_key=str(number),
+                )
+            )
+            self.sent[number] = shard.shard_id
+
+    def reshard(self) -> None:
+        """Split a shard, or merge two neighbours."""
+        open_shards = sorted(
+            (shard for shard in self.shards.values() if not shard.closed), key=lambda shard: shard.begin
+        )
+        if len(open_shards) > 1 and self._random.random() < 0.4:
+            at = self._random.randrange(len(open_shards) - 1)
+            one, other = open_shards[at : at + 2]
+            one.closed = other.closed = True
+            self._open((one.shard_id, other.shard_id), one.begin, other.end)
+        else:
+            shard = self._random.choice(open_shards)
+            shard.closed = True
+            middle = (shard.begin + shard.end) // 2
+            self._open((shard.shard_id,), shard.begin, middle)
+            self._open((shard.shard_id,), middle + 1, shard.end)
+
+    def _open(self, parents: tuple[str, ...], begin: int, end: int) -> None:
+        shard = ShardModel(len(self.shards), parents, begin, end, int(EPOCH + self._scheduler.now))
+        self.shards[shard.shard_id] = shard
+
+
+class SimulatedKinesis:
+    """What a drain calls of :class:`~airflow_kinesis_snowflake.hooks.kinesis.KinesisStreamHook`.
+
+    :param stream: the model
+    :param machine: who calls
+    :param weather: what goes wrong
+    """
+
+    def __init__(self, stream: Stream, machine: Machine, weather: Weather) -> None:
+        self.stream_name = stream.name
+        self._stream = stream
+        self._machine = machine
+        self._weather = weather
+
+    def describe(self) -> StreamFacts:
+        asked_at = self._machine.monotonic()
+        date = self._call(lambda: datetime.fromtimestamp(int(EPOCH + self._machine.scheduler.now), UTC))
+        return StreamFacts(
+            name=self.stream_name,
+            arn=f"arn:aws:kinesis:eu-west-1:123456789012:stream/{self.stream_name}",
+            created=self._stream.created,
+            retention=timedelta(hours=24),
+            status="ACTIVE",
+            encryption=False,
+            clock=ServiceClock(date, asked_at=asked_at, answered_at=self._machine.monotonic()),
+        )
+
+    def list_shards(self) -> tuple[Shard, ...]:
+        return self._call(
+            lambda: tuple(
+                Shard(
+                    shard.shard_id,
+                    shard.parents,
+                    closed=shard.closed,
+                    starting_sequence_number=shard.sequence_number(written=shard.created, count=0),
+                    starting_hash_key=shard.begin,
+                    ending_hash_key=shard.end,
+                )
+                for shard in self._stream.shards.values()
+            )
+        )
+
+    def get_iterator(self, shard_id: str, start: Position | StartAt) -> str:
+        return self._call(lambda: self._iterator(shard_id, self._index(shard_id, start)))
+
+    def get_iterator_at(self, shard_id: str, sequence_number: str) -> str:
+        records = self._stream.shards[shard_id].records
+        at = next(index for index, record in enumerate(records) if record.sequence_number == sequence_number)
+        return self._call(lambda: self._iterator(shard_id, at))
+
+    def get_page(self, iterator: str, *, limit: int = 10_000) -> Page:
+        return self._call(lambda: self._page(iterator, limit))
+
+    def _call(self, effect: Callable[[], T]) -> T:
+        def done() -> T:
+            if self._weather.strikes(self._weather.refused):
+                raise self._weather.random.choice([ThrottledError, ServiceUnavailableError])("simulated")
+            return effect()
+
+        return self._weather.call(self._machine, done)
+
+    def _index(self, shard_id: str, start: Position | StartAt) -> int:
+        records = self._stream.shards[shard_id].records
+        if isinstance(start, Position):
+            return sum(1 for record in records if Position(record.sequence_number) <= start)
+        if start.timestamp is None:
+            return 0
+        since = int(start.timestamp.timestamp())
+        return sum(1 for record in records if record.approximate_arrival < since)
+
+    def _iterator(self, shard_id: str, index: int) -> str:
+        return f"{shard_id} {index} {self._machine.scheduler.now}"
+
+    def _page(self, iterator: str, limit: int) -> Page:
+        shard_id, index_text, made = iterator.split()
+        now = self._machine.scheduler.now
+        if now - float(made) > ITERATOR_SECONDS:
+            raise IteratorExpiredError("simulated")
+        shard, begin = self._stream.shards[shard_id], int(index_text)
+        # A page may be short, or empty, although there is more.
+        end = min(len(shard.records), begin + min(limit, self._weather.random.randint(0, 8)))
+        last = end == len(shard.records)
+        behind = 0 if last else max(1, int((EPOCH + now - shard.records[end].approximate_arrival) * 1000))
+        return Page(
+            tuple(shard.records[begin:end]),
+            None if last and shard.closed else self._iterator(shard_id, end),
+            behind,
+        )

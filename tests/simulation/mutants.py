@@ -1,0 +1,240 @@
+"""The package without one of its safeguards. Histories must tell each of these from the package itself."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.drain import drain, intake, load, reader
+from airflow_kinesis_snowflake.drain.fetching import Fetching
+from airflow_kinesis_snowflake.drain.load import COMMITTED, Loader
+from airflow_kinesis_snowflake.drain.reader import ShardReader
+from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedError, TransientError
+from airflow_kinesis_snowflake.hooks import checkpoint
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
+from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.stream.positions import Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+    Mutant = Callable[[pytest.MonkeyPatch], None]
+
+
+def _change_sql(patch: pytest.MonkeyPatch, name: str, change: Callable[[str], str], *, drop: int = 0) -> None:
+    """Let statements of one kind have another text, and some parameters less at their end."""
+    make = getattr(statements, name)
+
+    def changed(*args: Any, **kwargs: Any) -> statements.Statement:
+        statement = make(*args, **kwargs)
+        sql = change(statement.sql)
+        assert sql != statement.sql, "there is nothing left to change"
+        return statements.Statement(sql, statement.params[: len(statement.params) - drop])
+
+    patch.setattr(statements, name, changed)
+
+
+# --- the transaction ---------------------------------------------------------------------------------------
+
+
+def guard(patch: pytest.MonkeyPatch) -> None:
+    """Offsets move outside of their transaction too."""
+    _change_sql(patch, "move_offsets", lambda sql: sql.replace(" AND CURRENT_TRANSACTION() = %s", ""), drop=1)
+
+
+def compare_and_set(patch: pytest.MonkeyPatch) -> None:
+    """Offsets move from wherever they stand."""
+    _change_sql(
+        patch, "move_offsets", lambda sql: re.sub(r" AND TO_BINARY.*?(?= AND CURRENT_TRANSACTION)", "", sql)
+    )
+
+
+def lock(patch: pytest.MonkeyPatch) -> None:
+    """Offsets aren't locked before they are compared."""
+    patch.setattr(SnowflakeSession, "lock_offsets", lambda *_, **__: None)
+
+
+def every_shard_moved(patch: pytest.MonkeyPatch) -> None:
+    """A batch counts as committed when the offset of one of its shards has moved."""
+
+    def some(batch: Any, offsets: Any) -> bool:
+        pairs = zip(load.keys_of(batch.spans.values()), batch.spans.values(), strict=True)
+        return any(
+            (offset := offsets.found.get(key)) is not None
+            and (offset.batch_id, offset.position) == (batch.id, span.reached)
+            for key, span in pairs
+        )
+
+    patch.setattr(load, "carry", some)
+
+
+def moved_at_all(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks whether the offsets have moved before the COMMIT."""
+    real = Loader._move_offsets
+
+    def move(loader: Loader, *args: Any, **kwargs: Any) -> None:
+        try:
+            real(loader, *args, **kwargs)
+        except (FencedError, TransactionEndedError):
+            return
+
+    patch.setattr(Loader, "_move_offsets", move)
+
+
+def look_after_commit(patch: pytest.MonkeyPatch) -> None:
+    """The answer to a COMMIT is believed."""
+    real = Loader._commit
+
+    def commit(loader: Loader, batch: Any) -> Any:
+        try:
+            return real(loader, batch)
+        except TransactionEndedError as error:
+            if "before its COMMIT arrived; nothing" in str(error):
+                return COMMITTED
+            raise
+
+    patch.setattr(Loader, "_commit", commit)
+
+
+def who_is_ahead(patch: pytest.MonkeyPatch) -> None:
+    """A batch is loaded although its shard's offset is past its beginning."""
+    patch.setattr(load, "ahead_of", lambda *_: {})
+
+
+def doubt_about_commits(patch: pytest.MonkeyPatch) -> None:
+    """A batch whose COMMIT had no answer is loaded once more without a look."""
+    real = Loader._outcome_by
+
+    def outcome(loader: Loader, offsets: Any, batch: Any) -> Any:
+        found = real(loader, offsets, batch)
+        return None if found is COMMITTED else found
+
+    patch.setattr(Loader, "_outcome_by", outcome)
+    patch.setattr(load, "ahead_of", lambda *_: {})
+
+
+def session_ends_with_its_transaction(patch: pytest.MonkeyPatch) -> None:
+    """After a ROLLBACK the same session goes on."""
+    patch.setattr(SnowflakeSession, "close", lambda _: None)
+    patch.setattr(Loader, "close", lambda _: None)
+
+
+def autocommit_off(patch: pytest.MonkeyPatch) -> None:
+    """What runs outside of a transaction commits."""
+    from tests.simulation.snowflake import SimulatedSnowflake
+
+    real = SimulatedSnowflake._connect
+    patch.setattr(SimulatedSnowflake, "_connect", lambda hook, *, autocommit: real(hook, autocommit=True))
+
+
+def folder_of_each_attempt(patch: pytest.MonkeyPatch) -> None:
+    """All attempts of a batch use one folder, and COPY loads what is in it again."""
+    _change_sql(patch, "_copy", lambda sql: f"{sql} FORCE = TRUE")
+    patch.setattr(Loader, "_folder", lambda loader, batch, *_: f"simulated/{batch.id}")
+
+
+def copy_loads_a_file_once(patch: pytest.MonkeyPatch) -> None:
+    """COPY loads what it has loaded before."""
+    _change_sql(patch, "_copy", lambda sql: f"{sql} FORCE = TRUE")
+
+
+# --- checkpoints and leases --------------------------------------------------------------------------------
+
+
+def checkpoint_after_commit(patch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are written before the batch is committed."""
+    real = Loader._commit
+
+    def commit(loader: Loader, batch: Any) -> Any:
+        loader._checkpoint(batch)
+        return real(loader, batch)
+
+    patch.setattr(Loader, "_commit", commit)
+
+
+def checkpoint_of_a_committed_batch(patch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are written whatever became of the batch."""
+    real = Loader._commit
+
+    def commit(loader: Loader, batch: Any) -> Any:
+        try:
+            return real(loader, batch)
+        except TransientError:
+            loader._checkpoint(batch)
+            raise
+
+    patch.setattr(Loader, "_commit", commit)
+
+
+def owner_writes_only(patch: pytest.MonkeyPatch) -> None:
+    """Whoever had a lease writes checkpoints and releases it."""
+    patch.setattr(checkpoint, "_as_owner", lambda _: ("attribute_exists(shardId)", {}))
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+def parents_first(patch: pytest.MonkeyPatch) -> None:
+    """Children are read while their parents are."""
+    patch.setattr(intake, "readable", lambda listed, _: frozenset(shard.shard_id for shard in listed))
+
+
+def ended_when_committed(patch: pytest.MonkeyPatch) -> None:
+    """A shard counts as ended when it is read to its end, committed or not."""
+    patch.setattr(drain.Drain, "_settled", lambda *_: True)
+
+
+def pages_of_before_are_dropped(patch: pytest.MonkeyPatch) -> None:
+    """A page that was asked for before a rewind is taken for the next one."""
+    real = Fetching.arrived
+
+    def arrived(fetching: Fetching, page: Any, *, now: float) -> bool:
+        real(fetching, page, now=now)
+        return page.reader.finish is None
+
+    patch.setattr(Fetching, "arrived", arrived)
+
+
+def read_again_after_a_loss(patch: pytest.MonkeyPatch) -> None:
+    """What was read of a batch that isn't committed isn't read again."""
+    patch.setattr(ShardReader, "rewind", lambda *_: None)
+
+
+def records_after_the_checkpoint(patch: pytest.MonkeyPatch) -> None:
+    """An iterator begins with the record of the checkpoint."""
+    patch.setattr(
+        reader.PageSource,
+        "_iterator",
+        lambda source, request: (
+            source._kinesis.get_iterator_at(request.shard_id, request.start.sequence_number)
+            if isinstance(request.start, Position)
+            else source._kinesis.get_iterator(request.shard_id, request.start)
+        ),
+    )
+    patch.setattr(reader, "unread", lambda records, _: records)
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    guard,
+    compare_and_set,
+    lock,
+    every_shard_moved,
+    moved_at_all,
+    look_after_commit,
+    who_is_ahead,
+    doubt_about_commits,
+    session_ends_with_its_transaction,
+    autocommit_off,
+    folder_of_each_attempt,
+    copy_loads_a_file_once,
+    checkpoint_after_commit,
+    checkpoint_of_a_committed_batch,
+    owner_writes_only,
+    parents_first,
+    ended_when_committed,
+    pages_of_before_are_dropped,
+    read_again_after_a_loss,
+    records_after_the_checkpoint,
+)

@@ -1,0 +1,161 @@
+"""Virtual time: greenlets that sleep, wait and are resumed in an order drawn by chance."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+# A history that needs more steps than this doesn't get on.
+MOST_STEPS = 400_000
+
+
+class StuckError(AssertionError):
+    """A history doesn't come to its end."""
+
+
+class Task:
+    """A thread of the simulation.
+
+    :param run: what it does
+    :param owner: the process that it belongs to; ``None``: a service
+    """
+
+    def __init__(self, run: Callable[[], None], owner: Process | None, main: greenlet) -> None:
+        self.greenlet = greenlet(run, parent=main)
+        self.owner = owner
+        self.turn = 0
+
+
+class Process:
+    """Threads that die and sleep together."""
+
+    def __init__(self) -> None:
+        self.dead = False
+        self.asleep_until = 0.0
+        self.tasks: dict[Task, None] = {}
+
+
+class Signal:
+    """Something that tasks wait for."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Task, int]] = []
+
+
+class Scheduler:
+    """Runs tasks one at a time; a step of one lasts no time.
+
+    :param random: decides the order of what happens at the same time
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.now = 0.0
+        self.steps = 0
+        self.random = random
+        self._main = getcurrent()
+        self._agenda: list[tuple[float, float, int, Task, int]] = []
+        self._count = 0
+        self._running: Task | None = None
+
+    @property
+    def running(self) -> Task:
+        """The task whose step this is."""
+        assert self._running is not None
+        return self._running
+
+    def spawn(self, run: Callable[[], None], *, owner: Process | None = None, after: float = 0.0) -> Task:
+        """Begin a task.
+
+        :param after: seconds from now
+        """
+        task = Task(run, owner, self._main)
+        if owner is not None:
+            if owner.dead:
+                raise GreenletExit
+            owner.tasks[task] = None
+        self._plan(task, after)
+        return task
+
+    def sleep(self, seconds: float) -> None:
+        """Let the running task go on later."""
+        self._check_alive()
+        self._plan(self.running, seconds)
+        self._pause()
+
+    def wait(self, signal: Signal, timeout: float | None = None) -> None:
+        """Let the running task go on when a signal is given, or after so many seconds."""
+        self._check_alive()
+        task = self.running
+        signal.waiting.append((task, task.turn))
+        if timeout is not None:
+            self._plan(task, timeout)
+        self._pause()
+
+    def give(self, signal: Signal) -> None:
+        """Let everybody who waits for a signal go on."""
+        waiting, signal.waiting = signal.waiting, []
+        for task, turn in waiting:
+            if task.turn == turn:
+                self._plan(task, 0.0)
+
+    def kill(self, process: Process) -> None:
+        """End a process: none of its threads takes another step that anybody could notice."""
+        process.dead = True
+        for task in list(process.tasks):
+            if task is not self._running and not task.greenlet.dead:
+                task.turn += 1
+                interrupted, self._running = self._running, task
+                task.greenlet.parent = getcurrent()
+                task.greenlet.throw(GreenletExit)
+                self._running = interrupted
+        process.tasks.clear()
+        if self._running is not None and self._running.owner is process:
+            raise GreenletExit
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Go on until a condition holds.
+
+        :raises StuckError: it doesn't come to hold
+        """
+        while not until():
+            if not self._agenda:
+                raise StuckError("nobody has anything left to do")
+            at, _, _, task, turn = heapq.heappop(self._agenda)
+            if task.turn != turn or task.greenlet.dead:
+                continue
+            owner = task.owner
+            if owner is not None and owner.asleep_until > at:
+                self._plan(task, owner.asleep_until - self.now)
+                continue
+            self.now = max(self.now, at)
+            self.steps += 1
+            if self.steps > MOST_STEPS:
+                raise StuckError(f"no end after {MOST_STEPS:,} steps and {self.now:,.0f} s")
+            task.turn += 1
+            self._running = task
+            task.greenlet.switch()
+            self._running = None
+            if task.greenlet.dead and owner is not None:
+                owner.tasks.pop(task, None)
+
+    def _plan(self, task: Task, seconds: float) -> None:
+        self._count += 1
+        heapq.heappush(
+            self._agenda,
+            (self.now + max(0.0, seconds), self.random.random(), self._count, task, task.turn),
+        )
+
+    def _pause(self) -> None:
+        self._main.switch()
+        self._check_alive()
+
+    def _check_alive(self) -> None:
+        owner = self.running.owner
+        if owner is not None and owner.dead:
+            raise GreenletExit

@@ -1,0 +1,422 @@
+"""A model of Snowflake beneath the real sessions and statements, as nasty as its documentation allows.
+
+It understands the statements of a load and no others, and looks into their text: a compare-and-set or a guard
+that isn't there doesn't hold.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import pyarrow.parquet as pq
+from snowflake.connector import errors
+
+from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
+from tests.simulation.scheduler import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_kinesis_snowflake.landing.statements import TableMapping
+    from airflow_kinesis_snowflake.landing.target import LandingTarget
+    from tests.simulation.machine import Machine
+    from tests.simulation.scheduler import Scheduler
+    from tests.simulation.weather import Weather
+
+    Answer = list[tuple[Any, ...]] | int
+    """Rows, or how many rows a statement has changed."""
+
+# Snowflake ends a transaction that is idle while it blocks another; after 5 minutes, but minutes in which
+# nothing happens prove nothing.
+IDLE_SECONDS = 40.0
+LATEST_SECONDS = 60.0
+# A COMMIT that came a second time, late, would commit the next transaction of its session half-way. That the
+# server knows it by its request id is the one thing that is relied on here.
+NEVER_LATE = ("COMMIT", "ROLLBACK")
+
+_LOCATION = re.compile(r"'@([^']*)'")
+_FILE = re.compile(r"PUT 'file://([^']*)'")
+
+
+class Key(NamedTuple):
+    """Of a row of the offsets table."""
+
+    shard_id: str
+    incarnation: str
+
+
+class Row(NamedTuple):
+    """Of the offsets table."""
+
+    position: str
+    batch_id: str | None = None
+
+
+class Loaded(NamedTuple):
+    """A row of the landing table, or a dead letter."""
+
+    shard_id: str
+    sequence_number: str
+    dead: bool
+
+
+@dataclass(eq=False)
+class Transaction:
+    """What a session has done and not committed."""
+
+    id: int
+    rows: list[Loaded] = field(default_factory=list)
+    offsets: dict[Key, Row] = field(default_factory=dict)
+    files: set[str] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class Session:
+    """A session, as the server knows it.
+
+    :param floor: the version that it sees at least
+    """
+
+    id: int
+    autocommit: bool
+    floor: int
+    transaction: Transaction | None = None
+    alive: bool = True
+    cancelled: bool = False
+    idle_since: float = 0.0
+
+
+class Server:
+    """Tables, stage, locks and sessions.
+
+    :param scheduler: its time
+    :param weather: what goes wrong
+    """
+
+    def __init__(self, scheduler: Scheduler, weather: Weather) -> None:
+        self._scheduler = scheduler
+        self._weather = weather
+        self.rows: list[Loaded] = []
+        self.versions: list[dict[Key, Row]] = [{}]
+        self._sessions: list[Session] = []
+        self._stage: dict[str, list[Loaded]] = {}
+        self._loaded_files: set[str] = set()
+        self._holder: tuple[Transaction, Session] | None = None
+        self._lock_free = Signal()
+        self._transactions = 0
+
+    @property
+    def logins(self) -> int:
+        """How many sessions there were."""
+        return len(self._sessions)
+
+    @property
+    def offsets(self) -> dict[Key, Row]:
+        """The offsets that are committed."""
+        return self.versions[-1]
+
+    def open(self, *, autocommit: bool) -> Session:
+        """Log in."""
+        session = Session(
+            len(self._sessions), autocommit, floor=len(self.versions) - 1, idle_since=self._scheduler.now
+        )
+        self._sessions.append(session)
+        return session
+
+    def close(self, session: Session) -> None:
+        """End a session; what it left open is rolled back."""
+        session.alive = False
+        self._end(session)
+
+    def run(self, session: Session, sql: str, params: Sequence[Any]) -> Answer:
+        """Run a statement."""
+        session.idle_since = float("inf")
+        session.cancelled = False
+        try:
+            answer = self._run(session, sql, params)
+            if session.autocommit and session.transaction and not sql.startswith("BEGIN"):
+                self._commit(session)
+        finally:
+            session.idle_since = self._scheduler.now
+        return answer
+
+    def end_transaction(self, session: Session) -> None:
+        """End a transaction, and tell nobody."""
+        self._end(session)
+
+    def _run(self, session: Session, sql: str, params: Sequence[Any]) -> Answer:
+        word = sql.split(" ", 1)[0]
+        if word == "BEGIN":
+            self._transaction(session)
+            return []
+        run: Mapping[str, Callable[[], Answer]] = {
+            "COMMIT": lambda: self._commit(session),
+            "ROLLBACK": lambda: self._end(session),
+            "PUT": lambda: self._put(sql),
+            "COPY": lambda: self._copy(session, sql),
+            "REMOVE": lambda: self._remove(sql),
+            "MERGE": lambda: self._merge(session, params),
+            "UPDATE": lambda: self._update(session, sql, params),
+            "SELECT": lambda: self._select(session, sql, params),
+        }
+        return run[word]()
+
+    # --- transactions --------------------------------------------------------------------------------------
+
+    def _transaction(self, session: Session) -> Transaction:
+        if session.transaction is None:
+            self._transactions += 1
+            session.transaction = Transaction(self._transactions)
+        return session.transaction
+
+    def _commit(self, session: Session) -> Answer:
+        transaction = session.transaction
+        if transaction is None:
+            return []
+        self.rows += transaction.rows
+        self._loaded_files |= transaction.files
+        if transaction.offsets:
+            self.versions.append({**self.offsets, **transaction.offsets})
+        session.floor = len(self.versions) - 1
+        return self._end(session)
+
+    def _end(self, session: Session) -> Answer:
+        if self._holder is not None and self._holder[0] is session.transaction:
+            self._holder = None
+            self._scheduler.give(self._lock_free)
+        session.transaction = None
+        return []
+
+    def _lock(self, session: Session) -> None:
+        """Wait for the lock that UPDATE and MERGE take on the offsets table."""
+        transaction = self._transaction(session)
+        while self._holder is not None and self._holder[0] is not transaction:
+            holder = self._holder[1]
+            idle_for = self._scheduler.now - holder.idle_since
+            if idle_for >= IDLE_SECONDS:
+                self._end(holder)
+                continue
+            self._scheduler.wait(self._lock_free, IDLE_SECONDS - max(0.0, idle_for) + 0.001)
+            if session.cancelled:
+                raise errors.ProgrammingError(msg="the statement was cancelled", errno=604)
+            if session.transaction is not transaction:
+                raise errors.ProgrammingError(msg="the transaction was aborted", errno=615)
+        self._holder = (transaction, session)
+
+    # --- files ---------------------------------------------------------------------------------------------
+
+    def _put(self, sql: str) -> Answer:
+        file = _FILE.match(sql)
+        assert file
+        path = file[1]
+        dead = "dead_letters" in path
+        names = ["SHARD_ID", "SEQUENCE_NUMBER"] if dead else ["shardId", "sequenceNumber"]
+        columns = pq.ParquetFile(path).read(columns=names, use_threads=False).to_pydict()
+        shards, numbers = (columns[name] for name in names)
+        rows = [Loaded(shard, number, dead) for shard, number in zip(shards, numbers, strict=True)]
+        self._stage[_place(sql) + path.rsplit("/", 1)[1]] = rows
+        return []
+
+    def _remove(self, sql: str) -> Answer:
+        place = _place(sql)
+        self._stage = {path: rows for path, rows in self._stage.items() if not path.startswith(place)}
+        return []
+
+    def _copy(self, session: Session, sql: str) -> Answer:
+        transaction = self._transaction(session)
+        again = "FORCE = TRUE" in sql
+        answer = []
+        for path, rows in self._stage.items():
+            known = path in self._loaded_files or path in transaction.files
+            if path.startswith(_place(sql)) and (again or not known):
+                transaction.rows += rows
+                transaction.files.add(path)
+                answer.append((path, len(rows)))
+        return answer
+
+    # --- offsets -------------------------------------------------------------------------------------------
+
+    # Whether a statement that waited for a lock looks at its rows again is documented nowhere. Here an UPDATE
+    # doesn't: it goes by what was committed before it began.
+
+    def _merge(self, session: Session, params: Sequence[Any]) -> int:
+        self._lock(session)
+        transaction = self._transaction(session)
+        keys = [Key(shard_id, incarnation) for _, _, shard_id, incarnation in batched(params[:-1], 4)]
+        new = [key for key in keys if key not in self.offsets and key not in transaction.offsets]
+        transaction.offsets |= {key: Row(params[-1]) for key in new}
+        return len(new)
+
+    def _update(self, session: Session, sql: str, params: Sequence[Any]) -> int:
+        before = self.offsets
+        self._lock(session)
+        transaction = self._transaction(session)
+        visible = {**before, **transaction.offsets}
+        if 'SET "UPDATED_AT"' in sql:
+            return int(Key(params[2], params[3]) in visible)
+        guarded, compared = "CURRENT_TRANSACTION() = %s" in sql, 'TO_BINARY("POSITION"' in sql
+        batch_id, *moves = params[: -3 if guarded else -2]
+        if guarded and params[-1] != str(transaction.id):
+            return 0
+        moved = 0
+        for shard_id, incarnation, expected, through, _ in batched(moves, 5):
+            key = Key(shard_id, incarnation)
+            if key in visible and (not compared or visible[key].position == expected):
+                transaction.offsets[key] = Row(through, batch_id)
+                moved += 1
+        return moved
+
+    def _select(self, session: Session, sql: str, params: Sequence[Any]) -> Answer:
+        if sql == "SELECT CURRENT_TRANSACTION()":
+            return [(str(session.transaction.id) if session.transaction else None,)]
+        if "SYSTEM$CANCEL_ALL_QUERIES" in sql:
+            self._sessions[params[0]].cancelled = True
+            self._scheduler.give(self._lock_free)
+            return []
+        return self._read_offsets(session, params)
+
+    def _read_offsets(self, session: Session, params: Sequence[Any]) -> Answer:
+        latest = len(self.versions) - 1
+        version = latest
+        if self._weather.strikes(self._weather.stale):
+            version = self._weather.random.randint(session.floor, latest)
+        session.floor = version
+        pending = session.transaction.offsets if session.transaction else {}
+        visible = {**self.versions[version], **pending}
+        keys = [Key(*pair) for pair in batched(params[:-2], 2)]
+        return [(*key, *visible[key]) for key in keys if key in visible]
+
+
+class Connection:
+    """What the hook calls of a connection of the Snowflake connector."""
+
+    def __init__(self, server: Server, session: Session, machine: Machine, weather: Weather) -> None:
+        self.session_id = session.id
+        self._server = server
+        self._session = session
+        self._machine = machine
+        self._weather = weather
+        self._closed = False
+
+    def cursor(self) -> Cursor:
+        """A cursor."""
+        return Cursor(self)
+
+    def close(self, *, retry: bool = True) -> None:
+        """Log out; the server may not get to know it."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self._weather.strikes(self._weather.lost):
+            self._weather.call(self._machine, partial(self._server.close, self._session))
+
+    def execute(self, sql: str, params: Sequence[Any]) -> Answer:
+        """Send a statement, and wait for its answer."""
+        if self._closed:
+            raise errors.DatabaseError(msg="the connection is closed", errno=250002)
+        answer = self._weather.call(self._machine, partial(self._deliver, sql, params))
+        self._weather.take_nap(self._machine)
+        return answer
+
+    def _deliver(self, sql: str, params: Sequence[Any]) -> Answer:
+        weather, server, session = self._weather, self._server, self._session
+        if weather.strikes(weather.gone):
+            server.close(session)
+        if not session.alive:
+            raise errors.ProgrammingError(msg="the session is gone", errno=390111)
+        if weather.strikes(weather.ended):
+            server.end_transaction(session)
+        late = sql not in NEVER_LATE
+        if weather.strikes(weather.lost):
+            if late and weather.random.random() < 0.5:
+                self._deliver_late(sql, params)
+            elif weather.random.random() < 0.5:
+                server.run(session, sql, params)
+            raise errors.OperationalError(msg="no answer", errno=250003)
+        answer = server.run(session, sql, params)
+        if weather.strikes(weather.twice):
+            if late and weather.random.random() < 0.5:
+                self._deliver_late(sql, params)
+            else:
+                answer = server.run(session, sql, params)
+        return answer
+
+    def _deliver_late(self, sql: str, params: Sequence[Any]) -> None:
+        def run() -> None:
+            if self._session.alive and not sql.startswith("PUT"):
+                with suppress(errors.Error):
+                    self._server.run(self._session, sql, params)
+
+        seconds = self._weather.random.uniform(0, LATEST_SECONDS) ** self._weather.random.random()
+        self._machine.scheduler.spawn(run, after=seconds)
+
+
+class Cursor:
+    """What the hook calls of a cursor."""
+
+    description = (("file",), ("rows_loaded",))
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._rows: list[tuple[Any, ...]] = []
+        self.rowcount = 0
+
+    def execute(self, sql: str, params: Sequence[Any] | None = None, **_: Any) -> Self:
+        answer = self._connection.execute(sql, params or ())
+        if isinstance(answer, int):
+            self.rowcount = answer
+        else:
+            self._rows = answer
+        return self
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return self._rows
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class SimulatedSession(SnowflakeSession):
+    """A session as it is, over tables that are there."""
+
+    def ensure_objects(self, target: LandingTarget, *, mapping: TableMapping) -> None:
+        """Tables and stage are there."""
+
+
+class SimulatedSnowflake(SnowflakeLoadHook):
+    """The hook as it is, with another connection."""
+
+    def __init__(self, server: Server, machine: Machine, weather: Weather) -> None:
+        self._server = server
+        self._machine = machine
+        self._weather = weather
+
+    def open_session(self) -> SnowflakeSession:
+        """Log in."""
+        return SimulatedSession(partial(self._connect, autocommit=False))
+
+    def _connect(self, *, autocommit: bool) -> Any:
+        if self._weather.strikes(self._weather.lost):
+            self._weather.call(self._machine, lambda: None)
+            raise ServiceUnavailableError("Snowflake can't be reached; simulated")
+        session = self._weather.call(self._machine, partial(self._server.open, autocommit=autocommit))
+        return Connection(self._server, session, self._machine, self._weather)
+
+
+def batched(values: Sequence[Any], size: int) -> list[tuple[Any, ...]]:
+    """Values in groups of a size."""
+    return [tuple(values[at : at + size]) for at in range(0, len(values), size)]
+
+
+def _place(sql: str) -> str:
+    location = _LOCATION.search(sql)
+    assert location
+    return location[1]

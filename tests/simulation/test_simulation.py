@@ -1,0 +1,61 @@
+"""Promises hold in simulated histories, and histories tell the package from one without a safeguard."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.simulation import mutants
+from tests.simulation.history import History
+
+if TYPE_CHECKING:
+    from tests.simulation.mutants import Mutant
+
+SEEDS = 150
+# Those that fall within the first few histories.
+QUICK = (mutants.guard, mutants.compare_and_set, mutants.checkpoint_after_commit, mutants.parents_first)
+
+
+def test_every_promise_holds_in_every_history() -> None:
+    simulate("--seconds", "20")
+
+
+def test_a_seed_gives_one_history() -> None:
+    assert simulate("--seed", "7") == simulate("--seed", "7")
+
+
+@pytest.mark.parametrize("mutant", QUICK)
+def test_a_broken_promise_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    with pytest.raises(Exception):  # noqa: B017, PT011 -- whatever comes of it
+        run_histories()
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("mutant", mutants.MUTANTS)
+def test_no_safeguard_can_be_missing(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    with pytest.raises(Exception):  # noqa: B017, PT011 -- whatever comes of it
+        run_histories()
+
+
+def run_histories() -> None:
+    for seed in range(1, SEEDS + 1):
+        History(seed).run()
+
+
+def simulate(*arguments: str) -> str:
+    """Run histories in a process of their own, where sets have one order; what they had to tell."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout.splitlines()[-1]

@@ -1,0 +1,80 @@
+"""What goes wrong in a history, and how often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from tests.simulation.machine import Machine
+
+T = TypeVar("T")
+
+
+@dataclass
+class Weather:
+    """Shares of calls or statements that something happens to.
+
+    :param random: decides
+    :param death: the process that calls ends, before the call or before it sees the answer
+    :param sleep: it sleeps for up to 90 s, alone or with its machine
+    :param nap: it sleeps beside a statement, for longer than its leases last
+    :param refused: AWS throttles or breaks off, and nothing was done
+    :param repeated: AWS does what it was asked for, and botocore asks once more
+    :param lost: Snowflake doesn't get a statement, or nobody gets its answer
+    :param twice: Snowflake gets a statement a second time, at once or late
+    :param ended: Snowflake ends the transaction before a statement, without a word
+    :param gone: Snowflake ends the session before a statement
+    :param stale: a session reads what was there when it began
+    :param slow: a call takes up to half a minute
+    """
+
+    random: Random
+    death: float = 0.0
+    sleep: float = 0.0
+    nap: float = 0.0
+    refused: float = 0.0
+    repeated: float = 0.0
+    lost: float = 0.0
+    twice: float = 0.0
+    ended: float = 0.0
+    gone: float = 0.0
+    stale: float = 0.0
+    slow: float = 0.0
+
+    def strikes(self, share: float) -> bool:
+        """Whether it happens now."""
+        return share > 0 and self.random.random() < share
+
+    def call(self, machine: Machine, effect: Callable[[], T]) -> T:
+        """Let a process call a service, which may take time and be the last thing that it does."""
+        self._pass_time(machine)
+        result = effect()
+        self._pass_time(machine)
+        return result
+
+    def _pass_time(self, machine: Machine) -> None:
+        scheduler = machine.scheduler
+        seconds = self.random.uniform(1, 30) if self.strikes(self.slow) else self.random.uniform(0.001, 0.02)
+        scheduler.sleep(seconds)
+        if self.strikes(self.death):
+            scheduler.kill(machine)
+        if self.strikes(self.sleep):
+            self._put_to_sleep(machine, self.random.uniform(5, 90))
+
+    def take_nap(self, machine: Machine) -> None:
+        """Perhaps sleep for longer than leases last."""
+        if self.strikes(self.nap):
+            self._put_to_sleep(machine, self.random.uniform(31, 60))
+
+    def _put_to_sleep(self, machine: Machine, seconds: float) -> None:
+        machine.sleep(seconds, suspended=self.random.random() < 0.5)
+        machine.scheduler.sleep(0)
+
+    def clear_up(self) -> None:
+        """From now on nothing goes wrong."""
+        self.death = self.sleep = self.nap = self.refused = self.repeated = self.slow = 0.0
+        self.lost = self.twice = self.ended = self.gone = self.stale = 0.0
