@@ -29,8 +29,7 @@ class DrainSettings:
     :param table: the landing table
     :param initial_position: where the application starts on this stream, on its first run only
     :param stop_at: records that arrived at or after this moment stay for the next drain
-    :param max_batch_bytes: size of a batch's Parquet file, compressed, at which the batch is loaded.
-        Snowflake loads files of 100 to 250 MB best
+    :param max_batch_bytes: size of a batch's Parquet files, compressed, at which the batch is loaded
     :param max_batch_records: number of records at which a batch is loaded; the last page may exceed it
     :param max_batch_seconds: age of a batch's first record in memory at which the batch is loaded
     :param max_seconds: begin no further reading after this time; what was read is still loaded. ``None``: no

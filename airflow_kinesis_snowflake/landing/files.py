@@ -30,6 +30,10 @@ NOT_IN_PATH = re.compile(r"[\x00-\x1f*?\[\]]")
 LANDING = "landing"
 DEAD_LETTERS = "dead_letters"
 ROW_GROUP_BYTES = 8 * 2**20
+# A thread of the warehouse loads one file, and an XS has eight of them. Smaller files cost more to begin than
+# they save ("Preparing your data files" in Snowflake's documentation).
+FILE_BYTES = 16 * 2**20
+MOST_FILES = 8
 _COORDINATES = ["shardId", "sequenceNumber", "subSequenceNumber"]
 
 
@@ -64,12 +68,13 @@ class BatchPaths:
 
 
 class BatchFiles:
-    """Writes one micro-batch to a landing file and, only if there are any, a dead-letter file.
+    """Writes one micro-batch to landing files and, only if there are any, a dead-letter file.
 
-    Rows with fields that the landing file hasn't go to another one, which has all fields so far. Files are
-    zstd Parquet. Appended rows are collected into row groups of 8 MiB of uncompressed data, so that is what
-    one batch holds in memory per kind of file. Nothing is created before something is appended. As a context
-    manager it deletes its files on leaving.
+    A landing file of 16 MiB is followed by another one, up to eight. Rows with fields that the landing file
+    hasn't go to another one too, which has all fields so far. Files are zstd Parquet. Appended rows are
+    collected into row groups of 8 MiB of uncompressed data, so that is what one batch holds in memory per
+    kind of file. Nothing is created before something is appended. As a context manager it deletes its files
+    on leaving.
 
     :param directory: where to write; exists, and belongs to this batch alone
     :param application: for the dead letters
@@ -79,7 +84,7 @@ class BatchFiles:
     def __init__(self, directory: Path, *, application: str, stream_name: str) -> None:
         self._application = application
         self._stream_name = stream_name
-        self._landing = _ParquetFiles(directory, LANDING)
+        self._landing = _ParquetFiles(directory, LANDING, most=MOST_FILES)
         self._dead_letters = _ParquetFiles(directory, DEAD_LETTERS)
         self.fields: set[Field] = set()
         self.missing: set[str] = set()
@@ -125,7 +130,7 @@ class BatchFiles:
     @contextmanager
     def part(self, begin: int, end: int) -> Iterator[tuple[Path, ...]]:
         """Landing files of their own with the rows from ``begin`` up to ``end``, deleted on leaving."""
-        part = _ParquetFiles(self._landing.directory / "part", LANDING)
+        part = _ParquetFiles(self._landing.directory / "part", LANDING, most=MOST_FILES)
         part.directory.mkdir()
         try:
             _copy_rows(self._landing.close(), part, [(begin, end)])
@@ -171,11 +176,17 @@ class BatchFiles:
 
 
 class _ParquetFiles:
-    """Files of one kind, one after the other; the next begins when rows bring fields that are new."""
+    """Files of one kind, one after the other.
 
-    def __init__(self, directory: Path, name: str) -> None:
+    The next begins when rows bring fields that are new, or the last is large.
+
+    :param most: how many there may be because of their size
+    """
+
+    def __init__(self, directory: Path, name: str, *, most: int = 1) -> None:
         self.directory = directory
         self.name = name
+        self.most = most
         self._paths: list[Path] = []
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.RecordBatch] = []
@@ -215,7 +226,11 @@ class _ParquetFiles:
 
     def _flush(self) -> None:
         table = _together(self._waiting)
-        if self._writer is None or not set(table.schema.names) <= set(self._writer.schema.names):
+        if (
+            self._writer is None
+            or not set(table.schema.names) <= set(self._writer.schema.names)
+            or (len(self._paths) < self.most and self._paths[-1].stat().st_size >= FILE_BYTES)
+        ):
             table = self._begin(table)
         assert self._writer is not None
         if table.schema != self._writer.schema:
@@ -274,7 +289,7 @@ def _copy_rows(
 def _rewritten(files: _ParquetFiles, *, without: Collection[int] = ()) -> _ParquetFiles:
     """The files once more, open to be appended to."""
     old = [path.rename(path.with_suffix(".old")) for path in files.close()]
-    rewritten = _ParquetFiles(files.directory, files.name)
+    rewritten = _ParquetFiles(files.directory, files.name, most=files.most)
     try:
         _copy_rows(old, rewritten, _between(files.rows, without))
     finally:

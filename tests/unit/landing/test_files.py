@@ -85,6 +85,27 @@ def test_a_row_group_is_written_as_soon_as_it_is_full(
     assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [3, 3, 3, 1]
 
 
+def test_a_large_file_is_followed_by_another_and_rows_stay_in_order(
+    batch: BatchFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "ROW_GROUP_BYTES", 1_000)
+    monkeypatch.setattr(files, "FILE_BYTES", 2_000)
+    monkeypatch.setattr(files, "MOST_FILES", 3)
+    source = random.Random(0)
+    payloads = [json.dumps(source.randbytes(400).hex()) for _ in range(60)]
+    batch = BatchFiles(batch._landing.directory, application="application", stream_name="stream")
+    for number, payload in enumerate(payloads):
+        batch.append(encode(payload.encode(), first=number), shard_id=SHARD)
+    paths = batch.close().landing
+    assert [path.name for path in paths] == ["landing.parquet", "landing_1.parquet", "landing_2.parquet"]
+    assert all(path.stat().st_size >= 2_000 for path in paths)
+    assert [text for path in paths for text in pq.read_table(path)["RECORD_CONTENT"].to_pylist()] == payloads
+    assert sum(path.stat().st_size for path in paths) == batch.size
+    batch.put_aside([0, 59], {})
+    kept = [text for path in batch.close() for text in pq.read_table(path)["RECORD_CONTENT"].to_pylist()]
+    assert kept == payloads[1:59]
+
+
 def test_size_follows_what_the_files_take(batch: BatchFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "ROW_GROUP_BYTES", 100_000)
     source = random.Random(0)
