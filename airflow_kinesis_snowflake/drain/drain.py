@@ -19,7 +19,7 @@ from airflow_kinesis_snowflake.drain.load import Loaded, Loader
 from airflow_kinesis_snowflake.drain.narrowing import Narrowing
 from airflow_kinesis_snowflake.drain.progress import ProgressLine
 from airflow_kinesis_snowflake.drain.reader import Fetched, Finish, PageSource, ShardReader
-from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport, megabytes, summary
+from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport, beginning, megabytes, summary
 from airflow_kinesis_snowflake.drain.runtime import MACHINE
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import (
@@ -147,6 +147,7 @@ class Drain:
         self._load: Future[Loaded] | None = None
         self._look, self._relist, self._left_some = True, True, False
         self._review_at = 0.0
+        self._told_beginning = False
         self._records_read = self._bytes_read = 0
         self._began = self._runtime.monotonic()
         self._progress = ProgressLine(settings, began=self._began, push=on_progress, runtime=runtime)
@@ -264,6 +265,9 @@ class Drain:
         read = {shard for shard, done in self.report.shards.items() if done.outcome == Finish.CAUGHT_UP}
         leave_alone = self._failures.keys() | read
         intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=leave_alone))
+        if not self._told_beginning:
+            self._told_beginning = True
+            log.info(beginning(self._settings, self.report, intaken, is_new=self._intake.is_new))
         self.report.takeovers += intaken.takeovers
         self.report.held_by_others = dict(intaken.held_by_others)
         self._left_some = intaken.left_some

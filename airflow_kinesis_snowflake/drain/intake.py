@@ -66,6 +66,7 @@ class Intaken:
     :param left_some: shards that need reading weren't taken, because they are beyond the fair share or leased
         by a worker of which it isn't clear yet whether it is alive; worth another look
     :param held_by_others: how many shards each other owner has leased that need reading
+    :param listed: how many shards Kinesis lists
     """
 
     readers: tuple[ShardReader, ...]
@@ -76,6 +77,7 @@ class Intaken:
     surplus: int
     left_some: bool
     held_by_others: Mapping[str, int]
+    listed: int
 
 
 class Absences:
@@ -135,6 +137,7 @@ class Intake:
         self._settings = settings
         self._worker = worker
         self._writers = writers
+        self.is_new = False
         self._facts: StreamFacts
         self._drain_until: int
         self._listed: tuple[Shard, ...] = ()
@@ -152,7 +155,8 @@ class Intake:
         self._facts = self._kinesis.describe()
         # Whoever drained a shard up to here left nothing of it to this drain.
         self._drain_until = min(millis(self._settings.stop_at), self.clock.latest(self._runtime.monotonic()))
-        if not self._store.exists():
+        self.is_new = not self._store.exists()
+        if self.is_new:
             self._loader.prepare()
             self._store.create_table()
         return self._facts
@@ -214,6 +218,7 @@ class Intake:
             or assignment.unclear
             or self._absences.doubtful,
             held_by_others=holders(assignment.held_by_others),
+            listed=len(self._listed),
         )
 
     def _list(self, state: StreamState) -> None:

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.drain.batch import Span
+    from airflow_kinesis_snowflake.drain.intake import Intaken
+    from airflow_kinesis_snowflake.drain.settings import DrainSettings
 
 SUMMED = (
     "records",
@@ -95,6 +97,21 @@ def totals(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "shards": len({shard_id for report in reports for shard_id in report["shards"]}),
         "workers": sum(report["records"] > 0 for report in reports),
     }
+
+
+def beginning(settings: DrainSettings, report: DrainReport, intaken: Intaken, *, is_new: bool) -> str:
+    """One line for the beginning of a drain: from where, until when, which shards, and where to.
+
+    :param intaken: what the first look at the state brought
+    :param is_new: this drain has made the table of the application
+    """
+    start = f"new, from {settings.initial_position}" if is_new else "known, from its checkpoints"
+    return (
+        f"Draining {report.stream_arn} into {settings.table} by COPY, until "
+        f"{settings.stop_at:%Y-%m-%d %H:%M:%S %Z}. Application {settings.application_name} is {start} on. "
+        f"{intaken.listed} shards are listed, {len(intaken.readers)} leased by this worker, "
+        f"{sum(intaken.held_by_others.values())} by others"
+    )
 
 
 def summary(report: DrainReport) -> str:

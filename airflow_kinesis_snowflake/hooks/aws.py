@@ -176,7 +176,7 @@ def translate(error: ClientError | BotoCoreError, *, doing: str, resource: str) 
     called = getattr(error, "operation_name", "")
     # Before the call itself, botocore may have called AWS to assume a role.
     advice = meaning.advice.format(action=doing if doing.endswith(f":{called}") else called)
-    return meaning.kind(f"{doing} on {resource} failed: {said.rstrip('.')}. {advice}")
+    return meaning.kind(f"{advice} {doing} on {resource} failed: {said.rstrip('.')}")
 
 
 def _meaning(error: ClientError | BotoCoreError, doing: str) -> _Meaning:
@@ -203,6 +203,11 @@ class AwsHook(AwsBaseHook):
     often as for any other transient fault, then raises :class:`BrokenAnswerError`. Not for services whose
     answers are streams, such as S3.
     """
+
+    @property
+    def where(self) -> str:
+        """The region and the Airflow connection, for messages."""
+        return f"in {self.region_name or 'the default region'} (connection {self.aws_conn_id!r})"
 
     def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
         """Return a client, as the base class makes it."""

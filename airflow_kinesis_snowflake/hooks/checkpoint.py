@@ -650,7 +650,7 @@ class CheckpointStoreHook(AwsHook):
 
     @property
     def _table(self) -> str:
-        return f"table {self.application_name!r} in {self.region_name or 'the default region'}"
+        return f"table {self.application_name!r} {self.where}"
 
     @contextmanager
     def _call(self, operation: str) -> Iterator[Any]:

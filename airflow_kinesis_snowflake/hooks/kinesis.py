@@ -214,7 +214,7 @@ class KinesisStreamHook(AwsHook):
 
     @property
     def _stream(self) -> str:
-        return f"stream {self.stream_name!r} in {self.region_name or 'the default region'}"
+        return f"stream {self.stream_name!r} {self.where}"
 
     def _client_for_control(self) -> Any:
         with self._opening:

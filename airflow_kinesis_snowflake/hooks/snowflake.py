@@ -737,7 +737,7 @@ def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowfla
             number=int(error.errno or 0),
         )
     kind, advice = _meaning(error)
-    return kind(f"{what}: {' '.join(str(error.msg).split())}; {advice}")
+    return kind(f"{advice[0].upper()}{advice[1:]}: {what}: {' '.join(str(error.msg).split())}")
 
 
 def _meaning(error: errors.Error) -> tuple[type[KinesisSnowflakeError], str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.exceptions import TerminalError
+from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError, TerminalError
 
 try:
     from airflow.sdk.exceptions import AirflowFailException
@@ -15,14 +16,23 @@ except ImportError:  # Airflow 3.1
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+log = logging.getLogger(__name__)
+
 
 @contextmanager
 def no_retry_of_terminal_errors() -> Iterator[None]:
     """Fail the task at once on an error that another try can't mend.
 
+    What to do is logged in a line of its own, because Airflow shows the message of an exception in one long
+    line beneath many frames. Where the error came from is logged at the level DEBUG.
+
     :raises AirflowFailException: in place of a :class:`TerminalError`, naming its class
     """
     try:
         yield
-    except TerminalError as error:
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    except KinesisSnowflakeError as error:
+        log.error("%s", error)
+        if not isinstance(error, TerminalError):
+            raise
+        log.debug("Raised by:", exc_info=error)
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from None

@@ -113,9 +113,9 @@ def test_the_message_names_the_call_the_resource_the_reason_and_the_remedy() -> 
     message = str(of_kinesis(answer("AccessDeniedException", "User x is not authorized.")))
 
     assert message == (
-        "kinesis:GetRecords on stream 'orders' failed: An error occurred (AccessDeniedException) when "
-        "calling the GetRecords operation: User x is not authorized. Allow kinesis:GetRecords in the "
-        "policies of the role that runs the task."
+        "Allow kinesis:GetRecords in the policies of the role that runs the task. kinesis:GetRecords on "
+        "stream 'orders' failed: An error occurred (AccessDeniedException) when calling the GetRecords "
+        "operation: User x is not authorized"
     )
 
 

@@ -189,7 +189,7 @@ def test_encryption_is_seen(aws: Answers, hook: KinesisStreamHook) -> None:
     assert hook.describe().encryption
     assert hook.test_connection() == (
         True,
-        "stream 'orders' in eu-west-1 is UPDATING and keeps records for 48 hours.",
+        "stream 'orders' in eu-west-1 (connection 'aws_default') is UPDATING and keeps records for 48 hours.",
     )
 
 
