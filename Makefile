@@ -12,9 +12,10 @@ help: ## Show this list
 
 setup: .venv/.ready .venv-fakesnow/.ready $(NODE_MODULES) ## Install everything into this folder
 
-lint: .venv/.ready ## Check style
+lint: .venv/.ready ## Check style, and that imports point downwards
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache
 
 types: .venv/.ready ## Check types
 	$(BIN)/mypy
