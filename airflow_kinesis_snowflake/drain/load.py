@@ -468,8 +468,8 @@ class Loader:
         return offsets
 
     def _open(self) -> SnowflakeSession:
-        if self._session is None or self._session.closed:
-            self._known.clear()
+        if self._session is None or not self._session.fit:
+            self.close()
             self._session = self._snowflake.open_session()
             self.connections += 1
         if not self._objects_checked:

@@ -142,7 +142,8 @@ class _Replay:
             self._session.close()
 
     def _open(self) -> SnowflakeSession:
-        if self._session is None or self._session.closed:
+        if self._session is None or not self._session.fit:
+            self.close()
             self._session = self._snowflake.open_session()
         return self._session
 

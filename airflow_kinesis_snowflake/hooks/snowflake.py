@@ -187,12 +187,13 @@ class SnowflakeLoadHook(SnowflakeHook):
         :raises AccessDeniedError: Snowflake refuses the login
         :raises ServiceUnavailableError: Snowflake can't be reached
         """
-        session = SnowflakeSession(partial(self._connect, autocommit=False))
+        tries = Tries()
+        session = SnowflakeSession(partial(self._connect, autocommit=False, tries=tries), tries=tries)
         session.opt_out_of_error_logging()
         return session
 
-    def _connect(self, *, autocommit: bool) -> SnowflakeConnection:
-        params = {**self._checked_params(), "autocommit": autocommit}
+    def _connect(self, *, autocommit: bool, tries: Tries | None = None) -> SnowflakeConnection:
+        params = {**self._checked_params(), "autocommit": autocommit, "backoff_policy": tries or Tries()}
         target = f"account {params.get('account')} (connection {self.get_conn_id()})"
         try:
             return connect(**params)
@@ -244,7 +245,6 @@ class SnowflakeLoadHook(SnowflakeHook):
             "login_timeout": _LOGIN_TIMEOUT,
             "network_timeout": _STATEMENT_TIMEOUT,
             "socket_timeout": _SOCKET_TIMEOUT,
-            "backoff_policy": few_tries,
         }
         return params
 
@@ -257,10 +257,14 @@ class SnowflakeSession:
     as :func:`translate` tells them apart.
 
     :param open_connection: opens a connection; called again only to cancel a statement of the first
+    :param tries: of the HTTP requests of these connections
     """
 
-    def __init__(self, open_connection: Callable[[], SnowflakeConnection]) -> None:
+    def __init__(
+        self, open_connection: Callable[[], SnowflakeConnection], *, tries: Tries | None = None
+    ) -> None:
         self._open_connection = open_connection
+        self._tries = tries or Tries()
         self._connection = open_connection()
         self._closed = False
 
@@ -652,6 +656,15 @@ class SnowflakeSession:
         """Whether the session has ended."""
         return self._closed
 
+    @property
+    def fit(self) -> bool:
+        """Whether to begin another transaction in this session.
+
+        Not after a request was sent again: a COMMIT whose first copy arrives late would end that transaction
+        half-way. That Snowflake knows it by its request id isn't promised.
+        """
+        return not self._closed and not self._tries.repeated
+
     def __enter__(self) -> Self:
         return self
 
@@ -695,15 +708,25 @@ def _broken_off(error: OSError, *, doing: str, target: str) -> ServiceUnavailabl
     )
 
 
-def few_tries() -> Iterator[int]:
+class Tries:
     """How long the connector waits between tries of one HTTP request: 1, 2 and 4 s, then it gives up.
 
-    Its own limit for broken connections is that for statements too, and would be far too long for them.
-
-    :raises OperationalError: four tries failed
+    A ``backoff_policy`` of the connector, whose own limit for broken connections is that for statements too,
+    and would be far too long for them. Remembers whether any request was tried more than once.
     """
-    yield from (1, 2, 4, 0)
-    raise errors.OperationalError(msg="Snowflake couldn't be reached in four tries", errno=250003)
+
+    def __init__(self) -> None:
+        self.repeated = False
+
+    def __call__(self) -> Iterator[int]:
+        """Seconds to wait after each try; the first is asked for before the first try.
+
+        :raises OperationalError: four tries failed
+        """
+        yield 1
+        self.repeated = True
+        yield from (2, 4, 0)
+        raise errors.OperationalError(msg="Snowflake couldn't be reached in four tries", errno=250003)
 
 
 def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowflakeError:

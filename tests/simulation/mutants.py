@@ -126,7 +126,16 @@ def autocommit_off(patch: pytest.MonkeyPatch) -> None:
     from tests.simulation.snowflake import SimulatedSnowflake
 
     real = SimulatedSnowflake._connect
-    patch.setattr(SimulatedSnowflake, "_connect", lambda hook, *, autocommit: real(hook, autocommit=True))
+    patch.setattr(
+        SimulatedSnowflake,
+        "_connect",
+        lambda hook, *, autocommit, tries: real(hook, autocommit=True, tries=tries),
+    )
+
+
+def new_session_after_a_repetition(patch: pytest.MonkeyPatch) -> None:
+    """A session in which a request was sent again goes on."""
+    patch.setattr(SnowflakeSession, "fit", property(lambda session: not session.closed))
 
 
 def folder_of_each_attempt(patch: pytest.MonkeyPatch) -> None:
@@ -227,6 +236,7 @@ MUTANTS: tuple[Mutant, ...] = (
     doubt_about_commits,
     session_ends_with_its_transaction,
     autocommit_off,
+    new_session_after_a_repetition,
     folder_of_each_attempt,
     copy_loads_a_file_once,
     checkpoint_after_commit,

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from snowflake.connector import errors
 
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
-from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession, Tries
 from tests.simulation.scheduler import Signal
 
 if TYPE_CHECKING:
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 # nothing happens prove nothing.
 IDLE_SECONDS = 40.0
 LATEST_SECONDS = 60.0
-# A COMMIT that came a second time, late, would commit the next transaction of its session half-way. That the
-# server knows it by its request id is the one thing that is relied on here.
-NEVER_LATE = ("COMMIT", "ROLLBACK")
-
 _LOCATION = re.compile(r"'@([^']*)'")
 _FILE = re.compile(r"PUT 'file://([^']*)'")
 
@@ -295,7 +291,10 @@ class Server:
 class Connection:
     """What the hook calls of a connection of the Snowflake connector."""
 
-    def __init__(self, server: Server, session: Session, machine: Machine, weather: Weather) -> None:
+    def __init__(
+        self, server: Server, session: Session, machine: Machine, weather: Weather, *, tries: Tries
+    ) -> None:
+        self._tries = tries
         self.session_id = session.id
         self._server = server
         self._session = session
@@ -331,16 +330,16 @@ class Connection:
             raise errors.ProgrammingError(msg="the session is gone", errno=390111)
         if weather.strikes(weather.ended):
             server.end_transaction(session)
-        late = sql not in NEVER_LATE
         if weather.strikes(weather.lost):
-            if late and weather.random.random() < 0.5:
+            if weather.random.random() < 0.5:
                 self._deliver_late(sql, params)
             elif weather.random.random() < 0.5:
                 server.run(session, sql, params)
             raise errors.OperationalError(msg="no answer", errno=250003)
         answer = server.run(session, sql, params)
         if weather.strikes(weather.twice):
-            if late and weather.random.random() < 0.5:
+            self._tries.repeated = True
+            if weather.random.random() < 0.5:
                 self._deliver_late(sql, params)
             else:
                 answer = server.run(session, sql, params)
@@ -401,14 +400,15 @@ class SimulatedSnowflake(SnowflakeLoadHook):
 
     def open_session(self) -> SnowflakeSession:
         """Log in."""
-        return SimulatedSession(partial(self._connect, autocommit=False))
+        tries = Tries()
+        return SimulatedSession(partial(self._connect, autocommit=False, tries=tries), tries=tries)
 
-    def _connect(self, *, autocommit: bool) -> Any:
+    def _connect(self, *, autocommit: bool, tries: Tries | None = None) -> Any:
         if self._weather.strikes(self._weather.lost):
             self._weather.call(self._machine, lambda: None)
             raise ServiceUnavailableError("Snowflake can't be reached; simulated")
         session = self._weather.call(self._machine, partial(self._server.open, autocommit=autocommit))
-        return Connection(self._server, session, self._machine, self._weather)
+        return Connection(self._server, session, self._machine, self._weather, tries=tries or Tries())
 
 
 def batched(values: Sequence[Any], size: int) -> list[tuple[Any, ...]]:

@@ -474,16 +474,19 @@ def test_a_statement_that_fails_leaves_nothing_and_says_whether_another_try_help
 )
 def test_a_statement_survives_a_connection_that_breaks_once(
     snowflake_proxy: FaultProxy,
+    session: SnowflakeSession,
     load: Load,
     operation: str,
     fault: Action,
 ) -> None:
+    assert session.fit
     snowflake_proxy.add(fault, operation=operation, times=1)
 
     load()
 
     assert snowflake_proxy.calls[operation] == 2
     assert load.committed()
+    assert not session.fit
 
 
 @pytest.mark.parametrize(

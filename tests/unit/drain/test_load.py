@@ -54,6 +54,7 @@ class Snowflake:
     :param ended: calls before which Snowflake ends the transaction, first to last
     :param stale: what the session that is open reads instead, until it is closed
     :param forgetful: how often Snowflake ends the transaction that adds rows
+    :param repeated: whether the session that is open had to send a request again
     """
 
     failures: dict[str, list[Exception]] = field(default_factory=dict)
@@ -72,6 +73,11 @@ class Snowflake:
     transactions: int = 0
     current: str | None = None
     closed: bool = False
+    repeated: bool = False
+
+    @property
+    def fit(self) -> bool:
+        return not self.closed and not self.repeated
 
     def note(self, call: str) -> None:
         self.calls.append(call)
@@ -164,7 +170,7 @@ class Snowflake:
 
     def close(self) -> None:
         self.note("close")
-        self.closed, self.stale = True, None
+        self.closed, self.repeated, self.stale = True, False, None
 
 
 class Leases:
@@ -443,6 +449,16 @@ def test_rows_of_offsets_whose_transaction_was_ended_are_added_again(
 
     assert loader.load(make_batch()).committed
     assert snowflake.calls.count("ensure") == 2
+
+
+def test_a_session_that_sent_a_request_again_begins_no_other_transaction(
+    loader: Loader, snowflake: Snowflake
+) -> None:
+    loader.load(make_batch("batch 1"))
+    snowflake.repeated = True
+
+    assert loader.load(make_batch("batch 2", began="5", reached="9")).committed
+    assert snowflake.calls.count("open") == 2
 
 
 def test_a_refused_offset_stops_its_shard_only(loader: Loader, snowflake: Snowflake) -> None:
