@@ -49,10 +49,10 @@ def report_text(report: Report) -> str:
 def verdict(report: Report) -> str:
     """The answer in a sentence or two."""
     of_these = f"{report.landed:,} rows and {report.dead_letters:,} dead letters"
-    shards = f"{len(report.shards):,} shards"
+    shards = _number(len(report.shards), "shard")
     if not report.exactly_once:
         return (
-            f"NOT exactly once: {len(report.findings):,} findings, among {report.records:,} records "
+            f"NOT exactly once: {_number(len(report.findings), 'finding')}, among {report.records:,} records "
             f"({of_these}) of {shards}."
         )
     sentences = [f"Exactly once for {report.records:,} records ({of_these}) of {shards}."]
@@ -63,6 +63,10 @@ def verdict(report: Report) -> str:
     if report.compared is not None:
         sentences.append(f"{report.compared:,} of them are in the stream still, and none is missing.")
     return " ".join(sentences)
+
+
+def _number(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _lines(shard: ShardCounts) -> list[tuple[str, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_kinesis_snowflake.exceptions import InvalidSettingError, NotExactlyOnceError
+from airflow_kinesis_snowflake.exceptions import NotExactlyOnceError
 from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.maintenance import StateOperator
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_kinesis_snowflake.operators.settings import SettingType
-
-_NEEDED = ("stream_name", "table")
 
 
 class AuditOperator(StateOperator):
@@ -54,6 +52,8 @@ class AuditOperator(StateOperator):
     )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
+        "stream_name": types.TEXT,
+        "table": types.TABLE,
         "on_findings": types.choice("fail", "warn"),
         "with_stream": types.TRUTH,
         "compare_counts": types.TRUTH,
@@ -85,8 +85,6 @@ class AuditOperator(StateOperator):
         from airflow_kinesis_snowflake.audit.text import report_text, verdict
 
         settings = self.read_settings()
-        if missing := [name for name in _NEEDED if not settings[name]]:
-            raise InvalidSettingError(f"an audit needs {' and '.join(missing)}")
         request = AuditRequest(
             stream=settings["stream_name"],
             applications=(settings["application_name"], *settings["together_with"]),
@@ -97,7 +95,7 @@ class AuditOperator(StateOperator):
         with open_landed(str(settings["table"]), snowflake_conn_id=settings["snowflake_conn_id"]) as landed:
             report = audit(request, landed=landed, open_store=self.open_store, kinesis=self.kinesis)
         answer = report.as_dict()
-        self.log.log(20 if report.exactly_once else 30, "%s", report_text(report))
+        (self.log.info if report.exactly_once else self.log.warning)("%s", report_text(report))
         if not report.exactly_once and settings["on_findings"] == "fail":
             context["ti"].xcom_push(key="return_value", value=answer)
             raise NotExactlyOnceError(
