@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -129,11 +129,13 @@ def _compare(
         ]
         for shard in shards
     }
-    return compare_shards(
-        kinesis,
-        there=landed.session.list_coordinates(
-            landed.target, stream=request.stream, applications=request.applications, since=since
-        ),
-        dues={shard.shard_id: due(shard, rows[shard.shard_id]) for shard in shards},
-        since=since,
+    coordinates = landed.session.list_coordinates(
+        landed.target, stream=request.stream, applications=request.applications, since=since
     )
+    with closing(coordinates):
+        return compare_shards(
+            kinesis,
+            there=coordinates,
+            dues={shard.shard_id: due(shard, rows[shard.shard_id]) for shard in shards},
+            since=since,
+        )

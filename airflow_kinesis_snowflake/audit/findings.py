@@ -126,12 +126,12 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
     """What is wrong with records that are there."""
     shard_id = shard.shard_id
     if shard.doubled:
-        both = f", {shard.in_both:,} of them landed and as dead letters" if shard.in_both else ""
+        both = f", of these {shard.in_both:,} landed and as dead letters" if shard.in_both else ""
         yield Finding(
             kind=Kind.DOUBLED,
             shard_id=shard_id,
             count=shard.doubled,
-            what=f"{shard.doubled:,} records are there more often than they can have been loaded{both}",
+            what=f"{_records(shard.doubled)} there more often than can have been loaded{both}",
             example=describe(shard.doubled_example),
         )
     if shard.records and not shard.incarnations:
@@ -139,7 +139,7 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
             kind=Kind.NO_OFFSET,
             shard_id=shard_id,
             count=shard.records,
-            what=f"{shard.records:,} records are there, and no offset says that they were committed: another "
+            what=f"{_records(shard.records)} there without an offset that says they were committed: another "
             "loader wrote them, or the application's offsets were deleted",
             example=describe(shard.first),
         )
@@ -148,8 +148,8 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
             kind=Kind.BEYOND_OFFSET,
             shard_id=shard_id,
             count=shard.beyond,
-            what=f"{shard.beyond:,} records are after the offset: they were committed without it, or another "
-            "loader wrote them",
+            what=f"{_records(shard.beyond)} after the offset: committed without it, or written by another "
+            "loader",
             example=describe(shard.beyond_example),
         )
     if shard.missing_inside:
@@ -157,8 +157,7 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
             kind=Kind.MISSING_IN_AGGREGATE,
             shard_id=shard_id,
             count=shard.missing_inside,
-            what=f"{shard.missing_inside:,} user records are missing inside aggregates of which others are "
-            "there",
+            what=f"{_records(shard.missing_inside)} missing inside aggregates of which a later one is there",
             example=describe(shard.missing_example),
         )
     if shard.gaps:
@@ -166,8 +165,8 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
             kind=Kind.DATA_LOSS,
             shard_id=shard_id,
             count=shard.gaps,
-            what=f"{shard.gaps:,} times records aged out before they were read; the dead letters of the kind "
-            "'gap' say when, and nothing says how many records",
+            what="records aged out before they were read, and nothing says how many; dead letters of the "
+            f"kind 'gap' say when: {shard.gaps:,}",
         )
 
 
@@ -176,12 +175,12 @@ def _of_numbers(shard: ShardCounts) -> Iterator[Finding]:
     if not shard.incarnations:
         return
     difference = shard.there - shard.committed
-    parts = f"{shard.landed:,} rows, {shard.dead_letters:,} dead letters and {shard.gaps:,} gaps"
+    parts = f"rows {shard.landed:,}, dead letters {shard.dead_letters:,}, gaps {shard.gaps:,}"
     if difference < 0:
-        what = f"{shard.committed:,} were committed, and {parts} are there: {-difference:,} were removed"
+        what = f"committed were {shard.committed:,}, there are {-difference:,} fewer ({parts})"
         yield Finding(kind=Kind.TOO_FEW, shard_id=shard.shard_id, count=-difference, what=what)
     elif difference > 0:
-        what = f"{shard.committed:,} were committed, and {parts} are there: {difference:,} more than that"
+        what = f"committed were {shard.committed:,}, there are {difference:,} more ({parts})"
         yield Finding(kind=Kind.TOO_MANY, shard_id=shard.shard_id, count=difference, what=what)
 
 
@@ -258,8 +257,8 @@ def _of_comparison(compared: Compared) -> Iterator[Finding]:
             kind=Kind.NOT_LANDED,
             shard_id=compared.shard_id,
             count=compared.missing,
-            what=f"{compared.missing:,} of {compared.compared:,} records that the stream still has are "
-            "neither landed nor dead letters",
+            what=f"of {compared.compared:,} records that the stream still has, {_records(compared.missing)} "
+            "neither in the landing table nor a dead letter",
             example=describe(next(iter(compared.missing_examples), None)),
         )
     if compared.foreign:
@@ -267,9 +266,13 @@ def _of_comparison(compared: Compared) -> Iterator[Finding]:
             kind=Kind.NOT_IN_STREAM,
             shard_id=compared.shard_id,
             count=compared.foreign,
-            what=f"{compared.foreign:,} records are there that the stream doesn't have",
+            what=f"{_records(compared.foreign)} there and not in the stream",
             example=describe(next(iter(compared.foreign_examples), None)),
         )
+
+
+def _records(count: int) -> str:
+    return f"{count:,} record is" if count == 1 else f"{count:,} records are"
 
 
 def _about_state(kind: Kind, shard_id: str, what: str) -> Finding:

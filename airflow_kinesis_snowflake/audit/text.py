@@ -48,20 +48,18 @@ def report_text(report: Report) -> str:
 
 def verdict(report: Report) -> str:
     """The answer in a sentence or two."""
-    of_these = f"{report.landed:,} rows and {report.dead_letters:,} dead letters"
+    of_these = f"{_number(report.landed, 'row')} and {_number(report.dead_letters, 'dead letter')}"
     shards = _number(len(report.shards), "shard")
     if not report.exactly_once:
         return (
-            f"NOT exactly once: {_number(len(report.findings), 'finding')}, among {report.records:,} records "
-            f"({of_these}) of {shards}."
+            f"NOT exactly once: {_number(len(report.findings), 'finding')} among "
+            f"{_number(report.records, 'record')} ({of_these}) of {shards}."
         )
-    sentences = [f"Exactly once for {report.records:,} records ({of_these}) of {shards}."]
+    sentences = [f"Exactly once for {_number(report.records, 'record')} ({of_these}) of {shards}."]
     if report.loaded_again:
-        sentences.append(
-            f"{report.loaded_again:,} of them are there more than once: they were loaded again on request."
-        )
+        sentences.append(f"Loaded again on request, and so there more than once: {report.loaded_again:,}.")
     if report.compared is not None:
-        sentences.append(f"{report.compared:,} of them are in the stream still, and none is missing.")
+        sentences.append(f"Looked for in the stream: {report.compared:,}; none is missing.")
     return " ".join(sentences)
 
 

@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.landing.statements import CLOSED
 from airflow_kinesis_snowflake.stream.positions import decode_position
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from airflow_kinesis_snowflake.landing.identifiers import TableName
     from airflow_kinesis_snowflake.landing.target import LandingTarget
@@ -59,11 +59,11 @@ class SnowflakeAuditSession(SnowflakeSession):
 
     def list_coordinates(
         self, target: LandingTarget, *, stream: str, applications: Sequence[str], since: int
-    ) -> Iterator[tuple[str, str]]:
+    ) -> Generator[tuple[str, str]]:
         """Shard id and code of every record that is there, in order of both; see ``audit_statements.py``.
 
-        Rows come a page at a time, so memory doesn't grow with their number. The session can't be used for
-        anything else until the last has come.
+        Rows come a page at a time, so memory doesn't grow with their number. Close the generator before the
+        session.
 
         :param since: only records that arrived at this moment or later, in milliseconds since the epoch
         """

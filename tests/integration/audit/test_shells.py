@@ -8,10 +8,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_kinesis_snowflake.cli import main
 from airflow_kinesis_snowflake.operators.audit import AuditOperator
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 
 if TYPE_CHECKING:
     from tests.integration.stream.history import History

@@ -51,7 +51,8 @@ def test_what_is_after_the_committed_position_is_not_due(through: int, stream: l
 
 def test_what_arrived_before_the_start_is_due_only_if_an_earlier_incarnation_loaded_there() -> None:
     def missing(**facts: Any) -> list[int]:
-        wanted = Due(**{"through": code(9), "start": START, "first": code(2)} | facts)
+        known: dict[str, Any] = {"through": code(9), "start": START, "first": code(2)}
+        wanted = Due(**known | facts)
         return [number for number in range(12) if wanted.includes(record(number))]
 
     assert missing() == [5, 6, 7, 8, 9]
