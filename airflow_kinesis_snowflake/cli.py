@@ -13,7 +13,6 @@ import json
 import os
 import sys
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
@@ -42,14 +41,14 @@ class Command(NamedTuple):
     """A command.
 
     :param run: returns the answer as JSON takes it, and as text for people
-    :param passed: whether an answer is a good one: the exit status is 1 if not
+    :param status: exit status for an answer
     """
 
     name: str
     run: Callable[[argparse.Namespace], tuple[Any, str]]
     help: str
     options: tuple[Option, ...]
-    passed: Callable[[Any], bool] = lambda _: True
+    status: Callable[[Any], int] = lambda _: 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +70,7 @@ def answer(command: Command, options: argparse.Namespace) -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     print(json.dumps(data, indent=2) if options.json else text)
-    return 0 if command.passed(data) else 1
+    return command.status(data)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -288,7 +287,7 @@ TOP_COMMANDS = (
             option("--no-counts", action="store_true", help="rows were removed, or loaded by other software"),
             option("--several-documents", action="store_true", help="a record may become several rows"),
         ),
-        passed=itemgetter("exactly_once"),
+        status=lambda report: 0 if report["exactly_once"] else 1,
     ),
 )
 COMMANDS = (

@@ -3,7 +3,8 @@
 A record is known by its coordinates: stream, shard, sequence number and sub-sequence number. Its code is the
 position inside an aggregate as ``encode_position`` writes it, with sub-sequence number 0 where there is none,
 so that it compares with the positions of the offsets table. Text compares as bytes, because a default
-collation of the account would change how it compares.
+collation of the account would change how it compares. No alias is the name of a column that the same SELECT
+reads, so that nobody has to know which of the two Snowflake takes.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ WITH "INCARNATIONS" AS (
   UNION ALL
   {_dead(target.dead_letters)} WHERE {named}
 ), "COORDINATES" AS (
-  SELECT "SHARD", "NUMBER", "SUB", SUM("LANDED") AS "LANDED", SUM("DEAD") AS "DEAD", SUM("GAP") AS "GAPS"
+  SELECT "SHARD", "NUMBER", "SUB", SUM("IS_ROW") AS "LANDED", SUM("IS_LETTER") AS "DEAD",
+    SUM("IS_GAP") AS "GAPS"
   FROM "PLACED" GROUP BY "SHARD", "NUMBER", "SUB"
 ), "CODED" AS (
   SELECT *, {_CODE} AS "CODE", {landed} + "DEAD" AS "COPIES" FROM "COORDINATES"
@@ -104,23 +106,22 @@ WITH "INCARNATIONS" AS (
   SELECT c.*, {doubled} AS "DOUBLED", {beyond} AS "BEYOND" FROM "CODED" c
   LEFT JOIN "INCARNATIONS" f ON f."SHARD_ID" = c."SHARD" AND f."PLACE" = 1
   LEFT JOIN "INCARNATIONS" o ON o."SHARD_ID" = c."SHARD" AND o."PLACE" = c."COPIES"
-), "AGGREGATES" AS (
+), "WHOLE" AS (
   SELECT "SHARD", MIN(IFF({_THERE}, "CODE", NULL)) AS "FIRST", MIN(IFF({_THERE}, "SUB", NULL)) AS "FRONT",
-    MAX(IFF({_THERE}, "SUB", NULL)) + 1 - COUNT_IF({_THERE}) AS "MISSING", COUNT_IF({_THERE}) AS "RECORDS",
-    SUM("LANDED") AS "LANDED", SUM("DEAD") AS "DEAD", SUM("GAPS") AS "GAPS",
-    COUNT_IF("COPIES" > 1) AS "REPEATED", COUNT_IF("DOUBLED") AS "DOUBLED",
-    COUNT_IF("DOUBLED" AND "LANDED" > 0 AND "DEAD" > 0) AS "IN_BOTH", COUNT_IF("BEYOND") AS "BEYOND",
-    MIN(IFF("DOUBLED", "CODE", NULL)) AS "DOUBLED_EXAMPLE",
-    MIN(IFF("BEYOND", "CODE", NULL)) AS "BEYOND_EXAMPLE"
+    MAX(IFF({_THERE}, "SUB", NULL)) + 1 - COUNT_IF({_THERE}) AS "MISSING", COUNT_IF({_THERE}) AS "USERS",
+    SUM("LANDED") AS "ROWS_OF", SUM("DEAD") AS "DEAD_OF", SUM("GAPS") AS "GAPS_OF",
+    COUNT_IF("COPIES" > 1) AS "REPEATED_OF", COUNT_IF("DOUBLED") AS "DOUBLED_OF",
+    COUNT_IF("DOUBLED" AND "LANDED" > 0 AND "DEAD" > 0) AS "BOTH_OF", COUNT_IF("BEYOND") AS "BEYOND_OF",
+    MIN(IFF("DOUBLED", "CODE", NULL)) AS "A_DOUBLED", MIN(IFF("BEYOND", "CODE", NULL)) AS "A_BEYOND"
   FROM "JUDGED" GROUP BY "SHARD", "NUMBER"
 ), "SHARDS" AS (
-  SELECT "SHARD", SUM("RECORDS") AS "SUM_RECORDS", SUM("LANDED") AS "SUM_LANDED", SUM("DEAD") AS "SUM_DEAD",
-    SUM("GAPS") AS "SUM_GAPS", SUM("REPEATED") AS "SUM_REPEATED", SUM("DOUBLED") AS "SUM_DOUBLED",
-    SUM("IN_BOTH") AS "SUM_IN_BOTH", SUM("BEYOND") AS "SUM_BEYOND",
+  SELECT "SHARD", SUM("USERS") AS "SUM_RECORDS", SUM("ROWS_OF") AS "SUM_LANDED", SUM("DEAD_OF") AS "SUM_DEAD",
+    SUM("GAPS_OF") AS "SUM_GAPS", SUM("REPEATED_OF") AS "SUM_REPEATED", SUM("DOUBLED_OF") AS "SUM_DOUBLED",
+    SUM("BOTH_OF") AS "SUM_IN_BOTH", SUM("BEYOND_OF") AS "SUM_BEYOND",
     NVL(SUM("MISSING"), 0) - NVL(MIN_BY("FRONT", "FIRST"), 0) AS "SUM_MISSING", MIN("FIRST") AS "FIRST_CODE",
-    MIN("DOUBLED_EXAMPLE") AS "ONE_DOUBLED", MIN("BEYOND_EXAMPLE") AS "ONE_BEYOND",
+    MIN("A_DOUBLED") AS "ONE_DOUBLED", MIN("A_BEYOND") AS "ONE_BEYOND",
     MAX(IFF("MISSING" > 0, "FIRST", NULL)) AS "ONE_MISSING"
-  FROM "AGGREGATES" GROUP BY "SHARD"
+  FROM "WHOLE" GROUP BY "SHARD"
 )
 SELECT i."APPLICATION", i."INCARNATION", i."POSITION", i."RECORDS", NVL(i."SHARD_ID", s."SHARD"),
   s."SUM_RECORDS", s."SUM_LANDED", s."SUM_DEAD", s."SUM_GAPS", s."SUM_REPEATED", s."SUM_DOUBLED",
@@ -152,7 +153,7 @@ WITH "PLACED" AS (
   UNION ALL
   {_dead(target.dead_letters)} WHERE {named} AND "APPROXIMATE_ARRIVAL" >= %s
 ), "CODED" AS (
-  SELECT DISTINCT "SHARD", {_CODE} AS "CODE" FROM "PLACED" WHERE "GAP" = 0
+  SELECT DISTINCT "SHARD", {_CODE} AS "CODE" FROM "PLACED" WHERE "IS_GAP" = 0
 )
 SELECT "SHARD", "CODE" FROM "CODED" ORDER BY {_bytes('"SHARD"')}, {_bytes('"CODE"')}
 """
@@ -162,7 +163,7 @@ SELECT "SHARD", "CODE" FROM "CODED" ORDER BY {_bytes('"SHARD"')}, {_bytes('"CODE
 def _landed(table: TableName) -> str:
     return (
         f'SELECT {_METADATA}shardId::VARCHAR AS "SHARD", {_METADATA}sequenceNumber::VARCHAR AS "NUMBER", '
-        f'{_METADATA}subSequenceNumber::NUMBER AS "SUB", 1 AS "LANDED", 0 AS "DEAD", 0 AS "GAP" '
+        f'{_METADATA}subSequenceNumber::NUMBER AS "SUB", 1 AS "IS_ROW", 0 AS "IS_LETTER", 0 AS "IS_GAP" '
         f"FROM {_text(table)}"
     )
 

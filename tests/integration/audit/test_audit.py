@@ -170,15 +170,16 @@ def test_an_offset_of_which_no_row_is_there_is_found(
 
 def test_a_checkpoint_ahead_of_its_offset_is_found(drained: History, audited: Callable[..., Report]) -> None:
     shard_id = drained.open_shards[1]
+    (number,) = drained.put(shard_id)
     state = drained.state.shards[shard_id]
-    assert state.checkpoint is not None
-    ahead = replace(state, checkpoint=Position(str(int(state.checkpoint.sequence_number) + 1)))
+    ahead = replace(state, checkpoint=Position(number))
     drained.store.hold(drained.stream, shard_id, owner="me", expiry=1, now=0)
     assert drained.store.reset_shard(drained.stream, ahead, owner="me", now=0)
 
-    (found,) = audited(drained).findings
+    found, skipped = audited(drained, with_stream=True).findings
 
     assert (found.kind, found.shard_id) == (Kind.CHECKPOINT_AHEAD, shard_id)
+    assert (skipped.kind, skipped.example) == (Kind.NOT_LANDED, number)
 
 
 def test_dead_letters_count(make_history: Callable[..., History], audited: Callable[..., Report]) -> None:
