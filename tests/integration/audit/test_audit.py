@@ -75,12 +75,10 @@ def test_a_record_that_was_removed_is_counted_and_found_with_the_stream(
     assert (missing.kind, missing.count, missing.example) == (Kind.NOT_LANDED, 1, number)
 
 
-def test_a_record_that_is_not_due_yet_is_not_missing(
-    drained: History, audited: Callable[..., Report]
-) -> None:
-    drained.put(drained.open_shards[0], 5)
-    assert audited(drained, with_stream=True).compared == 20
-    assert audited(drained, with_stream=True).findings == ()
+def test_a_record_that_is_not_due_yet_is_not_missing(live: History, audited: Callable[..., Report]) -> None:
+    live.put(live.open_shards[0], 5)
+    assert audited(live, with_stream=True).compared == 20
+    assert audited(live, with_stream=True).findings == ()
 
 
 def test_records_before_the_start_are_not_missing(
@@ -168,15 +166,15 @@ def test_an_offset_of_which_no_row_is_there_is_found(
     assert report.records == 0
 
 
-def test_a_checkpoint_ahead_of_its_offset_is_found(drained: History, audited: Callable[..., Report]) -> None:
-    shard_id = drained.open_shards[1]
-    (number,) = drained.put(shard_id)
-    state = drained.state.shards[shard_id]
+def test_a_checkpoint_ahead_of_its_offset_is_found(live: History, audited: Callable[..., Report]) -> None:
+    shard_id = live.open_shards[1]
+    (number,) = live.put(shard_id)
+    state = live.state.shards[shard_id]
     ahead = replace(state, checkpoint=Position(number))
-    drained.store.hold(drained.stream, shard_id, owner="me", expiry=1, now=0)
-    assert drained.store.reset_shard(drained.stream, ahead, owner="me", now=0)
+    live.store.hold(live.stream, shard_id, owner="me", expiry=1, now=0)
+    assert live.store.reset_shard(live.stream, ahead, owner="me", now=0)
 
-    found, skipped = audited(drained, with_stream=True).findings
+    found, skipped = audited(live, with_stream=True).findings
 
     assert (found.kind, found.shard_id) == (Kind.CHECKPOINT_AHEAD, shard_id)
     assert (skipped.kind, skipped.example) == (Kind.NOT_LANDED, number)
@@ -231,35 +229,35 @@ def test_data_loss_is_a_finding_and_no_record(drained: History, audited: Callabl
 
 
 def test_what_a_reset_loads_again_is_told_from_a_double(
-    drained: History, audited: Callable[..., Report]
+    live: History, audited: Callable[..., Report]
 ) -> None:
-    maintenance = Maintenance(drained)
+    maintenance = Maintenance(live)
     maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
-    drained.drain(stop_at=later()).run()
-    assert len(drained.landed) == 40
+    live.drain(stop_at=later()).run()
+    assert len(live.landed) == 40
 
-    report = audited(drained, with_stream=True)
+    report = audited(live, with_stream=True)
     assert (report.findings, report.records, report.landed, report.loaded_again) == ((), 20, 40, 20)
     assert [len(shard.incarnations) for shard in report.shards] == [2, 2]
 
-    drained.query('INSERT INTO {table} SELECT * FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 3 LIMIT 1')
-    (doubled, more) = audited(drained).findings
+    live.query('INSERT INTO {table} SELECT * FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 3 LIMIT 1')
+    (doubled, more) = audited(live).findings
     assert (doubled.kind, doubled.count, more.kind, more.count) == (Kind.DOUBLED, 1, Kind.TOO_MANY, 1)
 
 
 def test_a_double_after_the_position_of_the_earlier_incarnation_is_no_reset(
-    drained: History, audited: Callable[..., Report]
+    live: History, audited: Callable[..., Report]
 ) -> None:
     """Two incarnations, but only one of them can have loaded the record."""
-    Maintenance(drained).reset(Method.REWIND, position="LATEST")
-    shard_id = drained.open_shards[0]
-    drained.put(shard_id, 1)
-    drained.drain(stop_at=later()).run()
-    assert audited(drained).findings == ()
-    assert drained.landed == list(range(21))
-    drained.query('INSERT INTO {table} SELECT * FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 20')
+    Maintenance(live).reset(Method.REWIND, position="LATEST")
+    shard_id = live.open_shards[0]
+    live.put(shard_id, 1)
+    live.drain(stop_at=later()).run()
+    assert audited(live).findings == ()
+    assert live.landed == list(range(21))
+    live.query('INSERT INTO {table} SELECT * FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 20')
 
-    assert kinds(audited(drained, compare_counts=False)) == {Kind.DOUBLED}
+    assert kinds(audited(live, compare_counts=False)) == {Kind.DOUBLED}
 
 
 def test_two_streams_in_one_table_are_kept_apart(
@@ -279,17 +277,17 @@ def test_two_streams_in_one_table_are_kept_apart(
 
 
 def test_two_applications_on_one_stream_in_one_table_are_counted_together(
-    drained: History, audited: Callable[..., Report]
+    live: History, audited: Callable[..., Report]
 ) -> None:
     """Rows don't say which application loaded them, so one alone looks doubled, and the audit says why."""
-    first = drained.application
-    drained.application = f"{first}-2"
-    drained.drain(stop_at=later()).run()
+    first = live.application
+    live.application = f"{first}-2"
+    live.drain(stop_at=later()).run()
 
-    report = audited(drained, together_with=(first,))
+    report = audited(live, together_with=(first,))
     assert (report.findings, report.records, report.landed, report.loaded_again) == ((), 20, 40, 20)
 
-    alone = audited(drained)
+    alone = audited(live)
     assert kinds(alone) == {Kind.DOUBLED, Kind.TOO_MANY}
     assert any(first in limit for limit in alone.limits)
 

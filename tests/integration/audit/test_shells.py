@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,12 +61,6 @@ def test_the_command_answers_people_and_programs_and_by_its_status(
     out, err = capsys.readouterr()
     assert out == ""
     assert "SnowflakeObjectNotFoundError" in err
-
-
-def test_json_is_all_that_a_program_gets_on_the_standard_output(drained: History) -> None:
-    command = [sys.executable, "-m", "airflow_kinesis_snowflake", *asked(drained, "--json")]
-    answer = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    assert answer["exactly_once"] is True
 
 
 def test_a_task_returns_the_report_and_fails_only_if_it_is_to(drained: History) -> None:
