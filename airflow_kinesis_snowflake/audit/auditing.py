@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from airflow_kinesis_snowflake.audit.counts import Evidence
 from airflow_kinesis_snowflake.audit.findings import Report, judge
 from airflow_kinesis_snowflake.audit.retained import compare_shards, due
+from airflow_kinesis_snowflake.audit.session import SnowflakeAuditSession
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-from airflow_kinesis_snowflake.hooks.snowflake_audit import SnowflakeAuditSession
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.target import LandingTarget
 from airflow_kinesis_snowflake.stream.times import now_millis
