@@ -1,9 +1,9 @@
-"""``python -m airflow_kinesis_snowflake state ...``: looking at state without the Airflow UI at hand.
+"""``python -m airflow_kinesis_snowflake ...``: looking at state and loads without the Airflow UI at hand.
 
-Where Airflow lets providers add commands, ``airflow kinesis-snowflake state ...`` is the same. Uses Airflow's
-connections. Reads only, except ``import``, which writes rows that aren't there yet. Tables and sentences for
-people, or JSON for programs with ``--json``. Exit status 1: refused or failed, the reason is on the standard
-error output.
+Where Airflow lets providers add commands, ``airflow kinesis-snowflake ...`` is the same. Uses Airflow's
+connections. Reads only, except ``state import``, which writes rows that aren't there yet. Tables and
+sentences for people, or JSON for programs with ``--json``. Exit status 1: refused or failed, the reason is on
+the standard error output; or, of ``audit``, not exactly once.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ class Command(NamedTuple):
     """A command.
 
     :param run: returns the answer as JSON takes it, and as text for people
+    :param status: exit status for an answer
     """
 
     name: str
     run: Callable[[argparse.Namespace], tuple[Any, str]]
     help: str
     options: tuple[Option, ...]
+    status: Callable[[Any], int] = lambda _: 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +70,7 @@ def answer(command: Command, options: argparse.Namespace) -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     print(json.dumps(data, indent=2) if options.json else text)
-    return 0
+    return command.status(data)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,11 +78,12 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m airflow_kinesis_snowflake")
     groups = top.add_subparsers(required=True, metavar="GROUP")
     state = groups.add_parser("state", help=STATE).add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        made = state.add_parser(command.name, help=command.help, description=command.help)
-        made.set_defaults(command=command)
-        for flag, settings in command.options:
-            made.add_argument(flag, **settings)
+    for group, commands in ((groups, TOP_COMMANDS), (state, COMMANDS)):
+        for command in commands:
+            made = group.add_parser(command.name, help=command.help, description=command.help)
+            made.set_defaults(command=command)
+            for flag, settings in command.options:
+                made.add_argument(flag, **settings)
     return top
 
 
@@ -97,7 +100,31 @@ def get_cli_commands() -> list[CLICommand]:
         )
 
     state = GroupCommand(name="state", help=STATE, subcommands=[action(command) for command in COMMANDS])
-    return [GroupCommand(name="kinesis-snowflake", help="Kinesis to Snowflake", subcommands=[state])]
+    subcommands = [*map(action, TOP_COMMANDS), state]
+    return [GroupCommand(name="kinesis-snowflake", help="Kinesis to Snowflake", subcommands=subcommands)]
+
+
+def make_audit(options: argparse.Namespace) -> tuple[Any, str]:
+    """The audit of what an application has loaded."""
+    from airflow_kinesis_snowflake.audit.auditing import AuditRequest, audit, open_landed
+    from airflow_kinesis_snowflake.audit.text import report_text
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+
+    request = AuditRequest(
+        stream=options.stream,
+        applications=(options.application, *options.together_with),
+        several_documents=options.several_documents,
+        compare_counts=not options.no_counts,
+        with_stream=options.with_stream,
+    )
+    with open_landed(options.table, snowflake_conn_id=options.snowflake_conn_id) as landed:
+        report = audit(
+            request,
+            landed=landed,
+            open_store=lambda name: CheckpointStoreHook(name, **_aws(options)),
+            kinesis=_kinesis(options),
+        )
+    return report.as_dict(), report_text(report)
 
 
 def show(options: argparse.Namespace) -> tuple[Any, str]:
@@ -240,6 +267,29 @@ COMMON = (
     option("--json", action="store_true", help="for programs"),
 )
 OF_STREAM = (*COMMON, option("--stream", required=True, help="name of the Kinesis stream"))
+TOP_COMMANDS = (
+    Command(
+        "audit",
+        make_audit,
+        "say whether what an application has loaded is exactly once, and for how much",
+        (
+            *OF_STREAM,
+            option("--table", required=True, help="landing table, as DATABASE.SCHEMA.TABLE"),
+            option("--snowflake-conn-id", default="snowflake_default", help="Airflow connection"),
+            option(
+                "--together-with",
+                action="append",
+                default=[],
+                metavar="APPLICATION",
+                help="another application that loads the stream into the table; may be repeated",
+            ),
+            option("--with-stream", action="store_true", help="look for each record that the stream retains"),
+            option("--no-counts", action="store_true", help="rows were removed, or loaded by other software"),
+            option("--several-documents", action="store_true", help="a record may become several rows"),
+        ),
+        status=lambda report: 0 if report["exactly_once"] else 1,
+    ),
+)
 COMMANDS = (
     Command("show", show, "show shards, checkpoints and leases, and what is wrong with them", OF_STREAM),
     Command(

@@ -153,6 +153,13 @@ class DrainStoppedError(TransientError):
     """The drain was told to stop before it was done; everything committed is checkpointed."""
 
 
+# --- audits ------------------------------------------------------------------------------------------------
+
+
+class NotExactlyOnceError(TerminalError):
+    """An audit found records that are missing or doubled, or state that goes beyond what is committed."""
+
+
 # --- maintenance -------------------------------------------------------------------------------------------
 
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.landing import audit_statements, statements
 from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.statements import Statement, stage_folder
+from airflow_kinesis_snowflake.landing.target import LandingTarget
 
 PLAIN = TableName("DB", "S", "T")
 HOSTILE = TableName("D %s B", "S'\\", 'T";--%d')
@@ -63,10 +64,21 @@ def every_statement(table: TableName, value: str = "a") -> dict[str, Statement]:
         "merge": statements.ensure_offsets(table, application=value, stream=value, keys=keys),
         "read": statements.read_offsets(table, application=value, stream=value, keys=keys),
         "lock": statements.lock_offsets(table, application=value, stream=value),
+        "applications": audit_statements.list_applications(table, stream=value),
+        "count records": audit_statements.count_records(
+            audited(table), stream=value, applications=[value, "b"], several_documents=True
+        ),
+        "coordinates": audit_statements.list_coordinates(
+            audited(table), stream=value, applications=[value, "b"], since=5
+        ),
         "move": statements.move_offsets(
             table, application=value, stream=value, batch_id=value, transaction="7", moves=moves
         ),
     }
+
+
+def audited(table: TableName) -> LandingTarget:
+    return LandingTarget(table, offsets=table.beside("O"), dead_letters=table.beside("L"), stage=table)
 
 
 NAMES = list(every_statement(PLAIN))

@@ -18,6 +18,7 @@ from airflow_kinesis_snowflake.landing.threshold import Threshold
 from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
 from airflow_kinesis_snowflake.operators import consumer, maintenance, settings
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
+from airflow_kinesis_snowflake.operators.audit import AuditOperator
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
@@ -41,6 +42,7 @@ REQUIRED: dict[type[Any], dict[str, Any]] = {
         "drain_dag_id": "clicks",
         "airflow_conn_id": "airflow",
     },
+    AuditOperator: LANDING,
     maintenance.InspectStateOperator: STREAM,
     maintenance.PlanStateResetOperator: STREAM | {"method": "rewind"},
     maintenance.ResetStateOperator: STREAM | PLAN,
@@ -66,6 +68,7 @@ WRONG: dict[str, Any] = {
     "botocore_config": "retries",
     "column": ["A"],
     "columns": "A NUMBER",
+    "compare_counts": "perhaps",
     "compression": "rar",
     "count_duplicates": "perhaps",
     "create_table": "always",
@@ -97,6 +100,7 @@ WRONG: dict[str, Any] = {
     "named": 5,
     "new_application_name": 5,
     "on_data_loss": "ignore",
+    "on_findings": "ignore",
     "own_hash_keys_only": "perhaps",
     "paused": "perhaps",
     "payload_format": "jsn",
@@ -108,6 +112,7 @@ WRONG: dict[str, Any] = {
     "required": "perhaps",
     "response_timeout": 300,
     "schema_evolution": "perhaps",
+    "several_documents": "perhaps",
     "shards": 5,
     "snowflake_conn_id": "",
     "source_table": "",
@@ -117,11 +122,13 @@ WRONG: dict[str, Any] = {
     "table": "CLICKS",
     "timeout_seconds": "soon",
     "timestamp": "yesterday",
+    "together_with": 5,
     "unknown_keys": "drop",
     "until": "yesterday",
     "used": {"a": 1},
     "verify": "false",
     "watch_seconds": -1,
+    "with_stream": "perhaps",
 }
 
 

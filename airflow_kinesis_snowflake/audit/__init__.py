@@ -1,0 +1,1 @@
+"""Audits: whether what landed is exactly what was committed."""
