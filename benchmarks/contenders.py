@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from airflow_kinesis_snowflake.landing.payloads import Encoder
+    from airflow_kinesis_snowflake.landing.decoding import Encoder
 
 Measures = dict[str, Any]
 

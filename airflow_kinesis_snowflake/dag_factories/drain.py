@@ -12,9 +12,12 @@ from airflow_kinesis_snowflake.assets.loads import LOADED, tell_consumers
 from airflow_kinesis_snowflake.dag_factories.settings import choice, number, setting, text
 from airflow_kinesis_snowflake.drain.report import totals
 from airflow_kinesis_snowflake.exceptions import WorkerFailedError
+from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
+from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
+from airflow_kinesis_snowflake.formats.registry import FORMATS
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
-from airflow_kinesis_snowflake.operators.settings import COMPRESSIONS, DOCUMENTS, FORMATS, TEXT, whole
+from airflow_kinesis_snowflake.operators.settings import TEXT, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -190,7 +193,7 @@ def drain_params(dag_id: str) -> dict[str, Param]:
             "Payload format",
             "`text` lands as a string, `binary` as one in base64; both need the mapping `envelope`. "
             "`avro` needs a schema. Default: `json`.",
-            FORMATS,
+            tuple(FORMATS),
         ),
         "compression": choice(
             "Compression",

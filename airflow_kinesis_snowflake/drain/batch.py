@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.runtime import MACHINE
@@ -39,6 +40,7 @@ class Span:
     records: int = 0
     bytes: int = 0
     dead_letters: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
     millis_behind: int | None = None
 
 
@@ -89,6 +91,7 @@ class Batch:
             span.records += page.records
             span.bytes += page.bytes
             span.dead_letters += len(page.encoded.dead_letters)
+            span.dropped.update(page.encoded.dropped)
             self._note(page.encoded.dead_letters, reader.shard_id)
 
     def _note(self, dead_letters: Sequence[DeadLetter], shard_id: str) -> None:

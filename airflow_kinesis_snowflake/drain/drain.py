@@ -28,8 +28,8 @@ from airflow_kinesis_snowflake.exceptions import (
     TransientError,
 )
 from airflow_kinesis_snowflake.landing.columns import make_mapping
+from airflow_kinesis_snowflake.landing.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.landing.files import work_folder
-from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.target import LandingTarget
 from airflow_kinesis_snowflake.stream.times import millis
 

@@ -18,6 +18,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.landing.dead_letters import GAP, DeadLetter
 from airflow_kinesis_snowflake.stream.aggregation import (
+    Damaged,
     Deaggregated,
     deaggregate,
     skip_through,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.drain.runtime import Runtime
     from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.landing.decoding import Encoder
     from airflow_kinesis_snowflake.landing.envelope import Encoded
-    from airflow_kinesis_snowflake.landing.payloads import Encoder
     from airflow_kinesis_snowflake.stream.lineage import Shard
     from airflow_kinesis_snowflake.stream.records import Page
 
@@ -263,8 +264,9 @@ class Fetched:
 
     @property
     def weight(self) -> int:
-        """The payload bytes, and about what JSON and Python add to each record on its way."""
-        return self.bytes + self.records * RECORD_OVERHEAD_BYTES
+        """The bytes of payloads or rows, and about what JSON and Python add to each record on its way."""
+        rows = 0 if self.encoded is None else self.encoded.rows.nbytes
+        return max(self.bytes, rows) + self.records * RECORD_OVERHEAD_BYTES
 
 
 class PageSource:
@@ -327,8 +329,19 @@ class PageSource:
         reached = Position(records[-1].sequence_number) if records else None
         if gap and reached is None:
             reached = checkpoint_of(request)
+        users = self._users(request, apart)
+        encoded = self._rows(request, users) if reached else None
+        if encoded and encoded.left:
+            reached = end_of(users, left=encoded.left)
+            records = through(records, reached)
+            finish, next_iterator = None, None
+        if encoded and reached:
+            encoded = with_letters(encoded, damaged_through(apart.damaged, reached))
+        if encoded and gap:
+            beside = checkpoint_of(request) or Position(records[0].sequence_number)
+            encoded = with_letters(encoded, [gap_letter(gap, beside)])
         return Fetched(
-            encoded=self._encode(request, records, apart, gap) if reached else None,
+            encoded=encoded,
             reached=reached,
             next_iterator=next_iterator,
             millis_behind=page.millis_behind,
@@ -368,7 +381,9 @@ class PageSource:
         gap = Gap(request.shard_id, loaded_until=request.read_until, oldest_available=None)
         checkpoint = checkpoint_of(request)
         return Fetched(
-            encoded=self._encode(request, (), deaggregate(()), gap) if checkpoint else None,
+            encoded=with_letters(self._rows(request, ()), [gap_letter(gap, checkpoint)])
+            if checkpoint
+            else None,
             reached=checkpoint,
             next_iterator=None,
             millis_behind=0,
@@ -382,22 +397,48 @@ class PageSource:
             return self._kinesis.get_iterator_at(request.shard_id, request.start.sequence_number)
         return self._kinesis.get_iterator(request.shard_id, request.start)
 
-    def _encode(
-        self, request: PageRequest, records: Sequence[Record], apart: Deaggregated, gap: Gap | None
-    ) -> Encoded:
+    def _users(self, request: PageRequest, apart: Deaggregated) -> Sequence[Record]:
+        """The user records that are still to be loaded, and this shard's to load."""
         users = apart.users
         if isinstance(request.start, Position) and request.start.sub_sequence_number is not None:
             users = skip_through(users, request.start)
         if self._own_hash_keys_only and request.shard:
             users = within_hash_range(users, request.shard)
-        encoded = self._mapping.encode(
-            users, stream_name=self._kinesis.stream_name, shard_id=request.shard_id
-        )
-        letters = [DeadLetter(record=item.record, reason=item.reason) for item in apart.damaged]
-        if gap:
-            beside = checkpoint_of(request) or Position(records[0].sequence_number)
-            letters.append(gap_letter(gap, beside))
-        return replace(encoded, dead_letters=(*encoded.dead_letters, *letters)) if letters else encoded
+        return users
+
+    def _rows(self, request: PageRequest, users: Sequence[Record]) -> Encoded:
+        return self._mapping.encode(users, stream_name=self._kinesis.stream_name, shard_id=request.shard_id)
+
+
+def end_of(users: Sequence[Record], *, left: int) -> Position:
+    """The position after the user records that were taken.
+
+    :param users: of a page
+    :param left: how many at its end were not taken, at least one
+    """
+    last, following = users[-left - 1], users[-left]
+    within = last.sequence_number == following.sequence_number
+    return Position(last.sequence_number, last.sub_sequence_number if within else None)
+
+
+def through(records: Sequence[Record], reached: Position) -> list[Record]:
+    """The Kinesis records of which something was taken."""
+    end = Position(reached.sequence_number)
+    return [record for record in records if Position(record.sequence_number) <= end]
+
+
+def damaged_through(damaged: Sequence[Damaged], reached: Position) -> list[DeadLetter]:
+    """Dead letters of the damaged aggregates up to a position."""
+    return [
+        DeadLetter(record=item.record, reason=item.reason)
+        for item in damaged
+        if Position(item.record.sequence_number) <= reached
+    ]
+
+
+def with_letters(encoded: Encoded, letters: Sequence[DeadLetter]) -> Encoded:
+    """The rows of a page, with dead letters of what isn't among its user records."""
+    return replace(encoded, dead_letters=(*encoded.dead_letters, *letters)) if letters else encoded
 
 
 def finish_of(page: Page, *, closed: bool) -> Finish | None:

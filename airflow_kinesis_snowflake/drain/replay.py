@@ -26,21 +26,21 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.landing.columns import make_mapping
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.landing.decoding import ROOM_BYTES, DecodingEncoder
 from airflow_kinesis_snowflake.landing.envelope import NO_ROWS, Encoded
 from airflow_kinesis_snowflake.landing.files import BatchFiles, work_folder
-from airflow_kinesis_snowflake.landing.payloads import DecodingEncoder
 from airflow_kinesis_snowflake.landing.statements import LOCK, stage_folder
-from airflow_kinesis_snowflake.stream.aggregation import deaggregate
+from airflow_kinesis_snowflake.stream.aggregation import LARGEST_EXPANSION_BYTES, deaggregate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from airflow_kinesis_snowflake.formats.avro import Decoder
+    from airflow_kinesis_snowflake.formats.engine import Decoder
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
     from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter, StoredLetter
-    from airflow_kinesis_snowflake.landing.payloads import Encoder
+    from airflow_kinesis_snowflake.landing.decoding import Encoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
     from airflow_kinesis_snowflake.landing.target import LandingTarget
     from airflow_kinesis_snowflake.stream.records import Record
@@ -116,7 +116,9 @@ class _Replay:
         self._snowflake = snowflake
         self._target = target
         self._mapping = make_mapping(columns, read_columns=lambda: self._open().landing_columns(self._target))
-        self._encoder: Encoder = DecodingEncoder(decoder, self._mapping) if decoder else self._mapping
+        self._encoder: Encoder = self._mapping
+        if decoder:
+            self._encoder = DecodingEncoder(decoder, self._mapping, room=LARGEST_EXPANSION_BYTES)
         self._folder = folder
         self._refused = 0
         self._session: SnowflakeSession | None = None
@@ -161,8 +163,10 @@ class _Replay:
 
     def _replay(self, chosen: LetterFilter, letters: Sequence[StoredLetter]) -> Replayed:
         """Replay some dead letters; where Snowflake refuses a value, each half of them apart."""
+        encoded = self._encode_some(letters, chosen.stream)
+        letters = letters[: len(encoded)]
         try:
-            return self._commit(chosen, letters, [self._encode(letter, chosen.stream) for letter in letters])
+            return self._commit(chosen, letters, encoded)
         except ValueRefusedError as refusal:
             if len(letters) == 1:
                 self._count_refused(chosen)
@@ -180,6 +184,17 @@ class _Replay:
                 f"the columns of {self._target.table} with the records, or choose others"
             )
 
+    def _encode_some(self, letters: Sequence[StoredLetter], stream_name: str) -> list[Encoded]:
+        """The rows of the first letters, as many as there is room for; the others are read again."""
+        encoded: list[Encoded] = []
+        room = ROOM_BYTES
+        for letter in letters:
+            encoded.append(self._encode(letter, stream_name))
+            room -= encoded[-1].rows.nbytes
+            if room <= 0:
+                break
+        return encoded
+
     def _encode(self, letter: StoredLetter, stream_name: str) -> Encoded:
         """The rows of a dead letter, all of them or none."""
         users, damaged, _ = deaggregate([letter.record]) if letter.whole else ([letter.record], (), 1)
@@ -189,6 +204,10 @@ class _Replay:
         if encoded.dead_letters:
             first = encoded.dead_letters[0]
             return still_dead(letter.record, first.reason, first.column)
+        if encoded.left:
+            return still_dead(
+                letter.record, f"its user records hold more than {LARGEST_EXPANSION_BYTES:,} bytes"
+            )
         return encoded
 
     def _commit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,9 @@ class ShardReport:
 class DrainReport:
     """What one drain did; :meth:`as_dict` is the operator's XCom.
 
-    ``records`` counts everything committed: rows in the landing table and dead letters. ``gaps`` lists
+    ``records`` counts everything committed: rows in the landing table and dead letters. ``dropped`` says how
+    many records held no data by the rules of their format, and what they were: control messages, heartbeats,
+    tombstones; they are in ``bytes``, not in ``records``. ``gaps`` lists
     records that may have aged out unread. ``held_by_others`` says how many unread shards each other owner had
     leased when this worker looked last. ``stream_arn`` is known once the stream has answered.
     """
@@ -65,6 +68,7 @@ class DrainReport:
     fenced: int = 0
     lost_leases: int = 0
     snowflake_connections: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
     gaps: list[dict[str, str | None]] = field(default_factory=list)
     held_by_others: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -77,6 +81,8 @@ class DrainReport:
             total.records += span.records
             total.bytes += span.bytes
             total.dead_letters += span.dead_letters
+        for what, count in span.dropped.items():
+            self.dropped[what] = self.dropped.get(what, 0) + count
         shard.checkpoint = span.reached.sequence_number
 
     @property
@@ -92,7 +98,9 @@ class DrainReport:
 def totals(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The reports of several workers, added up; the lag is that of the shard furthest behind."""
     summed: dict[str, Any] = {name: sum(report[name] for report in reports) for name in SUMMED}
+    dropped: Counter[str] = sum((Counter(report["dropped"]) for report in reports), Counter())
     return summed | {
+        "dropped": dict(dropped),
         "millis_behind_latest": max((report["millis_behind_latest"] for report in reports), default=0),
         "shards": len({shard_id for report in reports for shard_id in report["shards"]}),
         "workers": sum(report["records"] > 0 for report in reports),
@@ -131,14 +139,21 @@ def _summary_of_own(report: DrainReport) -> str:
         nothing_new = " in the shards that were free" if report.held_by_others else ""
         return (
             f"Stream {report.stream_name} has nothing new{nothing_new} for {report.application_name}: "
-            f"{len(report.shards)} shards checked in {report.seconds:.1f} s, {opened}"
+            f"{len(report.shards)} shards checked in {report.seconds:.1f} s, {opened}{_dropped(report)}"
         )
     return (
         f"Loaded {report.records - report.dead_letters} records and {report.dead_letters} dead letters "
         f"({megabytes(report.bytes)}) of stream {report.stream_name} into {report.table} in {report.batches} "
         f"batches and {report.seconds:.1f} s; {len(report.shards)} shards, "
-        f"{report.millis_behind_latest / 1000:.1f} s behind"
+        f"{report.millis_behind_latest / 1000:.1f} s behind{_dropped(report)}"
     )
+
+
+def _dropped(report: DrainReport) -> str:
+    if not report.dropped:
+        return ""
+    counts = ", ".join(f"{what} ({count})" for what, count in sorted(report.dropped.items()))
+    return f"; dropped, because they hold no data: {counts}"
 
 
 def megabytes(count: float) -> str:

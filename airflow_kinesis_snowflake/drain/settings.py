@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.landing.threshold import ANY_NUMBER, Threshold
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from airflow_kinesis_snowflake.formats.avro import Decoder
+    from airflow_kinesis_snowflake.formats.engine import Decoder
     from airflow_kinesis_snowflake.landing.identifiers import TableName
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
     from airflow_kinesis_snowflake.stream.positions import StartAt

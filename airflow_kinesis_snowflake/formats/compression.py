@@ -1,7 +1,16 @@
 """Inflates payloads, up to a bound, so that a small record can't fill the memory.
 
-gzip and zlib are read by the standard library, zstd and LZ4 frames by Arrow. Each may consist of several
-members, one after the other.
+gzip and zlib are read by the standard library, the others by Arrow.
+
+====== ===================================================================================================
+gzip   RFC 1952, one member or several
+zlib   RFC 1950, one stream or several
+zstd   RFC 8878, one frame or several
+lz4    frames (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md), one or several; else a block
+       behind its inflated size in 4 bytes, the lowest first, as the bindings for Python and Java write it
+snappy the framing format (https://github.com/google/snappy/blob/main/framing_format.txt), of which the
+       checksums aren't looked at; else the raw format, which begins with the inflated size
+====== ===================================================================================================
 """
 
 from __future__ import annotations
@@ -15,12 +24,21 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError, Undecodabl
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_kinesis_snowflake.formats.avro import Decoder
+    from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
 
     Inflate = Callable[[bytes], bytes]
 
 MOST_INFLATED = 64 * 2**20
 """Bytes that a payload may inflate to."""
+
+MOST_MEMBERS = 10_000
+"""Members, streams or chunks of a payload: some of them are empty, so their bytes alone are no bound."""
+
+_SNAPPY_STREAM = b"\xff\x06\x00\x00sNaPpY"
+_SNAPPY_CHUNK = 2**16
+_CHECKSUM_BYTES = 4
+# What is behind a member is copied, so a payload of many members is fed in pieces.
+_PIECE = 2**16
 
 
 class _TooLargeError(UndecodableError):
@@ -34,9 +52,10 @@ class _BadDataError(Exception):
 def inflater(compression: str, *, most: int = MOST_INFLATED) -> Inflate:
     """How payloads are inflated.
 
-    :param compression: ``gzip``, ``zlib``, ``zstd`` or ``lz4`` (frames); or ``auto``, which tells these by
+    :param compression: ``gzip``, ``zlib``, ``zstd``, ``lz4`` or ``snappy``; or ``auto``, which tells these by
         their first bytes, and leaves a payload as it is that isn't such a stream from the first byte to the
-        last
+        last. Blocks of lz4 and raw snappy begin like anything, so ``auto`` takes them for what they aren't:
+        not compressed
     :param most: bytes that may come out
     :return: raises :class:`UndecodableError` for a payload that can't be inflated, or to more than ``most``
     :raises InvalidSettingError: the name is unknown
@@ -44,16 +63,23 @@ def inflater(compression: str, *, most: int = MOST_INFLATED) -> Inflate:
     if compression == "auto":
         return partial(_inflate_if_compressed, most=most)
     if compression not in _READERS:
-        known = ", ".join(["auto", *_READERS])
-        raise InvalidSettingError(f"compression must be one of {known}, not {compression!r}")
-    return partial(_inflate, compression, most=most)
+        raise InvalidSettingError(
+            f"compression must be one of {', '.join(COMPRESSIONS)}, not {compression!r}"
+        )
+    return partial(_inflate, compression, _READERS[compression], most)
 
 
 def decompressing(inflate: Inflate, decode: Decoder | None) -> Decoder:
     """A decoder of what payloads inflate to; ``None``: that is the document."""
-    if decode is None:
-        return lambda payload: [inflate(payload)]
-    return lambda payload: decode(inflate(payload))
+
+    def document(payload: bytes, _key: str = "", /) -> Documents:
+        return [inflate(payload)]
+
+    def documents(payload: bytes, key: str = "", /) -> Documents:
+        assert decode is not None
+        return decode(inflate(payload), key)
+
+    return document if decode is None else documents
 
 
 def kind_of(payload: bytes) -> str | None:
@@ -64,15 +90,17 @@ def kind_of(payload: bytes) -> str | None:
         return "zstd"
     if payload.startswith(b"\x04\x22\x4d\x18"):
         return "lz4"
+    if payload.startswith(_SNAPPY_STREAM):
+        return "snappy"
     # RFC 1950: deflate, a window of at most 32 KiB, and a check over both bytes.
     if len(payload) > 1 and payload[0] & 0x8F == 8 and int.from_bytes(payload[:2]) % 31 == 0:
         return "zlib"
     return None
 
 
-def _inflate(kind: str, payload: bytes, *, most: int) -> bytes:
+def _inflate(kind: str, read: Callable[[bytes, int], bytes], most: int, payload: bytes) -> bytes:
     try:
-        return _READERS[kind](payload, most)
+        return read(payload, most)
     except _BadDataError:
         raise UndecodableError(f"not whole {kind} data") from None
 
@@ -87,24 +115,45 @@ def _inflate_if_compressed(payload: bytes, *, most: int) -> bytes:
         return payload
 
 
+# --- gzip and zlib -----------------------------------------------------------------------------------------
+
+
 def _zlib_members(window: int, payload: bytes, most: int) -> bytes:
-    members: list[bytes] = []
-    left = most
-    rest = payload
-    while True:
+    if len(payload) <= _PIECE:
         inflating = zlib.decompressobj(window)
         try:
             # One byte more than allowed, since 0 stands for no limit.
-            members.append(inflating.decompress(rest, left + 1))
+            inflated = inflating.decompress(payload, most + 1)
         except zlib.error:
             raise _BadDataError from None
-        left -= len(members[-1])
+        if inflating.eof and not inflating.unused_data and len(inflated) <= most:
+            return inflated
+    return _zlib_pieces(window, memoryview(payload), most)
+
+
+def _zlib_pieces(window: int, payload: memoryview, most: int) -> bytes:
+    inflated: list[bytes] = []
+    members, begin, left = 1, 0, most
+    inflating = zlib.decompressobj(window)
+    while begin < len(payload):
+        piece = payload[begin : begin + _PIECE]
+        try:
+            inflated.append(inflating.decompress(piece, left + 1))
+        except zlib.error:
+            raise _BadDataError from None
+        left -= len(inflated[-1])
         _check(left, most)
-        if not inflating.eof:
-            raise _BadDataError
-        rest = inflating.unused_data
-        if not rest:
-            return b"".join(members)
+        begin += len(piece) - len(inflating.unused_data)
+        if inflating.eof and begin < len(payload):
+            inflating = zlib.decompressobj(window)
+            members += 1
+            _check_members(members)
+    if not inflating.eof:
+        raise _BadDataError
+    return b"".join(inflated)
+
+
+# --- what Arrow reads --------------------------------------------------------------------------------------
 
 
 def _arrow_members(codec: str, payload: bytes, most: int) -> bytes:
@@ -120,14 +169,143 @@ def _arrow_members(codec: str, payload: bytes, most: int) -> bytes:
     return inflated
 
 
+def _arrow_block(codec: str, block: bytes, size: int) -> bytes:
+    """What a block inflates to, which is of a size that it says."""
+    import pyarrow as pa
+
+    try:
+        inflated: bytes = pa.Codec(codec).decompress(block, size, asbytes=True)
+    except (OSError, pa.ArrowInvalid):
+        raise _BadDataError from None
+    return inflated
+
+
+def _zstd(payload: bytes, most: int) -> bytes:
+    size = _zstd_size(payload)
+    if size is not None and size <= most:
+        try:
+            return _arrow_block("zstd", payload, size)
+        except _BadDataError:
+            pass  # More than one frame, as a rule.
+    return _arrow_members("zstd", payload, most)
+
+
+def _zstd_size(payload: bytes) -> int | None:
+    """What the first frame inflates to, if its header says so (RFC 8878, 3.1.1.1); 0 counts as unsaid."""
+    if len(payload) < 5:
+        return None
+    descriptor = payload[4]
+    alone = descriptor >> 5 & 1
+    length = (alone, 2, 4, 8)[descriptor >> 6]
+    begin = 6 - alone + (0, 1, 2, 4)[descriptor & 3]
+    size = int.from_bytes(payload[begin : begin + length], "little")
+    return (size + 256 if length == 2 else size) or None
+
+
+def _lz4(payload: bytes, most: int) -> bytes:
+    if payload.startswith(b"\x04\x22\x4d\x18"):
+        return _arrow_members("lz4", payload, most)
+    if len(payload) <= 4:
+        raise _BadDataError
+    size = int.from_bytes(payload[:4], "little")
+    # A byte of a block stands for at most 255 (see lz4_Block_format.md), so what says more is something else.
+    if size > 255 * len(payload):
+        raise _BadDataError
+    _check(most - size, most)
+    block = payload[4:]
+    inflated = _arrow_block("lz4_raw", block, size)
+    if size and _fits(block, size - 1):
+        # Arrow doesn't say that there was less, and the rest is whatever was in the memory.
+        raise _BadDataError
+    return inflated
+
+
+def _fits(block: bytes, size: int) -> bool:
+    try:
+        _arrow_block("lz4_raw", block, size)
+    except _BadDataError:
+        return False
+    return True
+
+
+def _snappy(payload: bytes, most: int) -> bytes:
+    if payload.startswith(_SNAPPY_STREAM):
+        try:
+            return _snappy_chunks(payload, most)
+        except _BadDataError:
+            pass  # A raw block may begin so, too.
+    return _snappy_block(payload, most)
+
+
+def _snappy_block(payload: bytes, most: int) -> bytes:
+    size = _snappy_size(payload)
+    _check(most - size, most)
+    return _arrow_block("snappy", payload, size)
+
+
+def _snappy_size(block: bytes) -> int:
+    """The inflated size, a varint of at most 32 bits in front of a block."""
+    size = 0
+    for index, byte in enumerate(block[:5]):
+        size |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            # No three bytes of a block stand for more than 64 (format_description.txt of snappy).
+            if size > 64 * len(block):
+                break
+            return size
+    raise _BadDataError
+
+
+def _snappy_chunks(payload: bytes, most: int) -> bytes:
+    inflated: list[bytes] = []
+    begin, left, chunks = 0, most, 0
+    while begin < len(payload):
+        kind, size = payload[begin], int.from_bytes(payload[begin + 1 : begin + 4], "little")
+        chunk = payload[begin + 4 : begin + 4 + size]
+        begin += 4 + size
+        if begin > len(payload):
+            raise _BadDataError
+        data = _snappy_chunk(kind, chunk)
+        left -= len(data)
+        chunks += 1
+        _check(left, most)
+        _check_members(chunks)
+        inflated.append(data)
+    return b"".join(inflated)
+
+
+def _snappy_chunk(kind: int, chunk: bytes) -> bytes:
+    if kind >= 0x80:  # padding, chunks to skip, and the beginning of a stream
+        return b""
+    if kind > 1 or len(chunk) < _CHECKSUM_BYTES:
+        raise _BadDataError
+    data = chunk[_CHECKSUM_BYTES:]
+    if kind == 1:
+        return data
+    if _snappy_size(data) > _SNAPPY_CHUNK:
+        raise _BadDataError
+    return _snappy_block(data, _SNAPPY_CHUNK)
+
+
+# --- bounds ------------------------------------------------------------------------------------------------
+
+
 def _check(left: int, most: int) -> None:
     if left < 0:
         raise _TooLargeError(f"inflates to more than {most:,} bytes")
 
 
+def _check_members(count: int) -> None:
+    if count > MOST_MEMBERS:
+        raise _TooLargeError(f"compressed in more than {MOST_MEMBERS:,} members")
+
+
 _READERS: dict[str, Callable[[bytes, int], bytes]] = {
     "gzip": partial(_zlib_members, 31),
     "zlib": partial(_zlib_members, 15),
-    "zstd": partial(_arrow_members, "zstd"),
-    "lz4": partial(_arrow_members, "lz4"),
+    "zstd": _zstd,
+    "lz4": _lz4,
+    "snappy": _snappy,
 }
+
+COMPRESSIONS = ("auto", *_READERS)

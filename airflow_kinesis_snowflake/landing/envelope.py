@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,8 @@ class Encoded:
     :param bytes: size of all payloads, landed or not
     :param fields: where the rows hold the values of columns, if the columns depend on the records
     :param missing: NOT NULL columns that have no value in some of the rows
+    :param dropped: records without data, such as control messages, by what they are
+    :param left: records at the end for which there was no room: nothing of them is here
     """
 
     rows: pa.RecordBatch
@@ -75,6 +78,8 @@ class Encoded:
     bytes: int
     fields: frozenset[Field] = frozenset()
     missing: frozenset[str] = frozenset()
+    dropped: Counter[str] = field(default_factory=Counter)
+    left: int = 0
 
 
 class EnvelopeMapping:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
+from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
+from airflow_kinesis_snowflake.formats.registry import FORMATS
 from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from airflow_kinesis_snowflake.formats.avro import Decoder
+    from airflow_kinesis_snowflake.formats.engine import Decoder, Format
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
 
@@ -93,9 +96,9 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "schema_evolution": types.TRUTH,
         "unknown_keys": types.choice("ignore", "dead_letter"),
         "infer_timestamps": types.TRUTH,
-        "payload_format": types.choice(*types.FORMATS),
-        "compression": types.optional(types.choice(*types.COMPRESSIONS)),
-        "json_documents": types.choice(*types.DOCUMENTS),
+        "payload_format": types.FORMAT,
+        "compression": types.optional(types.choice(*COMPRESSIONS)),
+        "json_documents": types.choice(*DOCUMENTS),
         "avro_schema": types.SCHEMA,
         "avro_schema_resolver": types.FUNCTION,
         "create_table": types.TABLE_OPTIONS,
@@ -117,7 +120,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         schema_evolution: bool | str = True,
         unknown_keys: str = "ignore",
         infer_timestamps: bool | str = False,
-        payload_format: str = "json",
+        payload_format: str | Format = "json",
         compression: str | None = None,
         json_documents: str = "one",
         avro_schema: dict[str, Any] | list[Any] | str | None = None,
@@ -160,9 +163,12 @@ class LandingOperator(CheckedSettings, BaseOperator):
                 f"{' and '.join(named)} must be left out, or mapping be 'columns': an envelope holds all keys"
             )
         payload_format = settings.get("payload_format")
-        if settings.get("mapping") == "columns" and payload_format in ("text", "binary"):
+        if isinstance(payload_format, str):
+            payload_format = FORMATS[payload_format]
+        if settings.get("mapping") == "columns" and payload_format and not payload_format.has_keys:
             raise InvalidSettingError(
-                f"payload_format={payload_format!r} has no keys to make columns of; use mapping='envelope'"
+                f"payload_format={settings['payload_format']!r} has no keys to make columns of; use "
+                f"mapping='envelope'"
             )
 
     def columns_settings(self) -> ColumnsSettings | None:
@@ -184,7 +190,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
 
     def decoder(self) -> Decoder | None:
         """How payloads become documents; ``None`` where they are documents already."""
-        from airflow_kinesis_snowflake.landing.payloads import payload_decoder
+        from airflow_kinesis_snowflake.formats.registry import payload_decoder
 
         return payload_decoder(
             self.setting("payload_format"),

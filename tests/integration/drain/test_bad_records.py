@@ -11,8 +11,8 @@ import fastavro
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError, TooManyDeadLettersError
+from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.payloads import payload_decoder
 from airflow_kinesis_snowflake.landing.tables import TableOptions
 from airflow_kinesis_snowflake.landing.threshold import Threshold
 

@@ -22,7 +22,7 @@ from airflow_kinesis_snowflake.exceptions import (
     TooManyDeadLettersError,
     ValueRefusedError,
 )
-from airflow_kinesis_snowflake.landing.payloads import payload_decoder
+from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.landing.threshold import Threshold
 from tests.faults.actions import (
     LOCK_WAITERS,

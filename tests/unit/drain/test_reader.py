@@ -6,6 +6,7 @@ import itertools
 import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,9 @@ from airflow_kinesis_snowflake.drain.reader import (
 )
 from airflow_kinesis_snowflake.drain.runtime import MACHINE, Machine, Runtime
 from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, ThrottledError, UnreadablePageError
+from airflow_kinesis_snowflake.formats.plain import binary
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.landing.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.stream import aggregation
 from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -258,6 +261,63 @@ def test_a_checkpoint_inside_an_aggregate_goes_on_behind_that_user_record() -> N
     assert result.encoded is not None
     assert result.encoded.rows.column("subSequenceNumber").to_pylist() == [2, 0]
     assert result.reached == Position("11")
+
+
+def broken_aggregate(number: str) -> Record:
+    """An aggregate whose user record names a key that it doesn't hold."""
+    message = bytes([0x1A, 4, 0x08, 5, 0x1A, 0])
+    data = b"\xf3\x89\x9a\xc2" + message + md5(message, usedforsecurity=False).digest()
+    return Record(sequence_number=number, approximate_arrival=1.0, data=data)
+
+
+class Shelf:
+    """A shard of one page, read from any position on."""
+
+    stream_name = "orders"
+
+    def __init__(self, whole: Page) -> None:
+        self._whole = whole
+
+    def get_iterator(self, _: str, start: Position | StartAt) -> Position | StartAt:
+        return start
+
+    def get_page(self, start: Position | StartAt, *, limit: int) -> Page:
+        left = [
+            record
+            for record in self._whole.records
+            if not isinstance(start, Position) or Position(record.sequence_number) > start
+        ]
+        return page(*left[:limit])
+
+
+@pytest.mark.parametrize("room", [1, 501, 1001, 1501, 10**6])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_page_that_decodes_to_too_much_is_read_in_parts_and_nothing_twice(room: int, damaged: bool) -> None:
+    whole = page(
+        aggregate(b"0", b"1", b"2"),
+        *([broken_aggregate("11")] if damaged else []),
+        *records(1.0, 2.0, first=12),
+    )
+    kinesis: Any = Shelf(whole)
+    source = PageSource(kinesis, DecodingEncoder(binary, EnvelopeMapping(), room=room), stop_at=millis(NOW))
+    start: Position | StartAt = TRIM_HORIZON
+    landed: list[tuple[str, int]] = []
+    letters: list[str] = []
+    while start != Position("13"):
+        part = source.fetch(request(start))
+        assert part.encoded is not None
+        assert part.reached is not None
+        start = part.reached
+        rows = part.encoded.rows
+        landed += zip(
+            rows.column("sequenceNumber").to_pylist(),
+            rows.column("subSequenceNumber").to_pylist(),
+            strict=True,
+        )
+        letters += [letter.record.sequence_number for letter in part.encoded.dead_letters]
+        assert (part.next_iterator is None) == (start != Position("13"))
+    assert landed == [("10", 0), ("10", 1), ("10", 2), ("12", 0), ("13", 0)]
+    assert letters == ["11"] * damaged
 
 
 def test_the_rest_of_an_aggregate_of_which_all_was_read_moves_on_behind_it() -> None:

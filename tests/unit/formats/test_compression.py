@@ -66,7 +66,7 @@ def test_a_payload_inflates_to_its_bound_and_no_further(kind: str, setting: str)
 
 def test_what_comes_out_is_decoded() -> None:
     assert decompressing(inflater("gzip"), None)(gzip.compress(b"1")) == [b"1"]
-    assert decompressing(inflater("gzip"), lambda data: [data, data])(gzip.compress(b"1")) == [b"1", b"1"]
+    assert decompressing(inflater("gzip"), lambda data, _: [data, data])(gzip.compress(b"1")) == [b"1", b"1"]
 
 
 def test_an_unknown_compression_is_refused() -> None:

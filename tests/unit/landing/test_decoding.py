@@ -12,23 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.engine import Dropped
+from airflow_kinesis_snowflake.formats.plain import array_items, binary, sequence, text
+from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.landing.decoding import OVERHEAD_BYTES, DecodingEncoder, expand
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.landing.payloads import (
-    DecodingEncoder,
-    array_items,
-    binary,
-    expand,
-    payload_decoder,
-    sequence,
-    text,
-)
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
     from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
-    from airflow_kinesis_snowflake.landing.payloads import Decoder
 
 DECODERS = [text, binary, array_items, sequence]
 WHITESPACE = " \t\n\r"
@@ -68,7 +63,8 @@ def encode(decode: Decoder, *records: Record) -> tuple[list[tuple[str, str]], Se
 def test_a_record_gives_its_documents_or_one_dead_letter(decode: Decoder, contents: list[bytes]) -> None:
     records = [record(data, number) for number, data in enumerate(contents)]
 
-    expanded, dead_letters = expand(records, decode)
+    answer = expand(records, decode)
+    expanded, dead_letters = answer.documents, answer.undecodable
 
     landed = {document.sequence_number for document in expanded}
     dead = [letter.record for letter in dead_letters]
@@ -95,8 +91,36 @@ def test_what_is_decoded_lands(decode: Decoder, payload: bytes) -> None:
 @pytest.mark.parametrize("decode", DECODERS)
 @given(payload=payloads)
 def test_a_reason_does_not_quote_the_payload(decode: Decoder, payload: bytes) -> None:
-    _, dead_letters = expand([record(b"<~" + payload + b"\xff~>")], decode)
+    dead_letters = expand([record(b"<~" + payload + b"\xff~>")], decode).undecodable
     assert not any("~" in letter.reason for letter in dead_letters)
+
+
+def test_documents_that_take_too_much_room_are_left_for_the_next_page() -> None:
+    records = [record(b"1 2", 1), record(b"x", 2), record(b"3", 3), record(b"4", 4)]
+    encoder = DecodingEncoder(sequence, EnvelopeMapping(), room=2 * OVERHEAD_BYTES + 3)
+
+    encoded = encoder.encode(records, stream_name="s", shard_id="1")
+
+    assert encoded.rows.column("RECORD_CONTENT").to_pylist() == ["1", "2", "3"]
+    assert [letter.record for letter in encoded.dead_letters] == records[1:2]
+    assert (encoded.left, encoded.bytes) == (1, 5)
+    assert (
+        DecodingEncoder(sequence, EnvelopeMapping(), room=0)
+        .encode(records, stream_name="s", shard_id="1")
+        .left
+        == 3
+    )
+
+
+def test_records_without_data_are_counted_and_are_neither_rows_nor_dead_letters() -> None:
+    def decode(payload: bytes, key: str = "", /) -> Documents:
+        return [payload] if payload == b"1" else Dropped(f"nothing for {key or 'nobody'}")
+
+    records = [record(b"1"), record(b"2"), record(b"3")]
+    encoded = DecodingEncoder(decode, EnvelopeMapping()).encode(records, stream_name="s", shard_id="1")
+
+    assert (encoded.rows.num_rows, encoded.dead_letters) == (1, ())
+    assert encoded.dropped == {"nothing for nobody": 2}
 
 
 # --- JSON --------------------------------------------------------------------------------------------------
@@ -262,7 +286,7 @@ def test_each_setting_has_its_decoder() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"payload_format": "csv"},
+        {"payload_format": "xls"},
         {"json_documents": "two"},
         {"payload_format": "text", "json_documents": "array"},
         {"avro_schema": "int"},

@@ -1,0 +1,123 @@
+"""What a format is: how the bytes of one payload become documents.
+
+A format is a frozen dataclass with its settings, in a module of its own, and has a name in
+:mod:`~airflow_kinesis_snowflake.formats.registry`. Nothing here knows records, tables or Airflow.
+
+A payload comes from anywhere, so a decoder answers in one of three ways, whatever the bytes are: with
+documents, with :class:`Dropped`, or with :class:`~airflow_kinesis_snowflake.exceptions.UndecodableError`.
+What it builds meanwhile is bounded by the limits below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import ClassVar, Protocol, TypeAlias
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats.looks import hint
+
+MOST_BUILT = 16 * 2**20
+"""Bytes that a payload may have in formats that build objects of it, which take many times its size."""
+
+MOST_DOCUMENTS = 100_000
+"""Documents that a payload may hold; Python needs about 500 bytes for each, however short it is."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """The answer for a payload that, by the rules of its format, holds no data: it is counted, and no row.
+
+    :param what: what it is, such as ``control message``
+    """
+
+    what: str
+
+
+Documents: TypeAlias = Sequence[bytes] | Dropped
+"""One or more JSON texts, in order; or why there are none."""
+
+
+class Decoder(Protocol):
+    """Takes one payload apart."""
+
+    def __call__(self, payload: bytes, key: str = "", /) -> Documents:
+        """Decode a payload.
+
+        :param key: partition key of the record; some formats keep the key of a row there
+        :raises UndecodableError: the payload isn't in the format; the message never quotes it
+        """
+        ...
+
+
+class Format(Protocol):
+    """The settings of a format; checked when they are made, with ``InvalidSettingError``."""
+
+    has_keys: ClassVar[bool]
+    """Whether documents are JSON objects as a rule, so that keys can become columns."""
+
+    def decoder(self) -> Decoder | None:
+        """The decoder; ``None`` where a payload is its document already."""
+        ...
+
+
+def check_size(payload: bytes) -> None:
+    """Refuse a payload of which objects can't be built in bounded memory.
+
+    :raises UndecodableError: it is larger than :data:`MOST_BUILT`
+    """
+    if len(payload) > MOST_BUILT:
+        raise UndecodableError(f"larger than {MOST_BUILT >> 20} MiB, the most that this format reads")
+
+
+def check_count(documents: int) -> None:
+    """Refuse a payload with too many documents.
+
+    :raises UndecodableError: more than :data:`MOST_DOCUMENTS`
+    """
+    if documents > MOST_DOCUMENTS:
+        raise UndecodableError(f"more than {MOST_DOCUMENTS:,} documents")
+
+
+def not_json(error: Exception, payload: bytes) -> UndecodableError:
+    """Why a payload isn't JSON, or isn't JSON of the shape that it should be.
+
+    :param error: of msgspec, or a ``RecursionError``
+    """
+    if isinstance(error, RecursionError):
+        return UndecodableError("nested too deeply")
+    if not payload.strip():
+        return UndecodableError("empty")
+    return UndecodableError(f"not JSON: {_without_quotations(error)}{hint(payload)}")
+
+
+def _without_quotations(error: Exception) -> str:
+    """What msgspec says is wrong; a value that doesn't fit may be quoted behind it, and a key in its path."""
+    if isinstance(error, msgspec.ValidationError):
+        return "the shape isn't that of the format"
+    return str(error)
+
+
+def of_json(decode: Callable[[bytes, str], Documents]) -> Decoder:
+    """A decoder that reads JSON with msgspec and leaves its errors to this one.
+
+    :param decode: may raise ``msgspec.DecodeError`` and ``RecursionError``
+    """
+
+    @wraps(decode)
+    def guarded(payload: bytes, key: str = "", /) -> Documents:
+        check_size(payload)
+        try:
+            payload.decode()
+            return decode(payload, key)
+        except UnicodeDecodeError as error:
+            raise UndecodableError(
+                f"not UTF-8: {error.reason} at byte {error.start}{hint(payload)}"
+            ) from None
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise not_json(error, payload) from None
+
+    return guarded

@@ -1,0 +1,80 @@
+"""The names of formats. A format of your own: a module beside these, and a line here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.avro import Avro
+from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
+from airflow_kinesis_snowflake.formats.plain import Binary, Json, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_kinesis_snowflake.formats.engine import Decoder, Format
+
+FORMATS: dict[str, type[Any]] = {
+    "json": Json,
+    "text": Text,
+    "binary": Binary,
+    "avro": Avro,
+}
+"""What makes the settings of each format; those that have no default must be given."""
+
+
+def payload_decoder(
+    payload_format: str | Format = "json",
+    *,
+    compression: str | None = None,
+    json_documents: str = "one",
+    avro_schema: Any = None,
+    avro_schema_resolver: Callable[[int | str], Any] | None = None,
+) -> Decoder | None:
+    """The decoder for the settings of a user; ``None`` where a payload is its document already.
+
+    :param payload_format: one of :data:`FORMATS`, or its settings
+    :param compression: how payloads are compressed: see :func:`inflater`; ``None``: not at all
+    :param json_documents: for the name ``json``: see :class:`Json`
+    :param avro_schema: for the name ``avro``, as the next: see :class:`Avro`
+    :raises InvalidSettingError: a value is unknown, or the settings don't fit
+    """
+    chosen = _format(
+        payload_format,
+        json_documents=json_documents,
+        avro_schema=avro_schema,
+        avro_schema_resolver=avro_schema_resolver,
+    )
+    decode = chosen.decoder()
+    return decode if compression is None else decompressing(inflater(compression), decode)
+
+
+def _format(
+    payload_format: str | Format,
+    *,
+    json_documents: str,
+    avro_schema: Any,
+    avro_schema_resolver: Callable[[int | str], Any] | None,
+) -> Format:
+    if payload_format == "avro":
+        return Avro(avro_schema, avro_schema_resolver)
+    if avro_schema is not None or avro_schema_resolver is not None:
+        raise InvalidSettingError(f"an Avro schema belongs to payload_format='avro', not {payload_format!r}")
+    if payload_format == "json":
+        return Json(json_documents)
+    if json_documents != "one":
+        raise InvalidSettingError(f"json_documents belongs to payload_format='json', not {payload_format!r}")
+    if not isinstance(payload_format, str):
+        return payload_format
+    if payload_format not in FORMATS:
+        raise InvalidSettingError(
+            f"payload_format must be one of {', '.join(FORMATS)}, not {payload_format!r}"
+        )
+    try:
+        made: Format = FORMATS[payload_format]()
+    except TypeError:
+        raise InvalidSettingError(
+            f"payload_format={payload_format!r} needs settings: give it an object of the class "
+            f"{FORMATS[payload_format].__name__}, such as docs/what-lands.md shows"
+        ) from None
+    return made

@@ -1,0 +1,142 @@
+"""A payload of a few bytes can't fill the memory, nor take hours, nor stop a stream."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pytest
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats import engine
+from airflow_kinesis_snowflake.formats.avro import avro_decoder
+from airflow_kinesis_snowflake.formats.compression import MOST_MEMBERS, inflater
+from airflow_kinesis_snowflake.formats.plain import array_items, sequence
+from airflow_kinesis_snowflake.formats.registry import payload_decoder
+
+TREE = {
+    "type": "record",
+    "name": "Tree",
+    "fields": [{"name": "children", "type": {"type": "array", "items": ["null", "Tree"]}}],
+}
+NOTHING = {"type": "record", "name": "Nothing", "fields": [{"name": "n", "type": "null"}]}
+ENDLESS = [
+    {"type": "array", "items": "null"},
+    {"type": "array", "items": {"type": "null"}},
+    {"type": "array", "items": NOTHING},
+    {"type": "map", "values": {"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}},
+    ["null", {"type": "array", "items": "null"}],
+    {
+        "type": "record",
+        "name": "Late",
+        "fields": [
+            {"name": "a", "type": NOTHING},
+            {"name": "b", "type": {"type": "array", "items": "Nothing"}},
+        ],
+    },
+]
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zlib"])
+def test_a_million_empty_members_are_refused_early(kind: str) -> None:
+    member = gzip.compress(b"", mtime=0) if kind == "gzip" else zlib.compress(b"")
+    with pytest.raises(UndecodableError, match="more than 10,000 members"):
+        inflater(kind)(member * 1_000_000)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zlib"])
+def test_members_up_to_the_bound_are_read_whatever_the_pieces_they_come_in(kind: str) -> None:
+    compress = gzip.compress if kind == "gzip" else zlib.compress
+    member = compress(b"0123456789")
+    assert inflater(kind)(member * MOST_MEMBERS) == b"0123456789" * MOST_MEMBERS
+    with pytest.raises(UndecodableError, match="not whole"):
+        inflater(kind)(member * (MOST_MEMBERS - 1) + member[:-1])
+
+
+@pytest.mark.parametrize(("wrong", "size"), [(1, 1), (8, 8), (10**6, 10**6)])
+def test_a_block_that_says_it_is_larger_than_it_is_shows_nothing_of_the_memory(wrong: int, size: int) -> None:
+    data = bytes(10_000)
+    block = pa.Codec("lz4_raw").compress(data, asbytes=True)
+    assert inflater("lz4")(len(data).to_bytes(4, "little") + block) == data
+    with pytest.raises(UndecodableError, match="not whole lz4 data"):
+        inflater("lz4")((len(data) + wrong).to_bytes(4, "little") + block)
+
+
+@pytest.mark.parametrize(
+    ("decode", "form", "between"),
+    [
+        (array_items, b"[%s]", b","),
+        (sequence, b"%s", b"\n"),
+        (sequence, b"%s", b" "),
+        (sequence, b"%s", b"          \n"),
+        (sequence, b"%s", b" " * 30),
+    ],
+)
+def test_too_many_documents_are_refused(decode: Any, form: bytes, between: bytes) -> None:
+    payload = form % between.join([b"1"] * (engine.MOST_DOCUMENTS + 1))
+    with pytest.raises(UndecodableError, match="more than 100,000 documents"):
+        decode(payload)
+
+
+def test_as_many_documents_as_there_may_be_are_read() -> None:
+    numbers = [b"[1,2]"] * engine.MOST_DOCUMENTS
+    assert array_items(b"[" + b",".join(numbers) + b"]") == numbers
+    assert sequence(b"\n".join(numbers)) == numbers
+
+
+@pytest.mark.parametrize("schema", ENDLESS)
+def test_an_array_whose_items_take_no_bytes_is_refused(schema: Any) -> None:
+    with pytest.raises(InvalidSettingError, match="items without bytes"):
+        payload_decoder("avro", avro_schema=schema)
+
+
+def test_other_arrays_are_read() -> None:
+    schema = {
+        "type": "record",
+        "name": "R",
+        "fields": [
+            {"name": "n", "type": NOTHING},
+            {"name": "lists", "type": {"type": "array", "items": {"type": "array", "items": ["null"]}}},
+        ],
+    }
+    out = io.BytesIO()
+    value = {"n": {"n": None}, "lists": [[None], []]}
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), value)
+    decode = payload_decoder("avro", avro_schema=schema)
+    assert decode is not None
+    assert decode(out.getvalue()) == [b'{"n":{"n":null},"lists":[[null],[]]}']
+
+
+@pytest.mark.parametrize(
+    "registered",
+    [
+        TREE,
+        *ENDLESS,
+        "{",
+        "no type",
+        {"type": "record"},
+        {},
+        [],
+        None,
+        7,
+        {"type": []},
+        "[" * 100_000,
+        {"type": 1},
+    ],
+)
+def test_a_registered_schema_that_cannot_be_used_makes_dead_letters(registered: Any) -> None:
+    asked = []
+
+    def resolve(schema_id: int | str) -> Any:
+        asked.append(schema_id)
+        return registered
+
+    decode = avro_decoder(schema=None, resolver=resolve)
+    for _ in range(2):
+        with pytest.raises(UndecodableError):
+            decode(b"\0\0\0\0\7" + bytes(20))
+    assert asked == [7]
