@@ -21,18 +21,17 @@ from __future__ import annotations
 import base64
 import io
 import json
-import math
 import struct
 import uuid
 import zlib
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats import values
 from airflow_kinesis_snowflake.formats.engine import MOST_BUILT, check_size
 from airflow_kinesis_snowflake.formats.looks import hint
 
@@ -45,10 +44,6 @@ _OURS = "airflow-kinesis-snowflake-"
 _CONFLUENT, _GLUE = 0, 3
 _GLUE_PLAIN, _GLUE_ZLIB = 0, 5
 _MOST_SCHEMAS = 1000
-_MOST_DIGITS, _LARGEST_SCALE = 38, 37
-_DAYS_TO_1970 = date(1970, 1, 1).toordinal()
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECONDS_OF_A_DAY = 86_400
 _INNER = {"array": "items", "map": "values"}
 # What fastavro and we raise on a schema that is none: registries hold whatever was put there.
 _NO_SCHEMA = (ArithmeticError, AttributeError, AssertionError, LookupError, TypeError, ValueError)
@@ -181,9 +176,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    return value
+    return values.floating(value) if isinstance(value, float) else value
 
 
 # --- schemas -----------------------------------------------------------------------------------------------
@@ -284,35 +277,19 @@ def _takes_nothing(schema: Any, *, empty: dict[str, bool]) -> bool:
 
 
 def _decimal(data: bytes, schema: Any, _: Any = None) -> msgspec.Raw | str:
-    unscaled, scale = int.from_bytes(data, signed=True), schema.get("scale", 0)
-    digits = str(abs(unscaled)).zfill(scale + 1)
-    whole, fraction = (digits[:-scale], digits[-scale:]) if scale else (digits, "")
-    number = f"{'-' if unscaled < 0 else ''}{whole}{'.' if fraction else ''}{fraction}"
-    fits = len(digits) <= _MOST_DIGITS and scale <= _LARGEST_SCALE
-    return msgspec.Raw(number.encode()) if fits else number
+    return values.decimal(int.from_bytes(data, signed=True), schema.get("scale", 0))
 
 
 def _date(days: int, *_: Any) -> str:
-    try:
-        return date.fromordinal(_DAYS_TO_1970 + days).isoformat()
-    except (ValueError, OverflowError):
-        raise UndecodableError("an Avro date outside the years 1 to 9999") from None
+    return values.day(days)
 
 
 def _time(digits: int, count: int, *_: Any) -> str:
-    seconds, fraction = divmod(count, 10**digits)
-    if not 0 <= seconds < _SECONDS_OF_A_DAY:
-        raise UndecodableError("an Avro time outside the day")
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:0{digits}d}"
+    return values.time_of_day(count, digits)
 
 
 def _timestamp(digits: int, zone: str, count: int, *_: Any) -> str:
-    seconds, fraction = divmod(count, 10**digits)
-    try:
-        moment = _EPOCH + timedelta(seconds=seconds)
-    except OverflowError:
-        raise UndecodableError("an Avro timestamp outside the years 1 to 9999") from None
-    return f"{moment.replace(tzinfo=None).isoformat()}.{fraction:0{digits}d}{zone}"
+    return values.timestamp(count, digits, zone)
 
 
 def _duration(data: bytes, *_: Any) -> dict[str, int]:

@@ -1,0 +1,109 @@
+"""Subscriptions of CloudWatch Logs: a row for each log event.
+
+A subscription filter sends gzip of one JSON document with many events ("Real-time processing of log data with
+subscriptions" in the CloudWatch Logs user guide). Where somebody has inflated it on the way, it is read too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
+from airflow_kinesis_snowflake.formats.engine import Dropped, check_count, of_json
+
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
+
+_check_json = msgspec.json.Decoder(msgspec.Raw).decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class CloudWatchLogs:
+    """Messages of a CloudWatch Logs subscription.
+
+    Each log event becomes an object with ``owner`` (an account), ``logGroup``, ``logStream``, ``id``,
+    ``timestamp`` (ms since the epoch), ``message``, and ``extractedFields`` where the filter extracts some.
+    A message that is a JSON object or array is one in the row; another stays text. Control messages, by which
+    CloudWatch tries whether the stream can be written to, are dropped and counted.
+    """
+
+    has_keys: ClassVar[bool] = True
+
+    def decoder(self) -> Decoder:
+        """The decoder; it inflates by itself."""
+        return decompressing(inflater("auto"), of_json(log_events))
+
+
+class _Event(msgspec.Struct):
+    id: str
+    timestamp: int
+    message: str
+    extracted: msgspec.Raw | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="extractedFields")
+
+
+class _Message(msgspec.Struct):
+    kind: str = msgspec.field(name="messageType")
+    owner: str
+    group: str = msgspec.field(name="logGroup")
+    stream: str = msgspec.field(name="logStream")
+    events: list[_Event] = msgspec.field(name="logEvents")
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+
+
+class _Row(msgspec.Struct):
+    owner: str
+    group: str = msgspec.field(name="logGroup")
+    stream: str = msgspec.field(name="logStream")
+    id: str
+    timestamp: int
+    message: msgspec.Raw | str
+    extracted: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="extractedFields")
+
+
+def log_events(payload: bytes, _key: str = "", /) -> Documents:
+    """The events of an inflated message.
+
+    :raises msgspec.DecodeError: it is none
+    """
+    message = _decode(payload)
+    if message.kind == "CONTROL_MESSAGE":
+        return Dropped("control message of CloudWatch Logs")
+    if message.kind != "DATA_MESSAGE":
+        raise UndecodableError("a message of CloudWatch Logs of an unknown type")
+    if not message.events:
+        return Dropped("message of CloudWatch Logs without events")
+    check_count(len(message.events))
+    return [
+        _encode(
+            _Row(
+                owner=message.owner,
+                group=message.group,
+                stream=message.stream,
+                id=event.id,
+                timestamp=event.timestamp,
+                message=parsed(event.message),
+                extracted=event.extracted,
+            )
+        )
+        for event in message.events
+    ]
+
+
+def parsed(message: str) -> msgspec.Raw | str:
+    """The message as JSON if it is an object or array, else as text."""
+    document = message.strip(" \t\r\n")
+    if document[:1] + document[-1:] not in ("{}", "[]"):
+        return message
+    raw = document.encode()
+    try:
+        _check_json(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return message
+    return msgspec.Raw(raw)

@@ -1,0 +1,100 @@
+"""Values of other systems as JSON takes them, and Snowflake without losing anything.
+
+A number is exact up to 38 digits with a scale of up to 37, because that is NUMBER in Snowflake; one of more
+would become a rounded DOUBLE there, so it becomes text. Times are ISO 8601 with all digits of their type.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, date, datetime, timedelta
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import UndecodableError
+
+_MOST_DIGITS, _LARGEST_SCALE = 38, 37
+_DAYS_TO_1970 = date(1970, 1, 1).toordinal()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_OF_A_DAY = 86_400
+_PLAIN = re.compile(r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
+_DIGITS_OF_A_DOUBLE = 15
+
+
+def decimal(unscaled: int, scale: int) -> msgspec.Raw | str:
+    """``unscaled / 10**scale`` with all digits of its scale; as text where NUMBER can't hold it.
+
+    :raises UndecodableError: no scale of a decimal, or more digits than anybody has
+    """
+    if not 0 <= scale <= 1000 or unscaled.bit_length() > 4 * 1000:
+        raise UndecodableError("a decimal of more than 1,000 digits, or with a scale that isn't 0 to 1,000")
+    digits = str(abs(unscaled)).zfill(scale + 1)
+    whole, fraction = (digits[:-scale], digits[-scale:]) if scale else (digits, "")
+    number = f"{'-' if unscaled < 0 else ''}{whole}{'.' if fraction else ''}{fraction}"
+    fits = len(digits) <= _MOST_DIGITS and scale <= _LARGEST_SCALE
+    return msgspec.Raw(number.encode()) if fits else number
+
+
+def number(text: str) -> msgspec.Raw | str:
+    """A number that is written as text; it stays text where neither NUMBER nor a double holds it exactly.
+
+    :raises UndecodableError: not a number
+    """
+    if plain := _PLAIN.fullmatch(text):
+        fraction = plain[2] or ""
+        if len(plain[1]) + len(fraction) <= _MOST_DIGITS and len(fraction) <= _LARGEST_SCALE:
+            return msgspec.Raw(text.encode())
+        return text
+    if not _NUMBER.fullmatch(text):
+        raise UndecodableError("not a number where the format has one")
+    digits = re.sub(r"[eE].*|[-.]", "", text).strip("0")
+    exact = len(digits) <= _DIGITS_OF_A_DOUBLE and math.isfinite(float(text))
+    return msgspec.Raw(text.encode()) if exact else text
+
+
+def floating(value: float) -> float | str:
+    """A double; NaN and the infinities as text that a cast to FLOAT takes."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+
+
+def day(days: int) -> str:
+    """A date, by its days since 1970.
+
+    :raises UndecodableError: outside the years 1 to 9999
+    """
+    try:
+        return date.fromordinal(_DAYS_TO_1970 + days).isoformat()
+    except (ValueError, OverflowError):
+        raise UndecodableError("a date outside the years 1 to 9999") from None
+
+
+def time_of_day(count: int, digits: int) -> str:
+    """A time of day, by its units since midnight.
+
+    :param digits: of a unit: 3 for milliseconds, 6, or 9
+    :raises UndecodableError: outside the day
+    """
+    seconds, fraction = divmod(count, 10**digits)
+    if not 0 <= seconds < _SECONDS_OF_A_DAY:
+        raise UndecodableError("a time outside the day")
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:0{digits}d}"
+
+
+def timestamp(count: int, digits: int, zone: str = "Z") -> str:
+    """A moment, by its units since 1970.
+
+    :param digits: of a unit: 0 for seconds, 3 for milliseconds, 6, or 9
+    :param zone: what to write behind it; empty for local times
+    :raises UndecodableError: outside the years 1 to 9999
+    """
+    seconds, fraction = divmod(count, 10**digits)
+    try:
+        moment = _EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        raise UndecodableError("a timestamp outside the years 1 to 9999") from None
+    behind = f".{fraction:0{digits}d}" if digits else ""
+    return f"{moment.replace(tzinfo=None).isoformat()}{behind}{zone}"
