@@ -1,0 +1,328 @@
+"""Change events of Debezium, as Debezium Server writes them to Kinesis with its JSON format.
+
+An event is an envelope with ``before``, ``after``, ``source`` and ``op``, alone or as the ``payload`` beside
+a ``schema`` ("Connectors" in the Debezium documentation). With a schema, values that JSON can't hold are read
+by it: decimals from base64, dates from days, times and timestamps from their units. Without one they stay as
+they came, because nothing says what they are.
+
+Debezium Server uses the key of an event as the record's partition key. A delete is followed by a tombstone, a
+record without a byte; Debezium also writes heartbeats, the begin and end of transactions, and schema changes.
+They hold no rows: they are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats import values
+from airflow_kinesis_snowflake.formats.changes import DELETE, INSERT, READ, UPDATE, Change, sortable
+from airflow_kinesis_snowflake.formats.engine import Dropped, of_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
+
+    Reader = Callable[[Any], Any]
+    """Gives what a value stands for."""
+
+_OPERATIONS = {"c": INSERT, "u": UPDATE, "d": DELETE, "r": READ}
+_WITHOUT_ROWS = {"t": "truncate of Debezium", "m": "message of Debezium"}
+_MOST_SCHEMAS, _LARGEST_KEPT_SCHEMA = 100, 2**18
+_DEEPEST = 50
+_ABSENT = msgspec.Raw(b"")
+
+
+@dataclass(frozen=True)
+class Debezium:
+    """Change events of Debezium, with or without a schema in each of them."""
+
+    has_keys: ClassVar[bool] = True
+
+    def decoder(self) -> Decoder:
+        """The decoder."""
+        return _decode
+
+
+def _decode(payload: bytes, key: str = "", /) -> Documents:
+    if payload in (b"", b"null", b"default"):
+        return Dropped("tombstone of Debezium")
+    return _guarded(payload, key)
+
+
+class _Source(msgspec.Struct):
+    """What connectors have in common; what they put there is theirs, so no type is demanded."""
+
+    db: Any = None
+    schema: Any = None
+    table: Any = None
+    collection: Any = None
+    ts_ms: Any = None
+    ts_us: Any = None
+    ts_ns: Any = None
+    lsn: Any = None
+    pos: Any = None
+    row: Any = None
+
+
+class _Envelope(msgspec.Struct):
+    op: str | None = None
+    before: msgspec.Raw = _ABSENT
+    after: msgspec.Raw = _ABSENT
+    source: msgspec.Raw = _ABSENT
+    transaction: msgspec.Raw = _ABSENT
+    status: str | None = None
+    ts_ms: int | None = None
+    schema_changes: msgspec.Raw = msgspec.field(default=_ABSENT, name="tableChanges")
+    ddl: msgspec.Raw = _ABSENT
+
+
+class _WithSchema(msgspec.Struct):
+    payload: msgspec.Raw
+    schema: msgspec.Raw = _ABSENT
+
+
+_decode_with_schema = msgspec.json.Decoder(_WithSchema).decode
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_source = msgspec.json.Decoder(_Source).decode
+_decode_row = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_tree = msgspec.json.Decoder(strict=True).decode
+_NULL = b"null"
+
+
+def _document(payload: bytes, key: str = "", /) -> Documents:
+    found = change(payload, key)
+    return found if isinstance(found, Dropped) else [found.document()]
+
+
+_guarded = of_json(_document)
+
+
+def change(payload: bytes, key: str) -> Change | Dropped:
+    """The change that an event describes, or what it is instead.
+
+    :param key: partition key of the record
+    :raises msgspec.DecodeError: it isn't JSON of Debezium
+    """
+    inner, schema = _unwrapped(payload)
+    if inner == _NULL:
+        return Dropped("tombstone of Debezium")
+    envelope = _decode_envelope(inner)
+    if envelope.op not in _OPERATIONS:
+        return _without_row(envelope)
+    readers = _readers_of(schema)
+    source = _decode_source(envelope.source) if _given(envelope.source) else _Source()
+    place = (source.db, source.schema, source.table or source.collection)
+    moment = _time(source)
+    return Change(
+        operation=_OPERATIONS[envelope.op],
+        key=_key(key),
+        before=_row(envelope.before, readers.get("before")),
+        after=None if envelope.op == "d" else _row(envelope.after, readers.get("after")),
+        order=sortable(*map(_count, (source.ts_ms, source.lsn, source.pos, source.row))),
+        time=None if moment is None else values.timestamp(*moment),
+        table=".".join(part for part in place if part and isinstance(part, str)) or None,
+        transaction=envelope.transaction if _given(envelope.transaction) else None,
+        source=envelope.source if _given(envelope.source) else None,
+    )
+
+
+def _unwrapped(payload: bytes) -> tuple[bytes, bytes | None]:
+    """The envelope, and the schema beside it if there is one."""
+    try:
+        outer = _decode_with_schema(payload)
+    except msgspec.ValidationError:
+        return payload, None
+    return bytes(outer.payload), bytes(outer.schema) if _given(outer.schema) else None
+
+
+def _given(raw: msgspec.Raw) -> bool:
+    return bytes(raw) not in (b"", _NULL)
+
+
+def _without_row(envelope: _Envelope) -> Dropped:
+    if envelope.op in _WITHOUT_ROWS:
+        return Dropped(_WITHOUT_ROWS[envelope.op])
+    if envelope.op is None and envelope.status in ("BEGIN", "END"):
+        return Dropped("transaction marker of Debezium")
+    if envelope.op is None and (_given(envelope.schema_changes) or _given(envelope.ddl)):
+        return Dropped("schema change of Debezium")
+    if envelope.op is None and envelope.ts_ms is not None and not _given(envelope.after):
+        return Dropped("heartbeat of Debezium")
+    raise UndecodableError("not an event of Debezium: it has no operation")
+
+
+def _time(source: _Source) -> tuple[int, int] | None:
+    for count, digits in ((source.ts_ns, 9), (source.ts_us, 6), (source.ts_ms, 3)):
+        if _count(count) is not None:
+            return count, digits
+    return None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _key(text: str) -> Mapping[str, Any] | None:
+    """The key of an event, where the partition key is one and not just text."""
+    if not text.startswith("{"):
+        return None
+    try:
+        inner, schema = _unwrapped(text.encode())
+        return _row(msgspec.Raw(inner), _readers_of(schema).get(""))
+    except (msgspec.DecodeError, UndecodableError, RecursionError, UnicodeEncodeError):
+        return None
+
+
+def _row(raw: msgspec.Raw, reader: Reader | None) -> dict[str, Any] | None:
+    """A row with the values that the schema says; of the others the text as it came."""
+    if not _given(raw):
+        return None
+    if bytes(raw).startswith(b'"'):
+        return _decode_row(msgspec.json.decode(raw, type=str))  # MongoDB's documents are text.
+    if reader is None:
+        return _decode_row(raw)
+    read: dict[str, Any] = reader(raw)
+    return read
+
+
+# --- schemas -----------------------------------------------------------------------------------------------
+
+
+def _readers_of(schema: bytes | None) -> Mapping[str, Reader]:
+    """What reads ``before`` and ``after``, and under the empty name a row itself."""
+    if schema is None:
+        return {}
+    return _readers(schema) if len(schema) > _LARGEST_KEPT_SCHEMA else _kept_readers(schema)
+
+
+def _readers(schema: bytes) -> Mapping[str, Reader]:
+    tree = _decode_tree(schema)
+    whole = _reader(tree, 0)
+    fields = _fields(tree)
+    return {
+        **({"": whole} if whole else {}),
+        **{name: reader for name, kind in fields.items() if (reader := _reader(kind, 0)) is not None},
+    }
+
+
+_kept_readers = lru_cache(maxsize=_MOST_SCHEMAS)(_readers)
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """The fields of a struct, by name."""
+    listed = kind.get("fields") if isinstance(kind, dict) else None
+    if not isinstance(listed, list):
+        return {}
+    return {
+        field["field"]: field
+        for field in listed
+        if isinstance(field, dict) and isinstance(field.get("field"), str)
+    }
+
+
+def _reader(kind: Any, depth: int) -> Reader | None:
+    """What reads a value of a type; ``None`` where it is what it looks like."""
+    if not isinstance(kind, dict) or depth > _DEEPEST:
+        return None
+    name = kind.get("name")
+    if isinstance(name, str) and name in _LOGICAL:
+        return partial(_logical, _LOGICAL[name], kind)
+    if kind.get("type") == "struct":
+        readers = {
+            field: reader
+            for field, inner in _fields(kind).items()
+            if (reader := _reader(inner, depth + 1)) is not None
+        }
+        return partial(_struct, readers) if readers else None
+    if kind.get("type") == "array" and (item := _reader(kind.get("items"), depth + 1)):
+        return partial(_array, item)
+    return None
+
+
+def _struct(readers: Mapping[str, Reader], raw: msgspec.Raw) -> dict[str, Any] | None:
+    if bytes(raw) == _NULL:
+        return None
+    row = _decode_row(raw)
+    return {name: readers[name](value) if name in readers else value for name, value in row.items()}
+
+
+def _array(item: Reader, raw: msgspec.Raw) -> list[Any] | None:
+    if bytes(raw) == _NULL:
+        return None
+    return [item(value) for value in msgspec.json.decode(raw, type=list[msgspec.Raw])]
+
+
+def _logical(read: Callable[[Any, Mapping[str, Any]], Any], kind: Mapping[str, Any], raw: msgspec.Raw) -> Any:
+    value = _decode_tree(raw)
+    if value is None:
+        return None
+    try:
+        return read(value, kind)
+    except (TypeError, ValueError, KeyError, AttributeError, binascii.Error):
+        raise UndecodableError("a value that doesn't fit the schema of its event") from None
+
+
+def _unscaled(text: str) -> int:
+    return int.from_bytes(base64.b64decode(text, validate=True), signed=True)
+
+
+def _decimal(value: Any, kind: Mapping[str, Any]) -> msgspec.Raw | str:
+    return values.decimal(_unscaled(value), int(kind["parameters"]["scale"]))
+
+
+def _variable_decimal(value: Any, _: Mapping[str, Any]) -> msgspec.Raw | str:
+    return values.decimal(_unscaled(value["value"]), int(value["scale"]))
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _day(value: Any, _: Mapping[str, Any]) -> str:
+    return values.day(_whole(value))
+
+
+def _time_of_day(digits: int, value: Any, _: Mapping[str, Any]) -> str:
+    return values.time_of_day(_whole(value), digits)
+
+
+def _timestamp(digits: int, zone: str, value: Any, _: Mapping[str, Any]) -> str:
+    return values.timestamp(_whole(value), digits, zone)
+
+
+def _json(value: Any, _: Mapping[str, Any]) -> Any:
+    if not isinstance(value, str):
+        raise TypeError
+    raw = value.encode()
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return value
+    return msgspec.Raw(raw)
+
+
+_LOGICAL: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
+    "org.apache.kafka.connect.data.Decimal": _decimal,
+    "io.debezium.data.VariableScaleDecimal": _variable_decimal,
+    "io.debezium.data.Json": _json,
+    "io.debezium.time.Date": _day,
+    "org.apache.kafka.connect.data.Date": _day,
+    "io.debezium.time.Time": partial(_time_of_day, 3),
+    "org.apache.kafka.connect.data.Time": partial(_time_of_day, 3),
+    "io.debezium.time.MicroTime": partial(_time_of_day, 6),
+    "io.debezium.time.NanoTime": partial(_time_of_day, 9),
+    "io.debezium.time.Timestamp": partial(_timestamp, 3, ""),
+    "org.apache.kafka.connect.data.Timestamp": partial(_timestamp, 3, ""),
+    "io.debezium.time.MicroTimestamp": partial(_timestamp, 6, ""),
+    "io.debezium.time.NanoTimestamp": partial(_timestamp, 9, ""),
+}

@@ -1,0 +1,93 @@
+"""Changes that AWS Database Migration Service writes to a Kinesis stream.
+
+The JSON is that of "Using Amazon Kinesis Data Streams as a target for AWS Database Migration Service" in the
+DMS user guide, on one line or several.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats.changes import DELETE, INSERT, READ, UPDATE, Change, sortable
+from airflow_kinesis_snowflake.formats.engine import Dropped, of_json
+
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
+
+_OPERATIONS = {"load": READ, "insert": INSERT, "update": UPDATE, "delete": DELETE}
+
+
+@dataclass(frozen=True)
+class DMS:
+    """Records of a DMS task. Control records, such as ``create-table``, are dropped and counted."""
+
+    has_keys: ClassVar[bool] = True
+
+    def decoder(self) -> Decoder:
+        """The decoder."""
+        return of_json(_document)
+
+
+class _Metadata(msgspec.Struct):
+    kind: str = msgspec.field(name="record-type")
+    operation: str
+    time: str | None = msgspec.field(default=None, name="timestamp")
+    schema: str | None = msgspec.field(default=None, name="schema-name")
+    table: str | None = msgspec.field(default=None, name="table-name")
+    key_type: str | None = msgspec.field(default=None, name="partition-key-type")
+    committed: str | None = msgspec.field(default=None, name="commit-timestamp")
+    transaction: int | str | None = msgspec.field(default=None, name="transaction-id")
+    number: int | None = msgspec.field(default=None, name="transaction-record-id")
+
+
+class _Record(msgspec.Struct):
+    metadata: _Metadata
+    data: dict[str, msgspec.Raw] | None = None
+    before: dict[str, msgspec.Raw] | None = msgspec.field(default=None, name="before-image")
+
+
+class _Around(msgspec.Struct):
+    metadata: msgspec.Raw
+
+
+_decode = msgspec.json.Decoder(_Record).decode
+_decode_around = msgspec.json.Decoder(_Around).decode
+
+
+def _document(payload: bytes, key: str = "", /) -> Documents:
+    found = change(payload, key)
+    return found if isinstance(found, Dropped) else [found.document()]
+
+
+def change(payload: bytes, key: str) -> Change | Dropped:
+    """The change that a record describes.
+
+    :param key: partition key of the record: where DMS partitions by primary key, its values
+    :raises msgspec.DecodeError: it isn't a record of DMS
+    """
+    record = _decode(payload)
+    metadata = record.metadata
+    if metadata.kind == "control":
+        return Dropped("control record of DMS")
+    if metadata.kind != "data" or metadata.operation not in _OPERATIONS or record.data is None:
+        raise UndecodableError("a record of DMS of an unknown kind")
+    gone = metadata.operation == "delete"
+    table = ".".join(part for part in (metadata.schema, metadata.table) if part)
+    committed = metadata.committed or metadata.time
+    around: Any = _decode_around(payload).metadata
+    return Change(
+        operation=_OPERATIONS[metadata.operation],
+        key=key if metadata.key_type == "primary-key" and key else None,
+        # DMS puts the row that is gone into "data".
+        before=record.data if gone else record.before,
+        after=None if gone else record.data,
+        order=f"{committed or ''}.{sortable(metadata.number)}",
+        time=committed,
+        table=table or None,
+        transaction=metadata.transaction,
+        source=around,
+    )
