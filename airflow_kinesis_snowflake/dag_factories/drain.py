@@ -14,7 +14,7 @@ from airflow_kinesis_snowflake.drain.report import totals
 from airflow_kinesis_snowflake.exceptions import WorkerFailedError
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
 from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
-from airflow_kinesis_snowflake.formats.registry import FORMATS
+from airflow_kinesis_snowflake.formats.registry import NAMED
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.settings import TEXT, whole
@@ -192,8 +192,9 @@ def drain_params(dag_id: str) -> dict[str, Param]:
         "payload_format": choice(
             "Payload format",
             "`text` lands as a string, `binary` as one in base64; both need the mapping `envelope`. "
-            "`avro` needs a schema. Default: `json`.",
-            tuple(FORMATS),
+            "`avro` needs a schema; `csv` and `tsv` take names from the first line of a payload. "
+            "Default: `json`.",
+            NAMED,
         ),
         "compression": choice(
             "Compression",

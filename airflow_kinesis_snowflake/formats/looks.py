@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
+
 from airflow_kinesis_snowflake.formats.compression import kind_of
 
 _BEGINNINGS = (
@@ -11,13 +15,61 @@ _BEGINNINGS = (
     (b"\xef\xbb\xbf", "text with a byte order mark"),
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
+    (b"<", "XML, which payload_format='text' reads as text"),
 )
+_HEADERS = (
+    (b"\x00", 5, "Confluent's"),
+    (b"\x03\x00", 18, "AWS Glue's"),
+    (b"\x03\x05", 18, "AWS Glue's"),
+)
+_REGISTRY = "schema registry in front, which payload_format='avro' or 'json_schema' reads"
+_SHOWN_BASE64 = 4096
+_NO_NUMBER = re.compile(rb"[:,\[]\s{0,9}-?(?:NaN|Infinity)\b")
 
 
 def hint(payload: bytes) -> str:
     """The end of a reason; empty where the bytes look like nothing known. Never quotes them."""
+    looks = _looks(payload)
+    return f"; looks like {looks}" if looks else ""
+
+
+def _looks(payload: bytes) -> str | None:
     for beginning, description in _BEGINNINGS:
         if payload.startswith(beginning):
-            return f"; looks like {description}"
-    kind = kind_of(payload)
-    return f"; looks like {kind}, which compression='auto' reads" if kind else ""
+            return description
+    if kind := kind_of(payload):
+        return f"{kind}, which compression='auto' reads"
+    for beginning, length, whose in _HEADERS:
+        if payload.startswith(beginning) and len(payload) > length:
+            behind = payload[length : length + 1]
+            kind = "JSON" if behind in (b"{", b"[") else "a payload"
+            return f"{kind} with the header of {whose} {_REGISTRY}"
+    if payload[:1] in (b"{", b"[") and _NO_NUMBER.search(payload):
+        return "JSON with NaN or Infinity, which JSON doesn't know"
+    return _base64_of(payload) or _map_of(payload)
+
+
+def _base64_of(payload: bytes) -> str | None:
+    text = payload.strip().strip(b'"')[:_SHOWN_BASE64]
+    if len(text) < 8 or (len(text) < _SHOWN_BASE64 and len(text) % 4):
+        return None
+    try:
+        inner = base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return None
+    if inner[:1] in (b"{", b"["):
+        return "base64 of JSON: the producer encodes what Kinesis encodes by itself"
+    if kind := kind_of(inner):
+        return f"base64 of {kind}: the producer encodes what Kinesis encodes by itself"
+    return None
+
+
+def _map_of(payload: bytes) -> str | None:
+    """MessagePack and CBOR begin with how many keys follow, and the first key with its length."""
+    if len(payload) < 3 or not payload[2:3].isalnum():
+        return None
+    if 0x81 <= payload[0] <= 0x8F and 0xA1 <= payload[1] <= 0xBF:
+        return "a map of MessagePack, which payload_format='msgpack' reads"
+    if 0xA1 <= payload[0] <= 0xB7 and 0x61 <= payload[1] <= 0x77:
+        return "a map of CBOR, which no setting reads"
+    return None

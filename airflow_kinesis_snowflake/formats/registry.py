@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.avro import Avro
+from airflow_kinesis_snowflake.formats.cloudwatch import CloudWatchLogs
 from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
+from airflow_kinesis_snowflake.formats.debezium import Debezium
+from airflow_kinesis_snowflake.formats.delimited import CSV, TSV, Pattern
+from airflow_kinesis_snowflake.formats.dms import DMS
+from airflow_kinesis_snowflake.formats.dynamodb import DynamoDB
+from airflow_kinesis_snowflake.formats.headed import JsonSchema
+from airflow_kinesis_snowflake.formats.messagepack import MessagePack
 from airflow_kinesis_snowflake.formats.plain import Binary, Json, Text
 
 if TYPE_CHECKING:
@@ -19,8 +27,31 @@ FORMATS: dict[str, type[Any]] = {
     "text": Text,
     "binary": Binary,
     "avro": Avro,
+    "json_schema": JsonSchema,
+    "msgpack": MessagePack,
+    "csv": CSV,
+    "tsv": TSV,
+    "pattern": Pattern,
+    "cloudwatch_logs": CloudWatchLogs,
+    "dynamodb": DynamoDB,
+    "dms": DMS,
+    "debezium": Debezium,
 }
 """What makes the settings of each format; those that have no default must be given."""
+
+
+NAMED = tuple(
+    name
+    for name, settings in FORMATS.items()
+    if not any(field.default is MISSING is field.default_factory for field in fields(settings))
+)
+"""Those that their name is enough for."""
+
+EXPECTED = (
+    f"one of {', '.join(NAMED)}, or an object with the settings of a format, such as "
+    f"{', '.join(sorted(settings.__name__ for settings in FORMATS.values()))}"
+)
+"""What to write, as the end of "must be ..."."""
 
 
 def payload_decoder(
@@ -66,15 +97,7 @@ def _format(
         raise InvalidSettingError(f"json_documents belongs to payload_format='json', not {payload_format!r}")
     if not isinstance(payload_format, str):
         return payload_format
-    if payload_format not in FORMATS:
-        raise InvalidSettingError(
-            f"payload_format must be one of {', '.join(FORMATS)}, not {payload_format!r}"
-        )
-    try:
-        made: Format = FORMATS[payload_format]()
-    except TypeError:
-        raise InvalidSettingError(
-            f"payload_format={payload_format!r} needs settings: give it an object of the class "
-            f"{FORMATS[payload_format].__name__}, such as docs/what-lands.md shows"
-        ) from None
+    if payload_format not in NAMED:
+        raise InvalidSettingError(f"payload_format must be {EXPECTED}, not {payload_format!r}")
+    made: Format = FORMATS[payload_format]()
     return made

@@ -44,11 +44,15 @@ class LandingOperator(CheckedSettings, BaseOperator):
         it, as Openflow does, or make the record a ``dead_letter`` (templated)
     :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601;
         by default they make VARCHAR (templated)
-    :param payload_format: what a payload is (templated): ``json``; ``text``, which lands as a string;
-        ``binary``, which lands as a string in base64; or ``avro``, one datum per payload, for which the extra
-        ``avro`` must be installed. Text and bytes need ``mapping="envelope"``
-    :param compression: how payloads are compressed (templated): ``gzip``, ``zlib``, ``zstd`` or ``lz4``
-        (frames); ``auto``, which tells these by their first bytes and leaves other payloads as they are; by
+    :param payload_format: what a payload is: a name (templated), or an object with the settings of a format,
+        such as :class:`~airflow_kinesis_snowflake.formats.delimited.CSV`, which is taken as it is. The
+        names: ``json``; ``text``, which lands as a string; ``binary``, which lands as a string in base64;
+        ``avro``, one datum per payload, for which the extra ``avro`` must be installed; ``json_schema``, JSON
+        behind the header of a schema registry; ``msgpack``; ``csv`` and ``tsv``, whose first line has the
+        names; ``cloudwatch_logs``, a row per log event; and ``dynamodb``, ``dms`` and ``debezium``, the row
+        with what happened to it. Text and bytes need ``mapping="envelope"``
+    :param compression: how payloads are compressed (templated): ``gzip``, ``zlib``, ``zstd``, ``lz4`` or
+        ``snappy``; ``auto``, which tells these by their first bytes and leaves other payloads as they are; by
         default not at all. A payload may inflate to 64 MiB; one of more becomes a dead letter
     :param json_documents: what a JSON payload holds (templated): ``one`` document; the items of an ``array``
         (a payload that is no array is one document); or a ``sequence`` of documents, newline-separated or

@@ -1,0 +1,65 @@
+"""MessagePack, as fluentd's forwarders and many a library write it."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats import values
+from airflow_kinesis_snowflake.formats.engine import check_size
+from airflow_kinesis_snowflake.formats.looks import hint
+
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.formats.engine import Decoder
+
+_decode = msgspec.msgpack.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True)
+class MessagePack:
+    """One MessagePack value per payload.
+
+    Bytes become base64, extension types an object with ``type`` and ``data`` in base64, timestamps ISO 8601,
+    NaN and the infinities text. Keys that aren't text become their JSON text.
+    """
+
+    has_keys: ClassVar[bool] = True
+
+    def decoder(self) -> Decoder:
+        """The decoder."""
+        return _document
+
+
+def _document(payload: bytes, _key: str = "", /) -> list[bytes]:
+    check_size(payload)
+    if not payload:
+        raise UndecodableError("empty")
+    try:
+        return [_encode(_plain(_decode(payload)))]
+    except (msgspec.MsgspecError, ValueError, TypeError, OverflowError):
+        raise UndecodableError(f"not MessagePack{hint(payload)}") from None
+    except RecursionError:
+        raise UndecodableError("nested too deeply") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_name(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, float):
+        return values.floating(value)
+    if isinstance(value, msgspec.msgpack.Ext):
+        return {"type": value.code, "data": base64.b64encode(value.data).decode("ascii")}
+    return value
+
+
+def _name(key: Any) -> str:
+    return key if isinstance(key, str) else _encode(_plain(key)).decode()
