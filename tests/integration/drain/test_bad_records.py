@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ import fastavro
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError, TooManyDeadLettersError
+from airflow_kinesis_snowflake.formats.delimited import CSV
 from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.landing.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.tables import TableOptions
 from airflow_kinesis_snowflake.landing.threshold import Threshold
@@ -58,8 +61,14 @@ def contents(pipeline: Pipeline) -> list[Any]:
             [{"n": 7}],
             [avro(8) + b"!"],
         ),
+        (
+            {"payload_format": CSV(names=["id", "name"]), "compression": "auto"},
+            [b"7,Ann\n", gzip.compress(b"8,\n9,Bob\n"), b"x"],
+            [{"id": "7", "name": "Ann"}, {"id": "8", "name": None}, {"id": "9", "name": "Bob"}],
+            [b"x"],
+        ),
     ],
-    ids=["array", "sequence", "text", "binary", "avro"],
+    ids=["array", "sequence", "text", "binary", "avro", "csv"],
 )
 def test_payloads_of_every_format_land_and_keep_what_cannot(
     make_pipeline: Callable[..., Pipeline],
@@ -79,6 +88,59 @@ def test_payloads_of_every_format_land_and_keep_what_cannot(
     assert {(payload_of(text, encoding), kind) for text, encoding, kind in letters} == {
         (payload, "record") for payload in dead
     }
+
+
+def log_message(kind: str, *messages: str) -> bytes:
+    events = [{"id": str(n), "timestamp": 1, "message": message} for n, message in enumerate(messages)]
+    document = {"messageType": kind, "owner": "1", "logGroup": "g", "logStream": "s", "logEvents": events}
+    return gzip.compress(json.dumps(document).encode())
+
+
+def test_what_holds_no_data_is_counted_and_what_is_around_it_lands(
+    make_pipeline: Callable[..., Pipeline], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    pipeline = make_pipeline()
+    control = log_message("CONTROL_MESSAGE", "checking")
+    decoder = payload_decoder("cloudwatch_logs")
+    pipeline.drain(decoder=decoder).run()  # makes the tables
+    pipeline.send_payloads([("key", control)])
+
+    report = pipeline.drain(decoder=decoder).run()
+
+    assert (report.records, report.dead_letters, report.snowflake_connections) == (0, 0, 0)
+    assert report.dropped == {"control message of CloudWatch Logs": 1}
+    assert report.bytes == len(control)
+    assert "control message of CloudWatch Logs (1)" in caplog.text
+    pipeline.send_payloads(
+        [
+            ("key", control),
+            ("key", log_message("DATA_MESSAGE", '{"n": 1}', "x")),
+            ("key", b"{}"),
+            ("key", control),
+        ]
+    )
+
+    report = pipeline.drain(decoder=decoder).run()
+
+    assert [row["message"] for row in contents(pipeline)] == [{"n": 1}, "x"]
+    assert (report.records, report.dead_letters) == (3, 1)
+    assert report.as_dict()["dropped"] == {"control message of CloudWatch Logs": 2}
+    assert pipeline.drain(decoder=decoder).run().dropped == {}
+
+
+def test_pages_that_decode_to_more_than_there_is_room_for_land_once(
+    make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DecodingEncoder.__init__, "__kwdefaults__", {"room": 2000})
+    pipeline = make_pipeline()
+    documents = [{"n": number, "pad": "x" * 600} for number in range(12)]
+    pipeline.send_payloads([("key", gzip.compress(json.dumps(document).encode())) for document in documents])
+
+    report = pipeline.drain(decoder=payload_decoder(compression="gzip")).run()
+
+    assert contents(pipeline) == documents
+    assert (report.records, report.dead_letters) == (12, 0)
 
 
 def payload_of(text: str, encoding: str) -> bytes:
