@@ -52,7 +52,7 @@ class Debezium:
 
 
 def _decode(payload: bytes, key: str = "", /) -> Documents:
-    if payload in (b"", b"null", b"default"):
+    if payload in (b"", _NULL):
         return Dropped("tombstone of Debezium")
     return _guarded(payload, key)
 
