@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
-from airflow_kinesis_snowflake.formats.engine import Dropped, check_count, of_json
+from airflow_kinesis_snowflake.formats.engine import Dropped, made, of_json
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
@@ -79,21 +79,19 @@ def log_events(payload: bytes, _key: str = "", /) -> Documents:
         raise UndecodableError("a message of CloudWatch Logs of an unknown type")
     if not message.events:
         return Dropped("message of CloudWatch Logs without events")
-    check_count(len(message.events))
-    return [
-        _encode(
-            _Row(
-                owner=message.owner,
-                group=message.group,
-                stream=message.stream,
-                id=event.id,
-                timestamp=event.timestamp,
-                message=parsed(event.message),
-                extracted=event.extracted,
-            )
-        )
-        for event in message.events
-    ]
+    return made(_encode(_row(message, event)) for event in message.events)
+
+
+def _row(message: _Message, event: _Event) -> _Row:
+    return _Row(
+        owner=message.owner,
+        group=message.group,
+        stream=message.stream,
+        id=event.id,
+        timestamp=event.timestamp,
+        message=parsed(event.message),
+        extracted=event.extracted,
+    )
 
 
 def parsed(message: str) -> msgspec.Raw | str:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
-from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, check_count, check_size
+from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, check_size, made
 from airflow_kinesis_snowflake.formats.plain import utf8
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_kinesis_snowflake.formats.engine import Decoder
 
@@ -184,29 +184,23 @@ def _rows(settings: Delimited, payload: bytes, _key: str = "", /) -> list[bytes]
     check_size(payload)
     text = utf8(payload)
     lines = _quoted_lines(settings, text) if settings.quote else _plain_lines(settings, text)
-    names: Sequence[str] | None = settings.names or None
-    documents: list[bytes] = []
-    for line in lines:
-        if not line:
-            continue
-        if names is None:
-            names = _header(line)
-        else:
-            documents.append(_encode(_named(names, line, settings.null)))
-            _check_values(len(documents), len(names))
+    filled = (line for line in lines if line)
+    names = settings.names or _header(next(filled, None))
+    documents = made(_documents(filled, names, settings.null))
     if not documents:
         raise UndecodableError(
             "empty: no line with values"
-            if settings.names or names is None
+            if settings.names
             else "nothing behind the line that names the values; where no line does, the setting names must"
         )
     return documents
 
 
-def _check_values(lines: int, names: int) -> None:
-    check_count(lines)
-    if lines * names > MOST_VALUES:
-        raise UndecodableError(f"more than {MOST_VALUES:,} values")
+def _documents(lines: Iterable[list[str]], names: Sequence[str], null: str | None) -> Iterator[bytes]:
+    for number, line in enumerate(lines, 1):
+        if number * len(names) > MOST_VALUES:
+            raise UndecodableError(f"more than {MOST_VALUES:,} values")
+        yield _encode(_named(names, line, null))
 
 
 def _plain_lines(settings: Delimited, text: str) -> Iterable[list[str]]:
@@ -233,7 +227,9 @@ def _quoted_lines(settings: Delimited, text: str) -> Iterable[list[str]]:
         ) from None
 
 
-def _header(line: list[str]) -> list[str]:
+def _header(line: list[str] | None) -> list[str]:
+    if line is None:
+        raise UndecodableError("empty: no line with values")
     if len(set(line)) < len(line) or not all(line):
         raise UndecodableError("the first line doesn't name the values: a name is missing or there twice")
     return line
@@ -248,8 +244,14 @@ def _named(names: Sequence[str], line: list[str], null: str | None) -> dict[str,
 
 def _matches(pattern: re.Pattern[str], null: str | None, payload: bytes, _key: str = "", /) -> list[bytes]:
     check_size(payload)
-    documents: list[bytes] = []
-    for line in utf8(payload).split("\n", MOST_DOCUMENTS + 1):
+    documents = made(_matched(pattern, null, utf8(payload)))
+    if not documents:
+        raise UndecodableError("empty: no line")
+    return documents
+
+
+def _matched(pattern: re.Pattern[str], null: str | None, text: str) -> Iterator[bytes]:
+    for number, line in enumerate(text.split("\n", MOST_DOCUMENTS + 1), 1):
         whole = line.removesuffix("\r")
         if not whole:
             continue
@@ -257,11 +259,5 @@ def _matches(pattern: re.Pattern[str], null: str | None, payload: bytes, _key: s
             raise UndecodableError(f"a line has more than {LONGEST_LINE:,} characters")
         found = pattern.fullmatch(whole)
         if found is None:
-            raise UndecodableError(f"line {len(documents) + 1} doesn't match the pattern")
-        documents.append(
-            _encode({name: None if value == null else value for name, value in found.groupdict().items()})
-        )
-        check_count(len(documents))
-    if not documents:
-        raise UndecodableError("empty: no line")
-    return documents
+            raise UndecodableError(f"line {number} doesn't match the pattern")
+        yield _encode({name: None if value == null else value for name, value in found.groupdict().items()})

@@ -10,7 +10,7 @@ What it builds meanwhile is bounded by the limits below.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import ClassVar, Protocol, TypeAlias
@@ -25,6 +25,10 @@ MOST_BUILT = 16 * 2**20
 
 MOST_DOCUMENTS = 100_000
 """Documents that a payload may hold; Python needs about 500 bytes for each, however short it is."""
+
+
+MOST_MADE = 64 * 2**20
+"""Bytes that the documents of a payload may have, where each of them repeats something that is there once."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,22 @@ def check_count(documents: int) -> None:
     """
     if documents > MOST_DOCUMENTS:
         raise UndecodableError(f"more than {MOST_DOCUMENTS:,} documents")
+
+
+def made(documents: Iterable[bytes]) -> list[bytes]:
+    """Documents as they are made, as long as there aren't too many, and they aren't too large together.
+
+    :raises UndecodableError: more than :data:`MOST_DOCUMENTS`, or than :data:`MOST_MADE` bytes
+    """
+    done: list[bytes] = []
+    room = MOST_MADE
+    for document in documents:
+        done.append(document)
+        check_count(len(done))
+        room -= len(document)
+        if room < 0:
+            raise UndecodableError(f"makes documents of more than {MOST_MADE >> 20} MiB")
+    return done
 
 
 def not_json(error: Exception, payload: bytes) -> UndecodableError:

@@ -18,6 +18,8 @@ _MOST_DIGITS, _LARGEST_SCALE = 38, 37
 _DAYS_TO_1970 = date(1970, 1, 1).toordinal()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_OF_A_DAY = 86_400
+# What no database has: a byte must not stand for any number of zeros.
+_DEEPEST_SCALE, _MOST_BITS = 256, 3400
 _PLAIN = re.compile(r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 _DIGITS_OF_A_DOUBLE = 15
@@ -28,8 +30,8 @@ def decimal(unscaled: int, scale: int) -> msgspec.Raw | str:
 
     :raises UndecodableError: no scale of a decimal, or more digits than anybody has
     """
-    if not 0 <= scale <= 1000 or unscaled.bit_length() > 4 * 1000:
-        raise UndecodableError("a decimal of more than 1,000 digits, or with a scale that isn't 0 to 1,000")
+    if not 0 <= scale <= _DEEPEST_SCALE or unscaled.bit_length() > _MOST_BITS:
+        raise UndecodableError(f"a decimal of more than 1,000 digits, or of a scale above {_DEEPEST_SCALE}")
     digits = str(abs(unscaled)).zfill(scale + 1)
     whole, fraction = (digits[:-scale], digits[-scale:]) if scale else (digits, "")
     number = f"{'-' if unscaled < 0 else ''}{whole}{'.' if fraction else ''}{fraction}"

@@ -96,7 +96,8 @@ class KinesisToSnowflakeOperator(LandingOperator):
         format of payloads, how tables are made, the Snowflake connection
     :return: the report of the drain, as XCom: ``records`` (dead letters included), ``bytes``, ``batches``,
         ``dead_letters``, ``millis_behind_latest``, ``takeovers``, ``fenced``, ``snowflake_connections``,
-        ``seconds``, ``assets`` (the URIs of ``stream`` and ``table``) and, per shard id in ``shards``, the
+        ``seconds``, ``dropped`` (how many records without data, such as control messages, by what they were),
+        ``assets`` (the URIs of ``stream`` and ``table``) and, per shard id in ``shards``, the
         shard's part of them
     :raises AirflowFailException: a setting, permission or state must be changed first
     """

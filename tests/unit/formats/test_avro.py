@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.engine import Dropped
 from airflow_kinesis_snowflake.formats.registry import payload_decoder
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,7 +35,9 @@ def encoded(schema: Any, value: Any) -> bytes:
 def decoded(schema: Any, payload: bytes) -> Any:
     decode = payload_decoder("avro", avro_schema=json.dumps(schema))
     assert decode is not None
-    (document,) = decode(payload)
+    documents = decode(payload)
+    assert not isinstance(documents, Dropped)
+    (document,) = documents
     return json.loads(document, parse_float=Decimal)
 
 
@@ -42,7 +45,7 @@ def of(logical_type: str, base: str, **more: Any) -> dict[str, Any]:
     return {"type": base, "logicalType": logical_type, **more}
 
 
-RECORD = {
+RECORD: dict[str, Any] = {
     "type": "record",
     "name": "ns.Event",
     "fields": [
@@ -206,7 +209,11 @@ def by_registry(payload: bytes) -> list[Any]:
 
     decode = payload_decoder("avro", avro_schema_resolver=resolve)
     assert decode is not None
-    documents = [json.loads(document) for _ in range(2) for document in decode(payload)]
+    documents: list[Any] = []
+    for _ in range(2):
+        found = decode(payload)
+        assert not isinstance(found, Dropped)
+        documents += map(json.loads, found)
     assert len(asked) == 1
     return [*documents, *asked]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zlib
 from typing import Any
 
@@ -140,3 +141,19 @@ def test_a_registered_schema_that_cannot_be_used_makes_dead_letters(registered: 
         with pytest.raises(UndecodableError):
             decode(b"\0\0\0\0\7" + bytes(20))
     assert asked == [7]
+
+
+def test_what_is_repeated_in_each_document_is_bounded() -> None:
+    name = "x" * 2**20
+    tsv = payload_decoder("tsv")
+    logs = payload_decoder("cloudwatch_logs")
+    assert tsv is not None
+    assert logs is not None
+    message = {"messageType": "DATA_MESSAGE", "owner": "1", "logGroup": name, "logStream": "s"}
+    events = [{"id": "1", "timestamp": 1, "message": ""}] * 100
+    for decode, payload in (
+        (tsv, f"{name}\n".encode() + b"1\n" * 100),
+        (logs, json.dumps(message | {"logEvents": events}).encode()),
+    ):
+        with pytest.raises(UndecodableError, match="documents of more than 64 MiB"):
+            decode(payload)

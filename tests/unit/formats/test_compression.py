@@ -14,6 +14,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError, Undecodabl
 from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
 
 KINDS = ["gzip", "zlib", "zstd", "lz4"]
+SNAPPY = b"\xff\x06\x00\x00sNaPpY"
 MAGIC = [b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"x^", b"x\x9c", b"hC"]
 
 
@@ -66,9 +67,78 @@ def test_a_payload_inflates_to_its_bound_and_no_further(kind: str, setting: str)
 
 def test_what_comes_out_is_decoded() -> None:
     assert decompressing(inflater("gzip"), None)(gzip.compress(b"1")) == [b"1"]
-    assert decompressing(inflater("gzip"), lambda data, _: [data, data])(gzip.compress(b"1")) == [b"1", b"1"]
+
+    def twice(data: bytes, key: str = "", /) -> list[bytes]:
+        return [data, data, key.encode()]
+
+    assert decompressing(inflater("gzip"), twice)(gzip.compress(b"1"), "k") == [b"1", b"1", b"k"]
 
 
 def test_an_unknown_compression_is_refused() -> None:
     with pytest.raises(InvalidSettingError, match="auto, gzip"):
         inflater("bzip2")
+
+
+# --- formats without a beginning of their own --------------------------------------------------------------
+
+
+def snappy_chunk(kind: int, data: bytes) -> bytes:
+    return bytes([kind]) + len(data).to_bytes(3, "little") + data
+
+
+def framed_snappy(data: bytes, *, size: int = 2**16) -> bytes:
+    """The framing format, with chunks that are compressed and such that aren't, in turn."""
+    out = [SNAPPY]
+    for number, begin in enumerate(range(0, len(data), size)):
+        part = data[begin : begin + size]
+        stored = part if number % 2 else compressed("snappy", part)
+        out.append(snappy_chunk(number % 2, b"\0\0\0\0" + stored))
+    return b"".join([*out, snappy_chunk(0xFE, b"padding"), SNAPPY])
+
+
+@given(st.binary(max_size=300), st.integers(1, 50))
+def test_snappy_is_read_framed_and_raw(data: bytes, size: int) -> None:
+    assert inflater("snappy")(framed_snappy(data, size=size)) == data
+    assert inflater("auto")(framed_snappy(data, size=size)) == data
+    assert inflater("snappy")(compressed("snappy", data)) == data
+
+
+@given(st.binary(max_size=300))
+def test_a_block_of_lz4_is_read_behind_its_size(data: bytes) -> None:
+    payload = len(data).to_bytes(4, "little") + compressed("lz4_raw", data)
+    assert inflater("lz4")(payload) == data
+    assert inflater("auto")(payload) in (payload, data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("snappy", b""),
+        ("snappy", b"\xff\xff\xff\xff\xff\xff"),
+        ("snappy", b"\x05"),
+        ("snappy", framed_snappy(b"hello")[:-3]),
+        ("snappy", SNAPPY + snappy_chunk(0x02, b"not to be skipped")),
+        ("snappy", SNAPPY + snappy_chunk(0, b"\0")),
+        ("snappy", b"\xff\xff\xff\xff\x0f"),
+        ("lz4", b"\0\0\0\0"),
+        ("lz4", b"\xff\xff\xff\x0f\0"),
+    ],
+)
+def test_blocks_that_are_none_are_refused(kind: str, payload: bytes) -> None:
+    with pytest.raises(UndecodableError, match="not whole"):
+        inflater(kind)(payload)
+
+
+@pytest.mark.parametrize("kind", ["snappy", "lz4"])
+def test_blocks_inflate_to_their_bound_and_no_further(kind: str) -> None:
+    def block(size: int) -> bytes:
+        data = bytes(size)
+        if kind == "snappy":
+            return compressed("snappy", data)
+        return size.to_bytes(4, "little") + compressed("lz4_raw", data)
+
+    assert inflater(kind, most=1000)(block(1000)) == bytes(1000)
+    with pytest.raises(UndecodableError, match="more than 1,000 bytes"):
+        inflater(kind, most=1000)(block(1001))
+    with pytest.raises(UndecodableError, match="more than 1,000 bytes"):
+        inflater("snappy", most=1000)(framed_snappy(bytes(1001), size=100))

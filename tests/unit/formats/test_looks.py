@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import zlib
 
@@ -21,6 +22,14 @@ from airflow_kinesis_snowflake.landing.envelope import refusal
         (b"\xf3\x89\x9a\xc2", "KPL aggregate whose MD5 is wrong"),
         (b'\xef\xbb\xbf{"a":1}', "byte order mark"),
         ('{"a":1}'.encode("utf-16"), "UTF-16"),
+        (b"<o><id>7</id></o>", "XML, which payload_format='text'"),
+        (b'\0\0\0\0\7{"a":1}', "JSON with the header of Confluent's schema registry"),
+        (b"\3\0" + bytes(16) + b"\2", "a payload with the header of AWS Glue's schema registry"),
+        (bytes.fromhex("82a36c6f67a568656c6c6fa16e07"), "MessagePack, which payload_format='msgpack'"),
+        (bytes.fromhex("a1616101"), "CBOR"),
+        (b"eyJhIjoxfQ==", "base64 of JSON"),
+        (base64.b64encode(gzip.compress(b"1")), "base64 of gzip"),
+        (b'{"a":NaN}', "JSON with NaN"),
     ],
 )
 def test_a_reason_names_what_the_bytes_look_like(payload: bytes, looks: str) -> None:

@@ -14,7 +14,7 @@ from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOp
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 
 OPERATORS = [KinesisToSnowflakeOperator, ReplayDeadLettersOperator]
-GIVEN = {
+GIVEN: dict[str, Any] = {
     "application_name": "clicks-to-snowflake",
     "table": "ANALYTICS.RAW.CLICKS",
     "mapping": "columns",
