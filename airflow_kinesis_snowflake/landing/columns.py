@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_kinesis_snowflake.landing.column_types import MOST_DIGITS, TIMES, Column, ColumnType, Kind
+from airflow_kinesis_snowflake.landing.column_types import (
+    MOST_DIGITS,
+    TIMES,
+    TIMESTAMPS,
+    Column,
+    ColumnType,
+    Kind,
+)
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.landing.envelope import (
     METADATA,
@@ -36,7 +44,7 @@ from airflow_kinesis_snowflake.landing.schema import (
     decoded_raw,
     widest,
 )
-from airflow_kinesis_snowflake.landing.values import Misfit, Value, fit, moment, time_text
+from airflow_kinesis_snowflake.landing.values import EPOCH_UNITS, Misfit, Value, base64_text, fit, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -44,6 +52,11 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
 
 _MOST_INT64_DIGITS = 19
+# No JSON value holds one, and to join and split values is much cheaper than to copy each.
+_NUL = b"\0"
+_FIRST_SECOND, _END_SECOND = -62_135_596_800, 253_402_300_800
+"""Of the years 1 to 9999, since 1970."""
+_ZONES = {Kind.TIMESTAMP_NTZ: "", Kind.TIMESTAMP_LTZ: "+00:00", Kind.TIMESTAMP_TZ: "+00:00"}
 # Numbers among JSON texts that may be more than a double: with an exponent, or very long.
 _SUSPICIOUS_NUMBER = r"^-?[0-9][0-9.]*(?:[eE]|[0-9]{300})"
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -389,7 +402,7 @@ def _judge_value(judged: _Judged, target: Target, text: str, *, times: bool) -> 
             return
     assert target.type is not None
     try:
-        judged.values[target.name] = fit(target.type, text)
+        judged.values[target.name] = fit(target.type, text, epoch=target.epoch)
     except Misfit:
         if not target.widens or target.type.kind is not Kind.NUMBER:
             raise
@@ -419,7 +432,9 @@ def _is_null(value: Any) -> bool:
 
 def as_decoded(target: Target, value: Value) -> Any:
     """A judged value as the struct of the known keys would hold it."""
-    return str(value).encode() if decoded_raw(target) else value
+    if not decoded_raw(target):
+        return value
+    return msgspec.json.encode(value) if target.epoch else str(value).encode()
 
 
 Packed = tuple["pa.Array | None", Form, "Iterable[int]"]
@@ -432,20 +447,30 @@ def pack(target: Target, values: list[Any]) -> Packed:
     """
     if target.type is None:
         # Mostly all of them are null, and one comparison is much cheaper than one for each.
-        if b"\0".join(values) == b"\0".join([b"null"] * len(values)):
+        if _NUL.join(values) == _NUL.join([b"null"] * len(values)):
             return None, Form.JSON, ()
         return None, Form.JSON, [number for number, value in enumerate(values) if not _is_null(value)]
+    if target.epoch:
+        return _pack_epochs(target.type, values, unit=target.epoch)
     if decoded_raw(target):
         return _pack_json(target.type, values)
-    if target.type.kind is Kind.NUMBER:
-        return _pack_integers(target.type, values)
-    if target.type.kind is Kind.VARCHAR:
-        return _pack_text(target.type, values)
-    if target.type.kind in TIMES:
-        return _pack_times(target.type, values)
-    if target.type.kind is Kind.FLOAT:
-        return pa.array(values, pa.float64()), Form.DOUBLE, ()
+    return _PACKING[target.type.kind](target.type, values)
+
+
+def _pack_doubles(column: ColumnType, values: list[float | None]) -> Packed:
+    return pa.array(values, pa.float64()), Form.DOUBLE, ()
+
+
+def _pack_booleans(column: ColumnType, values: list[bool | None]) -> Packed:
     return pa.array(values, pa.bool_()), Form.BOOLEAN, ()
+
+
+def _pack_times(column: ColumnType, values: list[str | None]) -> Packed:
+    return _pack_each(values, partial(time_text, column), form=Form.TIME)
+
+
+def _pack_base64(column: ColumnType, values: list[str | None]) -> Packed:
+    return _pack_each(values, partial(base64_text, column), form=Form.TEXT)
 
 
 def _pack_integers(column: ColumnType, values: list[int | None]) -> Packed:
@@ -469,30 +494,62 @@ def _pack_text(column: ColumnType, values: list[str | None]) -> Packed:
     return packed, Form.TEXT, pc.indices_nonzero(longer).to_pylist()
 
 
-def _pack_times(column: ColumnType, values: list[str | None]) -> Packed:
+def _pack_each(values: list[Any], land: Callable[[Any], str], *, form: Form) -> Packed:
+    """Values that are checked one by one.
+
+    :param land: what lands of a value
+    """
     texts: list[str | None] = []
     bad = []
     for number, value in enumerate(values):
         try:
-            found = None if value is None else moment(value)
-            if value is not None and found is None:
-                raise Misfit("not a time")
-            texts.append(None if found is None else time_text(column, found))
+            texts.append(None if value is None else land(value))
         except Misfit:
             texts.append(None)
             bad.append(number)
-    return pa.array(texts, pa.string()), Form.TIME, bad
+    return pa.array(texts, pa.string()), form, bad
 
 
-def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
-    # No JSON value holds a NUL, and to join and split is much cheaper than to copy each value.
-    joined = b"\0".join(values)
+def _pack_epochs(column: ColumnType, values: list[Any], *, unit: str) -> Packed:
+    texts = _texts(_NUL.join(values))
+    if texts is None:
+        return None, Form.TIME, range(len(values))
+    if column.kind in TIMESTAMPS and EPOCH_UNITS[unit] <= column.scale:
+        try:
+            return _moments(pc.cast(texts, pa.int64()), unit, zone=_ZONES[column.kind]), Form.TIME, ()
+        except pa.ArrowInvalid:
+            pass  # Not all of them are integers that make a date; what they are is seen one by one.
+    return _pack_each(texts.to_pylist(), lambda text: str(fit(column, text, epoch=unit)), form=Form.TIME)
+
+
+def _moments(numbers: pa.Array, unit: str, *, zone: str) -> pa.Array:
+    """Epochs as text, all at once.
+
+    :raises pyarrow.ArrowInvalid: one isn't of a year from 1 to 9999
+    """
+    ticks = 10 ** EPOCH_UNITS[unit]
+    least, most = pc.min_max(numbers).as_py().values()
+    if least is not None and not (_FIRST_SECOND * ticks <= least and most < _END_SECOND * ticks):
+        raise pa.ArrowInvalid("a year that no date has")
+    texts = pc.cast(pc.cast(numbers, pa.timestamp(unit)), pa.string())
+    return pc.binary_join_element_wise(pc.replace_substring(texts, " ", "T"), zone, "")
+
+
+def _texts(joined: bytes) -> pa.StringArray | None:
+    """Joined JSON texts as a column, with null where they say so; ``None`` if they aren't all UTF-8."""
     try:
         texts = pc.split_pattern(pa.array([joined], pa.binary()).cast(pa.string()), "\0").flatten()
     except pa.ArrowInvalid:
-        return None, Form.JSON, range(len(values))
+        return None
     null = pc.equal(texts, "null")
-    packed = pc.if_else(null, None, texts) if pc.any(null).as_py() else texts
+    return pc.if_else(null, None, texts) if pc.any(null).as_py() else texts
+
+
+def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
+    joined = _NUL.join(values)
+    packed = _texts(joined)
+    if packed is None:
+        return None, Form.JSON, range(len(values))
     if column.kind is Kind.NUMBER:
         return packed, Form.JSON, _not_decimal(column, packed, exponents=b"e" in joined or b"E" in joined)
     if column.kind is Kind.VARIANT:
@@ -520,6 +577,16 @@ def _fits(column: ColumnType, text: str | None) -> bool:
         return text is None or fit(column, text) == text
     except Misfit:
         return False
+
+
+_PACKING: Mapping[Kind, Callable[[ColumnType, list[Any]], Packed]] = {
+    Kind.NUMBER: _pack_integers,
+    Kind.FLOAT: _pack_doubles,
+    Kind.BOOLEAN: _pack_booleans,
+    Kind.VARCHAR: _pack_text,
+    Kind.BINARY: _pack_base64,
+    **dict.fromkeys(TIMES, _pack_times),
+}
 
 
 def _nvl(selects: Iterable[str]) -> str:

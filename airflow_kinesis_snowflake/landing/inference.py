@@ -108,6 +108,6 @@ def _see_number(text: str) -> Seen:
 
 def _time_kind(text: str) -> str:
     value = moment(text)
-    if value is None or text == value.date:
+    if value is None or not value.time:
         return "text"
     return "moment" if value.zone else "local time"

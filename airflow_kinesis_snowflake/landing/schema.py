@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.landing.column_types import MOST_DIGITS, Column, ColumnType, Kind
+from airflow_kinesis_snowflake.landing.column_types import (
+    MOST_DIGITS,
+    TIMES,
+    Column,
+    ColumnType,
+    Kind,
+    parse_types,
+)
 from airflow_kinesis_snowflake.landing.envelope import METADATA
 from airflow_kinesis_snowflake.landing.identifiers import quote
 from airflow_kinesis_snowflake.landing.inference import Seen
+from airflow_kinesis_snowflake.landing.values import EPOCH_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +31,7 @@ MOST_KEYS = 10_000
 _MOST_DECODED_KEYS = 500
 _LONGEST_NAME = 255
 _NOT_IN_A_STRUCT = re.compile(r'[\x00-\x1f"\\]')
+_INSTANT = ColumnType.of(Kind.TIMESTAMP_LTZ)
 JSON_NULL = msgspec.Raw(b"null")
 
 
@@ -32,6 +41,8 @@ class ColumnsSettings:
 
     :param columns: types of columns, by name, for when the drain makes them: ``{"AMOUNT": "NUMBER(12, 2)"}``.
         A column that exists keeps its type, and one that is named here is never widened
+    :param epochs: columns of times whose numbers are epochs, with the unit (``s``, ``ms``, ``us``, ``ns``):
+        ``{"TS": "ms"}``. Without a type in ``columns`` they are made as TIMESTAMP_LTZ
     :param rename: column names, by key
     :param include: keys that land; ``None``: all
     :param exclude: keys that don't
@@ -44,6 +55,7 @@ class ColumnsSettings:
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
+    epochs: Mapping[str, str] = field(default_factory=dict)
     rename: Mapping[str, str] = field(default_factory=dict)
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
@@ -56,20 +68,34 @@ class ColumnsSettings:
             raise InvalidSettingError(
                 f"unknown_keys must be 'ignore' or 'dead_letter', not {self.unknown_keys!r}"
             )
-        for name in (*self.columns, *self.rename.values()):
+        for name, unit in self.epochs.items():
+            if unit not in EPOCH_UNITS:
+                raise InvalidSettingError(
+                    f"column {name}: an epoch's unit is one of {', '.join(EPOCH_UNITS)}, not {unit!r}"
+                )
+        for name in (*self.columns, *self.epochs, *self.rename.values()):
             quote(name)
             if name.upper() == METADATA:
                 raise InvalidSettingError(f"{METADATA} is filled by the drain; use another name")
-        for names in (self.columns, self.rename, self.include or (), self.exclude):
+        for names in (self.columns, self.epochs, self.rename, self.include or (), self.exclude):
             folded = [name.upper() for name in names]
             if len(set(folded)) < len(folded):
                 raise InvalidSettingError(f"names that differ in nothing but case: {sorted(names)}")
-        _ = self.pins
+        pins = self.pins
+        for name in self.units:
+            if pins[name].kind not in TIMES - {Kind.TIME}:
+                raise InvalidSettingError(f"column {name}: an epoch doesn't make {pins[name].sql}")
 
     @cached_property
     def pins(self) -> dict[str, ColumnType]:
-        """The types of ``columns``, names in upper case."""
-        return {name.upper(): ColumnType.parse(text) for name, text in self.columns.items()}
+        """The types of columns for when they are made, names in upper case."""
+        types = {name.upper(): found for name, found in parse_types(self.columns).items()}
+        return dict.fromkeys(self.units, _INSTANT) | types
+
+    @cached_property
+    def units(self) -> dict[str, str]:
+        """``epochs``, names in upper case."""
+        return {name.upper(): unit for name, unit in self.epochs.items()}
 
     @cached_property
     def renames(self) -> dict[str, str]:
@@ -98,6 +124,7 @@ class Target:
     :param type: what values are checked against; ``None`` as long as there was nothing but null
     :param seen: of a column that doesn't exist yet, what its type is inferred from
     :param widens: NUMBER may be altered to take more digits
+    :param epoch: the unit of numbers, in a column of times that takes some
     """
 
     name: str
@@ -105,6 +132,7 @@ class Target:
     type: ColumnType | None
     seen: Seen | None = None
     widens: bool = False
+    epoch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -255,16 +283,18 @@ class Schema:
 
     def _target(self, name: str) -> Target:
         number, column = self.numbers[name], self.actual.get(name)
+        unit = self.settings.units.get(name.upper())
         if column is not None:
             return Target(
                 name,
                 number,
                 self.widened.get(name, column.type),
                 widens=self.settings.schema_evolution and name.upper() not in self.settings.pins,
+                epoch=unit if column.type.kind in TIMES else None,
             )
         planned = self.settings.pins.get(name.upper()) or self.decided.get(name)
         if planned is not None:
-            return Target(name, number, planned)
+            return Target(name, number, planned, epoch=unit)
         seen = self.seen.get(name, Seen())
         return Target(name, number, seen.checked, seen)
 
@@ -411,7 +441,9 @@ _DECODED: dict[Kind, Any] = {
     Kind.FLOAT: float,
     Kind.BOOLEAN: bool,
     Kind.VARCHAR: str,
+    Kind.BINARY: str,
     Kind.DATE: str,
+    Kind.TIME: str,
     Kind.TIMESTAMP_NTZ: str,
     Kind.TIMESTAMP_LTZ: str,
     Kind.TIMESTAMP_TZ: str,
@@ -420,7 +452,7 @@ _DECODED: dict[Kind, Any] = {
 
 def decoded_raw(target: Target | Ignored) -> bool:
     """Whether values for a target are kept as JSON text: what no Python type keeps as it was sent."""
-    if isinstance(target, Ignored) or target.type is None or target.type.kind not in _DECODED:
+    if isinstance(target, Ignored) or target.epoch or target.type is None or target.type.kind not in _DECODED:
         return True
     return target.type.kind is Kind.NUMBER and target.type.scale > 0
 

@@ -8,6 +8,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.operators import settings as types
+from airflow_kinesis_snowflake.operators.mappings import MAPPING, Columns
 from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingType
 
 if TYPE_CHECKING:
@@ -15,6 +16,18 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.formats.avro import Decoder
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
+
+
+_OF_COLUMNS = (
+    "columns",
+    "rename",
+    "include",
+    "exclude",
+    "schema_evolution",
+    "unknown_keys",
+    "infer_timestamps",
+)
+"""Settings of :class:`Columns` that are parameters too."""
 
 
 class LandingOperator(CheckedSettings, BaseOperator):
@@ -27,7 +40,8 @@ class LandingOperator(CheckedSettings, BaseOperator):
         (templated)
     :param mapping: ``envelope``: the payload in ``RECORD_CONTENT`` (VARIANT); ``columns``: a column per
         first-level key of a JSON object, nested values as VARIANT. Both with the record's origin in
-        ``KINESISMETADATA`` (templated)
+        ``KINESISMETADATA``; or :class:`~airflow_kinesis_snowflake.operators.mappings.Columns`, which is
+        ``columns`` with more settings, the next seven among them (templated)
     :param columns: for ``mapping="columns"``, as the next six: Snowflake types of columns, by name, for when
         they are made, as in ``{"AMOUNT": "NUMBER(12,2)"}``; a column that exists keeps its type. By default
         types are inferred from the values seen before the column is made (templated)
@@ -67,13 +81,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "application_name",
         "table",
         "mapping",
-        "columns",
-        "rename",
-        "include",
-        "exclude",
-        "schema_evolution",
-        "unknown_keys",
-        "infer_timestamps",
+        *_OF_COLUMNS,
         "payload_format",
         "compression",
         "json_documents",
@@ -85,14 +93,8 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "stream_name": types.TEXT,
         "application_name": types.TEXT,
         "table": types.TABLE,
-        "mapping": types.choice("envelope", "columns"),
-        "columns": types.COLUMN_TYPES,
-        "rename": types.TEXT_BY_NAME,
-        "include": types.KEYS_TO_KEEP,
-        "exclude": types.KEYS_TO_DROP,
-        "schema_evolution": types.TRUTH,
-        "unknown_keys": types.choice("ignore", "dead_letter"),
-        "infer_timestamps": types.TRUTH,
+        "mapping": MAPPING,
+        **{name: Columns.setting_types[name] for name in _OF_COLUMNS},
         "payload_format": types.choice(*types.FORMATS),
         "compression": types.optional(types.choice(*types.COMPRESSIONS)),
         "json_documents": types.choice(*types.DOCUMENTS),
@@ -109,7 +111,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         stream_name: str,
         application_name: str,
         table: str,
-        mapping: str = "envelope",
+        mapping: str | Columns = "envelope",
         columns: Mapping[str, str] | None = None,
         rename: Mapping[str, str] | None = None,
         include: Sequence[str] | None = None,
@@ -154,13 +156,21 @@ class LandingOperator(CheckedSettings, BaseOperator):
         :raises InvalidSettingError: one of them needs the other mapping
         """
         super().check_together(settings)
+        mapping = settings.get("mapping")
+        if isinstance(mapping, Columns):
+            plain = Columns().read_settings()
+            doubled = [name for name in _OF_COLUMNS if settings.get(name, plain[name]) != plain[name]]
+            if doubled:
+                raise InvalidSettingError(f"{' and '.join(doubled)} must be written in mapping=Columns(...)")
         named = [name for name in ("columns", "rename", "include", "exclude") if settings.get(name)]
         if settings.get("mapping") == "envelope" and named:
             raise InvalidSettingError(
                 f"{' and '.join(named)} must be left out, or mapping be 'columns': an envelope holds all keys"
             )
         payload_format = settings.get("payload_format")
-        if settings.get("mapping") == "columns" and payload_format in ("text", "binary"):
+        if isinstance(mapping, Columns):
+            mapping = "columns"
+        if mapping == "columns" and payload_format in ("text", "binary"):
             raise InvalidSettingError(
                 f"payload_format={payload_format!r} has no keys to make columns of; use mapping='envelope'"
             )
@@ -169,18 +179,12 @@ class LandingOperator(CheckedSettings, BaseOperator):
         """How keys become columns; ``None`` for the mapping that needs no settings."""
         from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
-        if self.setting("mapping") == "envelope":
+        mapping = self.setting("mapping")
+        if mapping == "envelope":
             return None
-        names = (
-            "columns",
-            "rename",
-            "include",
-            "exclude",
-            "schema_evolution",
-            "unknown_keys",
-            "infer_timestamps",
-        )
-        return ColumnsSettings(**{name: self.setting(name) for name in names})
+        if isinstance(mapping, Columns):
+            return ColumnsSettings(**mapping.read_settings())
+        return ColumnsSettings(**{name: self.setting(name) for name in _OF_COLUMNS})
 
     def decoder(self) -> Decoder | None:
         """How payloads become documents; ``None`` where they are documents already."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Context, Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +21,7 @@ from airflow_kinesis_snowflake.landing.column_types import Column, ColumnType, K
 from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
 from airflow_kinesis_snowflake.landing.fields import Field, Form
 from airflow_kinesis_snowflake.landing.schema import AddColumn, ColumnsSettings, DropNotNull, WidenColumn
+from airflow_kinesis_snowflake.landing.values import Misfit, fit, moment
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
@@ -395,6 +399,30 @@ def test_more_keys_than_are_remembered_are_judged_all_the_same() -> None:
         ("TIMESTAMP_TZ", '"2024-02-29T01:02:03.123456789+0530"', "2024-02-29T01:02:03.123456789+05:30"),
         ("TIMESTAMP_TZ", '"2024-02-29T01:02:03"', None),
         ("TIMESTAMP_LTZ", "1709168523", None),
+        ("TIMESTAMP_TZ", '"2024-02-29t01:02:03z"', "2024-02-29T01:02:03+00:00"),
+        ("TIMESTAMP_TZ", '" 2024-02-29T01:02:03.5Z\\n"', "2024-02-29T01:02:03.5+00:00"),
+        ("TIMESTAMP_NTZ", '"2024-02-29T01:02:03.12345678999"', "2024-02-29T01:02:03.123456789"),
+        ("TIMESTAMP_NTZ(3)", '"2024-02-29T01:02:03.1230000000004"', "2024-02-29T01:02:03.123"),
+        ("TIMESTAMP_TZ", '"2016-12-31T23:59:60Z"', "2017-01-01T00:00:00+00:00"),
+        ("TIMESTAMP_TZ", '"2016-12-31T18:59:60.25-05:00"', "2016-12-31T19:00:00.25-05:00"),
+        ("TIMESTAMP_TZ", '"2016-12-31T23:59:60-05:00"', None),
+        ("TIMESTAMP_NTZ", '"2016-12-31T23:59:60"', "2017-01-01T00:00:00"),
+        ("TIMESTAMP_NTZ", '"9999-12-31T23:59:60"', None),
+        ("TIMESTAMP_NTZ", '"2024-02-29T01:02:61"', None),
+        ("TIMESTAMP_TZ", '"20240229T010203.5+0530"', "2024-02-29T01:02:03.5+05:30"),
+        ("TIMESTAMP_NTZ", '"20240229T0102"', "2024-02-29T01:02:00"),
+        ("TIMESTAMP_NTZ", '"20240230T0102"', None),
+        ("TIMESTAMP_NTZ", '"2024-02-29"', "2024-02-29T00:00:00"),
+        ("DATE", '" 20240229"', "2024-02-29"),
+        ("TIME", '"01:02"', "01:02:00"),
+        ("TIME", '"23:02:03.120 "', "23:02:03.12"),
+        ("TIME(0)", '"01:02:03.5"', None),
+        ("TIME", '"24:00:00"', None),
+        ("TIME", '"2024-02-29T01:02:03"', None),
+        ("BINARY", '"AP8="', "AP8="),
+        ("BINARY", '"AP8"', None),
+        ("BINARY(1)", '"AP8="', None),
+        ("BINARY", "1", None),
     ],
 )
 def test_a_column_that_exists_takes_what_fits_its_type(column: str, value: str, lands: Any) -> None:
@@ -407,6 +435,122 @@ def test_a_column_that_exists_takes_what_fits_its_type(column: str, value: str, 
         assert table.rows == {}
     else:
         assert table.rows == {1: {"A": lands}, 2: {"A": lands}}
+
+
+@pytest.mark.parametrize(
+    ("column", "unit", "value", "lands"),
+    [
+        ("TIMESTAMP_LTZ", "s", "1709168523", "2024-02-29T01:02:03+00:00"),
+        ("TIMESTAMP_LTZ", "ms", "1709168523004", "2024-02-29T01:02:03.004+00:00"),
+        ("TIMESTAMP_TZ", "us", "1709168523000001", "2024-02-29T01:02:03.000001+00:00"),
+        ("TIMESTAMP_TZ", "ns", "1709168523000000001", "2024-02-29T01:02:03.000000001+00:00"),
+        ("TIMESTAMP_NTZ", "ms", "1709168523004", "2024-02-29T01:02:03.004"),
+        ("TIMESTAMP_NTZ(3)", "us", "1709168523004000", "2024-02-29T01:02:03.004"),
+        ("TIMESTAMP_NTZ(3)", "us", "1709168523004001", None),
+        ("TIMESTAMP_LTZ", "s", "1709168523.123456789", "2024-02-29T01:02:03.123456789+00:00"),
+        ("TIMESTAMP_LTZ", "s", "1.709168523e9", "2024-02-29T01:02:03+00:00"),
+        ("TIMESTAMP_LTZ", "s", '"1709168523"', "2024-02-29T01:02:03+00:00"),
+        ("TIMESTAMP_LTZ", "s", '"2024-02-29T01:02:03Z"', "2024-02-29T01:02:03+00:00"),
+        ("TIMESTAMP_LTZ", "ms", "-1", "1969-12-31T23:59:59.999+00:00"),
+        ("TIMESTAMP_LTZ", "s", "-62135596800", "0001-01-01T00:00:00+00:00"),
+        ("TIMESTAMP_LTZ", "s", "-62135596801", None),
+        ("TIMESTAMP_LTZ", "s", "253402300799", "9999-12-31T23:59:59+00:00"),
+        ("TIMESTAMP_LTZ", "s", "1709168523004", None),
+        ("TIMESTAMP_LTZ", "ns", "1" * 30, None),
+        ("TIMESTAMP_LTZ", "s", "true", None),
+        ("TIMESTAMP_LTZ", "s", '"soon"', None),
+        ("DATE", "s", "1709164800", "2024-02-29"),
+        ("DATE", "s", "1709164801", None),
+        ("NUMBER(38, 0)", "s", "1709168523", 1709168523),
+        ("VARCHAR", "s", "1709168523", "1709168523"),
+    ],
+)
+def test_an_epoch_fills_a_column_of_times(column: str, unit: str, value: str, lands: Any) -> None:
+    table = table_of(A=column)
+    payloads = [b"{}", b'{"a": %s}' % value.encode(), b'{"a": null}']
+    how = ColumnsSettings(epochs={"a": unit})
+    land(*payloads, table=table, how=how)
+    land(*payloads, b'{"a": "\xff"}', table=table, how=how, first=3)
+    refused = set() if lands is not None else {1, 4}
+    assert table.dead_letters.keys() == refused | {6}
+    landed = {"A": lands}
+    assert table.rows == {0: {}, 2: {}, 3: {}, 5: {}} | (dict.fromkeys((1, 4), landed) if lands else {})
+
+
+@few
+@given(
+    st.lists(
+        st.integers(min_value=-(10**24), max_value=10**24) | st.integers(min_value=-100, max_value=2**41)
+    ),
+    st.sampled_from(["s", "ms", "us", "ns"]),
+)
+def test_epochs_of_a_page_are_what_each_is_alone(epochs: list[int], unit: str) -> None:
+    how, column = ColumnsSettings(epochs={"a": unit}), ColumnType.of(Kind.TIMESTAMP_LTZ)
+    table = land(*({"a": epoch} for epoch in epochs), table=table_of(A="TIMESTAMP_LTZ"), how=how)
+    for number, epoch in enumerate(epochs):
+        try:
+            alone = datetime.fromisoformat(str(fit(column, str(epoch), epoch=unit)))
+        except Misfit:
+            assert number in table.dead_letters
+        else:
+            assert datetime.fromisoformat(table.rows[number]["A"]) == alone
+
+
+def test_a_column_of_epochs_is_made_as_a_moment() -> None:
+    how = ColumnsSettings(epochs={"ts": "ms", "local": "s"}, columns={"LOCAL": "DATETIME"})
+    table = land({"ts": 1764000000123, "local": 1}, {"ts": 1764000000}, {"ts": "x"}, how=how)
+    assert types(table) == {"TS": "TIMESTAMP_LTZ", "LOCAL": "TIMESTAMP_NTZ"}
+    assert [row["TS"] for row in table.rows.values()] == [
+        "2025-11-24T16:00:00.123+00:00",
+        "1970-01-21T10:00:00.000+00:00",
+    ]
+    assert table.dead_letters.keys() == {2}
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    {
+        "INT": "NUMBER(38, 0)",
+        "bigint": "NUMBER(38, 0)",
+        "BYTEINT": "NUMBER(38, 0)",
+        "DECIMAL(12,2)": "NUMBER(12, 2)",
+        "numeric ( 5 )": "NUMBER(5, 0)",
+        "DOUBLE": "FLOAT",
+        "double  precision": "FLOAT",
+        "FLOAT8": "FLOAT",
+        "STRING": "VARCHAR",
+        "Text": "VARCHAR",
+        "NVARCHAR2(7)": "VARCHAR(7)",
+        "CHAR": "VARCHAR(1)",
+        "CHAR(3)": "VARCHAR(3)",
+        "CHAR VARYING": "VARCHAR",
+        "VARBINARY": "BINARY",
+        "BINARY(16)": "BINARY(16)",
+        "DATETIME": "TIMESTAMP_NTZ",
+        "TIMESTAMP(3)": "TIMESTAMP_NTZ(3)",
+        "TIMESTAMPTZ": "TIMESTAMP_TZ",
+        "TIMESTAMP WITH LOCAL TIME ZONE": "TIMESTAMP_LTZ",
+        "TIME(0)": "TIME(0)",
+    }.items(),
+)
+def test_a_type_has_many_names(text: str, column: str) -> None:
+    found = ColumnType.parse(text)
+    assert found.sql == column
+    assert ColumnType.parse(found.sql) == found
+
+
+def test_a_type_that_can_not_be_says_of_which_column_and_what_could_be() -> None:
+    with pytest.raises(InvalidSettingError, match=r"column PRICE: 'MONEY'.*NUMBER\(precision, scale\)"):
+        ColumnsSettings(columns={"ID": "INT", "PRICE": "MONEY"})
+
+
+@few
+@given(st.text("0123456789-:.,TtZz +", max_size=30) | st.datetimes().map(str))
+def test_a_text_is_a_time_or_not_and_a_time_lands_as_itself(text: str) -> None:
+    found = moment(text)
+    if found is not None:
+        assert moment(found.text) == found._replace(time=found.time or "00:00:00")
+        datetime.fromisoformat(found.text.replace("+24:00", "+00:00"))
 
 
 def test_a_number_is_widened_but_its_scale_stays() -> None:
@@ -440,6 +584,32 @@ def test_what_was_learned_of_a_key_holds_until_the_column_is_made() -> None:
     assert table.rows == {0: {"A": 1}, 1: {"A": "x"}, 2: {"A": [1]}}
 
 
+# --- the documentation -------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[3] / "docs" / "what-lands.md"
+
+
+def rows_of(heading: str) -> list[list[str]]:
+    """Cells of the table of the documentation that has these columns."""
+    _, found, below = PAGE.read_text().partition(f"\n| {heading} |\n")
+    assert found
+    lines = below.splitlines()[1:]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip().strip("`") for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("column", "unit", "sent", "lands"),
+    [[column, "", sent, lands] for column, sent, lands in rows_of("Column | Sent | Lands as")]
+    + rows_of("Column | Unit | Sent | Lands as"),
+)
+def test_a_time_lands_as_the_documentation_says(column: str, unit: str, sent: str, lands: str) -> None:
+    how = ColumnsSettings(columns={"A": column}, epochs={"A": unit} if unit else {})
+    table = land(b'{"a": %s}' % sent.encode(), how=how)
+    assert table.dead_letters.keys() == ({0} if lands == "dead letter" else set())
+    assert table.rows == ({} if lands == "dead letter" else {0: {"A": lands}})
+
+
 # --- names -------------------------------------------------------------------------------------------------
 
 
@@ -467,6 +637,15 @@ def test_keys_are_renamed_included_and_excluded() -> None:
         {"columns": {"A": "NUMBER(39, 0)"}},
         {"columns": {"A": "NUMBER(3, 4)"}},
         {"columns": {"A": "VARCHAR; DROP TABLE T"}},
+        {"columns": {"A": "INT(5)"}},
+        {"columns": {"A": "VARCHAR(0)"}},
+        {"columns": {"A": "BINARY(8388609)"}},
+        {"columns": {"A": "TIME(10)"}},
+        {"epochs": {"A": "minutes"}},
+        {"epochs": {"A": "s"}, "columns": {"a": "NUMBER"}},
+        {"epochs": {"A": "s"}, "columns": {"a": "TIME"}},
+        {"epochs": {"A": "s", "a": "s"}},
+        {"epochs": {"kinesismetadata": "s"}},
         {"columns": {"": "NUMBER"}},
         {"columns": {"a": "NUMBER", "A": "FLOAT"}},
         {"rename": {"a": "KinesisMetadata"}},

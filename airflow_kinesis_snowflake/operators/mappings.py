@@ -1,0 +1,61 @@
+"""Mappings with settings of their own, for the setting ``mapping`` of operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence  # noqa: TC003 -- fields of dataclasses
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from airflow_kinesis_snowflake.operators import settings as types
+from airflow_kinesis_snowflake.operators.settings import SettingGroup, SettingType
+
+EPOCH_UNITS = ("s", "ms", "us", "ns")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns(SettingGroup):
+    """``mapping="columns"`` with all that can be said about it: ``mapping=Columns(epochs={"TS": "ms"})``.
+
+    Keys and columns are matched without regard to case. All settings may hold templates. What they do to each
+    kind of value is told in *What lands in Snowflake*.
+
+    :param columns: Snowflake types of columns, by name, for when they are made, as in
+        ``{"AMOUNT": "NUMBER(12,2)"}``; a column that exists keeps its type. By default types are inferred
+        from the values seen before the column is made
+    :param epochs: columns of times that are sent as numbers, with the unit (``s``, ``ms``, ``us``, ``ns``
+        since 1970), as in ``{"TS": "ms"}``. Without a type in ``columns`` they are made as TIMESTAMP_LTZ
+    :param rename: column names, by key
+    :param include: the keys that land; by default all
+    :param exclude: keys that don't land
+    :param schema_evolution: add a column for each new key, drop NOT NULL where a value is missing, and widen
+        the precision of NUMBER when a number needs it; nothing is ever narrowed or dropped. Needs OWNERSHIP
+        of the table. Default: true
+    :param unknown_keys: without ``schema_evolution``, what to do about a key that has no column: ``ignore``
+        it, or make the record a ``dead_letter``
+    :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601;
+        by default they make VARCHAR
+    :raises InvalidSettingError: a value that holds no template can't be meant
+    """
+
+    columns: Mapping[str, str] | None = None
+    epochs: Mapping[str, str] | None = None
+    rename: Mapping[str, str] | None = None
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] = field(default=())
+    schema_evolution: bool | str = True
+    unknown_keys: str = "ignore"
+    infer_timestamps: bool | str = False
+
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        "columns": types.COLUMN_TYPES,
+        "epochs": types.choices(*EPOCH_UNITS),
+        "rename": types.TEXT_BY_NAME,
+        "include": types.KEYS_TO_KEEP,
+        "exclude": types.KEYS_TO_DROP,
+        "schema_evolution": types.TRUTH,
+        "unknown_keys": types.choice("ignore", "dead_letter"),
+        "infer_timestamps": types.TRUTH,
+    }
+
+
+MAPPING = types.choice_or_group("envelope", "columns", group=Columns)
