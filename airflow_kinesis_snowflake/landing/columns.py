@@ -37,6 +37,7 @@ from airflow_kinesis_snowflake.landing.schema import (
     JSON_NULL,
     Change,
     ColumnsSettings,
+    Ignored,
     Lesson,
     Refused,
     Schema,
@@ -61,6 +62,7 @@ _ZONES = {Kind.TIMESTAMP_NTZ: "", Kind.TIMESTAMP_LTZ: "+00:00", Kind.TIMESTAMP_T
 _SUSPICIOUS_NUMBER = r"^-?[0-9][0-9.]*(?:[eE]|[0-9]{300})"
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _OBJECT = ColumnType.of(Kind.OBJECT)
+_VARIANT = ColumnType.of(Kind.VARIANT)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class _Judged:
 
     :param values: by column, if it lands
     :param refusal: why it doesn't
+    :param rescued: JSON texts by key that go to the column for what lands nowhere else
     """
 
     values: dict[str, Value] = field(default_factory=dict)
@@ -84,6 +87,8 @@ class _Judged:
     keys: set[str] = field(default_factory=set)
     seen: dict[str, Seen] = field(default_factory=dict)
     widened: dict[str, ColumnType] = field(default_factory=dict)
+    aside: set[str] = field(default_factory=set)
+    rescued: dict[str, str] = field(default_factory=dict)
 
 
 class ColumnsMapping:
@@ -115,7 +120,8 @@ class ColumnsMapping:
     def columns(self) -> tuple[tuple[str, str], ...]:
         """Columns of a landing table that is made: name and Snowflake type."""
         pinned = ((name, column.sql) for name, column in self._settings.pins.items())
-        return ((METADATA, _OBJECT.sql), *pinned)
+        aside = ((name, _VARIANT.sql) for name in self._settings.aside)
+        return ((METADATA, _OBJECT.sql), *pinned, *aside)
 
     @property
     def required(self) -> tuple[tuple[str, str], ...]:
@@ -132,7 +138,7 @@ class ColumnsMapping:
         actual = {name: column for name, column in columns.items() if name != METADATA}
         with self._lock:
             schema = self._schema
-            self._schema = Schema(self._settings, actual) if schema is None else schema.found(actual)
+            self._schema = Schema.begin(self._settings, actual) if schema is None else schema.found(actual)
 
     def changes(self, fields: Iterable[Field], missing: Collection[str]) -> list[Change]:
         """What must be done to the table before these fields can be loaded; safe to do twice.
@@ -275,15 +281,17 @@ class _Page:
         keys: set[str] = set()
         seen: dict[str, Seen] = {}
         widened: dict[str, ColumnType] = {}
+        aside: set[str] = set()
         for number in sorted(self._odd):
             judged = self._judged[number] = _judge(self._schema, self._records[number])
             if judged.refusal is not None:
                 continue
             keys |= judged.keys
             widened |= judged.widened
+            aside |= judged.aside
             for name, what in judged.seen.items():
                 seen[name] = seen.get(name, Seen()) | what
-        return Lesson(frozenset(keys), seen, widened)
+        return Lesson(frozenset(keys), seen, widened, frozenset(aside))
 
     # --- the outcome ---
 
@@ -358,15 +366,16 @@ def _judge(schema: Schema, record: Record) -> _Judged:
     column: str | None = None
     try:
         for key, raw in document.items():
-            target = schema.verdict(key)
-            if target is None:
+            verdict = schema.verdict(key)
+            if verdict is None:
                 judged.keys.add(key)
-            elif isinstance(target, Refused) and bytes(raw) != b"null":
-                column = target.column
-                raise Misfit(target.reason)
-            elif isinstance(target, Target):
-                column = target.name
-                _judge_value(judged, target, bytes(raw).decode(), times=schema.settings.infer_timestamps)
+            elif not isinstance(verdict, Ignored) and (value := bytes(raw)) != b"null":
+                column = verdict.name if isinstance(verdict, Target) else verdict.column
+                _judge_key(judged, schema, key, verdict, value.decode())
+        for column in schema.settings.aside if judged.rescued else ():
+            target = schema.targets[column]
+            assert target.type is not None
+            judged.values[column] = fit(target.type, _object(judged.rescued))
         if not schema.settings.schema_evolution and not judged.keys:
             for column in schema.demanding:
                 if judged.values.get(column) is None:
@@ -374,6 +383,46 @@ def _judge(schema: Schema, record: Record) -> _Judged:
     except Misfit as misfit:
         judged.refusal = DeadLetter(record, str(misfit), column)
     return judged
+
+
+def _object(values: Mapping[str, str]) -> str:
+    """A JSON object of JSON texts."""
+    members = (f"{msgspec.json.encode(key).decode()}: {text}" for key, text in values.items())
+    return f"{{{', '.join(members)}}}"
+
+
+def _judge_key(judged: _Judged, schema: Schema, key: str, verdict: Target | Refused, text: str) -> None:
+    """Judge the value of a key, and what becomes of it if it can't land in its column.
+
+    :raises Misfit: the record can't land
+    """
+    settings = schema.settings
+    try:
+        if isinstance(verdict, Refused):
+            raise Misfit(verdict.reason)
+        _judge_value(judged, verdict, text, settings=settings)
+    except Misfit:
+        if settings.on_type_conflict == "rescue" and not (isinstance(verdict, Refused) and verdict.wanted):
+            judged.rescued[key] = str(fit(_VARIANT, text))
+        elif settings.on_type_conflict == "column" and isinstance(verdict, Target):
+            if not _land_beside(judged, schema, verdict, text):
+                raise
+        else:
+            raise
+
+
+def _land_beside(judged: _Judged, schema: Schema, target: Target, text: str) -> bool:
+    """Land a value in the column beside its own; ``False`` if there can be none."""
+    beside = schema.beside(target.name)
+    if isinstance(beside, Refused) or beside in judged.values:
+        return False
+    if beside not in schema.aside:
+        judged.aside.add(beside)
+        return True
+    found = schema.targets[beside]
+    assert found.type is not None
+    judged.values[beside] = fit(found.type, text)
+    return True
 
 
 def _document(record: Record) -> dict[str, msgspec.Raw]:
@@ -388,16 +437,14 @@ def _document(record: Record) -> dict[str, msgspec.Raw]:
         raise Misfit("nested too deeply") from None
 
 
-def _judge_value(judged: _Judged, target: Target, text: str, *, times: bool) -> None:
-    if text == "null":
-        return
+def _judge_value(judged: _Judged, target: Target, text: str, *, settings: ColumnsSettings) -> None:
     if target.name in judged.values:
         raise Misfit("several keys of the record fill the column: they differ in nothing but case")
     judged.values[target.name] = None
     if target.seen is not None and (target.type is None or target.type.kind is not Kind.VARIANT):
-        what = see(text, times=times)
+        what = see(text, times=settings.infer_timestamps, numbers=settings.numbers)
         together = target.seen | what
-        if together.checked != target.seen.checked:
+        if together.checked(settings.numbers) != target.seen.checked(settings.numbers):
             judged.seen[target.name] = what
             return
     assert target.type is not None

@@ -20,12 +20,14 @@ from airflow_kinesis_snowflake.landing.column_types import (
 )
 from airflow_kinesis_snowflake.landing.envelope import METADATA
 from airflow_kinesis_snowflake.landing.identifiers import quote
-from airflow_kinesis_snowflake.landing.inference import Seen
+from airflow_kinesis_snowflake.landing.inference import NUMBERS, Seen
 from airflow_kinesis_snowflake.landing.values import EPOCH_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+BESIDE = "__VARIANT"
+"""Ends the name of the column beside another one."""
 MOST_COLUMNS = 2_000
 MOST_KEYS = 10_000
 _MOST_DECODED_KEYS = 500
@@ -33,6 +35,13 @@ _LONGEST_NAME = 255
 _NOT_IN_A_STRUCT = re.compile(r'[\x00-\x1f"\\]')
 _INSTANT = ColumnType.of(Kind.TIMESTAMP_LTZ)
 JSON_NULL = msgspec.Raw(b"null")
+
+
+CHOICES = {
+    "unknown_keys": ("ignore", "dead_letter"),
+    "numbers": NUMBERS,
+    "on_type_conflict": ("dead_letter", "rescue", "column"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +60,12 @@ class ColumnsSettings:
     :param unknown_keys: what to do without ``schema_evolution`` about a key without a column: ``ignore`` it,
         or make the record a ``dead_letter``
     :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601
+    :param numbers: what numbers of new keys make: a ``wide`` NUMBER, with room for 18 decimals where the
+        digits before the point leave it; an ``exact`` one, with the decimals that were seen; or a ``double``
+    :param on_type_conflict: what becomes of a value that can't land in its column: its record is a
+        ``dead_letter``; or the record lands without it, and it lands in the column of ``rescue``, by its key,
+        or in a ``column`` beside its own
+    :param rescue_column: the VARIANT column for ``on_type_conflict="rescue"``
     :raises InvalidSettingError: a type or name can't be one, or a choice is unknown
     """
 
@@ -62,29 +77,45 @@ class ColumnsSettings:
     schema_evolution: bool = True
     unknown_keys: str = "ignore"
     infer_timestamps: bool = False
+    numbers: str = "wide"
+    on_type_conflict: str = "dead_letter"
+    rescue_column: str = "_RESCUED"
 
     def __post_init__(self) -> None:
-        if self.unknown_keys not in ("ignore", "dead_letter"):
-            raise InvalidSettingError(
-                f"unknown_keys must be 'ignore' or 'dead_letter', not {self.unknown_keys!r}"
-            )
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InvalidSettingError(f"{name} must be one of {choices}, not {getattr(self, name)!r}")
         for name, unit in self.epochs.items():
             if unit not in EPOCH_UNITS:
                 raise InvalidSettingError(
                     f"column {name}: an epoch's unit is one of {', '.join(EPOCH_UNITS)}, not {unit!r}"
                 )
-        for name in (*self.columns, *self.epochs, *self.rename.values()):
-            quote(name)
-            if name.upper() == METADATA:
-                raise InvalidSettingError(f"{METADATA} is filled by the drain; use another name")
-        for names in (self.columns, self.epochs, self.rename, self.include or (), self.exclude):
-            folded = [name.upper() for name in names]
-            if len(set(folded)) < len(folded):
-                raise InvalidSettingError(f"names that differ in nothing but case: {sorted(names)}")
+        self._check_names()
         pins = self.pins
         for name in self.units:
             if pins[name].kind not in TIMES - {Kind.TIME}:
                 raise InvalidSettingError(f"column {name}: an epoch doesn't make {pins[name].sql}")
+
+    def _check_names(self) -> None:
+        quote(self.rescue_column)
+        for name in (*self.columns, *self.epochs, *self.rename.values()):
+            quote(name)
+            if name.upper() in self.reserved:
+                raise InvalidSettingError(f"{name.upper()} is filled by the drain; use another name")
+        for names in (self.columns, self.epochs, self.rename, self.include or (), self.exclude):
+            folded = [name.upper() for name in names]
+            if len(set(folded)) < len(folded):
+                raise InvalidSettingError(f"names that differ in nothing but case: {sorted(names)}")
+
+    @cached_property
+    def aside(self) -> tuple[str, ...]:
+        """The column that takes what lands nowhere else, if there is one."""
+        return (self.rescue_column,) if self.on_type_conflict == "rescue" else ()
+
+    @cached_property
+    def reserved(self) -> frozenset[str]:
+        """Columns that the drain fills itself, in upper case."""
+        return frozenset(name.upper() for name in (METADATA, *self.aside))
 
     @cached_property
     def pins(self) -> dict[str, ColumnType]:
@@ -142,10 +173,14 @@ class Ignored:
 
 @dataclass(frozen=True)
 class Refused:
-    """A key that no record may have; it makes the record a dead letter."""
+    """A key that no record may have; it makes the record a dead letter.
+
+    :param wanted: because the settings want it so, whatever they say about values that can't land
+    """
 
     reason: str
     column: str | None = None
+    wanted: bool = False
 
 
 Verdict = Target | Ignored | Refused
@@ -158,14 +193,16 @@ class Lesson:
     :param keys: that were never met before
     :param seen: values of columns that don't exist yet
     :param widened: columns that need more digits
+    :param aside: columns that are needed for values that don't fit those of their keys
     """
 
     keys: frozenset[str] = frozenset()
     seen: Mapping[str, Seen] = field(default_factory=dict)
     widened: Mapping[str, ColumnType] = field(default_factory=dict)
+    aside: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.keys or self.seen or self.widened)
+        return bool(self.keys or self.seen or self.widened or self.aside)
 
 
 @dataclass(frozen=True)
@@ -213,6 +250,7 @@ class Schema:
     :param widened: types of columns that are to take more digits
     :param spellings: every key met so far, and the column it fills
     :param numbers: of all columns ever met
+    :param aside: columns for values that don't fit those of their keys; VARIANT, where they are to be made
     """
 
     settings: ColumnsSettings
@@ -222,6 +260,12 @@ class Schema:
     widened: Mapping[str, ColumnType] = field(default_factory=dict)
     spellings: Mapping[str, str | Ignored | Refused] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
+    aside: frozenset[str] = frozenset()
+
+    @classmethod
+    def begin(cls, settings: ColumnsSettings, actual: Mapping[str, Column]) -> Schema:
+        """The schema before the first record."""
+        return cls(settings, actual)._learn_aside(settings.aside)
 
     # --- questions ---
 
@@ -247,8 +291,18 @@ class Schema:
 
     @cached_property
     def targets(self) -> Mapping[str, Target]:
-        """The columns that keys met so far fill, by name."""
-        return {found.name: found for found in self.keys.values() if isinstance(found, Target)}
+        """The columns that records met so far fill, by name."""
+        filled = {found.name: found for found in self.keys.values() if isinstance(found, Target)}
+        return filled | {name: self._targets[name] for name in self.aside}
+
+    def beside(self, name: str) -> str | Refused:
+        """The column for what doesn't fit another one, there or to be made."""
+        beside = name + BESIDE
+        if beside in self.actual or beside in self.aside:
+            return beside
+        if not self.settings.schema_evolution:
+            return Refused("")
+        return _new_column(beside, full=len(self._names) >= MOST_COLUMNS)
 
     @cached_property
     def demanding(self) -> tuple[str, ...]:
@@ -292,17 +346,22 @@ class Schema:
                 widens=self.settings.schema_evolution and name.upper() not in self.settings.pins,
                 epoch=unit if column.type.kind in TIMES else None,
             )
-        planned = self.settings.pins.get(name.upper()) or self.decided.get(name)
+        planned = self._planned(name)
         if planned is not None:
             return Target(name, number, planned, epoch=unit)
         seen = self.seen.get(name, Seen())
-        return Target(name, number, seen.checked, seen)
+        return Target(name, number, seen.checked(self.settings.numbers), seen)
+
+    def _planned(self, name: str) -> ColumnType | None:
+        """The type of a column that is to be made, if it doesn't depend on further values."""
+        pin = self.settings.pins.get(name.upper()) or self.decided.get(name)
+        return pin or (ColumnType.of(Kind.VARIANT) if name in self.aside else None)
 
     # --- steps ---
 
     def learn(self, lesson: Lesson) -> Schema:
         """The schema with what a page taught."""
-        known = self._learn_keys(lesson.keys)
+        known = self._learn_keys(lesson.keys)._learn_aside(lesson.aside)
         seen = {
             name: known.seen.get(name, Seen()) | what
             for name, what in lesson.seen.items()
@@ -320,6 +379,12 @@ class Schema:
                 numbers.setdefault(found, len(numbers))
         return replace(self, spellings=spellings, numbers=numbers)
 
+    def _learn_aside(self, names: Iterable[str]) -> Schema:
+        numbers = dict(self.numbers)
+        for name in sorted(names):
+            numbers.setdefault(name, len(numbers))
+        return replace(self, numbers=numbers, aside=self.aside.union(names))
+
     @cached_property
     def _names(self) -> Mapping[str, str]:
         """Columns of the table and those to be made, by their names in upper case; of several the one that
@@ -327,6 +392,7 @@ class Schema:
         names = [
             *self.actual,
             *self.seen,
+            *self.aside,
             *(name for name in self.spellings.values() if isinstance(name, str)),
         ]
         return {name.upper(): name for name in names} | {name: name for name in names if name.isupper()}
@@ -336,18 +402,19 @@ class Schema:
         if self.settings.ignores(key):
             return Ignored()
         wanted = self.settings.renames.get(key.upper(), key)
+        folded = wanted.upper()
+        if folded in self.settings.reserved:
+            return Refused(f"a key has the name of the column {folded}; rename or exclude it", folded)
         if wanted in self.actual:
             return wanted
-        folded = wanted.upper()
         if folded in names:
             return names[folded]
-        if folded == METADATA:
-            return Refused(f"a key has the name of the column {METADATA}; rename or exclude it", folded)
         if self.settings.schema_evolution or folded in self.settings.pins:
             return _new_column(folded, full=len(names) >= MOST_COLUMNS)
         if self.settings.unknown_keys == "ignore":
             return Ignored()
-        return Refused("a key has no column, and schema_evolution is off", folded[:_LONGEST_NAME])
+        reason = "a key has no column, and schema_evolution is off"
+        return Refused(reason, folded[:_LONGEST_NAME], wanted=True)
 
     def found(self, actual: Mapping[str, Column]) -> Schema:
         """The schema after a look at the table. Keys are matched again if it isn't as it was.
@@ -362,7 +429,9 @@ class Schema:
         if actual == self.actual and widened == self.widened and not self.decided:
             return self
         seen = {name: what for name, what in self.seen.items() if name not in actual}
-        fresh = Schema(self.settings, actual, seen=seen, widened=widened, numbers=self.numbers)
+        fresh = Schema(
+            self.settings, actual, seen=seen, widened=widened, numbers=self.numbers, aside=self.aside
+        )
         return fresh._learn_keys(self.spellings)
 
     def changes(self, used: Iterable[str], missing: Iterable[str]) -> tuple[list[Change], Schema]:
@@ -394,8 +463,7 @@ class Schema:
 
     def _wanted(self, name: str) -> ColumnType | None:
         """The type of a column that is to be made."""
-        pin = self.settings.pins.get(name.upper())
-        return pin or self.decided.get(name) or self.seen.get(name, Seen()).type
+        return self._planned(name) or self.seen.get(name, Seen()).type(self.settings.numbers)
 
 
 def _new_column(name: str, *, full: bool) -> str | Refused:

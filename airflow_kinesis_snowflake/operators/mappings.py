@@ -10,6 +10,8 @@ from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.settings import SettingGroup, SettingType
 
 EPOCH_UNITS = ("s", "ms", "us", "ns")
+NUMBERS = ("wide", "exact", "double")
+ON_TYPE_CONFLICT = ("dead_letter", "rescue", "column")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,14 @@ class Columns(SettingGroup):
         it, or make the record a ``dead_letter``
     :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601;
         by default they make VARCHAR
+    :param numbers: what numbers of new keys make. ``wide`` (default): NUMBER(38, 18), with fewer decimals if
+        there are numbers of more than 20 digits before the point, so that decimals may come later. ``exact``:
+        NUMBER with the decimals that were seen, which Snowflake can't give more. ``double``: FLOAT
+    :param on_type_conflict: what becomes of a value that can't land in its column. ``dead_letter`` (default):
+        its record becomes one. ``rescue``: the record lands without it, and the value lands in
+        ``rescue_column``, an object of such values by key. ``column``: it lands in a VARIANT column beside
+        its own, the name of which ends in ``__VARIANT``
+    :param rescue_column: for ``on_type_conflict="rescue"``. Default: ``_RESCUED``
     :raises InvalidSettingError: a value that holds no template can't be meant
     """
 
@@ -45,6 +55,9 @@ class Columns(SettingGroup):
     schema_evolution: bool | str = True
     unknown_keys: str = "ignore"
     infer_timestamps: bool | str = False
+    numbers: str = "wide"
+    on_type_conflict: str = "dead_letter"
+    rescue_column: str = "_RESCUED"
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "columns": types.COLUMN_TYPES,
@@ -55,6 +68,9 @@ class Columns(SettingGroup):
         "schema_evolution": types.TRUTH,
         "unknown_keys": types.choice("ignore", "dead_letter"),
         "infer_timestamps": types.TRUTH,
+        "numbers": types.choice(*NUMBERS),
+        "on_type_conflict": types.choice(*ON_TYPE_CONFLICT),
+        "rescue_column": types.TEXT,
     }
 
 

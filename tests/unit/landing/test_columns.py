@@ -261,11 +261,11 @@ LANDS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     ),
     "quotes, dots and spaces in a key": (
         r'{"say \"hi\" .x": 1}',
-        {'SAY "HI" .X': "NUMBER(38, 0)"},
+        {'SAY "HI" .X': "NUMBER(38, 18)"},
         {'SAY "HI" .X': 1},
     ),
-    "Unicode in a key": ('{"stra\u00dfe": 1}', {"STRASSE": "NUMBER(38, 0)"}, {"STRASSE": 1}),
-    "a key twice": ('{"a": 1, "a": 2}', {"A": "NUMBER(38, 0)"}, {"A": 2}),
+    "Unicode in a key": ('{"stra\u00dfe": 1}', {"STRASSE": "NUMBER(38, 18)"}, {"STRASSE": 1}),
+    "a key twice": ('{"a": 1, "a": 2}', {"A": "NUMBER(38, 18)"}, {"A": 2}),
     "beyond 64 bits": (
         '{"a": 99999999999999999999999999999999999999}',
         {"A": "NUMBER(38, 0)"},
@@ -273,13 +273,19 @@ LANDS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     ),
     "more digits than a double": (
         '{"a": 12345678901234567.89}',
-        {"A": "NUMBER(38, 2)"},
+        {"A": "NUMBER(38, 18)"},
         {"A": Decimal("12345678901234567.89")},
     ),
+    "20 digits": (
+        '{"a": 18446744073709551617}',
+        {"A": "NUMBER(38, 18)"},
+        {"A": 18446744073709551617},
+    ),
+    "25 digits": ('{"a": 1%s}|{"a": 0.5}' % ("0" * 24), {"A": "NUMBER(38, 13)"}, {"A": 10**24}),
     "many decimals": ('{"a": 0.1234567890123}', {"A": "FLOAT"}, {"A": FLOAT_DIGITS}),
     "exponent": ('{"a": 1e300}', {"A": "FLOAT"}, {"A": 1e300}),
-    "exponent that is an integer": ('{"a": 1.5e3}', {"A": "NUMBER(38, 0)"}, {"A": 1500}),
-    "zero behind the point": ('{"a": 1.0}', {"A": "NUMBER(38, 1)"}, {"A": 1}),
+    "exponent that is an integer": ('{"a": 1.5e3}', {"A": "NUMBER(38, 18)"}, {"A": 1500}),
+    "zero behind the point": ('{"a": 1.0}', {"A": "NUMBER(38, 18)"}, {"A": 1}),
     "a mixture": ('{"a": 1}|{"a": "x"}', {"A": "VARIANT"}, {"A": 1}),
     "a date": ('{"a": "2024-01-02T03:04:05Z"}', {"A": "VARCHAR"}, {"A": "2024-01-02T03:04:05Z"}),
     "NUL in a text": (r'{"a": "x\u0000"}', {"A": "VARCHAR"}, {"A": "x\0"}),
@@ -584,6 +590,138 @@ def test_what_was_learned_of_a_key_holds_until_the_column_is_made() -> None:
     assert table.rows == {0: {"A": 1}, 1: {"A": "x"}, 2: {"A": [1]}}
 
 
+# --- drift -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sent", "column", "refused"),
+    [
+        ("wide", ["10", "12.5"], "NUMBER(38, 18)", []),
+        ("wide", ["21.5", "21.55"], "NUMBER(38, 18)", []),
+        ("wide", ["1", "12345678901234567890.123456789012345678"], "NUMBER(38, 18)", []),
+        ("wide", ["1", "1" * 21, "0.%s1" % ("0" * 18)], "NUMBER(38, 18)", [1, 2]),
+        ("wide", ["1" * 21, "0.%s1" % ("0" * 16)], "NUMBER(38, 17)", []),
+        ("wide", ["0.1234567890123", "1e-30"], "FLOAT", []),
+        ("exact", ["10", "12.5"], "NUMBER(38, 0)", [1]),
+        ("exact", ["21.5", "21.55", "1" * 37], "NUMBER(38, 1)", [1]),
+        ("double", ["10", "12.5", "1e-30", "1" * 45], "FLOAT", []),
+        ("double", ["1" * 45, "1"], "FLOAT", []),
+    ],
+)
+def test_numbers_that_come_later_land_as_the_settings_made_room_for_them(
+    numbers: str, sent: list[str], column: str, refused: list[int]
+) -> None:
+    table, how = Table(), ColumnsSettings(numbers=numbers)
+    for number, text in enumerate(sent):
+        land(b'{"a": %s}' % text.encode(), table=table, how=how, first=number)
+    assert types(table) == {"A": column}
+    assert sorted(table.dead_letters) == refused
+    for number, row in table.rows.items():
+        assert row == {"A": expected(table.columns["A"].type, sent[number])}
+
+
+@pytest.mark.parametrize("numbers", ["wide", "exact", "double"])
+@few
+@given(pages)
+def test_with_a_column_for_the_rest_all_objects_land_with_all_their_values(
+    numbers: str, pages: list[list[bytes]]
+) -> None:
+    table = Table()
+    sent: dict[int, bytes] = {}
+    mapping = table.mapping(ColumnsSettings(on_type_conflict="rescue", numbers=numbers))
+    for page in pages:
+        first = len(sent)
+        sent |= dict(enumerate(page, start=first))
+        assert table.load(mapping, encode(mapping, page, first=first))
+    assert table.rows.keys() | table.dead_letters.keys() == sent.keys()
+    assert {letter.reason.partition(":")[0] for letter in table.dead_letters.values()} <= {
+        "empty",
+        "not JSON",
+        "not UTF-8",
+        "not a JSON object",
+    }
+    for number, row in table.rows.items():
+        rescued = row.pop("_RESCUED", {})
+        keys = {key: bytes(raw).decode() for key, raw in decode_raw(sent[number]).items()}
+        given = {key: text for key, text in keys.items() if text != "null"}
+        assert rescued == {key: parsed(given.pop(key)) for key in rescued}
+        assert row == {
+            key.upper(): expected(table.columns[key.upper()].type, text) for key, text in given.items()
+        }
+
+
+def test_what_fits_no_column_is_rescued_by_its_key() -> None:
+    how = ColumnsSettings(on_type_conflict="rescue", columns={"ts": "TIMESTAMP_TZ", "n": "NUMBER(3, 0)"})
+    documents = [
+        {"ts": "soon", "n": 1},
+        {"ts": "2024-02-29T01:02:03Z", "n": 1000, "b": True},
+        {"N": 1, "n": 2, "": [1], "_rescued": "x", "kinesisMetadata": 5},
+        {"n": 5},
+    ]
+    table = land(*documents, how=how)
+    assert table.dead_letters == {}
+    assert types(table) == {
+        "TS": "TIMESTAMP_TZ",
+        "N": "NUMBER(3, 0)",
+        "B": "BOOLEAN",
+        "_RESCUED": "VARIANT",
+    }
+    assert table.rows == {
+        0: {"N": 1, "_RESCUED": {"ts": "soon"}},
+        1: {"TS": "2024-02-29T01:02:03+00:00", "B": True, "_RESCUED": {"n": 1000}},
+        2: {"N": 1, "_RESCUED": {"n": 2, "": [1], "_rescued": "x", "kinesisMetadata": 5}},
+        3: {"N": 5},
+    }
+
+
+def test_a_table_that_is_made_has_the_column_for_the_rest() -> None:
+    how = ColumnsSettings(on_type_conflict="rescue", rescue_column="REST", schema_evolution=False)
+    mapping = Table().mapping(how)
+    assert mapping.columns == mapping.required == ((METADATA, "OBJECT"), ("REST", "VARIANT"))
+
+
+def test_without_evolution_unknown_keys_are_refused_all_the_same_where_the_settings_say_so() -> None:
+    how = ColumnsSettings(on_type_conflict="rescue", schema_evolution=False, unknown_keys="dead_letter")
+    table = table_of(A="NUMBER(38, 0)", _RESCUED="VARIANT")
+    land({"a": 1}, {"a": "x"}, {"b": 1}, table=table, how=how)
+    assert table.rows == {0: {"A": 1}, 1: {"_RESCUED": {"a": "x"}}}
+    assert table.dead_letters[2].column == "B"
+
+
+def test_what_does_not_fit_its_column_lands_in_the_one_beside_it() -> None:
+    how = ColumnsSettings(on_type_conflict="column")
+    table = table_of(A="NUMBER(3, 0)", b="DATE")
+    documents = [
+        {"a": 1},
+        {"a": "x", "b": [1]},
+        {"a": 5, "A": 6},
+        b'{"a": 1e400}',
+        {"a__variant": 1, "a": "y"},
+        {"c": 1},
+        {"C": {"d": 1}},
+    ]
+    land({"a": "w"}, table=table, how=how, first=7)
+    land(*documents, table=table, how=how)
+    assert table.rows == {
+        0: {"A": 1},
+        1: {"A__VARIANT": "x", "b__VARIANT": [1]},
+        2: {"A": 5, "A__VARIANT": 6},
+        5: {"C": 1},
+        6: {"C": {"d": 1}},
+        7: {"A__VARIANT": "w"},
+    }
+    assert {number: letter.column for number, letter in table.dead_letters.items()} == {3: "A", 4: "A"}
+    assert types(table)["A__VARIANT"] == types(table)["b__VARIANT"] == "VARIANT"
+
+
+def test_there_is_no_column_beside_another_that_nobody_may_add() -> None:
+    how = ColumnsSettings(on_type_conflict="column", schema_evolution=False)
+    table = table_of(A="DATE", A__VARIANT="VARIANT", B="DATE")
+    land({"a": 1}, {"b": 1}, table=table, how=how)
+    assert table.rows == {0: {"A__VARIANT": 1}}
+    assert table.dead_letters[1].column == "B"
+
+
 # --- the documentation -------------------------------------------------------------------------------------
 
 PAGE = Path(__file__).parents[3] / "docs" / "what-lands.md"
@@ -596,6 +734,35 @@ def rows_of(heading: str) -> list[list[str]]:
     lines = below.splitlines()[1:]
     rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
     return [[cell.strip().strip("`") for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "first", "column", "later", "result"),
+    rows_of("`numbers` | First | Column | Later | Result"),
+)
+def test_later_numbers_land_as_the_documentation_says(
+    numbers: str, first: str, column: str, later: str, result: str
+) -> None:
+    table, how = Table(), ColumnsSettings(numbers=numbers)
+    for number, text in enumerate((first, later)):
+        land(b'{"a": %s}' % text.encode(), table=table, how=how, first=number)
+    assert types(table) == {"A": column}
+    assert table.rows.keys() == ({0, 1} if result == "lands" else {0})
+
+
+@pytest.mark.parametrize(("setting", "result"), rows_of("`on_type_conflict` | Result"))
+def test_a_conflict_ends_as_the_documentation_says(setting: str, result: str) -> None:
+    how = ColumnsSettings(on_type_conflict=setting.split("`", maxsplit=1)[0])
+    table = land({"id": 1, "temp": "hot"}, table=table_of(ID="INT", TEMP="NUMBER(38, 18)"), how=how)
+    if "dead letter" in result:
+        assert table.rows == {}
+        assert f"`{table.dead_letters[0].column}" in result
+    else:
+        shown = (
+            f"`{name}` {value if name == 'ID' else f'`{json.dumps(value)}'}"
+            for name, value in table.rows[0].items()
+        )
+        assert ", ".join(shown) == f"`{result}"
 
 
 @pytest.mark.parametrize(
@@ -646,6 +813,10 @@ def test_keys_are_renamed_included_and_excluded() -> None:
         {"epochs": {"A": "s"}, "columns": {"a": "TIME"}},
         {"epochs": {"A": "s", "a": "s"}},
         {"epochs": {"kinesismetadata": "s"}},
+        {"numbers": "float"},
+        {"on_type_conflict": "ignore"},
+        {"rescue_column": ""},
+        {"on_type_conflict": "rescue", "rename": {"a": "_rescued"}},
         {"columns": {"": "NUMBER"}},
         {"columns": {"a": "NUMBER", "A": "FLOAT"}},
         {"rename": {"a": "KinesisMetadata"}},

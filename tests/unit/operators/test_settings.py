@@ -13,19 +13,19 @@ from airflow.serialization.helpers import serialize_template_field
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.compression import inflater
-from airflow_kinesis_snowflake.landing import payloads, values
+from airflow_kinesis_snowflake.landing import inference, payloads, schema, values
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 from airflow_kinesis_snowflake.landing.tables import TableOptions
 from airflow_kinesis_snowflake.landing.threshold import Threshold
 from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
-from airflow_kinesis_snowflake.operators import consumer, maintenance, settings
+from airflow_kinesis_snowflake.operators import consumer, maintenance, mappings, settings
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.audit import AuditOperator
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
-from airflow_kinesis_snowflake.operators.mappings import EPOCH_UNITS, Columns
+from airflow_kinesis_snowflake.operators.mappings import Columns
 from airflow_kinesis_snowflake.sensors.lag import KinesisDrainedSensor
 from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
@@ -282,7 +282,10 @@ def test_what_templates_make_of_settings_is_read(native: bool) -> None:
 
 # Of every setting of a mapping: a value that can't be meant.
 WRONG_IN_COLUMNS: dict[str, Any] = {name: WRONG[name] for name in WRONG if name in Columns.setting_types} | {
-    "epochs": {"TS": "minutes"}
+    "epochs": {"TS": "minutes"},
+    "numbers": "float",
+    "on_type_conflict": "ignore",
+    "rescue_column": "",
 }
 
 
@@ -326,7 +329,9 @@ def test_templates_in_the_settings_of_a_mapping_are_filled_in_and_its_object_sta
 
 def test_the_settings_of_a_mapping_are_those_that_it_takes() -> None:
     assert Columns.setting_types.keys() == {item.name for item in dataclasses.fields(ColumnsSettings)}
-    assert tuple(values.EPOCH_UNITS) == EPOCH_UNITS
+    assert tuple(values.EPOCH_UNITS) == mappings.EPOCH_UNITS
+    assert inference.NUMBERS == mappings.NUMBERS
+    assert schema.CHOICES["on_type_conflict"] == mappings.ON_TYPE_CONFLICT
     assert ColumnsSettings(**Columns().read_settings()) == ColumnsSettings()
 
 
