@@ -17,6 +17,7 @@ MOST_DIGITS = 38
 """Precision of the widest NUMBER. Snowflake's documentation of numeric types: the precision has no impact on
 storage, so nothing is saved by a narrower one."""
 _FRACTION_DIGITS = 9
+_ICEBERG_FRACTION_DIGITS = 6
 
 
 class Kind(StrEnum):
@@ -160,6 +161,24 @@ class ColumnType:
             return f"{self.kind}({self.scale})"
         return self.name or str(self.kind)
 
+    @property
+    def in_iceberg(self) -> ColumnType:
+        """The type that stands for this one in an Iceberg table.
+
+        Snowflake's documentation of data types for Iceberg tables: no TIMESTAMP_TZ, text and bytes have no
+        length, and times have 6 decimals unless a table says otherwise.
+        """
+        kind = Kind.TIMESTAMP_LTZ if self.kind is Kind.TIMESTAMP_TZ else self.kind
+        if kind in _WITH_FRACTIONS:
+            return ColumnType(kind, scale=min(self.scale, _ICEBERG_FRACTION_DIGITS))
+        return ColumnType.of(kind) if kind in _WITH_LENGTH else self
+
+    @property
+    def refused_by_iceberg(self) -> bool:
+        """Whether a user should write another type for an Iceberg table."""
+        limited = self.kind in _WITH_LENGTH and self.length < _LONGEST[self.kind]
+        return limited or self.kind in {Kind.TIMESTAMP_TZ, Kind.OBJECT, Kind.ARRAY}
+
     def covers(self, other: ColumnType) -> bool:
         """Whether values that were checked against another type all fit this one, written the same way."""
         if self.kind is Kind.NUMBER and other.kind is Kind.NUMBER:
@@ -194,8 +213,10 @@ class Column:
 
     :param nullable: NULL may land in it
     :param default: it gets a value by itself in rows that don't name it
+    :param computed: its values are computed from other columns, and no row can name it
     """
 
     type: ColumnType
     nullable: bool = True
     default: bool = False
+    computed: bool = False

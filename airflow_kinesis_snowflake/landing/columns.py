@@ -439,7 +439,7 @@ def _document(record: Record) -> dict[str, msgspec.Raw]:
 
 def _judge_value(judged: _Judged, target: Target, text: str, *, settings: ColumnsSettings) -> None:
     if target.name in judged.values:
-        raise Misfit("several keys of the record fill the column: they differ in nothing but case")
+        raise Misfit("several keys of the record come to the column; rename or exclude one")
     judged.values[target.name] = None
     if target.seen is not None and (target.type is None or target.type.kind is not Kind.VARIANT):
         what = see(text, times=settings.infer_timestamps, numbers=settings.numbers)

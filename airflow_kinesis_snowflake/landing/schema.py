@@ -21,6 +21,7 @@ from airflow_kinesis_snowflake.landing.column_types import (
 from airflow_kinesis_snowflake.landing.envelope import METADATA
 from airflow_kinesis_snowflake.landing.identifiers import quote
 from airflow_kinesis_snowflake.landing.inference import NUMBERS, Seen
+from airflow_kinesis_snowflake.landing.names import NAMES, column_name
 from airflow_kinesis_snowflake.landing.values import EPOCH_UNITS
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ JSON_NULL = msgspec.Raw(b"null")
 CHOICES = {
     "unknown_keys": ("ignore", "dead_letter"),
     "numbers": NUMBERS,
+    "names": NAMES,
     "on_type_conflict": ("dead_letter", "rescue", "column"),
 }
 
@@ -66,6 +68,9 @@ class ColumnsSettings:
         ``dead_letter``; or the record lands without it, and it lands in the column of ``rescue``, by its key,
         or in a ``column`` beside its own
     :param rescue_column: the VARIANT column for ``on_type_conflict="rescue"``
+    :param names: how new columns are named after keys: see :data:`~landing.names.NAMES`. ``as_is`` tells
+        names that differ in case apart, and keys match columns that are written the same way only
+    :param iceberg: the landing table is an Iceberg table
     :raises InvalidSettingError: a type or name can't be one, or a choice is unknown
     """
 
@@ -80,6 +85,8 @@ class ColumnsSettings:
     numbers: str = "wide"
     on_type_conflict: str = "dead_letter"
     rescue_column: str = "_RESCUED"
+    names: str = "upper"
+    iceberg: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -100,11 +107,12 @@ class ColumnsSettings:
         quote(self.rescue_column)
         for name in (*self.columns, *self.epochs, *self.rename.values()):
             quote(name)
-            if name.upper() in self.reserved:
-                raise InvalidSettingError(f"{name.upper()} is filled by the drain; use another name")
-        for names in (self.columns, self.epochs, self.rename, self.include or (), self.exclude):
-            folded = [name.upper() for name in names]
-            if len(set(folded)) < len(folded):
+            if self.folded(name) in self.reserved:
+                raise InvalidSettingError(f"{self.folded(name)} is filled by the drain; use another name")
+        columns = [[self.folded(name) for name in names] for names in (self.columns, self.epochs)]
+        keys = [[key.upper() for key in names] for names in (self.rename, self.include or (), self.exclude)]
+        for names in (*columns, *keys):
+            if len(set(names)) < len(names):
                 raise InvalidSettingError(f"names that differ in nothing but case: {sorted(names)}")
 
     @cached_property
@@ -114,24 +122,40 @@ class ColumnsSettings:
 
     @cached_property
     def reserved(self) -> frozenset[str]:
-        """Columns that the drain fills itself, in upper case."""
-        return frozenset(name.upper() for name in (METADATA, *self.aside))
+        """Columns that the drain fills itself, folded."""
+        return frozenset(self.folded(name) for name in (METADATA, *self.aside))
+
+    def folded(self, name: str) -> str:
+        """A column's name as it is compared with others."""
+        return name if self.names == "as_is" else name.upper()
 
     @cached_property
     def pins(self) -> dict[str, ColumnType]:
-        """The types of columns for when they are made, names in upper case."""
-        types = {name.upper(): found for name, found in parse_types(self.columns).items()}
-        return dict.fromkeys(self.units, _INSTANT) | types
+        """The types of columns for when they are made, names folded."""
+        types = {self.folded(name): found for name, found in parse_types(self.columns).items()}
+        for name, found in types.items():
+            if self.iceberg and found.refused_by_iceberg:
+                raise InvalidSettingError(
+                    f"column {name}: an Iceberg table can't have {found.sql}; use TIMESTAMP_LTZ for moments, "
+                    "VARCHAR or BINARY without a length, VARIANT for objects and arrays"
+                )
+        return {
+            name: self.made(found) for name, found in (dict.fromkeys(self.units, _INSTANT) | types).items()
+        }
+
+    def made(self, wanted: ColumnType) -> ColumnType:
+        """The type that a column is made with."""
+        return wanted.in_iceberg if self.iceberg else wanted
 
     @cached_property
     def units(self) -> dict[str, str]:
-        """``epochs``, names in upper case."""
-        return {name.upper(): unit for name, unit in self.epochs.items()}
+        """``epochs``, names folded."""
+        return {self.folded(name): unit for name, unit in self.epochs.items()}
 
     @cached_property
     def renames(self) -> dict[str, str]:
-        """``rename`` in upper case."""
-        return {key.upper(): name.upper() for key, name in self.rename.items()}
+        """``rename``, keys in upper case, names folded."""
+        return {key.upper(): self.folded(name) for key, name in self.rename.items()}
 
     def ignores(self, key: str) -> bool:
         """Whether the user left a key out."""
@@ -337,24 +361,26 @@ class Schema:
 
     def _target(self, name: str) -> Target:
         number, column = self.numbers[name], self.actual.get(name)
-        unit = self.settings.units.get(name.upper())
+        folded = self.settings.folded(name)
+        unit = self.settings.units.get(folded)
         if column is not None:
             return Target(
                 name,
                 number,
                 self.widened.get(name, column.type),
-                widens=self.settings.schema_evolution and name.upper() not in self.settings.pins,
+                widens=self.settings.schema_evolution and folded not in self.settings.pins,
                 epoch=unit if column.type.kind in TIMES else None,
             )
         planned = self._planned(name)
         if planned is not None:
             return Target(name, number, planned, epoch=unit)
         seen = self.seen.get(name, Seen())
-        return Target(name, number, seen.checked(self.settings.numbers), seen)
+        checked = seen.checked(self.settings.numbers)
+        return Target(name, number, checked and self.settings.made(checked), seen)
 
     def _planned(self, name: str) -> ColumnType | None:
         """The type of a column that is to be made, if it doesn't depend on further values."""
-        pin = self.settings.pins.get(name.upper()) or self.decided.get(name)
+        pin = self.settings.pins.get(self.settings.folded(name)) or self.decided.get(name)
         return pin or (ColumnType.of(Kind.VARIANT) if name in self.aside else None)
 
     # --- steps ---
@@ -375,7 +401,7 @@ class Schema:
         for key in sorted(keys)[: MOST_KEYS - len(spellings)]:
             found = spellings[key] = self._resolve(key, names)
             if isinstance(found, str):
-                names.setdefault(found.upper(), found)
+                names.setdefault(self.settings.folded(found), found)
                 numbers.setdefault(found, len(numbers))
         return replace(self, spellings=spellings, numbers=numbers)
 
@@ -387,28 +413,35 @@ class Schema:
 
     @cached_property
     def _names(self) -> Mapping[str, str]:
-        """Columns of the table and those to be made, by their names in upper case; of several the one that
-        is written so."""
+        """Columns of the table and those to be made, by their folded names; of several the one that is
+        written so."""
         names = [
             *self.actual,
             *self.seen,
             *self.aside,
             *(name for name in self.spellings.values() if isinstance(name, str)),
         ]
-        return {name.upper(): name for name in names} | {name: name for name in names if name.isupper()}
+        folded = self.settings.folded
+        return {folded(name): name for name in names} | {name: name for name in names if name == folded(name)}
 
     def _resolve(self, key: str, names: Mapping[str, str]) -> str | Ignored | Refused:
         """The column that a key fills, there or to be made."""
         if self.settings.ignores(key):
             return Ignored()
-        wanted = self.settings.renames.get(key.upper(), key)
-        folded = wanted.upper()
+        renamed = self.settings.renames.get(key.upper())
+        folded = renamed or column_name(key, self.settings.names)
         if folded in self.settings.reserved:
             return Refused(f"a key has the name of the column {folded}; rename or exclude it", folded)
-        if wanted in self.actual:
-            return wanted
-        if folded in names:
-            return names[folded]
+        # Of columns that differ in case, the one that is written as the key is.
+        found = key if renamed is None and key in self.actual else names.get(folded)
+        if found is not None:
+            column = self.actual.get(found)
+            computed = column is not None and column.computed
+            return (
+                Refused("the column is computed from others; rename or exclude the key", found)
+                if computed
+                else found
+            )
         if self.settings.schema_evolution or folded in self.settings.pins:
             return _new_column(folded, full=len(names) >= MOST_COLUMNS)
         if self.settings.unknown_keys == "ignore":
@@ -463,7 +496,8 @@ class Schema:
 
     def _wanted(self, name: str) -> ColumnType | None:
         """The type of a column that is to be made."""
-        return self._planned(name) or self.seen.get(name, Seen()).type(self.settings.numbers)
+        inferred = self.seen.get(name, Seen()).type(self.settings.numbers)
+        return self._planned(name) or (inferred and self.settings.made(inferred))
 
 
 def _new_column(name: str, *, full: bool) -> str | Refused:

@@ -183,8 +183,10 @@ class LandingOperator(CheckedSettings, BaseOperator):
         if mapping == "envelope":
             return None
         if isinstance(mapping, Columns):
-            return ColumnsSettings(**mapping.read_settings())
-        return ColumnsSettings(**{name: self.setting(name) for name in _OF_COLUMNS})
+            chosen = mapping.read_settings()
+        else:
+            chosen = {name: self.setting(name) for name in _OF_COLUMNS}
+        return ColumnsSettings(**chosen, iceberg=self.setting("create_table").iceberg)
 
     def decoder(self) -> Decoder | None:
         """How payloads become documents; ``None`` where they are documents already."""

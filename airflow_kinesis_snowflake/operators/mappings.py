@@ -10,6 +10,7 @@ from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.settings import SettingGroup, SettingType
 
 EPOCH_UNITS = ("s", "ms", "us", "ns")
+NAMES = ("upper", "as_is", "snake")
 NUMBERS = ("wide", "exact", "double")
 ON_TYPE_CONFLICT = ("dead_letter", "rescue", "column")
 
@@ -44,6 +45,10 @@ class Columns(SettingGroup):
         ``rescue_column``, an object of such values by key. ``column``: it lands in a VARIANT column beside
         its own, the name of which ends in ``__VARIANT``
     :param rescue_column: for ``on_type_conflict="rescue"``. Default: ``_RESCUED``
+    :param names: how new columns are named after keys. ``upper`` (default): in upper case. ``snake``: in
+        upper case with underscores between words and in place of other characters, so that most names need
+        no quotes. ``as_is``: as the key is written; keys and columns then match only if they are written the
+        same way
     :raises InvalidSettingError: a value that holds no template can't be meant
     """
 
@@ -58,6 +63,7 @@ class Columns(SettingGroup):
     numbers: str = "wide"
     on_type_conflict: str = "dead_letter"
     rescue_column: str = "_RESCUED"
+    names: str = "upper"
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "columns": types.COLUMN_TYPES,
@@ -71,6 +77,7 @@ class Columns(SettingGroup):
         "numbers": types.choice(*NUMBERS),
         "on_type_conflict": types.choice(*ON_TYPE_CONFLICT),
         "rescue_column": types.TEXT,
+        "names": types.choice(*NAMES),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Context, Decimal
@@ -20,6 +21,7 @@ from airflow_kinesis_snowflake.landing import schema as module
 from airflow_kinesis_snowflake.landing.column_types import Column, ColumnType, Kind
 from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
 from airflow_kinesis_snowflake.landing.fields import Field, Form
+from airflow_kinesis_snowflake.landing.names import column_name
 from airflow_kinesis_snowflake.landing.schema import AddColumn, ColumnsSettings, DropNotNull, WidenColumn
 from airflow_kinesis_snowflake.landing.values import Misfit, fit, moment
 from airflow_kinesis_snowflake.stream.records import Record
@@ -318,7 +320,7 @@ REFUSED: dict[str, tuple[str, str | None, str]] = {
     "beyond a double": ('{"a": 1e400}', "A", "too large"),
     "empty key": ('{"": 1}', None, "can't be the name of a column"),
     "long key": ('{"%s": 1}' % ("k" * 256), None, "can't be the name of a column"),
-    "case": ('{"a": 1, "A": 2}', "A", "differ in nothing but case"),
+    "case": ('{"a": 1, "A": 2}', "A", "several keys of the record come to the column"),
     "metadata": ('{"kinesisMetadata": 1}', METADATA, "rename or exclude"),
     "too deep": ('{"a": %s}' % ("[" * 100_000 + "]" * 100_000), None, "nested too deeply"),
 }
@@ -798,8 +800,92 @@ def test_keys_are_renamed_included_and_excluded() -> None:
 
 
 @pytest.mark.parametrize(
+    ("rule", "key", "column"),
+    [[rule, key, column] for rule, key, column in rows_of("`names` | Key | Column")],
+)
+def test_a_column_is_named_as_the_documentation_says(rule: str, key: str, column: str) -> None:
+    assert column_name(key, rule) == column
+    how = ColumnsSettings(names=rule)
+    table = land({key: 1}, how=how)
+    assert types(table) == {column: "NUMBER(38, 18)"}
+    assert land({key: 2}, table=table, how=how, first=1).rows == {0: {column: 1}, 1: {column: 2}}
+
+
+@few
+@given(st.text(max_size=20))
+def test_a_name_in_snake_case_stays_so(key: str) -> None:
+    name = column_name(key, "snake")
+    assert column_name(name, "snake") == name
+    if key.isascii():
+        assert re.fullmatch(r"[A-Z_][A-Z0-9_]*|", name)
+
+
+def test_keys_that_come_to_one_name_fill_one_column_and_never_in_one_record() -> None:
+    documents = [{"userId": 1}, {"user-id": 2}, {"USER_ID": 3}, {"userId": 1, "user_id": None}]
+    clash = {"userId": 4, "user_id": 5}
+    table = land(*documents, clash, how=ColumnsSettings(names="snake"))
+    assert [row["USER_ID"] for row in table.rows.values()] == [1, 2, 3, 1]
+    assert table.dead_letters[4].column == "USER_ID"
+    rescuing = ColumnsSettings(names="snake", on_type_conflict="rescue")
+    assert land(clash, how=rescuing).rows == {0: {"USER_ID": 4, "_RESCUED": {"user_id": 5}}}
+
+
+def test_as_they_are_names_that_differ_in_case_differ() -> None:
+    how = ColumnsSettings(
+        names="as_is", columns={"id": "INT", "ID": "DATE"}, rename={"Old": "new"}, epochs={"at": "s"}
+    )
+    table = table_of(LOWER="VARCHAR")
+    land({"id": 1, "ID": "2024-02-29", "lower": "x", "OLD": 5, "at": 0, "AT": 0}, table=table, how=how)
+    assert table.rows == {
+        0: {
+            "id": 1,
+            "ID": "2024-02-29",
+            "lower": "x",
+            "new": 5,
+            "at": "1970-01-01T00:00:00+00:00",
+            "AT": 0,
+        }
+    }
+    assert types(table)["at"] == "TIMESTAMP_LTZ"
+
+
+def test_a_computed_column_is_left_alone() -> None:
+    computed = Column(ColumnType.number(), nullable=False, default=True, computed=True)
+    table = Table({"A": Column(ColumnType.number()), "TWICE": computed})
+    mapping = table.mapping()
+    first = encode(mapping, [{"a": 1}, {"a": 2, "twice": 4}])
+    assert [item.column for item in first.fields] == ["A"]
+    assert table.load(mapping, first)
+    assert table.changes == []
+    assert first.dead_letters[0].column == "TWICE"
+
+
+def test_an_iceberg_table_gets_the_types_that_it_can_have() -> None:
+    how = ColumnsSettings(
+        iceberg=True, infer_timestamps=True, columns={"pinned": "DATETIME", "t": "TIME"}, epochs={"e": "ms"}
+    )
+    moment, local = "2024-02-29T01:02:03.123456Z", "2024-02-29T01:02:03"
+    table = land(
+        {"m": moment, "l": local, "s": "x", "n": 1.5, "o": {}, "pinned": local, "t": "01:02", "e": 1}, how=how
+    )
+    assert table.dead_letters == {}
+    assert types(table) == {
+        "M": "TIMESTAMP_LTZ(6)",
+        "L": "TIMESTAMP_NTZ(6)",
+        "S": "VARCHAR",
+        "N": "NUMBER(38, 18)",
+        "O": "VARIANT",
+        "PINNED": "TIMESTAMP_NTZ(6)",
+        "T": "TIME(6)",
+        "E": "TIMESTAMP_LTZ(6)",
+    }
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
+        *({"iceberg": True, "columns": {"A": text}} for text in ("TIMESTAMP_TZ", "CHAR", "OBJECT", "ARRAY")),
+        {"names": "camel"},
         {"columns": {"A": "MONEY"}},
         {"columns": {"A": "NUMBER(39, 0)"}},
         {"columns": {"A": "NUMBER(3, 4)"}},

@@ -13,7 +13,7 @@ from airflow.serialization.helpers import serialize_template_field
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.compression import inflater
-from airflow_kinesis_snowflake.landing import inference, payloads, schema, values
+from airflow_kinesis_snowflake.landing import inference, names, payloads, schema, values
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 from airflow_kinesis_snowflake.landing.tables import TableOptions
@@ -283,6 +283,7 @@ def test_what_templates_make_of_settings_is_read(native: bool) -> None:
 # Of every setting of a mapping: a value that can't be meant.
 WRONG_IN_COLUMNS: dict[str, Any] = {name: WRONG[name] for name in WRONG if name in Columns.setting_types} | {
     "epochs": {"TS": "minutes"},
+    "names": "camel",
     "numbers": "float",
     "on_type_conflict": "ignore",
     "rescue_column": "",
@@ -328,11 +329,19 @@ def test_templates_in_the_settings_of_a_mapping_are_filled_in_and_its_object_sta
 
 
 def test_the_settings_of_a_mapping_are_those_that_it_takes() -> None:
-    assert Columns.setting_types.keys() == {item.name for item in dataclasses.fields(ColumnsSettings)}
+    taken = {item.name for item in dataclasses.fields(ColumnsSettings)}
+    assert Columns.setting_types.keys() == taken - {"iceberg"}
     assert tuple(values.EPOCH_UNITS) == mappings.EPOCH_UNITS
     assert inference.NUMBERS == mappings.NUMBERS
+    assert names.NAMES == mappings.NAMES
     assert schema.CHOICES["on_type_conflict"] == mappings.ON_TYPE_CONFLICT
     assert ColumnsSettings(**Columns().read_settings()) == ColumnsSettings()
+
+
+def test_the_table_says_whether_columns_are_made_for_iceberg() -> None:
+    for mapping in ("columns", Columns()):
+        operator = make(KinesisToSnowflakeOperator, mapping=mapping, create_table={"iceberg": True})
+        assert operator.columns_settings().iceberg
 
 
 def test_airflow_shows_the_settings_of_a_mapping() -> None:
