@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,9 @@ from airflow_kinesis_snowflake.landing.envelope import (
     NO_ROWS,
     Encoded,
     EnvelopeMapping,
-    metadata_columns,
+    metadata_arrays,
+    own_columns,
+    own_selects,
     refusal,
 )
 from airflow_kinesis_snowflake.landing.fields import Field, Form
@@ -121,12 +123,20 @@ class ColumnsMapping:
         """Columns of a landing table that is made: name and Snowflake type."""
         pinned = ((name, column.sql) for name, column in self._settings.pins.items())
         aside = ((name, _VARIANT.sql) for name in self._settings.aside)
-        return ((METADATA, _OBJECT.sql), *pinned, *aside)
+        return (*self._metadata, *pinned, *aside)
 
     @property
     def required(self) -> tuple[tuple[str, str], ...]:
         """Columns that a landing table must have before the first load."""
-        return self.columns[:1] if self._settings.schema_evolution else self.columns
+        return self._metadata if self._settings.schema_evolution else self.columns
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        own = own_columns(self._settings.metadata_columns)
+        return ((METADATA, _OBJECT.sql), *((name, self._made(sql_type)) for name, sql_type in own))
+
+    def _made(self, sql_type: str) -> str:
+        return self._settings.made(ColumnType.parse(sql_type)).sql
 
     @property
     def can_create(self) -> bool:
@@ -135,7 +145,7 @@ class ColumnsMapping:
 
     def found(self, columns: Mapping[str, Column]) -> None:
         """Take note of the columns that the table has now."""
-        actual = {name: column for name, column in columns.items() if name != METADATA}
+        actual = {name: column for name, column in columns.items() if name not in self._settings.metadata}
         with self._lock:
             schema = self._schema
             self._schema = Schema.begin(self._settings, actual) if schema is None else schema.found(actual)
@@ -170,8 +180,9 @@ class ColumnsMapping:
             name: _nvl({item.name: item.select(actual[name].type) for item in items}.values())
             for name, items in by_column.items()
         }
-        columns = ((METADATA, _OBJECT.sql), *((name, actual[name].type.sql) for name in selects))
-        return ColumnsCopy(columns, (METADATA_SELECT, *selects.values()))
+        columns = (*self._metadata, *((name, actual[name].type.sql) for name in selects))
+        own = own_selects(self._settings.metadata_columns)
+        return ColumnsCopy(columns, (METADATA_SELECT, *own, *selects.values()))
 
     def _current(self) -> Schema:
         with self._lock:
@@ -207,14 +218,20 @@ class ColumnsMapping:
 
 
 def make_mapping(
-    settings: ColumnsSettings | None, *, read_columns: Callable[[], Mapping[str, Column]]
+    settings: ColumnsSettings | None,
+    *,
+    metadata_columns: tuple[str, ...] = (),
+    read_columns: Callable[[], Mapping[str, Column]],
 ) -> EnvelopeMapping | ColumnsMapping:
     """The mapping that a user chose.
 
     :param settings: of the columns mapping; ``None``: the envelope mapping
+    :param metadata_columns: facts about a record that get columns of their own
     :param read_columns: the columns of the landing table as they are now; only the columns mapping asks
     """
-    return EnvelopeMapping() if settings is None else ColumnsMapping(settings, read_columns=read_columns)
+    if settings is None:
+        return EnvelopeMapping(metadata_columns)
+    return ColumnsMapping(replace(settings, metadata_columns=metadata_columns), read_columns=read_columns)
 
 
 class _Page:
@@ -319,7 +336,7 @@ class _Page:
                 arrays.append(kept)
                 fields.append(Field(name, target.number, form, target.type))
         rows = pa.RecordBatch.from_arrays(
-            [*arrays, *metadata_columns(records, stream_name=stream_name, shard_id=shard_id)],
+            [*arrays, *metadata_arrays(records, stream_name=stream_name, shard_id=shard_id)],
             schema=pa.schema(
                 [
                     *(pa.field(item.name, packed.type) for item, packed in zip(fields, arrays, strict=True)),

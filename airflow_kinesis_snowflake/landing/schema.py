@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.landing.column_types import (
     Kind,
     parse_types,
 )
-from airflow_kinesis_snowflake.landing.envelope import METADATA
+from airflow_kinesis_snowflake.landing.envelope import METADATA, own_columns
 from airflow_kinesis_snowflake.landing.identifiers import quote
 from airflow_kinesis_snowflake.landing.inference import NUMBERS, Seen
 from airflow_kinesis_snowflake.landing.names import NAMES, column_name
@@ -70,6 +70,7 @@ class ColumnsSettings:
     :param rescue_column: the VARIANT column for ``on_type_conflict="rescue"``
     :param names: how new columns are named after keys: see :data:`~landing.names.NAMES`. ``as_is`` tells
         names that differ in case apart, and keys match columns that are written the same way only
+    :param metadata_columns: facts about a record that get columns of their own
     :param iceberg: the landing table is an Iceberg table
     :raises InvalidSettingError: a type or name can't be one, or a choice is unknown
     """
@@ -86,6 +87,7 @@ class ColumnsSettings:
     on_type_conflict: str = "dead_letter"
     rescue_column: str = "_RESCUED"
     names: str = "upper"
+    metadata_columns: tuple[str, ...] = ()
     iceberg: bool = False
 
     def __post_init__(self) -> None:
@@ -123,7 +125,12 @@ class ColumnsSettings:
     @cached_property
     def reserved(self) -> frozenset[str]:
         """Columns that the drain fills itself, folded."""
-        return frozenset(self.folded(name) for name in (METADATA, *self.aside))
+        return frozenset(self.folded(name) for name in (*self.metadata, *self.aside))
+
+    @cached_property
+    def metadata(self) -> tuple[str, ...]:
+        """Columns that say where a record comes from."""
+        return METADATA, *(name for name, _ in own_columns(self.metadata_columns))
 
     def folded(self, name: str) -> str:
         """A column's name as it is compared with others."""

@@ -55,6 +55,10 @@ class LandingOperator(CheckedSettings, BaseOperator):
         it, as Openflow does, or make the record a ``dead_letter`` (templated)
     :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601;
         by default they make VARCHAR (templated)
+    :param metadata_columns: facts about a record that get columns of their own, by which Snowflake can prune:
+        some of ``arrival_time`` (``KINESIS_ARRIVAL_TIME``), ``stream``, ``shard_id``, ``sequence_number``,
+        ``sub_sequence_number``, ``partition_key`` and ``loaded_at``. A table that exists must have them.
+        Default: none (templated)
     :param payload_format: what a payload is (templated): ``json``; ``text``, which lands as a string;
         ``binary``, which lands as a string in base64; or ``avro``, one datum per payload, for which the extra
         ``avro`` must be installed. Text and bytes need ``mapping="envelope"``
@@ -82,6 +86,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "table",
         "mapping",
         *_OF_COLUMNS,
+        "metadata_columns",
         "payload_format",
         "compression",
         "json_documents",
@@ -95,6 +100,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "table": types.TABLE,
         "mapping": MAPPING,
         **{name: Columns.setting_types[name] for name in _OF_COLUMNS},
+        "metadata_columns": types.several(*types.METADATA_COLUMNS),
         "payload_format": types.choice(*types.FORMATS),
         "compression": types.optional(types.choice(*types.COMPRESSIONS)),
         "json_documents": types.choice(*types.DOCUMENTS),
@@ -119,6 +125,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         schema_evolution: bool | str = True,
         unknown_keys: str = "ignore",
         infer_timestamps: bool | str = False,
+        metadata_columns: Sequence[str] | str = (),
         payload_format: str = "json",
         compression: str | None = None,
         json_documents: str = "one",
@@ -140,6 +147,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         self.schema_evolution = schema_evolution
         self.unknown_keys = unknown_keys
         self.infer_timestamps = infer_timestamps
+        self.metadata_columns = metadata_columns
         self.payload_format = payload_format
         self.compression = compression
         self.json_documents = json_documents

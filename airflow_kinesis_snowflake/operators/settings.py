@@ -38,6 +38,15 @@ T = TypeVar("T")
 
 FORMATS = ("json", "text", "binary", "avro")
 COMPRESSIONS = ("auto", "gzip", "zlib", "zstd", "lz4")
+METADATA_COLUMNS = (
+    "arrival_time",
+    "stream",
+    "shard_id",
+    "sequence_number",
+    "sub_sequence_number",
+    "partition_key",
+    "loaded_at",
+)
 DOCUMENTS = ("one", "array", "sequence")
 
 _SEPARATORS = re.compile(r"[\s,]+")
@@ -97,6 +106,16 @@ def choice(*options: str) -> SettingType[str]:
     """One of some words."""
     *others, last = map(repr, options)
     return SettingType(f"{', '.join(others)} or {last}", lambda value: _require(value in options, value))
+
+
+def several(*options: str) -> SettingType[tuple[str, ...]]:
+    """Some of some words, each once; text with commas between them too."""
+    return SettingType(
+        f"a list of some of {', '.join(map(repr, options))}",
+        lambda value: _require(
+            set(found := () if _is_blank(value) else _words(value)) <= {*options}, tuple(dict.fromkeys(found))
+        ),
+    )
 
 
 def choices(*options: str) -> SettingType[dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from airflow_kinesis_snowflake.drain.settings import Worker
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, ServiceRefusedError, TableChangedError
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
 from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
+from airflow_kinesis_snowflake.landing.envelope import METADATA_COLUMNS
 from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
 if TYPE_CHECKING:
@@ -236,6 +237,46 @@ def test_what_does_not_fit_its_column_lands_elsewhere_if_the_settings_say_so(
         2: {"N": Decimal("12.5"), "OPENS": "08:30:00", "BYTES": b"\0\xff"},
         **(rescued if on_type_conflict == "rescue" else beside),
     }
+
+
+@pytest.mark.parametrize("mapping", ["columns", "envelope"])
+def test_facts_about_records_have_columns_of_their_own(
+    make_pipeline: Callable[..., Pipeline], mapping: str
+) -> None:
+    pipeline = make_pipeline()
+    send(pipeline, {"id": 1}, {"id": 2})
+    before = datetime.now(UTC)
+
+    pipeline.drain(
+        columns=ColumnsSettings() if mapping == "columns" else None, metadata_columns=tuple(METADATA_COLUMNS)
+    ).run()
+
+    rows = pipeline.query(
+        'SELECT "KINESISMETADATA":shardId::VARCHAR = "KINESIS_SHARD_ID", '
+        '"KINESISMETADATA":stream::VARCHAR = "KINESIS_STREAM", '
+        '"KINESISMETADATA":sequenceNumber::VARCHAR = "KINESIS_SEQUENCE_NUMBER", '
+        '"KINESISMETADATA":partitionKey::VARCHAR = "KINESIS_PARTITION_KEY", '
+        '"KINESISMETADATA":subSequenceNumber::NUMBER = "KINESIS_SUB_SEQUENCE_NUMBER" FROM {table}'
+    )
+    assert rows == [(True,) * 5] * 2
+    for millis, arrival, loaded in pipeline.query(
+        'SELECT "KINESISMETADATA":approximateArrival::NUMBER, "KINESIS_ARRIVAL_TIME", "KINESIS_LOADED_AT" '
+        "FROM {table}"
+    ):
+        assert arrival == datetime.fromtimestamp(millis / 1000, UTC)
+        assert loaded.astimezone(UTC) >= before
+
+
+def test_a_table_without_the_columns_of_facts_is_refused_with_the_ddl(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline()
+    send(pipeline, {"id": 1})
+    drain(pipeline)
+    send(pipeline, {"id": 2})
+
+    with pytest.raises(InvalidSettingError, match=r'ADD COLUMN IF NOT EXISTS "KINESIS_ARRIVAL_TIME"'):
+        pipeline.drain(columns=ColumnsSettings(), metadata_columns=("arrival_time",)).run()
 
 
 def test_a_table_is_widened_and_made_nullable_as_records_need_it(

@@ -20,6 +20,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.landing import schema as module
 from airflow_kinesis_snowflake.landing.column_types import Column, ColumnType, Kind
 from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
+from airflow_kinesis_snowflake.landing.envelope import METADATA_COLUMNS
 from airflow_kinesis_snowflake.landing.fields import Field, Form
 from airflow_kinesis_snowflake.landing.names import column_name
 from airflow_kinesis_snowflake.landing.schema import AddColumn, ColumnsSettings, DropNotNull, WidenColumn
@@ -724,6 +725,30 @@ def test_there_is_no_column_beside_another_that_nobody_may_add() -> None:
     assert table.dead_letters[1].column == "B"
 
 
+def test_facts_about_a_record_have_columns_of_their_own_that_no_key_fills() -> None:
+    how = ColumnsSettings(metadata_columns=("arrival_time", "shard_id"), iceberg=True)
+    table = Table()
+    mapping = table.mapping(how)
+    page = encode(mapping, [{"a": 1}, {"kinesis_shard_id": 1}, {"kinesis_stream": "x"}])
+    assert [letter.column for letter in page.dead_letters] == ["KINESIS_SHARD_ID"]
+    assert (
+        mapping.columns
+        == mapping.required
+        == (
+            (METADATA, "OBJECT"),
+            ("KINESIS_ARRIVAL_TIME", "TIMESTAMP_LTZ(6)"),
+            ("KINESIS_SHARD_ID", "VARCHAR"),
+        )
+    )
+    table.columns |= {name: Column(ColumnType.parse(text)) for name, text in mapping.columns[1:]}
+    assert table.load(mapping, page)
+    assert [change.column for change in table.changes] == ["A", "KINESIS_STREAM"]
+    copy = mapping.copy(page.fields, page.missing)
+    assert copy is not None
+    selects = dict(zip([name for name, _ in copy.columns], copy.copy_select, strict=True))
+    assert selects["KINESIS_SHARD_ID"] == "$1:shardId::VARCHAR"
+
+
 # --- the documentation -------------------------------------------------------------------------------------
 
 PAGE = Path(__file__).parents[3] / "docs" / "what-lands.md"
@@ -750,6 +775,13 @@ def test_later_numbers_land_as_the_documentation_says(
         land(b'{"a": %s}' % text.encode(), table=table, how=how, first=number)
     assert types(table) == {"A": column}
     assert table.rows.keys() == ({0, 1} if result == "lands" else {0})
+
+
+def test_facts_have_the_columns_that_the_documentation_says() -> None:
+    shown = dict(rows_of("Fact | Column"))
+    assert shown.keys() == METADATA_COLUMNS.keys()
+    for fact, (name, sql_type, _) in METADATA_COLUMNS.items():
+        assert shown[fact].startswith(f"{name}` {sql_type}")
 
 
 @pytest.mark.parametrize(("setting", "result"), rows_of("`on_type_conflict` | Result"))

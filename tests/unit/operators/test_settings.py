@@ -13,7 +13,7 @@ from airflow.serialization.helpers import serialize_template_field
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.compression import inflater
-from airflow_kinesis_snowflake.landing import inference, names, payloads, schema, values
+from airflow_kinesis_snowflake.landing import envelope, inference, names, payloads, schema, values
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 from airflow_kinesis_snowflake.landing.tables import TableOptions
@@ -99,6 +99,7 @@ WRONG: dict[str, Any] = {
     "max_lag": 300,
     "max_records": -5,
     "max_seconds": "1 minute",
+    "metadata_columns": ["colour"],
     "method": "forget",
     "most": "1.5",
     "named": 5,
@@ -330,7 +331,8 @@ def test_templates_in_the_settings_of_a_mapping_are_filled_in_and_its_object_sta
 
 def test_the_settings_of_a_mapping_are_those_that_it_takes() -> None:
     taken = {item.name for item in dataclasses.fields(ColumnsSettings)}
-    assert Columns.setting_types.keys() == taken - {"iceberg"}
+    assert Columns.setting_types.keys() == taken - {"iceberg", "metadata_columns"}
+    assert tuple(envelope.METADATA_COLUMNS) == settings.METADATA_COLUMNS
     assert tuple(values.EPOCH_UNITS) == mappings.EPOCH_UNITS
     assert inference.NUMBERS == mappings.NUMBERS
     assert names.NAMES == mappings.NAMES
@@ -447,6 +449,9 @@ def test_a_type_refuses(type_: Any, value: Any) -> None:
         (settings.WORDS, "a, b", ("a", "b")),
         (settings.WORDS, "", ()),
         (settings.WORDS, None, ()),
+        (settings.several("a", "b"), "b, a, b", ("b", "a")),
+        (settings.several("a", "b"), "None", ()),
+        (settings.several("a", "b"), ["a"], ("a",)),
         (settings.TABLE, 'a.b."C.d""e/f"', TableName("A", "B", 'C.d"e/f')),
         (settings.TABLE, f"A.B.{'C' * 255}", TableName("A", "B", "C" * 255)),
         (settings.TABLE, 'A.B."kinesis_offsets"', TableName("A", "B", "kinesis_offsets")),
