@@ -191,19 +191,22 @@ class LandingOperator(CheckedSettings, BaseOperator):
         if mapping == "envelope":
             return None
         if isinstance(mapping, Columns):
-            chosen = mapping.read_settings()
+            _, chosen = mapping.split()
         else:
             chosen = {name: self.setting(name) for name in _OF_COLUMNS}
         return ColumnsSettings(**chosen, iceberg=self.setting("create_table").iceberg)
 
     def decoder(self) -> Decoder | None:
         """How payloads become documents; ``None`` where they are documents already."""
+        from airflow_kinesis_snowflake.landing.flattening import flattening
         from airflow_kinesis_snowflake.landing.payloads import payload_decoder
 
-        return payload_decoder(
+        decode = payload_decoder(
             self.setting("payload_format"),
             compression=self.setting("compression"),
             json_documents=self.setting("json_documents"),
             avro_schema=self.setting("avro_schema"),
             avro_schema_resolver=self.setting("avro_schema_resolver"),
         )
+        mapping = self.setting("mapping")
+        return flattening(decode, **mapping.split()[0]) if isinstance(mapping, Columns) else decode

@@ -10,6 +10,7 @@ from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.settings import SettingGroup, SettingType
 
 EPOCH_UNITS = ("s", "ms", "us", "ns")
+MOST_LEVELS = 20
 NAMES = ("upper", "as_is", "snake")
 NUMBERS = ("wide", "exact", "double")
 ON_TYPE_CONFLICT = ("dead_letter", "rescue", "column")
@@ -27,6 +28,10 @@ class Columns(SettingGroup):
         from the values seen before the column is made
     :param epochs: columns of times that are sent as numbers, with the unit (``s``, ``ms``, ``us``, ``ns``
         since 1970), as in ``{"TS": "ms"}``. Without a type in ``columns`` they are made as TIMESTAMP_LTZ
+    :param flatten: how many levels of nested objects become columns of their own, such as
+        ``USER_ADDRESS_CITY``; default 0: a nested object lands as VARIANT
+    :param paths: values deep inside that get a key of their own beside the others, with their paths, as in
+        ``{"ORDER_ID": "detail.order.id"}``; ``columns``, ``epochs`` and so on can name it
     :param rename: column names, by key
     :param include: the keys that land; by default all
     :param exclude: keys that don't land
@@ -54,6 +59,8 @@ class Columns(SettingGroup):
 
     columns: Mapping[str, str] | None = None
     epochs: Mapping[str, str] | None = None
+    flatten: int | str = 0
+    paths: Mapping[str, str] | None = None
     rename: Mapping[str, str] | None = None
     include: Sequence[str] | None = None
     exclude: Sequence[str] = field(default=())
@@ -68,6 +75,8 @@ class Columns(SettingGroup):
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "columns": types.COLUMN_TYPES,
         "epochs": types.choices(*EPOCH_UNITS),
+        "flatten": types.whole(0, MOST_LEVELS),
+        "paths": types.TEXT_BY_NAME,
         "rename": types.TEXT_BY_NAME,
         "include": types.KEYS_TO_KEEP,
         "exclude": types.KEYS_TO_DROP,
@@ -79,6 +88,14 @@ class Columns(SettingGroup):
         "rescue_column": types.TEXT,
         "names": types.choice(*NAMES),
     }
+
+    def split(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the settings stand for: those of documents (``depth`` and ``paths``), and those of columns.
+
+        :raises InvalidSettingError: one can't be meant
+        """
+        columns = self.read_settings()
+        return {"depth": columns.pop("flatten"), "paths": columns.pop("paths")}, columns
 
 
 MAPPING = types.choice_or_group("envelope", "columns", group=Columns)

@@ -284,7 +284,9 @@ def test_what_templates_make_of_settings_is_read(native: bool) -> None:
 # Of every setting of a mapping: a value that can't be meant.
 WRONG_IN_COLUMNS: dict[str, Any] = {name: WRONG[name] for name in WRONG if name in Columns.setting_types} | {
     "epochs": {"TS": "minutes"},
+    "flatten": -1,
     "names": "camel",
+    "paths": "a.b",
     "numbers": "float",
     "on_type_conflict": "ignore",
     "rescue_column": "",
@@ -331,19 +333,29 @@ def test_templates_in_the_settings_of_a_mapping_are_filled_in_and_its_object_sta
 
 def test_the_settings_of_a_mapping_are_those_that_it_takes() -> None:
     taken = {item.name for item in dataclasses.fields(ColumnsSettings)}
-    assert Columns.setting_types.keys() == taken - {"iceberg", "metadata_columns"}
+    of_documents = {"flatten", "paths"}
+    assert Columns.setting_types.keys() - of_documents == taken - {"iceberg", "metadata_columns"}
     assert tuple(envelope.METADATA_COLUMNS) == settings.METADATA_COLUMNS
     assert tuple(values.EPOCH_UNITS) == mappings.EPOCH_UNITS
     assert inference.NUMBERS == mappings.NUMBERS
     assert names.NAMES == mappings.NAMES
     assert schema.CHOICES["on_type_conflict"] == mappings.ON_TYPE_CONFLICT
-    assert ColumnsSettings(**Columns().read_settings()) == ColumnsSettings()
+    documents, columns = Columns().split()
+    assert documents == {"depth": 0, "paths": {}}
+    assert ColumnsSettings(**columns) == ColumnsSettings()
 
 
 def test_the_table_says_whether_columns_are_made_for_iceberg() -> None:
     for mapping in ("columns", Columns()):
         operator = make(KinesisToSnowflakeOperator, mapping=mapping, create_table={"iceberg": True})
         assert operator.columns_settings().iceberg
+
+
+def test_a_mapping_that_flattens_does_so_behind_the_format() -> None:
+    mapping = Columns(flatten="1", paths={"ID": "a.b.c"})
+    operator = make(KinesisToSnowflakeOperator, mapping=mapping, json_documents="array")
+    assert operator.decoder()(b'[{"a": {"b": {"c": 1}}}]') == [b'{"a_b":{"c": 1},"ID":1}']
+    assert make(KinesisToSnowflakeOperator, mapping=Columns()).decoder() is None
 
 
 def test_airflow_shows_the_settings_of_a_mapping() -> None:
