@@ -63,6 +63,7 @@ def copy_into(  # noqa: PLR0917 -- fakesnow calls it so
     The load history is the table's, lasts for 64 days, and is rolled back with the transaction.
     """
     session: Session = duck.session
+    expression = expression.transform(_scan_time)
     expression.set("params", [each for each in expression.args.get("params") or [] if not is_off(each)])
     options = theirs._params(
         expression, params, duck_conn=duck, current_database=database, current_schema=schema
@@ -92,6 +93,12 @@ def copy_into(  # noqa: PLR0917 -- fakesnow calls it so
         duck.execute(sql)
         return sql
     return _load(duck, expression, options, urls, named=named, history=history, params=params)
+
+
+def _scan_time(node: exp.Expression) -> exp.Expression:
+    """METADATA$START_SCAN_TIME: when COPY began to read a file."""
+    asked = isinstance(node, exp.Column) and node.name.upper() == "METADATA$START_SCAN_TIME"
+    return exp.CurrentTimestamp() if asked else node
 
 
 def _load(

@@ -17,7 +17,7 @@ from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
 from airflow_kinesis_snowflake.formats.registry import NAMED
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
-from airflow_kinesis_snowflake.operators.settings import TEXT, whole
+from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, TEXT, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,13 +45,13 @@ def build_drain_dag(
     has a default: ``stream_name`` and ``table`` (none: one of the two places must say them),
     ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
     ``stop_at`` (the start of the task), ``mapping`` (``envelope``), ``schema_evolution`` (``true``),
-    ``unknown_keys`` (``ignore``), ``infer_timestamps`` (``false``), ``payload_format`` (``json``),
-    ``compression`` (none), ``json_documents`` (``one``), ``avro_schema`` (none), ``create_table`` (as
-    needed), ``max_dead_letters`` (no limit), ``max_batch_bytes``, ``max_batch_records`` and
-    ``max_batch_seconds`` (the operator's), ``max_seconds`` and ``max_records`` (no limit), ``on_data_loss``
-    (``fail``), ``own_hash_keys_only`` (``false``), ``aws_conn_id`` (``aws_default``), ``region_name`` (the
-    connection's), ``snowflake_conn_id`` (``snowflake_default``), ``workers`` (1). What else the operator
-    takes, such as pinned columns, is for a DAG of your own.
+    ``unknown_keys`` (``ignore``), ``infer_timestamps`` (``false``), ``metadata_columns`` (none),
+    ``payload_format`` (``json``), ``compression`` (none), ``json_documents`` (``one``), ``avro_schema``
+    (none), ``create_table`` (as needed), ``max_dead_letters`` (no limit), ``max_batch_bytes``,
+    ``max_batch_records`` and ``max_batch_seconds`` (the operator's), ``max_seconds`` and ``max_records`` (no
+    limit), ``on_data_loss`` (``fail``), ``own_hash_keys_only`` (``false``), ``aws_conn_id``
+    (``aws_default``), ``region_name`` (the connection's), ``snowflake_conn_id`` (``snowflake_default``),
+    ``workers`` (1). What else the operator takes, such as pinned columns, is for a DAG of your own.
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
     then longer, up to 5 minutes.
@@ -66,6 +66,7 @@ def build_drain_dag(
         "initial_timestamp",
         "stop_at",
         "compression",
+        "metadata_columns",
         "avro_schema",
         "create_table",
         "max_dead_letters",
@@ -188,6 +189,11 @@ def drain_params(dag_id: str) -> dict[str, Param]:
             "Infer timestamps",
             "For `columns`: make timestamps of new keys with ISO-8601 values. Default: `false`.",
             ("true", "false"),
+        ),
+        "metadata_columns": text(
+            "Metadata columns",
+            f"Facts about records that get columns of their own, with commas between them: some of "
+            f"{', '.join(f'`{name}`' for name in METADATA_COLUMNS)}. Default: none.",
         ),
         "payload_format": choice(
             "Payload format",

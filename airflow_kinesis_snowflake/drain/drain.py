@@ -103,6 +103,7 @@ class Drain:
         self._loading = DaemonThreads(1, name="load", runtime=runtime)
         mapping = make_mapping(
             settings.columns,
+            metadata_columns=settings.metadata_columns,
             read_columns=lambda: self._loader.landing_columns(),  # noqa: PLW0108 -- it is made below
         )
         target = LandingTarget.beside(settings.table, settings.table_options)

@@ -81,6 +81,7 @@ def replay(
     target: LandingTarget,
     columns: ColumnsSettings | None,
     decoder: Decoder | None,
+    metadata_columns: tuple[str, ...] = (),
 ) -> Replayed:
     """Replay the dead letters that are chosen and exist now, each once, in the order of their shards.
 
@@ -88,13 +89,16 @@ def replay(
     :param target: landing table and dead-letter table
     :param columns: settings of the columns mapping; ``None``: the envelope mapping
     :param decoder: takes payloads apart; ``None``: each is its JSON document
+    :param metadata_columns: facts about a record that get columns of their own
     :raises FencedError: others replay or delete the same dead letters, again and again
     :raises TooManyDeadLettersError: Snowflake refuses the values of too many; those that it took have landed,
         the others are dead letters still
     :raises TransientError: run it again; what has landed is no dead letter any more
     """
     with work_folder() as folder:
-        work = _Replay(snowflake, target, columns, decoder=decoder, folder=folder)
+        work = _Replay(
+            snowflake, target, columns, metadata_columns=metadata_columns, decoder=decoder, folder=folder
+        )
         try:
             return work.run(chosen)
         finally:
@@ -110,12 +114,17 @@ class _Replay:
         target: LandingTarget,
         columns: ColumnsSettings | None,
         *,
+        metadata_columns: tuple[str, ...],
         decoder: Decoder | None,
         folder: Path,
     ) -> None:
         self._snowflake = snowflake
         self._target = target
-        self._mapping = make_mapping(columns, read_columns=lambda: self._open().landing_columns(self._target))
+        self._mapping = make_mapping(
+            columns,
+            metadata_columns=metadata_columns,
+            read_columns=lambda: self._open().landing_columns(self._target),
+        )
         self._encoder: Encoder = self._mapping
         if decoder:
             self._encoder = DecodingEncoder(decoder, self._mapping, room=LARGEST_EXPANSION_BYTES)

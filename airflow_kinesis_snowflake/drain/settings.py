@@ -37,6 +37,7 @@ class DrainSettings:
     :param max_records: begin no further reading after this many records; pages under way still count.
         ``None``: no limit
     :param columns: how keys become columns; ``None`` lands each record as a whole (``envelope``)
+    :param metadata_columns: facts about a record that get columns of their own
     :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
     :param max_dead_letters: how many dead letters are too many
     :param decoder: takes payloads apart; ``None``: each is its JSON document
@@ -57,6 +58,7 @@ class DrainSettings:
     max_seconds: float | None = None
     max_records: float | None = None
     columns: ColumnsSettings | None = None
+    metadata_columns: tuple[str, ...] = ()
     on_data_loss: Literal["fail", "warn"] = "fail"
     own_hash_keys_only: bool = False
     max_dead_letters: Threshold = ANY_NUMBER

@@ -343,7 +343,10 @@ class SnowflakeSession:
         )
         return {
             row[2]: Column(
-                ColumnType.shown(row[3]), nullable=_nullable(row[3], row[4]), default=_fills_itself(row)
+                ColumnType.shown(row[3]),
+                nullable=_nullable(row[3], row[4]),
+                default=_fills_itself(row),
+                computed=_is_computed(row),
             )
             for row in rows
         }
@@ -353,13 +356,14 @@ class SnowflakeSession:
 
         :raises AccessDeniedError: the role doesn't own the table
         """
+        options = target.options
         match change:
             case AddColumn(column, added):
-                statement = statements.add_column(target.table, column, added.sql)
+                statement = statements.add_column(target.table, column, added.sql, options=options)
             case WidenColumn(column, wider):
-                statement = statements.widen_column(target.table, column, wider.sql)
+                statement = statements.widen_column(target.table, column, wider.sql, options=options)
             case DropNotNull(column):
-                statement = statements.drop_not_null(target.table, column)
+                statement = statements.drop_not_null(target.table, column, options=options)
         self._rows(statement, doing=f"alter column {quote(change.column)} of", target=target.table)
 
     def _columns(self, table: TableName) -> dict[str, str] | None:
@@ -808,7 +812,12 @@ def _nullable(shown: str, null: object) -> bool:
 
 def _fills_itself(row: tuple[Any, ...]) -> bool:
     # Columns of SHOW COLUMNS: the sixth is the default, the eleventh says what an identity column counts.
-    return bool(row[5]) or bool(row[10:11] and row[10])
+    return bool(row[5]) or bool(row[10:11] and row[10]) or _is_computed(row)
+
+
+def _is_computed(row: tuple[Any, ...]) -> bool:
+    # The seventh is the kind, the eighth the expression of a virtual column.
+    return row[6:7] == ("VIRTUAL_COLUMN",) or bool(row[7:8] and row[7])
 
 
 def _letter(row: tuple[Any, ...]) -> StoredLetter:

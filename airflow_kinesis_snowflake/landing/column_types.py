@@ -6,28 +6,33 @@ import json
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MOST_DIGITS = 38
 """Precision of the widest NUMBER. Snowflake's documentation of numeric types: the precision has no impact on
 storage, so nothing is saved by a narrower one."""
-_MOST_CHARACTERS = 16_777_216
 _FRACTION_DIGITS = 9
+_ICEBERG_FRACTION_DIGITS = 6
 
 
 class Kind(StrEnum):
-    """What a column holds; ``OTHER`` is what JSON values can't fill, such as BINARY and GEOGRAPHY."""
+    """What a column holds; ``OTHER`` is what JSON values can't fill, such as GEOGRAPHY."""
 
     NUMBER = "NUMBER"
     FLOAT = "FLOAT"
     BOOLEAN = "BOOLEAN"
     VARCHAR = "VARCHAR"
+    BINARY = "BINARY"
     VARIANT = "VARIANT"
     OBJECT = "OBJECT"
     ARRAY = "ARRAY"
     DATE = "DATE"
+    TIME = "TIME"
     TIMESTAMP_NTZ = "TIMESTAMP_NTZ"
     TIMESTAMP_LTZ = "TIMESTAMP_LTZ"
     TIMESTAMP_TZ = "TIMESTAMP_TZ"
@@ -35,35 +40,34 @@ class Kind(StrEnum):
 
 
 TIMESTAMPS = frozenset({Kind.TIMESTAMP_NTZ, Kind.TIMESTAMP_LTZ, Kind.TIMESTAMP_TZ})
-TIMES = TIMESTAMPS | {Kind.DATE}
+TIMES = TIMESTAMPS | {Kind.DATE, Kind.TIME}
 SEMI_STRUCTURED = frozenset({Kind.VARIANT, Kind.OBJECT, Kind.ARRAY})
+_WITH_FRACTIONS = TIMESTAMPS | {Kind.TIME}
+_LONGEST = {Kind.VARCHAR: 16_777_216, Kind.BINARY: 8_388_608}
+_WITH_LENGTH = _LONGEST.keys()
 
 _SHOWN = {kind.value: kind for kind in Kind} | {
     "FIXED": Kind.NUMBER,
     "REAL": Kind.FLOAT,
     "TEXT": Kind.VARCHAR,
 }
-_SYNONYMS = {
-    "NUMBER": Kind.NUMBER,
-    "DECIMAL": Kind.NUMBER,
-    "NUMERIC": Kind.NUMBER,
-    "DEC": Kind.NUMBER,
-    "INT": Kind.NUMBER,
-    "INTEGER": Kind.NUMBER,
-    "BIGINT": Kind.NUMBER,
-    "SMALLINT": Kind.NUMBER,
-    "TINYINT": Kind.NUMBER,
-    "FLOAT": Kind.FLOAT,
-    "DOUBLE": Kind.FLOAT,
-    "REAL": Kind.FLOAT,
-    "BOOLEAN": Kind.BOOLEAN,
-    "VARCHAR": Kind.VARCHAR,
-    "STRING": Kind.VARCHAR,
-    "TEXT": Kind.VARCHAR,
-    "DATE": Kind.DATE,
-    "DATETIME": Kind.TIMESTAMP_NTZ,
-} | {kind.value: kind for kind in TIMESTAMPS | SEMI_STRUCTURED}
-_WRITTEN = re.compile(r"\s*([A-Za-z_]+)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?\s*")
+_INTEGERS = ("INT", "INTEGER", "BIGINT", "SMALLINT", "TINYINT", "BYTEINT")
+_CHARACTERS = ("CHAR", "CHARACTER", "NCHAR")
+_SYNONYMS: Mapping[str, Kind] = {
+    **{kind.value: kind for kind in Kind if kind is not Kind.OTHER},
+    **dict.fromkeys(("DECIMAL", "NUMERIC", "DEC", *_INTEGERS), Kind.NUMBER),
+    **dict.fromkeys(("DOUBLE", "DOUBLE PRECISION", "REAL", "FLOAT4", "FLOAT8"), Kind.FLOAT),
+    **dict.fromkeys(("STRING", "TEXT", "NVARCHAR", "NVARCHAR2", *_CHARACTERS), Kind.VARCHAR),
+    **dict.fromkeys(("CHAR VARYING", "CHARACTER VARYING", "NCHAR VARYING"), Kind.VARCHAR),
+    "VARBINARY": Kind.BINARY,
+    **dict.fromkeys(("DATETIME", "TIMESTAMP", "TIMESTAMPNTZ"), Kind.TIMESTAMP_NTZ),
+    "TIMESTAMP WITHOUT TIME ZONE": Kind.TIMESTAMP_NTZ,
+    **dict.fromkeys(("TIMESTAMPLTZ", "TIMESTAMP WITH LOCAL TIME ZONE"), Kind.TIMESTAMP_LTZ),
+    **dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"), Kind.TIMESTAMP_TZ),
+}
+"""Names of types by Snowflake's documentation ("Summary of data types"). A plain TIMESTAMP is TIMESTAMP_NTZ,
+as the parameter TIMESTAMP_TYPE_MAPPING has it unless somebody changes it."""
+_WRITTEN = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_ ]*?)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?\s*")
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class ColumnType:
 
     :param precision: of a NUMBER: how many digits in all
     :param scale: of a NUMBER: how many of them behind the point; of a time: digits of a second's fraction
-    :param length: of a VARCHAR: how many characters
+    :param length: of a VARCHAR: how many characters; of a BINARY: how many bytes
     :param name: of a type of another kind
     """
 
@@ -94,23 +98,29 @@ class ColumnType:
             return cls.number()
         return cls(
             kind,
-            scale=_FRACTION_DIGITS if kind in TIMESTAMPS else 0,
-            length=_MOST_CHARACTERS if kind is Kind.VARCHAR else 0,
+            scale=_FRACTION_DIGITS if kind in _WITH_FRACTIONS else 0,
+            length=_LONGEST.get(kind, 0),
         )
 
     @classmethod
     def parse(cls, text: str) -> ColumnType:
-        """Read a type as users write it, such as ``NUMBER(12,2)``, ``VARCHAR`` or ``TIMESTAMP_TZ``.
+        """Read a type as users write it, by any name that Snowflake has for it.
 
         :raises InvalidSettingError: not a type that JSON values can fill
         """
         match = _WRITTEN.fullmatch(text)
-        kind = _SYNONYMS.get(match[1].upper()) if match else None
+        name = " ".join(match[1].upper().split()) if match else ""
+        kind = _SYNONYMS.get(name)
         if match is None or kind is None:
             raise InvalidSettingError(
                 f"{text!r} isn't a type for a column: use NUMBER(precision, scale), FLOAT, BOOLEAN, "
-                "VARCHAR(length), DATE, TIMESTAMP_NTZ, TIMESTAMP_LTZ, TIMESTAMP_TZ, VARIANT, OBJECT or ARRAY"
+                "VARCHAR(length), BINARY(length), DATE, TIME(decimals), TIMESTAMP_NTZ(decimals), "
+                "TIMESTAMP_LTZ(decimals), TIMESTAMP_TZ(decimals), VARIANT, OBJECT or ARRAY, or a synonym"
             )
+        if match[2] is None and name in _CHARACTERS:
+            return cls(kind, length=1)
+        if match[2] is not None and name in _INTEGERS:
+            raise InvalidSettingError(f"{text!r} isn't a type of Snowflake: {name} takes no parentheses")
         return cls.of(kind)._sized(text, match[2], match[3])
 
     def _sized(self, text: str, first: str | None, second: str | None) -> ColumnType:
@@ -120,9 +130,9 @@ class ColumnType:
         size, scale = int(first), int(second or 0)
         if self.kind is Kind.NUMBER and 1 <= size <= MOST_DIGITS and scale <= min(size, MOST_DIGITS - 1):
             return ColumnType.number(size, scale)
-        if second is None and self.kind is Kind.VARCHAR and size >= 1:
+        if second is None and self.kind in _WITH_LENGTH and 1 <= size <= self.length:
             return ColumnType(self.kind, length=size)
-        if second is None and self.kind in TIMESTAMPS and size <= _FRACTION_DIGITS:
+        if second is None and self.kind in _WITH_FRACTIONS and size <= _FRACTION_DIGITS:
             return ColumnType(self.kind, scale=size)
         raise InvalidSettingError(f"{text!r} isn't a type of Snowflake: check the numbers in parentheses")
 
@@ -135,8 +145,8 @@ class ColumnType:
         return cls(
             kind,
             precision=int(facts.get("precision") or 0) if kind is Kind.NUMBER else 0,
-            scale=int(facts.get("scale") or 0) if kind is Kind.NUMBER or kind in TIMESTAMPS else 0,
-            length=int(facts.get("length") or _MOST_CHARACTERS) if kind is Kind.VARCHAR else 0,
+            scale=int(facts.get("scale") or 0) if kind is Kind.NUMBER or kind in _WITH_FRACTIONS else 0,
+            length=int(facts.get("length") or _LONGEST[kind]) if kind in _WITH_LENGTH else 0,
             name=name if kind is Kind.OTHER else "",
         )
 
@@ -145,11 +155,29 @@ class ColumnType:
         """The type as SQL."""
         if self.kind is Kind.NUMBER:
             return f"NUMBER({self.precision}, {self.scale})"
-        if self.kind is Kind.VARCHAR and self.length != _MOST_CHARACTERS:
-            return f"VARCHAR({self.length})"
-        if self.kind in TIMESTAMPS and self.scale != _FRACTION_DIGITS:
+        if self.kind in _WITH_LENGTH and self.length != _LONGEST[self.kind]:
+            return f"{self.kind}({self.length})"
+        if self.kind in _WITH_FRACTIONS and self.scale != _FRACTION_DIGITS:
             return f"{self.kind}({self.scale})"
         return self.name or str(self.kind)
+
+    @property
+    def in_iceberg(self) -> ColumnType:
+        """The type that stands for this one in an Iceberg table.
+
+        Snowflake's documentation of data types for Iceberg tables: no TIMESTAMP_TZ, text and bytes have no
+        length, and times have 6 decimals unless a table says otherwise.
+        """
+        kind = Kind.TIMESTAMP_LTZ if self.kind is Kind.TIMESTAMP_TZ else self.kind
+        if kind in _WITH_FRACTIONS:
+            return ColumnType(kind, scale=min(self.scale, _ICEBERG_FRACTION_DIGITS))
+        return ColumnType.of(kind) if kind in _WITH_LENGTH else self
+
+    @property
+    def refused_by_iceberg(self) -> bool:
+        """Whether a user should write another type for an Iceberg table."""
+        limited = self.kind in _WITH_LENGTH and self.length < _LONGEST[self.kind]
+        return limited or self.kind in {Kind.TIMESTAMP_TZ, Kind.OBJECT, Kind.ARRAY}
 
     def covers(self, other: ColumnType) -> bool:
         """Whether values that were checked against another type all fit this one, written the same way."""
@@ -164,14 +192,31 @@ class ColumnType:
         )
 
 
+def parse_types(columns: Mapping[str, str]) -> dict[str, ColumnType]:
+    """Read the types of columns as users write them.
+
+    :param columns: types by column
+    :raises InvalidSettingError: one isn't a type that JSON values can fill; the message names the column
+    """
+    types = {}
+    for name, text in columns.items():
+        try:
+            types[name] = ColumnType.parse(text)
+        except InvalidSettingError as error:
+            raise InvalidSettingError(f"column {name}: {error}") from error
+    return types
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table that exists.
 
     :param nullable: NULL may land in it
     :param default: it gets a value by itself in rows that don't name it
+    :param computed: its values are computed from other columns, and no row can name it
     """
 
     type: ColumnType
     nullable: bool = True
     default: bool = False
+    computed: bool = False

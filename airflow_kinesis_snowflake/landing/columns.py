@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_kinesis_snowflake.landing.column_types import MOST_DIGITS, TIMES, Column, ColumnType, Kind
+from airflow_kinesis_snowflake.landing.column_types import (
+    MOST_DIGITS,
+    TIMES,
+    TIMESTAMPS,
+    Column,
+    ColumnType,
+    Kind,
+)
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.landing.envelope import (
     METADATA,
@@ -20,7 +28,9 @@ from airflow_kinesis_snowflake.landing.envelope import (
     NO_ROWS,
     Encoded,
     EnvelopeMapping,
-    metadata_columns,
+    metadata_arrays,
+    own_columns,
+    own_selects,
     refusal,
 )
 from airflow_kinesis_snowflake.landing.fields import Field, Form
@@ -29,6 +39,7 @@ from airflow_kinesis_snowflake.landing.schema import (
     JSON_NULL,
     Change,
     ColumnsSettings,
+    Ignored,
     Lesson,
     Refused,
     Schema,
@@ -36,7 +47,7 @@ from airflow_kinesis_snowflake.landing.schema import (
     decoded_raw,
     widest,
 )
-from airflow_kinesis_snowflake.landing.values import Misfit, Value, fit, moment, time_text
+from airflow_kinesis_snowflake.landing.values import EPOCH_UNITS, Misfit, Value, base64_text, fit, time_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -44,10 +55,16 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
 
 _MOST_INT64_DIGITS = 19
+# No JSON value holds one, and to join and split values is much cheaper than to copy each.
+_NUL = b"\0"
+_FIRST_SECOND, _END_SECOND = -62_135_596_800, 253_402_300_800
+"""Of the years 1 to 9999, since 1970."""
+_ZONES = {Kind.TIMESTAMP_NTZ: "", Kind.TIMESTAMP_LTZ: "+00:00", Kind.TIMESTAMP_TZ: "+00:00"}
 # Numbers among JSON texts that may be more than a double: with an exponent, or very long.
 _SUSPICIOUS_NUMBER = r"^-?[0-9][0-9.]*(?:[eE]|[0-9]{300})"
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _OBJECT = ColumnType.of(Kind.OBJECT)
+_VARIANT = ColumnType.of(Kind.VARIANT)
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,7 @@ class _Judged:
 
     :param values: by column, if it lands
     :param refusal: why it doesn't
+    :param rescued: JSON texts by key that go to the column for what lands nowhere else
     """
 
     values: dict[str, Value] = field(default_factory=dict)
@@ -71,6 +89,8 @@ class _Judged:
     keys: set[str] = field(default_factory=set)
     seen: dict[str, Seen] = field(default_factory=dict)
     widened: dict[str, ColumnType] = field(default_factory=dict)
+    aside: set[str] = field(default_factory=set)
+    rescued: dict[str, str] = field(default_factory=dict)
 
 
 class ColumnsMapping:
@@ -102,12 +122,21 @@ class ColumnsMapping:
     def columns(self) -> tuple[tuple[str, str], ...]:
         """Columns of a landing table that is made: name and Snowflake type."""
         pinned = ((name, column.sql) for name, column in self._settings.pins.items())
-        return ((METADATA, _OBJECT.sql), *pinned)
+        aside = ((name, _VARIANT.sql) for name in self._settings.aside)
+        return (*self._metadata, *pinned, *aside)
 
     @property
     def required(self) -> tuple[tuple[str, str], ...]:
         """Columns that a landing table must have before the first load."""
-        return self.columns[:1] if self._settings.schema_evolution else self.columns
+        return self._metadata if self._settings.schema_evolution else self.columns
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        own = own_columns(self._settings.metadata_columns)
+        return ((METADATA, _OBJECT.sql), *((name, self._made(sql_type)) for name, sql_type in own))
+
+    def _made(self, sql_type: str) -> str:
+        return self._settings.made(ColumnType.parse(sql_type)).sql
 
     @property
     def can_create(self) -> bool:
@@ -116,10 +145,10 @@ class ColumnsMapping:
 
     def found(self, columns: Mapping[str, Column]) -> None:
         """Take note of the columns that the table has now."""
-        actual = {name: column for name, column in columns.items() if name != METADATA}
+        actual = {name: column for name, column in columns.items() if name not in self._settings.metadata}
         with self._lock:
             schema = self._schema
-            self._schema = Schema(self._settings, actual) if schema is None else schema.found(actual)
+            self._schema = Schema.begin(self._settings, actual) if schema is None else schema.found(actual)
 
     def changes(self, fields: Iterable[Field], missing: Collection[str]) -> list[Change]:
         """What must be done to the table before these fields can be loaded; safe to do twice.
@@ -151,8 +180,9 @@ class ColumnsMapping:
             name: _nvl({item.name: item.select(actual[name].type) for item in items}.values())
             for name, items in by_column.items()
         }
-        columns = ((METADATA, _OBJECT.sql), *((name, actual[name].type.sql) for name in selects))
-        return ColumnsCopy(columns, (METADATA_SELECT, *selects.values()))
+        columns = (*self._metadata, *((name, actual[name].type.sql) for name in selects))
+        own = own_selects(self._settings.metadata_columns)
+        return ColumnsCopy(columns, (METADATA_SELECT, *own, *selects.values()))
 
     def _current(self) -> Schema:
         with self._lock:
@@ -188,14 +218,20 @@ class ColumnsMapping:
 
 
 def make_mapping(
-    settings: ColumnsSettings | None, *, read_columns: Callable[[], Mapping[str, Column]]
+    settings: ColumnsSettings | None,
+    *,
+    metadata_columns: tuple[str, ...] = (),
+    read_columns: Callable[[], Mapping[str, Column]],
 ) -> EnvelopeMapping | ColumnsMapping:
     """The mapping that a user chose.
 
     :param settings: of the columns mapping; ``None``: the envelope mapping
+    :param metadata_columns: facts about a record that get columns of their own
     :param read_columns: the columns of the landing table as they are now; only the columns mapping asks
     """
-    return EnvelopeMapping() if settings is None else ColumnsMapping(settings, read_columns=read_columns)
+    if settings is None:
+        return EnvelopeMapping(metadata_columns)
+    return ColumnsMapping(replace(settings, metadata_columns=metadata_columns), read_columns=read_columns)
 
 
 class _Page:
@@ -262,15 +298,17 @@ class _Page:
         keys: set[str] = set()
         seen: dict[str, Seen] = {}
         widened: dict[str, ColumnType] = {}
+        aside: set[str] = set()
         for number in sorted(self._odd):
             judged = self._judged[number] = _judge(self._schema, self._records[number])
             if judged.refusal is not None:
                 continue
             keys |= judged.keys
             widened |= judged.widened
+            aside |= judged.aside
             for name, what in judged.seen.items():
                 seen[name] = seen.get(name, Seen()) | what
-        return Lesson(frozenset(keys), seen, widened)
+        return Lesson(frozenset(keys), seen, widened, frozenset(aside))
 
     # --- the outcome ---
 
@@ -298,7 +336,7 @@ class _Page:
                 arrays.append(kept)
                 fields.append(Field(name, target.number, form, target.type))
         rows = pa.RecordBatch.from_arrays(
-            [*arrays, *metadata_columns(records, stream_name=stream_name, shard_id=shard_id)],
+            [*arrays, *metadata_arrays(records, stream_name=stream_name, shard_id=shard_id)],
             schema=pa.schema(
                 [
                     *(pa.field(item.name, packed.type) for item, packed in zip(fields, arrays, strict=True)),
@@ -345,15 +383,16 @@ def _judge(schema: Schema, record: Record) -> _Judged:
     column: str | None = None
     try:
         for key, raw in document.items():
-            target = schema.verdict(key)
-            if target is None:
+            verdict = schema.verdict(key)
+            if verdict is None:
                 judged.keys.add(key)
-            elif isinstance(target, Refused) and bytes(raw) != b"null":
-                column = target.column
-                raise Misfit(target.reason)
-            elif isinstance(target, Target):
-                column = target.name
-                _judge_value(judged, target, bytes(raw).decode(), times=schema.settings.infer_timestamps)
+            elif not isinstance(verdict, Ignored) and (value := bytes(raw)) != b"null":
+                column = verdict.name if isinstance(verdict, Target) else verdict.column
+                _judge_key(judged, schema, key, verdict, value.decode())
+        for column in schema.settings.aside if judged.rescued else ():
+            target = schema.targets[column]
+            assert target.type is not None
+            judged.values[column] = fit(target.type, _object(judged.rescued))
         if not schema.settings.schema_evolution and not judged.keys:
             for column in schema.demanding:
                 if judged.values.get(column) is None:
@@ -361,6 +400,46 @@ def _judge(schema: Schema, record: Record) -> _Judged:
     except Misfit as misfit:
         judged.refusal = DeadLetter(record, str(misfit), column)
     return judged
+
+
+def _object(values: Mapping[str, str]) -> str:
+    """A JSON object of JSON texts."""
+    members = (f"{msgspec.json.encode(key).decode()}: {text}" for key, text in values.items())
+    return f"{{{', '.join(members)}}}"
+
+
+def _judge_key(judged: _Judged, schema: Schema, key: str, verdict: Target | Refused, text: str) -> None:
+    """Judge the value of a key, and what becomes of it if it can't land in its column.
+
+    :raises Misfit: the record can't land
+    """
+    settings = schema.settings
+    try:
+        if isinstance(verdict, Refused):
+            raise Misfit(verdict.reason)
+        _judge_value(judged, verdict, text, settings=settings)
+    except Misfit:
+        if settings.on_type_conflict == "rescue" and not (isinstance(verdict, Refused) and verdict.wanted):
+            judged.rescued[key] = str(fit(_VARIANT, text))
+        elif settings.on_type_conflict == "column" and isinstance(verdict, Target):
+            if not _land_beside(judged, schema, verdict, text):
+                raise
+        else:
+            raise
+
+
+def _land_beside(judged: _Judged, schema: Schema, target: Target, text: str) -> bool:
+    """Land a value in the column beside its own; ``False`` if there can be none."""
+    beside = schema.beside(target.name)
+    if isinstance(beside, Refused) or beside in judged.values:
+        return False
+    if beside not in schema.aside:
+        judged.aside.add(beside)
+        return True
+    found = schema.targets[beside]
+    assert found.type is not None
+    judged.values[beside] = fit(found.type, text)
+    return True
 
 
 def _document(record: Record) -> dict[str, msgspec.Raw]:
@@ -375,21 +454,19 @@ def _document(record: Record) -> dict[str, msgspec.Raw]:
         raise Misfit("nested too deeply") from None
 
 
-def _judge_value(judged: _Judged, target: Target, text: str, *, times: bool) -> None:
-    if text == "null":
-        return
+def _judge_value(judged: _Judged, target: Target, text: str, *, settings: ColumnsSettings) -> None:
     if target.name in judged.values:
-        raise Misfit("several keys of the record fill the column: they differ in nothing but case")
+        raise Misfit("several keys of the record come to the column; rename or exclude one")
     judged.values[target.name] = None
     if target.seen is not None and (target.type is None or target.type.kind is not Kind.VARIANT):
-        what = see(text, times=times)
+        what = see(text, times=settings.infer_timestamps, numbers=settings.numbers)
         together = target.seen | what
-        if together.checked != target.seen.checked:
+        if together.checked(settings.numbers) != target.seen.checked(settings.numbers):
             judged.seen[target.name] = what
             return
     assert target.type is not None
     try:
-        judged.values[target.name] = fit(target.type, text)
+        judged.values[target.name] = fit(target.type, text, epoch=target.epoch)
     except Misfit:
         if not target.widens or target.type.kind is not Kind.NUMBER:
             raise
@@ -419,7 +496,9 @@ def _is_null(value: Any) -> bool:
 
 def as_decoded(target: Target, value: Value) -> Any:
     """A judged value as the struct of the known keys would hold it."""
-    return str(value).encode() if decoded_raw(target) else value
+    if not decoded_raw(target):
+        return value
+    return msgspec.json.encode(value) if target.epoch else str(value).encode()
 
 
 Packed = tuple["pa.Array | None", Form, "Iterable[int]"]
@@ -432,20 +511,30 @@ def pack(target: Target, values: list[Any]) -> Packed:
     """
     if target.type is None:
         # Mostly all of them are null, and one comparison is much cheaper than one for each.
-        if b"\0".join(values) == b"\0".join([b"null"] * len(values)):
+        if _NUL.join(values) == _NUL.join([b"null"] * len(values)):
             return None, Form.JSON, ()
         return None, Form.JSON, [number for number, value in enumerate(values) if not _is_null(value)]
+    if target.epoch:
+        return _pack_epochs(target.type, values, unit=target.epoch)
     if decoded_raw(target):
         return _pack_json(target.type, values)
-    if target.type.kind is Kind.NUMBER:
-        return _pack_integers(target.type, values)
-    if target.type.kind is Kind.VARCHAR:
-        return _pack_text(target.type, values)
-    if target.type.kind in TIMES:
-        return _pack_times(target.type, values)
-    if target.type.kind is Kind.FLOAT:
-        return pa.array(values, pa.float64()), Form.DOUBLE, ()
+    return _PACKING[target.type.kind](target.type, values)
+
+
+def _pack_doubles(column: ColumnType, values: list[float | None]) -> Packed:
+    return pa.array(values, pa.float64()), Form.DOUBLE, ()
+
+
+def _pack_booleans(column: ColumnType, values: list[bool | None]) -> Packed:
     return pa.array(values, pa.bool_()), Form.BOOLEAN, ()
+
+
+def _pack_times(column: ColumnType, values: list[str | None]) -> Packed:
+    return _pack_each(values, partial(time_text, column), form=Form.TIME)
+
+
+def _pack_base64(column: ColumnType, values: list[str | None]) -> Packed:
+    return _pack_each(values, partial(base64_text, column), form=Form.TEXT)
 
 
 def _pack_integers(column: ColumnType, values: list[int | None]) -> Packed:
@@ -469,30 +558,62 @@ def _pack_text(column: ColumnType, values: list[str | None]) -> Packed:
     return packed, Form.TEXT, pc.indices_nonzero(longer).to_pylist()
 
 
-def _pack_times(column: ColumnType, values: list[str | None]) -> Packed:
+def _pack_each(values: list[Any], land: Callable[[Any], str], *, form: Form) -> Packed:
+    """Values that are checked one by one.
+
+    :param land: what lands of a value
+    """
     texts: list[str | None] = []
     bad = []
     for number, value in enumerate(values):
         try:
-            found = None if value is None else moment(value)
-            if value is not None and found is None:
-                raise Misfit("not a time")
-            texts.append(None if found is None else time_text(column, found))
+            texts.append(None if value is None else land(value))
         except Misfit:
             texts.append(None)
             bad.append(number)
-    return pa.array(texts, pa.string()), Form.TIME, bad
+    return pa.array(texts, pa.string()), form, bad
 
 
-def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
-    # No JSON value holds a NUL, and to join and split is much cheaper than to copy each value.
-    joined = b"\0".join(values)
+def _pack_epochs(column: ColumnType, values: list[Any], *, unit: str) -> Packed:
+    texts = _texts(_NUL.join(values))
+    if texts is None:
+        return None, Form.TIME, range(len(values))
+    if column.kind in TIMESTAMPS and EPOCH_UNITS[unit] <= column.scale:
+        try:
+            return _moments(pc.cast(texts, pa.int64()), unit, zone=_ZONES[column.kind]), Form.TIME, ()
+        except pa.ArrowInvalid:
+            pass  # Not all of them are integers that make a date; what they are is seen one by one.
+    return _pack_each(texts.to_pylist(), lambda text: str(fit(column, text, epoch=unit)), form=Form.TIME)
+
+
+def _moments(numbers: pa.Array, unit: str, *, zone: str) -> pa.Array:
+    """Epochs as text, all at once.
+
+    :raises pyarrow.ArrowInvalid: one isn't of a year from 1 to 9999
+    """
+    ticks = 10 ** EPOCH_UNITS[unit]
+    least, most = pc.min_max(numbers).as_py().values()
+    if least is not None and not (_FIRST_SECOND * ticks <= least and most < _END_SECOND * ticks):
+        raise pa.ArrowInvalid("a year that no date has")
+    texts = pc.cast(pc.cast(numbers, pa.timestamp(unit)), pa.string())
+    return pc.binary_join_element_wise(pc.replace_substring(texts, " ", "T"), zone, "")
+
+
+def _texts(joined: bytes) -> pa.StringArray | None:
+    """Joined JSON texts as a column, with null where they say so; ``None`` if they aren't all UTF-8."""
     try:
         texts = pc.split_pattern(pa.array([joined], pa.binary()).cast(pa.string()), "\0").flatten()
     except pa.ArrowInvalid:
-        return None, Form.JSON, range(len(values))
+        return None
     null = pc.equal(texts, "null")
-    packed = pc.if_else(null, None, texts) if pc.any(null).as_py() else texts
+    return pc.if_else(null, None, texts) if pc.any(null).as_py() else texts
+
+
+def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
+    joined = _NUL.join(values)
+    packed = _texts(joined)
+    if packed is None:
+        return None, Form.JSON, range(len(values))
     if column.kind is Kind.NUMBER:
         return packed, Form.JSON, _not_decimal(column, packed, exponents=b"e" in joined or b"E" in joined)
     if column.kind is Kind.VARIANT:
@@ -520,6 +641,16 @@ def _fits(column: ColumnType, text: str | None) -> bool:
         return text is None or fit(column, text) == text
     except Misfit:
         return False
+
+
+_PACKING: Mapping[Kind, Callable[[ColumnType, list[Any]], Packed]] = {
+    Kind.NUMBER: _pack_integers,
+    Kind.FLOAT: _pack_doubles,
+    Kind.BOOLEAN: _pack_booleans,
+    Kind.VARCHAR: _pack_text,
+    Kind.BINARY: _pack_base64,
+    **dict.fromkeys(TIMES, _pack_times),
+}
 
 
 def _nvl(selects: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from airflow_kinesis_snowflake.formats.looks import hint
 from airflow_kinesis_snowflake.landing.dead_letters import DeadLetter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from airflow_kinesis_snowflake.landing.fields import Field
     from airflow_kinesis_snowflake.stream.records import Record
@@ -49,7 +49,28 @@ METADATA_STRUCTURE = (
 METADATA_FIELDS = tuple(
     pa.field(name, arrow_type, nullable=False) for name, _, arrow_type in _METADATA_FIELDS
 )
-"""What :func:`metadata_columns` makes, as fields of a landing file."""
+"""What :func:`metadata_arrays` makes, as fields of a landing file."""
+
+METADATA_COLUMNS = {
+    "arrival_time": (
+        "KINESIS_ARRIVAL_TIME",
+        "TIMESTAMP_LTZ",
+        "TO_TIMESTAMP_LTZ($1:approximateArrival::NUMBER, 3)",
+    ),
+    "stream": ("KINESIS_STREAM", "VARCHAR", "$1:stream::VARCHAR"),
+    "shard_id": ("KINESIS_SHARD_ID", "VARCHAR", "$1:shardId::VARCHAR"),
+    "sequence_number": ("KINESIS_SEQUENCE_NUMBER", "VARCHAR", "$1:sequenceNumber::VARCHAR"),
+    "sub_sequence_number": (
+        "KINESIS_SUB_SEQUENCE_NUMBER",
+        "NUMBER(38, 0)",
+        "$1:subSequenceNumber::NUMBER(38, 0)",
+    ),
+    "partition_key": ("KINESIS_PARTITION_KEY", "VARCHAR", "$1:partitionKey::VARCHAR"),
+    "loaded_at": ("KINESIS_LOADED_AT", "TIMESTAMP_LTZ", "METADATA$START_SCAN_TIME"),
+}
+"""Facts about a record that can have columns of their own, which Snowflake can prune by: name, type, and what
+COPY selects. METADATA$START_SCAN_TIME is when COPY began to read the file (Snowflake's documentation of
+metadata for staged files, which wants it in place of CURRENT_TIMESTAMP)."""
 
 _SCHEMA = pa.schema([pa.field(CONTENT, pa.string(), nullable=False), *METADATA_FIELDS])
 # msgspec.Raw checks the whole document without building it. It doesn't look at the UTF-8 inside strings;
@@ -89,6 +110,8 @@ class EnvelopeMapping:
     its last value). A payload that isn't JSON by RFC 8259 (so no NaN, no lone surrogate, nothing but UTF-8)
     or is nested deeper than a parser goes becomes a dead letter, so that Snowflake has nothing to refuse. A
     record is at most 10 MiB, which fits a VARIANT of 16 MB, Snowflake's lowest limit.
+
+    :param metadata_columns: facts that get columns of their own: see :data:`METADATA_COLUMNS`
     """
 
     columns: tuple[tuple[str, str], ...] = ((CONTENT, "VARIANT"), (METADATA, "OBJECT"))
@@ -103,6 +126,10 @@ class EnvelopeMapping:
     can_create = True
     """Whether enough is known to make a landing table."""
 
+    def __init__(self, metadata_columns: Sequence[str] = ()) -> None:
+        self.columns = self.required = (*self.columns, *own_columns(metadata_columns))
+        self.copy_select = (*self.copy_select, *own_selects(metadata_columns))
+
     def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other."""
         good: Sequence[Record] = records
@@ -113,12 +140,22 @@ class EnvelopeMapping:
             good, dead_letters = _sort_out(records)
             text = _text([record.data for record in good])
         rows = pa.RecordBatch.from_arrays(
-            [text, *metadata_columns(good, stream_name=stream_name, shard_id=shard_id)], schema=_SCHEMA
+            [text, *metadata_arrays(good, stream_name=stream_name, shard_id=shard_id)], schema=_SCHEMA
         )
         return Encoded(rows, dead_letters, sum(map(len, payloads)))
 
 
-def metadata_columns(records: Sequence[Record], *, stream_name: str, shard_id: str) -> list[pa.Array]:
+def own_columns(metadata_columns: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Names and types of the columns that facts about a record have."""
+    return tuple(METADATA_COLUMNS[fact][:2] for fact in metadata_columns)
+
+
+def own_selects(metadata_columns: Iterable[str]) -> tuple[str, ...]:
+    """What COPY selects for :func:`own_columns`."""
+    return tuple(METADATA_COLUMNS[fact][2] for fact in metadata_columns)
+
+
+def metadata_arrays(records: Sequence[Record], *, stream_name: str, shard_id: str) -> list[pa.Array]:
     """The columns that :data:`METADATA_SELECT` reads.
 
     ``subSequenceNumber`` is 0 for a record that isn't part of an aggregate.

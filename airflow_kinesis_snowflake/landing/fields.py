@@ -57,6 +57,8 @@ class Field:
     def select(self, column: ColumnType) -> str:
         """What COPY selects to fill a column of this type."""
         source = f"$1:{self.name}"
+        if column.kind is Kind.BINARY:
+            return f"TO_BINARY({source}::VARCHAR, 'BASE64')"
         if column.kind in SEMI_STRUCTURED and self.form is Form.JSON:
             parsed = f"PARSE_JSON({source}::VARCHAR, 'd')"
             return parsed if column.kind is Kind.VARIANT else f"{parsed}::{column.sql}"

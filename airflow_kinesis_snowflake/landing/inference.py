@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 
 from airflow_kinesis_snowflake.landing.column_types import MOST_DIGITS, ColumnType, Kind
 from airflow_kinesis_snowflake.landing.values import Misfit, digits_of, kind_of, moment, number, text_of
 
+NUMBERS = ("wide", "exact", "double")
+"""What numbers of new columns make: NUMBER with room for decimals, or with those that were seen; FLOAT."""
+_ROOM_FOR_DECIMALS = 18
 _MOST_DECIMALS = 9
 _DIGITS_OF_A_DOUBLE = 17
 # All integers of 64 bits have as many, so one that fits them never changes what was inferred.
@@ -37,18 +40,20 @@ class Seen:
             max(self.significant, other.significant),
         )
 
-    @property
-    def type(self) -> ColumnType | None:
+    def type(self, numbers: str) -> ColumnType | None:
         """The type of a column that takes all of it; ``None`` if there was nothing but null.
 
         Values of one JSON type make a column of it, a mixture makes VARIANT. Numbers make NUMBER with the
         decimals that were written, up to 9; beyond that they are measurements and make FLOAT, unless one has
         more digits than a FLOAT keeps (17).
+
+        :param numbers: one of :data:`NUMBERS`: make room for up to 18 decimals in a NUMBER, as far as the
+            digits before the point leave it; or no more than was seen; or make FLOAT of all numbers
         """
         if not self.kinds:
             return None
         if self.kinds == {"number"}:
-            return self._numeric
+            return self._numeric(numbers)
         if self.kinds == {"boolean"}:
             return ColumnType.of(Kind.BOOLEAN)
         if self.kinds == {"local time"}:
@@ -59,48 +64,51 @@ class Seen:
             return ColumnType.of(Kind.VARCHAR)
         return ColumnType.of(Kind.VARIANT)
 
-    @property
-    def checked(self) -> ColumnType | None:
+    def checked(self, numbers: str) -> ColumnType | None:
         """The type that further values are checked against while the column doesn't exist: a NUMBER is no
         wider than what was seen, so that it can still take more decimals."""
-        found = self.type
+        found = self.type(numbers)
         if found is not None and found.kind is Kind.NUMBER:
-            return replace(found, precision=self.whole + self.decimals)
+            return ColumnType.number(self.whole + self.decimals, self.decimals)
         return found
 
-    @property
-    def _numeric(self) -> ColumnType:
+    def _numeric(self, numbers: str) -> ColumnType:
+        if numbers == "double":
+            return ColumnType.of(Kind.FLOAT)
         exact = self.whole + self.decimals <= MOST_DIGITS
         if exact and (self.decimals <= _MOST_DECIMALS or self.significant > _DIGITS_OF_A_DOUBLE):
-            return ColumnType.number(MOST_DIGITS, self.decimals)
+            room = min(_ROOM_FOR_DECIMALS, MOST_DIGITS - self.whole) if numbers == "wide" else 0
+            return ColumnType.number(MOST_DIGITS, max(self.decimals, room))
         if self.significant <= _DIGITS_OF_A_DOUBLE:
             return ColumnType.of(Kind.FLOAT)
         return ColumnType.of(Kind.VARIANT)
 
 
-def see(text: str, *, times: bool) -> Seen:
+def see(text: str, *, times: bool, numbers: str) -> Seen:
     """What one value says about the type of its column.
 
     :param text: one JSON value
     :param times: tell ISO-8601 moments from other text
+    :param numbers: what numbers make, one of :data:`NUMBERS`
     :raises Misfit: a number that no column can hold: neither 38 digits nor the 17 of a double are enough
     """
     kind = kind_of(text)
     if kind == "null":
         return Seen()
     if kind == "number":
-        return _see_number(text)
+        return _see_number(text, numbers)
     if kind == "text" and times:
         return Seen(frozenset({_time_kind(text_of(text))}))
     return Seen(frozenset({kind}))
 
 
-def _see_number(text: str) -> Seen:
+def _see_number(text: str, numbers: str) -> Seen:
     value = number(text)
     if value is not None:
         digits = digits_of(value, written=True)
         exact = digits.whole + digits.decimals <= MOST_DIGITS
-        if exact or (digits.significant <= _DIGITS_OF_A_DOUBLE and isfinite(float(value))):
+        rounded = numbers == "double" or digits.significant <= _DIGITS_OF_A_DOUBLE
+        if (exact and numbers != "double") or (rounded and isfinite(float(value))):
             whole = max(_WHOLE_DIGITS, digits.whole)
             return Seen(frozenset({"number"}), whole, digits.decimals, digits.significant)
     raise Misfit("the number is too large or has more digits than Snowflake keeps (38)")
@@ -108,6 +116,6 @@ def _see_number(text: str) -> Seen:
 
 def _time_kind(text: str) -> str:
     value = moment(text)
-    if value is None or text == value.date:
+    if value is None or not value.time:
         return "text"
     return "moment" if value.zone else "local time"

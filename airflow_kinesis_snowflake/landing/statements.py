@@ -182,23 +182,23 @@ def create_stage(stage: TableName) -> Statement:
     return Statement(f"CREATE STAGE IF NOT EXISTS {stage.sql} COMMENT = '{comment}'")
 
 
-def add_column(table: TableName, column: str, sql_type: str) -> Statement:
+def add_column(table: TableName, column: str, sql_type: str, *, options: TableOptions = PLAIN) -> Statement:
     """One more column at the end of a table; does nothing if somebody else has added it."""
-    return Statement(f"ALTER TABLE {table.sql} ADD COLUMN IF NOT EXISTS {quote(column)} {sql_type}")
+    return Statement(f"{_alter(table, options)} ADD COLUMN IF NOT EXISTS {quote(column)} {sql_type}")
 
 
-def widen_column(table: TableName, column: str, sql_type: str) -> Statement:
+def widen_column(table: TableName, column: str, sql_type: str, *, options: TableOptions = PLAIN) -> Statement:
     """Let a NUMBER take more digits.
 
     Snowflake's documentation of ``ALTER TABLE ... ALTER COLUMN``: the precision of a NUMBER may grow, its
     scale can't change, and no column can be altered to a type of another kind.
     """
-    return Statement(f"ALTER TABLE {table.sql} ALTER COLUMN {quote(column)} SET DATA TYPE {sql_type}")
+    return Statement(f"{_alter(table, options)} ALTER COLUMN {quote(column)} SET DATA TYPE {sql_type}")
 
 
-def drop_not_null(table: TableName, column: str) -> Statement:
+def drop_not_null(table: TableName, column: str, *, options: TableOptions = PLAIN) -> Statement:
     """Let a column take NULL."""
-    return Statement(f"ALTER TABLE {table.sql} ALTER COLUMN {quote(column)} DROP NOT NULL")
+    return Statement(f"{_alter(table, options)} ALTER COLUMN {quote(column)} DROP NOT NULL")
 
 
 def add_dead_letter_column(table: TableName, column: str) -> Statement:
@@ -434,6 +434,11 @@ def delete_dead_letters(
 
 
 # --- parts -------------------------------------------------------------------------------------------------
+
+
+def _alter(table: TableName, options: TableOptions) -> str:
+    # Snowflake's documentation: columns of an Iceberg table are altered by a statement of their own.
+    return f"ALTER {'ICEBERG TABLE' if options.iceberg else 'TABLE'} {table.sql}"
 
 
 def _create_table(

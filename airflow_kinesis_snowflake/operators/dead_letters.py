@@ -90,6 +90,7 @@ class ReplayDeadLettersOperator(LandingOperator):
                 ),
                 target=LandingTarget.beside(table, settings["create_table"]),
                 columns=self.columns_settings(),
+                metadata_columns=settings["metadata_columns"],
                 decoder=self.decoder(),
             )
         return asdict(replayed)

@@ -271,6 +271,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
             initial_position=_initial_position(given, now=now),
             stop_at=given["stop_at"] or now,
             columns=self.columns_settings(),
+            metadata_columns=given["metadata_columns"],
             on_data_loss=given["on_data_loss"],
             own_hash_keys_only=given["own_hash_keys_only"],
             max_dead_letters=given["max_dead_letters"],

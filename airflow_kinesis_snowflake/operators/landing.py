@@ -11,6 +11,7 @@ from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
 from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
 from airflow_kinesis_snowflake.formats.registry import FORMATS
 from airflow_kinesis_snowflake.operators import settings as types
+from airflow_kinesis_snowflake.operators.mappings import MAPPING, Columns
 from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingType
 
 if TYPE_CHECKING:
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.formats.engine import Decoder, Format
     from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
+
+
+_OF_COLUMNS = (
+    "columns",
+    "rename",
+    "include",
+    "exclude",
+    "schema_evolution",
+    "unknown_keys",
+    "infer_timestamps",
+)
+"""Settings of :class:`Columns` that are parameters too."""
 
 
 class LandingOperator(CheckedSettings, BaseOperator):
@@ -30,7 +43,8 @@ class LandingOperator(CheckedSettings, BaseOperator):
         (templated)
     :param mapping: ``envelope``: the payload in ``RECORD_CONTENT`` (VARIANT); ``columns``: a column per
         first-level key of a JSON object, nested values as VARIANT. Both with the record's origin in
-        ``KINESISMETADATA`` (templated)
+        ``KINESISMETADATA``; or :class:`~airflow_kinesis_snowflake.operators.mappings.Columns`, which is
+        ``columns`` with more settings, the next seven among them (templated)
     :param columns: for ``mapping="columns"``, as the next six: Snowflake types of columns, by name, for when
         they are made, as in ``{"AMOUNT": "NUMBER(12,2)"}``; a column that exists keeps its type. By default
         types are inferred from the values seen before the column is made (templated)
@@ -44,6 +58,10 @@ class LandingOperator(CheckedSettings, BaseOperator):
         it, as Openflow does, or make the record a ``dead_letter`` (templated)
     :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601;
         by default they make VARCHAR (templated)
+    :param metadata_columns: facts about a record that get columns of their own, by which Snowflake can prune:
+        some of ``arrival_time`` (``KINESIS_ARRIVAL_TIME``), ``stream``, ``shard_id``, ``sequence_number``,
+        ``sub_sequence_number``, ``partition_key`` and ``loaded_at``. A table that exists must have them.
+        Default: none (templated)
     :param payload_format: what a payload is: a name (templated), or an object with the settings of a format,
         such as :class:`~airflow_kinesis_snowflake.formats.delimited.CSV`, which is taken as it is. The
         names: ``json``; ``text``, which lands as a string; ``binary``, which lands as a string in base64;
@@ -74,13 +92,8 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "application_name",
         "table",
         "mapping",
-        "columns",
-        "rename",
-        "include",
-        "exclude",
-        "schema_evolution",
-        "unknown_keys",
-        "infer_timestamps",
+        *_OF_COLUMNS,
+        "metadata_columns",
         "payload_format",
         "compression",
         "json_documents",
@@ -92,14 +105,9 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "stream_name": types.TEXT,
         "application_name": types.TEXT,
         "table": types.TABLE,
-        "mapping": types.choice("envelope", "columns"),
-        "columns": types.COLUMN_TYPES,
-        "rename": types.TEXT_BY_NAME,
-        "include": types.KEYS_TO_KEEP,
-        "exclude": types.KEYS_TO_DROP,
-        "schema_evolution": types.TRUTH,
-        "unknown_keys": types.choice("ignore", "dead_letter"),
-        "infer_timestamps": types.TRUTH,
+        "mapping": MAPPING,
+        **{name: Columns.setting_types[name] for name in _OF_COLUMNS},
+        "metadata_columns": types.several(*types.METADATA_COLUMNS),
         "payload_format": types.FORMAT,
         "compression": types.optional(types.choice(*COMPRESSIONS)),
         "json_documents": types.choice(*DOCUMENTS),
@@ -116,7 +124,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         stream_name: str,
         application_name: str,
         table: str,
-        mapping: str = "envelope",
+        mapping: str | Columns = "envelope",
         columns: Mapping[str, str] | None = None,
         rename: Mapping[str, str] | None = None,
         include: Sequence[str] | None = None,
@@ -124,6 +132,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         schema_evolution: bool | str = True,
         unknown_keys: str = "ignore",
         infer_timestamps: bool | str = False,
+        metadata_columns: Sequence[str] | str = (),
         payload_format: str | Format = "json",
         compression: str | None = None,
         json_documents: str = "one",
@@ -145,6 +154,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         self.schema_evolution = schema_evolution
         self.unknown_keys = unknown_keys
         self.infer_timestamps = infer_timestamps
+        self.metadata_columns = metadata_columns
         self.payload_format = payload_format
         self.compression = compression
         self.json_documents = json_documents
@@ -161,6 +171,12 @@ class LandingOperator(CheckedSettings, BaseOperator):
         :raises InvalidSettingError: one of them needs the other mapping
         """
         super().check_together(settings)
+        mapping = settings.get("mapping")
+        if isinstance(mapping, Columns):
+            plain = Columns().read_settings()
+            doubled = [name for name in _OF_COLUMNS if settings.get(name, plain[name]) != plain[name]]
+            if doubled:
+                raise InvalidSettingError(f"{' and '.join(doubled)} must be written in mapping=Columns(...)")
         named = [name for name in ("columns", "rename", "include", "exclude") if settings.get(name)]
         if settings.get("mapping") == "envelope" and named:
             raise InvalidSettingError(
@@ -169,7 +185,8 @@ class LandingOperator(CheckedSettings, BaseOperator):
         payload_format = settings.get("payload_format")
         if isinstance(payload_format, str):
             payload_format = FORMATS[payload_format]
-        if settings.get("mapping") == "columns" and payload_format and not payload_format.has_keys:
+        has_columns = mapping == "columns" or isinstance(mapping, Columns)
+        if has_columns and payload_format and not payload_format.has_keys:
             raise InvalidSettingError(
                 f"payload_format={settings['payload_format']!r} has no keys to make columns of; use "
                 f"mapping='envelope'"
@@ -179,27 +196,26 @@ class LandingOperator(CheckedSettings, BaseOperator):
         """How keys become columns; ``None`` for the mapping that needs no settings."""
         from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
-        if self.setting("mapping") == "envelope":
+        mapping = self.setting("mapping")
+        if mapping == "envelope":
             return None
-        names = (
-            "columns",
-            "rename",
-            "include",
-            "exclude",
-            "schema_evolution",
-            "unknown_keys",
-            "infer_timestamps",
-        )
-        return ColumnsSettings(**{name: self.setting(name) for name in names})
+        if isinstance(mapping, Columns):
+            _, chosen = mapping.split()
+        else:
+            chosen = {name: self.setting(name) for name in _OF_COLUMNS}
+        return ColumnsSettings(**chosen, iceberg=self.setting("create_table").iceberg)
 
     def decoder(self) -> Decoder | None:
         """How payloads become documents; ``None`` where they are documents already."""
         from airflow_kinesis_snowflake.formats.registry import payload_decoder
+        from airflow_kinesis_snowflake.landing.flattening import flattening
 
-        return payload_decoder(
+        decode = payload_decoder(
             self.setting("payload_format"),
             compression=self.setting("compression"),
             json_documents=self.setting("json_documents"),
             avro_schema=self.setting("avro_schema"),
             avro_schema_resolver=self.setting("avro_schema_resolver"),
         )
+        mapping = self.setting("mapping")
+        return flattening(decode, **mapping.split()[0]) if isinstance(mapping, Columns) else decode

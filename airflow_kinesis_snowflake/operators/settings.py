@@ -13,13 +13,15 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from copy import copy
 from dataclasses import dataclass, is_dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.registry import EXPECTED, NAMED
-from airflow_kinesis_snowflake.landing.column_types import ColumnType
+from airflow_kinesis_snowflake.landing.column_types import parse_types
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.tables import NEVER, TableOptions
 from airflow_kinesis_snowflake.landing.target import LandingTarget
@@ -28,10 +30,22 @@ from airflow_kinesis_snowflake.stream.positions import parse_timestamp
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator as _Operator
+    from airflow.sdk import Context
+    from jinja2 import Environment
 else:
     _Operator = object
 
 T = TypeVar("T")
+
+METADATA_COLUMNS = (
+    "arrival_time",
+    "stream",
+    "shard_id",
+    "sequence_number",
+    "sub_sequence_number",
+    "partition_key",
+    "loaded_at",
+)
 
 _SEPARATORS = re.compile(r"[\s,]+")
 _TEMPLATE = re.compile(r"\{[{%#]")
@@ -89,6 +103,37 @@ def given(of: SettingType[T]) -> SettingType[T | None]:
 def choice(*options: str) -> SettingType[str]:
     """One of some words."""
     return SettingType(_listed(options), lambda value: _require(value in options, value))
+
+
+def several(*options: str) -> SettingType[tuple[str, ...]]:
+    """Some of some words, each once; text with commas between them too."""
+    return SettingType(
+        f"a list of some of {', '.join(map(repr, options))}",
+        lambda value: _require(
+            set(found := () if _is_blank(value) else _words(value)) <= {*options}, tuple(dict.fromkeys(found))
+        ),
+    )
+
+
+def choices(*options: str) -> SettingType[dict[str, str]]:
+    """One of some words by each of some names."""
+    return SettingType(
+        f"a dict of {', '.join(map(repr, options))} by name",
+        lambda value: _require(set((found := _text_by_name(value)).values()) <= {*options}, found),
+    )
+
+
+def choice_or_group(*options: str, group: type[SettingGroup]) -> SettingType[str | SettingGroup]:
+    """One of some words, or an object with settings of its own."""
+    word = choice(*options)
+
+    def convert(value: Any) -> str | SettingGroup:
+        if not isinstance(value, group):
+            return word.convert(value)
+        value.read_settings()
+        return value
+
+    return SettingType(f"{', '.join(map(repr, options))} or {group.__name__}(...)", convert)
 
 
 def number(*, minimum: float) -> SettingType[float]:
@@ -170,8 +215,7 @@ def _text_by_name(value: Any) -> dict[str, str]:
 
 def _column_types(value: Any) -> dict[str, str]:
     types = _text_by_name(value)
-    for text in types.values():
-        ColumnType.parse(text)
+    parse_types(types)
     return types
 
 
@@ -262,6 +306,42 @@ def read(types: Mapping[str, SettingType[Any]], values: Mapping[str, Any]) -> di
     return {name: types[name].read(name, value) for name, value in values.items()}
 
 
+class SettingGroup:
+    """Settings that belong together and make the value of one setting: base of frozen dataclasses.
+
+    As the settings of an operator they are checked where they are written, as far as they hold no template,
+    and once more when templates are filled in, which makes a new object.
+    """
+
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {}
+
+    def __post_init__(self) -> None:
+        read(
+            self.setting_types,
+            {name: value for name, value in vars(self).items() if _is_written_out(value)},
+        )
+
+    def read_settings(self) -> dict[str, Any]:
+        """What all settings stand for, when templates are filled in.
+
+        :raises InvalidSettingError: one can't be meant
+        """
+        return read(self.setting_types, vars(self))
+
+    def rendered(self, render: Callable[[Any], Any]) -> Self:
+        """The same settings with templates filled in, yet to be checked by :meth:`read_settings`.
+
+        :param render: fills in the templates of one value
+        """
+        made = copy(self)
+        vars(made).update({name: render(value) for name, value in vars(self).items()})
+        return made
+
+    def serialize(self) -> dict[str, Any]:
+        """What Airflow shows of them."""
+        return dict(vars(self))
+
+
 class CheckedSettings(_Operator):
     """Checks the settings of an operator, by the types that its class declares.
 
@@ -286,6 +366,17 @@ class CheckedSettings(_Operator):
         """
         cls._check_written({name: kwargs[name] for name in cls.setting_types if name in kwargs})
         return super().partial(**kwargs)
+
+    def render_template(
+        self,
+        content: Any,
+        context: Context,
+        jinja_env: Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """As every operator has it; groups of settings can't be altered, so they are made anew."""
+        render = partial(super().render_template, context=context, jinja_env=jinja_env, seen_oids=seen_oids)
+        return content.rendered(render) if isinstance(content, SettingGroup) else render(content)
 
     def setting(self, name: str) -> Any:
         """What a setting stands for, when templates are filled in.
@@ -329,6 +420,8 @@ def _is_written_out(value: Any) -> bool:
         return all(map(_is_written_out, value.values()))
     if isinstance(value, (list, tuple, AbstractSet)):
         return all(map(_is_written_out, value))
+    if isinstance(value, SettingGroup):
+        return all(map(_is_written_out, vars(value).values()))
     if is_dataclass(value):
         return True  # Airflow renders no objects, and a pattern may well hold what looks like a template.
     return value is None or isinstance(value, (bool, int, float, date, timedelta))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from airflow_kinesis_snowflake.drain.settings import Worker
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, ServiceRefusedError, TableChangedError
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
 from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
+from airflow_kinesis_snowflake.landing.envelope import METADATA_COLUMNS
 from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def test_keys_become_columns_of_the_types_their_values_have(make_pipeline: Calla
 
     assert (report.records, report.dead_letters, report.snowflake_connections) == (3, 0, 1)
     assert types(pipeline) == {
-        "ID": "NUMBER(38,0)",
-        "PRICE": "NUMBER(38,2)",
+        "ID": "NUMBER(38,18)",
+        "PRICE": "NUMBER(38,18)",
         "RATIO": "REAL",
         "OK": "BOOLEAN",
         "NAME": "TEXT",
@@ -116,15 +117,17 @@ def countries() -> list[bytes]:
 # Three areas have decimals, which a column that was made for integers can't be altered to take; one of these
 # records is the only one with a 26th key.
 @pytest.mark.parametrize(
-    ("columns", "area", "refused", "widths"),
+    ("columns", "numbers", "area", "refused", "widths"),
     [
-        pytest.param({}, "NUMBER(38,0)", 3, [9, 25, 25], id="inferred"),
-        pytest.param({"AREA": "NUMBER(12, 2)"}, "NUMBER(12,2)", 0, [10, 25, 26], id="pinned"),
+        pytest.param({}, "exact", "NUMBER(38,0)", 3, [9, 25, 25], id="exact"),
+        pytest.param({}, "wide", "NUMBER(38,18)", 0, [9, 25, 26], id="wide"),
+        pytest.param({"AREA": "NUMBER(12, 2)"}, "exact", "NUMBER(12,2)", 0, [10, 25, 26], id="pinned"),
     ],
 )
 def test_a_real_data_set_whose_keys_drift_lands_value_by_value(
     make_pipeline: Callable[..., Pipeline],
     columns: dict[str, str],
+    numbers: str,
     area: str,
     refused: int,
     widths: list[int],
@@ -134,7 +137,7 @@ def test_a_real_data_set_whose_keys_drift_lands_value_by_value(
     reports, found = [], []
     for start, end in ((0, 1), (1, 60), (60, None)):
         send(pipeline, *sent[start:end])
-        reports.append(drain(pipeline, columns=columns))
+        reports.append(drain(pipeline, columns=columns, numbers=numbers))
         found.append(len(types(pipeline)))
 
     made = types(pipeline)
@@ -142,7 +145,7 @@ def test_a_real_data_set_whose_keys_drift_lands_value_by_value(
     assert {name: made[name] for name in ("NAME", "AREA", "POPULATION", "LATLNG", "CAPITAL")} == {
         "NAME": "TEXT",
         "AREA": area,
-        "POPULATION": "NUMBER(38,0)",
+        "POPULATION": "NUMBER(38,0)" if numbers == "exact" else "NUMBER(38,18)",
         "LATLNG": "VARIANT",
         "CAPITAL": "TEXT",
     }
@@ -196,6 +199,84 @@ def test_what_does_not_fit_its_column_is_a_dead_letter_and_its_neighbours_land(
         {"N": Decimal("12.50"), "T": "12"},
         {},
     ]
+
+
+@pytest.mark.parametrize("on_type_conflict", ["rescue", "column"])
+def test_what_does_not_fit_its_column_lands_elsewhere_if_the_settings_say_so(
+    make_pipeline: Callable[..., Pipeline], on_type_conflict: str
+) -> None:
+    pipeline = make_pipeline()
+    send(pipeline, {"id": 1, "n": 10, "at": 1764000000123, "day": "2024-02-29"})
+    settings: dict[str, Any] = {
+        "on_type_conflict": on_type_conflict,
+        "epochs": {"AT": "ms"},
+        "columns": {"DAY": "DATE", "OPENS": "TIME", "BYTES": "VARBINARY"},
+    }
+    drain(pipeline, **settings)
+    send(
+        pipeline,
+        {"id": 2, "n": 12.5, "opens": "08:30", "bytes": "AP8="},
+        {"id": 3, "n": "many", "at": "soon", "day": "2024-02-30"},
+        {"id": 4, "n": {"m": 1.50}},
+    )
+
+    assert drain(pipeline, **settings).dead_letters == 0
+
+    rows = {int(row.pop("ID")): row for row in landed(pipeline)}
+    elsewhere = {
+        3: {"n": "many", "at": "soon", "day": "2024-02-30"},
+        4: {"n": {"m": Decimal("1.50")}},
+    }
+    beside = {
+        number: {f"{key.upper()}__VARIANT": value for key, value in values.items()}
+        for number, values in elsewhere.items()
+    }
+    rescued = {number: {"_RESCUED": values} for number, values in elsewhere.items()}
+    assert rows == {
+        1: {"N": 10, "AT": "2025-11-24 16:00:00.123+00", "DAY": "2024-02-29"},
+        2: {"N": Decimal("12.5"), "OPENS": "08:30:00", "BYTES": b"\0\xff"},
+        **(rescued if on_type_conflict == "rescue" else beside),
+    }
+
+
+@pytest.mark.parametrize("mapping", ["columns", "envelope"])
+def test_facts_about_records_have_columns_of_their_own(
+    make_pipeline: Callable[..., Pipeline], mapping: str
+) -> None:
+    pipeline = make_pipeline()
+    send(pipeline, {"id": 1}, {"id": 2})
+    before = datetime.now(UTC)
+
+    pipeline.drain(
+        columns=ColumnsSettings() if mapping == "columns" else None, metadata_columns=tuple(METADATA_COLUMNS)
+    ).run()
+
+    rows = pipeline.query(
+        'SELECT "KINESISMETADATA":shardId::VARCHAR = "KINESIS_SHARD_ID", '
+        '"KINESISMETADATA":stream::VARCHAR = "KINESIS_STREAM", '
+        '"KINESISMETADATA":sequenceNumber::VARCHAR = "KINESIS_SEQUENCE_NUMBER", '
+        '"KINESISMETADATA":partitionKey::VARCHAR = "KINESIS_PARTITION_KEY", '
+        '"KINESISMETADATA":subSequenceNumber::NUMBER = "KINESIS_SUB_SEQUENCE_NUMBER" FROM {table}'
+    )
+    assert rows == [(True,) * 5] * 2
+    for millis, arrival, loaded in pipeline.query(
+        'SELECT "KINESISMETADATA":approximateArrival::NUMBER, "KINESIS_ARRIVAL_TIME", "KINESIS_LOADED_AT" '
+        "FROM {table}"
+    ):
+        assert arrival == datetime.fromtimestamp(millis / 1000, UTC)
+        assert loaded.astimezone(UTC) >= before
+
+
+def test_a_table_without_the_columns_of_facts_is_refused_with_the_ddl(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    pipeline = make_pipeline()
+    send(pipeline, {"id": 1})
+    drain(pipeline)
+    send(pipeline, {"id": 2})
+
+    with pytest.raises(InvalidSettingError, match=r'ADD COLUMN IF NOT EXISTS "KINESIS_ARRIVAL_TIME"'):
+        pipeline.drain(columns=ColumnsSettings(), metadata_columns=("arrival_time",)).run()
 
 
 def test_a_table_is_widened_and_made_nullable_as_records_need_it(
@@ -256,7 +337,7 @@ def test_settings_say_what_lands_where(make_pipeline: Callable[..., Pipeline]) -
     assert types(pipeline) == {
         "AMOUNT": "NUMBER(12,2)",
         "TS": "TIMESTAMP_TZ",
-        "NEW": "NUMBER(38,0)",
+        "NEW": "NUMBER(38,18)",
         "WHEN": "TIMESTAMP_NTZ",
     }
     assert pipeline.query('SELECT "AMOUNT", "NEW", "WHEN"::VARCHAR FROM {table}') == [
@@ -292,7 +373,7 @@ def test_two_workers_that_find_the_same_key_with_different_types_land_all_record
     ]
     assert sorted(ids) == list(range(-1, 30))
     assert sum(report.records for report in reports) == 30
-    assert types(pipeline)["ID"] == "NUMBER(38,0)"
+    assert types(pipeline)["ID"] == "NUMBER(38,18)"
 
 
 ALTERED = {
@@ -384,7 +465,7 @@ def test_columns_that_a_worker_added_before_it_died_are_used_by_the_next(
     monkeypatch.setattr(SnowflakeSession, "copy_landing", die)
     with pytest.raises(ServiceRefusedError):
         drain(pipeline)
-    assert types(pipeline) == {"A": "NUMBER(38,0)", "B": "VARIANT"}
+    assert types(pipeline) == {"A": "NUMBER(38,18)", "B": "VARIANT"}
     monkeypatch.undo()
 
     assert drain(pipeline).records == 2

@@ -307,9 +307,12 @@ def test_a_column_that_counts_itself_needs_no_value() -> None:
     counted = ("T", "S", "ID", shown, "NOT_NULL", "", "COLUMN", "", "", "DB", "IDENTITY START 1 INCREMENT 1")
     plain = ("T", "S", "N", shown, "NOT_NULL", "", "COLUMN", "", "", "DB", "")
 
-    columns = session(StubConnection(SHOW_COLUMNS=[counted, plain])).landing_columns(TARGET)
+    virtual = ("T", "S", "V", shown, "NOT_NULL", "", "VIRTUAL_COLUMN", "N + 1", "", "DB", "")
 
-    assert {name: column.default for name, column in columns.items()} == {"ID": True, "N": False}
+    columns = session(StubConnection(SHOW_COLUMNS=[counted, plain, virtual])).landing_columns(TARGET)
+
+    assert {name: column.default for name, column in columns.items()} == {"ID": True, "N": False, "V": True}
+    assert [name for name, column in columns.items() if column.computed] == ["V"]
 
 
 def test_cancelling_asks_snowflake_through_a_second_connection() -> None:

@@ -15,9 +15,11 @@ from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter
 from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.landing.statements import Statement, stage_folder
+from airflow_kinesis_snowflake.landing.tables import TableOptions
 from airflow_kinesis_snowflake.landing.target import LandingTarget
 
 PLAIN = TableName("DB", "S", "T")
+ICEBERG = TableOptions(iceberg=True)
 HOSTILE = TableName("D %s B", "S'\\", 'T";--%d')
 MAPPING = EnvelopeMapping()
 HOSTILE_VALUE = "x'; DROP TABLE t; -- %s"
@@ -37,6 +39,11 @@ def every_statement(table: TableName, value: str = "a") -> dict[str, Statement]:
         "new column": statements.add_column(table, 'say "hi"', "NUMBER(38, 2)"),
         "wider column": statements.widen_column(table, 'say "hi"', "NUMBER(38, 2)"),
         "nullable column": statements.drop_not_null(table, 'say "hi"'),
+        "new column of an Iceberg table": statements.add_column(table, "A", "DATE", options=ICEBERG),
+        "wider column of an Iceberg table": statements.widen_column(
+            table, "A", "NUMBER(38, 2)", options=ICEBERG
+        ),
+        "nullable column of an Iceberg table": statements.drop_not_null(table, "A", options=ICEBERG),
         "dead letter column": statements.add_dead_letter_column(table, "KIND"),
         "name dead letters": statements.name_dead_letters(table),
         "read dead letters": statements.read_dead_letters(
@@ -82,6 +89,12 @@ def audited(table: TableName) -> LandingTarget:
 
 
 NAMES = list(every_statement(PLAIN))
+
+
+def test_columns_of_an_iceberg_table_are_altered_by_its_own_statement() -> None:
+    altering = [sql.sql for name, sql in every_statement(PLAIN).items() if "of an Iceberg table" in name]
+    assert len(altering) == 3
+    assert all(sql.startswith('ALTER ICEBERG TABLE "DB"."S"."T" ') for sql in altering)
 
 
 def literal(value: str | int) -> str:

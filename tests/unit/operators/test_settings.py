@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from airflow.serialization.helpers import serialize_template_field
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS, inflater
+from airflow_kinesis_snowflake.landing import envelope, inference, names, schema, values
 from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 from airflow_kinesis_snowflake.landing.tables import TableOptions
 from airflow_kinesis_snowflake.landing.threshold import Threshold
 from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
-from airflow_kinesis_snowflake.operators import consumer, maintenance, settings
+from airflow_kinesis_snowflake.operators import consumer, maintenance, mappings, settings
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.audit import AuditOperator
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.operators.mappings import Columns
 from airflow_kinesis_snowflake.sensors.lag import KinesisDrainedSensor
 from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
@@ -94,6 +99,7 @@ WRONG: dict[str, Any] = {
     "max_lag": 300,
     "max_records": -5,
     "max_seconds": "1 minute",
+    "metadata_columns": ["colour"],
     "method": "forget",
     "most": "1.5",
     "named": 5,
@@ -194,7 +200,9 @@ def test_text_is_never_taken_for_a_list_of_letters(operator_class: type[Any], wr
 
 
 def test_a_partial_operator_is_checked_while_the_dag_is_parsed() -> None:
-    with pytest.raises(InvalidSettingError, match="mapping must be 'envelope' or 'columns', not 'colums'"):
+    with pytest.raises(
+        InvalidSettingError, match=r"mapping must be 'envelope', 'columns' or Columns.*'colums'"
+    ):
         KinesisToSnowflakeOperator.partial(task_id="drain", mapping="colums")
 
 
@@ -212,6 +220,9 @@ def test_default_args_are_checked_while_the_dag_is_parsed() -> None:
         {"include": ["id"]},
         {"columns": {"A": "NUMBER"}},
         {"mapping": "columns", "payload_format": "text"},
+        {"mapping": Columns(), "payload_format": "text"},
+        {"mapping": Columns(), "exclude": ["debug"]},
+        {"mapping": Columns(), "schema_evolution": False},
         {"initial_position": "AT_TIMESTAMP"},
         {"initial_timestamp": "2026-01-01T00:00:00Z"},
     ],
@@ -268,6 +279,88 @@ def test_what_templates_make_of_settings_is_read(native: bool) -> None:
         "stop_at": MOMENT,
         "create_table": TableOptions(comment="id"),
     }
+
+
+# Of every setting of a mapping: a value that can't be meant.
+WRONG_IN_COLUMNS: dict[str, Any] = {name: WRONG[name] for name in WRONG if name in Columns.setting_types} | {
+    "epochs": {"TS": "minutes"},
+    "flatten": -1,
+    "names": "camel",
+    "paths": "a.b",
+    "numbers": "float",
+    "on_type_conflict": "ignore",
+    "rescue_column": "",
+}
+
+
+@pytest.mark.parametrize("name", Columns.setting_types)
+def test_a_wrong_setting_of_a_mapping_is_refused_by_name_where_it_is_written(name: str) -> None:
+    with pytest.raises(InvalidSettingError, match=rf"\b{name}\b"):
+        Columns(**{name: WRONG_IN_COLUMNS[name]})
+
+
+@pytest.mark.parametrize("name", Columns.setting_types)
+def test_a_wrong_setting_of_a_mapping_out_of_a_template_is_refused_by_name(name: str) -> None:
+    template = "{{ params.wrong }}"
+    operator = make(KinesisToSnowflakeOperator, mapping=Columns(**{name: template}))
+    operator.mapping = operator.mapping.rendered(
+        lambda value: WRONG_IN_COLUMNS[name] if value == template else value
+    )
+    with pytest.raises(AirflowFailException, match=rf"mapping: {name}\b"):
+        operator.execute({})
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_templates_in_the_settings_of_a_mapping_are_filled_in_and_its_object_stays_as_it_is(
+    native: bool,
+) -> None:
+    mapping = Columns(
+        columns={"AMOUNT": "{{ params.type }}"}, epochs={"TS": "ms"}, exclude=["{{ params.key }}"]
+    )
+    with DAG("dag", schedule=None, render_template_as_native_obj=native):
+        operator = make(KinesisToSnowflakeOperator, mapping=mapping)
+        mapped = KinesisToSnowflakeOperator.partial(
+            task_id="mapped", mapping=mapping, application_name="clicks", table="A.B.C"
+        ).expand(stream_name=["clicks"])
+    context: Any = {"params": {"type": "NUMBER(12,2)", "key": "debug"}}
+    for task in (operator, mapped.unmap({"stream_name": "clicks"})):
+        task.render_template_fields(context)
+        assert task.columns_settings() == ColumnsSettings(
+            columns={"AMOUNT": "NUMBER(12,2)"}, epochs={"TS": "ms"}, exclude=("debug",)
+        )
+    assert mapping.columns == {"AMOUNT": "{{ params.type }}"}
+
+
+def test_the_settings_of_a_mapping_are_those_that_it_takes() -> None:
+    taken = {item.name for item in dataclasses.fields(ColumnsSettings)}
+    of_documents = {"flatten", "paths"}
+    assert Columns.setting_types.keys() - of_documents == taken - {"iceberg", "metadata_columns"}
+    assert tuple(envelope.METADATA_COLUMNS) == settings.METADATA_COLUMNS
+    assert tuple(values.EPOCH_UNITS) == mappings.EPOCH_UNITS
+    assert inference.NUMBERS == mappings.NUMBERS
+    assert names.NAMES == mappings.NAMES
+    assert schema.CHOICES["on_type_conflict"] == mappings.ON_TYPE_CONFLICT
+    documents, columns = Columns().split()
+    assert documents == {"depth": 0, "paths": {}}
+    assert ColumnsSettings(**columns) == ColumnsSettings()
+
+
+def test_the_table_says_whether_columns_are_made_for_iceberg() -> None:
+    for mapping in ("columns", Columns()):
+        operator = make(KinesisToSnowflakeOperator, mapping=mapping, create_table={"iceberg": True})
+        assert operator.columns_settings().iceberg
+
+
+def test_a_mapping_that_flattens_does_so_behind_the_format() -> None:
+    mapping = Columns(flatten="1", paths={"ID": "a.b.c"})
+    operator = make(KinesisToSnowflakeOperator, mapping=mapping, json_documents="array")
+    assert operator.decoder()(b'[{"a": {"b": {"c": 1}}}]') == [b'{"a_b":{"c": 1},"ID":1}']
+    assert make(KinesisToSnowflakeOperator, mapping=Columns()).decoder() is None
+
+
+def test_airflow_shows_the_settings_of_a_mapping() -> None:
+    shown = serialize_template_field(Columns(epochs={"TS": "ms"}), "mapping")
+    assert shown["epochs"] == {"TS": "ms"}
 
 
 def test_a_name_that_native_rendering_made_a_number_is_refused() -> None:
@@ -368,6 +461,9 @@ def test_a_type_refuses(type_: Any, value: Any) -> None:
         (settings.WORDS, "a, b", ("a", "b")),
         (settings.WORDS, "", ()),
         (settings.WORDS, None, ()),
+        (settings.several("a", "b"), "b, a, b", ("b", "a")),
+        (settings.several("a", "b"), "None", ()),
+        (settings.several("a", "b"), ["a"], ("a",)),
         (settings.TABLE, 'a.b."C.d""e/f"', TableName("A", "B", 'C.d"e/f')),
         (settings.TABLE, f"A.B.{'C' * 255}", TableName("A", "B", "C" * 255)),
         (settings.TABLE, 'A.B."kinesis_offsets"', TableName("A", "B", "kinesis_offsets")),

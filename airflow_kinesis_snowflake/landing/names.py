@@ -1,0 +1,30 @@
+"""The names that columns get from keys."""
+
+from __future__ import annotations
+
+import re
+
+NAMES = ("upper", "as_is", "snake")
+"""Rules: in upper case; as the key is written; in upper case with underscores between words."""
+
+_AROUND = re.compile(r"^\W+|\W+$")
+_WITHIN = re.compile(r"\W+")
+_CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def column_name(key: str, rule: str) -> str:
+    """The name that a rule makes of a key.
+
+    It depends on nothing but the key, so that all workers come to the same; different keys may come to one.
+
+    :param rule: one of :data:`NAMES`
+    """
+    if rule == "as_is":
+        return key
+    return (_snake(key) if rule == "snake" else key).upper()
+
+
+def _snake(key: str) -> str:
+    """A name that needs no quotes in SQL, if the key is ASCII and the name no reserved word."""
+    name = _WITHIN.sub("_", _CAPITALS.sub("_", _AROUND.sub("", key)))
+    return f"_{name}" if name[:1].isdigit() else name
