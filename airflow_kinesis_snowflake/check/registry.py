@@ -12,6 +12,7 @@ CHECKS = (
     snowflake_objects.OBJECTS,
     snowflake_loading.ODD_FOLDERS,
     snowflake_loading.GOLDEN_VALUES,
+    snowflake_loading.GOLDEN_COLUMNS,
     snowflake_loading.COPY_ROLLS_BACK,
     snowflake_loading.COPY_TWICE,
     *snowflake_transactions.CHECKS,

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, found
+from airflow_kinesis_snowflake.check.holder import LOCKED
 from airflow_kinesis_snowflake.check.snowflake_transactions import Contest
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
 from airflow_kinesis_snowflake.hooks.snowflake import SESSION_PARAMETERS
@@ -45,6 +46,7 @@ def _holder(bench: Bench, contest: Contest) -> Iterator[subprocess.Popen[str]]:
     offsets = contest.target.offsets
     asked = {
         "snowflake_conn_id": bench.settings.snowflake_conn_id,
+        "uri": bench.snowflake.get_connection(bench.settings.snowflake_conn_id).get_uri(),
         "table": [offsets.database, offsets.schema, offsets.name],
         **contest.names,
     }
@@ -54,7 +56,7 @@ def _holder(bench: Bench, contest: Contest) -> Iterator[subprocess.Popen[str]]:
         try:
             holder.stdin.write(json.dumps(asked) + "\n")
             holder.stdin.flush()
-            if holder.stdout.readline().strip() != "locked":
+            if LOCKED not in map(str.strip, holder.stdout):
                 raise ServiceUnavailableError("The process that was to hold a lock ended; its log says why")
             yield holder
         finally:

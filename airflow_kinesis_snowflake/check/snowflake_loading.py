@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, found, held, not_shown
+from airflow_kinesis_snowflake.drain.load import prepare_table
 from airflow_kinesis_snowflake.exceptions import (
     ServiceRefusedError,
     SnowflakeObjectNotFoundError,
@@ -15,6 +17,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ValueRefusedError,
 )
 from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
 from airflow_kinesis_snowflake.landing.envelope import (
     CONTENT,
     METADATA,
@@ -22,12 +25,14 @@ from airflow_kinesis_snowflake.landing.envelope import (
     EnvelopeMapping,
 )
 from airflow_kinesis_snowflake.landing.files import BatchFiles
+from airflow_kinesis_snowflake.landing.identifiers import quote
+from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 from airflow_kinesis_snowflake.landing.statements import Statement, stage_folder
 from airflow_kinesis_snowflake.landing.tables import TableOptions
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow_kinesis_snowflake.check.bench import Bench
     from airflow_kinesis_snowflake.check.sessions import CheckSession
@@ -68,6 +73,40 @@ GOLDEN = (
 """JSON documents that must come back as they were sent; of a key that occurs twice, the last value."""
 
 
+_COLUMNS = {
+    "WHOLE": (
+        "NUMBER(38, 0)",
+        "99999999999999999999999999999999999999",
+        "99999999999999999999999999999999999999",
+    ),
+    "EXACT": (
+        "NUMBER(38, 9)",
+        "12345678901234567890123456789.123456789",
+        "12345678901234567890123456789.123456789",
+    ),
+    "DOUBLE": ("FLOAT", "1.7976931348623157e308", "1.7976931348623157e308::FLOAT"),
+    "TEXT": ("VARCHAR", '"☕ 😀"', "'☕ 😀'"),
+    "TRUTH": ("BOOLEAN", "true", "TRUE"),
+    "DAY": ("DATE", '"2026-01-31"', "'2026-01-31'::DATE"),
+    "NTZ": (
+        "TIMESTAMP_NTZ",
+        '"2026-01-31T23:59:59.123456789"',
+        "'2026-01-31T23:59:59.123456789'::TIMESTAMP_NTZ",
+    ),
+    "LTZ": (
+        "TIMESTAMP_LTZ",
+        '"2026-01-31T23:59:59.123456789Z"',
+        "'2026-01-31T23:59:59.123456789Z'::TIMESTAMP_LTZ",
+    ),
+    "TZ": (
+        "TIMESTAMP_TZ",
+        '"2026-01-31T23:59:59.123456789+05:30"',
+        "'2026-01-31T18:29:59.123456789Z'::TIMESTAMP_TZ",
+    ),
+}
+"""Columns: the type of each, a JSON value for it, and the same value in SQL."""
+
+
 class Copying(NamedTuple):
     """What a COPY fills; see :class:`~airflow_kinesis_snowflake.landing.statements.CopyMapping`."""
 
@@ -79,8 +118,16 @@ def upload(
     bench: Bench, session: CheckSession, target: LandingTarget, documents: Sequence[str | bytes]
 ) -> str:
     """Put a file with these documents into a folder of its own, as a load does; return the folder."""
-    name = uuid.uuid4().hex
-    directory = bench.folder / name
+    with _files(bench, documents, EnvelopeMapping()) as files:
+        return _put(session, target, files)
+
+
+@contextmanager
+def _files(
+    bench: Bench, documents: Sequence[str | bytes], mapping: EnvelopeMapping | ColumnsMapping
+) -> Iterator[BatchFiles]:
+    """Files with these documents, as a load writes them."""
+    directory = bench.folder / uuid.uuid4().hex
     directory.mkdir()
     records = [
         Record(
@@ -91,12 +138,16 @@ def upload(
         )
         for number, document in enumerate(documents)
     ]
-    folder = stage_folder("check", name)
     with BatchFiles(directory, application="check", stream_name="check") as files:
-        encoded = EnvelopeMapping().encode(records, stream_name="check", shard_id=_SHARD)
-        files.append(encoded, shard_id=_SHARD)
-        for file in files.close():
-            session.upload(file, target=target, folder=folder)
+        files.append(mapping.encode(records, stream_name="check", shard_id=_SHARD), shard_id=_SHARD)
+        yield files
+
+
+def _put(session: CheckSession, target: LandingTarget, files: BatchFiles) -> str:
+    """Put files into a folder of their own."""
+    folder = stage_folder("check", uuid.uuid4().hex)
+    for file in files.close():
+        session.upload(file, target=target, folder=folder)
     return folder
 
 
@@ -183,6 +234,29 @@ def _value(document: str) -> Any:
 def _number(text: str) -> tuple[str, Any]:
     value = float(text)
     return ("whole", int(value)) if value.is_integer() and abs(value) < 1e38 else ("double", value)
+
+
+def golden_columns(bench: Bench) -> Finding:
+    """Values at the limits in typed columns, compared in Snowflake."""
+    shared, settings = bench.target, ColumnsSettings(columns={name: of[0] for name, of in _COLUMNS.items()})
+    target = replace(shared, table=bench.scratch("TYPED"))
+    document = f"{{{', '.join(f'{json.dumps(name)}: {of[1]}' for name, of in _COLUMNS.items())}}}"
+    with bench.session() as session:
+        mapping = ColumnsMapping(settings, read_columns=lambda: session.landing_columns(target))
+        session.ensure_objects(target, mapping=mapping)
+        with _files(bench, [document], mapping) as files:
+            filled = prepare_table(session, files, target=target, mapping=mapping)
+            folder = _put(session, target, files)
+        session.copy_landing(target, mapping=filled, folder=folder)
+        session.commit()
+        same = ", ".join(f"{quote(name)} = {of[2]}" for name, of in _COLUMNS.items())
+        rows = session.rows(f"SELECT {same} FROM {target.table.sql}")
+    if len(rows) != 1:
+        return failed(f"{len(rows)} of 1 rows")
+    wrong = [
+        f"{name} {of[0]}" for (name, of), right in zip(_COLUMNS.items(), rows[0], strict=True) if not right
+    ]
+    return found(not wrong, f"not as sent: {', '.join(wrong)}" if wrong else f"{len(_COLUMNS)} types")
 
 
 def copy_rolls_back(bench: Bench) -> Finding:
@@ -308,7 +382,8 @@ def real_copy(bench: Bench) -> Finding:
     with bench.session() as session:
         session.begin()
         try:
-            session.landing_columns(target)
+            if not session.landing_columns(target):
+                return not_shown(f"{table} has no columns that the role can see")
             session.copy_landing(target, mapping=mapping, folder=stage_folder("check", uuid.uuid4().hex))
         except SnowflakeObjectNotFoundError:
             return not_shown(f"{table} isn't there yet, or isn't visible to the role")
@@ -338,6 +413,14 @@ GOLDEN_VALUES = Check(
     advice="Report the values that it names; until then send such values as text.",
     needs=Needs.DATABASE,
     run=golden_values,
+)
+GOLDEN_COLUMNS = Check(
+    name="golden-columns",
+    tries="Values at the limits land in columns of every type as they were sent",
+    promises=(1, 10),
+    advice="Report the types that it names; until then pin such columns to VARCHAR.",
+    needs=Needs.DATABASE,
+    run=golden_columns,
 )
 COPY_ROLLS_BACK = Check(
     name="copy-rolls-back",
