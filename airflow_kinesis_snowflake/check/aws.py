@@ -116,15 +116,19 @@ def lease(bench: Bench) -> Finding:
         store.save_checkpoint,
         _STREAM,
         "lease",
-        checkpoint=Position("1"),
         expiry=now + _LEASE_MILLIS,
         now=now,
     )
     got = [taking(owner=owner) is not None for owner in ("first", "second")]
-    saved = [saving(owner=owner) for owner in ("second", "first")]
-    went_back = saving(owner="first", checkpoint=None)
-    text = f"lease: first {got[0]}, second {got[1]}; checkpoint: second {saved[0]}, first {saved[1]}"
-    return found((got, saved) == ([True, False], [False, True]), f"{text}; going back {went_back}")
+    saved = [saving(owner=owner, checkpoint=Position("2")) for owner in ("second", "first")]
+    went_back = saving(owner="first", checkpoint=Position("1"))
+    text = f"lease: first {_done(got[0])}, second {_done(got[1])}; checkpoint: second {_done(saved[0])}, "
+    text += f"first {_done(saved[1])}, going back {_done(went_back)}"
+    return found((got, saved, went_back) == ([True, False], [False, True], False), text)
+
+
+def _done(granted: bool) -> str:
+    return "yes" if granted else "no"
 
 
 def _create(bench: Bench, shard_id: str, incarnation: str) -> bool:
@@ -139,7 +143,8 @@ def delete_row(bench: Bench) -> Finding:
     store.heartbeat(_STREAM, "worker", now=1)
     kept = not store.forget_worker(_STREAM, "worker", heartbeat=2)
     gone = store.forget_worker(_STREAM, "worker", heartbeat=1)
-    return found(kept and gone, f"kept while it was another: {kept}; deleted then: {gone}")
+    text = f"deleted while it was another: {_done(not kept)}; as it was read: {_done(gone)}"
+    return found(kept and gone, text)
 
 
 def application_table(bench: Bench) -> Finding:
@@ -224,7 +229,7 @@ CHECKS = (
     ),
     Check(
         name="lease",
-        tries="Of two workers, one gets the lease, and only it saves a checkpoint",
+        tries="Of two workers, one gets the lease, and only it saves a checkpoint, which never goes back",
         promises=(2, 3),
         advice=_WRITES,
         needs=Needs.SCRATCH_TABLE,

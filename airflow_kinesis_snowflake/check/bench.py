@@ -107,6 +107,7 @@ class Bench:
         self.name = scratch_name(now, uuid.uuid4().hex[:8].upper())
         self._now = now
         self._numbers = itertools.count(1)
+        self._idle: list[CheckSession] = []
         self._schema_tried = False
         self._table_tried = False
 
@@ -121,15 +122,24 @@ class Bench:
 
     @contextmanager
     def session(self) -> Iterator[CheckSession]:
-        """A session of its own."""
-        with self.snowflake.open_check_session() as session:
-            yield session
+        """A session that nobody else uses meanwhile, perhaps one of an earlier check: a login takes a second.
 
-    @cached_property
-    def version(self) -> str:
-        """Version of the Snowflake service."""
-        with self.session() as session:
-            return session.version()
+        What the block leaves open is rolled back.
+        """
+        session = self._idle.pop() if self._idle else self.snowflake.open_check_session()
+        try:
+            yield session
+            if not session.closed:
+                session.roll_back()
+        except BaseException:
+            session.close()
+            raise
+        if not session.closed:
+            self._idle.append(session)
+
+    def new_session(self) -> CheckSession:
+        """A session of its own, to be closed: it knows nothing, and nobody minds what it sets."""
+        return self.snowflake.open_check_session()
 
     @cached_property
     def snowflake_stand_in(self) -> bool:
@@ -141,8 +151,14 @@ class Bench:
                 return True
         return False
 
-    def open_schema(self) -> list[str]:
-        """Remove the schemas that earlier checks left, and make one.
+    def make_schema(self) -> None:
+        """Make the scratch schema."""
+        self._schema_tried = True
+        with self.session() as session:
+            session.rows(create_schema(self.settings.scratch_database or "", self.name))
+
+    def remove_schemas(self) -> list[str]:
+        """Remove the schemas that earlier checks left.
 
         :return: names of those that were removed
         """
@@ -152,8 +168,6 @@ class Bench:
             left = leftovers(names, now=self._now, after=self.settings.left_after)
             for name in left:
                 session.rows(drop_schema(database, name))
-            self._schema_tried = True
-            session.rows(create_schema(database, self.name))
         return [f"schema {database}.{name}" for name in left]
 
     def scratch(self, name: str) -> TableName:
@@ -214,7 +228,6 @@ class Bench:
         """Remove the tables in DynamoDB that earlier checks left.
 
         :return: names of those that were removed
-        :raises AccessDeniedError: they can't be looked for
         """
         tables = DynamoDBTablesHook(**self.settings.aws)
         left = leftovers(tables.names(), now=self._now, after=self.settings.left_after)
@@ -236,6 +249,8 @@ class Bench:
                     session.rows(drop_schema(self.settings.scratch_database or "", self.name))
             except KinesisSnowflakeError as error:
                 left.append(f"schema {self.settings.scratch_database}.{self.name}: {error}")
+        for session in self._idle:
+            session.close()
         if self._table_tried:
             try:
                 DynamoDBTablesHook(**self.settings.aws).delete(self.name)

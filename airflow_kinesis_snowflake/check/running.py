@@ -16,12 +16,23 @@ from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     InvalidSettingError,
     KinesisSnowflakeError,
+    SnowflakeObjectNotFoundError,
+    StreamNotFoundError,
     TransientError,
 )
 from airflow_kinesis_snowflake.landing.files import work_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+# What says that a check couldn't be tried, not that something doesn't hold.
+_PREVENTED = (
+    TransientError,
+    AccessDeniedError,
+    InvalidSettingError,
+    SnowflakeObjectNotFoundError,
+    StreamNotFoundError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +116,14 @@ class _Run:
     def _tried(self, check: Check) -> Finding:
         try:
             self._prepare(check.needs)
+        except KinesisSnowflakeError as error:
+            return _broken(error)
+        try:
             if check.beyond_stand_ins and self._on_stand_in(check.needs):
                 return Finding(Verdict.NOT_SHOWN, check.beyond_stand_ins)
             finding = check.run(self.bench)
-        except (TransientError, AccessDeniedError, InvalidSettingError) as error:
-            return Finding(Verdict.BROKEN, f"{type(error).__name__}: {error}")
+        except _PREVENTED as error:
+            return _broken(error)
         except KinesisSnowflakeError as error:
             finding = Finding(Verdict.FAILED, f"{type(error).__name__}: {error}")
         except Exception as error:
@@ -129,18 +143,23 @@ class _Run:
         if kind not in self._prepared:
             try:
                 if kind is Needs.DATABASE:
-                    self.removed += self.bench.open_schema()
+                    self._remove(self.bench.remove_schemas)
+                    self.bench.make_schema()
                     _ = self.bench.snowflake_stand_in
                 elif kind is Needs.SCRATCH_TABLE:
-                    self._remove_tables()
+                    self._remove(self.bench.remove_tables)
                 self._prepared[kind] = None
             except KinesisSnowflakeError as error:
                 self._prepared[kind] = error
         if (prevented := self._prepared[kind]) is not None:
             raise prevented
 
-    def _remove_tables(self) -> None:
+    def _remove(self, leftovers: Callable[[], list[str]]) -> None:
         try:
-            self.removed += self.bench.remove_tables()
-        except AccessDeniedError as error:
-            self.unsure.append(f"tables of earlier checks, perhaps: {error}")
+            self.removed += leftovers()
+        except KinesisSnowflakeError as error:
+            self.unsure.append(f"what earlier checks made, perhaps: {error}")
+
+
+def _broken(error: KinesisSnowflakeError) -> Finding:
+    return Finding(Verdict.BROKEN, f"{type(error).__name__}: {error}")

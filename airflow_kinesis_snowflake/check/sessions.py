@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DOING = "check"
 _LOOKS_SECONDS = 0.1
 # A statement that isn't blocked is done long before, unless it waits for a warehouse.
-_SHOWS_AFTER_SECONDS = 20.0
+_SHOWS_AFTER_SECONDS = 10.0
 _PATIENCE_SECONDS = 120.0
 
 
@@ -75,7 +75,7 @@ class CheckSession(SnowflakeSession):
             return str(cursor.sfqid)
 
     def wait_of(self, query: str) -> Wait:
-        """Look whether a statement waits, until Snowflake says so, or it is done, or for 20 seconds."""
+        """Look whether a statement waits, until Snowflake says so, or it is done, or for 10 seconds."""
         until = time.monotonic() + _SHOWS_AFTER_SECONDS
         for status in self._statuses(query):
             if status is QueryStatus.BLOCKED:

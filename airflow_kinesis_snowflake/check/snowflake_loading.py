@@ -158,7 +158,7 @@ def copy(session: CheckSession, target: LandingTarget, folder: str) -> int:
 
 def files_in(session: CheckSession, stage: TableName, folder: str) -> int:
     """How many files there are in a folder of a stage."""
-    return len(session.rows(f"LIST '@{_inside_quotes(stage.sql)}/{folder}'"))
+    return len(session.rows(statements.list_files(stage, folder=folder)))
 
 
 def count(session: CheckSession, table: TableName) -> int:
@@ -312,7 +312,7 @@ def alter_beside_copy(bench: Bench) -> Finding:
         folder = upload(bench, altering, target, ["2"])
         copy(altering, target, folder)
         altering.commit()
-        with bench.session() as reader:
+        with bench.new_session() as reader:
             rows = reader.rows(f'SELECT "{CONTENT}"::VARCHAR, "ADDED" FROM {target.table.sql} ORDER BY 1')
     text = "ALTER waited for the COPY" if wait.waits else "ALTER didn't wait for the COPY"
     return found(rows == [("1", None), ("2", None)], f"{text}; {len(rows)} of 2 rows")
@@ -356,7 +356,7 @@ def refused_values(bench: Bench) -> Finding:
 def error_logging(bench: Bench) -> Finding:
     """COPY into a table with ERROR_LOGGING, with the parameter that drains set and without."""
     said = []
-    with bench.session() as session:
+    with bench.new_session() as session:
         target = bench.landing(session, TableOptions(error_logging=True))
         for opted_out in ("FALSE", "TRUE"):
             folder = upload(bench, session, target, ["1"])
@@ -392,10 +392,6 @@ def real_copy(bench: Bench) -> Finding:
         finally:
             session.roll_back()
     return held(f"COPY into {table} is accepted")
-
-
-def _inside_quotes(sql: str) -> str:
-    return sql.replace("\\", "\\\\").replace("'", "\\'")
 
 
 ODD_FOLDERS = Check(

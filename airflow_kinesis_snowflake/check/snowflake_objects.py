@@ -8,7 +8,6 @@ from airflow_kinesis_snowflake.check.checks import (
     Check,
     Finding,
     Needs,
-    Verdict,
     failed,
     found,
     held,
@@ -85,7 +84,7 @@ def privileges(bench: Bench) -> Finding:
     target = LandingTarget.beside(bench.settings.table)
     names = bench.offset_names()
     refused, absent = [], []
-    with bench.session() as session:
+    with bench.new_session() as session:
         session.rows(f"ALTER SESSION SET LOCK_TIMEOUT = {_LOCK_TIMEOUT}")
         for what, statement in _harmless(target, names["application"], names["stream"]):
             try:
@@ -121,7 +120,7 @@ def _harmless(target: LandingTarget, application: str, stream: str) -> Iterator[
         )
     lock = statements.lock_offsets(target.offsets, application=application, stream=stream)
     yield "UPDATE of the offsets", Statement(f"{lock.sql} AND FALSE", lock.params)
-    yield "LIST of the stage", Statement(f"LIST '@{target.stage.sql}/check-nothing'")
+    yield "LIST of the stage", statements.list_files(target.stage, folder="check-nothing")
 
 
 def warehouse(bench: Bench) -> Finding:
@@ -130,7 +129,7 @@ def warehouse(bench: Bench) -> Finding:
     file.write_bytes(b"x")
     with bench.session() as session:
         name = session.value("SELECT CURRENT_WAREHOUSE()")
-        if _warehouse_state(session, name) != "SUSPENDED":
+        if not name or _warehouse_state(session, name) != "SUSPENDED":
             return not_shown(f"warehouse {name} runs already; try again when it is suspended")
         woke: list[str] = []
         for what, step in _sleepy(bench, session):
@@ -157,7 +156,7 @@ def _warehouse_state(session: CheckSession, name: str) -> str:
 
 def cancelled(bench: Bench) -> Finding:
     """A statement is cancelled from a second connection, as a stop does."""
-    with bench.session() as session:
+    with bench.new_session() as session:
         query = session.start("CALL SYSTEM$WAIT(60)")
         session.cancel()
         try:
@@ -172,8 +171,8 @@ def iceberg(bench: Bench) -> Finding:
     with bench.session() as session:
         try:
             target = bench.landing(session, TableOptions(iceberg=True))
-        except ServiceRefusedError as error:
-            return Finding(Verdict.NOT_SHOWN, f"no Iceberg table can be made here: {error}")
+        except (ServiceRefusedError, SnowflakeObjectNotFoundError) as error:
+            return not_shown(f"no Iceberg table can be made here: {error}")
         folder = upload(bench, session, target, ['{"a": 1}'])
         copy(session, target, folder)
         session.commit()

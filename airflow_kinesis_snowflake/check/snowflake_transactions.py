@@ -63,7 +63,8 @@ class Contest:
     def winner(self, session: CheckSession | None = None) -> str | None:
         """Whose batch the offset carries; by default as a new session sees it."""
         if session is None:
-            with self._bench.session() as reader:
+            # A session that was open needn't see yet what another has committed.
+            with self._bench.new_session() as reader:
                 return self.winner(reader)
         offsets = session.read_offsets(self.target, **self.names, keys=[KEY])
         if offsets.refused:
@@ -118,7 +119,7 @@ def merge_twice(bench: Bench) -> Finding:
         contest.first.commit()
         contest.second.finish(query)
         contest.second.commit()
-        with bench.session() as reader:
+        with bench.new_session() as reader:
             read = statements.read_offsets(
                 contest.target.offsets, **contest.names, keys=[(key.shard_id, key.incarnation)]
             )
@@ -161,7 +162,7 @@ def unguarded_update(bench: Bench) -> Finding:
             return held(f"it was refused ({type(error).__name__})")
         contest.first.close()
         winner = contest.winner()
-    return found(winner is None, "it ran" + ("" if winner is None else ", and is committed"))
+    return found(winner is None, f"it ran, and is {'not committed' if winner is None else 'committed'}")
 
 
 def settled_doubt(bench: Bench) -> Finding:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.providers_manager import ProvidersManager
 
-from airflow_kinesis_snowflake.check.bench import CheckSettings
+from airflow_kinesis_snowflake.check.bench import Bench, CheckSettings
 from airflow_kinesis_snowflake.check.checks import Verdict
 from airflow_kinesis_snowflake.check.registry import CHECKS
 from airflow_kinesis_snowflake.check.running import run_checks
@@ -20,6 +20,7 @@ from airflow_kinesis_snowflake.cli import main
 from airflow_kinesis_snowflake.exceptions import CheckIncompleteError
 from airflow_kinesis_snowflake.operators.check import CheckAccountOperator
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from tests.faults.snowflake import NastySnowflake
 from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_kinesis import KinesisClient
 
-    from tests.faults.snowflake import NastySnowflake
+    from local.services import LocalServices
     from tests.integration.drain.conftest import Pipeline
 
 pytestmark = pytest.mark.usefixtures("services")
@@ -143,10 +144,10 @@ def test_a_failed_check_ends_with_1_and_advice(
 
 
 def test_a_refused_login_ends_with_3_and_the_stream_is_checked_all_the_same(
-    settings: dict[str, Any], nasty: NastySnowflake, capsys: pytest.CaptureFixture[str]
+    settings: dict[str, Any], services: LocalServices, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = ["--only", "objects", "--only", "fence-after-commit", "--only", "shards"]
-    with nasty.answer_error("^LOGIN", code="390100"):
+    with NastySnowflake(services).answer_error("^LOGIN", code="390100"):
         status = main(
             ["check", "--table", str(settings["table"]), "--stream", settings["stream"], *chosen, "--json"]
         )
@@ -191,9 +192,10 @@ def test_a_task_whose_check_fails_is_not_tried_again_and_leaves_its_report(
 
 
 def test_a_task_that_could_not_check_may_be_tried_again(
-    settings: dict[str, Any], nasty: NastySnowflake
+    settings: dict[str, Any], services: LocalServices
 ) -> None:
-    with nasty.answer_error("^LOGIN", code="390100"), pytest.raises(CheckIncompleteError, match="objects"):
+    refused = NastySnowflake(services).answer_error("^LOGIN", code="390100")
+    with refused, pytest.raises(CheckIncompleteError, match="objects"):
         operator(settings, scratch_table=False).execute({"ti": TaskInstance()})  # type: ignore[arg-type]
 
 
@@ -202,17 +204,14 @@ def test_a_task_that_is_told_to_stop_removes_what_it_made(
 ) -> None:
     before = scratch()
     task = operator(settings)
-    from airflow_kinesis_snowflake.check.bench import Bench
+    make_schema = Bench.make_schema
 
-    open_schema = Bench.open_schema
-
-    def opened(bench: Bench) -> list[str]:
-        removed = open_schema(bench)
+    def made(bench: Bench) -> None:
+        make_schema(bench)
         assert scratch() - before
         task.on_kill()
-        return removed
 
-    monkeypatch.setattr(Bench, "open_schema", opened)
+    monkeypatch.setattr(Bench, "make_schema", made)
     report = task.execute({"ti": TaskInstance()})  # type: ignore[arg-type]
     assert report["counts"]["skipped"] == len(CHECKS) - 1
     assert scratch() == before

@@ -15,6 +15,7 @@ from airflow_kinesis_snowflake.exceptions import (
     InvalidSettingError,
     ServiceRefusedError,
     ServiceUnavailableError,
+    StreamNotFoundError,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def raising(error: Exception) -> Callable[[Bench], Finding]:
     [
         (ServiceUnavailableError("out"), Verdict.BROKEN, 3),
         (AccessDeniedError("no"), Verdict.BROKEN, 3),
+        (StreamNotFoundError("none"), Verdict.BROKEN, 3),
         (KeyError("bug"), Verdict.BROKEN, 3),
         (ServiceRefusedError("no such function"), Verdict.FAILED, 1),
     ],
