@@ -91,7 +91,8 @@ class CheckReport:
 
 
 _NAMED = frozenset({Verdict.FAILED, Verdict.BROKEN})
-_NEEDS_ADVICE = frozenset({Verdict.FAILED, Verdict.NOTED, Verdict.BROKEN})
+# What prevented a check says itself what to do.
+_NEEDS_ADVICE = frozenset({Verdict.FAILED, Verdict.NOTED})
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:

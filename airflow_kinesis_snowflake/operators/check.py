@@ -32,6 +32,7 @@ class CheckAccountOperator(StateOperator):
     :param database: where the scratch schema is made, by the name Snowflake stores; default is the landing
         table's (templated)
     :param slow: try what takes minutes too (templated)
+    :param only: names of the checks to try, also slow ones; default is all (templated)
     :param scratch_table: make a scratch table in DynamoDB (templated)
     :param left_after_minutes: age after which what other checks left is removed; at least as long as the
         longest check (templated)
@@ -48,6 +49,7 @@ class CheckAccountOperator(StateOperator):
         *StateOperator.template_fields,
         "database",
         "slow",
+        "only",
         "scratch_table",
         "left_after_minutes",
     )
@@ -56,6 +58,7 @@ class CheckAccountOperator(StateOperator):
         "application_name": types.optional(types.TEXT),
         "database": types.optional(types.TEXT),
         "slow": types.TRUTH,
+        "only": types.optional(types.WORDS),
         "scratch_table": types.TRUTH,
         "left_after_minutes": types.number(minimum=0),
     }
@@ -66,6 +69,7 @@ class CheckAccountOperator(StateOperator):
         application_name: str = "",
         database: str | None = None,
         slow: bool | str = False,
+        only: Sequence[str] | str | None = None,
         scratch_table: bool | str = True,
         left_after_minutes: float | str = 120,
         **kwargs: Any,
@@ -73,6 +77,7 @@ class CheckAccountOperator(StateOperator):
         super().__init__(application_name=application_name, **kwargs)
         self.database = database
         self.slow = slow
+        self.only = only
         self.scratch_table = scratch_table
         self.left_after_minutes = left_after_minutes
         self._stopping = threading.Event()
@@ -106,6 +111,7 @@ class CheckAccountOperator(StateOperator):
             stream=self.setting("stream_name"),
             application=self.setting("application_name"),
             slow=self.setting("slow"),
+            only=tuple(self.setting("only") or ()),
             scratch_table=self.setting("scratch_table"),
             left_after=timedelta(minutes=self.setting("left_after_minutes")),
             snowflake_conn_id=self.snowflake_conn_id,

@@ -45,6 +45,10 @@ def test_people_get_the_advice_for_what_failed_only() -> None:
     assert "held-one (" not in report.text()
 
 
+def test_an_outage_is_no_reason_to_do_what_a_failure_asks_for() -> None:
+    assert "Stop all drains" not in CheckReport([outcome(Verdict.BROKEN)]).text()
+
+
 def test_text_of_a_service_stays_in_its_cell() -> None:
     text = CheckReport([outcome(Verdict.HELD, text="one\ntwo | three")]).text()
     assert "| one two \\| three |" in text
