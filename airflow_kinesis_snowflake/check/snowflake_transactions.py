@@ -253,7 +253,7 @@ CHECKS = (
     Check(
         name="merge-twice",
         tries="Two MERGEs add one row of the offsets at the same time: it is there once",
-        promises=(),
+        promises=(10,),
         advice="A key that is there twice is refused, and its shard waits: delete one of the two rows then.",
         needs=Needs.DATABASE,
         run=merge_twice,

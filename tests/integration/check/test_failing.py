@@ -15,6 +15,8 @@ from tests.torture import mutants
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from snowflake.connector import SnowflakeConnection
+
     from airflow_kinesis_snowflake.check.checks import Outcome
     from tests.faults.proxy import FaultProxy
     from tests.faults.snowflake import NastySnowflake
@@ -111,6 +113,38 @@ def test_an_error_of_another_kind_than_loads_expect_is_found(
 ) -> None:
     with nasty.answer_error("^COPY", code="002000", times=1):
         assert outcome("refused-values").verdict == Verdict.FAILED
+
+
+@pytest.mark.parametrize(
+    ("name", "statement", "verdict"),
+    [
+        ("objects", "^ALTER TABLE", Verdict.FAILED),
+        ("odd-folders", "^REMOVE", Verdict.FAILED),
+        ("golden-values", "^COPY .*SCANNER = FALSE", Verdict.FAILED),
+        ("golden-columns", "^COPY", Verdict.FAILED),
+        ("alter-beside-copy", "^ALTER TABLE", Verdict.FAILED),
+        ("merge-twice", "^MERGE", Verdict.FAILED),
+        ("same-request", "^INSERT", Verdict.NOTED),
+    ],
+)
+def test_a_statement_that_is_refused_fails_its_check(
+    nasty: NastySnowflake, outcome: Callable[[str], Outcome], name: str, statement: str, verdict: Verdict
+) -> None:
+    with nasty.answer_error(statement, code="002000"):
+        assert outcome(name).verdict == verdict
+
+
+def test_a_landing_table_that_takes_no_copy_is_found(
+    nasty: NastySnowflake,
+    outcome: Callable[[str], Outcome],
+    table: str,
+    snowflake_connection: SnowflakeConnection,
+) -> None:
+    with snowflake_connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE {table} (RECORD_CONTENT VARIANT, KINESISMETADATA OBJECT)")
+    assert outcome("landing-table").verdict == Verdict.HELD
+    with nasty.answer_error("^COPY", code="003001"):
+        assert outcome("landing-table").verdict == Verdict.FAILED
 
 
 def test_a_refused_call_of_kinesis_is_named(

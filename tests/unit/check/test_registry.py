@@ -31,6 +31,13 @@ def test_the_page_lists_all_checks_in_their_order_with_their_promises() -> None:
     ]
 
 
+def test_the_output_that_the_page_shows_is_of_these_checks() -> None:
+    shown = re.findall(
+        r"^\| (?:held|not shown) +\| ([a-z-]+) +\| .*? \| (.*?) +\|", PAGE.read_text(), re.MULTILINE
+    )
+    assert shown == [(check.name, check.tries) for check in CHECKS]
+
+
 @pytest.mark.parametrize("document", GOLDEN)
 def test_a_value_is_itself(document: str) -> None:
     assert same_value(document, document)
