@@ -19,8 +19,13 @@ from airflow_kinesis_snowflake.check.scratch import (
     scratch_name,
 )
 from airflow_kinesis_snowflake.check.sessions import SnowflakeCheckHook
-from airflow_kinesis_snowflake.exceptions import AccessDeniedError, KinesisSnowflakeError, ServiceRefusedError
-from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError as NotFoundError
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    InvalidSettingError,
+    KinesisSnowflakeError,
+    ServiceRefusedError,
+    SnowflakeObjectNotFoundError,
+)
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook, StreamFacts
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
@@ -52,7 +57,7 @@ class Names(TypedDict):
 class CheckSettings:
     """What is to be checked.
 
-    :param database: where the scratch schema is made; by default the landing table's
+    :param database: where the scratch schema is made, as in SQL; by default the landing table's
     :param table: landing table whose privileges are checked
     :param stream: name of the stream to read from
     :param application: whose table in DynamoDB is looked at
@@ -90,8 +95,18 @@ class CheckSettings:
 
     @property
     def scratch_database(self) -> str | None:
-        """Where the scratch schema is made."""
-        return self.database or (self.table.database if self.table else None)
+        """Where the scratch schema is made, as Snowflake stores the name.
+
+        :raises InvalidSettingError: not a name
+        """
+        if not self.database:
+            return self.table.database if self.table else None
+        try:
+            return TableName.parse(f"{self.database}.PUBLIC.ANY").database
+        except InvalidSettingError:
+            raise InvalidSettingError(
+                f"{self.database!r} isn't the name of a database; write it as in SQL"
+            ) from None
 
 
 class Bench:
@@ -147,7 +162,7 @@ class Bench:
         with self.session() as session:
             try:
                 session.rows("SELECT CURRENT_ACCOUNT(), CURRENT_REGION()")
-            except (NotFoundError, ServiceRefusedError):
+            except (SnowflakeObjectNotFoundError, ServiceRefusedError):
                 return True
         return False
 

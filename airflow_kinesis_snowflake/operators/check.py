@@ -29,8 +29,8 @@ class CheckAccountOperator(StateOperator):
     Name what is to be checked; checks of what isn't named are skipped.
 
     :param application_name: whose table in DynamoDB is looked at (templated)
-    :param database: where the scratch schema is made, by the name Snowflake stores; default is the landing
-        table's (templated)
+    :param database: where the scratch schema is made, written as in SQL; default is the landing table's
+        (templated)
     :param slow: try what takes minutes too (templated)
     :param only: names of the checks to try, also slow ones; default is all (templated)
     :param scratch_table: make a scratch table in DynamoDB (templated)

@@ -1,4 +1,4 @@
-"""A process that checks, says so when it has made its scratch, and is killed then.
+"""A command ``check`` that says so on the standard error output when it has made its scratch, and waits.
 
 Arguments: a database, a stream.
 """
@@ -6,17 +6,21 @@ Arguments: a database, a stream.
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.check.bench import Bench, CheckSettings
 from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, held
 from airflow_kinesis_snowflake.check.registry import CHECKS
 from airflow_kinesis_snowflake.check.running import run_checks
+from airflow_kinesis_snowflake.cli import main
 
-DONE = {"fence-after-commit", "lease"}
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.check.bench import Bench
+
+CHOSEN = {"fence-after-commit", "lease"}
 
 
 def wait(_: Bench) -> Finding:
-    print("ready", flush=True)
+    print("ready", file=sys.stderr, flush=True)
     sys.stdin.read()
     return held("nobody killed it")
 
@@ -24,7 +28,6 @@ def wait(_: Bench) -> Finding:
 LAST = Check(name="wait", tries="", promises=(), advice="", needs=Needs.STREAM, run=wait)
 
 if __name__ == "__main__":
-    run_checks(
-        CheckSettings(database=sys.argv[1], stream=sys.argv[2]),
-        checks=[*(check for check in CHECKS if check.name in DONE), LAST],
-    )
+    chosen = [*(check for check in CHECKS if check.name in CHOSEN), LAST]
+    run_checks.__kwdefaults__["checks"] = chosen
+    sys.exit(main(["check", "--database", sys.argv[1], "--stream", sys.argv[2]]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from datetime import timedelta
@@ -74,12 +75,8 @@ def test_a_killed_check_leaves_what_the_next_removes_but_not_too_early(
     settings: dict[str, Any], scratch: Callable[[], set[str]]
 ) -> None:
     before = scratch()
-    database, stream = settings["table"].database, settings["stream"]
-    command = [sys.executable, "-m", "tests.integration.check.killed", database, stream]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as killed:
-        assert killed.stdout is not None
-        assert "ready" in map(str.strip, killed.stdout)
-        killed.kill()
+    database = settings["table"].database
+    send_half_way(signal.SIGKILL, settings)
     left = scratch() - before
     # A schema, and a table of the same name.
     assert len(left) == 1
@@ -92,6 +89,26 @@ def test_a_killed_check_leaves_what_the_next_removes_but_not_too_early(
     [name] = left
     assert late.removed == (f"schema {database}.{name}", f"DynamoDB table {name}")
     assert scratch() - before == set()
+
+
+def test_a_check_that_is_told_to_end_removes_what_it_made(
+    settings: dict[str, Any], scratch: Callable[[], set[str]]
+) -> None:
+    before = scratch()
+    assert send_half_way(signal.SIGTERM, settings) != 0
+    assert scratch() == before
+
+
+def send_half_way(number: signal.Signals, settings: dict[str, Any]) -> int:
+    """Send a signal to a check that has made its scratch; return the status it ended with."""
+    database, stream = settings["table"].database, settings["stream"]
+    command = [sys.executable, "-m", "tests.integration.check.killed", database, stream]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "ready" in map(str.strip, process.stderr)
+        process.send_signal(number)
+        process.communicate()
+    return process.returncode
 
 
 def test_a_scratch_table_is_made_only_if_it_may_be(

@@ -106,6 +106,18 @@ def test_a_check_that_there_is_not_is_refused() -> None:
         choose([check("one", lambda _: held(""))], CheckSettings(stream="clicks", only=("two",)))
 
 
+@pytest.mark.parametrize(
+    ("written", "stored"), [("analytics", "ANALYTICS"), ('"Analytics"', "Analytics"), (None, None)]
+)
+def test_a_database_is_written_as_in_sql(written: str | None, stored: str | None) -> None:
+    assert CheckSettings(database=written).scratch_database == stored
+
+
+def test_what_is_no_database_is_refused() -> None:
+    with pytest.raises(InvalidSettingError, match="'a b' isn't the name of a database"):
+        choose([], CheckSettings(database="a b"))
+
+
 def test_nothing_to_check_is_refused() -> None:
     with pytest.raises(InvalidSettingError, match="a stream"):
         choose([], CheckSettings())
