@@ -168,8 +168,8 @@ class Bench:
 
     def make_schema(self) -> None:
         """Make the scratch schema."""
-        self._schema_tried = True
         with self.session() as session:
+            self._schema_tried = True
             session.rows(create_schema(self.settings.scratch_database or "", self.name))
 
     def remove_schemas(self) -> list[str]:

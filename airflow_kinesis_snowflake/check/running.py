@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.check.bench import Bench, CheckSettings
@@ -127,9 +129,10 @@ class _Run:
         except KinesisSnowflakeError as error:
             finding = Finding(Verdict.FAILED, f"{type(error).__name__}: {error}")
         except Exception as error:
-            # A fault of this check, which must not hide what the others find.
-            log.exception("Check %s", check.name)
-            return Finding(Verdict.BROKEN, f"a fault of the check: {type(error).__name__}")
+            # A fault of this check, which must not hide what the others find. Its text may quote anything.
+            *_, frame = traceback.extract_tb(error.__traceback__)
+            where = f"{Path(frame.filename).name}, line {frame.lineno}"
+            return Finding(Verdict.BROKEN, f"a fault of the check: {type(error).__name__} in {where}")
         if finding.verdict is Verdict.FAILED and not check.promises:
             return Finding(Verdict.NOTED, finding.text)
         return finding

@@ -61,7 +61,8 @@ def scratch(
 
     def names() -> set[str]:
         with snowflake_connection.cursor() as cursor:
-            rows = cursor.execute(f"SHOW SCHEMAS IN DATABASE {database}").fetchall()
+            cursor.execute(f"SHOW SCHEMAS IN DATABASE {database}")
+            rows = cursor.fetchall()
         tables = dynamodb.list_tables()["TableNames"]
         return {name for name in [*(row[1] for row in rows), *tables] if name.startswith(PREFIX)}
 

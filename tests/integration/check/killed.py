@@ -6,11 +6,12 @@ Arguments: a database, a stream.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.check import running
 from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, held
 from airflow_kinesis_snowflake.check.registry import CHECKS
-from airflow_kinesis_snowflake.check.running import run_checks
 from airflow_kinesis_snowflake.cli import main
 
 if TYPE_CHECKING:
@@ -29,5 +30,5 @@ LAST = Check(name="wait", tries="", promises=(), advice="", needs=Needs.STREAM, 
 
 if __name__ == "__main__":
     chosen = [*(check for check in CHECKS if check.name in CHOSEN), LAST]
-    run_checks.__kwdefaults__["checks"] = chosen
+    running.run_checks = partial(running.run_checks, checks=chosen)  # type: ignore[assignment]
     sys.exit(main(["check", "--database", sys.argv[1], "--stream", sys.argv[2]]))

@@ -179,6 +179,10 @@ def test_a_check_that_there_is_not_ends_with_3(capsys: pytest.CaptureFixture[str
 # --- the operator ------------------------------------------------------------------------------------------
 
 
+def context(ti: TaskInstance) -> Any:
+    return {"ti": ti}
+
+
 def operator(settings: dict[str, Any], **more: Any) -> CheckAccountOperator:
     return CheckAccountOperator(
         task_id="check", table=str(settings["table"]), stream_name=settings["stream"], **more
@@ -187,7 +191,7 @@ def operator(settings: dict[str, Any], **more: Any) -> CheckAccountOperator:
 
 def test_a_task_returns_the_report(settings: dict[str, Any]) -> None:
     ti = TaskInstance()
-    report = operator(settings, only="objects, shards").execute({"ti": ti})  # type: ignore[arg-type]
+    report = operator(settings, only="objects, shards").execute(context(ti))
     assert report["status"] == 0
     assert report["counts"] == {"held": 2}
     assert ti.xcoms["report"] == report
@@ -201,7 +205,7 @@ def test_a_task_whose_check_fails_is_not_tried_again_and_leaves_its_report(
         nasty.answer_error("^ALTER TABLE", code="002000"),
         pytest.raises(AirflowFailException, match=r"CheckFailedError: .*objects"),
     ):
-        operator(settings, only=["objects"]).execute({"ti": ti})  # type: ignore[arg-type]
+        operator(settings, only=["objects"]).execute(context(ti))
     assert ti.xcoms["report"]["status"] == 1
 
 
@@ -210,7 +214,7 @@ def test_a_task_that_could_not_check_may_be_tried_again(
 ) -> None:
     refused = NastySnowflake(services).answer_error("^LOGIN", code="390100")
     with refused, pytest.raises(CheckIncompleteError, match="objects"):
-        operator(settings, only=["objects"]).execute({"ti": TaskInstance()})  # type: ignore[arg-type]
+        operator(settings, only=["objects"]).execute(context(TaskInstance()))
 
 
 def test_a_task_that_is_told_to_stop_removes_what_it_made(
@@ -226,6 +230,6 @@ def test_a_task_that_is_told_to_stop_removes_what_it_made(
         task.on_kill()
 
     monkeypatch.setattr(Bench, "make_schema", made)
-    report = task.execute({"ti": TaskInstance()})  # type: ignore[arg-type]
+    report = task.execute(context(TaskInstance()))
     assert report["counts"]["skipped"] == len(CHECKS) - 1
     assert scratch() == before

@@ -59,9 +59,12 @@ def test_what_a_check_raises_is_its_outcome_and_the_next_is_tried(
     assert report.status == status
 
 
-def test_what_an_unexpected_error_says_is_not_shown() -> None:
+def test_what_an_unexpected_error_says_is_not_shown_but_where_it_came_from(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     [outcome] = run_checks(STREAM, checks=[check("one", raising(ValueError("hunter2")))]).outcomes
-    assert "hunter2" not in outcome.text
+    assert "hunter2" not in outcome.text + caplog.text
+    assert "ValueError in test_running.py, line" in outcome.text
 
 
 def test_a_failure_on_which_no_promise_stands_is_noted() -> None:
