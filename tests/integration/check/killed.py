@@ -30,5 +30,5 @@ LAST = Check(name="wait", tries="", promises=(), advice="", needs=Needs.STREAM, 
 
 if __name__ == "__main__":
     chosen = [*(check for check in CHECKS if check.name in CHOSEN), LAST]
-    running.run_checks = partial(running.run_checks, checks=chosen)  # type: ignore[assignment]
+    running.run_checks = partial(running.run_checks, checks=chosen)
     sys.exit(main(["check", "--database", sys.argv[1], "--stream", sys.argv[2]]))
