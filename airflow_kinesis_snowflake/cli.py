@@ -1,9 +1,11 @@
-"""``python -m airflow_kinesis_snowflake ...``: looking at state and loads without the Airflow UI at hand.
+"""``python -m airflow_kinesis_snowflake ...``: looking at state, loads and accounts without the UI at hand.
 
 Where Airflow lets providers add commands, ``airflow kinesis-snowflake ...`` is the same. Uses Airflow's
-connections. Reads only, except ``state import``, which writes rows that aren't there yet. Tables and
-sentences for people, or JSON for programs with ``--json``. Exit status 1: refused or failed, the reason is on
-the standard error output; or, of ``audit``, not exactly once.
+connections. Reads only, except ``state import``, which writes rows that aren't there yet, and ``check``,
+which makes a scratch schema and a scratch table and removes them. Tables and sentences for people, or JSON
+for programs with ``--json``. Exit status 1: refused or failed, the reason is on the standard error output; of
+``audit``, not exactly once; of ``check``, something doesn't hold, while 3 says that something couldn't be
+tried.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
@@ -42,6 +46,7 @@ class Command(NamedTuple):
 
     :param run: returns the answer as JSON takes it, and as text for people
     :param status: exit status for an answer
+    :param refused: exit status where there is no answer
     """
 
     name: str
@@ -49,6 +54,7 @@ class Command(NamedTuple):
     help: str
     options: tuple[Option, ...]
     status: Callable[[Any], int] = lambda _: 0
+    refused: int = 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +74,7 @@ def answer(command: Command, options: argparse.Namespace) -> int:
             data, text = command.run(options)
     except KinesisSnowflakeError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+        return command.refused
     print(json.dumps(data, indent=2) if options.json else text)
     return command.status(data)
 
@@ -214,6 +220,31 @@ def show_policy(options: argparse.Namespace) -> tuple[Any, str]:
     return document, json.dumps(document, indent=2)
 
 
+def check(options: argparse.Namespace) -> tuple[Any, str]:
+    """What holds on the user's account."""
+    from airflow_kinesis_snowflake.check.bench import CheckSettings
+    from airflow_kinesis_snowflake.check.running import run_checks
+    from airflow_kinesis_snowflake.landing.identifiers import TableName
+
+    # So that it removes what it made when it is told to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    report = run_checks(
+        CheckSettings(
+            database=options.database,
+            table=TableName.parse(options.table) if options.table else None,
+            stream=options.stream,
+            application=options.application,
+            slow=options.slow,
+            only=tuple(options.only),
+            scratch_table=not options.no_scratch_table,
+            left_after=timedelta(minutes=options.left_after),
+            snowflake_conn_id=options.snowflake_conn_id,
+            aws=_aws(options),
+        )
+    )
+    return report.as_dict(), report.text()
+
+
 @contextmanager
 def _standard_output_kept_free() -> Iterator[None]:
     """Keep the standard output for the answer: Airflow logs to it, in part straight to the file."""
@@ -288,6 +319,29 @@ TOP_COMMANDS = (
             option("--several-documents", action="store_true", help="a record may become several rows"),
         ),
         status=lambda report: 0 if report["exactly_once"] else 1,
+    ),
+    Command(
+        "check",
+        check,
+        "try on your own account what the promises rest on",
+        (
+            option("--table", help="landing table: check its privileges too, and work in a schema beside it"),
+            option("--database", help="where to make the scratch schema; default is the table's"),
+            option("--stream", help="name of the Kinesis stream to read from"),
+            option("--application", help="look at its DynamoDB table"),
+            option("--slow", action="store_true", help="also what takes minutes"),
+            option(
+                "--only", action="append", default=[], help="only the check of this name; may be repeated"
+            ),
+            option("--no-scratch-table", action="store_true", help="make no scratch table in DynamoDB"),
+            option(
+                "--left-after", type=float, default=120, help="minutes after which others' scratch is removed"
+            ),
+            option("--snowflake-conn-id", default="snowflake_default"),
+            *(each for each in COMMON if each.flag != "--application"),
+        ),
+        status=lambda report: int(report["status"]),
+        refused=3,
     ),
 )
 COMMANDS = (

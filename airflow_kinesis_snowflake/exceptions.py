@@ -160,6 +160,17 @@ class NotExactlyOnceError(TerminalError):
     """An audit found records that are missing or doubled, or state that goes beyond what is committed."""
 
 
+# --- the check ---------------------------------------------------------------------------------------------
+
+
+class CheckFailedError(TerminalError):
+    """A check found that something doesn't hold that a promise stands on."""
+
+
+class CheckIncompleteError(TransientError):
+    """Checks couldn't be tried, or have left something; those that could be tried have held."""
+
+
 # --- maintenance -------------------------------------------------------------------------------------------
 
 

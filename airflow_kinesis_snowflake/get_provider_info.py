@@ -44,6 +44,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_kinesis_snowflake.operators.approval",
                     "airflow_kinesis_snowflake.operators.audit",
+                    "airflow_kinesis_snowflake.operators.check",
                     "airflow_kinesis_snowflake.operators.consumer",
                     "airflow_kinesis_snowflake.operators.dead_letters",
                     "airflow_kinesis_snowflake.operators.kinesis_to_snowflake",

@@ -15,6 +15,7 @@ import re
 import secrets
 import socket
 import sys
+import uuid
 from collections import OrderedDict
 from functools import partial
 from typing import Any
@@ -39,6 +40,7 @@ from starlette.routing import Route
 THREADS = 500
 REMEMBERED_ANSWERS = 500
 DATABASES = re.compile(r'"?(\w+)"?\."?\w+"?\."?\w+"?')
+IN_PROGRESS = "333334"
 SESSION_GONE = ("390111", "Session no longer exists. New login required to access the service.")
 
 parse_one = fakesnow.server.parse_one
@@ -46,6 +48,7 @@ integer_precision = fakesnow.transforms.integer_precision
 FAULTS = snowflake_faults.Faults()
 statements: OrderedDict[str, asyncio.Task[tuple[Response, str | None]]] = OrderedDict()
 cut_off: set[str] = set()
+detached: dict[str, tuple[asyncio.Task[tuple[Response, str | None]], snowflake_sessions.Session]] = {}
 sessions: dict[str, snowflake_sessions.Session] = {}
 
 
@@ -153,9 +156,11 @@ async def query(request: Request) -> Response:
         return await cut(request)
     running = statements.get(id_)
     if running is None:
-        await request.body()
+        body = await decoded(request)
         running = asyncio.create_task(run_statement(request, session, token))
         statements[id_] = running
+        if body.get("asyncExec"):
+            return under_way(running, session)
         if len(statements) > REMEMBERED_ANSWERS:
             statements.popitem(last=False)
     answer, lost = await asyncio.shield(running)
@@ -165,6 +170,34 @@ async def query(request: Request) -> Response:
             cut_off.add(id_)
         return await cut(request)
     return answer
+
+
+def under_way(
+    running: asyncio.Task[tuple[Response, str | None]], session: snowflake_sessions.Session
+) -> Response:
+    """Answer a statement that the client doesn't wait for."""
+    query_id = str(uuid.uuid4())
+    detached[query_id] = (running, session)
+    data = {"queryId": query_id, "getResultUrl": f"/queries/{query_id}/result"}
+    return JSONResponse({"data": data, "code": IN_PROGRESS, "message": "in progress", "success": True})
+
+
+async def monitor(request: Request) -> Response:
+    """Tell how a statement stands that the client doesn't wait for."""
+    known = detached.get(request.path_params["sfqid"])
+    if known is None:
+        return fakesnow.server.monitoring_query(request)
+    running, session = known
+    about: dict[str, Any] = {"status": "RUNNING"}
+    if running.done():
+        body = json.loads(running.result()[0].body)
+        about = {"status": "SUCCESS"}
+        if not body["success"]:
+            code = body["code"]
+            about = {"status": "FAILED_WITH_ERROR", "errorCode": code, "errorMessage": body["message"]}
+    elif session.transaction in snowflake_sessions.LOCKS.waits:
+        about = {"status": "BLOCKED"}
+    return JSONResponse({"data": {"queries": [about]}, "success": True})
 
 
 async def answered(answer: Response) -> tuple[Response, None]:
@@ -347,6 +380,7 @@ OWN_ROUTES = [
     Route("/session", end_or_keep, methods=["POST"]),
     Route("/session/heartbeat", end_or_keep, methods=["POST"]),
     Route("/queries/v1/query-request", query, methods=["POST"]),
+    Route("/monitoring/queries/{sfqid}", monitor, methods=["GET"]),
     Route("/fs_bucket/{path:path}", upload, methods=["PUT"]),
     Route("/faults", add_fault, methods=["POST"]),
     Route("/faults", show_faults, methods=["GET"]),

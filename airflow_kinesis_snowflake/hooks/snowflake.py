@@ -58,7 +58,7 @@ _ROLLBACK_TIMEOUT = 30
 _LETTERS_AT_ONCE = 5_000
 _LETTER_BYTES_AT_ONCE = 64 * 2**20
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-_SESSION_PARAMETERS: Mapping[str, str | int | bool] = {
+SESSION_PARAMETERS: Mapping[str, str | int | bool] = {
     "TIMEZONE": "UTC",
     "LOCK_TIMEOUT": _LOCK_TIMEOUT,
     # A statement whose client died would otherwise go on and hold its locks.
@@ -234,7 +234,7 @@ class SnowflakeLoadHook(SnowflakeHook):
         session_parameters = {
             **(params.get("session_parameters") or {}),
             "QUERY_TAG": self._query_tag,
-            **_SESSION_PARAMETERS,
+            **SESSION_PARAMETERS,
         }
         if params.get("host") in _LOCAL_HOSTS:
             session_parameters["CLIENT_TELEMETRY_ENABLED"] = False

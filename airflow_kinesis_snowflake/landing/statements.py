@@ -274,6 +274,11 @@ def copy_dead_letters(table: TableName, *, stage: TableName, folder: str) -> Sta
     return _copy(table, columns, select, _location(stage, folder, DEAD_LETTERS))
 
 
+def list_files(stage: TableName, *, folder: str) -> Statement:
+    """The files of a folder, and of the folders in it: a row for each."""
+    return Statement(f"LIST {_location(stage, folder)}")
+
+
 def remove_files(stage: TableName, *, folder: str) -> Statement:
     """Remove all files of a folder, and of the folders in it, from the stage."""
     return Statement(f"REMOVE {_location(stage, folder)}")

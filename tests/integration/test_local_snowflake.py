@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
+from snowflake.connector.constants import QueryStatus
 from snowflake.connector.errors import Error, OperationalError, ProgrammingError
 
 from tests.faults.snowflake import NastySnowflake
@@ -195,6 +196,32 @@ def test_a_failed_statement_leaves_the_rest_of_its_transaction(one: SnowflakeCon
     run(one, "COMMIT")
 
     assert rows(one) == [("a", 0), ("b", 1)]
+
+
+def test_a_statement_nobody_waits_for_shows_as_blocked_and_then_how_it_ended(
+    one: SnowflakeConnection, two: SnowflakeConnection
+) -> None:
+    run(one, "BEGIN")
+    run(one, "UPDATE T SET V = 1")
+    with two.cursor() as cursor:
+        cursor.execute_async("UPDATE T SET V = V + 1")
+        waiting = str(cursor.sfqid)
+    while two.get_query_status(waiting) is QueryStatus.RUNNING:
+        pass
+    assert two.get_query_status(waiting) is QueryStatus.BLOCKED
+    run(one, "COMMIT")
+    while two.is_still_running(two.get_query_status(waiting)):
+        pass
+    assert two.get_query_status(waiting) is QueryStatus.SUCCESS
+    assert rows(two) == [("a", 2)]
+
+    with two.cursor() as cursor:
+        cursor.execute_async("UPDATE T SET NOTHING = 1")
+        refused = str(cursor.sfqid)
+    while two.is_still_running(two.get_query_status(refused)):
+        pass
+    with pytest.raises(ProgrammingError):
+        two.get_query_status_throw_if_error(refused)
 
 
 # --- locks -------------------------------------------------------------------------------------------------

@@ -1,0 +1,278 @@
+"""What checks work with: sessions, a scratch schema, a scratch table, and the user's stream."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from airflow_kinesis_snowflake.check.checks import Needs
+from airflow_kinesis_snowflake.check.scratch import (
+    LEFT_AFTER,
+    create_schema,
+    drop_schema,
+    leftovers,
+    list_schemas,
+    scratch_name,
+)
+from airflow_kinesis_snowflake.check.sessions import SnowflakeCheckHook
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    InvalidSettingError,
+    KinesisSnowflakeError,
+    ServiceRefusedError,
+    SnowflakeObjectNotFoundError,
+)
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook, StreamFacts
+from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.landing.statements import create_landing_table
+from airflow_kinesis_snowflake.landing.tables import PLAIN, TableOptions
+from airflow_kinesis_snowflake.landing.target import LandingTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime, timedelta
+    from pathlib import Path
+
+    from airflow_kinesis_snowflake.check.sessions import CheckSession
+
+# Of a stand-in: no account of AWS has this number.
+_NO_ACCOUNT = "000000000000"
+
+
+class Names(TypedDict):
+    """Under which offsets are kept."""
+
+    application: str
+    stream: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckSettings:
+    """What is to be checked.
+
+    :param database: where the scratch schema is made, as in SQL; by default the landing table's
+    :param table: landing table whose privileges are checked
+    :param stream: name of the stream to read from
+    :param application: whose table in DynamoDB is looked at
+    :param slow: try the slow checks too
+    :param only: names of the checks to try; empty: all
+    :param scratch_table: make a scratch table in DynamoDB
+    :param left_after: how old something is that an earlier check left
+    :param aws: how the hooks reach AWS
+    """
+
+    database: str | None = None
+    table: TableName | None = None
+    stream: str | None = None
+    application: str | None = None
+    slow: bool = False
+    only: tuple[str, ...] = ()
+    scratch_table: bool = True
+    left_after: timedelta = LEFT_AFTER
+    snowflake_conn_id: str = "snowflake_default"
+    aws: Mapping[str, Any] = field(default_factory=dict)
+
+    def names(self, needed: Needs) -> bool:
+        """Whether what a check needs was named."""
+        match needed:
+            case Needs.DATABASE:
+                return bool(self.scratch_database)
+            case Needs.TABLE:
+                return self.table is not None
+            case Needs.STREAM:
+                return bool(self.stream)
+            case Needs.APPLICATION:
+                return bool(self.application)
+            case Needs.SCRATCH_TABLE:
+                return self.scratch_table and bool(self.stream or self.application)
+
+    @property
+    def scratch_database(self) -> str | None:
+        """Where the scratch schema is made, as Snowflake stores the name.
+
+        :raises InvalidSettingError: not a name
+        """
+        if not self.database:
+            return self.table.database if self.table else None
+        try:
+            return TableName.parse(f"{self.database}.PUBLIC.ANY").database
+        except InvalidSettingError:
+            raise InvalidSettingError(
+                f"{self.database!r} isn't the name of a database; write it as in SQL"
+            ) from None
+
+
+class Bench:
+    """Makes what checks work with when it is first needed, and removes it.
+
+    :param folder: for files
+    :param now: aware
+    """
+
+    def __init__(self, settings: CheckSettings, *, folder: Path, now: datetime) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.name = scratch_name(now, uuid.uuid4().hex[:8].upper())
+        self._now = now
+        self._numbers = itertools.count(1)
+        self._idle: list[CheckSession] = []
+        self._schema_tried = False
+        self._table_tried = False
+
+    # --- Snowflake ---
+
+    @cached_property
+    def snowflake(self) -> SnowflakeCheckHook:
+        """The connection of the user."""
+        return SnowflakeCheckHook(
+            snowflake_conn_id=self.settings.snowflake_conn_id, database=self.settings.scratch_database
+        )
+
+    @contextmanager
+    def session(self) -> Iterator[CheckSession]:
+        """A session that nobody else uses meanwhile, perhaps one of an earlier check: a login takes a second.
+
+        What the block leaves open is rolled back.
+        """
+        session = self._idle.pop() if self._idle else self.snowflake.open_check_session()
+        try:
+            yield session
+            if not session.closed:
+                session.roll_back()
+        except BaseException:
+            session.close()
+            raise
+        if not session.closed:
+            self._idle.append(session)
+
+    def new_session(self) -> CheckSession:
+        """A session of its own, to be closed: it knows nothing, and nobody minds what it sets."""
+        return self.snowflake.open_check_session()
+
+    @cached_property
+    def snowflake_stand_in(self) -> bool:
+        """Whether this isn't Snowflake: it doesn't know its account and region, as every Snowflake does."""
+        with self.session() as session:
+            try:
+                session.rows("SELECT CURRENT_ACCOUNT(), CURRENT_REGION()")
+            except (SnowflakeObjectNotFoundError, ServiceRefusedError):
+                return True
+        return False
+
+    def make_schema(self) -> None:
+        """Make the scratch schema."""
+        with self.session() as session:
+            self._schema_tried = True
+            session.rows(create_schema(self.settings.scratch_database or "", self.name))
+
+    def remove_schemas(self) -> list[str]:
+        """Remove the schemas that earlier checks left.
+
+        :return: names of those that were removed
+        """
+        database = self.settings.scratch_database or ""
+        with self.session() as session:
+            names = [row[1] for row in session.rows(list_schemas(database))]
+            left = leftovers(names, now=self._now, after=self.settings.left_after)
+            for name in left:
+                session.rows(drop_schema(database, name))
+        return [f"schema {database}.{name}" for name in left]
+
+    def scratch(self, name: str) -> TableName:
+        """Name of an object in the scratch schema."""
+        return TableName(self.settings.scratch_database or "", self.name, name)
+
+    @cached_property
+    def target(self) -> LandingTarget:
+        """Landing table and companions in the scratch schema, made as a drain makes them."""
+        target = LandingTarget.beside(self.scratch("RECORDS"))
+        with self.session() as session:
+            session.ensure_objects(target, mapping=EnvelopeMapping())
+        return target
+
+    def landing(self, session: CheckSession, options: TableOptions = PLAIN) -> LandingTarget:
+        """Another landing table beside the same companions."""
+        shared, name = self.target, f"RECORDS_{next(self._numbers)}"
+        session.rows(create_landing_table(self.scratch(name), EnvelopeMapping.columns, options))
+        return LandingTarget(
+            self.scratch(name), shared.offsets, shared.dead_letters, shared.stage, options=options
+        )
+
+    def offset_names(self) -> Names:
+        """An application and a stream that no other check of this run has."""
+        return {"application": self.name, "stream": f"check-{next(self._numbers)}"}
+
+    # --- AWS ---
+
+    @cached_property
+    def kinesis(self) -> KinesisStreamHook:
+        """The user's stream."""
+        return KinesisStreamHook(self.settings.stream or "", **self.settings.aws)
+
+    @cached_property
+    def stream(self) -> StreamFacts:
+        """What the service says of it."""
+        return self.kinesis.describe()
+
+    @cached_property
+    def aws_stand_in(self) -> bool:
+        """Whether this isn't AWS: the stream has the account of nobody."""
+        return f":{_NO_ACCOUNT}:" in self.stream.arn
+
+    @cached_property
+    def scratch_store(self) -> CheckpointStoreHook:
+        """The state of an application that nobody has, in a table that is removed."""
+        store = CheckpointStoreHook(self.name, **self.settings.aws)
+        self._table_tried = True
+        store.create_table()
+        return store
+
+    @property
+    def store(self) -> CheckpointStoreHook:
+        """The state of the user's application, to be looked at."""
+        return CheckpointStoreHook(self.settings.application or "", **self.settings.aws)
+
+    def remove_tables(self) -> list[str]:
+        """Remove the tables in DynamoDB that earlier checks left.
+
+        :return: names of those that were removed
+        """
+        tables = DynamoDBTablesHook(**self.settings.aws)
+        left = leftovers(tables.names(), now=self._now, after=self.settings.left_after)
+        for name in left:
+            tables.delete(name)
+        return [f"DynamoDB table {name}" for name in left]
+
+    # --- the end ---
+
+    def close(self) -> list[str]:
+        """Remove what was made.
+
+        :return: what couldn't be removed, and why
+        """
+        left = []
+        if self._schema_tried:
+            try:
+                with self.session() as session:
+                    session.rows(drop_schema(self.settings.scratch_database or "", self.name))
+            except KinesisSnowflakeError as error:
+                left.append(f"schema {self.settings.scratch_database}.{self.name}: {error}")
+        for session in self._idle:
+            session.close()
+        if self._table_tried:
+            try:
+                DynamoDBTablesHook(**self.settings.aws).delete(self.name)
+            except AccessDeniedError as error:
+                # Who may not make the table mayn't remove it either, and then there is none.
+                if "scratch_store" in vars(self):
+                    left.append(f"DynamoDB table {self.name}: {error}")
+            except KinesisSnowflakeError as error:
+                left.append(f"DynamoDB table {self.name}: {error}")
+        return left

@@ -1,0 +1,116 @@
+"""What a run of checks found, for people and programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.check.checks import Outcome, Verdict
+from airflow_kinesis_snowflake.maintenance.text import table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ALL_HELD, SOME_FAILED, SOME_BROKEN = 0, 1, 3
+"""Exit statuses. 2 is that of a command line that can't be read."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a run of checks found.
+
+    :param outcomes: in the order of the checks
+    :param stand_ins: services that are local stand-ins
+    :param removed: what earlier checks had left
+    :param left: what this run has left, or may have
+    """
+
+    outcomes: Sequence[Outcome]
+    stand_ins: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> int:
+        """Exit status: what failed counts more than what couldn't be tried."""
+        verdicts = {outcome.verdict for outcome in self.outcomes}
+        if Verdict.FAILED in verdicts:
+            return SOME_FAILED
+        return SOME_BROKEN if Verdict.BROKEN in verdicts or self.left else ALL_HELD
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many checks came out how; verdicts that none has are left out."""
+        counted = Counter(outcome.verdict for outcome in self.outcomes)
+        return {str(verdict): counted[verdict] for verdict in Verdict if counted[verdict]}
+
+    @property
+    def summary(self) -> str:
+        """One line for people: what failed, what couldn't be tried, and how many came out how."""
+        named = [outcome.check.name for outcome in self.outcomes if outcome.verdict in _NAMED]
+        counted = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())
+        return f"{', '.join(named)} ({counted})" if named else counted
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "status": self.status,
+            "counts": self.counts,
+            "stand_ins": list(self.stand_ins),
+            "checks": [_as_dict(outcome) for outcome in self.outcomes],
+            "removed": list(self.removed),
+            "left": list(self.left),
+        }
+
+    def text(self) -> str:
+        """For people."""
+        rows = [
+            (
+                outcome.verdict,
+                outcome.check.name,
+                ", ".join(map(str, outcome.check.promises)) or "none",
+                _line(outcome.check.tries),
+                _line(outcome.text),
+            )
+            for outcome in self.outcomes
+        ]
+        parts = [
+            table(("Verdict", "Check", "Promises", "What must be so", "What came"), rows),
+            *(_advice(outcome) for outcome in self.outcomes if outcome.verdict in _NEEDS_ADVICE),
+            *(
+                f"This is a stand-in for {name}: what holds here says that the check works, not that {name} "
+                "keeps it."
+                for name in self.stand_ins
+            ),
+            *(f"Removed what an earlier check had left: {name}." for name in self.removed),
+            *(f"Left: {name}" for name in self.left),
+            f"{self.summary}.",
+        ]
+        return "\n\n".join(parts)
+
+
+_NAMED = frozenset({Verdict.FAILED, Verdict.BROKEN})
+# What prevented a check says itself what to do.
+_NEEDS_ADVICE = frozenset({Verdict.FAILED, Verdict.NOTED})
+
+
+def _as_dict(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "name": outcome.check.name,
+        "verdict": str(outcome.verdict),
+        "tries": outcome.check.tries,
+        "found": outcome.text,
+        "promises": list(outcome.check.promises),
+        "advice": outcome.check.advice,
+        "seconds": round(outcome.seconds, 1),
+    }
+
+
+def _advice(outcome: Outcome) -> str:
+    return f"{outcome.check.name} ({outcome.verdict}): {outcome.check.advice}"
+
+
+def _line(text: str) -> str:
+    """Text that fits the cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")

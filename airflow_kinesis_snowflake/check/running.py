@@ -1,0 +1,168 @@
+"""Running checks, one after the other; none of them stops another."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.check.bench import Bench, CheckSettings
+from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, Outcome, Verdict
+from airflow_kinesis_snowflake.check.registry import CHECKS
+from airflow_kinesis_snowflake.check.report import CheckReport
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    InvalidSettingError,
+    KinesisSnowflakeError,
+    SnowflakeObjectNotFoundError,
+    StreamNotFoundError,
+    TransientError,
+)
+from airflow_kinesis_snowflake.landing.files import work_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# What says that a check couldn't be tried, not that something doesn't hold.
+_PREVENTED = (
+    TransientError,
+    AccessDeniedError,
+    InvalidSettingError,
+    SnowflakeObjectNotFoundError,
+    StreamNotFoundError,
+)
+
+log = logging.getLogger(__name__)
+
+
+def run_checks(
+    settings: CheckSettings,
+    *,
+    checks: Sequence[Check] = CHECKS,
+    stopping: threading.Event | None = None,
+) -> CheckReport:
+    """Try what was asked for, and remove what was made for it.
+
+    What a check raises is its outcome. What an earlier check left that was killed is removed first.
+
+    :param stopping: set it to skip the checks that are left
+    :raises InvalidSettingError: a check is named that there isn't, or nothing is named to check
+    """
+    chosen = choose(checks, settings)
+    with work_folder() as folder:
+        run = _Run(settings, Bench(settings, folder=folder, now=datetime.now(UTC)), stopping)
+        try:
+            outcomes = tuple(run.outcome(check) for check in chosen)
+        finally:
+            left = run.bench.close()
+            for name in left:
+                log.error("A check has left %s", name)
+    return CheckReport(
+        outcomes, stand_ins=run.stand_ins(), removed=tuple(run.removed), left=(*run.unsure, *left)
+    )
+
+
+def choose(checks: Sequence[Check], settings: CheckSettings) -> Sequence[Check]:
+    """The checks to say something about.
+
+    :raises InvalidSettingError: a check is named that there isn't, or nothing is named to check
+    """
+    if unknown := set(settings.only) - {check.name for check in checks}:
+        names = ", ".join(check.name for check in checks)
+        raise InvalidSettingError(f"There is no check {', '.join(sorted(unknown))}; there are {names}")
+    if not any(settings.names(needed) for needed in Needs):
+        raise InvalidSettingError(f"Name at least one of: {'; '.join(Needs)}")
+    return [check for check in checks if not settings.only or check.name in settings.only]
+
+
+class _Run:
+    def __init__(self, settings: CheckSettings, bench: Bench, stopping: threading.Event | None) -> None:
+        self.bench = bench
+        self.removed: list[str] = []
+        self.unsure: list[str] = []
+        self._settings = settings
+        self._stopping = stopping or threading.Event()
+        # What came of preparing for checks of Snowflake, and for those of the scratch table.
+        self._prepared: dict[Needs, KinesisSnowflakeError | None] = {}
+
+    def outcome(self, check: Check) -> Outcome:
+        """What comes of a check."""
+        began = time.monotonic()
+        finding = self._skipped(check) or self._tried(check)
+        outcome = Outcome(check, finding.verdict, finding.text, time.monotonic() - began)
+        log.info("Check %s: %s: %s", check.name, outcome.verdict, outcome.text)
+        return outcome
+
+    def stand_ins(self) -> tuple[str, ...]:
+        """Services that are local stand-ins, as far as it is known without asking once more."""
+        known = vars(self.bench)
+        found = {
+            "Snowflake": known.get("snowflake_stand_in"),
+            "AWS": "stream" in known and self.bench.aws_stand_in,
+        }
+        return tuple(name for name, stand_in in found.items() if stand_in)
+
+    def _skipped(self, check: Check) -> Finding | None:
+        if self._stopping.is_set():
+            return Finding(Verdict.SKIPPED, "the run was told to stop")
+        if not self._settings.names(check.needs):
+            return Finding(Verdict.SKIPPED, f"name {check.needs}")
+        if check.slow and not self._settings.slow and not self._settings.only:
+            return Finding(Verdict.SKIPPED, "it takes minutes; ask for it (--slow)")
+        return None
+
+    def _tried(self, check: Check) -> Finding:
+        try:
+            self._prepare(check.needs)
+        except KinesisSnowflakeError as error:
+            return _broken(error)
+        try:
+            if check.beyond_stand_ins and self._on_stand_in(check.needs):
+                return Finding(Verdict.NOT_SHOWN, check.beyond_stand_ins)
+            finding = check.run(self.bench)
+        except _PREVENTED as error:
+            return _broken(error)
+        except KinesisSnowflakeError as error:
+            finding = Finding(Verdict.FAILED, f"{type(error).__name__}: {error}")
+        except Exception as error:
+            # A fault of this check, which must not hide what the others find. Its text may quote anything.
+            *_, frame = traceback.extract_tb(error.__traceback__)
+            where = f"{Path(frame.filename).name}, line {frame.lineno}"
+            return Finding(Verdict.BROKEN, f"a fault of the check: {type(error).__name__} in {where}")
+        if finding.verdict is Verdict.FAILED and not check.promises:
+            return Finding(Verdict.NOTED, finding.text)
+        return finding
+
+    def _on_stand_in(self, needs: Needs) -> bool:
+        return self.bench.snowflake_stand_in if needs.snowflake else self.bench.aws_stand_in
+
+    def _prepare(self, needs: Needs) -> None:
+        """Make what the checks of one side share, once; and fail for each of them if that fails."""
+        kind = Needs.DATABASE if needs.snowflake else needs
+        if kind not in self._prepared:
+            try:
+                if kind is Needs.DATABASE:
+                    self._remove(self.bench.remove_schemas)
+                    self.bench.make_schema()
+                    _ = self.bench.snowflake_stand_in
+                elif kind is Needs.SCRATCH_TABLE:
+                    self._remove(self.bench.remove_tables)
+                self._prepared[kind] = None
+            except KinesisSnowflakeError as error:
+                self._prepared[kind] = error
+        if (prevented := self._prepared[kind]) is not None:
+            raise prevented
+
+    def _remove(self, leftovers: Callable[[], list[str]]) -> None:
+        try:
+            self.removed += leftovers()
+        except KinesisSnowflakeError as error:
+            self.unsure.append(f"what earlier checks made, perhaps: {error}")
+
+
+def _broken(error: KinesisSnowflakeError) -> Finding:
+    return Finding(Verdict.BROKEN, f"{type(error).__name__}: {error}")

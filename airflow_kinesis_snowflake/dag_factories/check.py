@@ -1,0 +1,80 @@
+"""The DAG that tries on the user's own account what the promises rest on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param
+
+from airflow_kinesis_snowflake.dag_factories.settings import setting, text
+from airflow_kinesis_snowflake.operators.check import CheckAccountOperator
+
+
+def build_check_dag(
+    *,
+    dag_id: str = "kinesis_snowflake_check",
+    drain_dag_id: str = "kinesis_to_snowflake",
+    schedule: str | None = None,
+) -> DAG:
+    """A DAG of one task, which fails unless all checks hold.
+
+    Whatever is left empty in the form is what the drain's DAG uses by its Variables.
+
+    :param dag_id: of the DAG
+    :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`
+    :param schedule: cron expression, preset, or None for runs by hand only
+    """
+    with DAG(
+        dag_id,
+        schedule=schedule,
+        catchup=False,
+        max_active_runs=1,
+        params=check_params(),
+        tags=["kinesis", "snowflake", "maintenance"],
+        doc_md="""Tries on your own account what the promises of a drain rest on, in a scratch schema and a
+        scratch DynamoDB table that it removes.""",
+    ) as dag:
+        CheckAccountOperator(
+            task_id="check",
+            table=setting(drain_dag_id, "table"),
+            database="{{ params.database or '' }}",
+            stream_name=setting(drain_dag_id, "stream_name"),
+            application_name=setting(drain_dag_id, "application_name", drain_dag_id),
+            slow="{{ params.slow }}",
+            scratch_table="{{ params.scratch_table }}",
+            aws_conn_id=setting(drain_dag_id, "aws_conn_id", "aws_default"),
+            region_name=setting(drain_dag_id, "region_name"),
+            snowflake_conn_id=setting(drain_dag_id, "snowflake_conn_id", "snowflake_default"),
+        )
+    return dag
+
+
+def check_params() -> dict[str, Param]:
+    """The form of the DAG."""
+    fields: dict[str, Any] = {
+        "table": text(
+            "Landing table",
+            "`DATABASE.SCHEMA.TABLE`: its privileges are checked. Default: what the drain uses.",
+        ),
+        "database": text("Database", "Where the scratch schema is made. Default: the landing table's."),
+        "stream_name": text("Stream", "Name of the Kinesis stream. Default: what the drain uses."),
+        "application_name": text(
+            "Application", "Its DynamoDB table is looked at. Default: what the drain uses."
+        ),
+        "slow": Param(
+            False,
+            type="boolean",
+            title="Slow checks",
+            description_md="Also what takes minutes: how long a killed worker keeps its locks, and Iceberg.",
+        ),
+        "scratch_table": Param(
+            True,
+            type="boolean",
+            title="Scratch table",
+            description_md="Make a table in DynamoDB, try leases in it, and remove it.",
+        ),
+        "aws_conn_id": text("AWS connection", "Default: what the drain uses."),
+        "region_name": text("AWS region", "Default: what the drain uses."),
+        "snowflake_conn_id": text("Snowflake connection", "Default: what the drain uses."),
+    }
+    return fields

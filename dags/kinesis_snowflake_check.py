@@ -1,0 +1,7 @@
+"""Tries on your own account what the promises of a drain rest on, by hand. ``build_check_dag`` says more."""
+
+from __future__ import annotations
+
+from airflow_kinesis_snowflake.dag_factories.check import build_check_dag
+
+dag = build_check_dag()
