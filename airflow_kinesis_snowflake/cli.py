@@ -189,7 +189,7 @@ def import_checkpoints(options: argparse.Namespace) -> tuple[Any, str]:
     )
     if options.dry_run:
         return {"plan": plan.as_dict()}, import_text(plan)
-    done = carry_out_import(plan, store=store, now=now_millis())
+    done = carry_out_import(plan, store=store, clock=now_millis)
     text = f"{import_text(plan)}\n\n{done['created']} rows were written, {done['there']} were there."
     return {**done, "plan": plan.as_dict()}, text
 

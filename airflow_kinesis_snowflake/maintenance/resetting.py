@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import (
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.maintenance.holding import Holds
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection
     from airflow_kinesis_snowflake.maintenance.loaded import Loaded
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ShardChange
@@ -117,18 +119,28 @@ class Resetting:
         self._check_still_as_planned(changes, by_shard)
         todo = [change for change in changes if not _is_done(change, by_shard)]
         concerned = {change.shard_id for change in todo}
-        with self._holding(key for key in rows if key[1] in concerned):
+        # Rows that an earlier run has made and left leased are freed with the others.
+        with self._holding(
+            key for key, row in rows.items() if key[1] in concerned or self._left(row)
+        ) as holds:
             self._close(plan.request.stream, _ended_by(todo, by_shard))
             for change in todo:
-                self._change(change)
+                self._change(change, holds)
 
-    def _change(self, change: ShardChange) -> None:
+    def _left(self, row: ShardState | None) -> bool:
+        return row is not None and row.lease_owner == self._owner
+
+    def _change(self, change: ShardChange, holds: Holds) -> None:
         stream = self._plan.request.stream
         if change.action is Action.REMOVE:
             done = self._store.remove_shard(stream, change.shard_id, owner=self._owner)
         else:
-            owner = self._owner if change.action is Action.SET else None
-            done = self._store.reset_shard(stream, self._new_state(change), owner=owner, now=self._clock())
+            write = partial(self._store.reset_shard, stream, self._new_state(change), owner=self._owner)
+            if change.action is Action.SET:
+                done = write(now=self._clock())
+            else:
+                key = (stream, change.shard_id)
+                done = holds.make(key, lambda now, until: write(now=now, made_until=until))
         if not done:
             raise MaintenanceRefusedError(
                 f"The row of shard {change.shard_id} of stream {stream} changed while application "
@@ -176,7 +188,7 @@ class Resetting:
                     f"{self._store.application_name}."
                 )
 
-    def _holding(self, rows: Iterable[tuple[str, str]]) -> AbstractContextManager[None]:
+    def _holding(self, rows: Iterable[tuple[str, str]]) -> AbstractContextManager[Holds]:
         return holding(
             self._store, rows, owner=self._owner, clock=self._clock, force=self._plan.request.force
         )

@@ -650,7 +650,7 @@ class ImportCheckpointsOperator(StateOperator):
         )
         text = import_text(plan)
         self.log.info("%s", text)
-        done = carry_out_import(plan, store=self.store, now=now_millis())
+        done = carry_out_import(plan, store=self.store, clock=now_millis)
         return {**done, "plan": plan.as_dict(), "text": text}
 
 
