@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
+from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.hooks.checkpoint import is_restored
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.maintenance.holding import holding
-from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -77,7 +77,7 @@ def back_up(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str, 
     :return: ``file``, ``dynamodb`` (ARN or None) and ``rows``
     """
     backup = Backup(store.application_name, now, tuple(store.read_items()))
-    name = f"{store.application_name}-{moment(now):%Y%m%dT%H%M%S}-{now % 1000:03d}"
+    name = backup_name(store.application_name, now=now)
     file = files.write(folder, f"{name}.json", backup.encode())
     arn = store.back_up(name)
     log.info("%d rows of application %s saved to %s", len(backup.items), store.application_name, file)

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import ServiceRefusedError
+from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.hooks.items import number_of, text_of
 from airflow_kinesis_snowflake.maintenance.backup import Backup
 from airflow_kinesis_snowflake.maintenance.cleanup import (
@@ -19,7 +20,7 @@ from airflow_kinesis_snowflake.maintenance.cleanup import (
     judge_consumers,
     kind_of,
 )
-from airflow_kinesis_snowflake.stream.times import millis, moment
+from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -224,7 +225,7 @@ def _changed(
 
 
 def _delete(name: str, *, tables: DynamoDBTablesHook, files: BackupFilesHook, folder: str, now: int) -> None:
-    backup = f"{name}-{moment(now):%Y%m%dT%H%M%S}"
+    backup = backup_name(name, now=now)
     items = tuple(tables.items(name))
     file = files.write(folder, f"{backup}.json", Backup(name, now, items).encode())
     arn = tables.back_up(name, backup)
