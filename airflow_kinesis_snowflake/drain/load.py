@@ -336,7 +336,7 @@ class Loader:
 
     def _went_back(self, span: Span) -> OffsetWentBackError:
         return OffsetWentBackError(
-            f"Run the DAG kinesis_state_reset with the method recover, trusting Snowflake: the offset of "
+            f"Run the DAG kinesis_state_reset with the method recover and trust_snowflake: the offset of "
             f"shard {span.shard_id} of stream {self._settings.stream_name} in {self._target.offsets} is "
             f"before {span.offset}, through which a drain had committed. The tables went back in time "
             f"(Time Travel, a clone, or a failover to a replica), and records are missing in "

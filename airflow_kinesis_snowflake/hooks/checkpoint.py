@@ -592,7 +592,8 @@ class CheckpointStoreHook(AwsHook):
             "othersUntil": None if shard.others_until is None else _number(shard.others_until),
             "lastUpdateTimestamp": _number(now),
             **({} if shard.checkpoint is None else _checkpoint_attributes(shard.checkpoint)),
-            **_facts(ended=shard.ended, unsettled=shard.unsettled),
+            "committedOffset": None if shard.offset is None else _text(encode_position(shard.offset)),
+            **_facts(ended=shard.ended, unsettled=shard.unsettled, caught_up_at=shard.caught_up_at),
         }
         changes = dict.fromkeys(_OF_A_DRAIN) | known
         return self._write_row(stream_name, shard.shard_id, changes, owner=owner, made_until=made_until)

@@ -39,43 +39,34 @@ class SnowflakeStateSession(SnowflakeSession):
     """A session for maintenance. Raises what :class:`SnowflakeSession` raises."""
 
     def count_from(
-        self, target: LandingTarget, *, stream: str, first: Mapping[str, str]
+        self, target: LandingTarget, *, application: str, stream: str, first: Mapping[str, Position]
     ) -> Mapping[str, int]:
-        """Count what is loaded of some shards, from a record on, dead letters included.
+        """Count what is loaded of some shards, from a record on, dead letters of the application included.
 
-        By stream and shard, whichever application loaded it.
+        A record counts once, however often it is there. Landed rows don't say which application loaded them:
+        those of others count too.
 
-        :param first: shard id to the sequence number of the first record that counts
-        :return: by shard id; 0 where there is none, or no table
+        :param first: shard id to the first record that counts; or, where it is inside an aggregate, to the
+            last one that doesn't
+        :return: by shard id; 0 where there is none
+        :raises SnowflakeObjectNotFoundError: the landing table or the dead-letter table isn't there, as far
+            as the role can see
         """
         counts = dict.fromkeys(first, 0)
-        if not first:
-            return counts
-        for statement, table in (
-            (statements.count_landed(target.table, stream=stream, first=first), target.table),
-            (
-                statements.count_dead_letters(target.dead_letters, stream=stream, first=first),
-                target.dead_letters,
-            ),
-        ):
-            try:
-                rows = self._rows(statement, doing="count in", target=table)
-            except SnowflakeObjectNotFoundError:
-                continue
-            for shard_id, count in rows:
-                counts[shard_id] += int(count)
+        if first:
+            statement = statements.count_loaded(target, application=application, stream=stream, first=first)
+            rows = self._rows(statement, doing="count in", target=target.table)
+            counts |= {shard_id: int(count) for shard_id, count in rows}
         return counts
 
     def list_offsets(self, offsets: TableName, *, application: str) -> list[OffsetRow]:
-        """All rows of an application; none if there is no offsets table.
+        """All rows of an application.
 
         :raises CorruptStateError: a row has a position that no load wrote
+        :raises SnowflakeObjectNotFoundError: there is no offsets table, as far as the role can see
         """
         statement = statements.list_offsets(offsets, application=application)
-        try:
-            rows = self._rows(statement, doing="read", target=offsets)
-        except SnowflakeObjectNotFoundError:
-            return []
+        rows = self._rows(statement, doing="read", target=offsets)
         return [
             OffsetRow(
                 stream=row[0],
@@ -93,10 +84,11 @@ class SnowflakeStateSession(SnowflakeSession):
     ) -> None:
         """End incarnations for good, so that nothing is loaded under them any more.
 
-        Makes the rows that are missing, and waits for a load under way. Without an offsets table nothing was
-        ever loaded, and there is nothing to end.
+        Makes the rows that are missing, and waits for a load under way.
+
+        :raises SnowflakeObjectNotFoundError: there is no offsets table, as far as the role can see
         """
-        if not keys or self._columns(target.offsets) is None:
+        if not keys:
             return
         self.ensure_offsets(
             target,

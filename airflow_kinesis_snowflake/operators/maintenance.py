@@ -160,6 +160,9 @@ class PlanStateResetOperator(StateOperator):
     :param new_application_name: for ``rename`` (templated)
     :param initial_position: where the drain starts a new application: for the forecast of ``delete_table``
         and ``rename`` (templated)
+    :param trust_snowflake: for ``recover``: Snowflake went back in time (Time Travel, a clone, a failover to
+        a replica), and checkpoints go back to its offsets too, so that what is missing there is read again
+        (templated)
     :param count_duplicates: whether to count in Snowflake (templated)
     :param force: take leases from workers that may still be reading (templated)
     :param backup_folder: where the rows will be saved; tried out by writing an empty file, so that a reset
@@ -175,6 +178,7 @@ class PlanStateResetOperator(StateOperator):
         "position",
         "new_application_name",
         "initial_position",
+        "trust_snowflake",
         "count_duplicates",
         "force",
         "backup_folder",
@@ -186,12 +190,13 @@ class PlanStateResetOperator(StateOperator):
         "position": types.optional(types.TEXT),
         "new_application_name": types.optional(types.TEXT),
         "initial_position": types.TEXT,
+        "trust_snowflake": types.TRUTH,
         "count_duplicates": types.TRUTH,
         "force": types.TRUTH,
         "backup_folder": types.given(types.TEXT),
     }
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- every setting is a parameter
         self,
         *,
         method: str,
@@ -199,6 +204,7 @@ class PlanStateResetOperator(StateOperator):
         position: str | None = None,
         new_application_name: str | None = None,
         initial_position: str = "TRIM_HORIZON",
+        trust_snowflake: bool | str = False,
         count_duplicates: bool | str = True,
         force: bool | str = False,
         backup_folder: str | None = None,
@@ -210,6 +216,7 @@ class PlanStateResetOperator(StateOperator):
         self.position = position
         self.new_application_name = new_application_name
         self.initial_position = initial_position
+        self.trust_snowflake = trust_snowflake
         self.count_duplicates = count_duplicates
         self.force = force
         self.backup_folder = backup_folder
@@ -254,6 +261,7 @@ class PlanStateResetOperator(StateOperator):
             position=self.setting("position"),
             new_application=self.setting("new_application_name"),
             initial_position=self.initial_position,
+            trust_snowflake=self.setting("trust_snowflake"),
             force=self.setting("force"),
         )
 
