@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.loaded import Loaded
 
 METHODS = ("rewind", "delete_table", "rename", "recover")
-PURPOSES = ("drain", "reset", "cleanup")
+PURPOSES = ("drain", "reset", "cleanup", "import")
 STATE = "the state of an application on a stream"
 
 
@@ -149,6 +149,7 @@ def make_plan(options: argparse.Namespace) -> tuple[Any, str]:
         position=options.position,
         new_application=options.new_application,
         initial_position=options.initial_position,
+        trust_snowflake=options.trust_snowflake,
     )
     with ExitStack() as stack:
         plan = plan_reset(
@@ -207,6 +208,7 @@ def show_policy(options: argparse.Namespace) -> tuple[Any, str]:
             region=options.region,
             partition=options.partition,
             consumer=options.consumer,
+            source=options.source,
             key=options.key,
             backups=options.backups,
         ),
@@ -303,6 +305,11 @@ COMMANDS = (
             option("--shard", action="append", default=[], help="only this one; may be repeated"),
             option("--new-application", help="for rename"),
             option("--initial-position", default="TRIM_HORIZON", help="of the drain"),
+            option(
+                "--trust-snowflake",
+                action="store_true",
+                help="for recover: checkpoints follow Snowflake back in time",
+            ),
             option("--table", help="landing table: count duplicates there; recover needs it"),
             option("--snowflake-conn-id", default="snowflake_default"),
         ),
@@ -334,7 +341,8 @@ COMMANDS = (
             option("--account", default="*"),
             option("--region", default="*"),
             option("--partition", default="aws"),
-            option("--consumer", help="name of a registered consumer"),
+            option("--consumer", help="name of a registered consumer that a cleanup may deregister"),
+            option("--source", help="table that an import reads"),
             option("--key", help="ARN of the stream's KMS key"),
             option("--backups", help="bucket/prefix of JSON backups"),
         ),

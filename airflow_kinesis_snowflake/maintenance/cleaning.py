@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.exceptions import ServiceRefusedError
+from airflow_kinesis_snowflake.exceptions import AccessDeniedError, ServiceRefusedError
 from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.hooks.items import number_of, text_of
 from airflow_kinesis_snowflake.maintenance.backup import Backup
@@ -53,13 +54,13 @@ def plan_cleanup(
     :param clock: gives milliseconds since the epoch
     """
     names = list(tables.names())
-    found = [(details, kind) for details, kind in _tables_of_applications(tables, names)]
-    counters = {
-        details.name: _counters(tables.items(details.name)) for details, (kind, _) in found if _is_kcl(kind)
-    }
+    looks = [_look(tables, name) for name in names]
+    unseen = [look for look in looks if isinstance(look, str)]
+    seen = [look for look in looks if isinstance(look, _Seen)]
+    counters = {each.details.name: _counters(each.items) for each in seen if _is_kcl(each.kind)}
     if counters:
         time.sleep(watch_seconds)
-    views = [_view(tables, details, kind, counters, now=clock()) for details, kind in found]
+    views = [_view(tables, each, counters, now=clock()) for each in seen]
     verdicts = judge(views, rules, now=clock())
     looked_at = {*streams, *(stream for view in views for stream in view.streams)}
     registered = [
@@ -76,6 +77,7 @@ def plan_cleanup(
             tables=names,
             named=rules.named,
         ),
+        unseen=tuple(sorted(unseen)),
     )
 
 
@@ -123,36 +125,44 @@ def clean_up(
     }
 
 
-def _tables_of_applications(
-    tables: DynamoDBTablesHook, names: Iterable[str]
-) -> Iterable[tuple[TableDetails, tuple[Kind, str]]]:
-    for name in names:
+@dataclass(frozen=True)
+class _Seen:
+    """A table of an application, and what is in it."""
+
+    details: TableDetails
+    kind: Kind
+    application: str
+    items: list[dict[str, Any]]
+    tags: Mapping[str, str]
+
+
+def _look(tables: DynamoDBTablesHook, name: str) -> _Seen | str | None:
+    """Look into a table; its name: the role may not; None: it is no table of an application."""
+    try:
         details = tables.describe(name)
         kind = None if details is None else kind_of(name, details.keys)
-        if details is not None and kind is not None and details.status == "ACTIVE":
-            yield details, kind
+        if details is None or kind is None or details.status != "ACTIVE":
+            return None
+        return _Seen(details, *kind, items=tables.items(name), tags=tables.tags(details.arn))
+    except AccessDeniedError as error:
+        log.info("Table %s is left alone: %s", name, error)
+        return name
 
 
 def _view(
-    tables: DynamoDBTablesHook,
-    details: TableDetails,
-    kind: tuple[Kind, str],
-    counters: Mapping[str, Mapping[str, str]],
-    *,
-    now: int,
+    tables: DynamoDBTablesHook, seen: _Seen, counters: Mapping[str, Mapping[str, str]], *, now: int
 ) -> TableView:
-    items = tables.items(details.name)
-    tags = tables.tags(details.arn)
-    renewed = _is_kcl(kind[0]) and _counters(items) != counters.get(details.name)
+    details, kcl = seen.details, _is_kcl(seen.kind)
+    items = tables.items(details.name) if kcl else seen.items
     return TableView(
         name=details.name,
-        kind=kind[0],
-        application=kind[1],
+        kind=seen.kind,
+        application=seen.application,
         created=millis(details.created),
         protected=details.protected,
-        ours=tags.get(OUR_TAG[0]) == OUR_TAG[1],
+        ours=seen.tags.get(OUR_TAG[0]) == OUR_TAG[1],
         touched=last_touched(items),
-        live=renewed or has_live_lease(items, now=now),
+        live=(kcl and _counters(items) != counters.get(details.name)) or has_live_lease(items, now=now),
         streams=tuple(sorted({stream for item in items if (stream := stream_of(item))})),
     )
 
@@ -201,7 +211,7 @@ def _counters(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def _consumers(hook: StreamConsumersHook, stream: str) -> Iterable[Any]:
     try:
         return hook.list(stream)
-    except ServiceRefusedError as error:
+    except (AccessDeniedError, ServiceRefusedError) as error:
         log.warning("The consumers of stream %s can't be listed: %s", stream, error)
         return ()
 

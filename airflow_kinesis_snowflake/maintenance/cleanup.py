@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OUR_TAG = ("created-by", "airflow-kinesis-snowflake")
 DAY_MILLIS = 86_400_000
+_MOST_SHOWN = 20
 _COORDINATOR, _METRICS, _MIGRATION = "-CoordinatorState", "-WorkerMetricStats", "_migration"
 
 
@@ -75,11 +76,15 @@ class ConsumerView:
 
 @dataclass(frozen=True, kw_only=True)
 class CleanupPlan:
-    """Tables and consumers with the reason to keep or delete each; the same as JSON and back."""
+    """Tables and consumers with the reason to keep or delete each; the same as JSON and back.
+
+    :param unseen: tables that the role may not look into, so that nothing is known of them; they stay
+    """
 
     made_at: int
     verdicts: tuple[Verdict, ...]
     consumers: tuple[ConsumerView, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def doomed(self) -> tuple[Verdict, ...]:
@@ -241,6 +246,14 @@ def cleanup_text(plan: CleanupPlan) -> str:
     parts = [f"{len(plan.doomed)} of {len(plan.verdicts)} tables of applications can be deleted."]
     if lines:
         parts.append(table(heads, lines))
+    if plan.unseen:
+        shown = ", ".join(plan.unseen[:_MOST_SHOWN])
+        more = len(plan.unseen) - _MOST_SHOWN
+        parts.append(
+            f"The role may not look into {len(plan.unseen)} tables (dynamodb:DescribeTable, "
+            f"ListTagsOfResource and Scan), so nothing is known of them, and they stay: {shown}"
+            f"{f' and {more} more' if more > 0 else ''}."
+        )
     if plan.consumers:
         rows = [
             ("DEREGISTER" if view.deregister else "keep", view.name, view.stream, view.reason)
