@@ -14,6 +14,7 @@ from airflow_kinesis_snowflake.landing.column_types import MOST_DIGITS, Column, 
 from airflow_kinesis_snowflake.landing.envelope import METADATA
 from airflow_kinesis_snowflake.landing.identifiers import quote
 from airflow_kinesis_snowflake.landing.inference import Seen
+from airflow_kinesis_snowflake.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -148,7 +149,7 @@ class AddColumn:
     type: ColumnType
 
     def __str__(self) -> str:
-        return f"new column {quote(self.column)} {self.type.sql}"
+        return f"new column {printable(quote(self.column))} {self.type.sql}"
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class WidenColumn:
     type: ColumnType
 
     def __str__(self) -> str:
-        return f"column {quote(self.column)} widened to {self.type.sql}"
+        return f"column {printable(quote(self.column))} widened to {self.type.sql}"
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class DropNotNull:
     column: str
 
     def __str__(self) -> str:
-        return f"column {quote(self.column)} no longer NOT NULL"
+        return f"column {printable(quote(self.column))} no longer NOT NULL"
 
 
 Change = AddColumn | WidenColumn | DropNotNull
