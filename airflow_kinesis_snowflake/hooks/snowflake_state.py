@@ -13,6 +13,7 @@ from airflow_kinesis_snowflake.stream.positions import Position, decode_position
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from airflow_kinesis_snowflake.landing.identifiers import TableName
     from airflow_kinesis_snowflake.landing.target import LandingTarget
@@ -123,6 +124,28 @@ class SnowflakeStateSession(SnowflakeSession):
                 return int(cursor.rowcount or 0)
         except SnowflakeObjectNotFoundError:
             return 0
+
+    def prune_offsets(
+        self,
+        offsets: TableName,
+        *,
+        application: str,
+        stream: str,
+        keys: Sequence[OffsetKey],
+        before: datetime,
+    ) -> int:
+        """Delete rows that haven't changed since a moment.
+
+        :return: how many there were
+        """
+        if not keys:
+            return 0
+        pairs = [(key.shard_id, key.incarnation) for key in keys]
+        statement = statements.prune_offsets(
+            offsets, application=application, stream=stream, keys=pairs, before=before.isoformat()
+        )
+        with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
+            return int(cursor.rowcount or 0)
 
     def remove_files(self, stage: TableName, *, application: str) -> None:
         """Remove files that loads of an application left on the stage."""

@@ -109,6 +109,22 @@ def forget_offsets(table: TableName, *, application: str) -> Statement:
     return Statement(f'DELETE FROM {_text(table)} WHERE "APPLICATION" = %s', (application,))
 
 
+def prune_offsets(
+    table: TableName, *, application: str, stream: str, keys: Sequence[tuple[str, str]], before: str
+) -> Statement:
+    """Delete rows that haven't changed since a moment.
+
+    :param keys: shard ids and incarnations; not empty
+    :param before: ISO-8601 with a time zone
+    """
+    key = '("SHARD_ID" = %s AND "INCARNATION" = %s)'
+    return Statement(
+        f'DELETE FROM {_text(table)} WHERE "APPLICATION" = %s AND "STREAM" = %s '
+        f'AND "UPDATED_AT" < %s::TIMESTAMP_LTZ AND ({" OR ".join([key] * len(keys))})',
+        (application, stream, before, *(value for pair in keys for value in pair)),
+    )
+
+
 def _coordinates(
     table: TableName,
     shard: str,

@@ -7,21 +7,31 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.exceptions import AccessDeniedError, ServiceRefusedError
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    ServiceRefusedError,
+    SnowflakeObjectNotFoundError,
+)
 from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.hooks.items import number_of, text_of
+from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.maintenance.backup import Backup
 from airflow_kinesis_snowflake.maintenance.cleanup import (
+    DAY_MILLIS,
+    MOST_OFFSETS,
     OUR_TAG,
     CleanupPlan,
     Kind,
     Rules,
+    StaleOffset,
     TableView,
+    Verdict,
     judge,
     judge_consumers,
     kind_of,
+    stale_offsets,
 )
-from airflow_kinesis_snowflake.stream.times import millis
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -43,12 +53,14 @@ def plan_cleanup(
     *,
     tables: DynamoDBTablesHook,
     consumers: StreamConsumersHook,
+    loaded: Loaded | None = None,
     streams: Iterable[str] = (),
     watch_seconds: float = WATCH_SECONDS,
     clock: Callable[[], int],
 ) -> CleanupPlan:
     """Find the tables of applications and decide about them. Changes nothing.
 
+    :param loaded: where to look for offsets that nobody needs any more; None: nowhere
     :param streams: whose consumers to look at besides those that the tables have rows of
     :param watch_seconds: how long to watch leases of the Kinesis Client Library, which carry no time
     :param clock: gives milliseconds since the epoch
@@ -77,6 +89,7 @@ def plan_cleanup(
             tables=names,
             named=rules.named,
         ),
+        offsets=() if loaded is None else _stale(loaded, seen, verdicts, before=_before(rules, clock())),
         unseen=tuple(sorted(unseen)),
     )
 
@@ -95,8 +108,10 @@ def clean_up(
 
     A table that was made again since, or in which a worker shows up now, is left alone.
 
-    :param loaded: where to forget the offsets and staged files of deleted applications; None: they stay
-    :return: ``deleted`` and ``kept`` tables, and ``deregistered`` consumers
+    :param loaded: where to forget the offsets and staged files of deleted applications, and offsets that
+        nobody needs any more; None: they stay
+    :return: ``deleted`` and ``kept`` tables, ``deregistered`` consumers, and how many ``offsets`` are deleted
+        that nobody needed
     """
     deleted, kept = [], []
     for verdict in plan.doomed:
@@ -112,8 +127,10 @@ def clean_up(
         _delete(details.name, tables=tables, files=files, folder=folder, now=clock())
         deleted.append(details.name)
     applications = {view.table.application for view in plan.doomed if view.table.name in deleted}
+    pruned = 0
     if loaded is not None:
         _forget(loaded, applications)
+        pruned = _prune(loaded, plan, tables)
     doomed_consumers = [view for view in plan.consumers if view.deregister]
     for view in doomed_consumers:
         consumers.deregister(_registered(view))
@@ -122,6 +139,7 @@ def clean_up(
         "deleted": deleted,
         "kept": kept,
         "deregistered": [view.name for view in doomed_consumers],
+        "offsets": pruned,
     }
 
 
@@ -251,3 +269,75 @@ def _forget(loaded: Loaded, applications: Collection[str]) -> None:
             loaded.session.remove_files(loaded.target.stage, application=application)
         except ServiceRefusedError as error:
             log.warning("Staged files of application %s are left: %s", application, error)
+
+
+# --- offsets that nobody needs any more --------------------------------------------------------------------
+
+
+def _before(rules: Rules, now: int) -> int:
+    return now - round(rules.days * DAY_MILLIS)
+
+
+def _stale(
+    loaded: Loaded, seen: Iterable[_Seen], verdicts: Iterable[Verdict], *, before: int
+) -> tuple[StaleOffset, ...]:
+    """Stale offsets of the applications that stay."""
+    kept = {verdict.table.name for verdict in verdicts if not verdict.delete}
+    rows: list[StaleOffset] = []
+    for each in seen:
+        if each.kind is Kind.CHECKPOINTS and each.details.name in kept:
+            found = _offsets_of(loaded, each.application)
+            rows += stale_offsets(found, named_incarnations(each.items), before=before)
+    return tuple(rows[:MOST_OFFSETS])
+
+
+def _offsets_of(loaded: Loaded, application: str) -> list[StaleOffset]:
+    try:
+        rows = loaded.session.list_offsets(loaded.target.offsets, application=application)
+    except SnowflakeObjectNotFoundError as error:
+        log.info("No offsets are looked at: %s", error)
+        return []
+    return [
+        StaleOffset(
+            application=application,
+            stream=row.stream,
+            shard_id=row.shard_id,
+            incarnation=row.incarnation,
+            updated=round(row.updated * 1000),
+        )
+        for row in rows
+    ]
+
+
+def named_incarnations(items: Iterable[Mapping[str, Any]]) -> frozenset[tuple[str, str, str]]:
+    """Stream, shard id and incarnation of state rows, whatever else they hold."""
+    return frozenset(
+        (
+            text_of(item, "streamName") or "",
+            text_of(item, "shardId") or "",
+            text_of(item, "incarnation") or "",
+        )
+        for item in items
+        if not (text_of(item, "shardId") or "").startswith("__")
+    )
+
+
+def _prune(loaded: Loaded, plan: CleanupPlan, tables: DynamoDBTablesHook) -> int:
+    """Delete stale offsets that a plan names, if no state row names them now."""
+    pruned = 0
+    for application in sorted({row.application for row in plan.offsets}):
+        named = named_incarnations(tables.items(application))
+        of_application = [row for row in plan.offsets if row.application == application]
+        stale = stale_offsets(of_application, named, before=plan.made_at)
+        for stream in sorted({row.stream for row in stale}):
+            rows = [row for row in stale if row.stream == stream]
+            pruned += loaded.session.prune_offsets(
+                loaded.target.offsets,
+                application=application,
+                stream=stream,
+                keys=[OffsetKey(row.shard_id, row.incarnation) for row in rows],
+                # To the second, as they were read; what changed since the plan is later.
+                before=moment(max(row.updated for row in rows) + 1000),
+            )
+        log.info("%d offsets of application %s that nobody needs are deleted", len(stale), application)
+    return pruned

@@ -437,6 +437,9 @@ class PlanTableCleanupOperator(StateOperator):
     ``days``, no worker is alive in it, and nobody is known to use the application. One without the tag of
     this package, or without a row that says when it was used, can go only when it is named.
 
+    With a ``table``, offsets in Snowflake can go as well that no state row names and that didn't change for
+    ``days``: those of incarnations before a reset, and of shards that ended and left the stream.
+
     :param days: age from which a table is stale (templated)
     :param used: applications that are in use: a list, or text with commas (templated)
     :param named: applications whose tables may go although this package didn't make them (templated)
@@ -445,8 +448,8 @@ class PlanTableCleanupOperator(StateOperator):
         (templated)
     :param airflow_conn_id: connection to Airflow's API, which knows what applications the tasks of
         ``KinesisToSnowflakeOperator`` used lately; empty: it isn't asked (templated)
-    :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, and ``doomed``, the
-        names of tables that can go, as XCom
+    :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, ``doomed``, the
+        names of tables that can go, and ``offsets``, the number of offsets that can, as XCom
     """
 
     template_fields: Sequence[str] = (
@@ -496,17 +499,19 @@ class PlanTableCleanupOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.cleaning import plan_cleanup
         from airflow_kinesis_snowflake.maintenance.cleanup import cleanup_text
 
-        plan = plan_cleanup(
-            self._rules(),
-            tables=DynamoDBTablesHook(**self.aws),
-            consumers=StreamConsumersHook(**self.aws),
-            streams=self.setting("streams"),
-            clock=now_millis,
-        )
+        with self.loaded(count=False) as loaded:
+            plan = plan_cleanup(
+                self._rules(),
+                tables=DynamoDBTablesHook(**self.aws),
+                consumers=StreamConsumersHook(**self.aws),
+                loaded=loaded,
+                streams=self.setting("streams"),
+                clock=now_millis,
+            )
         text = cleanup_text(plan)
         self.log.info("%s", text)
         doomed = [verdict.table.name for verdict in plan.doomed]
-        return {"plan": plan.as_dict(), "text": text, "doomed": doomed}
+        return {"plan": plan.as_dict(), "text": text, "doomed": doomed, "offsets": len(plan.offsets)}
 
     def _rules(self) -> Rules:
         from airflow_kinesis_snowflake.maintenance.cleanup import Rules
@@ -573,6 +578,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
                 "deleted": [],
                 "kept": [verdict.table.name for verdict in plan.doomed],
                 "deregistered": [],
+                "offsets": 0,
             }
         folder = self.setting("folder")
         if folder is None:
