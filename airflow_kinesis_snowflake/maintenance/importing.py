@@ -26,6 +26,7 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.hooks.items import text_of
 from airflow_kinesis_snowflake.maintenance.cleaning import has_live_lease
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import describe_position
@@ -170,15 +171,15 @@ def read_items(
 
 
 def _from_kcl(item: Item, reading: _Reading) -> Imported:
-    kind = item.get("entityType", {}).get("S", "LEASE")
+    kind = _held(item, "entityType", "S") or "LEASE"
     if kind != "LEASE":
         raise _SkippedError(f"{kind} items")
-    key = str(item["leaseKey"]["S"])
+    key = _key(item, "leaseKey")
     shard_id = _shard_of_lease(key, reading)
-    parents = tuple(sorted(item.get("parentShardId", {}).get("SS", ())))
-    checkpoint = item.get("checkpoint", {}).get("S", "")
+    parents = tuple(sorted(_held(item, "parentShardId", "SS") or ()))
+    checkpoint = _held(item, "checkpoint", "S") or ""
     if checkpoint.isdigit():
-        sub = int(item.get("checkpointSubSequenceNumber", {}).get("N", "0"))
+        sub = _held(item, "checkpointSubSequenceNumber", "N") or "0"
         return Imported(shard_id, _position(checkpoint, sub, key), parents=parents)
     if checkpoint == "SHARD_END":
         return Imported(shard_id, ended=True, parents=parents, note="finished")
@@ -216,37 +217,67 @@ def _shard_of_lease(key: str, reading: _Reading) -> str:
 
 
 def _from_openflow(item: Item, reading: _Reading) -> Imported:
-    if item["streamName"]["S"] != reading.stream:
-        raise _SkippedError(f"rows of stream {item['streamName']['S']}")
-    shard_id = str(item["shardId"]["S"])
+    stream, shard_id = _key(item, "streamName"), _key(item, "shardId")
+    if stream != reading.stream:
+        raise _SkippedError(f"rows of stream {stream}")
     if shard_id.startswith("__"):
         raise _SkippedError("rows of workers")
-    number = item.get("sequenceNumber", {}).get("S")
-    ended = bool(item.get("shardEnded", {}).get("BOOL", False))
-    start_at = str(item.get("startAt", {}).get("S", TRIM_HORIZON))
-    parents = tuple(sorted(item.get("parentShardIds", {}).get("SS", ())))
+    number = _held(item, "sequenceNumber", "S")
+    ended = _held(item, "shardEnded", "BOOL") or False
+    start_at = _start_at(_held(item, "startAt", "S") or str(TRIM_HORIZON), shard_id)
+    parents = tuple(sorted(_held(item, "parentShardIds", "SS") or ()))
     if number is None:
         return Imported(shard_id, start_at=start_at, ended=ended, parents=parents, note="not begun")
-    sub = item.get("subSequenceNumber", {}).get("N")
-    if item.get("subSequenceOf", {}).get("S", number) != number:
+    sub = _held(item, "subSequenceNumber", "N")
+    if _held(item, "subSequenceOf", "S") not in {None, number}:
         sub = None
-    position = _position(number, None if sub is None else int(sub), shard_id)
-    return Imported(shard_id, position, start_at=start_at, ended=ended, parents=parents)
+    return Imported(
+        shard_id, _position(number, sub, shard_id), start_at=start_at, ended=ended, parents=parents
+    )
 
 
 def _from_redpanda(item: Item, reading: _Reading) -> Imported:
-    if item["StreamID"]["S"] != reading.stream:
-        raise _SkippedError(f"rows of stream {item['StreamID']['S']}")
-    shard_id = str(item["ShardID"]["S"])
-    number = item.get("SequenceNumber", {}).get("S")
+    stream, shard_id = _key(item, "StreamID"), _key(item, "ShardID")
+    if stream != reading.stream:
+        raise _SkippedError(f"rows of stream {stream}")
+    number = _held(item, "SequenceNumber", "S")
     if not number:
         return Imported(shard_id, note="not begun")
     return Imported(shard_id, _position(number, None, shard_id))
 
 
-def _position(number: str, sub: int | None, where: str) -> Position:
+def _held(item: Item, name: str, kind: str) -> Any:
+    """What an attribute holds; None: there is none.
+
+    :raises InvalidSettingError: it is of another kind; taken for missing, it would mean another position
+    """
+    value = item.get(name)
+    if value is None:
+        return None
+    if kind not in value:
+        raise InvalidSettingError(
+            f"correct the source: attribute {name} of an item holds {value!s:.80}, which no consumer writes"
+        )
+    return value[kind]
+
+
+def _key(item: Item, name: str) -> str:
+    """A part of the key, as text whatever it is, so that items of others are told apart from those meant."""
+    return text_of(item, name) or f"{item.get(name)!s:.80}"
+
+
+def _start_at(text: str, where: str) -> str:
     try:
-        return Position(number, sub)
+        return str(StartAt.parse(text))
+    except ValueError as error:
+        raise InvalidSettingError(
+            f"correct the source: the start of {where} can't be read: {error}"
+        ) from error
+
+
+def _position(number: str, sub: str | None, where: str) -> Position:
+    try:
+        return Position(number, None if sub is None else int(sub))
     except ValueError as error:
         raise InvalidSettingError(f"{where} can't be read: {error}") from error
 
@@ -435,9 +466,9 @@ def _signs_of_life(items: Iterable[Item]) -> dict[str, str]:
     """What a live worker keeps changing: lease counters, or the time until which it holds a lease."""
     signs = {}
     for item in items:
-        key = item.get("leaseKey", item.get("ShardID", {})).get("S", "")
+        key = text_of(item, "leaseKey") or text_of(item, "ShardID") or ""
         if "leaseOwner" in item and "leaseCounter" in item:
-            signs[key] = str(item["leaseCounter"]["N"])
+            signs[key] = str(item["leaseCounter"])
         elif "ClientID" in item and "LeaseTimeout" in item:
             signs[key] = str(item["LeaseTimeout"])
     return signs
