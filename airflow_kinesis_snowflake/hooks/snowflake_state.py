@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.exceptions import CorruptStateError, SnowflakeObjectNotFoundError
+from airflow_kinesis_snowflake.exceptions import CorruptStateError
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, SnowflakeSession
 from airflow_kinesis_snowflake.landing import state_statements as statements
 from airflow_kinesis_snowflake.landing.statements import CLOSED, stage_folder
@@ -116,14 +116,12 @@ class SnowflakeStateSession(SnowflakeSession):
     def forget_offsets(self, offsets: TableName, *, application: str) -> int:
         """Delete all rows of an application.
 
-        :return: how many there were; 0 without an offsets table
+        :return: how many there were
+        :raises SnowflakeObjectNotFoundError: there is no offsets table, as far as the role can see
         """
         statement = statements.forget_offsets(offsets, application=application)
-        try:
-            with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
-                return int(cursor.rowcount or 0)
-        except SnowflakeObjectNotFoundError:
-            return 0
+        with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
+            return int(cursor.rowcount or 0)
 
     def prune_offsets(
         self,
@@ -148,11 +146,11 @@ class SnowflakeStateSession(SnowflakeSession):
             return int(cursor.rowcount or 0)
 
     def remove_files(self, stage: TableName, *, application: str) -> None:
-        """Remove files that loads of an application left on the stage."""
-        try:
-            self.remove_folder(stage, folder=stage_folder(application))
-        except SnowflakeObjectNotFoundError:
-            return
+        """Remove files that loads of an application left on the stage.
+
+        :raises SnowflakeObjectNotFoundError: there is no stage, as far as the role can see
+        """
+        self.remove_folder(stage, folder=stage_folder(application))
 
     def _change(
         self,

@@ -62,8 +62,10 @@ class Backup:
             items = tuple(
                 {name: _attribute(value) for name, value in item.items()} for item in document["items"]
             )
+            for item in items:
+                key_of(item)
             return cls(str(document["application"]), int(document["saved_at"]), items)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidSettingError):
                 raise
             raise InvalidSettingError(f"this isn't a backup of state rows: {error!r}") from error

@@ -263,12 +263,12 @@ def _delete(name: str, *, tables: DynamoDBTablesHook, files: BackupFilesHook, fo
 
 def _forget(loaded: Loaded, applications: Collection[str]) -> None:
     for application in sorted(applications):
-        rows = loaded.session.forget_offsets(loaded.target.offsets, application=application)
-        log.info("%d offsets of application %s are forgotten", rows, application)
         try:
+            rows = loaded.session.forget_offsets(loaded.target.offsets, application=application)
+            log.info("%d offsets of application %s are forgotten", rows, application)
             loaded.session.remove_files(loaded.target.stage, application=application)
-        except ServiceRefusedError as error:
-            log.warning("Staged files of application %s are left: %s", application, error)
+        except (ServiceRefusedError, SnowflakeObjectNotFoundError) as error:
+            log.warning("Offsets or staged files of application %s are left: %s", application, error)
 
 
 # --- offsets that nobody needs any more --------------------------------------------------------------------

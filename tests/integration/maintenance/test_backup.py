@@ -113,7 +113,18 @@ def test_a_place_that_cannot_hold_backups_is_refused_before_anything_is_saved(
         back_up(drained.store, BackupFilesHook(), folder=folder, now=now_millis())
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 9}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"format": 9}',
+        b'{"format": 1, "application": "a", "saved_at": 1, "items": [{}]}',
+        b'{"format": 1, "application": "a", "saved_at": 1, "items": [{"streamName": 1}]}',
+        b'{"format": 1, "application": "a", "saved_at": 1, "items": [{"raw": {"B": "not hex"}}]}',
+    ],
+)
 def test_what_is_no_backup_is_refused(content: bytes) -> None:
     with pytest.raises(InvalidSettingError):
         Backup.decode(content)
