@@ -13,6 +13,7 @@ import pytest
 
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
+    DataLossError,
     ForeignCheckpointError,
     IncarnationClosedError,
     InvalidSettingError,
@@ -225,6 +226,24 @@ def test_snowflake_that_has_nothing_any_more_is_loaded_from_the_start(
     assert again(maintenance.reset(Method.RECOVER, trust_snowflake=True)) == 0
     drained.drain().run()
     assert drained.landed == drained.sent
+
+
+def test_what_may_have_aged_out_since_is_for_the_next_drain_to_say(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    drained.query("DELETE FROM {table}")
+    drained.query("UPDATE {offsets} SET \"POSITION\" = '000'")
+    plan = maintenance.plan(Method.RECOVER, trust_snowflake=True)
+    long_ago = now_millis() - 9 * 86_400_000
+    assert all((change.new_caught_up_at or 0) > long_ago for change in plan.changes)
+    # As if the shards were older than the stream keeps records.
+    old = [replace(change, new_caught_up_at=long_ago) for change in plan.changes]
+    maintenance.carry_out(replace(plan, changes=tuple(old)))
+    with pytest.raises(DataLossError):
+        drained.drain().run()
+    drained.drain(on_data_loss="warn").run()
+    assert drained.landed == drained.sent
+    assert drained.query("SELECT COUNT(*) FROM {dead_letters} WHERE \"KIND\" = 'gap'") == [(2,)]
 
 
 def test_ended_parents_and_their_children_follow_snowflake_back(make_pipeline: Any, kinesis: Any) -> None:
