@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.exceptions import CorruptStateError
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, SnowflakeSession
 from airflow_kinesis_snowflake.landing import state_statements as statements
 from airflow_kinesis_snowflake.landing.statements import CLOSED, stage_folder
@@ -26,6 +25,7 @@ class OffsetRow:
     :param position: of the last loaded record; ``None`` before the first
     :param closed: a reset ended the incarnation: nothing can be loaded under it
     :param updated: seconds since the epoch
+    :param odd: what stands there as its position, if no load wrote that
     """
 
     stream: str
@@ -34,6 +34,7 @@ class OffsetRow:
     position: Position | None
     closed: bool
     updated: float
+    odd: str | None = None
 
 
 class SnowflakeStateSession(SnowflakeSession):
@@ -61,24 +62,13 @@ class SnowflakeStateSession(SnowflakeSession):
         return counts
 
     def list_offsets(self, offsets: TableName, *, application: str) -> list[OffsetRow]:
-        """All rows of an application.
+        """All rows of an application, those included that no load wrote.
 
-        :raises CorruptStateError: a row has a position that no load wrote
         :raises SnowflakeObjectNotFoundError: there is no offsets table, as far as the role can see
         """
         statement = statements.list_offsets(offsets, application=application)
         rows = self._rows(statement, doing="read", target=offsets)
-        return [
-            OffsetRow(
-                stream=row[0],
-                shard_id=row[1],
-                incarnation=row[2],
-                position=_position(row[3], row[1], offsets),
-                closed=row[3].startswith(CLOSED),
-                updated=float(row[4]),
-            )
-            for row in rows
-        ]
+        return [_offset_row(row) for row in rows]
 
     def close_offsets(
         self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
@@ -169,10 +159,19 @@ class SnowflakeStateSession(SnowflakeSession):
         )
 
 
-def _position(text: str, shard_id: str, table: TableName) -> Position | None:
+def _offset_row(row: tuple[Any, ...]) -> OffsetRow:
+    stream, shard_id, incarnation, text, updated = row
+    position, odd = None, None
     try:
-        return decode_position(text.removeprefix(CLOSED) or text)
-    except ValueError as error:
-        raise CorruptStateError(
-            f"{table} holds {text!r} as the position of {shard_id}, which no load wrote; correct the row"
-        ) from error
+        position = decode_position(text.removeprefix(CLOSED))
+    except ValueError:
+        odd = text
+    return OffsetRow(
+        stream=stream,
+        shard_id=shard_id,
+        incarnation=incarnation,
+        position=position,
+        closed=text.startswith(CLOSED),
+        updated=float(updated),
+        odd=odd,
+    )

@@ -142,17 +142,23 @@ def _offsets(
         if request.method is Method.RECOVER or any(shard.offset for shard in inspection.shards):
             refuse(request, [what])
         return None, [f"{what}. Incarnations aren't closed: a worker that should be dead may still commit."]
+    of_stream = [row for row in rows if row.stream == request.stream]
+    odd = [f"{row.odd!r:.80} as the position of {row.shard_id}" for row in of_stream if row.odd is not None]
+    if odd and request.method is Method.RECOVER:
+        refuse(
+            request, [f"{table} holds {', '.join(odd)}, which no load wrote: correct it, or rewind the shard"]
+        )
     offsets = tuple(
         Committed(row.shard_id, row.incarnation, row.position, closed=row.closed, updated=row.updated)
-        for row in rows
-        if row.stream == request.stream
+        for row in of_stream
+        if row.odd is None
     )
-    if offsets or not any(shard.offset for shard in inspection.shards):
+    if of_stream or not any(shard.offset for shard in inspection.shards):
         return offsets, []
     what = f"{table} has no offsets of it on stream {request.stream}, although drains have loaded records"
     if request.method is Method.RECOVER:
         refuse(request, [f"{what}: correct the landing table, or rewind the shards"])
-    return offsets, [f"{what[0].upper()}{what[1:]}: see whether the landing table is the right one."]
+    return offsets, [f"{what}: see whether the landing table is the right one."]
 
 
 def _committed(

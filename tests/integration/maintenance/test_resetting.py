@@ -272,6 +272,18 @@ def test_ended_parents_and_their_children_follow_snowflake_back(make_pipeline: A
     assert pipeline.landed == pipeline.sent
 
 
+def test_an_odd_position_in_snowflake_stops_a_recovery_and_no_rewind(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    shard_id = one_shard(drained)
+    drained.query(f"UPDATE {{offsets}} SET \"POSITION\" = 'odd' WHERE \"SHARD_ID\" = '{shard_id}'")
+    with pytest.raises(MaintenanceRefusedError, match=f"'odd' as the position of {shard_id}"):
+        maintenance.plan(Method.RECOVER)
+    assert again(maintenance.reset(Method.REWIND, position="TRIM_HORIZON")) == 20
+    drained.drain().run()
+    assert duplicates(drained) == 20
+
+
 def test_a_table_without_any_offsets_of_the_application_is_not_trusted(
     drained: Pipeline, maintenance: Maintenance
 ) -> None:
