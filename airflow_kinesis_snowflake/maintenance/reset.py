@@ -318,8 +318,11 @@ def went_back(offset: Committed, row: ShardView) -> bool:
     """Whether Snowflake is before what a drain had committed.
 
     A row that doesn't tell what was committed may have a checkpoint that nothing in Snowflake stands for,
-    such as an imported one. But once something was loaded under its incarnation, the checkpoint was too.
+    such as an imported one. But once something was loaded under its incarnation, the checkpoint was too. What
+    was loaded under another incarnation says nothing: other software may have moved the checkpoint since.
     """
+    if offset.incarnation != row.incarnation:
+        return False
     if row.offset is not None:
         return offset.position is None or offset.position < row.offset
     return offset.position is not None and _behind(offset, row)

@@ -218,6 +218,12 @@ def test_an_imported_checkpoint_of_which_nothing_was_loaded_stays() -> None:
     assert recovered(row, **TRUSTING).action is Action.KEEP
 
 
+def test_a_checkpoint_that_other_software_moved_stays() -> None:
+    """The Openflow connector leaves rows without an incarnation."""
+    row = view(incarnation=None)
+    assert recovered(row, loaded(number="50"), **TRUSTING).action is Action.KEEP
+
+
 def test_a_checkpoint_behind_records_that_brought_nothing_stays() -> None:
     row = view(checkpoint=Position("120"), offset=Position("100"), ended=True)
     assert recovered(row, loaded(number="100"), **TRUSTING).action is Action.KEEP
