@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.loaded import Loaded
 
 METHODS = ("rewind", "delete_table", "rename", "recover")
-PURPOSES = ("drain", "reset", "cleanup")
+PURPOSES = ("drain", "reset", "cleanup", "import")
 STATE = "the state of an application on a stream"
 
 
@@ -155,6 +155,7 @@ def make_plan(options: argparse.Namespace) -> tuple[Any, str]:
         position=options.position,
         new_application=options.new_application,
         initial_position=options.initial_position,
+        trust_snowflake=options.trust_snowflake,
     )
     with ExitStack() as stack:
         plan = plan_reset(
@@ -195,7 +196,7 @@ def import_checkpoints(options: argparse.Namespace) -> tuple[Any, str]:
     )
     if options.dry_run:
         return {"plan": plan.as_dict()}, import_text(plan)
-    done = carry_out_import(plan, store=store, now=now_millis())
+    done = carry_out_import(plan, store=store, clock=now_millis)
     text = f"{import_text(plan)}\n\n{done['created']} rows were written, {done['there']} were there."
     return {**done, "plan": plan.as_dict()}, text
 
@@ -213,6 +214,7 @@ def show_policy(options: argparse.Namespace) -> tuple[Any, str]:
             region=options.region,
             partition=options.partition,
             consumer=options.consumer,
+            source=options.source,
             key=options.key,
             backups=options.backups,
         ),
@@ -357,6 +359,11 @@ COMMANDS = (
             option("--shard", action="append", default=[], help="only this one; may be repeated"),
             option("--new-application", help="for rename"),
             option("--initial-position", default="TRIM_HORIZON", help="of the drain"),
+            option(
+                "--trust-snowflake",
+                action="store_true",
+                help="for recover: checkpoints follow Snowflake back in time",
+            ),
             option("--table", help="landing table: count duplicates there; recover needs it"),
             option("--snowflake-conn-id", default="snowflake_default"),
         ),
@@ -388,7 +395,8 @@ COMMANDS = (
             option("--account", default="*"),
             option("--region", default="*"),
             option("--partition", default="aws"),
-            option("--consumer", help="name of a registered consumer"),
+            option("--consumer", help="name of a registered consumer that a cleanup may deregister"),
+            option("--source", help="table that an import reads"),
             option("--key", help="ARN of the stream's KMS key"),
             option("--backups", help="bucket/prefix of JSON backups"),
         ),

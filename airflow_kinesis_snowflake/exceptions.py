@@ -10,9 +10,14 @@ contain payloads or credentials.
 
 from __future__ import annotations
 
+from airflow_kinesis_snowflake.printable import printable
+
 
 class KinesisSnowflakeError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. A message is one line, whatever the names in it hold."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(each) if isinstance(each, str) else each for each in args))
 
 
 class TerminalError(KinesisSnowflakeError):

@@ -65,6 +65,7 @@ def build_state_reset_dag(
             position="{{ params.position or '' }}",
             new_application_name="{{ params.new_application_name or '' }}",
             initial_position=initial_position(drain_dag_id),
+            trust_snowflake="{{ params.trust_snowflake }}",
             count_duplicates="{{ params.count_duplicates }}",
             force="{{ params.force }}",
             backup_folder=setting(dag_id, "backup_folder"),
@@ -161,6 +162,15 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
             "Where the drain starts a new application, for the forecast of `delete_table` and `rename`. "
             "Default: what the drain's Variables say.",
             ("TRIM_HORIZON", "LATEST"),
+        ),
+        "trust_snowflake": Param(
+            False,
+            type="boolean",
+            title="Trust Snowflake",
+            description_md=(
+                "For `recover`: Snowflake went back in time (Time Travel, a clone, a failover to a replica). "
+                "Checkpoints go back to its offsets too, and what is missing there is read again."
+            ),
         ),
         "count_duplicates": Param(
             True,

@@ -61,13 +61,17 @@ def build_table_cleanup_dag(
         )
         approve = ApprovePlanOperator(
             task_id="approve",
-            subject="Delete {{ ti.xcom_pull(task_ids='plan')['doomed'] | length }} tables of applications?",
+            subject=(
+                "Delete {{ ti.xcom_pull(task_ids='plan')['doomed'] | length }} tables of applications and "
+                "{{ ti.xcom_pull(task_ids='plan')['offsets'] }} offsets?"
+            ),
             body="{{ ti.xcom_pull(task_ids='plan')['text'] }}",
             defaults=[ApprovePlanOperator.REJECT],
             response_timeout=approval_timeout,
             required=(
                 "{{ params.approval and not params.dry_run "
-                "and ti.xcom_pull(task_ids='plan')['doomed'] | length > 0 }}"
+                "and (ti.xcom_pull(task_ids='plan')['doomed'] | length > 0 "
+                "or ti.xcom_pull(task_ids='plan')['offsets'] > 0) }}"
             ),
         )
         delete = DeleteCheckpointTablesOperator(
@@ -110,7 +114,7 @@ def cleanup_params(dag_id: str) -> dict[str, Param]:
         "table": text(
             "Landing table",
             "`DATABASE.SCHEMA.TABLE`: also delete the offsets and staged files of deleted applications "
-            "beside it.",
+            "beside it, and offsets that no application needs any more.",
         ),
         "approval": Param(
             True,

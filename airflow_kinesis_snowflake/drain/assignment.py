@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_kinesis_snowflake.drain import leases
 from airflow_kinesis_snowflake.drain.rows import caught_up_by
 from airflow_kinesis_snowflake.drain.watching import Seen
+from airflow_kinesis_snowflake.printable import printable
 from airflow_kinesis_snowflake.stream.times import utc
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def describe_holders(shards: Sequence[ShardState], *, now: int) -> str:
             row.lease_expiry for row in shards if row.lease_owner == owner and row.lease_expiry is not None
         ]
         until = f" until {utc(max(ends))}, in {(max(ends) - now) / 1000:.0f} s" if ends else ""
-        named.append(f"{owner} holds {count}{until}")
+        named.append(f"{printable(owner)} holds {count}{until}")
     more = len(named) - NAMED_OWNERS
     return "; ".join(named[:NAMED_OWNERS]) + (f"; {more} more workers hold others" if more > 0 else "")
 

@@ -130,6 +130,11 @@ class Leases:
             lease = self._leases.get(shard_id)
             return lease is not None and self._runtime.monotonic() < lease.valid_until
 
+    def confirm(self, shard_id: str) -> bool:
+        """Whether the table says that this worker holds the lease, which is renewed by asking."""
+        self._renew(shard_id)
+        return self.holds(shard_id)
+
     @property
     def held(self) -> frozenset[str]:
         """Shards whose lease was taken and not released, and of which :meth:`drop_lost` didn't tell a loss.

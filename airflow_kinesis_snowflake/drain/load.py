@@ -308,6 +308,7 @@ class Loader:
             self.close()
             offsets = self._read(self._open(), keys)
         if (absent := absent_from(offsets, keys)) and not went_back(batch, offsets):
+            self._confirm_leases(batch, absent)
             session = self._open()
             session.ensure_offsets(self._target, **self._of_the_application, keys=absent)
             offsets = self._read(session, keys)
@@ -317,6 +318,21 @@ class Loader:
                     f"its COMMIT arrived; batch {batch.id} is not begun"
                 )
         return offsets
+
+    def _confirm_leases(self, batch: Batch, absent: Sequence[OffsetKey]) -> None:
+        """Make sure that rows of the offsets table are made by those only who hold the leases at this moment.
+
+        A row that is gone may be that of an incarnation that a reset closed long ago, and made again it would
+        be open to a worker that was asleep since. The own clock of such a worker may have slept as well.
+
+        :raises LeaseLostError: another worker holds a lease
+        """
+        shards = [key.shard_id for key in absent if key.shard_id in batch.spans]
+        if not all(self._writers.map(self._leases.confirm, shards)):
+            raise LeaseLostError(
+                f"Leases of stream {self._settings.stream_name} were lost before batch {batch.id} was begun; "
+                "the next owner reads its records again"
+            )
 
     def _outcome_by(self, offsets: Offsets, batch: Batch) -> Outcome | None:
         """What has become of a batch already, judged by offsets; ``None`` if it is still to be loaded."""
@@ -336,7 +352,7 @@ class Loader:
 
     def _went_back(self, span: Span) -> OffsetWentBackError:
         return OffsetWentBackError(
-            f"Run the DAG kinesis_state_reset with the method recover, trusting Snowflake: the offset of "
+            f"Run the DAG kinesis_state_reset with the method recover and trust_snowflake: the offset of "
             f"shard {span.shard_id} of stream {self._settings.stream_name} in {self._target.offsets} is "
             f"before {span.offset}, through which a drain had committed. The tables went back in time "
             f"(Time Travel, a clone, or a failover to a replica), and records are missing in "

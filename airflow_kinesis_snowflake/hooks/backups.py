@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,12 @@ from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.aws import translated
+from airflow_kinesis_snowflake.stream.times import moment
 
 _S3 = "s3://"
 _TRIAL = "airflow-kinesis-snowflake-can-write"
+# Names of backups in DynamoDB and of files have up to 255 characters; ".json" is one of the ends.
+_MOST_OF_NAME = 225
 
 
 class BackupFilesHook(AwsBaseHook):
@@ -24,11 +29,13 @@ class BackupFilesHook(AwsBaseHook):
         super().__init__(client_type="s3", **aws)
 
     def write(self, folder: str, name: str, content: bytes) -> str:
-        """Write a file. Needs ``s3:PutObject`` if it goes to S3.
+        """Write a new file, which nobody but the user of this process can read. Needs ``s3:PutObject`` if it
+        goes to S3, where the bucket's policies say who can.
 
-        :param folder: where; a folder that isn't there is made
+        :param folder: where; a folder that isn't there is made, for the user of this process only
         :return: the address of the file, for :meth:`read`
-        :raises InvalidSettingError: neither an absolute path nor an S3 address, or it can't be written to
+        :raises InvalidSettingError: neither an absolute path nor an S3 address; or it can't be written to, or
+            has something of that name already, be it a symbolic link
         """
         if folder.startswith(_S3):
             address = f"{_S3}{folder.removeprefix(_S3).strip('/')}/{name}"
@@ -38,23 +45,26 @@ class BackupFilesHook(AwsBaseHook):
             return address
         path = _absolute(folder) / name
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write_new(path, content)
         except OSError as error:
             raise InvalidSettingError(f"can't write the backup {path}: {error.strerror}") from error
         return str(path)
 
     def try_out(self, folder: str) -> None:
-        """Find out whether files can be written to a folder, by writing an empty one, which stays.
+        """Find out whether files can be written to a folder, by writing an empty one; in S3 it stays.
 
         Raises what :meth:`write` raises.
         """
-        self.write(folder, _TRIAL, b"")
+        if folder.startswith(_S3):
+            self.write(folder, _TRIAL, b"")
+        else:
+            Path(self.write(folder, f"{_TRIAL}-{uuid.uuid4().hex}", b"")).unlink()
 
     def read(self, address: str) -> bytes:
         """Read a file. Needs ``s3:GetObject`` if it is in S3.
 
-        :raises InvalidSettingError: there is no such file
+        :raises InvalidSettingError: there is no such file, or it is a symbolic link
         """
         if address.startswith(_S3):
             bucket, key = _bucket_and_key(address)
@@ -62,13 +72,30 @@ class BackupFilesHook(AwsBaseHook):
                 return bytes(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
         path = _absolute(address)
         try:
-            return path.read_bytes()
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                return file.read()
         except OSError as error:
             raise InvalidSettingError(f"can't read the backup {path}: {error.strerror}") from error
 
     @property
     def _client(self) -> Any:
         return self.get_conn()
+
+
+def backup_name(application: str, *, now: int) -> str:
+    """A name for a backup, as DynamoDB and file systems take it, however long the application's name is.
+
+    :param now: milliseconds since the epoch
+    """
+    return f"{application[:_MOST_OF_NAME]}-{moment(now):%Y%m%dT%H%M%S}-{now % 1000:03d}"
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    # O_EXCL neither overwrites a file nor follows a symbolic link (open(2)).
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _bucket_and_key(address: str) -> tuple[str, str]:

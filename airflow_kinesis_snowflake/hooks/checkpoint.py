@@ -49,6 +49,8 @@ _OF_A_DRAIN = (
     "othersUntil",
 )
 _LEASE = ("leaseOwner", "leaseExpiry")
+_NEW = "attribute_not_exists(shardId)"
+_AS_OWNER = "leaseOwner = :owner"
 _FREE = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner OR leaseExpiry < :now"
 
 # An answer later than this is of no use to a lease of 30 seconds.
@@ -319,7 +321,7 @@ class CheckpointStoreHook(AwsHook):
                 "parentShardIds": _texts(parents),
                 "initialShardIds": _texts(initial_shards),
             },
-            condition="attribute_not_exists(shardId)",
+            condition=_NEW,
         )
         return row is not None
 
@@ -570,13 +572,16 @@ class CheckpointStoreHook(AwsHook):
         """
         return text_of(self._item(stream_name, shard_id), "leaseOwner")
 
-    def reset_shard(self, stream_name: str, shard: ShardState, *, owner: str | None, now: int) -> bool:
+    def reset_shard(
+        self, stream_name: str, shard: ShardState, *, owner: str, now: int, made_until: int | None = None
+    ) -> bool:
         """Make the row of a shard say what a drain shall go by. Needs ``dynamodb:UpdateItem``.
 
         Condition: ``owner`` holds the lease. The lease and attributes of other software stay as they are.
 
         :param shard: the row as it shall be; its lease isn't looked at
-        :param owner: None: there must be no such row, and it is made without a lease
+        :param made_until: there must be no such row instead, and it is made with a lease of ``owner`` until
+            then
         :return: False: the condition doesn't hold, and nothing was written
         """
         known = {
@@ -587,13 +592,11 @@ class CheckpointStoreHook(AwsHook):
             "othersUntil": None if shard.others_until is None else _number(shard.others_until),
             "lastUpdateTimestamp": _number(now),
             **({} if shard.checkpoint is None else _checkpoint_attributes(shard.checkpoint)),
-            **_facts(ended=shard.ended, unsettled=shard.unsettled),
+            "committedOffset": None if shard.offset is None else _text(encode_position(shard.offset)),
+            **_facts(ended=shard.ended, unsettled=shard.unsettled, caught_up_at=shard.caught_up_at),
         }
         changes = dict.fromkeys(_OF_A_DRAIN) | known
-        condition, values = _as_owner(owner)
-        return (
-            self._update(stream_name, shard.shard_id, changes, condition=condition, values=values) is not None
-        )
+        return self._write_row(stream_name, shard.shard_id, changes, owner=owner, made_until=made_until)
 
     def remove_shard(self, stream_name: str, shard_id: str, *, owner: str) -> bool:
         """Delete the row of a shard. Needs ``dynamodb:DeleteItem``.
@@ -602,26 +605,23 @@ class CheckpointStoreHook(AwsHook):
 
         :return: False: the condition doesn't hold; True: there is no such row now
         """
-        condition, values = _as_owner(owner)
-        return self._delete(stream_name, shard_id, condition=condition, values=values)
+        return self._delete(stream_name, shard_id, condition=_AS_OWNER, values={":owner": _text(owner)})
 
-    def restore_item(self, item: Mapping[str, Any], *, owner: str | None, now: int) -> bool:
+    def restore_item(
+        self, item: Mapping[str, Any], *, owner: str, now: int, made_until: int | None = None
+    ) -> bool:
         """Write a row of :meth:`read_items` back, but for its lease. Needs ``dynamodb:UpdateItem``.
 
         Condition: ``owner`` holds the lease. Attributes that the row has now and the item hasn't are kept,
         unless a drain goes by them.
 
-        :param owner: None: there must be no such row
+        :param made_until: there must be no such row instead, and it is made with a lease of ``owner`` until
+            then
         :return: False: the condition doesn't hold, and nothing was written
         """
-        kept = {*_KEYS.values(), *_LEASE}
-        changes = dict.fromkeys(_OF_A_DRAIN) | {
-            name: value for name, value in item.items() if name not in kept
-        }
-        changes["lastUpdateTimestamp"] = _number(now)
-        condition, values = _as_owner(owner)
+        changes = {**_restored(item), "lastUpdateTimestamp": _number(now)}
         stream_name, shard_id = (item[name]["S"] for name in _KEYS.values())
-        return self._update(stream_name, shard_id, changes, condition=condition, values=values) is not None
+        return self._write_row(stream_name, shard_id, changes, owner=owner, made_until=made_until)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Add tags to the table. Needs ``dynamodb:TagResource`` and ``dynamodb:DescribeTable``."""
@@ -663,6 +663,21 @@ class CheckpointStoreHook(AwsHook):
         with self._call("DescribeTable") as client:
             client.get_waiter(state).wait(TableName=self.application_name, WaiterConfig=_PATIENCE)
 
+    def _write_row(
+        self,
+        stream_name: str,
+        shard_id: str,
+        changes: Mapping[str, _Value | None],
+        *,
+        owner: str,
+        made_until: int | None,
+    ) -> bool:
+        """Change a row whose lease is held, or make one together with a lease."""
+        if made_until is None:
+            return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
+        leased = {**changes, "leaseOwner": _text(owner), "leaseExpiry": _number(made_until)}
+        return self._update(stream_name, shard_id, leased, condition=_NEW) is not None
+
     def _update_as_owner(
         self,
         stream_name: str,
@@ -673,11 +688,12 @@ class CheckpointStoreHook(AwsHook):
         also: str | None = None,
         values: Mapping[str, _Value] | None = None,
     ) -> _Row | None:
-        condition, owner_value = _as_owner(owner)
-        if also is not None:
-            condition += f" AND ({also})"
         return self._update(
-            stream_name, shard_id, changes, condition=condition, values={**owner_value, **(values or {})}
+            stream_name,
+            shard_id,
+            changes,
+            condition=_AS_OWNER if also is None else f"{_AS_OWNER} AND ({also})",
+            values={":owner": _text(owner), **(values or {})},
         )
 
     def _update(
@@ -765,6 +781,18 @@ class CheckpointStoreHook(AwsHook):
         return found
 
 
+def is_restored(item: Mapping[str, _Value], found: Mapping[str, _Value]) -> bool:
+    """Whether a row is as :meth:`CheckpointStoreHook.restore_item` leaves it."""
+    return _is_as_wanted(found, {**_restored(item), "lastUpdateTimestamp": found.get("lastUpdateTimestamp")})
+
+
+def _restored(item: Mapping[str, _Value]) -> dict[str, _Value | None]:
+    """What a backup says of a row, but for key and lease; ``None`` for what a drain must not go by."""
+    kept = {*_KEYS.values(), *_LEASE}
+    said = {name: value for name, value in item.items() if name not in kept}
+    return dict.fromkeys(_OF_A_DRAIN) | said
+
+
 def _is_as_wanted(item: Mapping[str, _Value], wanted: Mapping[str, _Value | None]) -> bool:
     """Whether attributes are as a write would have left them, where ``None`` means that there is none."""
     return all(_comparable(item.get(name)) == _comparable(value) for name, value in wanted.items())
@@ -784,13 +812,6 @@ def _checkpoint_attributes(checkpoint: Position) -> dict[str, _Value | None]:
         "subSequenceNumber": None if sub is None else _number(sub),
         "subSequenceOf": None if sub is None else _text(checkpoint.sequence_number),
     }
-
-
-def _as_owner(owner: str | None) -> tuple[str, dict[str, _Value]]:
-    """Return the condition of a write by the owner of a lease, or of one that makes a row, and its values."""
-    if owner is None:
-        return "attribute_not_exists(shardId)", {}
-    return "leaseOwner = :owner", {":owner": _text(owner)}
 
 
 def _not_beyond(checkpoint: Position) -> tuple[str, dict[str, _Value]]:

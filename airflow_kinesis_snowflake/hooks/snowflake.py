@@ -849,8 +849,9 @@ def judge_offsets(rows: Iterable[Sequence[Any]], *, table: TableName) -> Offsets
             )
         elif position.startswith(CLOSED):
             refused[key] = IncarnationClosedError(
-                f"Run the DAG kinesis_state_reset for shard {shard_id} once more: a reset closed its "
-                f"incarnation {incarnation} in {table} and was not finished. Nothing of the shard was loaded"
+                f"Clear the failed task of the DAG kinesis_state_reset, or run it with the method recover to "
+                f"go on where shard {shard_id} stands: a reset closed its incarnation {incarnation} in "
+                f"{table} and was not finished. Nothing of the shard was loaded"
             )
         else:
             try:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.exceptions import CorruptStateError, SnowflakeObjectNotFoundError
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, SnowflakeSession
 from airflow_kinesis_snowflake.landing import state_statements as statements
 from airflow_kinesis_snowflake.landing.statements import CLOSED, stage_folder
@@ -13,6 +12,7 @@ from airflow_kinesis_snowflake.stream.positions import Position, decode_position
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from airflow_kinesis_snowflake.landing.identifiers import TableName
     from airflow_kinesis_snowflake.landing.target import LandingTarget
@@ -25,6 +25,7 @@ class OffsetRow:
     :param position: of the last loaded record; ``None`` before the first
     :param closed: a reset ended the incarnation: nothing can be loaded under it
     :param updated: seconds since the epoch
+    :param odd: what stands there as its position, if no load wrote that
     """
 
     stream: str
@@ -33,70 +34,52 @@ class OffsetRow:
     position: Position | None
     closed: bool
     updated: float
+    odd: str | None = None
 
 
 class SnowflakeStateSession(SnowflakeSession):
     """A session for maintenance. Raises what :class:`SnowflakeSession` raises."""
 
     def count_from(
-        self, target: LandingTarget, *, stream: str, first: Mapping[str, str]
+        self, target: LandingTarget, *, application: str, stream: str, first: Mapping[str, Position]
     ) -> Mapping[str, int]:
-        """Count what is loaded of some shards, from a record on, dead letters included.
+        """Count what is loaded of some shards, from a record on, dead letters of the application included.
 
-        By stream and shard, whichever application loaded it.
+        A record counts once, however often it is there. Landed rows don't say which application loaded them:
+        those of others count too.
 
-        :param first: shard id to the sequence number of the first record that counts
-        :return: by shard id; 0 where there is none, or no table
+        :param first: shard id to the first record that counts; or, where it is inside an aggregate, to the
+            last one that doesn't
+        :return: by shard id; 0 where there is none
+        :raises SnowflakeObjectNotFoundError: the landing table or the dead-letter table isn't there, as far
+            as the role can see
         """
         counts = dict.fromkeys(first, 0)
-        if not first:
-            return counts
-        for statement, table in (
-            (statements.count_landed(target.table, stream=stream, first=first), target.table),
-            (
-                statements.count_dead_letters(target.dead_letters, stream=stream, first=first),
-                target.dead_letters,
-            ),
-        ):
-            try:
-                rows = self._rows(statement, doing="count in", target=table)
-            except SnowflakeObjectNotFoundError:
-                continue
-            for shard_id, count in rows:
-                counts[shard_id] += int(count)
+        if first:
+            statement = statements.count_loaded(target, application=application, stream=stream, first=first)
+            rows = self._rows(statement, doing="count in", target=target.table)
+            counts |= {shard_id: int(count) for shard_id, count in rows}
         return counts
 
     def list_offsets(self, offsets: TableName, *, application: str) -> list[OffsetRow]:
-        """All rows of an application; none if there is no offsets table.
+        """All rows of an application, those included that no load wrote.
 
-        :raises CorruptStateError: a row has a position that no load wrote
+        :raises SnowflakeObjectNotFoundError: there is no offsets table, as far as the role can see
         """
         statement = statements.list_offsets(offsets, application=application)
-        try:
-            rows = self._rows(statement, doing="read", target=offsets)
-        except SnowflakeObjectNotFoundError:
-            return []
-        return [
-            OffsetRow(
-                stream=row[0],
-                shard_id=row[1],
-                incarnation=row[2],
-                position=_position(row[3], row[1], offsets),
-                closed=row[3].startswith(CLOSED),
-                updated=float(row[4]),
-            )
-            for row in rows
-        ]
+        rows = self._rows(statement, doing="read", target=offsets)
+        return [_offset_row(row) for row in rows]
 
     def close_offsets(
         self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
     ) -> None:
         """End incarnations for good, so that nothing is loaded under them any more.
 
-        Makes the rows that are missing, and waits for a load under way. Without an offsets table nothing was
-        ever loaded, and there is nothing to end.
+        Makes the rows that are missing, and waits for a load under way.
+
+        :raises SnowflakeObjectNotFoundError: there is no offsets table, as far as the role can see
         """
-        if not keys or self._columns(target.offsets) is None:
+        if not keys:
             return
         self.ensure_offsets(
             target,
@@ -123,21 +106,41 @@ class SnowflakeStateSession(SnowflakeSession):
     def forget_offsets(self, offsets: TableName, *, application: str) -> int:
         """Delete all rows of an application.
 
-        :return: how many there were; 0 without an offsets table
+        :return: how many there were
+        :raises SnowflakeObjectNotFoundError: there is no offsets table, as far as the role can see
         """
         statement = statements.forget_offsets(offsets, application=application)
-        try:
-            with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
-                return int(cursor.rowcount or 0)
-        except SnowflakeObjectNotFoundError:
+        with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
+            return int(cursor.rowcount or 0)
+
+    def prune_offsets(
+        self,
+        offsets: TableName,
+        *,
+        application: str,
+        stream: str,
+        keys: Sequence[OffsetKey],
+        before: datetime,
+    ) -> int:
+        """Delete rows that haven't changed since a moment.
+
+        :return: how many there were
+        """
+        if not keys:
             return 0
+        pairs = [(key.shard_id, key.incarnation) for key in keys]
+        statement = statements.prune_offsets(
+            offsets, application=application, stream=stream, keys=pairs, before=before.isoformat()
+        )
+        with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
+            return int(cursor.rowcount or 0)
 
     def remove_files(self, stage: TableName, *, application: str) -> None:
-        """Remove files that loads of an application left on the stage."""
-        try:
-            self.remove_folder(stage, folder=stage_folder(application))
-        except SnowflakeObjectNotFoundError:
-            return
+        """Remove files that loads of an application left on the stage.
+
+        :raises SnowflakeObjectNotFoundError: there is no stage, as far as the role can see
+        """
+        self.remove_folder(stage, folder=stage_folder(application))
 
     def _change(
         self,
@@ -156,10 +159,19 @@ class SnowflakeStateSession(SnowflakeSession):
         )
 
 
-def _position(text: str, shard_id: str, table: TableName) -> Position | None:
+def _offset_row(row: tuple[Any, ...]) -> OffsetRow:
+    stream, shard_id, incarnation, text, updated = row
+    position, odd = None, None
     try:
-        return decode_position(text.removeprefix(CLOSED) or text)
-    except ValueError as error:
-        raise CorruptStateError(
-            f"{table} holds {text!r} as the position of {shard_id}, which no load wrote; correct the row"
-        ) from error
+        position = decode_position(text.removeprefix(CLOSED))
+    except ValueError:
+        odd = text
+    return OffsetRow(
+        stream=stream,
+        shard_id=shard_id,
+        incarnation=incarnation,
+        position=position,
+        closed=text.startswith(CLOSED),
+        updated=float(updated),
+        odd=odd,
+    )

@@ -23,6 +23,7 @@ from airflow_kinesis_snowflake.landing.identifiers import quote
 from airflow_kinesis_snowflake.landing.inference import NUMBERS, Seen
 from airflow_kinesis_snowflake.landing.names import NAMES, column_name
 from airflow_kinesis_snowflake.landing.values import EPOCH_UNITS
+from airflow_kinesis_snowflake.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -244,7 +245,7 @@ class AddColumn:
     type: ColumnType
 
     def __str__(self) -> str:
-        return f"new column {quote(self.column)} {self.type.sql}"
+        return f"new column {printable(quote(self.column))} {self.type.sql}"
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ class WidenColumn:
     type: ColumnType
 
     def __str__(self) -> str:
-        return f"column {quote(self.column)} widened to {self.type.sql}"
+        return f"column {printable(quote(self.column))} widened to {self.type.sql}"
 
 
 @dataclass(frozen=True)
@@ -265,7 +266,7 @@ class DropNotNull:
     column: str
 
     def __str__(self) -> str:
-        return f"column {quote(self.column)} no longer NOT NULL"
+        return f"column {printable(quote(self.column))} no longer NOT NULL"
 
 
 Change = AddColumn | WidenColumn | DropNotNull

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_kinesis_snowflake.landing.dead_letters import GAP
 from airflow_kinesis_snowflake.landing.identifiers import quote
 from airflow_kinesis_snowflake.landing.statements import CLOSED, LOCK, Statement
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.landing.identifiers import TableName
+    from airflow_kinesis_snowflake.landing.statements import Value
+    from airflow_kinesis_snowflake.landing.target import LandingTarget
+    from airflow_kinesis_snowflake.stream.positions import Position
 
 
 class OffsetsStatement(Protocol):
@@ -29,26 +33,38 @@ class OffsetsStatement(Protocol):
     ) -> Statement: ...
 
 
-def count_landed(table: TableName, *, stream: str, first: Mapping[str, str]) -> Statement:
-    """Rows of a landing table from a record on: shard id and number.
+def count_loaded(
+    target: LandingTarget, *, application: str, stream: str, first: Mapping[str, Position]
+) -> Statement:
+    """How many records of some shards are landed, or dead letters of an application: shard id and number.
 
-    :param first: shard id to sequence number; not empty
+    :param first: shard id to the first record that counts; or, where it is inside an aggregate, to the last
+        one that doesn't; not empty
     """
     metadata = f"{quote('KINESISMETADATA')}:"
-    return _count(
-        table,
-        f"{metadata}stream::VARCHAR",
+    landed = _coordinates(
+        target.table,
         f"{metadata}shardId::VARCHAR",
         f"{metadata}sequenceNumber::VARCHAR",
-        stream=stream,
+        f"{metadata}subSequenceNumber::NUMBER",
         first=first,
+        where={f"{metadata}stream::VARCHAR = %s": stream},
     )
-
-
-def count_dead_letters(table: TableName, *, stream: str, first: Mapping[str, str]) -> Statement:
-    """Dead letters from a record on, as :func:`count_landed`."""
-    columns = (quote(name) for name in ("STREAM", "SHARD_ID", "SEQUENCE_NUMBER"))
-    return _count(table, *columns, stream=stream, first=first)
+    letters = _coordinates(
+        target.dead_letters,
+        *(quote(name) for name in ("SHARD_ID", "SEQUENCE_NUMBER", "SUB_SEQUENCE_NUMBER")),
+        first=first,
+        where={
+            f"{quote('STREAM')} = %s": stream,
+            f"{quote('APPLICATION')} = %s": application,
+            f"NVL({quote('KIND')}, 'record') <> %s": GAP,
+        },
+    )
+    # UNION leaves doubles out.
+    return Statement(
+        f"SELECT OF_SHARD, COUNT(*) FROM ({landed.sql} UNION {letters.sql}) GROUP BY 1",
+        (*landed.params, *letters.params),
+    )
 
 
 def list_offsets(table: TableName, *, application: str) -> Statement:
@@ -93,28 +109,51 @@ def forget_offsets(table: TableName, *, application: str) -> Statement:
     return Statement(f'DELETE FROM {_text(table)} WHERE "APPLICATION" = %s', (application,))
 
 
-def _count(
-    table: TableName,
-    stream_column: str,
-    shard_column: str,
-    number_column: str,
-    *,
-    stream: str,
-    first: Mapping[str, str],
+def prune_offsets(
+    table: TableName, *, application: str, stream: str, keys: Sequence[tuple[str, str]], before: str
 ) -> Statement:
-    # Sequence numbers differ in length, and those of the same length compare as text.
-    digits = f"LENGTH({number_column})"
-    behind = (
-        f"({shard_column} = %s AND ({digits} > %s OR ({digits} = %s AND "
-        f"TO_BINARY({number_column}, 'UTF-8') >= TO_BINARY(%s, 'UTF-8'))))"
-    )
-    params = [
-        value for shard_id, number in first.items() for value in (shard_id, len(number), len(number), number)
-    ]
+    """Delete rows that haven't changed since a moment.
+
+    :param keys: shard ids and incarnations; not empty
+    :param before: ISO-8601 with a time zone
+    """
+    key = '("SHARD_ID" = %s AND "INCARNATION" = %s)'
     return Statement(
-        f"SELECT {shard_column}, COUNT(*) FROM {_text(table)} WHERE {stream_column} = %s "
-        f"AND ({' OR '.join([behind] * len(first))}) GROUP BY 1",
-        (stream, *params),
+        f'DELETE FROM {_text(table)} WHERE "APPLICATION" = %s AND "STREAM" = %s '
+        f'AND "UPDATED_AT" < %s::TIMESTAMP_LTZ AND ({" OR ".join([key] * len(keys))})',
+        (application, stream, before, *(value for pair in keys for value in pair)),
+    )
+
+
+def _coordinates(
+    table: TableName,
+    shard: str,
+    number: str,
+    sub: str,
+    *,
+    first: Mapping[str, Position],
+    where: Mapping[str, str],
+) -> Statement:
+    """Shard id, sequence number and sub-sequence number of the records of a table that count.
+
+    :param where: conditions, each with the value that is bound in it
+    """
+    conditions: list[str] = []
+    params: list[Value] = []
+    for shard_id, position in first.items():
+        digits = position.sequence_number
+        # Sequence numbers differ in length, and those of the same length compare as text.
+        after = (
+            f"LENGTH({number}) > %s OR (LENGTH({number}) = %s AND "
+            f"TO_BINARY({number}, 'UTF-8') > TO_BINARY(%s, 'UTF-8'))"
+        )
+        conditions.append(f"({shard} = %s AND ({after} OR ({number} = %s AND NVL({sub}, 0) > %s)))")
+        params += [shard_id, len(digits), len(digits), digits, digits]
+        params.append(-1 if position.sub_sequence_number is None else position.sub_sequence_number)
+    return Statement(
+        f"SELECT {shard} AS OF_SHARD, {number} AS OF_NUMBER, NVL({sub}, 0) AS OF_SUB FROM {_text(table)} "
+        f"WHERE {' AND '.join(where)} AND ({' OR '.join(conditions)})",
+        (*where.values(), *params),
     )
 
 

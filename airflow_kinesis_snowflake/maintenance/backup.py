@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
+from airflow_kinesis_snowflake.hooks.backups import backup_name
+from airflow_kinesis_snowflake.hooks.checkpoint import is_restored
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.maintenance.holding import holding
-from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,8 +62,10 @@ class Backup:
             items = tuple(
                 {name: _attribute(value) for name, value in item.items()} for item in document["items"]
             )
+            for item in items:
+                key_of(item)
             return cls(str(document["application"]), int(document["saved_at"]), items)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidSettingError):
                 raise
             raise InvalidSettingError(f"this isn't a backup of state rows: {error!r}") from error
@@ -75,7 +79,7 @@ def back_up(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str, 
     :return: ``file``, ``dynamodb`` (ARN or None) and ``rows``
     """
     backup = Backup(store.application_name, now, tuple(store.read_items()))
-    name = f"{store.application_name}-{moment(now):%Y%m%dT%H%M%S}-{now % 1000:03d}"
+    name = backup_name(store.application_name, now=now)
     file = files.write(folder, f"{name}.json", backup.encode())
     arn = store.back_up(name)
     log.info("%d rows of application %s saved to %s", len(backup.items), store.application_name, file)
@@ -95,7 +99,9 @@ def restore(
 ) -> dict[str, int]:
     """Put the rows of a backup back, leases and workers excepted; rows that aren't in it are removed.
 
-    Incarnations that a reset has closed since are opened again, and those of today closed. Can be repeated.
+    Incarnations that a reset has closed since are opened again, and those of today closed. Every row is
+    leased meanwhile, also one that has to be made, so that no worker reads before all is back. Can be
+    repeated.
 
     :param loaded: where the offsets are; None: closed incarnations stay closed, and a drain refuses them
     :param owner: who holds the leases meanwhile
@@ -103,7 +109,8 @@ def restore(
     :param force: take leases away from workers that may be reading
     :return: how many rows were ``restored`` and ``removed``
     :raises InvalidSettingError: the backup is of another application
-    :raises MaintenanceRefusedError: a worker is reading; nothing was changed
+    :raises MaintenanceRefusedError: a worker is reading, and nothing was changed; or one came between, and
+        the state isn't that of the backup
     """
     if backup.application != store.application_name:
         raise InvalidSettingError(
@@ -112,15 +119,45 @@ def restore(
     store.create_table()
     saved = {key_of(item): item for item in backup.items if not _is_note(item)}
     present = {key_of(item): item for item in store.read_items() if not _is_note(item)}
-    with holding(store, present, owner=owner, clock=clock, force=force):
+    removed = sorted(present.keys() - saved.keys())
+    with holding(store, present, owner=owner, clock=clock, force=force) as holds:
+        for key in sorted(saved.keys() - present.keys()):
+            if not holds.make(key, partial(_make, store, saved[key], owner)):
+                raise _came_between(store, key)
         if loaded is not None:
             _switch(loaded, store.application_name, opened=saved.values(), closed=present.values())
-        for key, item in saved.items():
-            store.restore_item(item, owner=owner if key in present else None, now=clock())
-        removed = sorted(present.keys() - saved.keys())
-        for stream, shard_id in removed:
-            store.remove_shard(stream, shard_id, owner=owner)
+        for key in sorted(saved.keys() & present.keys()):
+            if not store.restore_item(saved[key], owner=owner, now=clock()):
+                raise _came_between(store, key)
+        for key in removed:
+            if not store.remove_shard(*key, owner=owner):
+                raise _came_between(store, key)
+        _compare(store, saved)
     return {"restored": len(saved), "removed": len(removed)}
+
+
+def _make(store: CheckpointStoreHook, item: Item, owner: str, now: int, until: int) -> bool:
+    return store.restore_item(item, owner=owner, now=now, made_until=until)
+
+
+def _compare(store: CheckpointStoreHook, saved: Mapping[tuple[str, str], Item]) -> None:
+    """See that the rows are those of the backup, and no others.
+
+    :raises MaintenanceRefusedError: they aren't
+    """
+    found = {key_of(item): item for item in store.read_items() if not _is_note(item)}
+    for key in sorted(saved.keys() | found.keys()):
+        if key not in saved or key not in found or not is_restored(saved[key], found[key]):
+            raise _came_between(store, key)
+
+
+def _came_between(store: CheckpointStoreHook, key: tuple[str, str]) -> MaintenanceRefusedError:
+    stream, shard_id = key
+    return MaintenanceRefusedError(
+        f"Stop the drains of application {store.application_name} and restore once more: a worker changed "
+        f"the row of shard {shard_id} of stream {stream} meanwhile, and the state isn't that of the backup. "
+        "What the worker loads until then is loaded twice."
+    )
 
 
 def key_of(item: Mapping[str, Any]) -> tuple[str, str]:
@@ -162,7 +199,19 @@ def _plain(value: Any) -> Any:
 
 
 def _attribute(value: dict[str, Any]) -> dict[str, Any]:
-    binary = value.get("B")
-    if isinstance(binary, dict):
-        return {"B": bytes.fromhex(binary["bytes"])}
-    return value
+    """An attribute with its bytes as bytes again, wherever in it they are."""
+    return {kind: _held(kind, held) for kind, held in value.items()}
+
+
+def _held(kind: str, held: Any) -> Any:
+    """What an attribute of a kind holds: maps and lists hold attributes again."""
+    match kind:
+        case "B":
+            return bytes.fromhex(held["bytes"])
+        case "BS":
+            return [bytes.fromhex(each["bytes"]) for each in held]
+        case "L":
+            return [_attribute(each) for each in held]
+        case "M":
+            return {name: _attribute(each) for name, each in held.items()}
+    return held

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.exceptions import ServiceRefusedError
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    ServiceRefusedError,
+    SnowflakeObjectNotFoundError,
+)
+from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.hooks.items import number_of, text_of
+from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.maintenance.backup import Backup
 from airflow_kinesis_snowflake.maintenance.cleanup import (
+    DAY_MILLIS,
+    MOST_OFFSETS,
     OUR_TAG,
     CleanupPlan,
     Kind,
     Rules,
+    StaleOffset,
     TableView,
+    Verdict,
     judge,
     judge_consumers,
     kind_of,
+    stale_offsets,
 )
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
@@ -41,24 +53,26 @@ def plan_cleanup(
     *,
     tables: DynamoDBTablesHook,
     consumers: StreamConsumersHook,
+    loaded: Loaded | None = None,
     streams: Iterable[str] = (),
     watch_seconds: float = WATCH_SECONDS,
     clock: Callable[[], int],
 ) -> CleanupPlan:
     """Find the tables of applications and decide about them. Changes nothing.
 
+    :param loaded: where to look for offsets that nobody needs any more; None: nowhere
     :param streams: whose consumers to look at besides those that the tables have rows of
     :param watch_seconds: how long to watch leases of the Kinesis Client Library, which carry no time
     :param clock: gives milliseconds since the epoch
     """
     names = list(tables.names())
-    found = [(details, kind) for details, kind in _tables_of_applications(tables, names)]
-    counters = {
-        details.name: _counters(tables.items(details.name)) for details, (kind, _) in found if _is_kcl(kind)
-    }
+    looks = [_look(tables, name) for name in names]
+    unseen = [look for look in looks if isinstance(look, str)]
+    seen = [look for look in looks if isinstance(look, _Seen)]
+    counters = {each.details.name: _counters(each.items) for each in seen if _is_kcl(each.kind)}
     if counters:
         time.sleep(watch_seconds)
-    views = [_view(tables, details, kind, counters, now=clock()) for details, kind in found]
+    views = [_view(tables, each, counters, now=clock()) for each in seen]
     verdicts = judge(views, rules, now=clock())
     looked_at = {*streams, *(stream for view in views for stream in view.streams)}
     registered = [
@@ -75,6 +89,8 @@ def plan_cleanup(
             tables=names,
             named=rules.named,
         ),
+        offsets=() if loaded is None else _stale(loaded, seen, verdicts, before=_before(rules, clock())),
+        unseen=tuple(sorted(unseen)),
     )
 
 
@@ -92,8 +108,10 @@ def clean_up(
 
     A table that was made again since, or in which a worker shows up now, is left alone.
 
-    :param loaded: where to forget the offsets and staged files of deleted applications; None: they stay
-    :return: ``deleted`` and ``kept`` tables, and ``deregistered`` consumers
+    :param loaded: where to forget the offsets and staged files of deleted applications, and offsets that
+        nobody needs any more; None: they stay
+    :return: ``deleted`` and ``kept`` tables, ``deregistered`` consumers, and how many ``offsets`` are deleted
+        that nobody needed
     """
     deleted, kept = [], []
     for verdict in plan.doomed:
@@ -109,8 +127,10 @@ def clean_up(
         _delete(details.name, tables=tables, files=files, folder=folder, now=clock())
         deleted.append(details.name)
     applications = {view.table.application for view in plan.doomed if view.table.name in deleted}
+    pruned = 0
     if loaded is not None:
         _forget(loaded, applications)
+        pruned = _prune(loaded, plan, tables)
     doomed_consumers = [view for view in plan.consumers if view.deregister]
     for view in doomed_consumers:
         consumers.deregister(_registered(view))
@@ -119,39 +139,48 @@ def clean_up(
         "deleted": deleted,
         "kept": kept,
         "deregistered": [view.name for view in doomed_consumers],
+        "offsets": pruned,
     }
 
 
-def _tables_of_applications(
-    tables: DynamoDBTablesHook, names: Iterable[str]
-) -> Iterable[tuple[TableDetails, tuple[Kind, str]]]:
-    for name in names:
+@dataclass(frozen=True)
+class _Seen:
+    """A table of an application, and what is in it."""
+
+    details: TableDetails
+    kind: Kind
+    application: str
+    items: list[dict[str, Any]]
+    tags: Mapping[str, str]
+
+
+def _look(tables: DynamoDBTablesHook, name: str) -> _Seen | str | None:
+    """Look into a table; its name: the role may not; None: it is no table of an application."""
+    try:
         details = tables.describe(name)
         kind = None if details is None else kind_of(name, details.keys)
-        if details is not None and kind is not None and details.status == "ACTIVE":
-            yield details, kind
+        if details is None or kind is None or details.status != "ACTIVE":
+            return None
+        return _Seen(details, *kind, items=tables.items(name), tags=tables.tags(details.arn))
+    except AccessDeniedError as error:
+        log.info("Table %s is left alone: %s", name, error)
+        return name
 
 
 def _view(
-    tables: DynamoDBTablesHook,
-    details: TableDetails,
-    kind: tuple[Kind, str],
-    counters: Mapping[str, Mapping[str, str]],
-    *,
-    now: int,
+    tables: DynamoDBTablesHook, seen: _Seen, counters: Mapping[str, Mapping[str, str]], *, now: int
 ) -> TableView:
-    items = tables.items(details.name)
-    tags = tables.tags(details.arn)
-    renewed = _is_kcl(kind[0]) and _counters(items) != counters.get(details.name)
+    details, kcl = seen.details, _is_kcl(seen.kind)
+    items = tables.items(details.name) if kcl else seen.items
     return TableView(
         name=details.name,
-        kind=kind[0],
-        application=kind[1],
+        kind=seen.kind,
+        application=seen.application,
         created=millis(details.created),
         protected=details.protected,
-        ours=tags.get(OUR_TAG[0]) == OUR_TAG[1],
+        ours=seen.tags.get(OUR_TAG[0]) == OUR_TAG[1],
         touched=last_touched(items),
-        live=renewed or has_live_lease(items, now=now),
+        live=(kcl and _counters(items) != counters.get(details.name)) or has_live_lease(items, now=now),
         streams=tuple(sorted({stream for item in items if (stream := stream_of(item))})),
     )
 
@@ -200,7 +229,7 @@ def _counters(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def _consumers(hook: StreamConsumersHook, stream: str) -> Iterable[Any]:
     try:
         return hook.list(stream)
-    except ServiceRefusedError as error:
+    except (AccessDeniedError, ServiceRefusedError) as error:
         log.warning("The consumers of stream %s can't be listed: %s", stream, error)
         return ()
 
@@ -224,7 +253,7 @@ def _changed(
 
 
 def _delete(name: str, *, tables: DynamoDBTablesHook, files: BackupFilesHook, folder: str, now: int) -> None:
-    backup = f"{name}-{moment(now):%Y%m%dT%H%M%S}"
+    backup = backup_name(name, now=now)
     items = tuple(tables.items(name))
     file = files.write(folder, f"{backup}.json", Backup(name, now, items).encode())
     arn = tables.back_up(name, backup)
@@ -234,9 +263,81 @@ def _delete(name: str, *, tables: DynamoDBTablesHook, files: BackupFilesHook, fo
 
 def _forget(loaded: Loaded, applications: Collection[str]) -> None:
     for application in sorted(applications):
-        rows = loaded.session.forget_offsets(loaded.target.offsets, application=application)
-        log.info("%d offsets of application %s are forgotten", rows, application)
         try:
+            rows = loaded.session.forget_offsets(loaded.target.offsets, application=application)
+            log.info("%d offsets of application %s are forgotten", rows, application)
             loaded.session.remove_files(loaded.target.stage, application=application)
-        except ServiceRefusedError as error:
-            log.warning("Staged files of application %s are left: %s", application, error)
+        except (ServiceRefusedError, SnowflakeObjectNotFoundError) as error:
+            log.warning("Offsets or staged files of application %s are left: %s", application, error)
+
+
+# --- offsets that nobody needs any more --------------------------------------------------------------------
+
+
+def _before(rules: Rules, now: int) -> int:
+    return now - round(rules.days * DAY_MILLIS)
+
+
+def _stale(
+    loaded: Loaded, seen: Iterable[_Seen], verdicts: Iterable[Verdict], *, before: int
+) -> tuple[StaleOffset, ...]:
+    """Stale offsets of the applications that stay."""
+    kept = {verdict.table.name for verdict in verdicts if not verdict.delete}
+    rows: list[StaleOffset] = []
+    for each in seen:
+        if each.kind is Kind.CHECKPOINTS and each.details.name in kept:
+            found = _offsets_of(loaded, each.application)
+            rows += stale_offsets(found, named_incarnations(each.items), before=before)
+    return tuple(rows[:MOST_OFFSETS])
+
+
+def _offsets_of(loaded: Loaded, application: str) -> list[StaleOffset]:
+    try:
+        rows = loaded.session.list_offsets(loaded.target.offsets, application=application)
+    except SnowflakeObjectNotFoundError as error:
+        log.info("No offsets are looked at: %s", error)
+        return []
+    return [
+        StaleOffset(
+            application=application,
+            stream=row.stream,
+            shard_id=row.shard_id,
+            incarnation=row.incarnation,
+            updated=round(row.updated * 1000),
+        )
+        for row in rows
+    ]
+
+
+def named_incarnations(items: Iterable[Mapping[str, Any]]) -> frozenset[tuple[str, str, str]]:
+    """Stream, shard id and incarnation of state rows, whatever else they hold."""
+    return frozenset(
+        (
+            text_of(item, "streamName") or "",
+            text_of(item, "shardId") or "",
+            text_of(item, "incarnation") or "",
+        )
+        for item in items
+        if not (text_of(item, "shardId") or "").startswith("__")
+    )
+
+
+def _prune(loaded: Loaded, plan: CleanupPlan, tables: DynamoDBTablesHook) -> int:
+    """Delete stale offsets that a plan names, if no state row names them now."""
+    pruned = 0
+    for application in sorted({row.application for row in plan.offsets}):
+        named = named_incarnations(tables.items(application))
+        of_application = [row for row in plan.offsets if row.application == application]
+        stale = stale_offsets(of_application, named, before=plan.made_at)
+        for stream in sorted({row.stream for row in stale}):
+            rows = [row for row in stale if row.stream == stream]
+            pruned += loaded.session.prune_offsets(
+                loaded.target.offsets,
+                application=application,
+                stream=stream,
+                keys=[OffsetKey(row.shard_id, row.incarnation) for row in rows],
+                # To the second, as they were read; what changed since the plan is later.
+                before=moment(max(row.updated for row in rows) + 1000),
+            )
+        log.info("%d offsets of application %s that nobody needs are deleted", len(stale), application)
+    return pruned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 OUR_TAG = ("created-by", "airflow-kinesis-snowflake")
 DAY_MILLIS = 86_400_000
+_MOST_SHOWN = 20
+MOST_OFFSETS = 1_000
+"""Offsets deleted in one run."""
 _COORDINATOR, _METRICS, _MIGRATION = "-CoordinatorState", "-WorkerMetricStats", "_migration"
 
 
@@ -74,12 +78,32 @@ class ConsumerView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaleOffset:
+    """A row of the offsets table that no state row names: of an old incarnation, or a forgotten shard.
+
+    :param updated: milliseconds since the epoch
+    """
+
+    application: str
+    stream: str
+    shard_id: str
+    incarnation: str
+    updated: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class CleanupPlan:
-    """Tables and consumers with the reason to keep or delete each; the same as JSON and back."""
+    """Tables and consumers with the reason to keep or delete each; the same as JSON and back.
+
+    :param offsets: rows of the offsets table that nobody needs any more
+    :param unseen: tables that the role may not look into, so that nothing is known of them; they stay
+    """
 
     made_at: int
     verdicts: tuple[Verdict, ...]
     consumers: tuple[ConsumerView, ...] = ()
+    offsets: tuple[StaleOffset, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def doomed(self) -> tuple[Verdict, ...]:
@@ -224,6 +248,31 @@ def judge_consumers(
     return tuple(views)
 
 
+def stale_offsets(
+    rows: Iterable[StaleOffset], named: Collection[tuple[str, str, str]], *, before: int
+) -> tuple[StaleOffset, ...]:
+    """Rows of the offsets table that can go.
+
+    A state row names its incarnation as long as its shard may be read, or a commit under it may be in doubt.
+    An incarnation that no state row names is that of the time before a reset, or of a shard that was read to
+    its end and has left the stream. A worker that still believes in it can't make its row again, because a
+    load asks for the lease first. Where a stream has no state rows at all, offsets are what the state would
+    be recovered from, and stay.
+
+    :param named: stream, shard id and incarnation of all state rows of the application
+    :param before: not changed since (ms)
+    """
+    streams = {stream for stream, _, _ in named}
+    stale = [
+        row
+        for row in rows
+        if row.stream in streams
+        and (row.stream, row.shard_id, row.incarnation) not in named
+        and row.updated < before
+    ]
+    return tuple(sorted(stale, key=lambda row: row.updated)[:MOST_OFFSETS])
+
+
 def cleanup_text(plan: CleanupPlan) -> str:
     """The plan for people to read, as Markdown."""
     heads = ("", "table", "what it is", "created", "last used", "reason")
@@ -241,6 +290,21 @@ def cleanup_text(plan: CleanupPlan) -> str:
     parts = [f"{len(plan.doomed)} of {len(plan.verdicts)} tables of applications can be deleted."]
     if lines:
         parts.append(table(heads, lines))
+    if plan.offsets:
+        counts = Counter(row.application for row in plan.offsets)
+        of_each = ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
+        parts.append(
+            f"{len(plan.offsets)} offsets in Snowflake can be deleted, because no state row names them any "
+            f"more: {of_each}."
+        )
+    if plan.unseen:
+        shown = ", ".join(plan.unseen[:_MOST_SHOWN])
+        more = len(plan.unseen) - _MOST_SHOWN
+        parts.append(
+            f"The role may not look into {len(plan.unseen)} tables (dynamodb:DescribeTable, "
+            f"ListTagsOfResource and Scan), so nothing is known of them, and they stay: {shown}"
+            f"{f' and {more} more' if more > 0 else ''}."
+        )
     if plan.consumers:
         rows = [
             ("DEREGISTER" if view.deregister else "keep", view.name, view.stream, view.reason)

@@ -33,7 +33,7 @@ def holding(
     owner: str,
     clock: Callable[[], int],
     force: bool,
-) -> Iterator[None]:
+) -> Iterator[Holds]:
     """Lease shards, all or none, renew the leases for as long as it takes, and release them at the end.
 
     :param keys: stream and shard id of rows that are there
@@ -43,11 +43,11 @@ def holding(
     :raises MaintenanceRefusedError: a worker is reading one of them, and nothing was changed; or, at the end,
         a worker took one of them away meanwhile
     """
-    holds = _Holds(store, owner=owner, clock=clock)
+    holds = Holds(store, owner=owner, clock=clock)
     try:
         for key in sorted(keys):
             holds.take(key, force=force)
-        yield
+        yield holds
     except BaseException:
         holds.release()
         raise
@@ -55,12 +55,16 @@ def holding(
     holds.check()
 
 
-class _Holds:
-    """Leases that are renewed by a thread until they are released."""
+class Holds:
+    """Leases that are renewed by a thread until they are released.
+
+    :param owner: whose leases they are
+    :param clock: gives milliseconds since the epoch
+    """
 
     def __init__(self, store: CheckpointStoreHook, *, owner: str, clock: Callable[[], int]) -> None:
         self._store = store
-        self._owner = owner
+        self.owner = owner
         self._clock = clock
         self._held: list[Key] = []
         self._lost: dict[Key, str] = {}
@@ -69,16 +73,35 @@ class _Holds:
         self._thread = threading.Thread(target=self._keep, name="hold-renewal", daemon=True)
 
     def take(self, key: Key, *, force: bool) -> None:
+        """Lease a shard that has a row.
+
+        :raises MaintenanceRefusedError: a worker is reading it
+        """
         stream, shard_id = key
         now = self._clock()
         if not self._store.hold(
-            stream, shard_id, owner=self._owner, expiry=now + HOLD_MILLIS, now=now, force=force
+            stream, shard_id, owner=self.owner, expiry=now + HOLD_MILLIS, now=now, force=force
         ):
             raise MaintenanceRefusedError(
                 f"A worker is reading shard {shard_id} of stream {stream}; nothing was changed. Stop the "
                 f"drains of application {self._store.application_name} and run this again, or use force, "
                 "which may load twice what that worker commits meanwhile."
             )
+        self._keep_up(key)
+
+    def make(self, key: Key, write: Callable[[int, int], bool]) -> bool:
+        """Make the row of a shard, leased from its first moment on, so that no worker reads it yet.
+
+        :param write: makes it, given the time and the expiry of the lease; returns whether there was none
+        :return: what ``write`` returned
+        """
+        now = self._clock()
+        made = write(now, now + HOLD_MILLIS)
+        if made:
+            self._keep_up(key)
+        return made
+
+    def _keep_up(self, key: Key) -> None:
         self._held.append(key)
         if self._thread.ident is None:
             self._thread.start()
@@ -93,7 +116,7 @@ class _Holds:
             self._failure = None
             return
         for key in self._held:
-            if not self._store.release_lease(*key, owner=self._owner, now=self._clock()):
+            if not self._store.release_lease(*key, owner=self.owner, now=self._clock()):
                 self._note_loss(key)
 
     def check(self) -> None:
@@ -123,7 +146,7 @@ class _Holds:
     def _renew(self, key: Key) -> None:
         now = self._clock()
         try:
-            if not self._store.renew_lease(*key, owner=self._owner, expiry=now + HOLD_MILLIS, now=now):
+            if not self._store.renew_lease(*key, owner=self.owner, expiry=now + HOLD_MILLIS, now=now):
                 self._note_loss(key)
         except TransientError as error:
             log.warning("The hold of shard %s of stream %s isn't renewed yet: %s", key[1], key[0], error)
@@ -131,5 +154,5 @@ class _Holds:
     def _note_loss(self, key: Key) -> None:
         """A row that is gone, or free, wasn't taken by anybody: maintenance removes rows itself."""
         owner = self._store.lease_owner(*key)
-        if owner not in {None, self._owner}:
+        if owner not in {None, self.owner}:
             self._lost[key] = str(owner)

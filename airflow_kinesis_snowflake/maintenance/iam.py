@@ -1,4 +1,4 @@
-"""The smallest IAM policies for what this package does in AWS."""
+"""The smallest IAM policies for what this package does in AWS: no action that no call needs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ class Purpose(StrEnum):
     DRAIN = "drain"
     RESET = "reset"
     CLEANUP = "cleanup"
+    IMPORT = "import"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class Resources:
 
     :param application: whose table
     :param stream: which stream is read
-    :param consumer: name of a registered consumer (enhanced fan-out), if there is one
+    :param consumer: name of a registered consumer that a cleanup may deregister; default is the application's
+    :param source: the table that an import reads
     :param key: ARN of the stream's KMS key, if it is encrypted with one
     :param backups: ``bucket/prefix`` of the JSON backups, if they go to S3
     """
@@ -33,6 +35,7 @@ class Resources:
     region: str = "*"
     partition: str = "aws"
     consumer: str | None = None
+    source: str | None = None
     key: str | None = None
     backups: str | None = None
 
@@ -41,69 +44,63 @@ class Resources:
         return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{name}"
 
 
-_READ_STREAM = ("DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards")
+# CreateTable needs TagResource too, for the tags that it gives. GetItem is called where the answer to a write
+# whose condition isn't met has no item in it.
+_MAKE_TABLE = ("CreateTable", "DescribeTable", "TagResource")
 _TABLE = {
-    Purpose.DRAIN: (
-        "CreateTable",
+    Purpose.DRAIN: (*_MAKE_TABLE, "DeleteItem", "GetItem", "Query", "UpdateItem"),
+    Purpose.RESET: (
+        *_MAKE_TABLE,
+        "CreateBackup",
         "DeleteItem",
-        "DescribeTable",
+        "DeleteTable",
         "GetItem",
         "Query",
-        "TagResource",
+        "Scan",
         "UpdateItem",
     ),
-    Purpose.RESET: (
-        "CreateBackup",
-        "CreateTable",
-        "DeleteItem",
-        "DeleteTable",
-        "DescribeTable",
-        "Query",
-        "Scan",
-        "TagResource",
-        "UpdateItem",
-    ),
-    Purpose.CLEANUP: (
-        "CreateBackup",
-        "DeleteTable",
-        "DescribeTable",
-        "ListTagsOfResource",
-        "Scan",
-    ),
+    Purpose.CLEANUP: ("CreateBackup", "DeleteTable", "DescribeTable", "ListTagsOfResource", "Scan"),
+    Purpose.IMPORT: (*_MAKE_TABLE, "GetItem", "Query", "UpdateItem"),
 }
+_STREAM = {
+    Purpose.DRAIN: ("DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards"),
+    Purpose.RESET: ("DescribeStreamSummary", "GetRecords", "GetShardIterator", "ListShards"),
+    Purpose.CLEANUP: ("DescribeStreamSummary", "ListStreamConsumers"),
+    Purpose.IMPORT: ("DescribeStreamSummary", "ListShards"),
+}
+_BACKUPS = {Purpose.RESET: ("GetObject", "PutObject"), Purpose.CLEANUP: ("PutObject",)}
 
 
 def policy(purpose: Purpose, resources: Resources) -> dict[str, Any]:
     """A policy document. See the *Actions, resources, and condition keys* pages of the services."""
     statements = [_table(purpose, resources)]
     if purpose is Purpose.CLEANUP:
-        statements += [_find_tables(), *_consumers(resources, ("DeregisterStreamConsumer",))]
+        # ListTables can't be restricted to a table.
+        statements.append(_statement("FindTables", "dynamodb", ("ListTables",), ["*"]))
+    if purpose is Purpose.IMPORT:
+        source = [resources.arn("dynamodb", f"table/{resources.source or '*'}")]
+        statements.append(_statement("ReadSource", "dynamodb", ("DescribeTable", "Scan"), source))
+    stream = [resources.arn("kinesis", f"stream/{resources.stream}")]
+    statements.append(_statement("Stream", "kinesis", _STREAM[purpose], stream))
+    if purpose is Purpose.CLEANUP:
+        consumer = f"stream/{resources.stream}/consumer/{resources.consumer or resources.application}:*"
         statements.append(
             _statement(
-                "FindConsumers",
-                "kinesis",
-                ("ListStreamConsumers",),
-                [resources.arn("kinesis", f"stream/{resources.stream}")],
+                "Consumer", "kinesis", ("DeregisterStreamConsumer",), [resources.arn("kinesis", consumer)]
             )
         )
-    else:
-        statements += _stream(resources)
-    if purpose is not Purpose.DRAIN and resources.backups:
-        statements.append(
-            _statement(
-                "KeepBackups",
-                "s3",
-                ("GetObject", "PutObject"),
-                [f"arn:{resources.partition}:s3:::{resources.backups.rstrip('/')}/*"],
-            )
-        )
+    if resources.key and "GetRecords" in _STREAM[purpose]:
+        statements.append(_statement("ReadEncrypted", "kms", ("Decrypt",), [resources.key]))
+    if resources.backups and purpose in _BACKUPS:
+        objects = [f"arn:{resources.partition}:s3:::{resources.backups.rstrip('/')}/*"]
+        statements.append(_statement("KeepBackups", "s3", _BACKUPS[purpose], objects))
     return {"Version": "2012-10-17", "Statement": statements}
 
 
 def drain_policy_text(*, application: str, stream: str) -> str:
-    """The statement about the table that a drain needs, as JSON."""
+    """The statement about the table that a drain needs, as JSON in one line."""
     resources = Resources(application=application, stream=stream)
-    return json.dumps(_table(Purpose.DRAIN, resources), indent=2)
+    return json.dumps(_table(Purpose.DRAIN, resources))
 
 
 def _table(purpose: Purpose, resources: Resources) -> dict[str, Any]:
@@ -115,45 +112,10 @@ def _table(purpose: Purpose, resources: Resources) -> dict[str, Any]:
     )
 
 
-def _find_tables() -> dict[str, Any]:
-    # ListTables can't be restricted to a table.
-    return _statement("FindTables", "dynamodb", ("ListTables",), ["*"])
-
-
-def _stream(resources: Resources) -> list[dict[str, Any]]:
-    statements = [
-        _statement(
-            "ReadStream", "kinesis", _READ_STREAM, [resources.arn("kinesis", f"stream/{resources.stream}")]
-        )
-    ]
-    statements += _consumers(
-        resources, ("DeregisterStreamConsumer", "DescribeStreamConsumer", "SubscribeToShard")
-    )
-    if resources.consumer:
-        statements.append(
-            _statement(
-                "RegisterConsumer",
-                "kinesis",
-                ("RegisterStreamConsumer",),
-                [resources.arn("kinesis", f"stream/{resources.stream}")],
-            )
-        )
-    if resources.key:
-        statements.append(_statement("ReadEncrypted", "kms", ("Decrypt",), [resources.key]))
-    return statements
-
-
-def _consumers(resources: Resources, actions: tuple[str, ...]) -> list[dict[str, Any]]:
-    if not resources.consumer:
-        return []
-    name = f"stream/{resources.stream}/consumer/{resources.consumer}:*"
-    return [_statement("Consumer", "kinesis", actions, [resources.arn("kinesis", name)])]
-
-
 def _statement(sid: str, service: str, actions: tuple[str, ...], resources: list[str]) -> dict[str, Any]:
     return {
         "Sid": sid,
         "Effect": "Allow",
-        "Action": [f"{service}:{action}" for action in actions],
+        "Action": [f"{service}:{action}" for action in sorted(actions)],
         "Resource": resources,
     }

@@ -26,7 +26,9 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.hooks.items import text_of
 from airflow_kinesis_snowflake.maintenance.cleaning import has_live_lease
+from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import describe_position
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import table
@@ -35,7 +37,7 @@ from airflow_kinesis_snowflake.stream.retention import why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
@@ -169,15 +171,15 @@ def read_items(
 
 
 def _from_kcl(item: Item, reading: _Reading) -> Imported:
-    kind = item.get("entityType", {}).get("S", "LEASE")
+    kind = _held(item, "entityType", "S") or "LEASE"
     if kind != "LEASE":
         raise _SkippedError(f"{kind} items")
-    key = str(item["leaseKey"]["S"])
+    key = _key(item, "leaseKey")
     shard_id = _shard_of_lease(key, reading)
-    parents = tuple(sorted(item.get("parentShardId", {}).get("SS", ())))
-    checkpoint = item.get("checkpoint", {}).get("S", "")
+    parents = tuple(sorted(_held(item, "parentShardId", "SS") or ()))
+    checkpoint = _held(item, "checkpoint", "S") or ""
     if checkpoint.isdigit():
-        sub = int(item.get("checkpointSubSequenceNumber", {}).get("N", "0"))
+        sub = _held(item, "checkpointSubSequenceNumber", "N") or "0"
         return Imported(shard_id, _position(checkpoint, sub, key), parents=parents)
     if checkpoint == "SHARD_END":
         return Imported(shard_id, ended=True, parents=parents, note="finished")
@@ -215,37 +217,67 @@ def _shard_of_lease(key: str, reading: _Reading) -> str:
 
 
 def _from_openflow(item: Item, reading: _Reading) -> Imported:
-    if item["streamName"]["S"] != reading.stream:
-        raise _SkippedError(f"rows of stream {item['streamName']['S']}")
-    shard_id = str(item["shardId"]["S"])
+    stream, shard_id = _key(item, "streamName"), _key(item, "shardId")
+    if stream != reading.stream:
+        raise _SkippedError(f"rows of stream {stream}")
     if shard_id.startswith("__"):
         raise _SkippedError("rows of workers")
-    number = item.get("sequenceNumber", {}).get("S")
-    ended = bool(item.get("shardEnded", {}).get("BOOL", False))
-    start_at = str(item.get("startAt", {}).get("S", TRIM_HORIZON))
-    parents = tuple(sorted(item.get("parentShardIds", {}).get("SS", ())))
+    number = _held(item, "sequenceNumber", "S")
+    ended = _held(item, "shardEnded", "BOOL") or False
+    start_at = _start_at(_held(item, "startAt", "S") or str(TRIM_HORIZON), shard_id)
+    parents = tuple(sorted(_held(item, "parentShardIds", "SS") or ()))
     if number is None:
         return Imported(shard_id, start_at=start_at, ended=ended, parents=parents, note="not begun")
-    sub = item.get("subSequenceNumber", {}).get("N")
-    if item.get("subSequenceOf", {}).get("S", number) != number:
+    sub = _held(item, "subSequenceNumber", "N")
+    if _held(item, "subSequenceOf", "S") not in {None, number}:
         sub = None
-    position = _position(number, None if sub is None else int(sub), shard_id)
-    return Imported(shard_id, position, start_at=start_at, ended=ended, parents=parents)
+    return Imported(
+        shard_id, _position(number, sub, shard_id), start_at=start_at, ended=ended, parents=parents
+    )
 
 
 def _from_redpanda(item: Item, reading: _Reading) -> Imported:
-    if item["StreamID"]["S"] != reading.stream:
-        raise _SkippedError(f"rows of stream {item['StreamID']['S']}")
-    shard_id = str(item["ShardID"]["S"])
-    number = item.get("SequenceNumber", {}).get("S")
+    stream, shard_id = _key(item, "StreamID"), _key(item, "ShardID")
+    if stream != reading.stream:
+        raise _SkippedError(f"rows of stream {stream}")
+    number = _held(item, "SequenceNumber", "S")
     if not number:
         return Imported(shard_id, note="not begun")
     return Imported(shard_id, _position(number, None, shard_id))
 
 
-def _position(number: str, sub: int | None, where: str) -> Position:
+def _held(item: Item, name: str, kind: str) -> Any:
+    """What an attribute holds; None: there is none.
+
+    :raises InvalidSettingError: it is of another kind; taken for missing, it would mean another position
+    """
+    value = item.get(name)
+    if value is None:
+        return None
+    if kind not in value:
+        raise InvalidSettingError(
+            f"correct the source: attribute {name} of an item holds {value!s:.80}, which no consumer writes"
+        )
+    return value[kind]
+
+
+def _key(item: Item, name: str) -> str:
+    """A part of the key, as text whatever it is, so that items of others are told apart from those meant."""
+    return text_of(item, name) or f"{item.get(name)!s:.80}"
+
+
+def _start_at(text: str, where: str) -> str:
     try:
-        return Position(number, sub)
+        return str(StartAt.parse(text))
+    except ValueError as error:
+        raise InvalidSettingError(
+            f"correct the source: the start of {where} can't be read: {error}"
+        ) from error
+
+
+def _position(number: str, sub: str | None, where: str) -> Position:
+    try:
+        return Position(number, None if sub is None else int(sub))
     except ValueError as error:
         raise InvalidSettingError(f"{where} can't be read: {error}") from error
 
@@ -303,36 +335,90 @@ def plan_import(
     )
 
 
-def carry_out_import(plan: ImportPlan, *, store: CheckpointStoreHook, now: int) -> dict[str, int]:
-    """Write the rows. Rows that are there already stay as they are, so it can be repeated.
+def carry_out_import(
+    plan: ImportPlan, *, store: CheckpointStoreHook, clock: Callable[[], int]
+) -> dict[str, int]:
+    """Write the rows. Rows that an earlier try has made stay as they are, so it can be repeated.
 
-    A source that is the application's own table, as Openflow left it, needs no writing: the next drain goes
-    on from it.
+    Every row is made together with a lease, so that no worker reads before all of them are there. A source
+    that is the application's own table, as Openflow left it, needs no writing: the next drain goes on from
+    it.
 
+    :param clock: gives milliseconds since the epoch
     :return: how many rows were ``created``, and how many were ``there``
+    :raises MaintenanceRefusedError: the application has rows of its own, or a worker made some meanwhile
     """
     if plan.source == plan.application:
         return {"created": 0, "there": len(plan.shards)}
     store.create_table()
     table_created = _check_target(store, plan.source, plan.stream)
-    created = sum(
-        store.reset_shard(
-            plan.stream,
-            ShardState(
-                shard_id=shard.shard_id,
-                checkpoint=shard.checkpoint,
-                start_at=StartAt.parse(shard.start_at),
-                parents=shard.parents,
-                ended=shard.ended,
-                incarnation=_incarnation(plan.source, plan.stream, shard.shard_id, table_created),
-                stream_created=plan.stream_created,
-            ),
-            owner=None,
-            now=now,
-        )
-        for shard in plan.shards
+    owner = f"import#{plan.source}"
+    left = {row.shard_id: row for row in store.read_state(plan.stream).shards.values()}
+    # Rows that a try left leased when it died are freed with the others.
+    mine = [(plan.stream, row.shard_id) for row in left.values() if row.lease_owner == owner]
+    rows = [_row(plan, shard, table_created) for shard in plan.shards]
+    with holding(store, mine, owner=owner, clock=clock, force=False) as holds:
+        created = [
+            row for row in rows if holds.make((plan.stream, row.shard_id), _maker(store, plan, row, owner))
+        ]
+        _check_written(plan, rows, created, store)
+    return {"created": len(created), "there": len(rows) - len(created)}
+
+
+def _row(plan: ImportPlan, shard: Imported, table_created: int) -> ShardState:
+    return ShardState(
+        shard_id=shard.shard_id,
+        checkpoint=shard.checkpoint,
+        start_at=StartAt.parse(shard.start_at),
+        parents=shard.parents,
+        ended=shard.ended,
+        incarnation=_incarnation(plan.source, plan.stream, shard.shard_id, table_created),
+        stream_created=plan.stream_created,
     )
-    return {"created": created, "there": len(plan.shards) - created}
+
+
+def _maker(
+    store: CheckpointStoreHook, plan: ImportPlan, row: ShardState, owner: str
+) -> Callable[[int, int], bool]:
+    return lambda now, until: store.reset_shard(plan.stream, row, owner=owner, now=now, made_until=until)
+
+
+def _check_written(
+    plan: ImportPlan, rows: Iterable[ShardState], created: Collection[ShardState], store: CheckpointStoreHook
+) -> None:
+    """See that each row is the import's own, as it was written if it is new, and that there are no others.
+
+    :raises MaintenanceRefusedError: a worker came between
+    """
+    found = dict(store.read_state(plan.stream).shards)
+    for row in rows:
+        there = found.pop(row.shard_id, None)
+        if (
+            there is None
+            or there.incarnation != row.incarnation
+            or (row in created and not _same(there, row))
+        ):
+            raise _came_between(plan, row.shard_id)
+    for shard_id in found:
+        raise _came_between(plan, shard_id)
+
+
+def _same(found: ShardState, written: ShardState) -> bool:
+    return (found.checkpoint, found.start_at, found.ended, frozenset(found.parents)) == (
+        written.checkpoint,
+        written.start_at,
+        written.ended,
+        frozenset(written.parents),
+    )
+
+
+def _came_between(plan: ImportPlan, shard_id: str) -> MaintenanceRefusedError:
+    return MaintenanceRefusedError(
+        f"Stop the drains of application {plan.application}, delete its state (DAG kinesis_state_reset, "
+        f"method delete_table) and import again: a worker made the row of shard {shard_id} of stream "
+        f"{plan.stream} meanwhile, which doesn't go on where the source stands. What the worker loads until "
+        "then is loaded twice."
+    )
 
 
 def import_text(plan: ImportPlan) -> str:
@@ -380,9 +466,9 @@ def _signs_of_life(items: Iterable[Item]) -> dict[str, str]:
     """What a live worker keeps changing: lease counters, or the time until which it holds a lease."""
     signs = {}
     for item in items:
-        key = item.get("leaseKey", item.get("ShardID", {})).get("S", "")
+        key = text_of(item, "leaseKey") or text_of(item, "ShardID") or ""
         if "leaseOwner" in item and "leaseCounter" in item:
-            signs[key] = str(item["leaseCounter"]["N"])
+            signs[key] = str(item["leaseCounter"])
         elif "ClientID" in item and "LeaseTimeout" in item:
             signs[key] = str(item["LeaseTimeout"])
     return signs

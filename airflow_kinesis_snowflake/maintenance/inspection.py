@@ -11,6 +11,7 @@ from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.hooks.items import number_of
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import ago, table
+from airflow_kinesis_snowflake.printable import printable
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, sequence_facts
 from airflow_kinesis_snowflake.stream.retention import may_have_aged_out, read_until, why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment
@@ -50,6 +51,8 @@ class ShardView:
     :param readable: its row could be read; else ``checkpoint`` and the rest are unknown
     :param written: when the record of the checkpoint was written, as far as its number tells
     :param millis_behind: how far behind its end the shard was read at ``last_update``
+    :param offset: through which a drain has committed, as far as the row tells
+    :param made: when Kinesis made the shard, as far as its first number tells
     """
 
     shard_id: str
@@ -70,6 +73,8 @@ class ShardView:
     last_update: int | None = None
     caught_up_at: int | None = None
     millis_behind: int | None = None
+    offset: Position | None = None
+    made: int | None = None
 
     def leased(self, now: int) -> bool:
         """Whether a worker has the right to read it now."""
@@ -173,7 +178,7 @@ def inspection_text(inspection: Inspection) -> str:
             for shard in inspection.shards
         ),
     )
-    findings = [f"- {found.where}: {found.what}. {found.mend}" for found in inspection.findings]
+    findings = [printable(f"- {found.where}: {found.what}. {found.mend}") for found in inspection.findings]
     heading = (
         f"Application **{inspection.application}** on stream **{inspection.stream}**: table "
         f"{inspection.table_status or 'not there'}, {len(inspection.shards)} shards, "
@@ -296,7 +301,15 @@ def _view(shard_id: str, row: ShardState | None, shard: Shard | None, *, broken:
         last_update=state.last_update,
         caught_up_at=state.caught_up_at,
         millis_behind=state.millis_behind,
+        offset=state.offset,
+        made=_made(shard),
     )
+
+
+def _made(shard: Shard | None) -> int | None:
+    number = None if shard is None else shard.starting_sequence_number
+    facts = sequence_facts(number) if number else None
+    return None if facts is None else millis(facts.shard_created)
 
 
 def _written(checkpoint: Position | None) -> int | None:

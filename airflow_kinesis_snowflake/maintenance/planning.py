@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     ForeignCheckpointError,
     MaintenanceRefusedError,
+    SnowflakeObjectNotFoundError,
 )
 from airflow_kinesis_snowflake.maintenance.iam import drain_policy_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
@@ -23,6 +24,7 @@ from airflow_kinesis_snowflake.maintenance.reset import (
     ResetRequest,
     choose_changes,
     committed_by_shard,
+    notes_of_return,
     refusals,
     with_effect,
     without_outlook,
@@ -61,21 +63,27 @@ def plan_reset(
     refuse(request, refusals(request, inspection))
     if request.new_application:
         check_new_application(request, open_store(request.new_application), inspection)
-    committed, notes = _committed(request, inspection, loaded)
+    offsets, notes = _offsets(request, inspection, loaded)
+    committed, more = _committed(request, inspection, offsets)
     changes = choose_changes(
         request, inspection, committed=committed, new_incarnation=lambda: uuid.uuid4().hex
     )
     changes = tuple(_probed(change, kinesis, inspection) for change in changes)
     _check_positions(request, changes, kinesis, now=now)
+    outlooks = _outlooks(changes, kinesis, inspection, offsets or ())
+    counts, unseen = _counted(request, outlooks, loaded)
+    if request.trust_snowflake:
+        more += notes_of_return(changes, inspection.retention_seconds)
     return ResetPlan(
         id=uuid.uuid4().hex[:12],
         request=request,
         made_at=now,
         table_created=inspection.table_created,
         stream_created=inspection.stream_created,
-        changes=_with_effects(changes, kinesis, inspection, loaded),
+        changes=tuple(_with_effect(change, outlooks, counts) for change in changes),
         other_streams=_other_streams(request, store),
-        notes=tuple(notes),
+        offsets_unseen=loaded is not None and offsets is None,
+        notes=(*notes, *more, *unseen),
     )
 
 
@@ -104,48 +112,73 @@ def check_new_application(request: ResetRequest, store: CheckpointStoreHook, ins
         statement = drain_policy_text(application=store.application_name, stream=inspection.stream)
         raise AccessDeniedError(
             f"{error} The policy that names the table {request.application} has to name "
-            f"{store.application_name}:\n{statement}"
+            f"{store.application_name}: {statement}"
         ) from None
 
 
 # --- what Snowflake has ------------------------------------------------------------------------------------
 
 
-def _committed(
+def _offsets(
     request: ResetRequest, inspection: Inspection, loaded: Loaded | None
-) -> tuple[Mapping[str, Committed], list[str]]:
-    if request.method is not Method.RECOVER:
-        return {}, []
+) -> tuple[tuple[Committed, ...] | None, list[str]]:
+    """What the offsets table says of the application on the stream, and notes.
+
+    :return: None: it wasn't asked, or can't be seen
+    :raises MaintenanceRefusedError: something was loaded, so that there must be such a table
+    """
     if loaded is None:
-        refuse(request, ["recover needs the landing table, beside which the offsets table is"])
-        raise AssertionError("refused")
-    rows = loaded.session.list_offsets(loaded.target.offsets, application=request.application)
-    offsets = [
-        Committed(row.shard_id, row.incarnation, row.position, closed=row.closed, updated=row.updated)
-        for row in rows
-        if row.stream == request.stream
-    ]
-    committed, notes = committed_by_shard(offsets, inspection)
-    if not committed and not any(shard.row for shard in inspection.shards):
-        refuse(
-            request,
-            [f"{loaded.target.offsets} has no offsets of it on stream {request.stream} to recover from"],
+        if request.method is Method.RECOVER:
+            refuse(request, ["recover needs the landing table, beside which the offsets table is"])
+        return None, []
+    table = loaded.target.offsets
+    try:
+        rows = loaded.session.list_offsets(table, application=request.application)
+    except SnowflakeObjectNotFoundError:
+        what = (
+            f"{table} doesn't exist or the role of the connection can't see it: correct the landing table, "
+            "or grant SELECT, INSERT and UPDATE"
         )
+        if request.method is Method.RECOVER or any(shard.offset for shard in inspection.shards):
+            refuse(request, [what])
+        return None, [f"{what}. Incarnations aren't closed: a worker that should be dead may still commit."]
+    of_stream = [row for row in rows if row.stream == request.stream]
+    odd = [f"{row.odd!r:.80} as the position of {row.shard_id}" for row in of_stream if row.odd is not None]
+    if odd and request.method is Method.RECOVER:
+        refuse(
+            request, [f"{table} holds {', '.join(odd)}, which no load wrote: correct it, or rewind the shard"]
+        )
+    offsets = tuple(
+        Committed(row.shard_id, row.incarnation, row.position, closed=row.closed, updated=row.updated)
+        for row in of_stream
+        if row.odd is None
+    )
+    if of_stream or not any(shard.offset for shard in inspection.shards):
+        return offsets, []
+    what = f"{table} has no offsets of it on stream {request.stream}, although drains have loaded records"
+    if request.method is Method.RECOVER:
+        refuse(request, [f"{what}: correct the landing table, or rewind the shards"])
+    return offsets, [f"{what}: see whether the landing table is the right one."]
+
+
+def _committed(
+    request: ResetRequest, inspection: Inspection, offsets: tuple[Committed, ...] | None
+) -> tuple[Mapping[str, Committed], list[str]]:
+    if request.method is not Method.RECOVER or offsets is None:
+        return {}, []
+    committed, notes = committed_by_shard(offsets, inspection, backwards=request.trust_snowflake)
+    if not committed and not any(shard.row for shard in inspection.shards):
+        refuse(request, [f"Snowflake has no offsets of it on stream {request.stream} to recover from"])
     return committed, notes
 
 
 # --- what is read next -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Probe:
-    change: ShardChange
-    outlook: Outlook | None
-
-
 def _probed(change: ShardChange, kinesis: KinesisStreamHook, inspection: Inspection) -> ShardChange:
     """Say whether the stream still has what comes behind the new position."""
-    if not change.starts or change.new_checkpoint is None:
+    listed = {shard.shard_id for shard in inspection.shards if shard.listed}
+    if not change.starts or change.new_checkpoint is None or change.shard_id not in listed:
         return change
     return replace(
         change, retained=is_retained(kinesis, change.shard_id, change.new_checkpoint.sequence_number)
@@ -175,63 +208,107 @@ def _check_positions(
             )
 
 
-def _with_effects(
+def _outlooks(
     changes: Sequence[ShardChange],
     kinesis: KinesisStreamHook,
     inspection: Inspection,
+    offsets: Sequence[Committed],
+) -> dict[str, tuple[Outlook, Position | StartAt | None]]:
+    """What is read next of each shard of which something is read, and from where."""
+    views = {shard.shard_id: shard for shard in inspection.shards if shard.listed}
+    loaded = {(offset.shard_id, offset.incarnation): offset.position for offset in offsets}
+    outlooks = {}
+    for change in changes:
+        view = views.get(change.shard_id)
+        if view is None or not (change.starts or _is_read(view, inspection)):
+            continue
+        start = _later(_start_now(view), loaded.get((view.shard_id, view.incarnation or "")))
+        now = _next_now(view, kinesis, inspection, start)
+        then = now
+        if change.starts:
+            start = _later(_start_then(change), loaded.get((view.shard_id, change.new_incarnation or "")))
+            then = None if start is None else next_record(kinesis, change.shard_id, start)
+        outlooks[change.shard_id] = Outlook(now, then), start
+    return outlooks
+
+
+def _start_now(shard: ShardView) -> Position | StartAt | None:
+    return shard.checkpoint or (StartAt.parse(shard.start_at) if shard.start_at else TRIM_HORIZON)
+
+
+def _start_then(change: ShardChange) -> Position | StartAt | None:
+    """None: behind everything that is in the stream now."""
+    if change.new_checkpoint is None and change.new_start_at == LATEST:
+        return None
+    return change.new_checkpoint or StartAt.parse(change.new_start_at or "TRIM_HORIZON")
+
+
+def _later(start: Position | StartAt | None, offset: Position | None) -> Position | StartAt | None:
+    """Where a drain really goes on: nothing up to the offset of an incarnation is loaded under it again."""
+    if start is None or offset is None:
+        return start
+    return max(start, offset) if isinstance(start, Position) else offset
+
+
+def _counted(
+    request: ResetRequest,
+    outlooks: Mapping[str, tuple[Outlook, Position | StartAt | None]],
     loaded: Loaded | None,
-) -> tuple[ShardChange, ...]:
-    views = {shard.shard_id: shard for shard in inspection.shards}
-    probes = [
-        _Probe(change, _outlook(change, kinesis, inspection) if views.get(change.shard_id) else None)
-        for change in changes
-    ]
+) -> tuple[Mapping[str, int], list[str]]:
+    """How many records Snowflake has of what the next drain reads, by shard, and notes."""
+    if loaded is None or not loaded.count:
+        return {}, []
     first = {
-        probe.change.shard_id: probe.outlook.then.position.sequence_number
-        for probe in probes
-        if probe.outlook is not None
-        and probe.outlook.then is not None
-        and probe.outlook.then != probe.outlook.now
+        shard_id: _first(outlook.then, start)
+        for shard_id, (outlook, start) in outlooks.items()
+        if outlook.then is not None
     }
-    counts: Mapping[str, int] = {}
-    if loaded is not None and loaded.count:
-        counts = loaded.session.count_from(loaded.target, stream=inspection.stream, first=first)
-    return tuple(
-        without_outlook(probe.change)
-        if probe.outlook is None
-        else with_effect(
-            probe.change, probe.outlook, again=counts.get(probe.change.shard_id), now=inspection.at
-        )
-        for probe in probes
-    )
+    try:
+        return loaded.session.count_from(
+            loaded.target, application=request.application, stream=request.stream, first=first
+        ), []
+    except SnowflakeObjectNotFoundError as error:
+        return {}, [
+            "How many records are loaded again isn't known: see whether the landing table is the right one, "
+            f"or grant SELECT on it and on {loaded.target.dead_letters}. {error}."
+        ]
 
 
-def _outlook(change: ShardChange, kinesis: KinesisStreamHook, inspection: Inspection) -> Outlook | None:
-    if not change.starts:
-        return None
-    shard = next(shard for shard in inspection.shards if shard.shard_id == change.shard_id)
-    then = None
-    if change.new_start_at != LATEST:
-        then = next_record(kinesis, change.shard_id, _start(change))
-    return Outlook(_next_now(shard, kinesis, inspection), then)
+def _first(then: Seen, start: Position | StartAt | None) -> Position:
+    """From where on records count: inside an aggregate, if reading goes on there."""
+    same = isinstance(start, Position) and start.sequence_number == then.position.sequence_number
+    return start if same and isinstance(start, Position) else then.position
 
 
-def _next_now(shard: ShardView, kinesis: KinesisStreamHook, inspection: Inspection) -> Seen | None:
-    """What the next drain would read of a shard; None too if it couldn't read it."""
+def _with_effect(
+    change: ShardChange,
+    outlooks: Mapping[str, tuple[Outlook, Position | StartAt | None]],
+    counts: Mapping[str, int],
+) -> ShardChange:
+    if change.shard_id not in outlooks:
+        return without_outlook(change)
+    outlook, _ = outlooks[change.shard_id]
+    return with_effect(change, outlook, again=counts.get(change.shard_id))
+
+
+def _is_read(shard: ShardView, inspection: Inspection) -> bool:
+    """Whether a drain can read a shard as its row is."""
     foreign = shard.stream_created not in {None, inspection.stream_created}
-    if not shard.row or not shard.readable or shard.ended or foreign:
+    return shard.row and shard.readable and not shard.ended and not foreign
+
+
+def _next_now(
+    shard: ShardView, kinesis: KinesisStreamHook, inspection: Inspection, start: Position | StartAt | None
+) -> Seen | None:
+    """What the next drain would read of a shard; None too if it couldn't read it."""
+    if start is None or not _is_read(shard, inspection):
         return None
-    start = StartAt.parse(shard.start_at) if shard.start_at else TRIM_HORIZON
-    if shard.checkpoint is None and start.timestamp is not None and millis(start.timestamp) > inspection.at:
+    if isinstance(start, StartAt) and start.timestamp and millis(start.timestamp) > inspection.at:
         return None  # Kinesis refuses to look into the future.
     try:
-        return next_record(kinesis, shard.shard_id, shard.checkpoint or start)
+        return next_record(kinesis, shard.shard_id, start)
     except ForeignCheckpointError:
         return None
-
-
-def _start(change: ShardChange) -> Position | StartAt:
-    return change.new_checkpoint or StartAt.parse(change.new_start_at or "TRIM_HORIZON")
 
 
 def _other_streams(request: ResetRequest, store: CheckpointStoreHook) -> tuple[str, ...]:

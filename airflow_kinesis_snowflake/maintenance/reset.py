@@ -20,7 +20,7 @@ from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import ago, table
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
-from airflow_kinesis_snowflake.stream.times import moment
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -62,6 +62,8 @@ class ResetRequest:
     :param new_application: ``rename`` only
     :param initial_position: where the next drain starts a new application, for the forecast of
         ``delete_table`` and ``rename``
+    :param trust_snowflake: ``recover`` only: Snowflake went back in time (Time Travel, a clone, a failover);
+        checkpoints go back to its offsets too
     :param force: take leases away from workers that may still be reading
     :raises InvalidSettingError: something is missing, superfluous or can't be
     """
@@ -73,9 +75,12 @@ class ResetRequest:
     position: str | None = None
     new_application: str | None = None
     initial_position: str = "TRIM_HORIZON"
+    trust_snowflake: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
+        if self.trust_snowflake and self.method is not Method.RECOVER:
+            raise InvalidSettingError("trust_snowflake belongs to the method recover, and only to it")
         if self.shards and self.method is not Method.REWIND:
             raise InvalidSettingError(f"the method {self.method} is for all shards: leave shards empty")
         if self.method is Method.REWIND and not self.position:
@@ -144,8 +149,11 @@ class ShardChange:
 
     :param checkpoint: now, as are ``start_at``, ``incarnation``, ``lease`` and ``updated``
     :param new_start_at: as ``StartAt`` writes it, or ``LATEST``: the moment when the plan is carried out
+    :param new_offset: through which Snowflake has loaded under the new incarnation
+    :param new_caught_up_at: the shard can't have had records before this moment that count (ms); asks the
+        drain to find out whether any aged out since
     :param effect: in words
-    :param loaded_again: records in Snowflake that will be loaded once more; None: not counted
+    :param loaded_again: records in Snowflake that the next drain loads once more; None: not counted
     :param retained: the stream still has the records from the new position on; None: not known
     """
 
@@ -161,6 +169,8 @@ class ShardChange:
     new_start_at: str | None = None
     new_incarnation: str | None = None
     new_ended: bool = False
+    new_offset: Position | None = None
+    new_caught_up_at: int | None = None
     effect: str = ""
     loaded_again: int | None = None
     retained: bool | None = None
@@ -180,6 +190,7 @@ class ResetPlan:
     :param table_created: of the table it was made for; another table of the name is left alone
     :param stream_created: of the stream it was made for
     :param other_streams: of which the table has rows too, which ``delete_table`` deletes as well
+    :param offsets_unseen: there is no offsets table, as far as the role can see: no incarnation is closed
     """
 
     id: str
@@ -189,6 +200,7 @@ class ResetPlan:
     stream_created: int | None
     changes: tuple[ShardChange, ...]
     other_streams: tuple[str, ...] = ()
+    offsets_unseen: bool = False
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -265,29 +277,66 @@ def _refused_times(request: ResetRequest, inspection: Inspection) -> Iterable[st
 
 
 def committed_by_shard(
-    offsets: Iterable[Committed], inspection: Inspection
+    offsets: Iterable[Committed], inspection: Inspection, *, backwards: bool = False
 ) -> tuple[dict[str, Committed], list[str]]:
     """The incarnation of each shard that a recovery goes on with.
 
-    That of the row, if there is one that can be read; else the one that moved last. Never one that a reset
-    has closed.
+    That of the row, if there is one that can be read; else the one that moved last. One that a reset has
+    closed only if a row still names it: that reset didn't come to its end.
 
+    :param backwards: also where Snowflake is before what a drain had committed
     :return: by shard id, and notes about offsets that can't be used
     """
     rows = {shard.shard_id: shard for shard in inspection.shards if shard.row and shard.readable}
+    found = [*offsets, *_gone(offsets, rows)]
     chosen: dict[str, Committed] = {}
-    notes = []
-    for offset in sorted(offsets, key=lambda offset: offset.updated):
+    notes: list[str] = []
+    for offset in sorted(found, key=lambda offset: offset.updated):
         row = rows.get(offset.shard_id)
-        if offset.closed or (row is not None and row.incarnation not in {None, offset.incarnation}):
+        named = row is not None and row.incarnation == offset.incarnation
+        if not named and (offset.closed or (row is not None and row.incarnation is not None)):
             continue
-        if row is not None and _behind(offset, row):
-            notes.append(
-                f"Shard {offset.shard_id} keeps its checkpoint: it is further on than what Snowflake says."
-            )
-            continue
+        if row is not None and not (backwards and went_back(offset, row)):
+            notes += _notes_of_behind(offset, row)
+            if _behind(offset, row) and not offset.closed:
+                continue
         chosen[offset.shard_id] = offset
     return chosen, notes
+
+
+def _gone(offsets: Iterable[Committed], rows: Mapping[str, ShardView]) -> list[Committed]:
+    """Offsets that drains had committed and that Snowflake hasn't any more."""
+    there = {(offset.shard_id, offset.incarnation) for offset in offsets}
+    return [
+        Committed(row.shard_id, row.incarnation, None)
+        for row in rows.values()
+        if row.incarnation and row.offset is not None and (row.shard_id, row.incarnation) not in there
+    ]
+
+
+def went_back(offset: Committed, row: ShardView) -> bool:
+    """Whether Snowflake is before what a drain had committed.
+
+    A row that doesn't tell what was committed may have a checkpoint that nothing in Snowflake stands for,
+    such as an imported one. But once something was loaded under its incarnation, the checkpoint was too. What
+    was loaded under another incarnation says nothing: other software may have moved the checkpoint since.
+    """
+    if offset.incarnation != row.incarnation:
+        return False
+    if row.offset is not None:
+        return offset.position is None or offset.position < row.offset
+    return offset.position is not None and _behind(offset, row)
+
+
+def _notes_of_behind(offset: Committed, row: ShardView) -> Iterable[str]:
+    if went_back(offset, row) and row.offset is not None:
+        yield (
+            f"Shard {row.shard_id} keeps its checkpoint although Snowflake is before what a drain had "
+            "committed: its tables went back in time, and drains refuse the shard. Plan again with "
+            "trust_snowflake."
+        )
+    elif row.offset is None and _behind(offset, row):
+        yield f"Shard {row.shard_id} keeps its checkpoint: it is further on than what Snowflake says."
 
 
 def _behind(offset: Committed, row: ShardView) -> bool:
@@ -383,17 +432,31 @@ def _recovered(
             new_start_at=start_at,
             new_incarnation=new,
         )
-    agrees = (shard.checkpoint, shard.incarnation) == (committed.position, committed.incarnation)
+    back = request.trust_snowflake and shard.row and went_back(committed, shard)
+    checkpoint = shard.checkpoint if not back and _behind(committed, shard) else committed.position
+    incarnation = new if committed.closed else committed.incarnation
+    agrees = not back and (shard.checkpoint, shard.incarnation) == (checkpoint, incarnation)
     if shard.readable and agrees and (shard.listed or shard.ended):
         return change
+    if not (back and request.position):
+        start_at = shard.start_at or start_at
     return replace(
         change,
         action=Action.SET if shard.row else Action.CREATE,
-        new_checkpoint=committed.position,
-        new_start_at=shard.start_at or start_at,
-        new_incarnation=committed.incarnation,
-        new_ended=not shard.listed or (shard.ended and agrees),
+        new_checkpoint=checkpoint,
+        new_start_at=start_at,
+        new_incarnation=incarnation,
+        # What is lost of a shard that went back and has left the stream is for the drain to say.
+        new_ended=not back and (not shard.listed or (shard.ended and agrees)),
+        new_offset=None if committed.closed else committed.position,
+        new_caught_up_at=_began(shard, start_at) if back and checkpoint is None else None,
     )
+
+
+def _began(shard: ShardView, start_at: str | None) -> int:
+    """The moment since which the records of a shard count: 0 if that isn't known."""
+    start = StartAt.parse(start_at or "TRIM_HORIZON").timestamp if start_at != LATEST else None
+    return millis(start) if start is not None else shard.made or 0
 
 
 def _fresh(inspection: Inspection, committed: Mapping[str, Committed]) -> frozenset[str]:
@@ -405,37 +468,70 @@ def _fresh(inspection: Inspection, committed: Mapping[str, Committed]) -> frozen
     return frozenset(shard.shard_id for shard in new_shards(listed, progress))
 
 
-def with_effect(change: ShardChange, outlook: Outlook, *, again: int | None, now: int) -> ShardChange:
+def with_effect(change: ShardChange, outlook: Outlook, *, again: int | None) -> ShardChange:
     """Say what a change causes.
 
     :param again: how many records from ``outlook.then`` on are in Snowflake; None: not counted
-    :param now: milliseconds since the epoch
     """
+    loaded_again = again if outlook.then is not None else 0
+    return replace(change, effect=_effect(outlook), loaded_again=loaded_again)
+
+
+def _effect(outlook: Outlook) -> str:
     if outlook.now == outlook.then:
-        effect = "goes on with the same record" if outlook.then else "has nothing to read, as before"
-        return replace(change, effect=effect, loaded_again=0)
+        return "goes on with the same record" if outlook.then else "has nothing to read, as before"
     if outlook.now is None and outlook.then is not None:
-        effect = f"loads records that arrived from {_clock(outlook.then.arrived)} on"
-        return replace(change, effect=effect, loaded_again=again)
+        return f"loads records that arrived from {_clock(outlook.then.arrived)} on"
     if outlook.now is not None and outlook.then is not None and outlook.then.position < outlook.now.position:
-        effect = f"loads records again that arrived from {_clock(outlook.then.arrived)} on"
-        return replace(change, effect=effect, loaded_again=again)
+        return f"loads records again that arrived from {_clock(outlook.then.arrived)} on"
     began = "" if outlook.now is None else _clock(outlook.now.arrived)
     until = "now" if outlook.then is None else _clock(outlook.then.arrived)
-    return replace(change, effect=f"skips records that arrived from {began} until {until}", loaded_again=0)
+    return f"skips records that arrived from {began} until {until}"
 
 
 def without_outlook(change: ShardChange) -> ShardChange:
-    """Say what a change causes that doesn't decide where a shard is read next."""
+    """Say what a change causes after which nothing is read of a shard."""
     if change.action is Action.REMOVE:
-        return replace(change, effect="is forgotten: it isn't in the stream any more", loaded_again=0)
-    if change.new_ended:
-        return replace(
-            change,
-            effect="counts as read to its end; what came behind its position has left the stream",
-            loaded_again=0,
+        effect = "is forgotten: it isn't in the stream any more"
+    elif change.new_ended:
+        effect = "counts as read to its end; what came behind its position has left the stream"
+    elif change.starts:
+        effect = "has left the stream with all behind its position; the next drain reports the loss"
+    else:
+        effect = "stays as it is"
+    return replace(change, effect=effect, loaded_again=0)
+
+
+def notes_of_return(changes: Iterable[ShardChange], retention_seconds: int) -> list[str]:
+    """What isn't known of shards whose checkpoints follow Snowflake back in time."""
+    back = [
+        change
+        for change in changes
+        if change.checkpoint is not None
+        and (change.new_checkpoint is None or change.new_checkpoint < change.checkpoint)
+        and change.action is Action.SET
+    ]
+    if not back:
+        return []
+    notes = [
+        f"{len(back)} shards go back to what Snowflake has. How many records are missing there isn't known "
+        f"before they are read again; the stream keeps them for {retention_seconds // 3600} hours. What aged "
+        "out is lost: the next drain fails for it, unless on_data_loss=warn."
+    ]
+    lost = sorted(change.shard_id for change in back if change.retained is False)
+    if lost:
+        notes.append(
+            f"The record at Snowflake's offset has left the stream, and others behind it may have too: "
+            f"{', '.join(lost)}."
         )
-    return replace(change, effect="stays as it is", loaded_again=0)
+    nothing = sorted(change.shard_id for change in back if change.new_checkpoint is None)
+    if nothing:
+        notes.append(
+            "Snowflake has nothing of these shards under their present incarnations, and where those began "
+            f"isn't known (a reset or an import may have said it): {', '.join(nothing)}. Mind how many "
+            "records are loaded again; give a position, or rewind these shards instead, if that isn't right."
+        )
+    return notes
 
 
 def _clock(time: int) -> str:
@@ -459,7 +555,7 @@ def plan_text(plan: ResetPlan) -> str:
         ),
         "How many records in Snowflake will be loaded again wasn't counted."
         if total is None
-        else f"{total:,} records that are in Snowflake will be loaded again.",
+        else f"{total:,} records that are in Snowflake will be loaded again by the next drain.",
     ]
     if plan.other_streams:
         parts.append(
@@ -482,6 +578,8 @@ def _intention(plan: ResetPlan) -> str:
             f"the next drain works as {request.new_application} and starts at {request.initial_position}; "
             "the table stays."
         )
+    if request.trust_snowflake:
+        return "checkpoints go to what Snowflake has, also where it went back in time."
     if request.method is Method.RECOVER:
         return "the table is rebuilt from what Snowflake has; nothing is loaded twice and nothing left out."
     return f"{len(request.shards) or 'all'} shards go to {request.position}."

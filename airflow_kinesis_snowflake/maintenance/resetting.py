@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import (
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-    from airflow_kinesis_snowflake.maintenance.inspection import Inspection
+    from airflow_kinesis_snowflake.maintenance.holding import Holds
+    from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
     from airflow_kinesis_snowflake.maintenance.loaded import Loaded
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ShardChange
 
@@ -92,7 +94,8 @@ class Resetting:
         rows = self._rows(self._store.read_items())
         with self._holding(rows):
             for stream in sorted({stream for stream, _ in rows}):
-                self._close(stream, (row for key, row in rows.items() if key[0] == stream))
+                of_stream = (row for key, row in rows.items() if key[0] == stream)
+                self._close(stream, [key for row in of_stream if (key := _key_of(row))])
             self._store.delete_table()
 
     def _rename(
@@ -117,18 +120,28 @@ class Resetting:
         self._check_still_as_planned(changes, by_shard)
         todo = [change for change in changes if not _is_done(change, by_shard)]
         concerned = {change.shard_id for change in todo}
-        with self._holding(key for key in rows if key[1] in concerned):
-            self._close(plan.request.stream, _ended_by(todo, by_shard))
+        # Rows that an earlier run has made and left leased are freed with the others.
+        with self._holding(
+            key for key, row in rows.items() if key[1] in concerned or self._left(row)
+        ) as holds:
+            self._close(plan.request.stream, [*_ended_by(todo, by_shard), *self._opened_again(todo)])
             for change in todo:
-                self._change(change)
+                self._change(change, holds)
 
-    def _change(self, change: ShardChange) -> None:
+    def _left(self, row: ShardState | None) -> bool:
+        return row is not None and row.lease_owner == self._owner
+
+    def _change(self, change: ShardChange, holds: Holds) -> None:
         stream = self._plan.request.stream
         if change.action is Action.REMOVE:
             done = self._store.remove_shard(stream, change.shard_id, owner=self._owner)
         else:
-            owner = self._owner if change.action is Action.SET else None
-            done = self._store.reset_shard(stream, self._new_state(change), owner=owner, now=self._clock())
+            write = partial(self._store.reset_shard, stream, self._new_state(change), owner=self._owner)
+            if change.action is Action.SET:
+                done = write(now=self._clock())
+            else:
+                key = (stream, change.shard_id)
+                done = holds.make(key, lambda now, until: write(now=now, made_until=until))
         if not done:
             raise MaintenanceRefusedError(
                 f"The row of shard {change.shard_id} of stream {stream} changed while application "
@@ -145,6 +158,8 @@ class Resetting:
             ended=change.new_ended,
             incarnation=change.new_incarnation,
             stream_created=self._plan.stream_created,
+            offset=change.new_offset,
+            caught_up_at=change.new_caught_up_at,
         )
 
     # --- steps ---
@@ -176,17 +191,30 @@ class Resetting:
                     f"{self._store.application_name}."
                 )
 
-    def _holding(self, rows: Iterable[tuple[str, str]]) -> AbstractContextManager[None]:
+    def _holding(self, rows: Iterable[tuple[str, str]]) -> AbstractContextManager[Holds]:
         return holding(
             self._store, rows, owner=self._owner, clock=self._clock, force=self._plan.request.force
         )
 
-    def _close(self, stream: str, rows: Iterable[ShardState | None]) -> None:
-        """Refuse from now on what workers of the old incarnations would still commit."""
-        keys = [
-            OffsetKey(row.shard_id, row.incarnation) for row in rows if row is not None and row.incarnation
+    def _opened_again(self, changes: Iterable[ShardChange]) -> list[OffsetKey]:
+        """Incarnations of the past that are open because Snowflake went back to when they were."""
+        if self._loaded is None or not self._plan.request.trust_snowflake:
+            return []
+        kept = {change.shard_id: change.new_incarnation for change in changes}
+        rows = self._loaded.session.list_offsets(
+            self._loaded.target.offsets, application=self._store.application_name
+        )
+        return [
+            OffsetKey(row.shard_id, row.incarnation)
+            for row in rows
+            if row.stream == self._plan.request.stream
+            and row.shard_id in kept
+            and row.incarnation != kept[row.shard_id]
         ]
-        if self._loaded is None or not keys:
+
+    def _close(self, stream: str, keys: list[OffsetKey]) -> None:
+        """Refuse from now on what workers of old incarnations would still commit."""
+        if self._loaded is None or self._plan.offsets_unseen:
             return
         self._loaded.session.close_offsets(
             self._loaded.target, application=self._store.application_name, stream=stream, keys=keys
@@ -208,21 +236,33 @@ def unmet(plan: ResetPlan, inspection: Inspection) -> list[str]:
             problems.append(f"shard {change.shard_id} still has a row")
         if change.action not in {Action.SET, Action.CREATE}:
             continue
-        if shard is None or shard.incarnation != change.new_incarnation:
+        if shard is None or not _is_as_planned(shard, change):
             problems.append(f"shard {change.shard_id} wasn't reset")
         elif shard.leased(inspection.at):
             problems.append(f"shard {change.shard_id} is leased to {shard.lease_owner}")
     return problems
 
 
-def _ended_by(
-    changes: Iterable[ShardChange], rows: Mapping[str, ShardState | None]
-) -> Iterator[ShardState | None]:
-    """Rows whose incarnation ends with the change."""
+def _is_as_planned(shard: ShardView, change: ShardChange) -> bool:
+    """Whether a shard goes on as planned; a drain may have moved its checkpoint since."""
+    if shard.incarnation != change.new_incarnation:
+        return False
+    kept = change.incarnation == change.new_incarnation
+    return not (kept and shard.checkpoint == change.checkpoint != change.new_checkpoint)
+
+
+def _ended_by(changes: Iterable[ShardChange], rows: Mapping[str, ShardState | None]) -> Iterator[OffsetKey]:
+    """Incarnations that end with the change."""
     for change in changes:
         row = rows.get(change.shard_id)
-        if row is not None and row.incarnation != change.new_incarnation:
-            yield row
+        key = _key_of(row)
+        if key is not None and key.incarnation != change.new_incarnation:
+            yield key
+
+
+def _key_of(row: ShardState | None) -> OffsetKey | None:
+    """The offsets row of a state row; None: it can't have one, or the state row can't be read."""
+    return OffsetKey(row.shard_id, row.incarnation) if row is not None and row.incarnation else None
 
 
 def _is_done(change: ShardChange, rows: Mapping[str, ShardState | None]) -> bool:
@@ -234,4 +274,8 @@ def _is_done(change: ShardChange, rows: Mapping[str, ShardState | None]) -> bool
         return False
     if change.incarnation != change.new_incarnation:
         return True
-    return (row.checkpoint, row.ended) == (change.new_checkpoint, change.new_ended)
+    return (row.checkpoint, row.ended, row.offset) == (
+        change.new_checkpoint,
+        change.new_ended,
+        change.new_offset,
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -25,8 +27,11 @@ def ago(time: int | None, now: int) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, its columns aligned so that it can be read as plain text too."""
-    lines = [list(heads), *(list(row) for row in rows)]
+    """A Markdown table, its columns aligned so that it can be read as plain text too.
+
+    What cells hold from outside breaks neither lines nor columns.
+    """
+    lines = [list(heads), *([printable(cell).replace("|", "\\|") for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     head, *body = (
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"

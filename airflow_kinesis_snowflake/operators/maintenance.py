@@ -160,6 +160,9 @@ class PlanStateResetOperator(StateOperator):
     :param new_application_name: for ``rename`` (templated)
     :param initial_position: where the drain starts a new application: for the forecast of ``delete_table``
         and ``rename`` (templated)
+    :param trust_snowflake: for ``recover``: Snowflake went back in time (Time Travel, a clone, a failover to
+        a replica), and checkpoints go back to its offsets too, so that what is missing there is read again
+        (templated)
     :param count_duplicates: whether to count in Snowflake (templated)
     :param force: take leases from workers that may still be reading (templated)
     :param backup_folder: where the rows will be saved; tried out by writing an empty file, so that a reset
@@ -175,6 +178,7 @@ class PlanStateResetOperator(StateOperator):
         "position",
         "new_application_name",
         "initial_position",
+        "trust_snowflake",
         "count_duplicates",
         "force",
         "backup_folder",
@@ -186,12 +190,13 @@ class PlanStateResetOperator(StateOperator):
         "position": types.optional(types.TEXT),
         "new_application_name": types.optional(types.TEXT),
         "initial_position": types.TEXT,
+        "trust_snowflake": types.TRUTH,
         "count_duplicates": types.TRUTH,
         "force": types.TRUTH,
         "backup_folder": types.given(types.TEXT),
     }
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- every setting is a parameter
         self,
         *,
         method: str,
@@ -199,6 +204,7 @@ class PlanStateResetOperator(StateOperator):
         position: str | None = None,
         new_application_name: str | None = None,
         initial_position: str = "TRIM_HORIZON",
+        trust_snowflake: bool | str = False,
         count_duplicates: bool | str = True,
         force: bool | str = False,
         backup_folder: str | None = None,
@@ -210,6 +216,7 @@ class PlanStateResetOperator(StateOperator):
         self.position = position
         self.new_application_name = new_application_name
         self.initial_position = initial_position
+        self.trust_snowflake = trust_snowflake
         self.count_duplicates = count_duplicates
         self.force = force
         self.backup_folder = backup_folder
@@ -254,6 +261,7 @@ class PlanStateResetOperator(StateOperator):
             position=self.setting("position"),
             new_application=self.setting("new_application_name"),
             initial_position=self.initial_position,
+            trust_snowflake=self.setting("trust_snowflake"),
             force=self.setting("force"),
         )
 
@@ -429,6 +437,9 @@ class PlanTableCleanupOperator(StateOperator):
     ``days``, no worker is alive in it, and nobody is known to use the application. One without the tag of
     this package, or without a row that says when it was used, can go only when it is named.
 
+    With a ``table``, offsets in Snowflake can go as well that no state row names and that didn't change for
+    ``days``: those of incarnations before a reset, and of shards that ended and left the stream.
+
     :param days: age from which a table is stale (templated)
     :param used: applications that are in use: a list, or text with commas (templated)
     :param named: applications whose tables may go although this package didn't make them (templated)
@@ -437,8 +448,8 @@ class PlanTableCleanupOperator(StateOperator):
         (templated)
     :param airflow_conn_id: connection to Airflow's API, which knows what applications the tasks of
         ``KinesisToSnowflakeOperator`` used lately; empty: it isn't asked (templated)
-    :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, and ``doomed``, the
-        names of tables that can go, as XCom
+    :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, ``doomed``, the
+        names of tables that can go, and ``offsets``, the number of offsets that can, as XCom
     """
 
     template_fields: Sequence[str] = (
@@ -488,17 +499,19 @@ class PlanTableCleanupOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.cleaning import plan_cleanup
         from airflow_kinesis_snowflake.maintenance.cleanup import cleanup_text
 
-        plan = plan_cleanup(
-            self._rules(),
-            tables=DynamoDBTablesHook(**self.aws),
-            consumers=StreamConsumersHook(**self.aws),
-            streams=self.setting("streams"),
-            clock=now_millis,
-        )
+        with self.loaded(count=False) as loaded:
+            plan = plan_cleanup(
+                self._rules(),
+                tables=DynamoDBTablesHook(**self.aws),
+                consumers=StreamConsumersHook(**self.aws),
+                loaded=loaded,
+                streams=self.setting("streams"),
+                clock=now_millis,
+            )
         text = cleanup_text(plan)
         self.log.info("%s", text)
         doomed = [verdict.table.name for verdict in plan.doomed]
-        return {"plan": plan.as_dict(), "text": text, "doomed": doomed}
+        return {"plan": plan.as_dict(), "text": text, "doomed": doomed, "offsets": len(plan.offsets)}
 
     def _rules(self) -> Rules:
         from airflow_kinesis_snowflake.maintenance.cleanup import Rules
@@ -565,6 +578,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
                 "deleted": [],
                 "kept": [verdict.table.name for verdict in plan.doomed],
                 "deregistered": [],
+                "offsets": 0,
             }
         folder = self.setting("folder")
         if folder is None:
@@ -650,7 +664,7 @@ class ImportCheckpointsOperator(StateOperator):
         )
         text = import_text(plan)
         self.log.info("%s", text)
-        done = carry_out_import(plan, store=self.store, now=now_millis())
+        done = carry_out_import(plan, store=self.store, clock=now_millis)
         return {**done, "plan": plan.as_dict(), "text": text}
 
 

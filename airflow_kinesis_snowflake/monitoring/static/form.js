@@ -14,6 +14,7 @@ const FORMS = {
       { name: "stream_name", label: "Stream", fixed: true },
       { name: "method", label: "Method", options: ["rewind", "recover", "delete_table", "rename"], help: "rewind: set shards to a position. recover: rebuild the table from what Snowflake has. delete_table: forget everything. rename: start over under a new name." },
       { name: "position", label: "Position", when: ["rewind", "recover"], help: "For rewind: TRIM_HORIZON, LATEST, an ISO-8601 time with its zone, or the sequence number of the last record that counts as loaded (for one shard). For recover: where shards start of which Snowflake has nothing." },
+      { name: "trust_snowflake", label: "Trust Snowflake: it went back in time", check: true, when: ["recover"], help: "Checkpoints go back to Snowflake's offsets too, and what is missing there is read again." },
       { name: "shards", label: "Shards", when: ["rewind"], list: true, help: "One to a line. Empty: all shards." },
       { name: "new_application_name", label: "New application", when: ["rename"] },
       { name: "table", label: "Landing table", help: "Where duplicates are counted, and what recover reads." },

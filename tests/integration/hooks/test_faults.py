@@ -293,8 +293,8 @@ SAVED = {"streamName": {"S": "orders"}, "shardId": {"S": "new"}, "name": {"SS": 
 
 WRITES: dict[str, Callable[[CheckpointStoreHook], bool]] = {
     "create": lambda store: store.create_shard("orders", "new", **NEW_ROW),
-    "make by a reset": lambda store: store.reset_shard("orders", RESET, owner=None, now=150),
-    "restore": lambda store: store.restore_item(SAVED, owner=None, now=150),
+    "make by a reset": lambda store: store.reset_shard("orders", RESET, owner="me", now=150, made_until=900),
+    "restore": lambda store: store.restore_item(SAVED, owner="me", now=150, made_until=900),
     "release": lambda store: store.release_lease("orders", SHARD, owner="me", now=150, unsettled=True),
     "remove": lambda store: store.remove_shard("orders", SHARD, owner="me"),
     "forget": lambda store: store.forget_shard("orders", "ended"),

@@ -29,9 +29,10 @@ class Maintenance:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline = pipeline
         self.remembered: list[str] = []
+        self.table = str(pipeline.table)
 
     def loaded(self) -> AbstractContextManager[Loaded]:
-        return open_loaded(str(self.pipeline.table), snowflake_conn_id="snowflake_default")
+        return open_loaded(self.table, snowflake_conn_id="snowflake_default")
 
     def inspect(self) -> Inspection:
         return inspect_state(self.pipeline.store, KinesisStreamHook(self.pipeline.stream), now=now_millis())

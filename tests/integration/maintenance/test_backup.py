@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from tests.faults.proxy import Action, Answer, FaultProxy, Forward, Request
     from tests.integration.drain.conftest import Pipeline
 
     from .conftest import Maintenance
+
+pytest_plugins = ["tests.faults.fixtures"]
 
 
 def save(pipeline: Pipeline, folder: Path) -> Backup:
@@ -110,7 +113,85 @@ def test_a_place_that_cannot_hold_backups_is_refused_before_anything_is_saved(
         back_up(drained.store, BackupFilesHook(), folder=folder, now=now_millis())
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"format": 9}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"format": 9}',
+        b'{"format": 1, "application": "a", "saved_at": 1, "items": [{}]}',
+        b'{"format": 1, "application": "a", "saved_at": 1, "items": [{"streamName": 1}]}',
+        b'{"format": 1, "application": "a", "saved_at": 1, "items": [{"raw": {"B": "not hex"}}]}',
+    ],
+)
 def test_what_is_no_backup_is_refused(content: bytes) -> None:
     with pytest.raises(InvalidSettingError):
         Backup.decode(content)
+
+
+def first_make(dynamodb: DynamoDBClient) -> Action:
+    """A drain comes first and makes the row that a request is about."""
+
+    async def make(request: Request, forward: Forward) -> Answer:
+        row = {"startAt": {"S": "TRIM_HORIZON"}, "incarnation": {"S": "of a drain"}}
+        dynamodb.put_item(TableName=request.json["TableName"], Item={**request.json["Key"], **row})
+        return await forward(request)
+
+    return make
+
+
+def test_a_restore_that_a_worker_came_before_is_no_success(
+    drained: Pipeline,
+    maintenance: Maintenance,
+    tmp_path: Path,
+    dynamodb: DynamoDBClient,
+    dynamodb_proxy: FaultProxy,
+) -> None:
+    backup = save(drained, tmp_path)
+    drained.store.delete_table()
+    rule = dynamodb_proxy.add(first_make(dynamodb), operation="UpdateItem", times=1)
+    with pytest.raises(MaintenanceRefusedError, match="restore once more"):
+        put_back(maintenance, backup)
+    assert rule.hits == 1
+
+    put_back(maintenance, backup)
+    drained.drain().run()
+    assert drained.landed == list(range(20))
+
+
+def test_rows_that_a_restore_makes_are_leased_until_all_are_back(
+    drained: Pipeline,
+    maintenance: Maintenance,
+    tmp_path: Path,
+    dynamodb: DynamoDBClient,
+    dynamodb_proxy: FaultProxy,
+) -> None:
+    backup = save(drained, tmp_path)
+    drained.store.delete_table()
+    owners: list[str] = []
+
+    async def look(request: Request, forward: Forward) -> Answer:
+        rows = dynamodb.scan(TableName=drained.application)["Items"]
+        owners.extend(row["leaseOwner"]["S"] for row in rows)
+        return await forward(request)
+
+    dynamodb_proxy.add(look, operation="Scan")
+    put_back(maintenance, backup)
+    assert owners == ["restore#1", "restore#1"]
+    assert [row.lease_owner for row in drained.state.shards.values()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        {"B": b"\x00\xff"},
+        {"BS": [b"\x01", b"\xfe"]},
+        {"M": {"B": {"B": b"\x00"}, "text": {"S": "x"}}},
+        {"L": [{"B": b"\x00"}, {"BS": [b"\x01"]}, {"N": "1"}]},
+    ],
+)
+def test_bytes_are_bytes_again_wherever_they_were(attribute: dict[str, Any]) -> None:
+    item = {"streamName": {"S": "orders"}, "shardId": {"S": "0"}, "raw": attribute}
+    backup = Backup("app", 1, (item,))
+    assert Backup.decode(backup.encode()) == backup

@@ -12,7 +12,8 @@ from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.landing.statements import stage_folder
 from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan, Rules
+from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan, Rules, cleanup_text
+from airflow_kinesis_snowflake.maintenance.reset import Method
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
     from tests.integration.drain.conftest import Pipeline
 
     from .conftest import Maintenance
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
 LATER = 40 * 86_400_000
 
 
-def plan(*, at: int = LATER, **rules: Any) -> CleanupPlan:
+def plan(*, at: int = LATER, loaded: Loaded | None = None, **rules: Any) -> CleanupPlan:
     """A plan as it would be made so many milliseconds from now."""
     return plan_cleanup(
         Rules(**{"days": 30, "most": 100, **rules}),
         tables=DynamoDBTablesHook(),
         consumers=StreamConsumersHook(),
+        loaded=loaded,
         watch_seconds=0.1,
         clock=lambda: now_millis() + at,
     )
@@ -154,3 +157,61 @@ def test_a_live_lease_keeps_a_table(drained: Pipeline) -> None:
         drained.stream, shard, owner="alive", expiry=now + 2 * LATER, now=now, incarnation="any"
     )
     assert verdict(plan(), drained.application)[1] == "a worker is alive"
+
+
+def incarnations(pipeline: Pipeline) -> set[str]:
+    rows = pipeline.query('SELECT "INCARNATION" FROM {offsets} WHERE "SHARD_ID" LIKE \'shard%\'')
+    return {row[0] for row in rows}
+
+
+def test_offsets_of_incarnations_before_a_reset_go_and_those_of_today_stay(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    old = incarnations(drained)
+    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    drained.drain().run()
+    new = incarnations(drained) - old
+    with maintenance.loaded() as loaded:
+        assert plan(loaded=loaded, at=0).offsets == ()
+        made = plan(loaded=loaded, used=frozenset({drained.application}))
+    assert {row.incarnation for row in made.offsets} == old
+    assert f"2 of {drained.application}" in cleanup_text(made)
+
+    done = carry_out(CleanupPlan.from_dict(made.as_dict()), tmp_path, maintenance=maintenance)
+
+    assert done["offsets"] == 2
+    assert incarnations(drained) == new
+    drained.send(3)
+    drained.drain().run()
+    assert len(drained.landed) == 43
+
+
+def test_offsets_that_a_state_row_names_again_or_that_changed_since_the_plan_stay(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path, dynamodb: DynamoDBClient
+) -> None:
+    before = drained.store.read_items(drained.stream)
+    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    drained.drain().run()
+    with maintenance.loaded() as loaded:
+        made = plan(loaded=loaded, used=frozenset({drained.application}))
+    named, changed = sorted(made.offsets, key=lambda row: row.shard_id)
+    for item in before:
+        if item["shardId"]["S"] == named.shard_id:
+            dynamodb.put_item(TableName=drained.application, Item=item)
+    drained.query(
+        'UPDATE {offsets} SET "UPDATED_AT" = DATEADD(day, 1, "UPDATED_AT") '
+        f"WHERE \"INCARNATION\" = '{changed.incarnation}'"
+    )
+
+    assert carry_out(made, tmp_path, maintenance=maintenance)["offsets"] == 0
+    assert {named.incarnation, changed.incarnation} < incarnations(drained)
+
+
+def test_offsets_stay_that_a_lost_table_would_be_recovered_from(
+    drained: Pipeline, maintenance: Maintenance, dynamodb: DynamoDBClient
+) -> None:
+    for item in drained.store.read_items(drained.stream):
+        key = {name: item[name] for name in ("streamName", "shardId")}
+        dynamodb.delete_item(TableName=drained.application, Key=key)
+    with maintenance.loaded() as loaded:
+        assert plan(loaded=loaded, used=frozenset({drained.application})).offsets == ()

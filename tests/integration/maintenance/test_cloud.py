@@ -156,6 +156,7 @@ def test_a_deleted_application_loses_its_consumer_and_others_keep_theirs(
         "deleted": [store.application_name],
         "kept": [],
         "deregistered": [store.application_name],
+        "offsets": 0,
     }
     assert [consumer.name for consumer in consumers.list(STREAM)] == ["somebody"]
     assert len(backups(cloud, store.application_name)) == 1

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
 
     from local.services import LocalServices
+    from tests.faults.proxy import Answer, FaultProxy, Forward, Request
     from tests.integration.drain.conftest import Pipeline
+
+pytest_plugins = ["tests.faults.fixtures"]
 
 PARENT = "shardId-000000000000"
 WORKER = Path(__file__).with_name("kcl_worker.py")
@@ -72,7 +75,7 @@ def plan(pipeline: Pipeline, source: str, **settings: Any) -> ImportPlan:
 
 def take_over(pipeline: Pipeline, source: str, **settings: Any) -> ImportPlan:
     made = plan(pipeline, source, **settings)
-    carry_out_import(made, store=pipeline.store, now=now_millis())
+    carry_out_import(made, store=pipeline.store, clock=now_millis)
     return made
 
 
@@ -179,6 +182,32 @@ def test_a_copy_of_a_table_goes_on_under_another_name_and_is_made_once(drained: 
     drained.drain().run()
     assert made.kind is Source.OPENFLOW
     assert drained.landed == list(range(23))
+
+
+def test_an_import_that_a_worker_came_before_is_no_success(
+    drained: Pipeline, dynamodb: DynamoDBClient, dynamodb_proxy: FaultProxy
+) -> None:
+    source, drained.application = drained.application, f"{drained.application}-2"
+
+    async def drain_first(request: Request, forward: Forward) -> Answer:
+        row = {"startAt": {"S": "TRIM_HORIZON"}, "incarnation": {"S": "of a drain"}}
+        dynamodb.put_item(TableName=request.json["TableName"], Item={**request.json["Key"], **row})
+        return await forward(request)
+
+    rule = dynamodb_proxy.add(drain_first, operation="UpdateItem", times=1)
+    with pytest.raises(MaintenanceRefusedError, match="import again"):
+        take_over(drained, source)
+    assert rule.hits == 1
+
+
+def test_rows_that_an_import_left_leased_when_it_died_are_freed_by_the_next_try(drained: Pipeline) -> None:
+    source, drained.application = drained.application, f"{drained.application}-2"
+    made = take_over(drained, source)
+    now = now_millis()
+    shard_id = min(drained.state.shards)
+    drained.store.hold(drained.stream, shard_id, owner=f"import#{source}", expiry=now + 60_000, now=now)
+    assert carry_out_import(made, store=drained.store, clock=now_millis) == {"created": 0, "there": 2}
+    assert [row.lease_owner for row in drained.state.shards.values()] == [None, None]
 
 
 def test_a_table_of_openflow_is_used_in_place(

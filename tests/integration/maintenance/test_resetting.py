@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    DataLossError,
     ForeignCheckpointError,
     IncarnationClosedError,
     InvalidSettingError,
     MaintenanceRefusedError,
+    OffsetWentBackError,
 )
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState
 from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, OffsetMove
@@ -23,13 +26,18 @@ from airflow_kinesis_snowflake.maintenance.reset import Action, Method, ResetPla
 from airflow_kinesis_snowflake.maintenance.resetting import unmet
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.times import now_millis
+from local.services import wait_until_active
+from tests.faults.actions import aws_error
 
 from .conftest import Maintenance
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from tests.faults.proxy import FaultProxy
     from tests.integration.drain.conftest import Pipeline
+
+pytest_plugins = ["tests.faults.fixtures"]
 
 
 def again(plan: ResetPlan) -> int:
@@ -162,6 +170,214 @@ def test_a_recovery_starts_a_shard_that_snowflake_never_saw(make_pipeline: Any, 
     assert len(pipeline.state.shards) == 2
     pipeline.drain().run()
     assert pipeline.landed == list(range(10))
+
+
+def back_in_time(pipeline: Pipeline, *, count: int) -> None:
+    """Drain some more numbers, and let Snowflake go back to before that."""
+    rows = pipeline.query('SELECT "SHARD_ID", "INCARNATION", "POSITION" FROM {offsets}')
+    before = len(pipeline.sent)
+    pipeline.send(count)
+    pipeline.drain().run()
+    pipeline.query(f'DELETE FROM {{table}} WHERE "RECORD_CONTENT":n::NUMBER >= {before}')
+    for shard_id, incarnation, position in rows:
+        pipeline.query(
+            f"UPDATE {{offsets}} SET \"POSITION\" = '{position}' WHERE \"SHARD_ID\" = '{shard_id}' "
+            f"AND \"INCARNATION\" = '{incarnation}'"
+        )
+
+
+def test_snowflake_that_went_back_in_time_is_followed_and_everything_is_there_once(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    back_in_time(drained, count=20)
+    drained.send(5)
+    with pytest.raises(OffsetWentBackError, match="recover and trust_snowflake"):
+        drained.drain().run()
+    assert "trust_snowflake" in plan_text(maintenance.plan(Method.RECOVER))
+
+    plan = maintenance.reset(Method.RECOVER, trust_snowflake=True)
+
+    assert again(plan) == 0
+    assert "2 shards go back" in plan_text(plan)
+    assert unmet(plan, maintenance.inspect()) == []
+    drained.drain().run()
+    assert drained.landed == drained.sent
+
+
+def test_a_recovery_counts_what_came_back_in_time_without_its_offsets(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    drained.query("UPDATE {offsets} SET \"POSITION\" = '000'")
+    plan = maintenance.reset(Method.RECOVER, trust_snowflake=True)
+    assert again(plan) == 20
+    drained.drain().run()
+    assert duplicates(drained) == 20
+
+
+def test_snowflake_that_has_nothing_any_more_is_loaded_from_the_start(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    shard_id = one_shard(drained)
+    drained.query(f"DELETE FROM {{offsets}} WHERE \"SHARD_ID\" = '{shard_id}'")
+    drained.query(f"DELETE FROM {{table}} WHERE \"KINESISMETADATA\":shardId::VARCHAR = '{shard_id}'")
+    drained.send(4)
+    with pytest.raises(OffsetWentBackError):
+        drained.drain().run()
+    assert again(maintenance.reset(Method.RECOVER, trust_snowflake=True)) == 0
+    drained.drain().run()
+    assert drained.landed == drained.sent
+
+
+def test_what_may_have_aged_out_since_is_for_the_next_drain_to_say(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    drained.query("DELETE FROM {table}")
+    drained.query("UPDATE {offsets} SET \"POSITION\" = '000'")
+    plan = maintenance.plan(Method.RECOVER, trust_snowflake=True)
+    long_ago = now_millis() - 9 * 86_400_000
+    assert all((change.new_caught_up_at or 0) > long_ago for change in plan.changes)
+    # As if the shards were older than the stream keeps records.
+    old = [replace(change, new_caught_up_at=long_ago) for change in plan.changes]
+    maintenance.carry_out(replace(plan, changes=tuple(old)))
+    with pytest.raises(DataLossError):
+        drained.drain().run()
+    drained.drain(on_data_loss="warn").run()
+    assert drained.landed == drained.sent
+    assert drained.query("SELECT COUNT(*) FROM {dead_letters} WHERE \"KIND\" = 'gap'") == [(2,)]
+
+
+def test_ended_parents_and_their_children_follow_snowflake_back(make_pipeline: Any, kinesis: Any) -> None:
+    pipeline = make_pipeline(1)
+    pipeline.send(2)
+    pipeline.drain().run()
+    offsets = pipeline.query('SELECT "POSITION" FROM {offsets} WHERE "SHARD_ID" LIKE \'shard%\'')
+    pipeline.send(3)
+    kinesis.split_shard(
+        StreamName=pipeline.stream, ShardToSplit="shardId-000000000000", NewStartingHashKey=str(2**127)
+    )
+    wait_until_active(kinesis, pipeline.stream)
+    pipeline.send(6)
+    # Kinesalite dates the records of young shards a few seconds into the future.
+    later = datetime.now(UTC) + timedelta(seconds=30)
+    pipeline.drain(stop_at=later).run()
+    assert pipeline.state.shards["shardId-000000000000"].ended
+    pipeline.query('DELETE FROM {table} WHERE "RECORD_CONTENT":n::NUMBER >= 2')
+    pipeline.query("DELETE FROM {offsets} WHERE \"SHARD_ID\" NOT LIKE '%0000'")
+    pipeline.query(f"UPDATE {{offsets}} SET \"POSITION\" = '{offsets[0][0]}'")
+
+    plan = Maintenance(pipeline).reset(Method.RECOVER, trust_snowflake=True)
+
+    assert [change.action for change in plan.changes] == [Action.SET] * 3
+    pipeline.drain(stop_at=later).run()
+    assert pipeline.landed == pipeline.sent
+
+
+def test_an_odd_position_in_snowflake_stops_a_recovery_and_no_rewind(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    shard_id = one_shard(drained)
+    drained.query(f"UPDATE {{offsets}} SET \"POSITION\" = 'odd' WHERE \"SHARD_ID\" = '{shard_id}'")
+    with pytest.raises(MaintenanceRefusedError, match=f"'odd' as the position of {shard_id}"):
+        maintenance.plan(Method.RECOVER)
+    assert again(maintenance.reset(Method.REWIND, position="TRIM_HORIZON")) == 20
+    drained.drain().run()
+    assert duplicates(drained) == 20
+
+
+def test_a_table_without_any_offsets_of_the_application_is_not_trusted(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    drained.query("DELETE FROM {offsets}")
+    with pytest.raises(MaintenanceRefusedError, match="has no offsets of it"):
+        maintenance.plan(Method.RECOVER, trust_snowflake=True)
+
+
+def test_a_reset_that_died_after_it_closed_a_shard_can_be_run_again(
+    drained: Pipeline, maintenance: Maintenance, dynamodb_proxy: FaultProxy
+) -> None:
+    plan = maintenance.plan(Method.REWIND, position="TRIM_HORIZON")
+    die_before_rows_are_set(maintenance, plan, dynamodb_proxy)
+    drained.send(3)
+    with pytest.raises(IncarnationClosedError, match="Clear the failed task"):
+        drained.drain().run()
+
+    maintenance.carry_out(plan)
+    drained.drain().run()
+    assert Counter(drained.landed) == Counter([*range(20), *range(20), 20, 21, 22])
+
+
+def test_a_shard_that_a_dead_reset_closed_goes_on_where_it_stood(
+    drained: Pipeline, maintenance: Maintenance, dynamodb_proxy: FaultProxy
+) -> None:
+    plan = maintenance.plan(Method.REWIND, position="TRIM_HORIZON")
+    die_before_rows_are_set(maintenance, plan, dynamodb_proxy)
+    drained.send(3)
+
+    assert again(maintenance.reset(Method.RECOVER)) == 0
+    drained.drain().run()
+    assert drained.landed == drained.sent
+
+
+def die_before_rows_are_set(maintenance: Maintenance, plan: ResetPlan, proxy: FaultProxy) -> None:
+    """Carry out a plan up to where the old incarnations are closed."""
+    rule = proxy.add(
+        aws_error("AccessDeniedException", "not today"),
+        operation="UpdateItem",
+        when=lambda request: "incarnation" in request.json["ExpressionAttributeNames"].values(),
+    )
+    with pytest.raises(AccessDeniedError):
+        maintenance.carry_out(plan)
+    rule.remove()
+    assert all(
+        "~" in row[0][:1]
+        for row in maintenance.pipeline.query(
+            'SELECT "POSITION" FROM {offsets} WHERE "SHARD_ID" LIKE \'shard%\''
+        )
+    )
+
+
+def test_a_second_plan_before_the_next_drain_forecasts_the_same(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    assert again(maintenance.reset(Method.REWIND, position="TRIM_HORIZON")) == 20
+    assert again(maintenance.plan(Method.REWIND, position="TRIM_HORIZON")) == 20
+    shard_id = one_shard(drained)
+    others = maintenance.plan(Method.RECOVER)
+    assert again(others) == 20
+    assert {change.action for change in others.changes} == {Action.KEEP}
+    drained.drain().run()
+    assert duplicates(drained) == 20
+    assert again(maintenance.plan(Method.REWIND, position="TRIM_HORIZON", shards=(shard_id,))) < 20
+
+
+def test_a_forecast_counts_records_once_and_only_own_dead_letters(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    drained.send_payloads([("1", b"no json"), ("2", b"neither")])
+    drained.drain().run()
+    drained.query("INSERT INTO {table} SELECT * FROM {table}")
+    drained.query("INSERT INTO {dead_letters} SELECT * FROM {dead_letters}")
+    drained.query("UPDATE {dead_letters} SET \"APPLICATION\" = 'somebody' WHERE \"PAYLOAD\" = 'neither'")
+    assert again(maintenance.plan(Method.REWIND, position="TRIM_HORIZON")) == 21
+
+
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [("{database}.PUBLIC.RECORD", "isn't known"), ("{database}.PUBLICK.RECORDS", "can't see it")],
+)
+def test_a_landing_table_that_cannot_be_seen_is_never_an_empty_one(
+    drained: Pipeline, maintenance: Maintenance, place: str, found: str
+) -> None:
+    maintenance.table = place.format(database=drained.table.database)
+    if found == "isn't known":
+        plan = maintenance.plan(Method.REWIND, position="TRIM_HORIZON")
+        assert [change.loaded_again for change in plan.changes] == [None, None]
+        assert found in plan_text(plan)
+    else:
+        for method in (Method.REWIND, Method.RECOVER):
+            asked = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
+            with pytest.raises(MaintenanceRefusedError, match=found):
+                maintenance.plan(method, **asked)
 
 
 def test_corrupt_rows_are_named_and_recovered(

@@ -140,7 +140,8 @@ class History(Pipeline):
             incarnation=uuid.uuid4().hex,
             stream_created=millis(KinesisStreamHook(self.stream).describe().created),
         )
-        assert self.store.reset_shard(self.stream, shard, owner=None, now=0)
+        assert self.store.reset_shard(self.stream, shard, owner="import", now=0, made_until=0)
+        assert self.store.release_lease(self.stream, shard_id, owner="import", now=0)
 
     @staticmethod
     def latest() -> StartAt:

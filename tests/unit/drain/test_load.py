@@ -178,10 +178,15 @@ class Leases:
 
     def __init__(self) -> None:
         self.lost: set[str] = set()
+        self.lost_unawares: set[str] = set()
         self.saved: dict[str, Position | None] = {}
 
     def holds(self, shard_id: str) -> bool:
         return shard_id not in self.lost
+
+    def confirm(self, shard_id: str) -> bool:
+        self.lost |= self.lost_unawares & {shard_id}
+        return shard_id not in self.lost_unawares
 
     def save(self, shard_id: str, checkpoint: Position | None, **_: Any) -> bool:
         if shard_id in self.lost:
@@ -325,6 +330,19 @@ def test_positions_without_records_need_no_snowflake(
 
 
 # --- others were first -------------------------------------------------------------------------------------
+
+
+def test_rows_of_offsets_are_made_by_none_but_the_owner_of_the_leases(
+    loader: Loader, snowflake: Snowflake, leases: Leases
+) -> None:
+    """Not by a worker whose own clock slept as long as it did."""
+    leases.lost_unawares = {ONE}
+
+    loaded = loader.load(make_batch())
+
+    assert (loaded.committed, loaded.lost) == (False, {ONE})
+    assert "ensure" not in snowflake.calls
+    assert snowflake.offsets == {}
 
 
 def test_a_lost_lease_rolls_back_before_the_offsets_move(

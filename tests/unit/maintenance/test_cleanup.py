@@ -14,11 +14,13 @@ from airflow_kinesis_snowflake.maintenance.cleanup import (
     CleanupPlan,
     Kind,
     Rules,
+    StaleOffset,
     TableView,
     cleanup_text,
     judge,
     judge_consumers,
     kind_of,
+    stale_offsets,
 )
 
 NOW = 1_800_000_000_000
@@ -157,3 +159,28 @@ def test_the_text_gives_each_table_with_its_reason() -> None:
     )
     for part in ("DELETE", "old-app", "keep", "busy", "a worker is alive", "90 days ago"):
         assert part in text
+
+
+def offset(incarnation: str, *, shard_id: str = "a", stream: str = "orders", age: int = 60) -> StaleOffset:
+    return StaleOffset(
+        application="app",
+        stream=stream,
+        shard_id=shard_id,
+        incarnation=incarnation,
+        updated=NOW - age * DAY,
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "goes"),
+    [
+        (offset("before a reset"), True),
+        (offset("now"), False),
+        (offset("now", shard_id="forgotten"), True),
+        (offset("before a reset", age=29), False),
+        (offset("before a reset", stream="without rows"), False),
+    ],
+)
+def test_an_offset_goes_when_no_state_row_of_its_stream_names_it(row: StaleOffset, goes: bool) -> None:
+    named = {("orders", "a", "now"), ("orders", "b", "")}
+    assert stale_offsets([row], named, before=NOW - 30 * DAY) == ((row,) if goes else ())

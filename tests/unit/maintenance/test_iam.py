@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
@@ -13,6 +16,7 @@ RESOURCES = Resources(
     region="eu-west-1",
     consumer="fan",
     key="arn:aws:kms:eu-west-1:123456789012:key/1",
+    source="source-of-app",
     backups="bucket/prefix/",
 )
 
@@ -44,4 +48,23 @@ def test_no_policy_allows_everything_of_a_service() -> None:
 def test_what_isnt_there_needs_no_permission() -> None:
     plain = Resources(application="app", stream="orders")
     assert not any(action.startswith(("kms:", "s3:")) for action in actions(Purpose.RESET, plain))
-    assert "kinesis:SubscribeToShard" not in actions(Purpose.DRAIN, plain)
+
+
+def test_a_cleanup_may_deregister_the_consumer_of_the_application() -> None:
+    plain = Resources(application="app", stream="orders")
+    [consumer] = [each for each in policy(Purpose.CLEANUP, plain)["Statement"] if each["Sid"] == "Consumer"]
+    assert consumer["Resource"] == ["arn:aws:kinesis:*:*:stream/orders/consumer/app:*"]
+
+
+def test_only_what_reads_records_may_decrypt_them() -> None:
+    allowed = {purpose for purpose in Purpose if "kms:Decrypt" in actions(purpose)}
+    assert allowed == {Purpose.DRAIN, Purpose.RESET}
+
+
+@pytest.mark.parametrize("purpose", list(Purpose))
+def test_the_documentation_lists_the_same_actions(purpose: Purpose) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "state-and-reset.md").read_text()
+    [row] = [line for line in page.splitlines() if line.startswith(f"| {purpose} |")]
+    needed = {action.partition(":")[2] for action in actions(purpose)}
+    listed = set(re.findall(r"[A-Z][A-Za-z]+", row.replace("kms:Decrypt", "Decrypt")))
+    assert listed == needed

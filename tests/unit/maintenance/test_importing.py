@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.importing import Imported, Source, read_items, source_of
+from airflow_kinesis_snowflake.maintenance.importing import (
+    Imported,
+    Source,
+    _signs_of_life,
+    read_items,
+    source_of,
+)
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 
 SHARD = "shardId-000000000007"
@@ -136,3 +143,62 @@ def test_rows_of_redpanda_are_read() -> None:
 )
 def test_a_source_is_told_by_its_key(keys: dict[str, str], source: Source | None) -> None:
     assert source_of(keys) is source
+
+
+ODD: list[dict[str, Any] | None] = [
+    None,
+    {"S": ""},
+    {"S": "x\n"},
+    {"S": "-1"},
+    {"N": "-1"},
+    {"N": "1.5"},
+    {"N": "1E30"},
+    {"B": b"\x00"},
+    {"NULL": True},
+    {"L": []},
+    {"M": {}},
+    {"SS": ["a"]},
+    {"BOOL": True},
+]
+ITEMS: dict[Source, dict[str, Any]] = {
+    Source.KCL: lease(
+        checkpointSubSequenceNumber={"N": "1"}, parentShardId={"SS": ["a"]}, entityType={"S": "LEASE"}
+    ),
+    Source.OPENFLOW: {
+        "streamName": {"S": "orders"},
+        "shardId": {"S": SHARD},
+        "sequenceNumber": {"S": NUMBER},
+        "subSequenceNumber": {"N": "1"},
+        "subSequenceOf": {"S": NUMBER},
+        "shardEnded": {"BOOL": False},
+        "startAt": {"S": "TRIM_HORIZON"},
+        "parentShardIds": {"SS": ["a"]},
+    },
+    Source.REDPANDA: {
+        "StreamID": {"S": "orders"},
+        "ShardID": {"S": SHARD},
+        "SequenceNumber": {"S": NUMBER},
+    },
+}
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, item in ITEMS.items() for name in item])
+def test_an_odd_attribute_is_named_and_never_taken_for_another_position(
+    kind: Source, name: str, odd: dict[str, Any] | None
+) -> None:
+    item = {**ITEMS[kind], name: odd}
+    if odd is None:
+        del item[name]
+    shards: tuple[Imported, ...] = ()
+    with suppress(InvalidSettingError):
+        shards, _ = read(item, kind=kind)
+    missing = odd is None or odd == {"S": ""}
+    assert all(shard.checkpoint is not None or missing for shard in shards)
+    assert {shard.checkpoint.sequence_number for shard in shards if shard.checkpoint} <= {NUMBER}
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_odd_counters_tell_signs_of_life_all_the_same(odd: dict[str, Any] | None) -> None:
+    item = {**lease(), "leaseOwner": {"S": "x"}, "leaseCounter": odd or {}}
+    assert list(_signs_of_life([item])) == [SHARD]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,10 +23,12 @@ from airflow_kinesis_snowflake.maintenance.reset import (
     ShardChange,
     choose_changes,
     committed_by_shard,
+    notes_of_return,
     parse_position,
     plan_text,
     refusals,
     with_effect,
+    without_outlook,
 )
 from airflow_kinesis_snowflake.stream.positions import Position
 
@@ -161,10 +164,103 @@ def test_without_a_row_the_incarnation_that_moved_last_is_recovered_unless_close
     assert chosen[FIRST].incarnation == "newer"
 
 
-def test_a_checkpoint_never_goes_back_in_a_recovery() -> None:
+def test_a_checkpoint_never_goes_back_in_a_recovery_unless_snowflake_is_trusted() -> None:
     chosen, notes = committed_by_shard([loaded(number="50")], inspection(view()))
     assert chosen == {}
     assert FIRST in notes[0]
+    chosen, notes = committed_by_shard([loaded(number="50")], inspection(view()), backwards=True)
+    assert chosen[FIRST].position == Position("50")
+    assert notes == []
+
+
+TRUSTING = {"trust_snowflake": True}
+
+
+def recovered(row: ShardView, *offsets: Committed, **asked: Any) -> ShardChange:
+    wanted = request(Method.RECOVER, **asked)
+    chosen, _ = committed_by_shard(offsets, inspection(row), backwards=wanted.trust_snowflake)
+    return changes(wanted, row, committed=chosen)[FIRST]
+
+
+def test_a_plain_recovery_says_that_snowflake_went_back_and_changes_nothing() -> None:
+    row = view(offset=Position("100"))
+    chosen, notes = committed_by_shard([loaded(number="50")], inspection(row))
+    assert chosen == {}
+    assert "trust_snowflake" in notes[0]
+    chosen, notes = committed_by_shard([], inspection(row))
+    assert chosen == {}
+    assert "trust_snowflake" in notes[0]
+
+
+def test_a_checkpoint_follows_snowflake_back_under_the_same_incarnation() -> None:
+    change = recovered(view(offset=Position("100")), loaded(number="50"), **TRUSTING)
+    assert (change.action, change.new_checkpoint, change.new_offset) == (
+        Action.SET,
+        Position("50"),
+        Position("50"),
+    )
+    assert change.new_incarnation == f"old-{FIRST}"
+
+
+def test_a_shard_that_snowflake_forgot_starts_where_it_did_and_its_age_is_looked_at() -> None:
+    row = view(offset=Position("100"), start_at="TRIM_HORIZON", made=NOW - 9 * DAY)
+    change = recovered(row, **TRUSTING)
+    assert (change.action, change.new_checkpoint, change.new_start_at) == (Action.SET, None, "TRIM_HORIZON")
+    assert change.new_caught_up_at == NOW - 9 * DAY
+    later = recovered(row, position="2027-01-15T07:00:00Z", **TRUSTING)
+    assert later.new_start_at == "2027-01-15T07:00:00.000+00:00"
+    assert later.new_caught_up_at == 1_799_996_400_000
+
+
+def test_an_imported_checkpoint_of_which_nothing_was_loaded_stays() -> None:
+    row = view(offset=None)
+    assert recovered(row, loaded(number=None), **TRUSTING).action is Action.KEEP
+    assert recovered(row, **TRUSTING).action is Action.KEEP
+
+
+def test_a_checkpoint_that_other_software_moved_stays() -> None:
+    """The Openflow connector leaves rows without an incarnation."""
+    row = view(incarnation=None)
+    assert recovered(row, loaded(number="50"), **TRUSTING).action is Action.KEEP
+
+
+def test_a_checkpoint_behind_records_that_brought_nothing_stays() -> None:
+    row = view(checkpoint=Position("120"), offset=Position("100"), ended=True)
+    assert recovered(row, loaded(number="100"), **TRUSTING).action is Action.KEEP
+
+
+def test_an_ended_shard_that_went_back_is_read_again() -> None:
+    row = view(offset=Position("100"), ended=True)
+    assert not recovered(row, loaded(number="50"), **TRUSTING).new_ended
+
+
+def test_what_is_lost_of_a_shard_that_left_the_stream_is_left_to_the_drain_to_say() -> None:
+    row = view(offset=Position("100"), ended=True, listed=False)
+    change = recovered(row, loaded(number="50"), **TRUSTING)
+    assert (change.action, change.new_ended) == (Action.SET, False)
+    assert "reports the loss" in without_outlook(change).effect
+
+
+@pytest.mark.parametrize("asked", [{}, TRUSTING])
+def test_a_shard_whose_reset_died_half_way_goes_on_under_a_new_incarnation(asked: dict[str, Any]) -> None:
+    row = view(offset=Position("100"))
+    change = recovered(row, loaded(number="100", closed=True), **asked)
+    assert (change.action, change.new_checkpoint) == (Action.SET, Position("100"))
+    assert (change.new_incarnation, change.new_offset) == ("new", None)
+
+
+def test_trust_belongs_to_recover() -> None:
+    with pytest.raises(InvalidSettingError, match="recover"):
+        request(Method.REWIND, **TRUSTING)
+
+
+def test_the_plan_says_what_is_not_known_of_shards_that_go_back() -> None:
+    part = recovered(view(offset=Position("100")), loaded(number="50"), **TRUSTING)
+    whole = recovered(view(offset=Position("100")), **TRUSTING)
+    notes = " ".join(notes_of_return([replace(part, retained=False), whole], 86_400))
+    for words in ("2 shards go back", "24 hours", "has left the stream", "nothing of these shards"):
+        assert words in notes
+    assert notes_of_return([recovered(view(), loaded(number="100"), **TRUSTING)], 86_400) == []
 
 
 @pytest.mark.parametrize(
@@ -205,13 +301,12 @@ seen = st.none() | st.builds(
 
 
 @given(seen, seen, st.none() | st.integers(0, 10**9))
-def test_records_are_loaded_again_only_when_reading_goes_back(
+def test_what_snowflake_has_is_loaded_again_wherever_something_is_read(
     now: Seen | None, then: Seen | None, again: int | None
 ) -> None:
     change = ShardChange(shard_id=FIRST, action=Action.SET)
-    done = with_effect(change, Outlook(now, then), again=again, now=NOW)
-    back = then is not None and (now is None or then.position < now.position)
-    assert done.loaded_again == (again if back else 0)
+    done = with_effect(change, Outlook(now, then), again=again)
+    assert done.loaded_again == (0 if then is None else again)
     assert done.effect
 
 
@@ -254,7 +349,6 @@ def test_the_text_says_per_shard_what_is_and_what_will_be() -> None:
         ),
         Outlook(Seen(Position("101"), NOW), Seen(Position("3"), NOW - DAY)),
         again=1234,
-        now=NOW,
     )
     plan = ResetPlan(
         id="a", request=request(), made_at=NOW, table_created=1, stream_created=1, changes=(change,)

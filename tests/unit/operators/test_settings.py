@@ -75,6 +75,7 @@ WRONG: dict[str, Any] = {
     "compare_counts": "perhaps",
     "compression": "rar",
     "count_duplicates": "perhaps",
+    "trust_snowflake": "perhaps",
     "create_table": "always",
     "days": "many",
     "deferrable": "perhaps",
