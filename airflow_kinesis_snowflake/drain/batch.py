@@ -29,7 +29,8 @@ EXAMPLES = 3
 class Span:
     """The part of one shard that a batch holds: after ``began``, up to and including ``reached``.
 
-    :param offset: the offset that a drain is known to have committed through; ``None`` if there is none
+    :param offset: the offset that a drain is known to have committed through when the batch is loaded;
+        ``None`` if there is none
     """
 
     shard_id: str
@@ -74,13 +75,7 @@ class Batch:
             return
         span = self.spans.get(reader.shard_id)
         if span is None:
-            span = Span(
-                reader.shard_id,
-                reader.incarnation,
-                began=reader.read,
-                reached=page.reached,
-                offset=reader.offset,
-            )
+            span = Span(reader.shard_id, reader.incarnation, began=reader.read, reached=page.reached)
             self.spans[reader.shard_id] = span
         if self.began_at is None:
             self.began_at = now

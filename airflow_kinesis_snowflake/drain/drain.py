@@ -439,7 +439,8 @@ class Drain:
         if not (batch.full(now=now) or read_out or awaited):
             return
         for shard_id, span in batch.spans.items():
-            self._readers[shard_id].handed = span.reached
+            reader = self._readers[shard_id]
+            reader.handed, span.offset = span.reached, reader.offset
         self._batch, self._loading_batch = None, batch
         self._load = self._loading.submit(self._loader.load, batch)
         self._load.add_done_callback(lambda result: self._events.put(LoadEnded(result)))
@@ -461,8 +462,9 @@ class Drain:
     def _count(self, loaded: Loaded) -> None:
         for shard_id, span in loaded.batch.spans.items():
             self.report.count(span)
-            if shard_id in self._readers:
-                self._readers[shard_id].committed = span.reached
+            if reader := self._readers.get(shard_id):
+                reader.committed = span.reached
+                reader.offset = span.reached if loaded.batch.records else reader.offset
         self.report.batches += 1
         log.info(
             "Batch %s of %d shards: %d records, %s loaded into %s in %.1f s",
@@ -494,7 +496,7 @@ class Drain:
         ours = self._call(save)
         for (shard_id, position), still_ours in zip(ahead.items(), ours, strict=True):
             if still_ours and shard_id in self._readers:
-                self._readers[shard_id].committed = position
+                self._readers[shard_id].committed = self._readers[shard_id].offset = position
                 self._rewind({shard_id: position})
             else:
                 self._drop({shard_id})

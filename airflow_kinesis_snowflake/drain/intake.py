@@ -347,12 +347,16 @@ class Intake:
             for key, offset in offsets.found.items():
                 if offset.position is not None and is_after(offset.position, committed[key.shard_id]):
                     committed[key.shard_id] = offset.position
+            remembered = {candidate.state.shard_id: candidate.state.offset for candidate in taken}
             for key in keys:
+                found = offsets.found[key].position if key in offsets.found else None
+                # One that went back in time is no news: the next drain has to notice it too.
+                news = found is not None and is_after(found, remembered[key.shard_id])
                 self._leases.save(
                     key.shard_id,
                     committed[key.shard_id],
                     millis_behind=None,
-                    offset=offsets.found[key].position if key in offsets.found else None,
+                    offset=found if news else None,
                 )
         listed = {shard.shard_id: shard for shard in self._listed}
         readers = [

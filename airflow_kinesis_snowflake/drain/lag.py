@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.drain.rows import caught_up_by, contradiction, missing_rows
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
-from airflow_kinesis_snowflake.stream.retention import read_until
+from airflow_kinesis_snowflake.stream.retention import read_until, why_foreign
 from airflow_kinesis_snowflake.stream.times import moment, now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, StreamState
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState, StreamState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.stream.lineage import Shard
 
@@ -44,7 +44,7 @@ def drained_until(listed: Sequence[Shard], state: StreamState, *, now: int) -> d
     if missing_rows(listed, state, initial=TRIM_HORIZON):
         return None
     rows = state.shards
-    if any(contradiction(rows[shard.shard_id], shard, now=now) for shard in listed if shard.shard_id in rows):
+    if any(_is_wrong(rows[shard.shard_id], shard, now=now) for shard in listed if shard.shard_id in rows):
         return None
     moments = []
     for row in rows.values():
@@ -55,3 +55,9 @@ def drained_until(listed: Sequence[Shard], state: StreamState, *, now: int) -> d
             )
     known = [when for when in moments if when is not None]
     return min(known, default=None) if len(known) == len(moments) else None
+
+
+def _is_wrong(row: ShardState, shard: Shard, *, now: int) -> bool:
+    """Whether a drain would refuse to go on from a row."""
+    doubt = why_foreign(row.checkpoint, shard, now=moment(now)) if row.checkpoint else None
+    return contradiction(row, shard, now=now) is not None or (doubt is not None and doubt.certain)

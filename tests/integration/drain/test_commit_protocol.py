@@ -5,11 +5,11 @@ The local Snowflake does on request what the real one doesn't promise never to d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.drain import load
+from airflow_kinesis_snowflake.drain import load, reader
 from airflow_kinesis_snowflake.exceptions import IncarnationClosedError, OffsetWentBackError
 from airflow_kinesis_snowflake.landing import statements
 from tests.faults.snowflake import NastySnowflake
@@ -18,6 +18,9 @@ from tests.torture import mutants
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    from airflow_kinesis_snowflake.drain.batch import Batch
     from local.services import LocalServices
 
     from .conftest import Pipeline
@@ -49,6 +52,23 @@ def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
 @pytest.fixture
 def nasty(services: LocalServices, pipeline: Pipeline) -> NastySnowflake:
     return NastySnowflake(services, session={"database": pipeline.table.database})
+
+
+@pytest.fixture
+def set_attributes(pipeline: Pipeline, dynamodb: DynamoDBClient) -> Callable[..., None]:
+    """Function that writes attributes of a shard's row."""
+
+    def write(shard_id: str, **attributes: dict[str, Any]) -> None:
+        dynamodb.update_item(
+            TableName=pipeline.application,
+            Key={"streamName": {"S": pipeline.stream}, "shardId": {"S": shard_id}},
+            AttributeUpdates={
+                name: {"Value": value, "Action": "PUT"}  # type: ignore[typeddict-item]
+                for name, value in attributes.items()
+            },
+        )
+
+    return write
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
@@ -118,6 +138,45 @@ def test_offsets_that_went_back_in_time_stop_their_shard_and_say_how_to_recover(
         pipeline.drain().run()
 
     assert len(pipeline.landed) < len(pipeline.sent)
+
+
+def test_a_takeover_does_not_forget_that_the_offset_went_back(
+    pipeline: Pipeline, set_attributes: Callable[..., None]
+) -> None:
+    pipeline.query("UPDATE {offsets} SET \"POSITION\" = '0011~' WHERE \"SHARD_ID\" LIKE '%0'")
+    set_attributes("shardId-000000000000", unsettled={"BOOL": True})
+    drains = [pipeline.drain(), pipeline.drain()]
+
+    for drain in drains:
+        with pytest.raises(OffsetWentBackError, match="shardId-000000000000"):
+            drain.run()
+
+    assert drains[0].report.takeovers == 1
+    assert len(pipeline.landed) < len(pipeline.sent)
+
+
+def test_offsets_that_go_back_in_time_under_a_drain_stop_it(
+    make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make_pipeline()
+    pipeline.send(20)
+    monkeypatch.setattr(reader, "FIRST_PAGE_RECORDS", 5)
+    commit, committed = load.Loader._commit, []
+
+    def fail_over(loader: load.Loader, batch: Batch) -> load.Outcome:
+        if committed:
+            pipeline.query("UPDATE {offsets} SET \"POSITION\" = '0011~' WHERE \"SHARD_ID\" LIKE '%0'")
+            loader.close()
+        committed.append(batch.id)
+        return commit(loader, batch)
+
+    monkeypatch.setattr(load.Loader, "_commit", fail_over)
+
+    with pytest.raises(OffsetWentBackError, match="shardId-000000000000"):
+        pipeline.drain(max_batch_records=5).run()
+
+    assert len(committed) == 2
+    assert pipeline.landed == [0, 1, 2, 3, 4]
 
 
 def test_a_closed_row_stops_its_shard_only(pipeline: Pipeline) -> None:

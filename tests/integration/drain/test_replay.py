@@ -13,6 +13,7 @@ from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError, Transi
 from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 from tests.faults.actions import SESSION_GONE, Hold, lose_answer, snowflake_error
+from tests.faults.snowflake import NastySnowflake
 from tests.integration.stream.test_aggregates import by_aiokpl, damaged
 
 from .test_narrowing import BAD, REFUSED, Picky
@@ -21,6 +22,7 @@ from .test_snowflake_faults import undone_and
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from local.services import LocalServices
     from tests.faults.proxy import FaultProxy
 
     from .conftest import Pipeline
@@ -164,6 +166,23 @@ def test_a_replay_that_breaks_off_can_be_run_again(
 
     run(pipeline)
 
+    assert pipeline.landed == [0, 1, 2, 3, 4, 5, 6]
+    assert len(reasons(pipeline)) == 1
+
+
+@pytest.mark.parametrize(
+    "statement", ["^SELECT CURRENT_TRANSACTION", "^COPY", "^UPDATE .*SET .UPDATED_AT", "^DELETE", "^COMMIT"]
+)
+def test_a_transaction_that_snowflake_ends_without_a_word_is_done_again(
+    pipeline: Pipeline, services: LocalServices, statement: str
+) -> None:
+    nasty = NastySnowflake(services, session={"database": pipeline.table.database})
+
+    with nasty.end_transaction(before=statement, times=1) as fault:
+        replayed = run(pipeline)
+
+    assert fault.hits == 1
+    assert (replayed["landed"], replayed["failed"]) == (2, 1)
     assert pipeline.landed == [0, 1, 2, 3, 4, 5, 6]
     assert len(reasons(pipeline)) == 1
 

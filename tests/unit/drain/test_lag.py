@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from airflow_kinesis_snowflake.drain.lag import drained_until
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -11,19 +13,17 @@ from airflow_kinesis_snowflake.stream.positions import Position
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOUR_LATER = int((NOON + timedelta(hours=1)).timestamp() * 1000)
-# Of shard 0, made on 2026-01-01 00:00:00 UTC; its record was written at 12:30:00.
-HALF_PAST_NOON = Position(
-    str(
-        int(
-            f"2{int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()):09x}0"
-            + "0" * 18
-            + f"{int((NOON + timedelta(minutes=30)).timestamp()):09x}"
-            + "0" * 8
-            + "2",
-            16,
-        )
-    )
-)
+MADE = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def written(minutes: int) -> Position:
+    """A record of shard 0, which was made at midnight; written so many minutes after noon."""
+    at = NOON + timedelta(minutes=minutes)
+    digits = f"2{int(MADE.timestamp()):09x}0" + "0" * 18 + f"{int(at.timestamp()):09x}" + "0" * 8 + "2"
+    return Position(str(int(digits, 16)))
+
+
+HALF_PAST_NOON = written(30)
 
 
 def row(number: int, *, minutes: int | None = None, **facts: object) -> ShardState:
@@ -65,6 +65,16 @@ def test_a_moment_that_is_still_to_come_is_not_believed() -> None:
 
 def test_nothing_is_said_while_a_row_contradicts_the_stream() -> None:
     assert until(row(0, minutes=1, ended=True), row(1, minutes=8)) is None
+
+
+@pytest.mark.parametrize(("minutes", "said"), [(65, timedelta(minutes=65)), (75, None), (10**6, None)])
+def test_a_checkpoint_that_a_drain_refuses_promises_nothing(minutes: int, said: timedelta | None) -> None:
+    shard = Shard("shardId-000000000000", starting_sequence_number=written(-720).sequence_number)
+    state = StreamState({shard.shard_id: row(0, minutes=50, checkpoint=written(minutes))})
+
+    moment = drained_until([shard], state, now=HOUR_LATER)
+
+    assert moment == (None if said is None else NOON + said)
 
 
 def test_nothing_is_said_of_a_stream_with_a_shard_that_was_not_begun() -> None:

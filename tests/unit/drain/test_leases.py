@@ -211,6 +211,20 @@ def test_an_error_that_no_try_cures_ends_the_drain(
     assert failure_of(keeper) is error
 
 
+def test_the_thread_that_renews_does_not_end_in_silence(
+    keeper: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: float) -> list[str]:
+        raise error
+
+    error = RuntimeError("a defect")
+    monkeypatch.setattr(keeper, "_due", fail)
+
+    keeper.join()
+
+    assert failure_of(keeper) is error
+
+
 def test_a_passing_error_is_logged_and_the_renewal_tried_again(
     keeper: Leases, renewed: RenewedStore, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_kinesis_snowflake.drain.intake import Intaken
-from airflow_kinesis_snowflake.drain.report import DrainReport, beginning
+from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport, beginning, summary
 from airflow_kinesis_snowflake.drain.settings import DrainSettings
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
@@ -45,3 +45,21 @@ def test_the_first_line_says_from_where_until_when_which_shards_and_where_to(
         f"Application clicks-to-snowflake is {start}. 4 shards are listed, 0 leased by this worker, "
         "3 by others"
     )
+
+
+@pytest.mark.parametrize(
+    ("held_by_others", "said"),
+    [
+        ({}, "Stream clicks has nothing new for loads: 1 shards checked in 0.0 s"),
+        ({"node": 2, "other": 1}, "nothing new in the shards that were free for loads: 1 shards checked"),
+        (
+            {"node": 2, "other": 1},
+            "; 3 shards were left to others, who have leased them: node (2), other (1)",
+        ),
+    ],
+)
+def test_nothing_new_is_said_of_what_was_looked_at_only(held_by_others: dict[str, int], said: str) -> None:
+    report = DrainReport("clicks", "loads", "table", "worker", shards={"shard": ShardReport()})
+    report.held_by_others = held_by_others
+
+    assert said in summary(report)

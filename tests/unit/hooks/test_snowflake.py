@@ -325,8 +325,9 @@ def test_cancelling_asks_snowflake_through_a_second_connection() -> None:
     assert not connections[0].closed
 
 
-def test_a_statement_that_can_not_be_cancelled_loses_its_connection() -> None:
-    connection = StubConnection(SELECT=LOST)
+@pytest.mark.parametrize("error", [LOST, OSError("reset")], ids=["connector", "socket"])
+def test_a_statement_that_can_not_be_cancelled_loses_its_connection(error: Exception) -> None:
+    connection = StubConnection(SELECT=error)
     session(connection).cancel()
     assert connection.closed
 
@@ -369,7 +370,11 @@ def test_a_session_commits_nothing_by_itself_and_says_whose_it_is(
     assert (parameters["QUERY_TAG"], parameters["TIMEZONE"], parameters["WEEK_START"]) == ("ours", "UTC", 1)
     assert parameters["ABORT_DETACHED_QUERY"] is True
     assert parameters["QUOTED_IDENTIFIERS_IGNORE_CASE"] is False
-    assert parameters["TIMESTAMP_INPUT_FORMAT"] == "AUTO"
+    assert {parameters[f"{kind}_INPUT_FORMAT"] for kind in ("DATE", "TIME", "TIMESTAMP")} == {"AUTO"}
+    assert parameters["ERROR_ON_NONDETERMINISTIC_UPDATE"] is True
+    assert parameters["ERROR_ON_NONDETERMINISTIC_MERGE"] is True
+    # A dead worker's transaction ends after up to 5 minutes of blocking, and another look up to 5 later.
+    assert parameters["LOCK_TIMEOUT"] > 600
     assert "protocol" not in connected_with
     assert "CLIENT_TELEMETRY_ENABLED" not in parameters
 

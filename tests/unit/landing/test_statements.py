@@ -173,6 +173,22 @@ def test_what_decides_does_nothing_outside_its_transaction(name: str) -> None:
     assert statement.params[-1] == "7"
 
 
+def test_positions_are_compared_without_a_collation() -> None:
+    sql = every_statement(PLAIN)["move"].sql
+    assert """TO_BINARY("POSITION", 'UTF-8') = TO_BINARY(n."EXPECTED", 'UTF-8')""" in sql
+
+
+def test_a_column_that_may_be_there_is_added_without_a_default() -> None:
+    assert "DEFAULT" not in statements.add_dead_letter_column(PLAIN, "KIND").sql
+
+
+@pytest.mark.parametrize("name", ["copy", "copy dead letters"])
+def test_a_file_is_loaded_by_the_vectorized_scanner_as_a_whole_or_not_at_all(name: str) -> None:
+    sql = every_statement(PLAIN)[name].sql
+    assert "USE_VECTORIZED_SCANNER = TRUE" in sql
+    assert "ON_ERROR = ABORT_STATEMENT" in sql
+
+
 @pytest.mark.parametrize("name", ["copy", "copy dead letters"])
 def test_a_file_is_never_loaded_by_force(name: str) -> None:
     assert "FORCE" not in every_statement(PLAIN)[name].sql
