@@ -19,6 +19,7 @@ from airflow_kinesis_snowflake.stream.positions import encode_position
 from local.services import wait_until_active
 from tests.faults.detours import through
 from tests.faults.proxy import FaultProxy
+from tests.faults.snowflake import NastySnowflake
 from tests.torture.crew import Crew, Preparation
 from tests.torture.journal import Journal
 from tests.torture.stream import Producer, Resharder
@@ -140,7 +141,12 @@ class Torture:
         ):
             proxies = {"kinesis": kinesis, "dynamodb": dynamodb, "snowflake": snowflake_proxy}
             detour = through(services, **{name: proxy.url for name, proxy in proxies.items()})
-            weather = Weather(proxies, self._random("weather"), self._journal)
+            weather = Weather(
+                proxies,
+                NastySnowflake(services, session={"query_tag": "airflow-kinesis-snowflake"}),
+                random=self._random("weather"),
+                journal=self._journal,
+            )
             producer = Producer(self._kinesis, self._stream, self._random("producer"))
             resharder = Resharder(self._kinesis, self._stream, self._random("resharder"), self._journal)
             auditor = Auditor(

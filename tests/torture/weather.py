@@ -1,11 +1,11 @@
-"""Faults between the workers and Kinesis, DynamoDB and Snowflake, some at a time, for some seconds each."""
+"""Faults between the workers and the services, and in Snowflake; some at a time, for some seconds each."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from tests.faults.actions import (
     CANCELLED,
@@ -26,9 +26,11 @@ from tests.faults.actions import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
     from tests.faults.proxy import Action, Answer, FaultProxy, Forward, Request, Rule
+    from tests.faults.snowflake import NastySnowflake, SnowflakeFault
     from tests.torture.journal import Journal
 
 MOST_AT_A_TIME = 5
@@ -121,17 +123,62 @@ FAULTS = (
 )
 
 
+@dataclass(frozen=True)
+class Mood:
+    """Something that Snowflake itself may do to sessions and statements for a while.
+
+    :param method: of :class:`~tests.faults.snowflake.NastySnowflake`
+    :param options: of that method
+    """
+
+    name: str
+    method: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    probability: float = 0.2
+
+    def __str__(self) -> str:
+        return f"snowflake itself: {self.name}"
+
+
+MOODS = (
+    Mood("ends transactions", "end_transaction", {"before": "^(COPY|UPDATE|SELECT|COMMIT)"}, 0.1),
+    Mood("ends transactions before UPDATE", "end_transaction", {"before": "^UPDATE"}, 0.4),
+    Mood("ends transactions before COMMIT", "end_transaction", {"before": "^COMMIT"}, 0.4),
+    Mood("ends sessions", "end_session", {"before": "^(COPY|UPDATE|SELECT|COMMIT)"}, 0.1),
+    Mood("runs statements twice", "deliver_twice", {"statement": "^(COPY|MERGE|UPDATE|COMMIT)"}),
+    Mood(
+        "runs statements twice, second answer",
+        "deliver_twice",
+        {"statement": "^(COPY|MERGE|UPDATE|COMMIT)", "answer": "second"},
+    ),
+    Mood("runs statements late", "deliver_late", {"statement": "^(COPY|UPDATE)", "after": 2}),
+    Mood("runs a COMMIT late", "deliver_late", {"statement": "^COMMIT", "after": 2}),
+    Mood("loses answers for good", "lose_answer", {"statement": "^(COPY|UPDATE|COMMIT)", "for_good": True}),
+    Mood("never looks again", "never_look_again", probability=0.5),
+    Mood("purges at COMMIT", "purge_at_commit", probability=0.5),
+)
+
+
 class Weather:
     """Changes which faults happen.
 
     :param proxies: by service
+    :param snowflake: the server behind its proxy
     """
 
-    def __init__(self, proxies: dict[str, FaultProxy], random: Random, journal: Journal) -> None:
+    def __init__(
+        self,
+        proxies: dict[str, FaultProxy],
+        snowflake: NastySnowflake,
+        *,
+        random: Random,
+        journal: Journal,
+    ) -> None:
         self._proxies = proxies
+        self._snowflake = snowflake
         self._random = random
         self._journal = journal
-        self._present: list[tuple[Fault, Rule]] = []
+        self._present: list[tuple[Fault | Mood, Rule | SnowflakeFault]] = []
         self._past: Counter[str] = Counter()
         proxies["kinesis"].add(small_pages, operation="GetRecords")
         proxies["snowflake"].add(renew_session, operation="token-request")
@@ -141,13 +188,8 @@ class Weather:
         for present in self._random.sample(self._present, self._random.randint(0, len(self._present))):
             self._end(*present)
         for _ in range(self._random.randint(0, MOST_AT_A_TIME - len(self._present))):
-            fault = self._random.choice(FAULTS)
-            rule = self._proxies[fault.service].add(
-                fault.action,
-                operation=fault.operation,
-                probability=fault.probability,
-                seed=self._random.getrandbits(32),
-            )
+            fault = self._random.choice((*FAULTS, *MOODS))
+            rule = self._begin(fault)
             self._journal.write("fault begins", fault=str(fault))
             self._present.append((fault, rule))
         return self._random.uniform(0.5, 4)
@@ -162,7 +204,15 @@ class Weather:
         """How many requests met a fault that is past, by kind."""
         return self._past
 
-    def _end(self, fault: Fault, rule: Rule) -> None:
+    def _begin(self, fault: Fault | Mood) -> Rule | SnowflakeFault:
+        limits = {"probability": fault.probability, "seed": self._random.getrandbits(32)}
+        if isinstance(fault, Fault):
+            proxy = self._proxies[fault.service]
+            return proxy.add(fault.action, operation=fault.operation, **limits)
+        fault_in_force: SnowflakeFault = getattr(self._snowflake, fault.method)(**fault.options, **limits)
+        return fault_in_force
+
+    def _end(self, fault: Fault | Mood, rule: Rule | SnowflakeFault) -> None:
         rule.remove()
         self._present.remove((fault, rule))
         self._past[str(fault)] += rule.hits
