@@ -6,6 +6,7 @@ import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.exceptions import (
     BotoCoreError,
@@ -210,12 +211,28 @@ class AwsHook(AwsBaseHook):
         return f"in {self.region_name or 'the default region'} (connection {self.aws_conn_id!r})"
 
     def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a client, as the base class makes it."""
+        """Return a client, as the base class makes it.
+
+        :raises InvalidSettingError: the Airflow connection was named, and there is none. (In place of
+            ``aws_default`` the base class takes the machine's own credentials.)
+        """
+        self._check_connection()
         client: Any = super().get_client_type(*args, **kwargs)
         service = client.meta.service_model.service_id.hyphenize()
         attempts = (client.meta.config.retries or {}).get("total_max_attempts", 3)
         client.meta.events.register(f"needs-retry.{service}", retry_of_broken_answers(attempts))
         return client
+
+    def _check_connection(self) -> None:
+        """Take no credentials of the machine in place of a connection whose name was mistyped."""
+        if self.aws_conn_id in (None, "", self.default_conn_name):
+            return
+        try:
+            self.get_connection(self.aws_conn_id)
+        except AirflowNotFoundException:
+            raise InvalidSettingError(
+                f"Create the Airflow connection {self.aws_conn_id!r} of type aws: there is none"
+            ) from None
 
 
 def retry_of_broken_answers(most: int) -> Callable[..., float | None]:

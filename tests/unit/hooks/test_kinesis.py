@@ -6,6 +6,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.exceptions import AirflowNotFoundException
 
 from airflow_kinesis_snowflake.drain.leases import LEASE_SECONDS
 from airflow_kinesis_snowflake.exceptions import (
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def hook(aws_of_module: Answers) -> KinesisStreamHook:
     return KinesisStreamHook("orders", config={"retries": {"total_max_attempts": 3, "mode": "standard"}})
+
+
+def test_a_connection_that_does_not_exist_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: object, conn_id: str) -> None:
+        raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+
+    monkeypatch.setattr(KinesisStreamHook, "get_connection", missing)
+    with pytest.raises(InvalidSettingError, match="Create the Airflow connection 'nowhere'"):
+        KinesisStreamHook("orders", aws_conn_id="nowhere", region_name="eu-west-1").place()
+    assert KinesisStreamHook("orders", aws_conn_id=None, region_name="eu-west-1").place()
 
 
 def plain_record(**changes: Any) -> dict[str, Any]:
