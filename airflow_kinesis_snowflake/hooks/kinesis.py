@@ -107,12 +107,13 @@ class KinesisStreamHook(AwsHook):
             asked_at = time.monotonic()
             answer = client.describe_stream_summary(StreamName=self.stream_name)
         answered_at = time.monotonic()
-        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        if date is None:
+        try:
+            date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"].get("date"))
+        except (TypeError, ValueError):
             raise ServiceUnavailableError(
-                f"kinesis:DescribeStreamSummary on {self._stream} was answered without a date. Look for a "
-                "proxy between the worker and AWS that leaves it out."
-            )
+                "Look for a proxy between the worker and AWS that leaves out or changes dates: the answer to "
+                f"kinesis:DescribeStreamSummary on {self._stream} has none"
+            ) from None
         summary = answer["StreamDescriptionSummary"]
         return StreamFacts(
             name=summary["StreamName"],
@@ -121,7 +122,7 @@ class KinesisStreamHook(AwsHook):
             retention=timedelta(hours=summary["RetentionPeriodHours"]),
             status=summary["StreamStatus"],
             encryption=summary.get("EncryptionType") == "KMS",
-            clock=ServiceClock(parsedate_to_datetime(date), asked_at=asked_at, answered_at=answered_at),
+            clock=ServiceClock(date, asked_at=asked_at, answered_at=answered_at),
         )
 
     def list_shards(self) -> tuple[Shard, ...]:

@@ -9,6 +9,7 @@ NAMES = ("upper", "as_is", "snake")
 
 _AROUND = re.compile(r"^\W+|\W+$")
 _WITHIN = re.compile(r"\W+")
+_SMALL = re.compile(r"[a-z]")
 _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -21,10 +22,13 @@ def column_name(key: str, rule: str) -> str:
     """
     if rule == "as_is":
         return key
-    return (_snake(key) if rule == "snake" else key).upper()
+    return _snake(key) if rule == "snake" else key.upper()
 
 
 def _snake(key: str) -> str:
     """A name that needs no quotes in SQL, if the key is ASCII and the name no reserved word."""
-    name = _WITHIN.sub("_", _CAPITALS.sub("_", _AROUND.sub("", key)))
+    # A key without small letters has no words that capitals begin.
+    words = _CAPITALS.sub("_", key) if _SMALL.search(key) else key
+    # Upper case first: it takes some letters apart into a letter and a mark.
+    name = _WITHIN.sub("_", _AROUND.sub("", words.upper()))
     return f"_{name}" if name[:1].isdigit() else name

@@ -34,6 +34,8 @@ MOST_COLUMNS = 2_000
 MOST_KEYS = 10_000
 _MOST_DECODED_KEYS = 500
 _LONGEST_NAME = 255
+# Without what a rule of names leaves out, it may still be short enough for a name.
+_LONGEST_KEY = 4 * _LONGEST_NAME
 _NOT_IN_A_STRUCT = re.compile(r'[\x00-\x1f"\\]')
 _INSTANT = ColumnType.of(Kind.TIMESTAMP_LTZ)
 JSON_NULL = msgspec.Raw(b"null")
@@ -312,7 +314,7 @@ class Schema:
     def verdict(self, key: str) -> Verdict | None:
         """What becomes of a key; ``None`` if that must be learned first."""
         known = self.keys.get(key)
-        if known is not None or len(self.spellings) < MOST_KEYS:
+        if known is not None or (len(self.spellings) < MOST_KEYS and self._may_name_a_column(key)):
             return known
         found = self._resolve(key, self._names)
         if isinstance(found, str):
@@ -320,6 +322,10 @@ class Schema:
                 f"the drain met more than {MOST_KEYS:,} different keys"
             )
         return found
+
+    def _may_name_a_column(self, key: str) -> bool:
+        """Whether a key is worth remembering; ten thousand that are too long for it would fill the memory."""
+        return len(key) <= _LONGEST_KEY or key.upper() in self.settings.renames
 
     @cached_property
     def targets(self) -> Mapping[str, Target]:

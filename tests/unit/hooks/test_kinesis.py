@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +37,17 @@ def test_a_connection_that_does_not_exist_is_a_setting(monkeypatch: pytest.Monke
     with pytest.raises(InvalidSettingError, match="Create the Airflow connection 'nowhere'"):
         KinesisStreamHook("orders", aws_conn_id="nowhere", region_name="eu-west-1").place()
     assert KinesisStreamHook("orders", aws_conn_id=None, region_name="eu-west-1").place()
+
+
+def test_an_answer_without_a_date_that_can_be_read_is_a_passing_fault(
+    hook: KinesisStreamHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for date in (None, "yesterday"):
+        answer = {"ResponseMetadata": {"HTTPHeaders": {} if date is None else {"date": date}}}
+        client = SimpleNamespace(describe_stream_summary=lambda answer=answer, **_: answer)
+        monkeypatch.setattr(hook, "_client_for_control", lambda client=client: client)
+        with pytest.raises(ServiceUnavailableError, match="dates"):
+            hook.describe()
 
 
 def plain_record(**changes: Any) -> dict[str, Any]:

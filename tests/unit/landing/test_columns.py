@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
@@ -365,6 +365,15 @@ def test_more_keys_than_are_remembered_are_judged_all_the_same() -> None:
     table = table_of(A="NUMBER(38, 0)")
     land(*documents, table=table, how=ColumnsSettings(schema_evolution=False))
     assert len(table.rows) == len(documents)
+
+
+def test_keys_that_are_too_long_for_a_name_are_not_remembered() -> None:
+    mapping = Table().mapping()
+    encoded = encode(mapping, [{f"{number}".rjust(5_000, "k"): 1} for number in range(10)] + [{"a": 1}])
+    assert encoded.rows.num_rows == 1
+    assert all("1 to 255 characters" in letter.reason for letter in encoded.dead_letters)
+    assert mapping._schema is not None
+    assert set(mapping._schema.spellings) == {"a"}
 
 
 # --- types, one after the other ----------------------------------------------------------------------------
@@ -845,6 +854,7 @@ def test_a_column_is_named_as_the_documentation_says(rule: str, key: str, column
 
 @few
 @given(st.text(max_size=20))
+@example("0a")
 def test_a_name_in_snake_case_stays_so(key: str) -> None:
     name = column_name(key, "snake")
     assert column_name(name, "snake") == name
