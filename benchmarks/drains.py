@@ -56,13 +56,12 @@ class SlowSink:
 
     def upload(self, file: Path, **kwargs: Any) -> None:
         self.statements += 1
-        time.sleep(self._seconds / 2)
-        self._rows = pq.read_metadata(file).num_rows
+        self._rows += pq.read_metadata(file).num_rows
         self.files_mb.append(file.stat().st_size / 1e6)
 
     @property
-    def closed(self) -> bool:
-        return False
+    def fit(self) -> bool:
+        return True
 
     @contextmanager
     def transaction(self) -> Iterator[str]:
@@ -71,8 +70,9 @@ class SlowSink:
 
     def copy_landing(self, *args: Any, **kwargs: Any) -> int:
         self.statements += 1
-        time.sleep(self._seconds / 2)
-        return self._rows
+        time.sleep(self._seconds)
+        rows, self._rows = self._rows, 0
+        return rows
 
     def ensure_offsets(self, *args: Any, keys: list[OffsetKey], **kwargs: Any) -> None:
         self.statements += 1

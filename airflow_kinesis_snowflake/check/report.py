@@ -70,8 +70,8 @@ class CheckReport:
                 outcome.verdict,
                 outcome.check.name,
                 ", ".join(map(str, outcome.check.promises)) or "none",
-                _line(outcome.check.tries),
-                _line(outcome.text),
+                outcome.check.tries,
+                outcome.text,
             )
             for outcome in self.outcomes
         ]
@@ -109,8 +109,3 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
 
 def _advice(outcome: Outcome) -> str:
     return f"{outcome.check.name} ({outcome.verdict}): {outcome.check.advice}"
-
-
-def _line(text: str) -> str:
-    """Text that fits the cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|")

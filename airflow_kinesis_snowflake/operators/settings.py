@@ -31,7 +31,6 @@ from airflow_kinesis_snowflake.stream.positions import parse_timestamp
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator as _Operator
     from airflow.sdk import Context
-    from jinja2 import Environment
 else:
     _Operator = object
 
@@ -371,7 +370,7 @@ class CheckedSettings(_Operator):
         self,
         content: Any,
         context: Context,
-        jinja_env: Environment | None = None,
+        jinja_env: Any = None,
         seen_oids: set[int] | None = None,
     ) -> Any:
         """As every operator has it; groups of settings can't be altered, so they are made anew."""

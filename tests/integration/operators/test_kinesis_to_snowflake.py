@@ -330,7 +330,7 @@ def test_a_setting_that_cannot_work_fails_without_retry(
     with pytest.raises(AirflowFailException) as refusal:
         run(operator)
 
-    assert isinstance(refusal.value.__cause__, InvalidSettingError)
+    assert isinstance(refusal.value.__context__, InvalidSettingError)
     assert settings["application_name"] not in dynamodb.list_tables()["TableNames"]
 
 
@@ -348,7 +348,7 @@ def test_a_temporary_folder_that_put_cannot_name_fails_before_any_state_is_made(
     with pytest.raises(AirflowFailException, match="TMPDIR") as refusal:
         run(KinesisToSnowflakeOperator(stream_name=make_stream(), **settings))
 
-    assert isinstance(refusal.value.__cause__, InvalidSettingError)
+    assert isinstance(refusal.value.__context__, InvalidSettingError)
     assert settings["application_name"] not in dynamodb.list_tables()["TableNames"]
 
 
@@ -358,7 +358,7 @@ def test_an_unknown_stream_is_named_and_no_state_is_made(
     with pytest.raises(AirflowFailException, match="no-such-stream") as refusal:
         run(KinesisToSnowflakeOperator(stream_name="no-such-stream", **settings))
 
-    assert isinstance(refusal.value.__cause__, StreamNotFoundError)
+    assert isinstance(refusal.value.__context__, StreamNotFoundError)
     assert settings["application_name"] not in dynamodb.list_tables()["TableNames"]
 
 
@@ -377,7 +377,7 @@ def test_a_table_of_other_software_is_left_alone(
     with pytest.raises(AirflowFailException, match=name) as refusal:
         run(KinesisToSnowflakeOperator(stream_name=make_stream(), **settings))
 
-    assert isinstance(refusal.value.__cause__, NotACheckpointTableError)
+    assert isinstance(refusal.value.__context__, NotACheckpointTableError)
     assert dynamodb.scan(TableName=name)["Items"] == []
 
 
@@ -389,5 +389,5 @@ def test_a_missing_snowflake_schema_is_found_before_any_state_is_made(
     with pytest.raises(AirflowFailException, match="NO_SUCH_SCHEMA") as refusal:
         run(KinesisToSnowflakeOperator(stream_name=make_stream(), **settings))
 
-    assert isinstance(refusal.value.__cause__, SnowflakeObjectNotFoundError)
+    assert isinstance(refusal.value.__context__, SnowflakeObjectNotFoundError)
     assert settings["application_name"] not in dynamodb.list_tables()["TableNames"]

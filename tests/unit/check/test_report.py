@@ -51,7 +51,7 @@ def test_an_outage_is_no_reason_to_do_what_a_failure_asks_for() -> None:
 
 def test_text_of_a_service_stays_in_its_cell() -> None:
     text = CheckReport([outcome(Verdict.HELD, text="one\ntwo | three")]).text()
-    assert "| one two \\| three |" in text
+    assert "| one\\ntwo \\| three |" in text
 
 
 def test_what_is_left_is_no_success() -> None:
