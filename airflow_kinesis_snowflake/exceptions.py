@@ -4,8 +4,8 @@ The first branching answers the question an orchestrator asks: is another try of
 :class:`TerminalError` says no (somebody has to change something first), :class:`TransientError` says yes.
 This module knows nothing of Airflow; the operators turn terminal errors into failures without retry.
 
-Messages name the stream, shard, table or application concerned and end with what to do next. They never
-contain payloads or credentials.
+Messages say what to do and what happened, to which stream, shard, table or application. They never contain
+payloads or credentials.
 """
 
 from __future__ import annotations
