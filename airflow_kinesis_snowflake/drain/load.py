@@ -25,6 +25,7 @@ documentation, and docs/exactly-once.md for what rests on which of them.
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -49,6 +50,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove, Offsets
 from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
 from airflow_kinesis_snowflake.landing.statements import LOCK, stage_folder
+from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -79,6 +81,9 @@ class _Names(TypedDict):
 TRIES = 5
 LONGEST_WAIT_SECONDS = 30.0
 CHANGES_IN_A_ROW = 5
+# A batch isn't under way for as long, however often it is tried.
+ABANDONED_MILLIS = 24 * 3_600_000
+_BATCH_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,7 @@ class Loader:
         self._objects_checked = False
         self._refused = 0
         self._table_changes = 0
+        self._took_over = False
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
 
@@ -177,8 +183,12 @@ class Loader:
             self._retrying(self._open, doing="preparing the tables")
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
-        """Where Snowflake says these shards stand; rows that don't exist are left out."""
+        """Where Snowflake says shards stand that their last owner didn't release.
+
+        Rows that don't exist are left out.
+        """
         with self._lock:
+            self._took_over = True
             return self._retrying(lambda: self._read(self._open(), keys), doing="reading offsets")
 
     def landing_columns(self) -> Mapping[str, Column]:
@@ -292,6 +302,7 @@ class Loader:
                 f"of it is in {self._target.table}"
             )
         self._remove_earlier_attempts(session, batch)
+        self._remove_abandoned(session)
         return COMMITTED
 
     def _offsets_before(self, batch: Batch) -> Offsets:
@@ -376,6 +387,22 @@ class Loader:
         except KinesisSnowflakeError as error:
             self.close()
             log.info("Files of batch %s are left on stage %s: %s", batch.id, self._target.stage, error)
+
+    def _remove_abandoned(self, session: SnowflakeSession) -> None:
+        """Remove files that workers left who died more than a day ago; looked for after a takeover only."""
+        if not self._took_over or session.closed:
+            return
+        self._took_over = False
+        names = (self._settings.application_name, self._settings.stream_name)
+        before = self._runtime.wall() - ABANDONED_MILLIS
+        try:
+            paths = session.list_folder(self._target.stage, folder=stage_folder(*names))
+            for batch_id in sorted(abandoned_batches(paths, before=before)):
+                session.remove_folder(self._target.stage, folder=stage_folder(*names, batch_id))
+                log.info("Files of batch %s, which was never loaded, are removed", batch_id)
+        except KinesisSnowflakeError as error:
+            self.close()
+            log.info("Stage %s wasn't searched for files that were left: %s", self._target.stage, error)
 
     def _folder(self, batch: Batch, *parts: str) -> str:
         return stage_folder(self._settings.application_name, self._settings.stream_name, batch.id, *parts)
@@ -602,6 +629,16 @@ def went_back(batch: Batch, offsets: Offsets) -> list[str]:
         and key not in offsets.refused
         and ((offset := offsets.found.get(key)) is None or is_after(span.offset, offset.position))
     ]
+
+
+def abandoned_batches(paths: Iterable[str], *, before: int) -> set[str]:
+    """Batches that were begun before a moment (ms since the epoch), by the paths of their files.
+
+    What isn't the folder of a batch, such as that of a replay, is left alone.
+    """
+    folders = {path.partition("/")[0] for path in paths}
+    latest = f"{moment(before):%Y%m%dT%H%M%S}"
+    return {folder for folder in folders if _BATCH_ID.fullmatch(folder) and folder < latest}
 
 
 def absent_from(offsets: Offsets, keys: Iterable[OffsetKey]) -> list[OffsetKey]:

@@ -474,6 +474,14 @@ class SnowflakeSession:
         finally:
             self._rows(Statement("ROLLBACK"), doing="roll back")
 
+    def list_folder(self, stage: TableName, *, folder: str) -> list[str]:
+        """Paths of the files in a folder, and in the folders in it, from that folder on."""
+        rows = self._rows(
+            statements.list_files(stage, folder=folder), doing="list the files of", target=stage
+        )
+        # Snowflake gives them with the name of the stage in front, in lower case.
+        return [str(row[0]).partition(f"/{folder}/")[2] for row in rows]
+
     def remove_folder(self, stage: TableName, *, folder: str) -> None:
         """Remove the files of a folder, and of the folders in it, from the stage."""
         self._rows(statements.remove_files(stage, folder=folder), doing="remove files from", target=stage)

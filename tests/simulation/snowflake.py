@@ -155,6 +155,7 @@ class Server:
             "ROLLBACK": lambda: self._end(session),
             "PUT": lambda: self._put(sql),
             "COPY": lambda: self._copy(session, sql),
+            "LIST": lambda: [(path,) for path in self._stage if path.startswith(_place(sql))],
             "REMOVE": lambda: self._remove(sql),
             "MERGE": lambda: self._merge(session, params),
             "UPDATE": lambda: self._update(session, sql, params),

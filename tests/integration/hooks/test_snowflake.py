@@ -414,7 +414,10 @@ def test_a_folder_is_removed_with_the_folders_in_it(
     session: SnowflakeSession, made: LandingTarget, tmp_path: Path
 ) -> None:
     folder = upload(session, made, tmp_path, b"1")
+    inside = folder.removeprefix("loader/")
+    assert session.list_folder(made.stage, folder="loader") == [f"{inside}/landing.parquet"]
     session.remove_folder(made.stage, folder="loader")
+    assert session.list_folder(made.stage, folder="loader") == []
     assert session.copy_landing(made, mapping=MAPPING, folder=folder) == 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ import pytest
 
 from airflow_kinesis_snowflake.drain import load
 from airflow_kinesis_snowflake.drain.batch import Span
-from airflow_kinesis_snowflake.drain.load import TRIES, Loader, carry, is_after
+from airflow_kinesis_snowflake.drain.load import TRIES, Loader, abandoned_batches, carry, is_after
 from airflow_kinesis_snowflake.drain.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import (
     CorruptStateError,
@@ -68,6 +69,7 @@ class Snowflake:
     calls: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    staged: list[str] = field(default_factory=list)
     pending: dict[OffsetKey, Offset] = field(default_factory=dict)
     late: list[dict[OffsetKey, Offset]] = field(default_factory=list)
     transactions: int = 0
@@ -114,6 +116,10 @@ class Snowflake:
     def upload(self, *_: Any, folder: str, **__: Any) -> None:
         self.note("upload")
         self.folders.append(folder)
+
+    def list_folder(self, *_: Any, folder: str) -> list[str]:
+        self.note("list")
+        return self.staged
 
     def remove_folder(self, *_: Any, folder: str) -> None:
         self.note("remove")
@@ -477,6 +483,44 @@ def test_a_session_that_sent_a_request_again_begins_no_other_transaction(
 
     assert loader.load(make_batch("batch 2", began="5", reached="9")).committed
     assert snowflake.calls.count("open") == 2
+
+
+def test_after_a_takeover_files_are_removed_that_somebody_left_a_day_ago(
+    loader: Loader, snowflake: Snowflake
+) -> None:
+    snowflake.staged = [
+        "20200101T000000-0123456789ab/1/landing.parquet",
+        "replay-0123456789ab/landing.parquet",
+    ]
+    loader.load(make_batch("batch 1"))
+    assert "list" not in snowflake.calls
+
+    loader.offsets([OffsetKey(ONE, "life")])
+    loader.load(make_batch("batch 2", began="5", reached="9"))
+    loader.load(make_batch("batch 3", began="9", reached="11"))
+
+    assert snowflake.removed == ["application/stream/20200101T000000-0123456789ab"]
+    assert snowflake.calls.count("list") == 1
+
+
+def test_a_stage_that_can_not_be_searched_costs_no_batch(loader: Loader, snowflake: Snowflake) -> None:
+    snowflake.failures["list"] = [ServiceUnavailableError("no answer")]
+    loader.offsets([OffsetKey(ONE, "life")])
+
+    assert loader.load(make_batch()).committed
+    assert loader.load(make_batch("batch 2", began="5", reached="9")).committed
+
+
+def test_only_batches_of_long_ago_are_abandoned() -> None:
+    paths = [
+        "20261126T150000-0123456789ab/1/landing.parquet",
+        "20261125T145959-0123456789ab/1/landing.parquet",
+        "20261125T145959-0123456789ab/2/landing.parquet",
+        "20261125T150001-0123456789ab/1/landing.parquet",
+        "20261125-odd/landing.parquet",
+    ]
+    day = int(datetime(2026, 11, 25, 15, tzinfo=UTC).timestamp() * 1000)
+    assert abandoned_batches(paths, before=day) == {"20261125T145959-0123456789ab"}
 
 
 def test_a_refused_offset_stops_its_shard_only(loader: Loader, snowflake: Snowflake) -> None:
