@@ -68,7 +68,7 @@ class History:
         self.counts: Counter[str] = Counter()
         self._scheduler = Scheduler(self.random)
         self._weather = storm(self.random)
-        self._stream = Stream(self._scheduler, self.random, shards=self.random.randint(1, 4))
+        self._stream = Stream(self._scheduler, self.random, shards=self.random.randint(2, 4))
         self._table = Table(self._check_write)
         self._server = Server(self._scheduler, self._weather)
         self._running: set[Machine] = set()
@@ -106,7 +106,7 @@ class History:
         for _ in range(runs):
             self._scheduler.spawn(run_dag)
             # Most runs wait for the one before.
-            self._scheduler.sleep(self.random.choice([1, 20, 60, 200]))
+            self._scheduler.sleep(self.random.choice([1, 20, 40, 60]))
         while left[0]:
             self._scheduler.wait(ended)
         self._weather.clear_up()
@@ -129,7 +129,7 @@ class History:
     def _run_dag(self) -> None:
         """One run: mapped tasks, each with its tries."""
         run = self.random.getrandbits(32)
-        left = [self.random.randint(1, 3)]
+        left = [self.random.choice([1, 1, 2, 3])]
         ended = Signal()
 
         def task(index: int) -> None:
@@ -294,7 +294,6 @@ def storm(random: Random) -> Weather:
     bad = {
         "death": 0.01,
         "sleep": 0.01,
-        "nap": 0.1,
         "refused": 0.1,
         "repeated": 0.1,
         "lost": 0.05,
@@ -305,4 +304,5 @@ def storm(random: Random) -> Weather:
         "slow": 0.02,
     }
     shares = {name: share * random.choice([0, 0, 0.3, 1]) for name, share in bad.items()}
+    shares["nap"] = random.choice([0, 0.1, 0.2])
     return Weather(random, **shares)

@@ -179,7 +179,7 @@ def checkpoint_of_a_committed_batch(patch: pytest.MonkeyPatch) -> None:
 
 def owner_writes_only(patch: pytest.MonkeyPatch) -> None:
     """Whoever had a lease writes checkpoints and releases it."""
-    patch.setattr(checkpoint, "_as_owner", lambda _: ("attribute_exists(shardId)", {}))
+    patch.setattr(checkpoint, "_AS_OWNER", "(attribute_exists(shardId) OR leaseOwner = :owner)")
 
 
 # --- reading -----------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Snowflake ends a transaction that is idle while it blocks another; after 5 minutes, but minutes in which
 # nothing happens prove nothing.
-IDLE_SECONDS = 40.0
+IDLE_SECONDS = 90.0
 LATEST_SECONDS = 60.0
 _LOCATION = re.compile(r"'@([^']*)'")
 _FILE = re.compile(r"PUT 'file://([^']*)'")
