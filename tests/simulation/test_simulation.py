@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 SEEDS = 500
 # Those that fall within the first few histories.
 QUICK = (mutants.guard, mutants.compare_and_set, mutants.checkpoint_after_commit, mutants.parents_first)
+
+
+@pytest.fixture(autouse=True)
+def _without_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Hundreds of histories have much to log."""
+    caplog.set_level(logging.CRITICAL, "airflow_kinesis_snowflake")
+    caplog.set_level(logging.CRITICAL, "tests.simulation")
 
 
 def test_every_promise_holds_in_every_history() -> None:
