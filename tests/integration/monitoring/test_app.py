@@ -155,7 +155,10 @@ def test_an_application_that_cant_be_read_leaves_the_others_alone(
     lost = drain_dag("stream", application=f"{good.application}-lost", aws_conn_id="no_such_connection")
     lost.run()
     assert line_of(client(), good.application)["state_read"]
-    for dag, why in ((dead, "http://127.0.0.1:1"), (lost, "Create the Airflow connection 'no_such_connection'")):
+    for dag, why in (
+        (dead, "http://127.0.0.1:1"),
+        (lost, "Create the Airflow connection 'no_such_connection'"),
+    ):
         line = line_of(client(), dag.application)
         assert not line["state_read"]
         assert line["notices"][0]["text"].startswith("The state in DynamoDB can't be read: ")
