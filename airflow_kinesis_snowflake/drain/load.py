@@ -389,7 +389,10 @@ class Loader:
             log.info("Files of batch %s are left on stage %s: %s", batch.id, self._target.stage, error)
 
     def _remove_abandoned(self, session: SnowflakeSession) -> None:
-        """Remove files that workers left who died more than a day ago; looked for after a takeover only."""
+        """Remove files that were left of batches more than a day old; looked for after a takeover only.
+
+        They are of workers that died, or COPY couldn't remove them.
+        """
         if not self._took_over or session.closed:
             return
         self._took_over = False
@@ -399,7 +402,7 @@ class Loader:
             paths = session.list_folder(self._target.stage, folder=stage_folder(*names))
             for batch_id in sorted(abandoned_batches(paths, before=before)):
                 session.remove_folder(self._target.stage, folder=stage_folder(*names, batch_id))
-                log.info("Files of batch %s, which was never loaded, are removed", batch_id)
+                log.info("Files that were left of batch %s are removed", batch_id)
         except KinesisSnowflakeError as error:
             self.close()
             log.info("Stage %s wasn't searched for files that were left: %s", self._target.stage, error)

@@ -71,8 +71,8 @@ class History:
         self._stream = Stream(self._scheduler, self.random, shards=self.random.randint(2, 4))
         self._table = Table(self._check_write)
         self._server = Server(self._scheduler, self._weather)
-        self._running: set[Machine] = set()
         self._broken: list[str] = []
+        self._writing = True
         self._done = False
 
     def run(self) -> Counter[str]:
@@ -115,8 +115,6 @@ class History:
         self._scheduler.sleep(400)
         self._drain_the_rest()
         self._done = True
-
-    _writing = True
 
     def _write(self) -> None:
         while self._writing:
@@ -207,13 +205,11 @@ class History:
                     self._broken.append(f"a drain failed with {type(error).__name__}: {error}")
             finally:
                 tried.over = True
-                self._running.discard(machine)
                 if machine.dead:
                     self.counts["deaths"] += 1
                 self._scheduler.give(tried.ended)
                 machine.dead = True
 
-        self._running.add(machine)
         self._scheduler.spawn(work, owner=machine)
         return tried
 

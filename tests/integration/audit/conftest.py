@@ -14,7 +14,7 @@ from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.landing.identifiers import TableName
 from local.services import wait_until_active
-from tests.integration.stream.history import History
+from tests.integration.stream.history import History, make_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,23 +25,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.audit.findings import Report
     from local.services import LocalServices
 
-
-@pytest.fixture
-def make_history(
-    make_stream: Callable[..., str],
-    kinesis: KinesisClient,
-    snowflake_connection: SnowflakeConnection,
-    application_name: str,
-    table: str,
-) -> Callable[..., History]:
-    """Function that makes a history that begins with so many shards."""
-
-    def make(shards: int = 1) -> History:
-        return History(
-            kinesis, snowflake_connection, make_stream(shards), application_name, TableName.parse(table)
-        )
-
-    return make
+__all__ = ["make_history"]
 
 
 @pytest.fixture

@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_kinesis_snowflake.landing.identifiers import TableName
 from local.processes import Process
 from local.services import HERE, REGION, find_node, wait_until_it_answers
 from tests.faults.fixtures import detour, kinesis_proxy, lead_airflow_there
-from tests.integration.stream.history import History
+from tests.integration.stream.history import make_history
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kinesis import KinesisClient
-    from snowflake.connector import SnowflakeConnection
 
     from local.services import LocalServices
 
-__all__ = ["detour", "kinesis_proxy"]
+__all__ = ["detour", "kinesis_proxy", "make_history"]
 
 
 @pytest.fixture(scope="session")
@@ -65,21 +63,3 @@ def kinesis(services: LocalServices) -> KinesisClient:
 def dynamodb(services: LocalServices) -> DynamoDBClient:
     """A plain client of the local DynamoDB."""
     return services.dynamodb_client()
-
-
-@pytest.fixture
-def make_history(
-    make_stream: Callable[..., str],
-    kinesis: KinesisClient,
-    snowflake_connection: SnowflakeConnection,
-    application_name: str,
-    table: str,
-) -> Callable[..., History]:
-    """Function that makes a history that begins with so many shards."""
-
-    def make(shards: int = 1) -> History:
-        return History(
-            kinesis, snowflake_connection, make_stream(shards), application_name, TableName.parse(table)
-        )
-
-    return make

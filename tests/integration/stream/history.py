@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from snowflake.connector.errors import ProgrammingError
 
 from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_snowflake.landing.identifiers import TableName
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, initial_position
 from airflow_kinesis_snowflake.stream.times import millis
 from local.services import wait_until_active
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_kinesis import KinesisClient
+    from snowflake.connector import SnowflakeConnection
 
     from airflow_kinesis_snowflake.drain.report import DrainReport
     from airflow_kinesis_snowflake.stream.positions import Position, StartAt
@@ -217,3 +221,21 @@ def rows_of_another_consumer(
             TableName=history.application,
             Item={"streamName": {"S": history.stream}, "shardId": {"S": shard_id}, **number, **more},
         )
+
+
+@pytest.fixture
+def make_history(
+    make_stream: Callable[..., str],
+    kinesis: KinesisClient,
+    snowflake_connection: SnowflakeConnection,
+    application_name: str,
+    table: str,
+) -> Callable[..., History]:
+    """Function that makes a history that begins with so many shards."""
+
+    def make(shards: int = 1) -> History:
+        return History(
+            kinesis, snowflake_connection, make_stream(shards), application_name, TableName.parse(table)
+        )
+
+    return make
