@@ -226,7 +226,7 @@ def check(options: argparse.Namespace) -> tuple[Any, str]:
     """What holds on the user's account."""
     from airflow_kinesis_snowflake.check.bench import CheckSettings
     from airflow_kinesis_snowflake.check.running import run_checks
-    from airflow_kinesis_snowflake.landing.identifiers import TableName
+    from airflow_kinesis_snowflake.identifiers import TableName
 
     # So that it removes what it made when it is told to end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

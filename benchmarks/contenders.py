@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from airflow_kinesis_snowflake.landing.decoding import Encoder
+    from airflow_kinesis_snowflake.formats.decoding import Encoder
 
 Measures = dict[str, Any]
 
@@ -47,16 +47,16 @@ COLUMNS = {
 
 def envelope(url: str, backlog: Backlog, folder: Path) -> Measures:
     """This package's own path with ``mapping="envelope"``."""
-    from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+    from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
 
     return _ours(url, folder, EnvelopeMapping())
 
 
 def columns(url: str, backlog: Backlog, folder: Path) -> Measures:
     """This package's own path with ``mapping="columns"``, into a table that has all columns."""
-    from airflow_kinesis_snowflake.landing.column_types import Column, ColumnType
-    from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
-    from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
+    from airflow_kinesis_snowflake.formats.column_types import Column, ColumnType
+    from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
+    from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 
     table = {name: Column(ColumnType.parse(sql_type)) for name, sql_type in COLUMNS.items()}
     return _ours(url, folder, ColumnsMapping(ColumnsSettings(), read_columns=lambda: table))
@@ -64,12 +64,12 @@ def columns(url: str, backlog: Backlog, folder: Path) -> Measures:
 
 def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
     """What a drain does with pages, one after the other."""
-    from airflow_kinesis_snowflake.drain.batch import Batch
-    from airflow_kinesis_snowflake.drain.reader import PageSource, ShardReader
-    from airflow_kinesis_snowflake.drain.settings import DrainSettings
-    from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+    from airflow_kinesis_snowflake.engine.batch import Batch
+    from airflow_kinesis_snowflake.engine.reader import PageSource, ShardReader
+    from airflow_kinesis_snowflake.engine.settings import DrainSettings
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.landing.identifiers import TableName
+    from airflow_kinesis_snowflake.identifiers import TableName
+    from airflow_kinesis_snowflake.state.shards import ShardState
     from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
     os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = aws_connection(url)

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from airflow_kinesis_snowflake.drain.drain import Drain
-from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+from airflow_kinesis_snowflake.engine.drain import Drain
+from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, OffsetMove, Offsets
+from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_snowflake.hooks.snowflake import Offset, OffsetKey, OffsetMove, Offsets
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from benchmarks.backlog import STREAM
 from benchmarks.contenders import aws_connection

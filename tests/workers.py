@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.drain.drain import Drain
-from airflow_kinesis_snowflake.drain.leases import Leases
-from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+from airflow_kinesis_snowflake.engine.drain import Drain
+from airflow_kinesis_snowflake.engine.leases import Leases
+from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
 if TYPE_CHECKING:

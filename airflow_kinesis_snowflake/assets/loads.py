@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetAlias
 
 from airflow_kinesis_snowflake.assets.kinesis_stream import uri_of_arn
-from airflow_kinesis_snowflake.drain.settings import number_of_try
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.engine.settings import number_of_try
+from airflow_kinesis_snowflake.identifiers import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_kinesis_snowflake.drain.report import DrainReport
+    from airflow_kinesis_snowflake.engine.report import DrainReport
 
 # The table of a task is known when it runs, so the outlet of a DAG file stands for whatever is loaded.
 LOADED = AssetAlias("kinesis_to_snowflake")

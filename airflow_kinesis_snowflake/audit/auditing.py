@@ -11,16 +11,17 @@ from airflow_kinesis_snowflake.audit.findings import Report, judge
 from airflow_kinesis_snowflake.audit.retained import compare_shards, due
 from airflow_kinesis_snowflake.audit.session import SnowflakeAuditSession
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_kinesis_snowflake.audit.counts import Compared, ShardCounts
-    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, StreamState
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.state.shards import StreamState
 
 
 @dataclass(frozen=True, kw_only=True)

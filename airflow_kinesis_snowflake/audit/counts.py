@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_kinesis_snowflake.hooks.checkpoint import StreamState
+    from airflow_kinesis_snowflake.state.shards import StreamState
     from airflow_kinesis_snowflake.stream.positions import Position
 
 

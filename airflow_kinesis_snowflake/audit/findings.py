@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from airflow_kinesis_snowflake.audit.counts import Compared, Evidence, Incarnation, ShardCounts
-    from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+    from airflow_kinesis_snowflake.state.shards import ShardState
 
 
 class Kind(StrEnum):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from airflow_kinesis_snowflake.audit.counts import ShardCounts
-    from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.state.shards import ShardState
     from airflow_kinesis_snowflake.stream.records import Page, Record
 
 EXAMPLES = 10

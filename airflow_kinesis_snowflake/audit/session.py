@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.audit.counts import Incarnation, ShardCounts
 from airflow_kinesis_snowflake.exceptions import CorruptStateError
-from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
-from airflow_kinesis_snowflake.landing import audit_statements as statements
-from airflow_kinesis_snowflake.landing.statements import CLOSED
+from airflow_kinesis_snowflake.sinks.snowflake import audit_statements as statements
+from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sinks.snowflake.statements import CLOSED
 from airflow_kinesis_snowflake.stream.positions import decode_position
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from airflow_kinesis_snowflake.landing.identifiers import TableName
-    from airflow_kinesis_snowflake.landing.target import LandingTarget
+    from airflow_kinesis_snowflake.identifiers import TableName
+    from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 _OF_INCARNATION = 5
 _PAGE_ROWS = 10_000

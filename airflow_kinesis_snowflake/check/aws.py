@@ -11,7 +11,7 @@ from botocore.config import Config
 from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, found, held, not_shown
 from airflow_kinesis_snowflake.exceptions import FencedError
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, translated
-from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.times import now_millis
 

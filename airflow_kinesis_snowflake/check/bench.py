@@ -26,14 +26,14 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceRefusedError,
     SnowflakeObjectNotFoundError,
 )
+from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook, StreamFacts
+from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.statements import create_landing_table
-from airflow_kinesis_snowflake.landing.tables import PLAIN, TableOptions
-from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.statements import create_landing_table
+from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN, TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_kinesis_snowflake.check.sessions import CheckSession
+    from airflow_kinesis_snowflake.stream.facts import StreamFacts
 
 # Of a stand-in: no account of AWS has this number.
 _NO_ACCOUNT = "000000000000"

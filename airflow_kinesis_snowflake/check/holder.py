@@ -14,8 +14,8 @@ import os
 import sys
 
 from airflow_kinesis_snowflake.check.sessions import SnowflakeCheckHook
-from airflow_kinesis_snowflake.landing import statements
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake import statements
 
 LOCKED = "locked"
 """The line that it says when it holds the lock, among what Airflow may log."""

@@ -22,7 +22,7 @@ from airflow_kinesis_snowflake.exceptions import (
     StreamNotFoundError,
     TransientError,
 )
-from airflow_kinesis_snowflake.landing.files import work_folder
+from airflow_kinesis_snowflake.sinks.snowflake.files import work_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,8 +10,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.landing.identifiers import quote
-from airflow_kinesis_snowflake.landing.statements import Statement
+from airflow_kinesis_snowflake.identifiers import quote
+from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

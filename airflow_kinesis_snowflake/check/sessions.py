@@ -11,8 +11,10 @@ from snowflake.connector import errors
 from snowflake.connector.constants import QueryStatus
 
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
-from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession, translate
-from airflow_kinesis_snowflake.landing.statements import Statement
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.sinks.snowflake.errors import translate
+from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

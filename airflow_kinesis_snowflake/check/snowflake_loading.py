@@ -9,26 +9,26 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, found, held, not_shown
-from airflow_kinesis_snowflake.drain.load import prepare_table
 from airflow_kinesis_snowflake.exceptions import (
     ServiceRefusedError,
     SnowflakeObjectNotFoundError,
     TerminalError,
     ValueRefusedError,
 )
-from airflow_kinesis_snowflake.landing import statements
-from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
-from airflow_kinesis_snowflake.landing.envelope import (
+from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
+from airflow_kinesis_snowflake.formats.envelope import (
     CONTENT,
     METADATA,
     METADATA_SELECT,
     EnvelopeMapping,
 )
-from airflow_kinesis_snowflake.landing.files import BatchFiles
-from airflow_kinesis_snowflake.landing.identifiers import quote
-from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
-from airflow_kinesis_snowflake.landing.statements import Statement, stage_folder
-from airflow_kinesis_snowflake.landing.tables import TableOptions
+from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
+from airflow_kinesis_snowflake.identifiers import quote
+from airflow_kinesis_snowflake.sinks.snowflake import statements
+from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
+from airflow_kinesis_snowflake.sinks.snowflake.load import prepare_table
+from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement, stage_folder
+from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.check.bench import Bench
     from airflow_kinesis_snowflake.check.sessions import CheckSession
-    from airflow_kinesis_snowflake.landing.identifiers import TableName
-    from airflow_kinesis_snowflake.landing.target import LandingTarget
+    from airflow_kinesis_snowflake.identifiers import TableName
+    from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 _SHARD = "shardId-000000000000"
 _ODD_NAMES = (
@@ -108,7 +108,7 @@ _COLUMNS = {
 
 
 class Copying(NamedTuple):
-    """What a COPY fills; see :class:`~airflow_kinesis_snowflake.landing.statements.CopyMapping`."""
+    """What a COPY fills; see :class:`~airflow_kinesis_snowflake.sinks.snowflake.statements.CopyMapping`."""
 
     columns: tuple[tuple[str, str], ...]
     copy_select: tuple[str, ...]

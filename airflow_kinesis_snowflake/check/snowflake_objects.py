@@ -20,13 +20,13 @@ from airflow_kinesis_snowflake.exceptions import (
     SnowflakeObjectNotFoundError,
     TerminalError,
 )
+from airflow_kinesis_snowflake.formats.envelope import METADATA, EnvelopeMapping
 from airflow_kinesis_snowflake.hooks.snowflake import SESSION_PARAMETERS
-from airflow_kinesis_snowflake.landing import statements
-from airflow_kinesis_snowflake.landing.envelope import METADATA, EnvelopeMapping
-from airflow_kinesis_snowflake.landing.identifiers import quote
-from airflow_kinesis_snowflake.landing.statements import Statement
-from airflow_kinesis_snowflake.landing.tables import TableOptions
-from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.identifiers import quote
+from airflow_kinesis_snowflake.sinks.snowflake import statements
+from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement
+from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,21 +7,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, found, held
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey, OffsetMove
 from airflow_kinesis_snowflake.exceptions import (
     ServiceRefusedError,
     SnowflakeObjectNotFoundError,
     TransientError,
 )
-from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, OffsetMove
-from airflow_kinesis_snowflake.landing import statements
-from airflow_kinesis_snowflake.landing.statements import LOCK
+from airflow_kinesis_snowflake.sinks.snowflake import statements
+from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK
 from airflow_kinesis_snowflake.stream.positions import Position, encode_position
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.check.bench import Bench, Names
     from airflow_kinesis_snowflake.check.sessions import CheckSession
-    from airflow_kinesis_snowflake.landing.statements import Statement
-    from airflow_kinesis_snowflake.landing.target import LandingTarget
+    from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement
+    from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 KEY = OffsetKey("shardId-000000000000", "check")
 _MOVE = OffsetMove(KEY.shard_id, KEY.incarnation, expected=None, through=Position("1"), records=1)

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, task
 
 from airflow_kinesis_snowflake.assets.loads import LOADED, tell_consumers
 from airflow_kinesis_snowflake.dag_factories.settings import choice, number, setting, text
-from airflow_kinesis_snowflake.drain.report import totals
+from airflow_kinesis_snowflake.engine.report import totals
 from airflow_kinesis_snowflake.exceptions import WorkerFailedError
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
 from airflow_kinesis_snowflake.formats.plain import DOCUMENTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -14,41 +14,39 @@ from botocore.exceptions import ClientError
 
 from airflow_kinesis_snowflake import __version__
 from airflow_kinesis_snowflake.exceptions import (
-    CorruptStateError,
     FencedError,
     InvalidSettingError,
     KinesisSnowflakeError,
     NotACheckpointTableError,
 )
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
-from airflow_kinesis_snowflake.hooks.items import number_of, text_of
-from airflow_kinesis_snowflake.stream.positions import Position, StartAt, decode_position, encode_position
+from airflow_kinesis_snowflake.state.attributes import (
+    KEYS,
+    NODE,
+    OF_A_DRAIN,
+    RESERVED,
+    Row,
+    checkpoint_attributes,
+    is_as_wanted,
+    key_of_row,
+    known_facts,
+    not_beyond,
+    number_value,
+    restored,
+    text_value,
+    texts_value,
+    update_expression,
+)
+from airflow_kinesis_snowflake.state.items import number_of, text_of
+from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
+from airflow_kinesis_snowflake.stream.positions import Position, StartAt, encode_position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from airflow_kinesis_snowflake.state.attributes import Value
 
 _TABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
-_KEYS = {"HASH": "streamName", "RANGE": "shardId"}
-_NODE = "__node__#"
-# Shard ids begin with "shardId-"; rows that begin so are other software's notes about the table.
-_RESERVED = "__"
-# What a drain goes by, and notes of it about the shard; the rest of a row is the lease, or somebody else's.
-_OF_A_DRAIN = (
-    "sequenceNumber",
-    "subSequenceNumber",
-    "subSequenceOf",
-    "startAt",
-    "shardEnded",
-    "parentShardIds",
-    "incarnation",
-    "streamCreated",
-    "unsettled",
-    "committedOffset",
-    "caughtUpAt",
-    "millisBehindLatest",
-    "othersUntil",
-)
-_LEASE = ("leaseOwner", "leaseExpiry")
 _NEW = "attribute_not_exists(shardId)"
 _AS_OWNER = "leaseOwner = :owner"
 _FREE = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner OR leaseExpiry < :now"
@@ -63,63 +61,6 @@ _DEFAULTS = Config(
 _PATIENCE = {"Delay": 1, "MaxAttempts": 120}
 
 _T = TypeVar("_T")
-_Value = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class ShardState:
-    """One state row. Times are milliseconds since the epoch; what a row doesn't say is ``None``.
-
-    Rows of the Openflow connector have ``checkpoint``, the lease and ``last_update`` only.
-
-    :param checkpoint: everything up to here is committed in Snowflake
-    :param start_at: where the shard starts while it has no checkpoint
-    :param parents: of the shard, when the row was created
-    :param ended: read to its end
-    :param lease_owner: the worker that reads the shard; ``None`` when free
-    :param incarnation: an id given to the row when it was created; ``None`` until the first lease of a row of
-        the Openflow connector
-    :param stream_created: creation time of the stream the row belongs to
-    :param unsettled: the last owner left with a commit of unknown outcome
-    :param caught_up_at: the shard was drained up to this moment
-    :param initial_shards: on the row that founded the application on this stream, the shards listed then
-    :param others_until: when the consumer that made the row last wrote it, before a drain took it
-    :param offset: what Snowflake had for the shard when a drain last wrote this row; an offset in Snowflake
-        that is before it means that Snowflake went back in time
-    :param oddities: what the row has besides and can't be meant, such as a time that is no number; it isn't
-        believed
-    """
-
-    shard_id: str
-    checkpoint: Position | None = None
-    start_at: StartAt | None = None
-    parents: tuple[str, ...] = ()
-    ended: bool = False
-    lease_owner: str | None = None
-    lease_expiry: int | None = None
-    incarnation: str | None = None
-    stream_created: int | None = None
-    last_update: int | None = None
-    millis_behind: int | None = None
-    unsettled: bool = False
-    caught_up_at: int | None = None
-    initial_shards: frozenset[str] = frozenset()
-    others_until: int | None = None
-    offset: Position | None = None
-    oddities: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class StreamState:
-    """All rows of one stream.
-
-    :param shards: by shard id
-    :param workers: worker id to its last heartbeat, in milliseconds since the epoch; 0: the row has none, as
-        the Openflow connector leaves it when it stops. Rows whose heartbeat can't be read are left out
-    """
-
-    shards: Mapping[str, ShardState] = field(default_factory=dict)
-    workers: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,7 +127,7 @@ class CheckpointStoreHook(AwsHook):
                 raise
         keys = {key["KeyType"]: key["AttributeName"] for key in table["KeySchema"]}
         types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
-        if keys != _KEYS or {types[name] for name in keys.values()} != {"S"}:
+        if keys != KEYS or {types[name] for name in keys.values()} != {"S"}:
             raise NotACheckpointTableError(
                 f"The key of {self._table} is {', '.join(keys.values())}, not streamName and shardId as "
                 "text: other software made it, such as the Kinesis Client Library. Choose another "
@@ -230,9 +171,9 @@ class CheckpointStoreHook(AwsHook):
                 client.create_table(
                     TableName=self.application_name,
                     BillingMode="PAY_PER_REQUEST",
-                    KeySchema=[{"AttributeName": name, "KeyType": kind} for kind, name in _KEYS.items()],
+                    KeySchema=[{"AttributeName": name, "KeyType": kind} for kind, name in KEYS.items()],
                     AttributeDefinitions=[
-                        {"AttributeName": name, "AttributeType": "S"} for name in _KEYS.values()
+                        {"AttributeName": name, "AttributeType": "S"} for name in KEYS.values()
                     ],
                     Tags=[
                         {"Key": "created-by", "Value": "airflow-kinesis-snowflake"},
@@ -284,12 +225,12 @@ class CheckpointStoreHook(AwsHook):
             )
             items = [item for page in pages for item in page["Items"]]
         for item in items:
-            row = _Row(self._table, item)
-            if row.key.startswith(_NODE):
+            row = Row(self._table, item)
+            if row.key.startswith(NODE):
                 heartbeat = number_of(item, "nodeHeartbeat") if "nodeHeartbeat" in item else 0
                 if heartbeat is not None:
-                    workers[row.key.removeprefix(_NODE)] = heartbeat
-            elif not row.key.startswith(_RESERVED):
+                    workers[row.key.removeprefix(NODE)] = heartbeat
+            elif not row.key.startswith(RESERVED):
                 shards[row.key] = row.shard_state()
         return StreamState(shards, workers)
 
@@ -315,11 +256,11 @@ class CheckpointStoreHook(AwsHook):
             stream_name,
             shard_id,
             {
-                "startAt": _text(str(start_at)),
-                "incarnation": _text(incarnation),
-                "streamCreated": _number(stream_created),
-                "parentShardIds": _texts(parents),
-                "initialShardIds": _texts(initial_shards),
+                "startAt": text_value(str(start_at)),
+                "incarnation": text_value(incarnation),
+                "streamCreated": number_value(stream_created),
+                "parentShardIds": texts_value(parents),
+                "initialShardIds": texts_value(initial_shards),
             },
             condition=_NEW,
         )
@@ -368,26 +309,26 @@ class CheckpointStoreHook(AwsHook):
         :return: the row as this write left it; None: another worker holds the lease, or the row is gone
         """
         free = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner"
-        values = {":owner": _text(owner)}
+        values = {":owner": text_value(owner)}
         if shard.lease_owner is not None:
-            values[":holder"] = _text(shard.lease_owner)
+            values[":holder"] = text_value(shard.lease_owner)
             if predecessor or shard.lease_expiry is None:
                 free += " OR leaseOwner = :holder"
             else:
                 free += " OR (leaseOwner = :holder AND leaseExpiry = :until)"
-                values[":until"] = _number(shard.lease_expiry)
-        unless_there = {"incarnation": _text(incarnation)}
+                values[":until"] = number_value(shard.lease_expiry)
+        unless_there = {"incarnation": text_value(incarnation)}
         if start_at is not None:
-            unless_there["startAt"] = _text(str(start_at))
+            unless_there["startAt"] = text_value(str(start_at))
         if shard.incarnation is None and shard.last_update is not None:
-            unless_there["othersUntil"] = _number(shard.last_update)
+            unless_there["othersUntil"] = number_value(shard.last_update)
         row = self._update(
             stream_name,
             shard.shard_id,
             {
-                "leaseOwner": _text(owner),
-                "leaseExpiry": _number(expiry),
-                "lastUpdateTimestamp": _number(now),
+                "leaseOwner": text_value(owner),
+                "leaseExpiry": number_value(expiry),
+                "lastUpdateTimestamp": number_value(now),
             },
             unless_there=unless_there,
             condition=f"attribute_exists(shardId) AND ({free})",
@@ -402,7 +343,7 @@ class CheckpointStoreHook(AwsHook):
 
         :return: False: the lease is lost, and nothing was written
         """
-        changes = {"leaseExpiry": _number(expiry), "lastUpdateTimestamp": _number(now)}
+        changes = {"leaseExpiry": number_value(expiry), "lastUpdateTimestamp": number_value(now)}
         return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
 
     def save_checkpoint(
@@ -428,17 +369,17 @@ class CheckpointStoreHook(AwsHook):
         :raises FencedError: the lease is held, but the saved checkpoint is further on already
         """
         changes = {
-            "leaseExpiry": _number(expiry),
-            "lastUpdateTimestamp": _number(now),
+            "leaseExpiry": number_value(expiry),
+            "lastUpdateTimestamp": number_value(now),
             "unsettled": None,
-            **_facts(millis_behind=millis_behind),
+            **known_facts(millis_behind=millis_behind),
         }
         if offset is not None:
-            changes["committedOffset"] = _text(encode_position(offset))
+            changes["committedOffset"] = text_value(encode_position(offset))
         if checkpoint is None:
             return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
-        changes |= _checkpoint_attributes(checkpoint)
-        forward, values = _not_beyond(checkpoint)
+        changes |= checkpoint_attributes(checkpoint)
+        forward, values = not_beyond(checkpoint)
         if self._update_as_owner(stream_name, shard_id, owner, changes, also=forward, values=values):
             return True
         if self.lease_owner(stream_name, shard_id) != owner:
@@ -472,8 +413,8 @@ class CheckpointStoreHook(AwsHook):
         changes = {
             "leaseOwner": None,
             "leaseExpiry": None,
-            "lastUpdateTimestamp": _number(now),
-            **_facts(
+            "lastUpdateTimestamp": number_value(now),
+            **known_facts(
                 ended=ended, unsettled=unsettled, millis_behind=millis_behind, caught_up_at=caught_up_at
             ),
         }
@@ -486,13 +427,13 @@ class CheckpointStoreHook(AwsHook):
             under way while the worker left doesn't bring it back
         :return: False: the condition doesn't hold, and nothing was written
         """
-        changes = {"nodeHeartbeat": _number(now), "lastUpdateTimestamp": _number(now)}
+        changes = {"nodeHeartbeat": number_value(now), "lastUpdateTimestamp": number_value(now)}
         condition = "attribute_exists(nodeHeartbeat)" if again else None
-        return self._update(stream_name, _NODE + worker, changes, condition=condition) is not None
+        return self._update(stream_name, NODE + worker, changes, condition=condition) is not None
 
     def leave(self, stream_name: str, worker: str) -> None:
         """Remove the row of this worker; one that isn't there is fine. Needs ``dynamodb:DeleteItem``."""
-        self._delete(stream_name, _NODE + worker)
+        self._delete(stream_name, NODE + worker)
 
     def forget_worker(self, stream_name: str, worker: str, *, heartbeat: int) -> bool:
         """Remove the row of a worker that is long gone. Needs ``dynamodb:DeleteItem``.
@@ -504,9 +445,9 @@ class CheckpointStoreHook(AwsHook):
         """
         return self._delete(
             stream_name,
-            _NODE + worker,
+            NODE + worker,
             condition="attribute_not_exists(nodeHeartbeat) OR nodeHeartbeat = :seen",
-            values={":seen": _number(heartbeat)},
+            values={":seen": number_value(heartbeat)},
         )
 
     def test_connection(self) -> tuple[bool, str]:
@@ -531,7 +472,7 @@ class CheckpointStoreHook(AwsHook):
         if stream_name is not None:
             operation = "Query"
             request["KeyConditionExpression"] = "streamName = :stream"
-            request["ExpressionAttributeValues"] = {":stream": _text(stream_name)}
+            request["ExpressionAttributeValues"] = {":stream": text_value(stream_name)}
         with self._call(operation) as client:
             pages = client.get_paginator(operation.lower()).paginate(**request)
             return [item for page in pages for item in page["Items"]]
@@ -541,8 +482,8 @@ class CheckpointStoreHook(AwsHook):
 
         :raises CorruptStateError: an attribute holds what neither a drain nor the Openflow connector writes
         """
-        row = _Row(self._table, item)
-        return None if row.key.startswith(_RESERVED) else row.shard_state()
+        row = Row(self._table, item)
+        return None if row.key.startswith(RESERVED) else row.shard_state()
 
     def hold(
         self, stream_name: str, shard_id: str, *, owner: str, expiry: int, now: int, force: bool = False
@@ -557,11 +498,11 @@ class CheckpointStoreHook(AwsHook):
         condition, values = "attribute_exists(shardId)", {}
         if not force:
             condition += f" AND ({_FREE})"
-            values = {":owner": _text(owner), ":now": _number(now)}
+            values = {":owner": text_value(owner), ":now": number_value(now)}
         changes = {
-            "leaseOwner": _text(owner),
-            "leaseExpiry": _number(expiry),
-            "lastUpdateTimestamp": _number(now),
+            "leaseOwner": text_value(owner),
+            "leaseExpiry": number_value(expiry),
+            "lastUpdateTimestamp": number_value(now),
         }
         return self._update(stream_name, shard_id, changes, condition=condition, values=values) is not None
 
@@ -585,17 +526,17 @@ class CheckpointStoreHook(AwsHook):
         :return: False: the condition doesn't hold, and nothing was written
         """
         known = {
-            "startAt": None if shard.start_at is None else _text(str(shard.start_at)),
-            "incarnation": None if shard.incarnation is None else _text(shard.incarnation),
-            "parentShardIds": _texts(shard.parents),
-            "streamCreated": None if shard.stream_created is None else _number(shard.stream_created),
-            "othersUntil": None if shard.others_until is None else _number(shard.others_until),
-            "lastUpdateTimestamp": _number(now),
-            **({} if shard.checkpoint is None else _checkpoint_attributes(shard.checkpoint)),
-            "committedOffset": None if shard.offset is None else _text(encode_position(shard.offset)),
-            **_facts(ended=shard.ended, unsettled=shard.unsettled, caught_up_at=shard.caught_up_at),
+            "startAt": None if shard.start_at is None else text_value(str(shard.start_at)),
+            "incarnation": None if shard.incarnation is None else text_value(shard.incarnation),
+            "parentShardIds": texts_value(shard.parents),
+            "streamCreated": None if shard.stream_created is None else number_value(shard.stream_created),
+            "othersUntil": None if shard.others_until is None else number_value(shard.others_until),
+            "lastUpdateTimestamp": number_value(now),
+            **({} if shard.checkpoint is None else checkpoint_attributes(shard.checkpoint)),
+            "committedOffset": None if shard.offset is None else text_value(encode_position(shard.offset)),
+            **known_facts(ended=shard.ended, unsettled=shard.unsettled, caught_up_at=shard.caught_up_at),
         }
-        changes = dict.fromkeys(_OF_A_DRAIN) | known
+        changes = dict.fromkeys(OF_A_DRAIN) | known
         return self._write_row(stream_name, shard.shard_id, changes, owner=owner, made_until=made_until)
 
     def remove_shard(self, stream_name: str, shard_id: str, *, owner: str) -> bool:
@@ -605,7 +546,7 @@ class CheckpointStoreHook(AwsHook):
 
         :return: False: the condition doesn't hold; True: there is no such row now
         """
-        return self._delete(stream_name, shard_id, condition=_AS_OWNER, values={":owner": _text(owner)})
+        return self._delete(stream_name, shard_id, condition=_AS_OWNER, values={":owner": text_value(owner)})
 
     def restore_item(
         self, item: Mapping[str, Any], *, owner: str, now: int, made_until: int | None = None
@@ -619,8 +560,8 @@ class CheckpointStoreHook(AwsHook):
             then
         :return: False: the condition doesn't hold, and nothing was written
         """
-        changes = {**_restored(item), "lastUpdateTimestamp": _number(now)}
-        stream_name, shard_id = (item[name]["S"] for name in _KEYS.values())
+        changes = {**restored(item), "lastUpdateTimestamp": number_value(now)}
+        stream_name, shard_id = (item[name]["S"] for name in KEYS.values())
         return self._write_row(stream_name, shard_id, changes, owner=owner, made_until=made_until)
 
     def tag(self, tags: Mapping[str, str]) -> None:
@@ -667,7 +608,7 @@ class CheckpointStoreHook(AwsHook):
         self,
         stream_name: str,
         shard_id: str,
-        changes: Mapping[str, _Value | None],
+        changes: Mapping[str, Value | None],
         *,
         owner: str,
         made_until: int | None,
@@ -675,7 +616,7 @@ class CheckpointStoreHook(AwsHook):
         """Change a row whose lease is held, or make one together with a lease."""
         if made_until is None:
             return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
-        leased = {**changes, "leaseOwner": _text(owner), "leaseExpiry": _number(made_until)}
+        leased = {**changes, "leaseOwner": text_value(owner), "leaseExpiry": number_value(made_until)}
         return self._update(stream_name, shard_id, leased, condition=_NEW) is not None
 
     def _update_as_owner(
@@ -683,29 +624,29 @@ class CheckpointStoreHook(AwsHook):
         stream_name: str,
         shard_id: str,
         owner: str,
-        changes: Mapping[str, _Value | None],
+        changes: Mapping[str, Value | None],
         *,
         also: str | None = None,
-        values: Mapping[str, _Value] | None = None,
-    ) -> _Row | None:
+        values: Mapping[str, Value] | None = None,
+    ) -> Row | None:
         return self._update(
             stream_name,
             shard_id,
             changes,
             condition=_AS_OWNER if also is None else f"{_AS_OWNER} AND ({also})",
-            values={":owner": _text(owner), **(values or {})},
+            values={":owner": text_value(owner), **(values or {})},
         )
 
     def _update(
         self,
         stream_name: str,
         shard_id: str,
-        changes: Mapping[str, _Value | None],
+        changes: Mapping[str, Value | None],
         *,
-        unless_there: Mapping[str, _Value] | None = None,
+        unless_there: Mapping[str, Value] | None = None,
         condition: str | None = None,
-        values: Mapping[str, _Value] | None = None,
-    ) -> _Row | None:
+        values: Mapping[str, Value] | None = None,
+    ) -> Row | None:
         """Change attributes of a row, where ``None`` removes one.
 
         botocore repeats a write whose answer was lost, and the repetition may find that the first has met
@@ -715,13 +656,13 @@ class CheckpointStoreHook(AwsHook):
         """
         # Attributes of other software may have names that DynamoDB reserves.
         names = {name: f"#a{number}" for number, name in enumerate({**changes, **(unless_there or {})})}
-        expression, new_values = _update_expression(changes, unless_there or {}, names)
+        expression, new_values = update_expression(changes, unless_there or {}, names)
         request: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
         with self._call("UpdateItem") as client:
             try:
                 answer = client.update_item(
                     TableName=self.application_name,
-                    Key=_key(stream_name, shard_id),
+                    Key=key_of_row(stream_name, shard_id),
                     UpdateExpression=expression,
                     ExpressionAttributeNames={alias: name for name, alias in names.items()},
                     ExpressionAttributeValues={**new_values, **(values or {})},
@@ -732,10 +673,10 @@ class CheckpointStoreHook(AwsHook):
             except ClientError as error:
                 there = self._row_that_failed(error, stream_name, shard_id)
             else:
-                return _Row(self._table, answer["Attributes"])
+                return Row(self._table, answer["Attributes"])
         # Who was the owner and isn't any more has lost the lease, whatever else the row says.
         wanted = {"leaseOwner": values[":owner"], **changes} if values and ":owner" in values else changes
-        return _Row(self._table, there) if there and _is_as_wanted(there, wanted) else None
+        return Row(self._table, there) if there and is_as_wanted(there, wanted) else None
 
     def _delete(
         self,
@@ -743,7 +684,7 @@ class CheckpointStoreHook(AwsHook):
         shard_id: str,
         *,
         condition: str | None = None,
-        values: Mapping[str, _Value] | None = None,
+        values: Mapping[str, Value] | None = None,
     ) -> bool:
         """Delete a row; False: the condition didn't hold, and it is still there."""
         request: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
@@ -753,7 +694,7 @@ class CheckpointStoreHook(AwsHook):
             try:
                 client.delete_item(
                     TableName=self.application_name,
-                    Key=_key(stream_name, shard_id),
+                    Key=key_of_row(stream_name, shard_id),
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                     **request,
                 )
@@ -761,7 +702,7 @@ class CheckpointStoreHook(AwsHook):
                 return not self._row_that_failed(error, stream_name, shard_id)
             return True
 
-    def _row_that_failed(self, error: ClientError, stream_name: str, shard_id: str) -> Mapping[str, _Value]:
+    def _row_that_failed(self, error: ClientError, stream_name: str, shard_id: str) -> Mapping[str, Value]:
         """The row that didn't meet the condition of a write; empty: there is no such row.
 
         :raises ClientError: it was something else
@@ -769,200 +710,13 @@ class CheckpointStoreHook(AwsHook):
         if error_code(error) != "ConditionalCheckFailedException":
             raise error
         # DynamoDB sends the row along if there is one, but not everything that calls itself DynamoDB does.
-        sent: Mapping[str, _Value] | None = error.response.get("Item")  # type: ignore[assignment]
+        sent: Mapping[str, Value] | None = error.response.get("Item")  # type: ignore[assignment]
         return sent or self._item(stream_name, shard_id)
 
-    def _item(self, stream_name: str, shard_id: str) -> Mapping[str, _Value]:
+    def _item(self, stream_name: str, shard_id: str) -> Mapping[str, Value]:
         with self._call("GetItem") as client:
             answer = client.get_item(
-                TableName=self.application_name, Key=_key(stream_name, shard_id), ConsistentRead=True
+                TableName=self.application_name, Key=key_of_row(stream_name, shard_id), ConsistentRead=True
             )
-        found: Mapping[str, _Value] = answer.get("Item", {})
+        found: Mapping[str, Value] = answer.get("Item", {})
         return found
-
-
-def is_restored(item: Mapping[str, _Value], found: Mapping[str, _Value]) -> bool:
-    """Whether a row is as :meth:`CheckpointStoreHook.restore_item` leaves it."""
-    return _is_as_wanted(found, {**_restored(item), "lastUpdateTimestamp": found.get("lastUpdateTimestamp")})
-
-
-def _restored(item: Mapping[str, _Value]) -> dict[str, _Value | None]:
-    """What a backup says of a row, but for key and lease; ``None`` for what a drain must not go by."""
-    kept = {*_KEYS.values(), *_LEASE}
-    said = {name: value for name, value in item.items() if name not in kept}
-    return dict.fromkeys(_OF_A_DRAIN) | said
-
-
-def _is_as_wanted(item: Mapping[str, _Value], wanted: Mapping[str, _Value | None]) -> bool:
-    """Whether attributes are as a write would have left them, where ``None`` means that there is none."""
-    return all(_comparable(item.get(name)) == _comparable(value) for name, value in wanted.items())
-
-
-def _comparable(value: _Value | None) -> object:
-    """Members of a set come in any order."""
-    if value is None:
-        return None
-    return {kind: frozenset(held) if kind in {"SS", "NS", "BS"} else held for kind, held in value.items()}
-
-
-def _checkpoint_attributes(checkpoint: Position) -> dict[str, _Value | None]:
-    sub = checkpoint.sub_sequence_number
-    return {
-        "sequenceNumber": _text(checkpoint.sequence_number),
-        "subSequenceNumber": None if sub is None else _number(sub),
-        "subSequenceOf": None if sub is None else _text(checkpoint.sequence_number),
-    }
-
-
-def _not_beyond(checkpoint: Position) -> tuple[str, dict[str, _Value]]:
-    """Return the condition that a saved checkpoint is at or before another, and the values in it.
-
-    Sequence numbers differ in length, so that those of the same length only compare as text.
-    """
-    values = {
-        ":digits": _number(len(checkpoint.sequence_number)),
-        ":sequence": _text(checkpoint.sequence_number),
-    }
-    if checkpoint.sub_sequence_number is None:
-        same_length = "sequenceNumber <= :sequence"
-    else:
-        same_length = (
-            "(sequenceNumber < :sequence OR (sequenceNumber = :sequence AND subSequenceNumber <= :sub "
-            "AND (attribute_not_exists(subSequenceOf) OR subSequenceOf = :sequence)))"
-        )
-        values[":sub"] = _number(checkpoint.sub_sequence_number)
-    condition = (
-        "attribute_not_exists(sequenceNumber) OR size(sequenceNumber) < :digits "
-        f"OR (size(sequenceNumber) = :digits AND {same_length})"
-    )
-    return condition, values
-
-
-def _facts(
-    *,
-    ended: bool = False,
-    unsettled: bool = False,
-    millis_behind: int | None = None,
-    caught_up_at: int | None = None,
-) -> dict[str, _Value | None]:
-    """Return the attributes a worker has something to say about."""
-    known: dict[str, _Value | None] = {}
-    if ended:
-        known["shardEnded"] = {"BOOL": True}
-    if unsettled:
-        known["unsettled"] = {"BOOL": True}
-    if millis_behind is not None:
-        known["millisBehindLatest"] = _number(millis_behind)
-    if caught_up_at is not None:
-        known["caughtUpAt"] = _number(caught_up_at)
-    return known
-
-
-def _update_expression(
-    changes: Mapping[str, _Value | None], unless_there: Mapping[str, _Value], names: Mapping[str, str]
-) -> tuple[str, dict[str, _Value]]:
-    """Return an expression and the values in it.
-
-    :param names: aliases of all attributes, such as ``#a1``
-    """
-    removed = [names[name] for name, value in changes.items() if value is None]
-    set_to = {name: value for name, value in changes.items() if value is not None}
-    placeholders = {name: ":" + names[name].lstrip("#") for name in (*set_to, *unless_there)}
-    clauses = [f"{names[name]} = {placeholders[name]}" for name in set_to]
-    clauses += [
-        f"{names[name]} = if_not_exists({names[name]}, {placeholders[name]})" for name in unless_there
-    ]
-    expression = "SET " + ", ".join(clauses)
-    if removed:
-        expression += " REMOVE " + ", ".join(removed)
-    return expression, {placeholders[name]: value for name, value in {**set_to, **unless_there}.items()}
-
-
-def _key(stream_name: str, shard_id: str) -> dict[str, _Value]:
-    return {"streamName": _text(stream_name), "shardId": _text(shard_id)}
-
-
-def _text(text: str) -> _Value:
-    return {"S": text}
-
-
-def _number(number: int) -> _Value:
-    return {"N": str(number)}
-
-
-def _texts(texts: Iterable[str]) -> _Value | None:
-    """DynamoDB has no empty sets: none at all instead."""
-    unique = sorted(set(texts))
-    return {"SS": unique} if unique else None
-
-
-class _Row:
-    """A row as DynamoDB gives it, read with suspicion."""
-
-    def __init__(self, table: str, item: Mapping[str, _Value]) -> None:
-        self._table = table
-        self._item = item
-        self._oddities: list[str] = []
-
-    @property
-    def key(self) -> str:
-        return str(self._item["shardId"]["S"])
-
-    def shard_state(self) -> ShardState:
-        """What the row says; an attribute that decides what is read must be right, others may be odd."""
-        return ShardState(
-            shard_id=self.key,
-            checkpoint=self._checkpoint(),
-            start_at=self._read("startAt", "S", StartAt.parse),
-            parents=self._read("parentShardIds", "SS", tuple) or (),
-            ended=self._read("shardEnded", "BOOL", bool) or False,
-            lease_owner=self.text("leaseOwner"),
-            # Conditions compare it to the digit.
-            lease_expiry=self._number("leaseExpiry", whole=True),
-            incarnation=self.text("incarnation"),
-            stream_created=self._read("streamCreated", "N", int),
-            last_update=self._number("lastUpdateTimestamp"),
-            millis_behind=self._number("millisBehindLatest"),
-            unsettled=self._read("unsettled", "BOOL", bool) or False,
-            caught_up_at=self._number("caughtUpAt"),
-            others_until=self._number("othersUntil"),
-            initial_shards=self._read("initialShardIds", "SS", frozenset) or frozenset(),
-            offset=self._read("committedOffset", "S", decode_position),
-            oddities=tuple(self._oddities),
-        )
-
-    def text(self, attribute: str) -> str | None:
-        return self._read(attribute, "S", str)
-
-    def _number(self, attribute: str, *, whole: bool = False) -> int | None:
-        number = number_of(self._item, attribute)
-        if attribute in self._item and (
-            number is None or (whole and self._item[attribute] != _number(number))
-        ):
-            self._oddities.append(f"its {attribute} is {self._item[attribute]!s:.80}")
-            return None
-        return number
-
-    def _checkpoint(self) -> Position | None:
-        whole = self._read("sequenceNumber", "S", Position)
-        if whole is None:
-            return None
-        # The Openflow connector moves the checkpoint and leaves our sub-sequence number where it was.
-        if self.text("subSequenceOf") not in {None, whole.sequence_number}:
-            return whole
-        inside = self._read("subSequenceNumber", "N", lambda sub: Position(whole.sequence_number, int(sub)))
-        return inside or whole
-
-    def _read(self, attribute: str, kind: str, parse: Callable[[Any], _T]) -> _T | None:
-        value = self._item.get(attribute)
-        if value is None:
-            return None
-        try:
-            return parse(value[kind])
-        except (KeyError, ValueError) as error:
-            stream = self._item["streamName"]["S"]
-            raise CorruptStateError(
-                f"Attribute {attribute} of the row ({stream}, {self.key}) in {self._table} holds "
-                f"{value!s:.80}, which neither a drain nor the Openflow connector writes. Correct the row, "
-                "or reset the application's state."
-            ) from error

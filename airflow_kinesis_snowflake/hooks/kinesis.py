@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 from airflow_kinesis_snowflake.stream.clock import ServiceClock
+from airflow_kinesis_snowflake.stream.facts import StreamFacts
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
@@ -38,26 +38,6 @@ _DEFAULTS = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
 )
 _ONE_ATTEMPT = Config(retries={"mode": "standard", "total_max_attempts": 1})
-
-
-@dataclass(frozen=True)
-class StreamFacts:
-    """What DescribeStreamSummary says of a stream.
-
-    :param created: aware, in UTC; another stream of the same name has another
-    :param retention: how long a record can be read
-    :param status: ``CREATING``, ``ACTIVE``, ``UPDATING`` or ``DELETING``
-    :param encryption: records are encrypted with a KMS key, so that reading needs ``kms:Decrypt``
-    :param clock: the clock of the service, by which records arrive
-    """
-
-    name: str
-    arn: str
-    created: datetime
-    retention: timedelta
-    status: str
-    encryption: bool
-    clock: ServiceClock
 
 
 class KinesisStreamHook(AwsHook):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
-    from airflow_kinesis_snowflake.landing.identifiers import TableName
+    from airflow_kinesis_snowflake.identifiers import TableName
 
 AWS_CONSOLES = {
     "aws": "console.aws.amazon.com",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.hooks.backups import backup_name
-from airflow_kinesis_snowflake.hooks.checkpoint import is_restored
-from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.maintenance.holding import holding
+from airflow_kinesis_snowflake.state.attributes import is_restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

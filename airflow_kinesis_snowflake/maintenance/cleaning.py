@@ -7,14 +7,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     ServiceRefusedError,
     SnowflakeObjectNotFoundError,
 )
 from airflow_kinesis_snowflake.hooks.backups import backup_name
-from airflow_kinesis_snowflake.hooks.items import number_of, text_of
-from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.maintenance.backup import Backup
 from airflow_kinesis_snowflake.maintenance.cleanup import (
     DAY_MILLIS,
@@ -31,6 +30,7 @@ from airflow_kinesis_snowflake.maintenance.cleanup import (
     kind_of,
     stale_offsets,
 )
+from airflow_kinesis_snowflake.state.items import number_of, text_of
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.drain.threads import DaemonThreads
+from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError, TransientError
 
 if TYPE_CHECKING:

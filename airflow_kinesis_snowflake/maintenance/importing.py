@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
-from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
-from airflow_kinesis_snowflake.hooks.items import text_of
 from airflow_kinesis_snowflake.maintenance.cleaning import has_live_lease
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import describe_position
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import table
+from airflow_kinesis_snowflake.state.items import text_of
+from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, parse_timestamp
 from airflow_kinesis_snowflake.stream.retention import why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment

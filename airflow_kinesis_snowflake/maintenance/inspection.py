@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.drain.rows import caught_up_by, contradiction
+from airflow_kinesis_snowflake.engine.rows import caught_up_by, contradiction
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, StreamNotFoundError
-from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
-from airflow_kinesis_snowflake.hooks.items import number_of
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import ago, table
 from airflow_kinesis_snowflake.printable import printable
+from airflow_kinesis_snowflake.state.items import number_of
+from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, sequence_facts
 from airflow_kinesis_snowflake.stream.retention import may_have_aged_out, read_until, why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, TableFacts
-    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook, StreamFacts
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.stream.facts import StreamFacts
     from airflow_kinesis_snowflake.stream.lineage import Shard
 
 _NODE = "__node__#"

@@ -11,14 +11,14 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import (
     CorruptStateError,
     MaintenanceRefusedError,
 )
-from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
-from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.reset import LATEST, Action, Method
+from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.times import millis, moment
 

@@ -25,7 +25,7 @@ _TO_COME = frozenset({"scheduled", "queued", "deferred", "up_for_reschedule", "n
 
 
 class ShardDone(msgspec.Struct, frozen=True):
-    """A shard's part of a report; see :class:`~airflow_kinesis_snowflake.drain.report.ShardReport`."""
+    """A shard's part of a report; see :class:`~airflow_kinesis_snowflake.engine.report.ShardReport`."""
 
     records: int = 0
     bytes: int = 0

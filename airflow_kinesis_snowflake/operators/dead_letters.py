@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter
+    from airflow_kinesis_snowflake.formats.dead_letters import LetterFilter
 
 
 class ReplayDeadLettersOperator(LandingOperator):
@@ -76,9 +76,9 @@ class ReplayDeadLettersOperator(LandingOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Replay, and say how many."""
-        from airflow_kinesis_snowflake.drain.replay import replay
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-        from airflow_kinesis_snowflake.landing.target import LandingTarget
+        from airflow_kinesis_snowflake.sinks.snowflake.replay import replay
+        from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
         with no_retry_of_terminal_errors():
             settings = self.read_settings()
@@ -96,7 +96,7 @@ class ReplayDeadLettersOperator(LandingOperator):
         return asdict(replayed)
 
     def _chosen(self, settings: Mapping[str, Any]) -> LetterFilter:
-        from airflow_kinesis_snowflake.landing.dead_letters import LetterFilter
+        from airflow_kinesis_snowflake.formats.dead_letters import LetterFilter
 
         return LetterFilter(
             application=settings["application_name"],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.configuration import conf
 
 from airflow_kinesis_snowflake.assets.loads import LOADED, assets_of, tell_consumers
-from airflow_kinesis_snowflake.drain.report import totals
+from airflow_kinesis_snowflake.engine.report import totals
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, link_urls, push_links
 from airflow_kinesis_snowflake.operators.compat import THREADS_MAY_TALK
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
-    from airflow_kinesis_snowflake.drain.drain import Drain
-    from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+    from airflow_kinesis_snowflake.engine.drain import Drain
+    from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
     from airflow_kinesis_snowflake.stream.positions import StartAt
@@ -204,7 +204,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         return lineage(self._report)
 
     def _make_drain(self, context: Context) -> Drain:
-        from airflow_kinesis_snowflake.drain.drain import Drain
+        from airflow_kinesis_snowflake.engine.drain import Drain
         from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
         from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
@@ -261,7 +261,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
             _initial_position(settings, now=datetime.max.replace(tzinfo=UTC))
 
     def _settings(self, given: Mapping[str, Any]) -> DrainSettings:
-        from airflow_kinesis_snowflake.drain.settings import DrainSettings
+        from airflow_kinesis_snowflake.engine.settings import DrainSettings
 
         now = datetime.now(UTC)
         return DrainSettings(
@@ -290,7 +290,7 @@ def _initial_position(settings: Mapping[str, Any], *, now: datetime) -> StartAt:
 
 def worker_of(context: Context) -> Worker:
     """The worker that a task instance is: all tries of it share the task, each start is another worker."""
-    from airflow_kinesis_snowflake.drain.settings import Worker
+    from airflow_kinesis_snowflake.engine.settings import Worker
 
     ti = context["ti"]
     return Worker(

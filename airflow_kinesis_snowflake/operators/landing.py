@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_kinesis_snowflake.formats.engine import Decoder, Format
-    from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
+    from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 
 
 _OF_COLUMNS = (
@@ -80,9 +80,10 @@ class LandingOperator(CheckedSettings, BaseOperator):
         registry: called with the id in the header (an ``int``, or a UUID as text), gives the schema; a
         ``LookupError`` makes the record a dead letter, other errors fail the task
     :param create_table: how the landing table is made if it is missing: a dict of options of
-        :class:`~airflow_kinesis_snowflake.landing.tables.TableOptions` (``transient``, ``cluster_by``,
-        ``error_logging``, ``enable_schema_evolution``, ``comment``, ``data_retention_days``, ``iceberg``,
-        ``external_volume``, ``base_location``); or ``never``: nothing is created, and what is missing fails
+        :class:`~airflow_kinesis_snowflake.sinks.snowflake.tables.TableOptions` (``transient``,
+        ``cluster_by``, ``error_logging``, ``enable_schema_evolution``, ``comment``,
+        ``data_retention_days``, ``iceberg``, ``external_volume``, ``base_location``); or ``never``:
+        nothing is created, and what is missing fails
         the task with the DDL to run (templated)
     :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
     """
@@ -194,7 +195,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
 
     def columns_settings(self) -> ColumnsSettings | None:
         """How keys become columns; ``None`` for the mapping that needs no settings."""
-        from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
+        from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 
         mapping = self.setting("mapping")
         if mapping == "envelope":
@@ -207,8 +208,8 @@ class LandingOperator(CheckedSettings, BaseOperator):
 
     def decoder(self) -> Decoder | None:
         """How payloads become documents; ``None`` where they are documents already."""
+        from airflow_kinesis_snowflake.formats.flattening import flattening
         from airflow_kinesis_snowflake.formats.registry import payload_decoder
-        from airflow_kinesis_snowflake.landing.flattening import flattening
 
         decode = payload_decoder(
             self.setting("payload_format"),

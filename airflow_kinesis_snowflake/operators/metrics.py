@@ -9,7 +9,7 @@ from airflow_kinesis_snowflake.operators.compat import Stats
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_kinesis_snowflake.drain.report import DrainReport
+    from airflow_kinesis_snowflake.engine.report import DrainReport
 
 PREFIX = "kinesis_snowflake"
 

@@ -19,13 +19,13 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
+from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.column_types import parse_types
 from airflow_kinesis_snowflake.formats.registry import EXPECTED, NAMED
-from airflow_kinesis_snowflake.landing.column_types import parse_types
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.tables import NEVER, TableOptions
-from airflow_kinesis_snowflake.landing.target import LandingTarget
-from airflow_kinesis_snowflake.landing.threshold import Threshold
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.tables import NEVER, TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.positions import parse_timestamp
 
 if TYPE_CHECKING:

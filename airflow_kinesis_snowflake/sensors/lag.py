@@ -114,7 +114,7 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
 
     def poke(self, context: Context) -> bool:
         """Whether it is so now."""
-        from airflow_kinesis_snowflake.drain.lag import read_drained_until
+        from airflow_kinesis_snowflake.engine.lag import read_drained_until
 
         with no_retry_of_terminal_errors():
             trigger = self._trigger()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_kinesis_snowflake.drain.lag import read_drained_until
+from airflow_kinesis_snowflake.engine.lag import read_drained_until
 from airflow_kinesis_snowflake.exceptions import TerminalError, TransientError
 from airflow_kinesis_snowflake.operators.settings import MOMENT, number, optional
 from airflow_kinesis_snowflake.triggers.base import Source

@@ -19,7 +19,7 @@ from tests.faults.fixtures import detour, kinesis_proxy, snowflake_proxy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+    from airflow_kinesis_snowflake.state.shards import ShardState
     from local.airflow import AirflowApi
     from local.services import LocalServices
     from tests.faults.proxy import FaultProxy

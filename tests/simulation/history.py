@@ -9,10 +9,10 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.drain.drain import Drain
-from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+from airflow_kinesis_snowflake.engine.drain import Drain
+from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.exceptions import DrainStoppedError, TransientError
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, decode_position
 from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.dynamodb import SimulatedStore, Table
@@ -25,7 +25,7 @@ from tests.simulation.weather import Weather
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_kinesis_snowflake.drain.report import DrainReport
+    from airflow_kinesis_snowflake.engine.report import DrainReport
 
 log = logging.getLogger(__name__)
 

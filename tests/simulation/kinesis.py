@@ -12,8 +12,8 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceUnavailableError,
     ThrottledError,
 )
-from airflow_kinesis_snowflake.hooks.kinesis import StreamFacts
 from airflow_kinesis_snowflake.stream.clock import ServiceClock
+from airflow_kinesis_snowflake.stream.facts import StreamFacts
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record

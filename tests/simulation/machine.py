@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from random import Random
 
-    from airflow_kinesis_snowflake.drain.runtime import Event, Queue
+    from airflow_kinesis_snowflake.engine.runtime import Event, Queue
     from tests.simulation.scheduler import Scheduler, Task
 
 T = TypeVar("T")

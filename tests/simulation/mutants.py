@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.drain import drain, intake, load, reader
-from airflow_kinesis_snowflake.drain.fetching import Fetching
-from airflow_kinesis_snowflake.drain.load import COMMITTED, Loader
-from airflow_kinesis_snowflake.drain.reader import ShardReader
+from airflow_kinesis_snowflake.engine import drain, intake, reader
+from airflow_kinesis_snowflake.engine.fetching import Fetching
+from airflow_kinesis_snowflake.engine.reader import ShardReader
 from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedError, TransientError
 from airflow_kinesis_snowflake.hooks import checkpoint
-from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
-from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.sinks.snowflake import load, statements
+from airflow_kinesis_snowflake.sinks.snowflake.load import COMMITTED, Loader
+from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 from airflow_kinesis_snowflake.stream.positions import Position
 
 if TYPE_CHECKING:

@@ -16,14 +16,16 @@ import pyarrow.parquet as pq
 from snowflake.connector import errors
 
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
-from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook, SnowflakeSession, Tries
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.sinks.snowflake.errors import Tries
+from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 from tests.simulation.scheduler import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from airflow_kinesis_snowflake.landing.statements import TableMapping
-    from airflow_kinesis_snowflake.landing.target import LandingTarget
+    from airflow_kinesis_snowflake.sinks.snowflake.statements import TableMapping
+    from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
     from tests.simulation.machine import Machine
     from tests.simulation.scheduler import Scheduler
     from tests.simulation.weather import Weather

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake import exceptions
-from airflow_kinesis_snowflake.drain import assignment, drain, leases, load
-from airflow_kinesis_snowflake.drain.intake import Intake
-from airflow_kinesis_snowflake.drain.load import Loader
+from airflow_kinesis_snowflake.engine import assignment, drain, leases
+from airflow_kinesis_snowflake.engine.intake import Intake
+from airflow_kinesis_snowflake.sinks.snowflake import load
+from airflow_kinesis_snowflake.sinks.snowflake.load import Loader
 from tests.torture.journal import Journal, JournalHandler
 from tests.workers import POINTS, Job, WorkerProcess
 

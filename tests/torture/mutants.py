@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.drain import load
-from airflow_kinesis_snowflake.drain.leases import Leases
-from airflow_kinesis_snowflake.drain.load import Loader
-from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.engine.leases import Leases
+from airflow_kinesis_snowflake.sinks.snowflake import load, statements
+from airflow_kinesis_snowflake.sinks.snowflake.load import Loader
 
 if TYPE_CHECKING:
-    from airflow_kinesis_snowflake.drain.batch import Batch
-    from airflow_kinesis_snowflake.drain.load import Outcome
+    from airflow_kinesis_snowflake.engine.batch import Batch
+    from airflow_kinesis_snowflake.sinks.snowflake.load import Outcome
 
 
 def without_compare_and_set() -> None:

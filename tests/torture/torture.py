@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import snowflake.connector
 
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.stream.positions import encode_position
 from local.services import wait_until_active
 from tests.faults.detours import through

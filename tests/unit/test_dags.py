@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_kinesis_snowflake.dag_factories.drain import plan, summarise
-from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_snowflake.drain.assignment import describe_holders
+from airflow_kinesis_snowflake.engine.assignment import describe_holders
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, ValueRefusedError
-from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
-from airflow_kinesis_snowflake.landing.column_types import ColumnType
-from airflow_kinesis_snowflake.landing.schema import AddColumn, DropNotNull, WidenColumn
+from airflow_kinesis_snowflake.formats.column_types import ColumnType
+from airflow_kinesis_snowflake.formats.schema import AddColumn, DropNotNull, WidenColumn
 from airflow_kinesis_snowflake.maintenance.text import table
 from airflow_kinesis_snowflake.printable import printable
+from airflow_kinesis_snowflake.state.shards import ShardState
 
 FORGED = "key\n2026-11-26 ERROR everything is lost\x1b[2J"
 SHOWN = "key\\n2026-11-26 ERROR everything is lost\\x1b[2J"

@@ -12,7 +12,7 @@ import snowflake.connector
 from airflow_kinesis_snowflake.audit.auditing import AuditRequest, audit, open_landed
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.identifiers import TableName
 from local.services import wait_until_active
 from tests.integration.stream.history import History, make_history
 

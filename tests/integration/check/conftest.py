@@ -8,7 +8,7 @@ import pytest
 
 from airflow_kinesis_snowflake.check.bench import CheckSettings
 from airflow_kinesis_snowflake.check.running import run_checks
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.identifiers import TableName
 from tests.faults.snowflake import NastySnowflake
 
 if TYPE_CHECKING:

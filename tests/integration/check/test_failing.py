@@ -8,7 +8,7 @@ import pytest
 
 from airflow_kinesis_snowflake.check.checks import Verdict
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.sinks.snowflake import statements
 from tests.faults.actions import aws_error
 from tests.torture import mutants
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.drain.drain import Drain
-from airflow_kinesis_snowflake.drain.settings import DrainSettings, Worker
+from airflow_kinesis_snowflake.engine.drain import Drain
+from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
     from snowflake.connector import SnowflakeConnection
 
-    from airflow_kinesis_snowflake.hooks.checkpoint import StreamState
+    from airflow_kinesis_snowflake.state.shards import StreamState
 
 
 @dataclass

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import fastavro
 import pytest
 
+from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError, TooManyDeadLettersError
+from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.formats.delimited import CSV
 from airflow_kinesis_snowflake.formats.registry import payload_decoder
-from airflow_kinesis_snowflake.landing.decoding import DecodingEncoder
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.tables import TableOptions
-from airflow_kinesis_snowflake.landing.threshold import Threshold
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

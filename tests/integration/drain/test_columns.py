@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import countryinfo
 import pytest
 
-from airflow_kinesis_snowflake.drain.settings import Worker
+from airflow_kinesis_snowflake.engine.settings import Worker
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, ServiceRefusedError, TableChangedError
-from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
-from airflow_kinesis_snowflake.landing.columns import ColumnsMapping
-from airflow_kinesis_snowflake.landing.envelope import METADATA_COLUMNS
-from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
+from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
+from airflow_kinesis_snowflake.formats.envelope import METADATA_COLUMNS
+from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
+from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_kinesis_snowflake.drain.report import DrainReport
+    from airflow_kinesis_snowflake.engine.report import DrainReport
 
     from .conftest import Pipeline
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.drain import load, reader
+from airflow_kinesis_snowflake.engine import reader
 from airflow_kinesis_snowflake.exceptions import IncarnationClosedError, OffsetWentBackError
-from airflow_kinesis_snowflake.landing import statements
+from airflow_kinesis_snowflake.sinks.snowflake import load, statements
 from tests.faults.snowflake import NastySnowflake
 from tests.torture import mutants
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from airflow_kinesis_snowflake.drain.batch import Batch
+    from airflow_kinesis_snowflake.engine.batch import Batch
     from local.services import LocalServices
 
     from .conftest import Pipeline

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.config import Config
 
-from airflow_kinesis_snowflake.drain.settings import Worker
+from airflow_kinesis_snowflake.engine.settings import Worker
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
 from tests.faults.actions import Hold, cut
 from tests.workers import POINTS, Job, WorkerProcess
@@ -121,7 +121,7 @@ def test_a_drain_that_cannot_reach_dynamodb_fails_when_its_leases_run_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, seconds in (("LEASE_SECONDS", 2.0), ("RENEW_SECONDS", 0.5), ("RETRY_SECONDS", 0.5)):
-        monkeypatch.setattr(f"airflow_kinesis_snowflake.drain.leases.{name}", seconds)
+        monkeypatch.setattr(f"airflow_kinesis_snowflake.engine.leases.{name}", seconds)
     one_try = Config(retries={"mode": "standard", "total_max_attempts": 1})
     monkeypatch.setattr("airflow_kinesis_snowflake.hooks.checkpoint._DEFAULTS", one_try)
     pipeline = make_pipeline(shards=2)

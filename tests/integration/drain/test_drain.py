@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.drain.intake import Intake
-from airflow_kinesis_snowflake.drain.settings import Worker
+from airflow_kinesis_snowflake.engine.intake import Intake
+from airflow_kinesis_snowflake.engine.settings import Worker
 from airflow_kinesis_snowflake.exceptions import DrainStoppedError
 from airflow_kinesis_snowflake.stream.times import now_millis
 
@@ -57,9 +57,9 @@ def test_a_drain_that_finds_nothing_opens_no_snowflake_connection(
 def test_a_busy_worker_hands_over_shards_to_one_that_has_none(
     make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_kinesis_snowflake.drain.drain.REVIEW_SECONDS", 0.2)
+    monkeypatch.setattr("airflow_kinesis_snowflake.engine.drain.REVIEW_SECONDS", 0.2)
     # Every shard goes on for ever: no page is the last one, however few records come.
-    monkeypatch.setattr("airflow_kinesis_snowflake.drain.reader.finish_of", lambda *_, **__: None)
+    monkeypatch.setattr("airflow_kinesis_snowflake.engine.reader.finish_of", lambda *_, **__: None)
     pipeline = make_pipeline(shards=4)
     far = datetime.now(UTC) + timedelta(days=1)
     first, second = (pipeline.drain(worker=Worker(name, "0"), stop_at=far) for name in ("first", "second"))
@@ -82,9 +82,9 @@ def test_a_busy_worker_hands_over_shards_to_one_that_has_none(
 def test_a_shard_that_is_lost_and_free_again_at_once_is_loaded_once(
     make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_kinesis_snowflake.drain.drain.REVIEW_SECONDS", 0.2)
+    monkeypatch.setattr("airflow_kinesis_snowflake.engine.drain.REVIEW_SECONDS", 0.2)
     for name in ("FIRST_PAGE_RECORDS", "MOST_PAGE_RECORDS"):
-        monkeypatch.setattr(f"airflow_kinesis_snowflake.drain.reader.{name}", 10)
+        monkeypatch.setattr(f"airflow_kinesis_snowflake.engine.reader.{name}", 10)
     pipeline = make_pipeline(shards=1)
     pipeline.send(100)
     drain = pipeline.drain()

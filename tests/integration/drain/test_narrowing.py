@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_kinesis_snowflake.drain import load, narrowing
+from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import (
     DataLossError,
     ServiceRefusedError,
@@ -23,7 +23,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ValueRefusedError,
 )
 from airflow_kinesis_snowflake.formats.registry import payload_decoder
-from airflow_kinesis_snowflake.landing.threshold import Threshold
+from airflow_kinesis_snowflake.sinks.snowflake import load, narrowing
 from tests.faults.actions import (
     LOCK_WAITERS,
     THROTTLED,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.drain import leases
-from airflow_kinesis_snowflake.drain.intake import Intake
-from airflow_kinesis_snowflake.drain.report import summary
+from airflow_kinesis_snowflake.engine import leases
+from airflow_kinesis_snowflake.engine.intake import Intake
+from airflow_kinesis_snowflake.engine.report import summary
 from airflow_kinesis_snowflake.exceptions import AccessDeniedError, CorruptStateError
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.stream.times import now_millis
@@ -84,7 +84,7 @@ def test_a_lease_until_the_end_of_time_is_taken_once_it_stands_still(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(leases, "LEASE_SECONDS", 3.0)
-    monkeypatch.setattr("airflow_kinesis_snowflake.drain.assignment.LATE_MILLIS", 0)
+    monkeypatch.setattr("airflow_kinesis_snowflake.engine.assignment.LATE_MILLIS", 0)
     microseconds = now_millis() * 1000
     spoil(leaseOwner={"S": "somebody"}, leaseExpiry={"N": str(microseconds)})
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_kinesis_snowflake.drain import replay
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError, TransientError
-from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
+from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
+from airflow_kinesis_snowflake.sinks.snowflake import replay
 from tests.faults.actions import SESSION_GONE, Hold, lose_answer, snowflake_error
 from tests.faults.snowflake import NastySnowflake
 from tests.integration.stream.test_aggregates import by_aiokpl, damaged

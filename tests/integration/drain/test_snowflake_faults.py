@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.drain import load
 from airflow_kinesis_snowflake.exceptions import (
     IncompleteLoadError,
     OffsetWentBackError,
@@ -17,7 +16,8 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceUnavailableError,
     UnknownOutcomeError,
 )
-from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
+from airflow_kinesis_snowflake.sinks.snowflake import load
+from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 from tests.faults.actions import (
     ALREADY_MADE,
     CANCELLED,

@@ -16,7 +16,8 @@ from airflow_kinesis_snowflake.exceptions import (
     NotACheckpointTableError,
     ServiceRefusedError,
 )
-from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState, StreamState
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import pytest
 from botocore.config import Config
 from snowflake.connector import connect
 
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey, OffsetMove
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     IteratorExpiredError,
@@ -22,12 +23,13 @@ from airflow_kinesis_snowflake.exceptions import (
     ThrottledError,
     UnknownOutcomeError,
 )
-from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState
+from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, OffsetMove, SnowflakeLoadHook
-from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
+from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position
 from tests.faults.actions import (
     ACCESS_DENIED,
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kinesis import KinesisClient
 
-    from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeSession
+    from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
     from local.services import LocalServices
     from tests.faults.proxy import Action, Answer, FaultProxy, Forward, Request
 

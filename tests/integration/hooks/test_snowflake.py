@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, OffsetMove
 from airflow_kinesis_snowflake.exceptions import FencedError, SnowflakeObjectNotFoundError
-from airflow_kinesis_snowflake.hooks.snowflake import (
-    Offset,
-    OffsetKey,
-    OffsetMove,
-    SnowflakeLoadHook,
-    SnowflakeSession,
-)
-from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.landing.files import BatchFiles
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.statements import LOCK, stage_folder
-from airflow_kinesis_snowflake.landing.tables import TableOptions
-from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
+from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK, stage_folder
+from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.records import Record
 from tests.faults.snowflake import NastySnowflake
@@ -33,6 +28,7 @@ if TYPE_CHECKING:
 
     from snowflake.connector import SnowflakeConnection
 
+    from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
     from local.services import LocalServices
 
 MAPPING = EnvelopeMapping()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey, OffsetMove
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     DataLossError,
@@ -20,8 +21,7 @@ from airflow_kinesis_snowflake.exceptions import (
     MaintenanceRefusedError,
     OffsetWentBackError,
 )
-from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, ShardState
-from airflow_kinesis_snowflake.hooks.snowflake import OffsetKey, OffsetMove
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.maintenance.reset import Action, Method, ResetPlan, plan_text
 from airflow_kinesis_snowflake.maintenance.resetting import unmet
 from airflow_kinesis_snowflake.stream.positions import Position
@@ -34,6 +34,7 @@ from .conftest import Maintenance
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from airflow_kinesis_snowflake.state.shards import ShardState
     from tests.faults.proxy import FaultProxy
     from tests.integration.drain.conftest import Pipeline
 

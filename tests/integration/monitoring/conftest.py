@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import insert
 
-from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
 from airflow_kinesis_snowflake.monitoring.plugin import KinesisSnowflakePlugin
 
 if TYPE_CHECKING:

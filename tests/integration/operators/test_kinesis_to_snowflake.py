@@ -247,7 +247,7 @@ def test_a_drain_shows_how_far_it_is(
     settings: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_kinesis_snowflake.drain.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("airflow_kinesis_snowflake.engine.progress.SECONDS_BETWEEN_LINES", 0.0)
     stream = make_stream()
     put(kinesis, stream, b"1")
     ti = TaskInstance()

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from snowflake.connector.errors import ProgrammingError
 
-from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, initial_position
 from airflow_kinesis_snowflake.stream.times import millis
 from local.services import wait_until_active
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
     from snowflake.connector import SnowflakeConnection
 
-    from airflow_kinesis_snowflake.drain.report import DrainReport
+    from airflow_kinesis_snowflake.engine.report import DrainReport
     from airflow_kinesis_snowflake.stream.positions import Position, StartAt
     from tests.faults.proxy import Action, Answer, Forward, Request
 

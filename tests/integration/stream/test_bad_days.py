@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_kinesis_snowflake.drain import reader
+from airflow_kinesis_snowflake.engine import reader
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     ServiceRefusedError,
     ThrottledError,
     UnreadablePageError,
 )
-from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
 from tests.faults.actions import (
     ACCESS_DENIED,
     EXPIRED_ITERATOR,
@@ -33,7 +33,7 @@ from tests.integration.stream.history import pages_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow_kinesis_snowflake.landing.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import Encoded
     from airflow_kinesis_snowflake.stream.records import Record
     from tests.faults.proxy import Action, FaultProxy
     from tests.integration.stream.history import History

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.drain import backlog
-from airflow_kinesis_snowflake.drain.backlog import Backlog, BacklogWatch
+from airflow_kinesis_snowflake.engine import backlog
+from airflow_kinesis_snowflake.engine.backlog import Backlog, BacklogWatch
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.stream.times import now_millis

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.assets.loads import assets_of, table_uri, tell_consumers
-from airflow_kinesis_snowflake.drain.report import DrainReport, totals
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.engine.report import DrainReport, totals
+from airflow_kinesis_snowflake.identifiers import TableName
 
 if TYPE_CHECKING:
     from airflow.sdk import AssetAlias

@@ -11,7 +11,7 @@ import pytest
 from airflow_kinesis_snowflake.audit.counts import Compared, Evidence, Incarnation, ShardCounts
 from airflow_kinesis_snowflake.audit.findings import Kind, describe, judge
 from airflow_kinesis_snowflake.audit.text import report_text, verdict
-from airflow_kinesis_snowflake.hooks.checkpoint import ShardState, StreamState
+from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.positions import Position, encode_position
 
 PARENT, CHILD = "shardId-000000000000", "shardId-000000000001"

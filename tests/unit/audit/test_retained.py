@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.audit.counts import Incarnation, ShardCounts
 from airflow_kinesis_snowflake.audit.retained import EXAMPLES, Due, Retained, compare, due
-from airflow_kinesis_snowflake.hooks.checkpoint import ShardState
+from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, encode_position
 
 START = StartAt(datetime.fromtimestamp(5, UTC))

@@ -18,15 +18,15 @@ from airflow_kinesis_snowflake.check.snowflake_objects import (
 )
 from airflow_kinesis_snowflake.exceptions import ServiceRefusedError, ServiceUnavailableError
 from airflow_kinesis_snowflake.hooks.snowflake import SESSION_PARAMETERS
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from airflow_kinesis_snowflake.check.bench import Bench
-    from airflow_kinesis_snowflake.landing.statements import Statement
+    from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement
 
 PARAMETERS = {**SESSION_PARAMETERS, "AUTOCOMMIT": False}
 

@@ -18,10 +18,10 @@ from airflow_kinesis_snowflake.formats.avro import Avro
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS, inflater
 from airflow_kinesis_snowflake.formats.delimited import CSV, TSV, Pattern
 from airflow_kinesis_snowflake.formats.engine import Dropped, Format
+from airflow_kinesis_snowflake.formats.envelope import refusal
 from airflow_kinesis_snowflake.formats.looks import hint
 from airflow_kinesis_snowflake.formats.plain import Binary, Json, Text
 from airflow_kinesis_snowflake.formats.registry import FORMATS, payload_decoder
-from airflow_kinesis_snowflake.landing.envelope import refusal
 
 CLOUDWATCH = {
     "messageType": "DATA_MESSAGE",

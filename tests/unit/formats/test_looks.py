@@ -8,8 +8,8 @@ import zlib
 
 import pytest
 
+from airflow_kinesis_snowflake.formats.envelope import refusal
 from airflow_kinesis_snowflake.formats.looks import hint
-from airflow_kinesis_snowflake.landing.envelope import refusal
 
 
 @pytest.mark.parametrize(

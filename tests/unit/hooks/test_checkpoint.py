@@ -13,7 +13,8 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceUnavailableError,
     ThrottledError,
 )
-from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, StreamState
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.state.shards import StreamState
 
 if TYPE_CHECKING:
     from tests.unit.hooks.conftest import Answers

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_kinesis_snowflake.hooks.items import number_of, text_of
+from airflow_kinesis_snowflake.state.items import number_of, text_of
 
 
 @pytest.mark.parametrize(

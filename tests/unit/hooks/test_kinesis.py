@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.exceptions import AirflowNotFoundException
 
-from airflow_kinesis_snowflake.drain.leases import LEASE_SECONDS
+from airflow_kinesis_snowflake.engine.leases import LEASE_SECONDS
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     InvalidSettingError,

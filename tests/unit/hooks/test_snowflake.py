@@ -10,6 +10,7 @@ import pytest
 from airflow.exceptions import AirflowNotFoundException
 from snowflake.connector import errors
 
+from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     CorruptStateError,
@@ -24,17 +25,13 @@ from airflow_kinesis_snowflake.exceptions import (
     UnknownOutcomeError,
     ValueRefusedError,
 )
+from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.hooks import snowflake as module
-from airflow_kinesis_snowflake.hooks.snowflake import (
-    Offset,
-    OffsetKey,
-    SnowflakeLoadHook,
-    SnowflakeSession,
-    translate,
-)
-from airflow_kinesis_snowflake.landing.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.errors import translate
+from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.positions import Position
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_kinesis_snowflake.landing.identifiers import TableName
+from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import (
     LINKS,
     CheckpointTableLink,

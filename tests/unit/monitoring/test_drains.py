@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
 from airflow_kinesis_snowflake.monitoring.drains import (
     HOUR,
     MINUTE,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from airflow_kinesis_snowflake.drain.report import DrainReport
+from airflow_kinesis_snowflake.engine.report import DrainReport
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 
 IMPORTED = """

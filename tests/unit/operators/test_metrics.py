@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_kinesis_snowflake.drain.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
 from airflow_kinesis_snowflake.operators import metrics
 from airflow_kinesis_snowflake.operators.metrics import PREFIX, counters, send_metrics
 

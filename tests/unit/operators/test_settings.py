@@ -11,13 +11,12 @@ import pytest
 from airflow.sdk import DAG
 from airflow.serialization.helpers import serialize_template_field
 
+from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats import cells, envelope, inference, names, schema
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS, inflater
-from airflow_kinesis_snowflake.landing import envelope, inference, names, schema, values
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.schema import ColumnsSettings
-from airflow_kinesis_snowflake.landing.tables import TableOptions
-from airflow_kinesis_snowflake.landing.threshold import Threshold
+from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
+from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
 from airflow_kinesis_snowflake.operators import consumer, maintenance, mappings, settings
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
@@ -27,6 +26,7 @@ from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.mappings import Columns
 from airflow_kinesis_snowflake.sensors.lag import KinesisDrainedSensor
+from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
 from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
 
@@ -337,7 +337,7 @@ def test_the_settings_of_a_mapping_are_those_that_it_takes() -> None:
     of_documents = {"flatten", "paths"}
     assert Columns.setting_types.keys() - of_documents == taken - {"iceberg", "metadata_columns"}
     assert tuple(envelope.METADATA_COLUMNS) == settings.METADATA_COLUMNS
-    assert tuple(values.EPOCH_UNITS) == mappings.EPOCH_UNITS
+    assert tuple(cells.EPOCH_UNITS) == mappings.EPOCH_UNITS
     assert inference.NUMBERS == mappings.NUMBERS
     assert names.NAMES == mappings.NAMES
     assert schema.CHOICES["on_type_conflict"] == mappings.ON_TYPE_CONFLICT

@@ -1,0 +1,454 @@
+"""From state rows and the shard list to leased shards with a place to start."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.engine.assignment import (
+    Assignment,
+    Candidate,
+    assign,
+    describe_holders,
+    holders,
+)
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey
+from airflow_kinesis_snowflake.engine.reader import ShardReader
+from airflow_kinesis_snowflake.engine.rows import contradiction, founding_rows, missing_rows, progress
+from airflow_kinesis_snowflake.engine.watching import Watch
+from airflow_kinesis_snowflake.exceptions import (
+    CorruptStateError,
+    DataLossError,
+    ForeignCheckpointError,
+    StreamRecreatedError,
+)
+from airflow_kinesis_snowflake.sinks.snowflake.load import is_after
+from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
+from airflow_kinesis_snowflake.stream.positions import StartAt
+from airflow_kinesis_snowflake.stream.retention import MARGIN, Gap, may_have_aged_out, why_foreign
+from airflow_kinesis_snowflake.stream.times import millis, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Set
+    from datetime import datetime
+
+    from airflow_kinesis_snowflake.engine.leases import Leases
+    from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
+    from airflow_kinesis_snowflake.engine.threads import DaemonThreads
+    from airflow_kinesis_snowflake.exceptions import TerminalError
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.sinks.snowflake.load import Loader
+    from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
+    from airflow_kinesis_snowflake.stream.clock import ServiceClock
+    from airflow_kinesis_snowflake.stream.facts import StreamFacts
+    from airflow_kinesis_snowflake.stream.lineage import Shard
+
+log = logging.getLogger(__name__)
+
+FORGET_WORKER_MILLIS = 3_600_000
+FORGET_SHARDS = 25
+ASK_AGAIN_SECONDS = 1.0
+MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True)
+class Intaken:
+    """What one look at the state brought.
+
+    :param readers: shards leased now, each with the position to go on from
+    :param refused: those of them that can't be read, and why
+    :param gaps: shards whose unread records are gone altogether; reading goes on after them
+    :param missed: the same, where the user doesn't accept it: no shard that is new is read; and shards whose
+        rows contradict what Kinesis says of them
+    :param takeovers: how many of them were taken from an owner that didn't release them
+    :param surplus: how many shards to hand over to workers that hold less than their share
+    :param left_some: shards that need reading weren't taken, because they are beyond the fair share or leased
+        by a worker of which it isn't clear yet whether it is alive; worth another look
+    :param held_by_others: how many shards each other owner has leased that need reading
+    :param listed: how many shards Kinesis lists
+    """
+
+    readers: tuple[ShardReader, ...]
+    refused: Mapping[str, TerminalError]
+    gaps: tuple[Gap, ...]
+    missed: Mapping[str, TerminalError]
+    takeovers: int
+    surplus: int
+    left_some: bool
+    held_by_others: Mapping[str, int]
+    listed: int
+
+
+class Absences:
+    """Shards that the list of shards leaves out, though they have, or should have, records to be read.
+
+    They are taken for gone only when a second list, a second later or more, leaves them out as well: giving
+    up records for good shouldn't rest on one answer.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._listed_at = 0.0
+
+    def note(self, shards: Set[str], *, at: float) -> None:
+        """Take note of the shards that a list leaves out.
+
+        :param at: when it was asked for, on the monotonic clock
+        """
+        self._since = {shard_id: self._since.get(shard_id, at) for shard_id in shards}
+        self._listed_at = at
+
+    @property
+    def confirmed(self) -> frozenset[str]:
+        """Shards that were left out twice."""
+        until = self._listed_at - ASK_AGAIN_SECONDS
+        return frozenset(shard_id for shard_id, since in self._since.items() if since <= until)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether some were left out once."""
+        return len(self.confirmed) < len(self._since)
+
+    def ask_again(self, *, now: float) -> bool:
+        """Whether it is time for the second list."""
+        return self.doubtful and now - self._listed_at >= ASK_AGAIN_SECONDS
+
+
+class Intake:
+    """Finds shards for one worker: creates missing state rows, takes leases, reconciles takeovers."""
+
+    def __init__(
+        self,
+        *,
+        kinesis: KinesisStreamHook,
+        store: CheckpointStoreHook,
+        leases: Leases,
+        loader: Loader,
+        settings: DrainSettings,
+        worker: Worker,
+        writers: DaemonThreads,
+    ) -> None:
+        self._runtime = writers.runtime
+        self._kinesis = kinesis
+        self._store = store
+        self._leases = leases
+        self._loader = loader
+        self._settings = settings
+        self._worker = worker
+        self._writers = writers
+        self.is_new = False
+        self._facts: StreamFacts
+        self._drain_until: int
+        self._listed: tuple[Shard, ...] = ()
+        self._gone: frozenset[str] = frozenset()
+        self._absences = Absences()
+        self._watch = Watch()
+        self._waiting_for: Mapping[str, int] = {}
+
+    def open(self) -> StreamFacts:
+        """Check the stream and make sure that the application's table exists.
+
+        On the first run of an application Snowflake is checked too, so that nothing is created in AWS for a
+        drain that could never load.
+        """
+        self._facts = self._kinesis.describe()
+        # Whoever drained a shard up to here left nothing of it to this drain.
+        self._drain_until = min(millis(self._settings.stop_at), self.clock.latest(self._runtime.monotonic()))
+        self.is_new = not self._store.exists()
+        if self.is_new:
+            self._loader.prepare()
+            self._store.create_table()
+        return self._facts
+
+    @property
+    def clock(self) -> ServiceClock:
+        """The clock of Kinesis."""
+        return self._facts.clock
+
+    def time_at(self, at: float) -> int:
+        """The time by the clock of Kinesis (ms) at a moment on the monotonic one, as far as it is known."""
+        own = self._runtime.wall() - round((self._runtime.monotonic() - at) * 1000)
+        return self.clock.likely(at, own=own)
+
+    def look(self, *, relist: bool, leave_alone: Set[str]) -> Intaken:
+        """Take every shard that this worker should read now.
+
+        :param relist: ask Kinesis for the shards again, because one ended
+        :param leave_alone: shards not to take, because this drain has read them, or failed to
+        """
+        state = self._read_state()
+        contradicting: Mapping[str, TerminalError] = {}
+        if relist or not self._listed or self._absences.ask_again(now=self._runtime.monotonic()):
+            self._list(state)
+            contradicting = self._contradicting(state)
+        lost = self._missed(state)
+        gaps = tuple(
+            Gap(shard_id, loaded_until=None, oldest_available=None)
+            for shard_id in sorted(lost & self._absences.confirmed)
+        )
+        unaccepted = gaps if self._settings.on_data_loss == "fail" else ()
+        # Without rows the children of missed shards stay unread, and what is missed shows again next time.
+        if not unaccepted and lost <= self._absences.confirmed:
+            state = self._complete(state)
+        gone = self._gone & self._absences.confirmed
+        gone &= {shard_id for shard_id, row in state.shards.items() if not row.ended}
+        assignment = assign(
+            state,
+            readable=(readable(self._listed, progress(state)) | gone) - leave_alone,
+            held=self._leases.held,
+            worker=self._worker,
+            drain_until=self._drain_until,
+            now=self._runtime.wall(),
+            seen=self._watch.look(state, now=self._runtime.monotonic()),
+        )
+        taken = self._take(assignment)
+        readers, closed = self._start(taken)
+        self._log_holders(assignment)
+        return Intaken(
+            readers=readers,
+            refused={**self._refused(readers), **closed},
+            gaps=() if unaccepted else gaps,
+            missed={**{gap.shard_id: self._data_loss(gap) for gap in unaccepted}, **contradicting},
+            takeovers=sum(candidate.takeover for candidate in taken),
+            surplus=assignment.surplus,
+            left_some=len(taken) < len(assignment.take)
+            or assignment.left_over > 0
+            or assignment.owed > 0
+            or assignment.unclear
+            or self._absences.doubtful,
+            held_by_others=holders(assignment.held_by_others),
+            listed=len(self._listed),
+        )
+
+    def _list(self, state: StreamState) -> None:
+        """Ask for the shards.
+
+        The list comes after the rows: a row that isn't listed then is that of a shard that is gone.
+        """
+        began = self._runtime.monotonic()
+        self._listed = self._kinesis.list_shards()
+        self._gone = vanished(self._listed, progress(state))
+        self._absences.note(self._gone | self._missed(state), at=began)
+        self._forget(state)
+
+    # --- rows ----------------------------------------------------------------------------------------------
+
+    def _read_state(self) -> StreamState:
+        state = self._store.read_state(self._settings.stream_name)
+        for shard in state.shards.values():
+            if shard.stream_created not in (None, self._stream_created):
+                raise StreamRecreatedError(
+                    f"The checkpoints of application {self._settings.application_name} belong to a stream "
+                    f"{self._settings.stream_name} that was deleted; the present one was created at "
+                    f"{self._facts.created}. Reset the state to read it: DAG kinesis_state_reset, method "
+                    f"delete_table or rewind"
+                )
+        for worker, heartbeat in state.workers.items():
+            if abs(self._runtime.wall() - heartbeat) > FORGET_WORKER_MILLIS:
+                self._store.forget_worker(self._settings.stream_name, worker, heartbeat=heartbeat)
+        return state
+
+    @property
+    def _stream_created(self) -> int:
+        return millis(self._facts.created)
+
+    def _missed(self, state: StreamState) -> frozenset[str]:
+        """Shards of which nothing was ever read and nothing is left."""
+        if founding_rows(self._listed, state):
+            return frozenset()
+        return missed(self._listed, progress(state))
+
+    def _complete(self, state: StreamState) -> StreamState:
+        """Create the rows that are missing, and read the state again if there were any."""
+        missing = missing_rows(self._listed, state, initial=self._initial_position())
+        if not missing:
+            return state
+        # One after the other: if this dies half-way, no child has a row whose parent has none.
+        for row in missing:
+            self._store.create_shard(
+                self._settings.stream_name,
+                row.shard.shard_id,
+                start_at=row.start_at,
+                parents=row.shard.parents,
+                incarnation=self._runtime.new_id(),
+                stream_created=self._stream_created,
+                initial_shards=row.initial_shards,
+            )
+        return self._complete(self._read_state())
+
+    def _initial_position(self) -> StartAt:
+        """Kinesis refuses a moment that is in the future by its own clock; ``LATEST`` may be one by ours.
+
+        Kinesis is asked for no fraction of a second.
+        """
+        asked = self._settings.initial_position
+        now = moment(self.clock.earliest(self._runtime.monotonic()))
+        if asked.timestamp is None or asked.timestamp.replace(microsecond=0) <= now:
+            return asked
+        return StartAt(now)
+
+    def _forget(self, state: StreamState) -> None:
+        """Delete rows that no later decision needs, so that a table doesn't grow with every reshard.
+
+        What was read to its end longer ago than records are kept can't be listed any more, so this doesn't
+        rest on the list alone: a shard that came back without a row might be read again.
+        """
+        bound = (
+            self.clock.earliest(self._runtime.monotonic()) - (self._facts.retention + MARGIN) // MILLISECOND
+        )
+        forgotten = [
+            shard_id
+            for shard_id in sorted(forgettable(self._listed, progress(state)))
+            if (state.shards[shard_id].last_update or 0) < bound
+        ]
+        for shard_id in forgotten[:FORGET_SHARDS]:
+            self._store.forget_shard(self._settings.stream_name, shard_id)
+
+    # --- leases --------------------------------------------------------------------------------------------
+
+    def _take(self, assignment: Assignment) -> list[Candidate]:
+        def lease(candidate: Candidate) -> Candidate | None:
+            start_at = self._start_of_foreign(candidate.state)
+            state = self._leases.take(candidate.state, incarnation=self._runtime.new_id(), start_at=start_at)
+            if state is None:
+                return None
+            if start_at is not None and state.checkpoint is None:
+                log.info(
+                    "Another consumer began shard %s of %s and saved no checkpoint; it is read from %s on",
+                    state.shard_id,
+                    self._settings.stream_name,
+                    state.start_at,
+                )
+            return Candidate(state, takeover=candidate.takeover)
+
+        return [taken for taken in self._writers.map(lease, assignment.take) if taken is not None]
+
+    def _start_of_foreign(self, row: ShardState) -> StartAt | None:
+        """Where a row starts that doesn't say so, because another consumer made it and no drain has taken it.
+
+        The first lease keeps it, so that a later drain doesn't start later.
+        """
+        untouched = row.incarnation is None and row.checkpoint is None and row.start_at is None
+        return self._initial_position() if untouched else None
+
+    def _start(self, taken: list[Candidate]) -> tuple[tuple[ShardReader, ...], Mapping[str, TerminalError]]:
+        """Readers for leased shards; a takeover goes on from the later of checkpoint and offsets.
+
+        :return: the readers, and those of their shards whose offsets refuse every load, with the reason
+        """
+        refused: dict[str, TerminalError] = {}
+        committed = {candidate.state.shard_id: candidate.state.checkpoint for candidate in taken}
+        keys = [key_of(candidate.state) for candidate in taken if candidate.takeover]
+        if keys:
+            log.info("Reading the offsets of %d shards that their last owner didn't release", len(keys))
+            offsets = self._loader.offsets(keys)
+            refused = {key.shard_id: error for key, error in offsets.refused.items()}
+            for key, offset in offsets.found.items():
+                if offset.position is not None and is_after(offset.position, committed[key.shard_id]):
+                    committed[key.shard_id] = offset.position
+            remembered = {candidate.state.shard_id: candidate.state.offset for candidate in taken}
+            for key in keys:
+                found = offsets.found[key].position if key in offsets.found else None
+                # One that went back in time is no news: the next drain has to notice it too.
+                news = found is not None and is_after(found, remembered[key.shard_id])
+                self._leases.save(
+                    key.shard_id,
+                    committed[key.shard_id],
+                    millis_behind=None,
+                    offset=found if news else None,
+                )
+        listed = {shard.shard_id: shard for shard in self._listed}
+        readers = [
+            ShardReader(
+                row,
+                committed=committed[row.shard_id],
+                shard=listed.get(row.shard_id),
+                runtime=self._runtime,
+            )
+            for row in (candidate.state for candidate in taken)
+        ]
+        others_until = {candidate.state.shard_id: candidate.state.others_until for candidate in taken}
+        for reader in readers:
+            begun = reader.committed is not None or reader.read_until is not None
+            if begun and self._may_have_aged_out(reader.read_until):
+                reader.check(others_until=self._believed(others_until[reader.shard_id]))
+        return tuple(readers), refused
+
+    def _believed(self, others_until: int | None) -> datetime | None:
+        """When another consumer last attended to a shard, if records that came since are still there."""
+        if others_until is None or not 0 <= others_until <= self.clock.latest(self._runtime.monotonic()):
+            return None
+        until = moment(others_until)
+        return None if self._may_have_aged_out(until) else until
+
+    def _may_have_aged_out(self, until: datetime | None) -> bool:
+        return may_have_aged_out(until, retention=self._facts.retention, now=self._now)
+
+    @property
+    def _now(self) -> datetime:
+        """The latest that it can be by the clock of Kinesis."""
+        return moment(self.clock.latest(self._runtime.monotonic()))
+
+    def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
+        refused: dict[str, TerminalError] = {}
+        for reader in readers:
+            if reader.shard is None or reader.committed is None:
+                continue
+            doubt = why_foreign(reader.committed, reader.shard, now=self._now)
+            if doubt is None:
+                continue
+            what = (
+                f"The checkpoint of {reader.shard_id} of stream {self._settings.stream_name} in application "
+                f"{self._settings.application_name} {doubt}"
+            )
+            if doubt.certain:
+                refused[reader.shard_id] = ForeignCheckpointError(
+                    f"{what}. Rewind this shard: DAG kinesis_state_reset"
+                )
+            else:
+                log.warning("%s. Kinesis is asked whether it knows it", what)
+        return refused
+
+    def _data_loss(self, gap: Gap) -> DataLossError:
+        return data_loss(gap, stream_name=self._settings.stream_name)
+
+    def _contradicting(self, state: StreamState) -> dict[str, TerminalError]:
+        """Shards whose rows can't be what a drain wrote, and why."""
+        rows = [(state.shards[each.shard_id], each) for each in self._listed if each.shard_id in state.shards]
+        return {
+            row.shard_id: CorruptStateError(
+                f"The row of shard {row.shard_id} of stream {self._settings.stream_name} in application "
+                f"{self._settings.application_name} {why}, so its records aren't loaded. Rewind this shard "
+                "to where it shall go on: DAG kinesis_state_reset"
+            )
+            for row, shard in rows
+            if (why := contradiction(row, shard, now=self._runtime.wall()))
+        }
+
+    def _log_holders(self, assignment: Assignment) -> None:
+        """Log whose shards a drain that reads none waits for, once for each change."""
+        waiting_for = {} if self._leases.held else holders(assignment.held_by_others)
+        if waiting_for and waiting_for != self._waiting_for:
+            log.info(
+                "%d shards of stream %s are leased by others: %s",
+                len(assignment.held_by_others),
+                self._settings.stream_name,
+                describe_holders(assignment.held_by_others, now=self._runtime.wall()),
+            )
+        self._waiting_for = waiting_for
+
+
+def data_loss(gap: Gap, *, stream_name: str) -> DataLossError:
+    """The error for a gap that the user doesn't accept."""
+    return DataLossError(
+        f"Stream {stream_name} may no longer have {gap}. Nothing after the gap was loaded. "
+        f"To go on without them, run once with on_data_loss='warn'"
+    )
+
+
+def key_of(state: ShardState) -> OffsetKey:
+    """The offsets row of a state row."""
+    return OffsetKey(shard_id=state.shard_id, incarnation=state.incarnation or "")

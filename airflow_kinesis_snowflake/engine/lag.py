@@ -1,0 +1,64 @@
+"""How far behind an application is, by its state rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.engine.rows import caught_up_by, contradiction, missing_rows
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
+from airflow_kinesis_snowflake.stream.retention import read_until, why_foreign
+from airflow_kinesis_snowflake.stream.times import moment, now_millis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
+    from airflow_kinesis_snowflake.stream.lineage import Shard
+
+
+def read_drained_until(kinesis: KinesisStreamHook, store: CheckpointStoreHook) -> datetime | None:
+    """The moment up to which everything of a stream is loaded, for certain. Reads no records.
+
+    Needs ``dynamodb:DescribeTable``, ``dynamodb:Query`` and ``kinesis:ListShards``.
+
+    :return: in UTC; ``None``: nothing can be said yet
+    """
+    if not store.describe_table().exists:
+        return None
+    state = store.read_state(kinesis.stream_name)
+    return drained_until(kinesis.list_shards(), state, now=now_millis()) if state.shards else None
+
+
+def drained_until(listed: Sequence[Shard], state: StreamState, *, now: int) -> datetime | None:
+    """The moment up to which everything of a stream is loaded.
+
+    Each shard is loaded up to the last record that was loaded, or up to where a drain reached its end, if
+    that is later; the shard that is furthest behind decides.
+
+    :param listed: as Kinesis lists them, taken after the rows
+    :param now: milliseconds since the epoch; what a row says of a later moment isn't believed
+    :return: ``None`` when a shard wasn't begun, has no row yet, or has one that can't be right
+    """
+    if missing_rows(listed, state, initial=TRIM_HORIZON):
+        return None
+    rows = state.shards
+    if any(_is_wrong(rows[shard.shard_id], shard, now=now) for shard in listed if shard.shard_id in rows):
+        return None
+    moments = []
+    for row in rows.values():
+        caught_up = caught_up_by(row, now=now)
+        if not row.ended:
+            moments.append(
+                read_until(row.checkpoint, caught_up_at=None if caught_up is None else moment(caught_up))
+            )
+    known = [when for when in moments if when is not None]
+    return min(known, default=None) if len(known) == len(moments) else None
+
+
+def _is_wrong(row: ShardState, shard: Shard, *, now: int) -> bool:
+    """Whether a drain would refuse to go on from a row."""
+    doubt = why_foreign(row.checkpoint, shard, now=moment(now)) if row.checkpoint else None
+    return contradiction(row, shard, now=now) is not None or (doubt is not None and doubt.certain)

@@ -1,0 +1,62 @@
+"""How far shards are committed, as a sink knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_kinesis_snowflake.exceptions import CorruptStateError
+    from airflow_kinesis_snowflake.stream.positions import Position
+
+
+@dataclass(frozen=True)
+class OffsetKey:
+    """Names one row of the offsets table within an application and stream."""
+
+    shard_id: str
+    incarnation: str
+
+
+@dataclass(frozen=True)
+class Offset:
+    """How far one shard is loaded.
+
+    :param position: of the last loaded record; ``None`` before the first
+    :param batch_id: of the micro-batch that loaded it
+    """
+
+    shard_id: str
+    incarnation: str
+    position: Position | None
+    batch_id: str | None
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """What the offsets table says of some keys, judged one by one.
+
+    :param found: the rows; a key without a row is in neither mapping
+    :param refused: keys under which nothing can be loaded, and why
+    """
+
+    found: Mapping[OffsetKey, Offset]
+    refused: Mapping[OffsetKey, CorruptStateError]
+
+
+@dataclass(frozen=True)
+class OffsetMove:
+    """What one micro-batch does to the offset of one shard.
+
+    :param expected: where the offset stands before; ``None`` before the first record
+    :param through: position of the last record of the batch
+    :param records: number of its records, dead letters included
+    """
+
+    shard_id: str
+    incarnation: str
+    expected: Position | None
+    through: Position
+    records: int

@@ -1,0 +1,220 @@
+"""What a drain tells while it works: a line in the log, and the same as data."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.engine.report import megabytes
+from airflow_kinesis_snowflake.engine.runtime import MACHINE
+from airflow_kinesis_snowflake.engine.threads import DaemonThreads
+from airflow_kinesis_snowflake.stream.times import millis, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from concurrent.futures import Future
+
+    from airflow_kinesis_snowflake.engine.reader import ShardReader
+    from airflow_kinesis_snowflake.engine.runtime import Runtime
+    from airflow_kinesis_snowflake.engine.settings import DrainSettings
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LINES = 5.0
+SHARDS_IN_LINE = 8
+SAMPLES = 7
+# A push takes some 20 ms. What takes longer than this is left behind, for a stop has no time to lose.
+LAST_PUSH_SECONDS = 0.4
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How far a drain was at a moment.
+
+    :param at: on the monotonic clock
+    :param left: seconds of the stream between what was read and where the drain ends, of the shard that has
+        most; ``None`` while a shard hasn't answered
+    """
+
+    at: float
+    records: int
+    bytes: int
+    left: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a drain is; ``records`` and ``bytes`` count what was read, some of which isn't loaded yet.
+
+    :param records_per_second: over the last half minute
+    :param millis_behind_latest: of the shard furthest behind; ``None`` while none has answered
+    :param shards: how many this worker is reading
+    :param seconds_to_catch_up: if it goes on as in the last half minute; ``None`` when it doesn't get nearer
+    :param at: ISO-8601, in UTC
+    """
+
+    application_name: str
+    stream_name: str
+    records: int
+    bytes: int
+    records_per_second: float
+    millis_behind_latest: int | None
+    shards: int
+    seconds_to_catch_up: float | None
+    at: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The progress as JSON takes it."""
+        return asdict(self)
+
+
+class ProgressLine:
+    """Tells every five seconds how far a drain is.
+
+    Pushing is done by a thread of its own, so that it can't slow the drain; while a push is under way no
+    other begins. One that fails is logged once, and what fails later isn't mentioned.
+
+    :param settings: of the drain
+    :param began: start of the drain on the monotonic clock
+    :param push: gets a :meth:`Progress.as_dict`; ``None``: only the log is told
+    :param runtime: its clocks, and where it pushes
+    """
+
+    def __init__(
+        self,
+        settings: DrainSettings,
+        *,
+        began: float,
+        push: Callable[[dict[str, Any]], None] | None = None,
+        runtime: Runtime = MACHINE,
+    ) -> None:
+        self._runtime = runtime
+        self._settings = settings
+        self._samples: deque[Sample] = deque([Sample(began, 0, 0)], maxlen=SAMPLES)
+        self._push = push
+        self._threads = DaemonThreads(1, name="progress", runtime=runtime) if push else None
+        self._pushing: Future[None] | None = None
+        self._failed = False
+
+    def tell(self, readers: Collection[ShardReader], *, records: int, total_bytes: int, now: float) -> None:
+        """Log the line and push the progress if it is time.
+
+        :param records: read so far in this drain
+        :param total_bytes: their payload bytes
+        :param now: on the monotonic clock
+        """
+        last = self._samples[-1]
+        if now - last.at < SECONDS_BETWEEN_LINES:
+            return
+        wall = self._runtime.wall()
+        left = seconds_left(readers, beyond_stop=(wall - millis(self._settings.stop_at)) / 1000)
+        sample = Sample(now, records, total_bytes, left)
+        self._samples.append(sample)
+        progress = Progress(
+            application_name=self._settings.application_name,
+            stream_name=self._settings.stream_name,
+            records=records,
+            bytes=total_bytes,
+            records_per_second=round((records - self._samples[0].records) / (now - self._samples[0].at), 1),
+            millis_behind_latest=max(known_lags(readers), default=None),
+            shards=len(readers),
+            seconds_to_catch_up=seconds_to_catch_up(self._samples),
+            at=moment(wall).isoformat(timespec="milliseconds"),
+        )
+        log.info(
+            "Stream %s: %s records, %s read (%s/s); %d shards, lag %s; %s",
+            progress.stream_name,
+            f"{records:,}",
+            megabytes(total_bytes),
+            megabytes((total_bytes - last.bytes) / (now - last.at)),
+            progress.shards,
+            lags(readers),
+            catching_up(progress.seconds_to_catch_up),
+        )
+        self._send(progress)
+
+    def close(self) -> None:
+        """Push no more. One that is under way gets 0.4 s to end, then it is left behind."""
+        if self._threads is None:
+            return
+        if self._pushing is not None:
+            self._runtime.wait([self._pushing], timeout=LAST_PUSH_SECONDS)
+        self._push = None
+        self._threads.close()
+
+    def _send(self, progress: Progress) -> None:
+        if self._threads is None or (self._pushing is not None and not self._pushing.done()):
+            return
+        self._pushing = self._threads.submit(self._push_safely, progress)
+
+    def _push_safely(self, progress: Progress) -> None:
+        push = self._push
+        if push is None:
+            return
+        try:
+            push(progress.as_dict())
+        except Exception as error:
+            # Whatever is wrong with the one who listens, records are moved all the same.
+            if not self._failed:
+                log.warning("The progress of this drain can't be shown: %s: %s", type(error).__name__, error)
+            self._failed = True
+
+
+def known_lags(readers: Collection[ShardReader]) -> list[int]:
+    """The lag of each shard that has answered, in milliseconds."""
+    return [reader.millis_behind for reader in readers if reader.millis_behind is not None]
+
+
+def seconds_left(readers: Collection[ShardReader], *, beyond_stop: float) -> float | None:
+    """Seconds of the stream between what was read and where the drain ends, of the shard that has most.
+
+    :param beyond_stop: seconds since the moment up to which is read; records that arrived later count to the
+        lag, but are left for the next drain. Below zero: it is still to come
+    """
+    behind = known_lags(readers)
+    if len(behind) < len(readers):
+        return None
+    return max(0.0, max(behind, default=0) / 1000 - max(0.0, beyond_stop))
+
+
+def seconds_to_catch_up(samples: Sequence[Sample]) -> float | None:
+    """How long it takes if it goes on like this; ``None`` if that can't be said, or what is left grows.
+
+    :param samples: oldest first, the last one of now
+    """
+    now = samples[-1]
+    if now.left is None:
+        return None
+    if now.left <= 0:
+        return 0.0
+    began = next(sample for sample in samples if sample.left is not None)
+    if began.left is None or began.left <= now.left:
+        return None
+    return round(now.left * (now.at - began.at) / (began.left - now.left), 1)
+
+
+def catching_up(seconds: float | None) -> str:
+    """When the end of the drain is reached, in words."""
+    if seconds is None:
+        return "no telling when it catches up"
+    return "caught up" if seconds == 0 else f"catches up in {seconds:,.0f} s"
+
+
+def lags(readers: Collection[ShardReader]) -> str:
+    """The lag of each shard in seconds, the furthest behind first; short ids, and as many as fit a line."""
+    known = sorted(
+        ((reader.millis_behind, reader.shard_id) for reader in readers if reader.millis_behind is not None),
+        reverse=True,
+    )
+    if not known:
+        return "not known yet"
+    shown = ", ".join(f"{short(shard_id)}: {lag / 1000:.1f} s" for lag, shard_id in known[:SHARDS_IN_LINE])
+    rest = len(known) - SHARDS_IN_LINE
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def short(shard_id: str) -> str:
+    """A shard id without what all of them begin with."""
+    return shard_id.removeprefix("shardId-").lstrip("0") or "0"

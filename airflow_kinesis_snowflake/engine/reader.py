@@ -1,0 +1,512 @@
+"""Reading one shard: where it stands, and how one page is fetched and encoded."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import dropwhile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.engine.runtime import MACHINE
+from airflow_kinesis_snowflake.exceptions import (
+    IteratorExpiredError,
+    KinesisSnowflakeError,
+    TransientError,
+    UnreadablePageError,
+)
+from airflow_kinesis_snowflake.formats.dead_letters import GAP, DeadLetter
+from airflow_kinesis_snowflake.stream.aggregation import (
+    Damaged,
+    Deaggregated,
+    deaggregate,
+    skip_through,
+    within_hash_range,
+)
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
+from airflow_kinesis_snowflake.stream.records import Record
+from airflow_kinesis_snowflake.stream.retention import Gap, others_read_on, read_until
+from airflow_kinesis_snowflake.stream.times import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from airflow_kinesis_snowflake.engine.runtime import Runtime
+    from airflow_kinesis_snowflake.formats.decoding import Encoder
+    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.state.shards import ShardState
+    from airflow_kinesis_snowflake.stream.lineage import Shard
+    from airflow_kinesis_snowflake.stream.records import Page
+
+SECONDS_BETWEEN_CALLS = 0.2
+FIRST_BACKOFF_SECONDS = 0.5
+LONGEST_BACKOFF_SECONDS = 20.0
+FAILURES_BEFORE_GIVING_UP = 30
+STALL_SECONDS = 10.0
+# Five such pages a second are more than the 2 MB a second that Kinesis gives of a shard.
+PAGE_BYTES = 4 * 2**20
+FIRST_PAGE_RECORDS = 100
+MOST_PAGE_RECORDS = 10_000
+RECORD_OVERHEAD_BYTES = 500
+
+
+class Finish(StrEnum):
+    """Why a shard needs no more reading in this drain."""
+
+    CAUGHT_UP = "caught_up"
+    ENDED = "ended"
+    HANDED_OVER = "handed_over"
+    FAILED = "failed"
+
+
+class ShardReader:
+    """How far one shard was read, handed over for loading, and committed in this drain.
+
+    ``read >= handed >= committed`` at every moment; a rewind goes back to one of the lower two. Only the
+    coordinator touches a reader, so it needs no lock.
+
+    :param state: the shard's row when its lease was taken
+    :param committed: the last position known to be in Snowflake
+    :param shard: as Kinesis lists it; ``None`` when it doesn't any more
+    :param runtime: its chance
+    """
+
+    def __init__(
+        self,
+        state: ShardState,
+        *,
+        committed: Position | None,
+        shard: Shard | None,
+        runtime: Runtime = MACHINE,
+    ) -> None:
+        self._runtime = runtime
+        self.shard_id = state.shard_id
+        self.incarnation = state.incarnation or ""
+        self.offset = state.offset
+        self.start_at = state.start_at or TRIM_HORIZON
+        self.read_until = read_until(
+            committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)
+        )
+        self.others_until: datetime | None = None
+        self.shard = shard
+        self.checking = False
+        self._doubted = False
+        self._began = self.read = self.handed = self.committed = committed
+        self.iterator: str | None = None
+        self.finish: Finish | None = None
+        self.millis_behind: int | None = None
+        self.caught_up_at: int | None = None
+        self.due = 0.0
+        self.in_flight = False
+        self.generation = 0
+        self.failures = 0
+        self._failing_since: float | None = None
+        self._stalled = False
+        self.page_bytes = PAGE_BYTES
+        self.page_records = FIRST_PAGE_RECORDS
+
+    def request(self) -> PageRequest:
+        """What to ask Kinesis for next."""
+        return PageRequest(
+            shard_id=self.shard_id,
+            start=self.start_at if self.read is None else self.read,
+            iterator=self.iterator,
+            limit=self.page_records,
+            shard=self.shard,
+            checking=self.checking,
+            read_until=self.read_until,
+            others_until=self.others_until,
+        )
+
+    def check(self, *, others_until: datetime | None = None) -> None:
+        """Find the record of the checkpoint once more, to learn whether it aged out.
+
+        :param others_until: when another consumer last attended to the shard, if that is worth something
+        """
+        self.checking = self._doubted = True
+        self.others_until = others_until
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether to ask for another page."""
+        return self.finish is None and not self.in_flight
+
+    def accept(self, page: Fetched, *, caught_up_at: int) -> None:
+        """Move on past a page.
+
+        :param caught_up_at: when the page finishes the shard for this drain, the moment it is drained up to
+            (ms)
+        """
+        if page.reached is not None:
+            self.read = page.reached
+        self.checking = page.checking
+        self.iterator = page.next_iterator
+        self.millis_behind = page.millis_behind
+        self._size_next_page(page)
+        self.due = page.asked_at + SECONDS_BETWEEN_CALLS
+        self.finish = page.finish
+        self.caught_up_at = caught_up_at if page.finish is not None else None
+        self.failures = 0
+        self._failing_since = None
+        self._stalled = False
+
+    def _size_next_page(self, page: Fetched) -> None:
+        """Ask for as many records as make a page of 4 MiB, if they are like those of this page."""
+        if page.taken:
+            each = max(RECORD_OVERHEAD_BYTES, page.weight / page.taken)
+            self.page_records = min(MOST_PAGE_RECORDS, max(1, int(PAGE_BYTES / each)))
+            self.page_bytes = int(self.page_records * each)
+
+    def give_up(self, finish: Finish) -> None:
+        """Want no more pages, and ignore one that is under way."""
+        self.finish = finish
+        self.generation += 1
+
+    def rewind(self, position: Position | None) -> None:
+        """Forget what was read after ``position``; a page under way will be ignored, and waited for."""
+        self.read = self.handed = position
+        self.checking = self._doubted and position == self._began
+        self.iterator = None
+        self.finish = None
+        self.caught_up_at = None
+        self.generation += 1
+
+    def back_off(self, error: TransientError, *, now: float) -> bool:
+        """Plan the next try after a failed one, with full jitter.
+
+        :return: ``False`` when the budget of failures in a row is used up
+        """
+        if isinstance(error, IteratorExpiredError):
+            self.iterator = None
+        self.failures += 1
+        if self._failing_since is None:
+            self._failing_since = now
+        longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self.failures)
+        self.due = now + self._runtime.random.uniform(SECONDS_BETWEEN_CALLS, longest)
+        return self.failures < FAILURES_BEFORE_GIVING_UP
+
+    def begins_to_stall(self) -> bool:
+        """Whether failures in a row keep the shard from being read for 10 s or more; true once."""
+        begins = (
+            not self._stalled
+            and self._failing_since is not None
+            and self.due - self._failing_since >= STALL_SECONDS
+        )
+        self._stalled |= begins
+        return begins
+
+    def stalled_for(self, now: float) -> float | None:
+        """For how many seconds a shard couldn't be read of which :meth:`begins_to_stall` was true."""
+        return now - self._failing_since if self._stalled and self._failing_since is not None else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageRequest:
+    """One page to fetch.
+
+    :param start: where to begin when there is no iterator
+    :param iterator: from the page before, if it is still good
+    :param limit: at most this many Kinesis records
+    :param shard: as Kinesis lists it; ``None``: it doesn't any more, so that nothing can be read
+    :param checking: find the record of the checkpoint once more, to learn whether it aged out
+    :param read_until: up to when the shard was certainly read, for the description of a gap
+    :param others_until: when another consumer last attended to the shard
+    """
+
+    shard_id: str
+    start: Position | StartAt
+    iterator: str | None
+    limit: int = MOST_PAGE_RECORDS
+    shard: Shard | None = None
+    checking: bool = False
+    read_until: datetime | None = None
+    others_until: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """One page of a shard, ready for a batch.
+
+    :param encoded: its rows and dead letters, ``None`` when it brought no record to load
+    :param reached: position after the page; ``None`` when the page brought no record at all
+    :param next_iterator: continues after the page
+    :param millis_behind: lag at the page's end
+    :param finish: set when the shard needs no more reading in this drain
+    :param asked_at: when Kinesis was asked for it, on the monotonic clock: the shard's next page may be asked
+        for 0.2 s later
+    :param taken: Kinesis records that were encoded
+    :param checking: the record of the checkpoint was neither found nor missed yet
+    :param gap: the record of the checkpoint aged out, and perhaps others after it
+    """
+
+    encoded: Encoded | None
+    reached: Position | None
+    next_iterator: str | None
+    millis_behind: int
+    finish: Finish | None
+    asked_at: float
+    taken: int = 0
+    checking: bool = False
+    gap: Gap | None = None
+
+    @property
+    def records(self) -> int:
+        """User records in the page, dead letters included."""
+        return 0 if self.encoded is None else self.encoded.rows.num_rows + len(self.encoded.dead_letters)
+
+    @property
+    def bytes(self) -> int:
+        """Their payload bytes."""
+        return 0 if self.encoded is None else self.encoded.bytes
+
+    @property
+    def weight(self) -> int:
+        """The bytes of payloads or rows, and about what JSON and Python add to each record on its way."""
+        rows = 0 if self.encoded is None else self.encoded.rows.nbytes
+        return max(self.bytes, rows) + self.records * RECORD_OVERHEAD_BYTES
+
+
+class PageSource:
+    """Fetches pages and encodes them; used by several threads at once.
+
+    :param kinesis: the stream
+    :param mapping: how records become rows
+    :param stop_at: records that arrived at or after this moment (ms since the epoch) stay in the stream
+    :param own_hash_keys_only: drop aggregates with records outside the shard's range of hash keys
+    :param runtime: its clock
+    """
+
+    def __init__(
+        self,
+        kinesis: KinesisStreamHook,
+        mapping: Encoder,
+        *,
+        stop_at: int,
+        own_hash_keys_only: bool = False,
+        runtime: Runtime = MACHINE,
+    ) -> None:
+        self._runtime = runtime
+        self._kinesis = kinesis
+        self._mapping = mapping
+        self._stop_at = stop_at
+        self._own_hash_keys_only = own_hash_keys_only
+
+    def fetch(self, request: PageRequest) -> Fetched:
+        """Read one page of a shard and encode what belongs to this drain.
+
+        :raises UnreadablePageError: an error that nobody expected; it says where, and nothing of the records
+        """
+        page: Page | None = None
+        try:
+            if request.shard is None:
+                return self._nothing_left(request)
+            iterator = request.iterator or self._iterator(request)
+            asked_at = self._runtime.monotonic()
+            page = self._kinesis.get_page(iterator, limit=request.limit)
+            return self._fetched(request, page, asked_at=asked_at, closed=request.shard.closed)
+        except KinesisSnowflakeError:
+            raise
+        except Exception as error:
+            # What it says may quote a record, and so may what it was raised from.
+            raise self._unreadable(error, request, page) from None
+
+    def _fetched(self, request: PageRequest, page: Page, *, asked_at: float, closed: bool) -> Fetched:
+        finish = None if page.records else finish_of(page, closed=closed)
+        gap = gap_before(page, request, finish) if request.checking else None
+        records = unread(page.records, request.start)
+        records, stopped = before(records, self._stop_at)
+        if stopped:
+            finish = Finish.CAUGHT_UP
+        elif page.next_iterator is None:
+            finish = Finish.ENDED
+        next_iterator = page.next_iterator
+        apart = deaggregate(records)
+        if apart.taken < len(records):
+            records, finish, next_iterator = records[: apart.taken], None, None
+        reached = Position(records[-1].sequence_number) if records else None
+        if gap and reached is None:
+            reached = checkpoint_of(request)
+        users = self._users(request, apart)
+        encoded = self._rows(request, users) if reached else None
+        if encoded and encoded.left:
+            reached = end_of(users, left=encoded.left)
+            records = through(records, reached)
+            finish, next_iterator = None, None
+        if encoded and reached:
+            encoded = with_letters(encoded, damaged_through(apart.damaged, reached))
+        if encoded and gap:
+            beside = checkpoint_of(request) or Position(records[0].sequence_number)
+            encoded = with_letters(encoded, [gap_letter(gap, beside)])
+        return Fetched(
+            encoded=encoded,
+            reached=reached,
+            next_iterator=next_iterator,
+            millis_behind=page.millis_behind,
+            finish=finish,
+            asked_at=asked_at,
+            taken=len(records),
+            checking=request.checking and not page.records and finish is None,
+            gap=gap,
+        )
+
+    def _unreadable(self, error: Exception, request: PageRequest, page: Page | None) -> UnreadablePageError:
+        if page is not None and page.records:
+            numbers = f"from {page.records[0].sequence_number} through {page.records[-1].sequence_number}"
+        else:
+            checkpoint = checkpoint_of(request)
+            numbers = f"after {checkpoint.sequence_number}" if checkpoint else f"from {request.start} on"
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return UnreadablePageError(
+            f"Records {numbers} of shard {request.shard_id} of stream {self._kinesis.stream_name} can't be "
+            f"read: {type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}. "
+            "Nothing of them is lost, and other shards are read. Please report this fault"
+        )
+
+    def read_again(self, shard_id: str, sequence_number: str) -> Sequence[Record]:
+        """The user records of one Kinesis record; none if the stream doesn't have it any more."""
+        iterator: str | None = self._kinesis.get_iterator_at(shard_id, sequence_number)
+        while iterator is not None:
+            page = self._kinesis.get_page(iterator, limit=1)
+            if page.records:
+                users = deaggregate(page.records).users
+                return [user for user in users if user.sequence_number == sequence_number]
+            iterator = page.next_iterator if page.millis_behind else None
+        return ()
+
+    def _nothing_left(self, request: PageRequest) -> Fetched:
+        """The end of a shard that left the list: what came after its checkpoint is gone."""
+        gap = Gap(request.shard_id, loaded_until=request.read_until, oldest_available=None)
+        checkpoint = checkpoint_of(request)
+        return Fetched(
+            encoded=with_letters(self._rows(request, ()), [gap_letter(gap, checkpoint)])
+            if checkpoint
+            else None,
+            reached=checkpoint,
+            next_iterator=None,
+            millis_behind=0,
+            finish=Finish.ENDED,
+            asked_at=self._runtime.monotonic(),
+            gap=gap,
+        )
+
+    def _iterator(self, request: PageRequest) -> str:
+        if request.checking and isinstance(request.start, Position):
+            return self._kinesis.get_iterator_at(request.shard_id, request.start.sequence_number)
+        return self._kinesis.get_iterator(request.shard_id, request.start)
+
+    def _users(self, request: PageRequest, apart: Deaggregated) -> Sequence[Record]:
+        """The user records that are still to be loaded, and this shard's to load."""
+        users = apart.users
+        if isinstance(request.start, Position) and request.start.sub_sequence_number is not None:
+            users = skip_through(users, request.start)
+        if self._own_hash_keys_only and request.shard:
+            users = within_hash_range(users, request.shard)
+        return users
+
+    def _rows(self, request: PageRequest, users: Sequence[Record]) -> Encoded:
+        return self._mapping.encode(users, stream_name=self._kinesis.stream_name, shard_id=request.shard_id)
+
+
+def end_of(users: Sequence[Record], *, left: int) -> Position:
+    """The position after the user records that were taken.
+
+    :param users: of a page
+    :param left: how many at its end were not taken, at least one
+    """
+    last, following = users[-left - 1], users[-left]
+    within = last.sequence_number == following.sequence_number
+    return Position(last.sequence_number, last.sub_sequence_number if within else None)
+
+
+def through(records: Sequence[Record], reached: Position) -> list[Record]:
+    """The Kinesis records of which something was taken."""
+    end = Position(reached.sequence_number)
+    return [record for record in records if Position(record.sequence_number) <= end]
+
+
+def damaged_through(damaged: Sequence[Damaged], reached: Position) -> list[DeadLetter]:
+    """Dead letters of the damaged aggregates up to a position."""
+    return [
+        DeadLetter(record=item.record, reason=item.reason)
+        for item in damaged
+        if Position(item.record.sequence_number) <= reached
+    ]
+
+
+def with_letters(encoded: Encoded, letters: Sequence[DeadLetter]) -> Encoded:
+    """The rows of a page, with dead letters of what isn't among its user records."""
+    return replace(encoded, dead_letters=(*encoded.dead_letters, *letters)) if letters else encoded
+
+
+def finish_of(page: Page, *, closed: bool) -> Finish | None:
+    """Whether a page without records is the end of the shard, or its tip.
+
+    A closed shard has no tip: taken for caught up before its end, an empty one would never end.
+    """
+    if page.next_iterator is None:
+        return Finish.ENDED
+    return Finish.CAUGHT_UP if page.millis_behind == 0 and not closed else None
+
+
+def unread(records: Sequence[Record], start: Position | StartAt) -> Sequence[Record]:
+    """Records of a shard's first page without those at its front that a start doesn't want.
+
+    An iterator at a moment begins at the whole second, and one at a checkpoint with its own record.
+    """
+    if isinstance(start, Position):
+        again = records and Position(records[0].sequence_number) == start
+        return records[1:] if again else records
+    if start.timestamp is None:
+        return records
+    limit = start.timestamp.timestamp()
+    return list(dropwhile(lambda record: record.approximate_arrival < limit, records))
+
+
+def gap_before(page: Page, request: PageRequest, finish: Finish | None) -> Gap | None:
+    """Tell from the page read at a checkpoint whether the checkpoint's record is gone.
+
+    A shard of which nothing was ever read has no such record, so nothing can prove that none aged out.
+    """
+    checkpoint = checkpoint_of(request)
+    if page.records:
+        if checkpoint and page.records[0].sequence_number == checkpoint.sequence_number:
+            return None
+        oldest = moment(page.records[0].arrival_millis)
+    elif finish is None:
+        return None
+    else:
+        oldest = None
+    if checkpoint and others_read_on(request.others_until, oldest_available=oldest):
+        return None
+    return Gap(request.shard_id, loaded_until=request.read_until, oldest_available=oldest)
+
+
+def gap_letter(gap: Gap, beside: Position) -> DeadLetter:
+    """The dead letter that stands for a gap, at the coordinates of the last record before it.
+
+    :param beside: that record, or the first one after the gap where there is none before it
+    """
+    began = 0.0 if gap.loaded_until is None else gap.loaded_until.timestamp()
+    record = Record(sequence_number=beside.sequence_number, approximate_arrival=began, data=b"")
+    return DeadLetter(record=record, reason=f"data loss: {gap}", kind=GAP)
+
+
+def checkpoint_of(request: PageRequest) -> Position | None:
+    """The checkpoint that a request starts at, if there is one."""
+    return request.start if isinstance(request.start, Position) else None
+
+
+def before(records: Sequence[Record], stop_at: int) -> tuple[Sequence[Record], bool]:
+    """Records up to the first that arrived at or after ``stop_at`` (ms), and whether there was one.
+
+    Everything from that record on stays in the stream, whatever its arrival time, so that no later drain
+    has to look before its checkpoint.
+    """
+    limit = stop_at / 1000
+    if not records or max([record.approximate_arrival for record in records]) < limit:
+        return records, False
+    cut = next(index for index, record in enumerate(records) if record.approximate_arrival >= limit)
+    return records[:cut], True

@@ -1,0 +1,161 @@
+"""What a drain tells about itself: the report at its end and the lines in between."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_kinesis_snowflake.engine.batch import Span
+    from airflow_kinesis_snowflake.engine.intake import Intaken
+    from airflow_kinesis_snowflake.engine.settings import DrainSettings
+
+SUMMED = (
+    "records",
+    "bytes",
+    "batches",
+    "dead_letters",
+    "takeovers",
+    "fenced",
+    "lost_leases",
+    "snowflake_connections",
+)
+
+
+@dataclass
+class ShardReport:
+    """What one drain did to one shard.
+
+    :param records: user records committed, dead letters included
+    :param bytes: their payload bytes
+    :param checkpoint: last sequence number that is committed, if any
+    :param millis_behind_latest: lag at the last page, ``None`` when no page was read
+    :param outcome: ``caught_up``, ``ended``, ``limit``, ``handed_over``, ``lost`` or ``failed``
+    """
+
+    records: int = 0
+    bytes: int = 0
+    dead_letters: int = 0
+    checkpoint: str | None = None
+    millis_behind_latest: int | None = None
+    outcome: str = "limit"
+
+
+@dataclass
+class DrainReport:
+    """What one drain did; :meth:`as_dict` is the operator's XCom.
+
+    ``records`` counts everything committed: rows in the landing table and dead letters. ``dropped`` says how
+    many records held no data by the rules of their format, and what they were: control messages, heartbeats,
+    tombstones; they are in ``bytes``, not in ``records``. ``gaps`` lists
+    records that may have aged out unread. ``held_by_others`` says how many unread shards each other owner had
+    leased when this worker looked last. ``stream_arn`` is known once the stream has answered.
+    """
+
+    stream_name: str
+    application_name: str
+    table: str
+    worker: str
+    stream_arn: str | None = None
+    records: int = 0
+    bytes: int = 0
+    batches: int = 0
+    dead_letters: int = 0
+    takeovers: int = 0
+    fenced: int = 0
+    lost_leases: int = 0
+    snowflake_connections: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    gaps: list[dict[str, str | None]] = field(default_factory=list)
+    held_by_others: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    shards: dict[str, ShardReport] = field(default_factory=dict)
+
+    def count(self, span: Span) -> None:
+        """Add what a committed batch holds of one shard."""
+        shard = self.shards[span.shard_id]
+        for total in (self, shard):
+            total.records += span.records
+            total.bytes += span.bytes
+            total.dead_letters += span.dead_letters
+        for what, count in span.dropped.items():
+            self.dropped[what] = self.dropped.get(what, 0) + count
+        shard.checkpoint = span.reached.sequence_number
+
+    @property
+    def millis_behind_latest(self) -> int:
+        """The largest lag of all shards that were read, in milliseconds; 0 when none was."""
+        return max((shard.millis_behind_latest or 0 for shard in self.shards.values()), default=0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON takes it."""
+        return {**asdict(self), "millis_behind_latest": self.millis_behind_latest}
+
+
+def totals(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The reports of several workers, added up; the lag is that of the shard furthest behind."""
+    summed: dict[str, Any] = {name: sum(report[name] for report in reports) for name in SUMMED}
+    dropped: Counter[str] = sum((Counter(report["dropped"]) for report in reports), Counter())
+    return summed | {
+        "dropped": dict(dropped),
+        "millis_behind_latest": max((report["millis_behind_latest"] for report in reports), default=0),
+        "shards": len({shard_id for report in reports for shard_id in report["shards"]}),
+        "workers": sum(report["records"] > 0 for report in reports),
+    }
+
+
+def beginning(settings: DrainSettings, report: DrainReport, intaken: Intaken, *, is_new: bool) -> str:
+    """One line for the beginning of a drain: from where, until when, which shards, and where to.
+
+    :param intaken: what the first look at the state brought
+    :param is_new: this drain has made the table of the application
+    """
+    start = f"new, from {settings.initial_position}" if is_new else "known, from its checkpoints"
+    return (
+        f"Draining {report.stream_arn} into {settings.table} by COPY, until "
+        f"{settings.stop_at:%Y-%m-%d %H:%M:%S %Z}. Application {settings.application_name} is {start} on. "
+        f"{intaken.listed} shards are listed, {len(intaken.readers)} leased by this worker, "
+        f"{sum(intaken.held_by_others.values())} by others"
+    )
+
+
+def summary(report: DrainReport) -> str:
+    """One line for the end of a drain."""
+    left = sum(report.held_by_others.values())
+    if left:
+        owners = ", ".join(f"{owner} ({count})" for owner, count in report.held_by_others.items())
+        return f"{_summary_of_own(report)}; {left} shards were left to others, who have leased them: {owners}"
+    return _summary_of_own(report)
+
+
+def _summary_of_own(report: DrainReport) -> str:
+    if report.records == 0:
+        opened = (
+            "no Snowflake connection was opened" if report.snowflake_connections == 0 else "nothing loaded"
+        )
+        nothing_new = " in the shards that were free" if report.held_by_others else ""
+        return (
+            f"Stream {report.stream_name} has nothing new{nothing_new} for {report.application_name}: "
+            f"{len(report.shards)} shards checked in {report.seconds:.1f} s, {opened}{_dropped(report)}"
+        )
+    return (
+        f"Loaded {report.records - report.dead_letters} records and {report.dead_letters} dead letters "
+        f"({megabytes(report.bytes)}) of stream {report.stream_name} into {report.table} in {report.batches} "
+        f"batches and {report.seconds:.1f} s; {len(report.shards)} shards, "
+        f"{report.millis_behind_latest / 1000:.1f} s behind{_dropped(report)}"
+    )
+
+
+def _dropped(report: DrainReport) -> str:
+    if not report.dropped:
+        return ""
+    counts = ", ".join(f"{what} ({count})" for what, count in sorted(report.dropped.items()))
+    return f"; dropped, because they hold no data: {counts}"
+
+
+def megabytes(count: float) -> str:
+    """Bytes as people read them in a log."""
+    return f"{count / 1_000_000:.1f} MB"

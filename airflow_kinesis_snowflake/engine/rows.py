@@ -1,0 +1,99 @@
+"""Which state rows a stream's shards call for: decisions over the rows, without I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.stream.lineage import (
+    Shard,
+    ShardProgress,
+    from_initial_position,
+    new_shards,
+)
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
+
+# A row and the list of shards may be a moment apart, and so may the clocks of those who made them.
+SETTLED_MILLIS = 300_000
+
+
+@dataclass(frozen=True)
+class MissingRow:
+    """A state row to create.
+
+    :param initial_shards: on the first row of an application only: all shards it starts with
+    """
+
+    shard: Shard
+    start_at: StartAt
+    initial_shards: tuple[str, ...] = ()
+
+
+def missing_rows(listed: Sequence[Shard], state: StreamState, *, initial: StartAt) -> list[MissingRow]:
+    """State rows that the shard list calls for.
+
+    An application founds itself on a stream with one conditional write: the first shard's row names all
+    shards that start at the initial position. Whoever finds that row can complete the others, so a first run
+    that dies half-way leaves no shard to start elsewhere. Shards that appear later start at ``TRIM_HORIZON``.
+    Beside rows of another consumer, those that it might have begun start at the initial position.
+    """
+    shards = {shard.shard_id: shard for shard in listed}
+    if not state.shards:
+        founder = min(shards)
+        return [MissingRow(shards[founder], initial, initial_shards=tuple(sorted(shards)))]
+    known = progress(state)
+    where_asked = from_initial_position(listed, known)
+    return founding_rows(listed, state) or [
+        MissingRow(shard, initial if shard.shard_id in where_asked else TRIM_HORIZON)
+        for shard in new_shards(listed, known)
+    ]
+
+
+def founding_rows(listed: Sequence[Shard], state: StreamState) -> list[MissingRow]:
+    """Rows that a first run named but didn't live to create."""
+    shards = {shard.shard_id: shard for shard in listed}
+    return [
+        MissingRow(shards[shard_id], row.start_at or TRIM_HORIZON)
+        for row in state.shards.values()
+        for shard_id in sorted(row.initial_shards)
+        if shard_id in shards and shard_id not in state.shards
+    ]
+
+
+def progress(state: StreamState) -> Mapping[str, ShardProgress]:
+    """What lineage needs to know of the state rows."""
+    return {
+        shard_id: ShardProgress(
+            shard_id=shard_id, parents=row.parents, ended=row.ended, foreign=row.stream_created is None
+        )
+        for shard_id, row in state.shards.items()
+    }
+
+
+def caught_up_by(row: ShardState, *, now: int) -> int | None:
+    """The moment up to which a shard was drained, as far as a row can be believed.
+
+    :param now: milliseconds since the epoch; a moment after it was written by a clock that is ahead, and is
+        as good as none
+    """
+    at = row.caught_up_at
+    return at if at is not None and 0 <= at <= now else None
+
+
+def contradiction(row: ShardState, shard: Shard, *, now: int) -> str | None:
+    """Say how a row contradicts what Kinesis says of its shard; ``None`` if it doesn't.
+
+    A drain would take such a row for an order to load nothing.
+
+    :param shard: as it was listed after the row was read
+    :param now: milliseconds since the epoch
+    """
+    fresh = row.last_update is not None and abs(now - row.last_update) < SETTLED_MILLIS
+    if row.ended and not shard.closed and not fresh:
+        return "says that the shard was read to its end, but the shard is open"
+    return None

@@ -1,0 +1,355 @@
+"""One JSON value on its way into one column: what lands, or why it can't."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_FLOOR, Context, Decimal, InvalidOperation
+from math import isfinite
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, TIMES, ColumnType, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Value = str | int | float | bool | None
+"""A value as it goes into a file: JSON text for NUMBER with decimals and for semi-structured columns."""
+
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_ZONE = r"([Zz]|[+-]\d\d(?::?\d\d)?)?"
+_FRACTION = r"(?:[.,](\d+))?"
+_MOMENT = re.compile(rf"(\d{{4}}-\d\d-\d\d)(?:[Tt ](\d\d:\d\d)(?::(\d\d){_FRACTION})?\s?{_ZONE})?", re.ASCII)
+_BASIC_MOMENT = re.compile(
+    r"(\d{4})(\d\d)(\d\d)(?:[Tt](\d\d)(\d\d)(\d\d(?:[.,]\d+)?)?([Zz]|[+-]\d\d(?:\d\d)?)?)?", re.ASCII
+)
+_CLOCK = re.compile(rf"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d){_FRACTION})?", re.ASCII)
+_WHITESPACE = " \t\r\n"
+# Snowflake keeps nanoseconds.
+_MOST_DECIMALS = 9
+_SECOND = timedelta(seconds=1)
+_EPOCH = datetime(1970, 1, 1)
+EPOCH_UNITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+"""Units of epochs, and which decimal of a second each is."""
+_LONGEST_NUMBER = 1000
+_EXACT = Context(prec=3 * _LONGEST_NUMBER)
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+class Misfit(ValueError):  # noqa: N818 -- not an error of the package: a verdict on one value
+    """Why a value doesn't fit its column; for a person to read, never quotes the value."""
+
+
+class Digits(NamedTuple):
+    """The size of a number.
+
+    :param whole: digits in front of the point
+    :param decimals: digits behind it
+    :param significant: digits from the first to the last that isn't zero
+    """
+
+    whole: int
+    decimals: int
+    significant: int
+
+
+class Moment(NamedTuple):
+    """A date, with its time of day and zone if it has them.
+
+    :param time: ``HH:MM:SS``, or empty
+    :param fraction: of the second: up to 9 digits, no zeros at the end
+    :param zone: ``+HH:MM``, or empty
+    """
+
+    date: str
+    time: str
+    fraction: str
+    zone: str
+
+    @property
+    def text(self) -> str:
+        """The moment as Snowflake reads it, whatever its formats for input."""
+        fraction = f".{self.fraction}" if self.fraction else ""
+        return f"{self.date}T{self.time or '00:00:00'}{fraction}{self.zone}"
+
+
+def kind_of(text: str) -> str:
+    """The JSON type of a value: ``text``, ``number``, ``boolean``, ``object``, ``array`` or ``null``."""
+    return _KINDS.get(text[0], "number")
+
+
+_KINDS = {'"': "text", "{": "object", "[": "array", "t": "boolean", "f": "boolean", "n": "null"}
+
+
+def text_of(text: str) -> str:
+    """The characters that a JSON string stands for."""
+    return _decode_text(text.encode())
+
+
+def number(text: str) -> Decimal | None:
+    """A JSON number, exactly; ``None`` if the text is none, or one that nothing can hold."""
+    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
+        return None
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() and abs(value.adjusted()) <= _LONGEST_NUMBER else None
+
+
+def digits_of(value: Decimal, *, written: bool = False) -> Digits:
+    """The size of a number.
+
+    :param written: count zeros at its end too: ``1.50`` was written by somebody who needs two decimals
+    """
+    _, digits, exponent = value.as_tuple()
+    assert isinstance(exponent, int)
+    trimmed = "".join(map(str, digits)).rstrip("0")
+    if not trimmed:
+        return Digits(0, max(0, -exponent) if written else 0, 0)
+    end = exponent if written else exponent + len(digits) - len(trimmed)
+    return Digits(max(0, len(digits) + exponent), max(0, -end), len(trimmed))
+
+
+def moment(text: str) -> Moment | None:
+    """A date or moment of ISO-8601 or RFC 3339; ``None`` if the text is none.
+
+    In the extended or the basic form, ``T`` and ``Z`` in either case, blanks around it. Decimals of a second
+    beyond the ninth are cut off. A leap second (``23:59:60`` of UTC) is the second after it, as in POSIX
+    time.
+    """
+    stripped = text.strip(_WHITESPACE)
+    match = _MOMENT.fullmatch(stripped) or _MOMENT.fullmatch(_extended(stripped))
+    if match is None:
+        return None
+    date, minute, second, fraction, zone = (part or "" for part in match.groups())
+    zone = _zone(zone)
+    leap = second == "60"
+    clock = f"{minute}:{'59' if leap else second or '00'}" if minute else ""
+    try:
+        at = datetime.fromisoformat(f"{date}T{clock or '00:00:00'}{zone}")
+        if leap:
+            date, clock = _after_leap_second(at).isoformat()[: len("YYYY-MM-DDTHH:MM:SS")].split("T")
+    except (ValueError, OverflowError):
+        return None
+    return Moment(date, clock, fraction[:_MOST_DECIMALS].rstrip("0"), zone)
+
+
+def _extended(basic: str) -> str:
+    """A moment in the basic form as the extended one; other text as it is."""
+    match = _BASIC_MOMENT.fullmatch(basic)
+    if match is None:
+        return basic
+    year, month, day, hour, minute, second, zone = (part or "" for part in match.groups())
+    clock = f"T{hour}:{minute}:{second or '00'}{zone}" if hour else ""
+    return f"{year}-{month}-{day}{clock}"
+
+
+def _after_leap_second(before: datetime) -> datetime:
+    """The second that follows ``23:59:60``.
+
+    :param before: ``23:59:59``
+    :raises ValueError: a minute of 61 seconds ends at midnight of UTC only
+    """
+    after = before + _SECOND
+    utc = after if after.tzinfo is None else after.astimezone(UTC)
+    if (utc.hour, utc.minute) != (0, 0):
+        raise ValueError(before)
+    return after
+
+
+def epoch_moment(value: Decimal, unit: str) -> Moment | None:
+    """The moment so many units after 1970 began, in UTC; ``None`` outside of the years 1 to 9999.
+
+    :param unit: one of :data:`EPOCH_UNITS`
+    """
+    shift = _MOST_DECIMALS - EPOCH_UNITS[unit]
+    nanos = int(value.scaleb(shift, _EXACT).to_integral_value(ROUND_FLOOR, _EXACT))
+    seconds, nanos = divmod(nanos, 10**_MOST_DECIMALS)
+    try:
+        date, clock = (_EPOCH + timedelta(seconds=seconds)).isoformat().split("T")
+    except OverflowError:
+        return None
+    return Moment(date, clock, f"{nanos:09}".rstrip("0"), "+00:00")
+
+
+def _zone(zone: str) -> str:
+    if zone in ("Z", "z"):
+        return "+00:00"
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    return f"{zone[0]}{digits[:2]}:{digits[2:]}" if zone else ""
+
+
+def fit(column: ColumnType, text: str, *, epoch: str | None = None) -> Value:
+    """Turn the JSON text of a value into what lands in a column of a table.
+
+    VARCHAR takes everything: text as it is, other values as their JSON text. NUMBER and FLOAT take numbers,
+    and text that is a number as JSON writes it (so not ``007``). Times take ISO-8601 text, BINARY base64.
+
+    :param text: one JSON value, checked to be one; ``null`` becomes NULL
+    :param epoch: for a column of times: numbers are so many of these units after 1970 began
+    :raises Misfit: it can't land there
+    """
+    kind = kind_of(text)
+    if kind == "null":
+        return None
+    if column.kind in SEMI_STRUCTURED:
+        return _fit_semi_structured(column, text, kind)
+    if epoch is not None and column.kind in TIMES and (value := _number_of(text, kind)) is not None:
+        return _fit_epoch(column, value, epoch)
+    return _FITTING.get(column.kind, _fit_other)(column, text, kind)
+
+
+def _fit_semi_structured(column: ColumnType, text: str, kind: str) -> str:
+    if column.kind is not Kind.VARIANT and kind != column.kind.lower():
+        raise Misfit(f"{kind} doesn't fit {column.sql}")
+    if kind == "number" and not _is_double(text):
+        raise Misfit(f"the number is too large for {column.sql}")
+    return text
+
+
+def _fit_number(column: ColumnType, text: str, kind: str) -> int | str:
+    value = _numeric(column, text, kind)
+    whole, decimals, _ = digits_of(value)
+    if decimals > column.scale:
+        raise Misfit(f"the number has {decimals} decimals, {column.sql} takes {column.scale}")
+    if whole > column.precision - column.scale:
+        raise Misfit(
+            f"the number has {whole} digits before the point, {column.sql} takes "
+            f"{column.precision - column.scale}"
+        )
+    return int(value) if column.scale == 0 else f"{value:f}"
+
+
+def _fit_float(column: ColumnType, text: str, kind: str) -> float:
+    value = float(_numeric(column, text, kind))
+    if not isfinite(value):
+        raise Misfit(f"the number is too large for {column.sql}")
+    return value
+
+
+def _numeric(column: ColumnType, text: str, kind: str) -> Decimal:
+    if kind not in {"number", "text"}:
+        raise Misfit(f"{kind} doesn't fit {column.sql}")
+    value = _number_of(text, kind)
+    if value is None:
+        raise Misfit(
+            f"text that isn't a number doesn't fit {column.sql}"
+            if kind == "text"
+            else f"the number is too large for {column.sql}"
+        )
+    return value
+
+
+def _number_of(text: str, kind: str) -> Decimal | None:
+    return number(text_of(text) if kind == "text" else text)
+
+
+def _fit_boolean(column: ColumnType, text: str, kind: str) -> bool:
+    if kind != "boolean":
+        raise Misfit(f"{kind} doesn't fit {column.sql}")
+    return text == "true"
+
+
+def _fit_varchar(column: ColumnType, text: str, kind: str) -> str:
+    value = text_of(text) if kind == "text" else text
+    if len(value) > column.length:
+        raise Misfit(f"the text has {len(value)} characters, {column.sql} takes {column.length}")
+    return value
+
+
+def _fit_binary(column: ColumnType, text: str, kind: str) -> str:
+    if kind != "text":
+        raise Misfit(f"{kind} doesn't fit {column.sql}")
+    return base64_text(column, text_of(text))
+
+
+def base64_text(column: ColumnType, text: str) -> str:
+    """Base64 as a BINARY column lands it.
+
+    :raises Misfit: it isn't base64, or the bytes are too many
+    """
+    try:
+        size = len(base64.b64decode(text, validate=True))
+    except ValueError:
+        raise Misfit(f"text that isn't base64 doesn't fit {column.sql}") from None
+    if size > column.length:
+        raise Misfit(f"the value has {size} bytes, {column.sql} takes {column.length}")
+    return text
+
+
+def _fit_time(column: ColumnType, text: str, kind: str) -> str:
+    if kind != "text":
+        raise Misfit(f"{kind} doesn't fit {column.sql}")
+    return time_text(column, text_of(text))
+
+
+def _fit_epoch(column: ColumnType, value: Decimal, unit: str) -> str:
+    found = epoch_moment(value, unit)
+    if found is None or column.kind is Kind.TIME:
+        raise Misfit(f"the number is no epoch in {unit} that {column.sql} takes")
+    # Of a moment that is one of UTC, a column without time zone keeps the time of UTC.
+    zoned = column.kind in {Kind.TIMESTAMP_TZ, Kind.TIMESTAMP_LTZ}
+    return _moment_text(column, found if zoned else found._replace(zone=""))
+
+
+def time_text(column: ColumnType, text: str) -> str:
+    """Text as a column of times lands it.
+
+    :raises Misfit: it isn't a time; or the column would lose a part of it, or needs one that it hasn't
+    """
+    if column.kind is Kind.TIME:
+        return _clock_text(column, text)
+    found = moment(text)
+    if found is None:
+        raise Misfit(f"text that isn't an ISO-8601 date or time doesn't fit {column.sql}")
+    return _moment_text(column, found)
+
+
+def _clock_text(column: ColumnType, text: str) -> str:
+    match = _CLOCK.fullmatch(text.strip(_WHITESPACE))
+    if match is None:
+        raise Misfit(f"text that isn't a time of day doesn't fit {column.sql}")
+    hour, minute, second, fraction = (part or "" for part in match.groups())
+    fraction = _decimals(column, fraction[:_MOST_DECIMALS].rstrip("0"))
+    return f"{hour}:{minute}:{second or '00'}{fraction and '.'}{fraction}"
+
+
+def _moment_text(column: ColumnType, value: Moment) -> str:
+    if column.kind is Kind.DATE:
+        if value.time not in ("", "00:00:00") or value.fraction or value.zone:
+            raise Misfit("a moment with a time of day doesn't fit DATE")
+        return value.date
+    if column.kind is Kind.TIMESTAMP_NTZ and value.zone:
+        raise Misfit(f"a moment with a time zone doesn't fit {column.sql}")
+    if column.kind is not Kind.TIMESTAMP_NTZ and not value.zone:
+        raise Misfit(f"a moment without a time zone doesn't fit {column.sql}")
+    _decimals(column, value.fraction)
+    return value.text
+
+
+def _decimals(column: ColumnType, fraction: str) -> str:
+    if len(fraction) > column.scale:
+        raise Misfit(f"the second has {len(fraction)} decimals, {column.sql} takes {column.scale}")
+    return fraction
+
+
+def _fit_other(column: ColumnType, text: str, kind: str) -> Value:
+    raise Misfit(f"{column.sql} can't be filled from JSON; exclude the key, or rename it to another column")
+
+
+_FITTING: Mapping[Kind, Callable[[ColumnType, str, str], Value]] = {
+    Kind.NUMBER: _fit_number,
+    Kind.FLOAT: _fit_float,
+    Kind.BOOLEAN: _fit_boolean,
+    Kind.VARCHAR: _fit_varchar,
+    Kind.BINARY: _fit_binary,
+    **dict.fromkeys(TIMES, _fit_time),
+}
+
+
+def _is_double(text: str) -> bool:
+    return isfinite(float(text))

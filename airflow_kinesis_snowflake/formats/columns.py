@@ -1,0 +1,660 @@
+"""The ``columns`` mapping: a column per first-level key, ``KINESISMETADATA`` beside them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_kinesis_snowflake.formats.cells import EPOCH_UNITS, Misfit, Value, base64_text, fit, time_text
+from airflow_kinesis_snowflake.formats.column_types import (
+    MOST_DIGITS,
+    TIMES,
+    TIMESTAMPS,
+    Column,
+    ColumnType,
+    Kind,
+)
+from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.formats.envelope import (
+    METADATA,
+    METADATA_FIELDS,
+    METADATA_SELECT,
+    NO_ROWS,
+    Encoded,
+    EnvelopeMapping,
+    metadata_arrays,
+    own_columns,
+    own_selects,
+    refusal,
+)
+from airflow_kinesis_snowflake.formats.fields import Field, Form
+from airflow_kinesis_snowflake.formats.inference import Seen, see
+from airflow_kinesis_snowflake.formats.schema import (
+    JSON_NULL,
+    Change,
+    ColumnsSettings,
+    Ignored,
+    Lesson,
+    Refused,
+    Schema,
+    Target,
+    decoded_raw,
+    widest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from airflow_kinesis_snowflake.stream.records import Record
+
+_MOST_INT64_DIGITS = 19
+# No JSON value holds one, and to join and split values is much cheaper than to copy each.
+_NUL = b"\0"
+_FIRST_SECOND, _END_SECOND = -62_135_596_800, 253_402_300_800
+"""Of the years 1 to 9999, since 1970."""
+_ZONES = {Kind.TIMESTAMP_NTZ: "", Kind.TIMESTAMP_LTZ: "+00:00", Kind.TIMESTAMP_TZ: "+00:00"}
+# Numbers among JSON texts that may be more than a double: with an exponent, or very long.
+_SUSPICIOUS_NUMBER = r"^-?[0-9][0-9.]*(?:[eE]|[0-9]{300})"
+_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_OBJECT = ColumnType.of(Kind.OBJECT)
+_VARIANT = ColumnType.of(Kind.VARIANT)
+
+
+@dataclass(frozen=True)
+class ColumnsCopy:
+    """What COPY does for the files of one batch: columns of the table, and what it selects for each."""
+
+    columns: tuple[tuple[str, str], ...]
+    copy_select: tuple[str, ...]
+
+
+@dataclass
+class _Judged:
+    """What one record comes to, value by value.
+
+    :param values: by column, if it lands
+    :param refusal: why it doesn't
+    :param rescued: JSON texts by key that go to the column for what lands nowhere else
+    """
+
+    values: dict[str, Value] = field(default_factory=dict)
+    refusal: DeadLetter | None = None
+    keys: set[str] = field(default_factory=set)
+    seen: dict[str, Seen] = field(default_factory=dict)
+    widened: dict[str, ColumnType] = field(default_factory=dict)
+    aside: set[str] = field(default_factory=set)
+    rescued: dict[str, str] = field(default_factory=dict)
+
+
+class ColumnsMapping:
+    """Lands JSON objects: each key fills the column of its name, whatever the case of either.
+
+    Types follow the table; those of new columns are inferred from all values seen before the column is made.
+    A record lands as a whole or becomes a dead letter as a whole, with the column and the reason. What is
+    written to a file was checked against the type the column has, or will have; when the table turns out to
+    be different by the time of the load, :meth:`copy` says so and the records are to be read again.
+
+    Threads share one mapping. The table is looked at when the first records come.
+
+    :param settings: which keys go where
+    :param read_columns: the columns of the landing table as they are now
+    """
+
+    def __init__(
+        self, settings: ColumnsSettings, *, read_columns: Callable[[], Mapping[str, Column]]
+    ) -> None:
+        self._settings = settings
+        self._read_columns = read_columns
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._schema: Schema | None = None
+
+    # --- the table -----------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> tuple[tuple[str, str], ...]:
+        """Columns of a landing table that is made: name and Snowflake type."""
+        pinned = ((name, column.sql) for name, column in self._settings.pins.items())
+        aside = ((name, _VARIANT.sql) for name in self._settings.aside)
+        return (*self._metadata, *pinned, *aside)
+
+    @property
+    def required(self) -> tuple[tuple[str, str], ...]:
+        """Columns that a landing table must have before the first load."""
+        return self._metadata if self._settings.schema_evolution else self.columns
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        own = own_columns(self._settings.metadata_columns)
+        return ((METADATA, _OBJECT.sql), *((name, self._made(sql_type)) for name, sql_type in own))
+
+    def _made(self, sql_type: str) -> str:
+        return self._settings.made(ColumnType.parse(sql_type)).sql
+
+    @property
+    def can_create(self) -> bool:
+        """Whether enough is known to make a landing table."""
+        return self._settings.schema_evolution or bool(self._settings.pins)
+
+    def found(self, columns: Mapping[str, Column]) -> None:
+        """Take note of the columns that the table has now."""
+        actual = {name: column for name, column in columns.items() if name not in self._settings.metadata}
+        with self._lock:
+            schema = self._schema
+            self._schema = Schema.begin(self._settings, actual) if schema is None else schema.found(actual)
+
+    def changes(self, fields: Iterable[Field], missing: Collection[str]) -> list[Change]:
+        """What must be done to the table before these fields can be loaded; safe to do twice.
+
+        :param missing: columns that are NULL in some row
+        """
+        with self._lock:
+            assert self._schema is not None
+            changes, self._schema = self._schema.changes([item.column for item in fields], missing)
+        return changes
+
+    def copy(self, fields: Iterable[Field], missing: Collection[str]) -> ColumnsCopy | None:
+        """How to load these fields into the table as it was last found.
+
+        :return: ``None`` if it can't take them: the records are to be encoded again
+        """
+        with self._lock:
+            assert self._schema is not None
+            actual = self._schema.actual
+        by_column: dict[str, list[Field]] = {}
+        for item in sorted(set(fields), key=lambda item: (item.number, item.form, item.type.sql)):
+            column = actual.get(item.column)
+            if column is None or not item.fits(column.type):
+                return None
+            by_column.setdefault(item.column, []).append(item)
+        if any(not actual[name].nullable for name in by_column if name in missing):
+            return None
+        selects = {
+            name: _nvl({item.name: item.select(actual[name].type) for item in items}.values())
+            for name, items in by_column.items()
+        }
+        columns = (*self._metadata, *((name, actual[name].type.sql) for name in selects))
+        own = own_selects(self._settings.metadata_columns)
+        return ColumnsCopy(columns, (METADATA_SELECT, *own, *selects.values()))
+
+    def _current(self) -> Schema:
+        with self._lock:
+            if self._schema is not None:
+                return self._schema
+        with self._reading:
+            if self._schema is None:
+                self.found(self._read_columns())
+        with self._lock:
+            assert self._schema is not None
+            return self._schema
+
+    def _learn(self, lesson: Lesson) -> None:
+        with self._lock:
+            assert self._schema is not None
+            self._schema = self._schema.learn(lesson)
+
+    # --- records -------------------------------------------------------------------------------------------
+
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+        """Turn records of one shard into rows and dead letters; each record becomes one or the other.
+
+        :raises KinesisSnowflakeError: the table could not be looked at
+        """
+        if not records:
+            return Encoded(NO_ROWS, (), 0)
+        while True:
+            page = _Page(self._current(), records)
+            lesson = page.judge()
+            if not lesson:
+                return page.encoded(stream_name=stream_name, shard_id=shard_id)
+            self._learn(lesson)
+
+
+def make_mapping(
+    settings: ColumnsSettings | None,
+    *,
+    metadata_columns: tuple[str, ...] = (),
+    read_columns: Callable[[], Mapping[str, Column]],
+) -> EnvelopeMapping | ColumnsMapping:
+    """The mapping that a user chose.
+
+    :param settings: of the columns mapping; ``None``: the envelope mapping
+    :param metadata_columns: facts about a record that get columns of their own
+    :param read_columns: the columns of the landing table as they are now; only the columns mapping asks
+    """
+    if settings is None:
+        return EnvelopeMapping(metadata_columns)
+    return ColumnsMapping(replace(settings, metadata_columns=metadata_columns), read_columns=read_columns)
+
+
+class _Page:
+    """Records of one shard, against one state of the schema.
+
+    First all are decoded into the struct of the known keys, and whole columns are checked. The few that
+    don't pass are judged value by value.
+    """
+
+    def __init__(self, schema: Schema, records: Sequence[Record]) -> None:
+        self._schema = schema
+        self._records = records
+        self._judged: dict[int, _Judged] = {}
+        self._columns: dict[str, tuple[pa.Array, Form]] = {}
+        row = schema.row
+        self._targets: Mapping[str, Target] = row.targets if row else {}
+        values, odd = self._decode() if row else ({}, range(len(records)))
+        self._values: dict[str, list[Any]] = values
+        self._odd: set[int] = set(odd)
+        if len(self._odd) < len(records):
+            self._check()
+
+    # --- the fast way ---
+
+    def _decode(self) -> tuple[dict[str, list[Any]], list[int]]:
+        row = self._schema.row
+        assert row is not None
+        decode, rows, odd = row.decode, [], []
+        empty = decode(b"{}")
+        for number, record in enumerate(self._records):
+            try:
+                if row.ignores:
+                    record.data.decode()  # of what isn't decoded, nobody else looks at the UTF-8
+                rows.append(decode(record.data))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                rows.append(empty)
+                odd.append(number)
+        values = {}
+        for name, attributes in row.attributes.items():
+            first, *others = [list(map(attrgetter(attribute), rows)) for attribute in attributes]
+            values[name] = _united(first, others, odd) if others else first
+        return values, odd
+
+    def _check(self) -> None:
+        """Pack all columns, and find the rows with a value that has to be judged."""
+        for name, values in self._values.items():
+            packed, form, bad = pack(self._targets[name], values)
+            self._odd.update(bad)
+            if packed is not None:
+                self._columns[name] = packed, form
+        if self._schema.settings.schema_evolution:
+            return
+        for name in self._schema.demanding:
+            packed, _ = self._columns.get(name, (None, None))
+            if packed is None:
+                self._odd.update(range(len(self._records)))
+            elif packed.null_count:
+                self._odd.update(pc.indices_nonzero(packed.is_null()).to_pylist())
+
+    # --- the careful way ---
+
+    def judge(self) -> Lesson:
+        """Judge the records that stand out; what they teach, if the schema has something to learn."""
+        keys: set[str] = set()
+        seen: dict[str, Seen] = {}
+        widened: dict[str, ColumnType] = {}
+        aside: set[str] = set()
+        for number in sorted(self._odd):
+            judged = self._judged[number] = _judge(self._schema, self._records[number])
+            if judged.refusal is not None:
+                continue
+            keys |= judged.keys
+            widened |= judged.widened
+            aside |= judged.aside
+            for name, what in judged.seen.items():
+                seen[name] = seen.get(name, Seen()) | what
+        return Lesson(frozenset(keys), seen, widened, frozenset(aside))
+
+    # --- the outcome ---
+
+    def encoded(self, *, stream_name: str, shard_id: str) -> Encoded:
+        """Rows and dead letters, once there is nothing to learn any more."""
+        if self._odd:
+            self._insert_judged()
+        landing = [
+            number
+            for number in range(len(self._records))
+            if number not in self._judged or self._judged[number].refusal is None
+        ]
+        records = [self._records[number] for number in landing]
+        letters = tuple(
+            judged.refusal for _, judged in sorted(self._judged.items()) if judged.refusal is not None
+        )
+        arrays, fields, missing = [], [], set(self._schema.not_null)
+        for name, (packed, form) in self._columns.items():
+            kept = packed if not letters else packed.take(pa.array(landing, pa.int64()))
+            if kept.null_count == 0:
+                missing.discard(name)
+            if kept.null_count < len(kept):
+                target = self._targets[name]
+                assert target.type is not None
+                arrays.append(kept)
+                fields.append(Field(name, target.number, form, target.type))
+        rows = pa.RecordBatch.from_arrays(
+            [*arrays, *metadata_arrays(records, stream_name=stream_name, shard_id=shard_id)],
+            schema=pa.schema(
+                [
+                    *(pa.field(item.name, packed.type) for item, packed in zip(fields, arrays, strict=True)),
+                    *METADATA_FIELDS,
+                ]
+            ),
+        )
+        size = sum(len(record.data) for record in self._records)
+        return Encoded(
+            rows, letters, size, fields=frozenset(fields), missing=frozenset(missing if landing else ())
+        )
+
+    def _insert_judged(self) -> None:
+        """Put the values of judged records among the others, and pack the columns again."""
+        self._targets = self._schema.targets
+        judged_values: dict[str, dict[int, Value]] = {}
+        for number, judged in self._judged.items():
+            for name, value in judged.values.items() if judged.refusal is None else ():
+                judged_values.setdefault(name, {})[number] = value
+        for name in {**self._values, **judged_values}:
+            target = self._targets[name]
+            nothing = JSON_NULL if decoded_raw(target) else None
+            if name in self._values:
+                values = self._values[name]
+                for number in self._judged:
+                    values[number] = nothing
+            else:
+                values = [nothing] * len(self._records)
+            for number, value in judged_values.get(name, {}).items():
+                values[number] = nothing if value is None else as_decoded(target, value)
+            packed, form, _ = pack(target, values)
+            if packed is not None:
+                self._columns[name] = packed, form
+
+
+def _judge(schema: Schema, record: Record) -> _Judged:
+    """Take a record apart, value by value."""
+    judged = _Judged()
+    try:
+        document = _document(record)
+    except Misfit as misfit:
+        judged.refusal = DeadLetter(record, str(misfit))
+        return judged
+    column: str | None = None
+    try:
+        for key, raw in document.items():
+            verdict = schema.verdict(key)
+            if verdict is None:
+                judged.keys.add(key)
+            elif not isinstance(verdict, Ignored) and (value := bytes(raw)) != b"null":
+                column = verdict.name if isinstance(verdict, Target) else verdict.column
+                _judge_key(judged, schema, key, verdict, value.decode())
+        for column in schema.settings.aside if judged.rescued else ():
+            target = schema.targets[column]
+            assert target.type is not None
+            judged.values[column] = fit(target.type, _object(judged.rescued))
+        if not schema.settings.schema_evolution and not judged.keys:
+            for column in schema.demanding:
+                if judged.values.get(column) is None:
+                    raise Misfit("the column is NOT NULL, and the record has no value for it")
+    except Misfit as misfit:
+        judged.refusal = DeadLetter(record, str(misfit), column)
+    return judged
+
+
+def _object(values: Mapping[str, str]) -> str:
+    """A JSON object of JSON texts."""
+    members = (f"{msgspec.json.encode(key).decode()}: {text}" for key, text in values.items())
+    return f"{{{', '.join(members)}}}"
+
+
+def _judge_key(judged: _Judged, schema: Schema, key: str, verdict: Target | Refused, text: str) -> None:
+    """Judge the value of a key, and what becomes of it if it can't land in its column.
+
+    :raises Misfit: the record can't land
+    """
+    settings = schema.settings
+    try:
+        if isinstance(verdict, Refused):
+            raise Misfit(verdict.reason)
+        _judge_value(judged, verdict, text, settings=settings)
+    except Misfit:
+        if settings.on_type_conflict == "rescue" and not (isinstance(verdict, Refused) and verdict.wanted):
+            judged.rescued[key] = str(fit(_VARIANT, text))
+        elif settings.on_type_conflict == "column" and isinstance(verdict, Target):
+            if not _land_beside(judged, schema, verdict, text):
+                raise
+        else:
+            raise
+
+
+def _land_beside(judged: _Judged, schema: Schema, target: Target, text: str) -> bool:
+    """Land a value in the column beside its own; ``False`` if there can be none."""
+    beside = schema.beside(target.name)
+    if isinstance(beside, Refused) or beside in judged.values:
+        return False
+    if beside not in schema.aside:
+        judged.aside.add(beside)
+        return True
+    found = schema.targets[beside]
+    assert found.type is not None
+    judged.values[beside] = fit(found.type, text)
+    return True
+
+
+def _document(record: Record) -> dict[str, msgspec.Raw]:
+    reason = refusal(record.data)
+    if reason is not None:
+        raise Misfit(reason)
+    try:
+        return _decode_raw(record.data)
+    except msgspec.ValidationError:
+        raise Misfit("not a JSON object") from None
+    except RecursionError:
+        raise Misfit("nested too deeply") from None
+
+
+def _judge_value(judged: _Judged, target: Target, text: str, *, settings: ColumnsSettings) -> None:
+    if target.name in judged.values:
+        raise Misfit("several keys of the record come to the column; rename or exclude one")
+    judged.values[target.name] = None
+    if target.seen is not None and (target.type is None or target.type.kind is not Kind.VARIANT):
+        what = see(text, times=settings.infer_timestamps, numbers=settings.numbers)
+        together = target.seen | what
+        if together.checked(settings.numbers) != target.seen.checked(settings.numbers):
+            judged.seen[target.name] = what
+            return
+    assert target.type is not None
+    try:
+        judged.values[target.name] = fit(target.type, text, epoch=target.epoch)
+    except Misfit:
+        if not target.widens or target.type.kind is not Kind.NUMBER:
+            raise
+        wider = widest(target.type)
+        fit(wider, text)
+        judged.widened[target.name] = wider
+
+
+# --- whole columns -----------------------------------------------------------------------------------------
+
+
+def _united(first: list[Any], others: list[list[Any]], odd: list[int]) -> list[Any]:
+    """Values of several spellings of one key; a record that has more than one of them stands out."""
+    united = first
+    for other in others:
+        for number, value in enumerate(other):
+            if not _is_null(value):
+                if not _is_null(united[number]):
+                    odd.append(number)
+                united[number] = value
+    return united
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, msgspec.Raw) and bytes(value) == b"null")
+
+
+def as_decoded(target: Target, value: Value) -> Any:
+    """A judged value as the struct of the known keys would hold it."""
+    if not decoded_raw(target):
+        return value
+    return msgspec.json.encode(value) if target.epoch else str(value).encode()
+
+
+Packed = tuple["pa.Array | None", Form, "Iterable[int]"]
+
+
+def pack(target: Target, values: list[Any]) -> Packed:
+    """Make an Arrow array of the values of a column.
+
+    :return: the array (``None``: nothing but null), its form, and the numbers of rows to be judged
+    """
+    if target.type is None:
+        # Mostly all of them are null, and one comparison is much cheaper than one for each.
+        if _NUL.join(values) == _NUL.join([b"null"] * len(values)):
+            return None, Form.JSON, ()
+        return None, Form.JSON, [number for number, value in enumerate(values) if not _is_null(value)]
+    if target.epoch:
+        return _pack_epochs(target.type, values, unit=target.epoch)
+    if decoded_raw(target):
+        return _pack_json(target.type, values)
+    return _PACKING[target.type.kind](target.type, values)
+
+
+def _pack_doubles(column: ColumnType, values: list[float | None]) -> Packed:
+    return pa.array(values, pa.float64()), Form.DOUBLE, ()
+
+
+def _pack_booleans(column: ColumnType, values: list[bool | None]) -> Packed:
+    return pa.array(values, pa.bool_()), Form.BOOLEAN, ()
+
+
+def _pack_times(column: ColumnType, values: list[str | None]) -> Packed:
+    return _pack_each(values, partial(time_text, column), form=Form.TIME)
+
+
+def _pack_base64(column: ColumnType, values: list[str | None]) -> Packed:
+    return _pack_each(values, partial(base64_text, column), form=Form.TEXT)
+
+
+def _pack_integers(column: ColumnType, values: list[int | None]) -> Packed:
+    limit = 10**column.precision
+    try:
+        packed = pa.array(values, pa.int64())
+    except (OverflowError, pa.ArrowInvalid):
+        bad = [number for number, value in enumerate(values) if value is not None and abs(value) >= limit]
+        return pa.array([None if value is None else str(value) for value in values]), Form.JSON, bad
+    if column.precision >= _MOST_INT64_DIGITS:
+        return packed, Form.INTEGER, ()
+    outside = pc.or_(pc.greater_equal(packed, limit), pc.less_equal(packed, -limit))
+    return packed, Form.INTEGER, pc.indices_nonzero(outside).to_pylist()
+
+
+def _pack_text(column: ColumnType, values: list[str | None]) -> Packed:
+    packed = pa.array(values, pa.string())
+    if column.length >= ColumnType.of(Kind.VARCHAR).length:
+        return packed, Form.TEXT, ()
+    longer = pc.greater(pc.utf8_length(packed), column.length)
+    return packed, Form.TEXT, pc.indices_nonzero(longer).to_pylist()
+
+
+def _pack_each(values: list[Any], land: Callable[[Any], str], *, form: Form) -> Packed:
+    """Values that are checked one by one.
+
+    :param land: what lands of a value
+    """
+    texts: list[str | None] = []
+    bad = []
+    for number, value in enumerate(values):
+        try:
+            texts.append(None if value is None else land(value))
+        except Misfit:
+            texts.append(None)
+            bad.append(number)
+    return pa.array(texts, pa.string()), form, bad
+
+
+def _pack_epochs(column: ColumnType, values: list[Any], *, unit: str) -> Packed:
+    texts = _texts(_NUL.join(values))
+    if texts is None:
+        return None, Form.TIME, range(len(values))
+    if column.kind in TIMESTAMPS and EPOCH_UNITS[unit] <= column.scale:
+        try:
+            return _moments(pc.cast(texts, pa.int64()), unit, zone=_ZONES[column.kind]), Form.TIME, ()
+        except pa.ArrowInvalid:
+            pass  # Not all of them are integers that make a date; what they are is seen one by one.
+    return _pack_each(texts.to_pylist(), lambda text: str(fit(column, text, epoch=unit)), form=Form.TIME)
+
+
+def _moments(numbers: pa.Array, unit: str, *, zone: str) -> pa.Array:
+    """Epochs as text, all at once.
+
+    :raises pyarrow.ArrowInvalid: one isn't of a year from 1 to 9999
+    """
+    ticks = 10 ** EPOCH_UNITS[unit]
+    least, most = pc.min_max(numbers).as_py().values()
+    if least is not None and not (_FIRST_SECOND * ticks <= least and most < _END_SECOND * ticks):
+        raise pa.ArrowInvalid("a year that no date has")
+    texts = pc.cast(pc.cast(numbers, pa.timestamp(unit)), pa.string())
+    return pc.binary_join_element_wise(pc.replace_substring(texts, " ", "T"), zone, "")
+
+
+def _texts(joined: bytes) -> pa.StringArray | None:
+    """Joined JSON texts as a column, with null where they say so; ``None`` if they aren't all UTF-8."""
+    try:
+        texts = pc.split_pattern(pa.array([joined], pa.binary()).cast(pa.string()), "\0").flatten()
+    except pa.ArrowInvalid:
+        return None
+    null = pc.equal(texts, "null")
+    return pc.if_else(null, None, texts) if pc.any(null).as_py() else texts
+
+
+def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
+    joined = _NUL.join(values)
+    packed = _texts(joined)
+    if packed is None:
+        return None, Form.JSON, range(len(values))
+    if column.kind is Kind.NUMBER:
+        return packed, Form.JSON, _not_decimal(column, packed, exponents=b"e" in joined or b"E" in joined)
+    if column.kind is Kind.VARIANT:
+        suspicious = pc.match_substring_regex(packed, _SUSPICIOUS_NUMBER)
+    elif column.kind in {Kind.OBJECT, Kind.ARRAY}:
+        suspicious = pc.invert(pc.starts_with(packed, "{" if column.kind is Kind.OBJECT else "["))
+    else:
+        suspicious = packed.is_valid()
+    return packed, Form.JSON, pc.indices_nonzero(suspicious).to_pylist()
+
+
+def _not_decimal(column: ColumnType, texts: pa.Array, *, exponents: bool) -> list[int]:
+    try:
+        # Arrow doesn't notice when a long number overflows, and in a file there are to be no exponents.
+        if exponents or (pc.max(pc.binary_length(texts)).as_py() or 0) > MOST_DIGITS:
+            raise pa.ArrowInvalid("to be judged one by one")
+        pc.cast(texts, pa.decimal128(column.precision, column.scale))
+    except pa.ArrowInvalid:
+        return [number for number, text in enumerate(texts.to_pylist()) if not _fits(column, text)]
+    return []
+
+
+def _fits(column: ColumnType, text: str | None) -> bool:
+    try:
+        return text is None or fit(column, text) == text
+    except Misfit:
+        return False
+
+
+_PACKING: Mapping[Kind, Callable[[ColumnType, list[Any]], Packed]] = {
+    Kind.NUMBER: _pack_integers,
+    Kind.FLOAT: _pack_doubles,
+    Kind.BOOLEAN: _pack_booleans,
+    Kind.VARCHAR: _pack_text,
+    Kind.BINARY: _pack_base64,
+    **dict.fromkeys(TIMES, _pack_times),
+}
+
+
+def _nvl(selects: Iterable[str]) -> str:
+    first, *others = selects
+    for other in others:
+        first = f"NVL({first}, {other})"
+    return first

@@ -1,0 +1,119 @@
+"""A mapping behind a decoder: the stage between de-aggregation and mapping.
+
+A record lands with all its documents or becomes one dead letter with the payload as it came; there is nothing
+in between, so that a dead letter can be replayed as a whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.formats.engine import Dropped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_kinesis_snowflake.formats.engine import Decoder
+    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.stream.records import Record
+
+ROOM_BYTES = 64 * 2**20
+"""Documents of a page, in bytes, after which the rest of it is left for the next page."""
+
+# About what Python and Arrow take for a document beside its text.
+OVERHEAD_BYTES = 500
+
+
+class Encoder(Protocol):
+    """Turns records of one shard into rows and dead letters, as a mapping does."""
+
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded: ...
+
+
+@dataclass
+class Expanded:
+    """Documents of some records, in order; those of one record stand at the same coordinates.
+
+    :param taken: how many of the records these come from; the others had no room
+    """
+
+    documents: list[Record] = field(default_factory=list)
+    undecodable: list[DeadLetter] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    taken: int = 0
+
+
+class DecodingEncoder:
+    """A mapping behind a decoder.
+
+    :param decode: takes payloads apart
+    :param mapping: makes rows of the documents
+    :param room: bytes of documents that one call makes, but for those of its last record
+    """
+
+    def __init__(self, decode: Decoder, mapping: Encoder, *, room: int = ROOM_BYTES) -> None:
+        self._decode = decode
+        self._mapping = mapping
+        self._room = room
+
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+        """Turn records into rows, several where a payload holds several documents, and dead letters.
+
+        A record of which the mapping refuses one document doesn't land at all. Where documents take more
+        memory than there is room for, the last records are left out: see ``taken`` of the answer.
+        """
+        expanded = expand(records, self._decode, room=self._room)
+        documents = expanded.documents
+        encoded = self._mapping.encode(documents, stream_name=stream_name, shard_id=shard_id)
+        refused: dict[tuple[str, int | None], DeadLetter] = {}
+        for letter in encoded.dead_letters:
+            refused.setdefault(_coordinates(letter.record), letter)
+        if refused:
+            landing = [document for document in documents if _coordinates(document) not in refused]
+            encoded = self._mapping.encode(landing, stream_name=stream_name, shard_id=shard_id)
+        taken = records[: expanded.taken]
+        whole = [
+            replace(refused[_coordinates(record)], record=record)
+            for record in (taken if refused else ())
+            if _coordinates(record) in refused
+        ]
+        return replace(
+            encoded,
+            dead_letters=(*whole, *expanded.undecodable),
+            bytes=sum(len(record.data) for record in taken),
+            dropped=expanded.dropped,
+            left=len(records) - expanded.taken,
+        )
+
+
+def expand(records: Sequence[Record], decode: Decoder, *, room: int = ROOM_BYTES) -> Expanded:
+    """Replace every record by one record per document, as many as there is room for, and at least one."""
+    expanded = Expanded()
+    append = expanded.documents.append
+    copy = msgspec.structs.replace
+    for record in records:
+        try:
+            documents = decode(record.data, record.partition_key)
+        except UndecodableError as error:
+            expanded.undecodable.append(DeadLetter(record, str(error)))
+        else:
+            if isinstance(documents, Dropped):
+                expanded.dropped[documents.what] += 1
+            else:
+                for document in documents:
+                    append(copy(record, data=document))
+                    room -= len(document) + OVERHEAD_BYTES
+        expanded.taken += 1
+        if room <= 0:
+            break
+    return expanded
+
+
+def _coordinates(record: Record) -> tuple[str, int | None]:
+    return record.sequence_number, record.sub_sequence_number

@@ -1,0 +1,215 @@
+"""The ``envelope`` mapping: one VARIANT with the whole payload, one OBJECT that says where it came from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.formats.looks import hint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airflow_kinesis_snowflake.formats.fields import Field
+    from airflow_kinesis_snowflake.stream.records import Record
+
+CONTENT = "RECORD_CONTENT"
+METADATA = "KINESISMETADATA"
+
+_METADATA_FIELDS = (
+    ("stream", "VARCHAR", pa.string()),
+    ("shardId", "VARCHAR", pa.string()),
+    ("approximateArrival", "NUMBER", pa.int64()),
+    ("partitionKey", "VARCHAR", pa.string()),
+    ("sequenceNumber", "VARCHAR", pa.string()),
+    ("subSequenceNumber", "NUMBER", pa.int64()),
+)
+_ICEBERG_TYPES = {"NUMBER": "NUMBER(19, 0)"}
+METADATA_SELECT = (
+    "OBJECT_CONSTRUCT("
+    + ", ".join(f"'{name}', $1:{name}::{sql_type}" for name, sql_type, _ in _METADATA_FIELDS)
+    + ", 'shardedSequenceNumber', $1:sequenceNumber::VARCHAR || LPAD($1:subSequenceNumber::VARCHAR, 20, '0'))"
+)
+"""Builds ``KINESISMETADATA`` out of a landing file: seven fields, named and typed as Openflow does."""
+
+METADATA_STRUCTURE = (
+    "OBJECT("
+    + ", ".join(f"{name} {_ICEBERG_TYPES.get(sql_type, sql_type)}" for name, sql_type, _ in _METADATA_FIELDS)
+    + ", shardedSequenceNumber VARCHAR)"
+)
+"""Its type where an OBJECT needs a structure, as in Iceberg tables."""
+
+METADATA_FIELDS = tuple(
+    pa.field(name, arrow_type, nullable=False) for name, _, arrow_type in _METADATA_FIELDS
+)
+"""What :func:`metadata_arrays` makes, as fields of a landing file."""
+
+METADATA_COLUMNS = {
+    "arrival_time": (
+        "KINESIS_ARRIVAL_TIME",
+        "TIMESTAMP_LTZ",
+        "TO_TIMESTAMP_LTZ($1:approximateArrival::NUMBER, 3)",
+    ),
+    "stream": ("KINESIS_STREAM", "VARCHAR", "$1:stream::VARCHAR"),
+    "shard_id": ("KINESIS_SHARD_ID", "VARCHAR", "$1:shardId::VARCHAR"),
+    "sequence_number": ("KINESIS_SEQUENCE_NUMBER", "VARCHAR", "$1:sequenceNumber::VARCHAR"),
+    "sub_sequence_number": (
+        "KINESIS_SUB_SEQUENCE_NUMBER",
+        "NUMBER(38, 0)",
+        "$1:subSequenceNumber::NUMBER(38, 0)",
+    ),
+    "partition_key": ("KINESIS_PARTITION_KEY", "VARCHAR", "$1:partitionKey::VARCHAR"),
+    "loaded_at": ("KINESIS_LOADED_AT", "TIMESTAMP_LTZ", "METADATA$START_SCAN_TIME"),
+}
+"""Facts about a record that can have columns of their own, which Snowflake can prune by: name, type, and what
+COPY selects. METADATA$START_SCAN_TIME is when COPY began to read the file (Snowflake's documentation of
+metadata for staged files, which wants it in place of CURRENT_TIMESTAMP)."""
+
+_SCHEMA = pa.schema([pa.field(CONTENT, pa.string(), nullable=False), *METADATA_FIELDS])
+# msgspec.Raw checks the whole document without building it. It doesn't look at the UTF-8 inside strings;
+# Arrow does when the column is made.
+_check_json = msgspec.json.Decoder(msgspec.Raw).decode
+
+NO_ROWS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
+"""The rows of no records, in files of any schema."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Records of one shard, ready for a file.
+
+    :param rows: the records that land, in order
+    :param dead_letters: the records that can't, in order
+    :param bytes: size of all payloads, landed or not
+    :param fields: where the rows hold the values of columns, if the columns depend on the records
+    :param missing: NOT NULL columns that have no value in some of the rows
+    :param dropped: records without data, such as control messages, by what they are
+    :param left: records at the end for which there was no room: nothing of them is here
+    """
+
+    rows: pa.RecordBatch
+    dead_letters: tuple[DeadLetter, ...]
+    bytes: int
+    fields: frozenset[Field] = frozenset()
+    missing: frozenset[str] = frozenset()
+    dropped: Counter[str] = field(default_factory=Counter)
+    left: int = 0
+
+
+class EnvelopeMapping:
+    """Lands any JSON document: objects, arrays and scalars alike.
+
+    The document is loaded as the text that was received; Snowflake parses it (a key that occurs twice keeps
+    its last value). A payload that isn't JSON by RFC 8259 (so no NaN, no lone surrogate, nothing but UTF-8)
+    or is nested deeper than a parser goes becomes a dead letter, so that Snowflake has nothing to refuse. A
+    record is at most 10 MiB, which fits a VARIANT of 16 MB, Snowflake's lowest limit.
+
+    :param metadata_columns: facts that get columns of their own: see :data:`METADATA_COLUMNS`
+    """
+
+    columns: tuple[tuple[str, str], ...] = ((CONTENT, "VARIANT"), (METADATA, "OBJECT"))
+    """Columns of the landing table: name and Snowflake type."""
+
+    copy_select: tuple[str, ...] = (f"PARSE_JSON($1:{CONTENT}::VARCHAR, 'd')", METADATA_SELECT)
+    """For each of :attr:`columns` what COPY selects from the file."""
+
+    required = columns
+    """Columns that a landing table must have."""
+
+    can_create = True
+    """Whether enough is known to make a landing table."""
+
+    def __init__(self, metadata_columns: Sequence[str] = ()) -> None:
+        self.columns = self.required = (*self.columns, *own_columns(metadata_columns))
+        self.copy_select = (*self.copy_select, *own_selects(metadata_columns))
+
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+        """Turn records of one shard into rows and dead letters; each record becomes one or the other."""
+        good: Sequence[Record] = records
+        dead_letters: tuple[DeadLetter, ...] = ()
+        payloads = [record.data for record in records]
+        text = _text_if_all_land(payloads)
+        if text is None:
+            good, dead_letters = _sort_out(records)
+            text = _text([record.data for record in good])
+        rows = pa.RecordBatch.from_arrays(
+            [text, *metadata_arrays(good, stream_name=stream_name, shard_id=shard_id)], schema=_SCHEMA
+        )
+        return Encoded(rows, dead_letters, sum(map(len, payloads)))
+
+
+def own_columns(metadata_columns: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Names and types of the columns that facts about a record have."""
+    return tuple(METADATA_COLUMNS[fact][:2] for fact in metadata_columns)
+
+
+def own_selects(metadata_columns: Iterable[str]) -> tuple[str, ...]:
+    """What COPY selects for :func:`own_columns`."""
+    return tuple(METADATA_COLUMNS[fact][2] for fact in metadata_columns)
+
+
+def metadata_arrays(records: Sequence[Record], *, stream_name: str, shard_id: str) -> list[pa.Array]:
+    """The columns that :data:`METADATA_SELECT` reads.
+
+    ``subSequenceNumber`` is 0 for a record that isn't part of an aggregate.
+    """
+    count = len(records)
+    seconds = pa.array([record.approximate_arrival for record in records], pa.float64())
+    return [
+        pa.repeat(stream_name, count),
+        pa.repeat(shard_id, count),
+        pc.round(pc.multiply(seconds, 1000.0)).cast(pa.int64()),
+        pa.array([record.partition_key for record in records], pa.string()),
+        pa.array([record.sequence_number for record in records], pa.string()),
+        pa.array([record.sub_sequence_number or 0 for record in records], pa.int64()),
+    ]
+
+
+def _text_if_all_land(payloads: Sequence[bytes]) -> pa.StringArray | None:
+    """The payloads as one column, ``None`` if any of them can't land: much cheaper than to judge each."""
+    try:
+        for payload in payloads:
+            _check_json(payload)
+        return _text(payloads)
+    except (msgspec.DecodeError, RecursionError, pa.ArrowInvalid):
+        return None
+
+
+def _sort_out(records: Sequence[Record]) -> tuple[list[Record], tuple[DeadLetter, ...]]:
+    judged = [(record, refusal(record.data)) for record in records]
+    return (
+        [record for record, reason in judged if reason is None],
+        tuple(DeadLetter(record, reason) for record, reason in judged if reason is not None),
+    )
+
+
+def refusal(payload: bytes) -> str | None:
+    """Why a payload can't land whatever the mapping; the reason never quotes it."""
+    try:
+        _check_json(payload)
+        payload.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: {error.reason} at byte {error.start}{hint(payload)}"
+    except msgspec.DecodeError as error:
+        return f"not JSON: {error}{hint(payload)}" if payload.strip() else "empty"
+    except RecursionError:
+        return "nested too deeply"
+    return None
+
+
+def _text(payloads: Sequence[bytes]) -> pa.StringArray:
+    """The payloads as one column, in two copies less than ``pa.array`` makes.
+
+    :raises pyarrow.ArrowInvalid: one of them isn't UTF-8
+    """
+    ends = pa.array(list(accumulate(map(len, payloads), initial=0)), pa.int32())
+    column = pa.StringArray.from_buffers(len(payloads), ends.buffers()[1], pa.py_buffer(b"".join(payloads)))
+    column.validate(full=True)
+    return column

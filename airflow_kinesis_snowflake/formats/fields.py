@@ -1,0 +1,69 @@
+"""Fields of a landing file: how the values of a column are written, and read by COPY."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, ColumnType, Kind
+
+
+class Form(StrEnum):
+    """How values stand in a file; ``TIME`` is ISO-8601 text, ``JSON`` the text of a JSON value."""
+
+    INTEGER = "integer"
+    DOUBLE = "double"
+    BOOLEAN = "boolean"
+    TEXT = "text"
+    TIME = "time"
+    JSON = "json"
+
+
+_SOURCES = {
+    Form.INTEGER: "NUMBER(38, 0)",
+    Form.BOOLEAN: "BOOLEAN",
+    Form.TEXT: "VARCHAR",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """Values of one column in one form.
+
+    Values of a column may stand in several fields, because its type wasn't known when the first were written.
+    The names of fields have nothing to do with those of columns, which may be anything.
+
+    :param number: of the column, the same in all files of a drain
+    :param type: what its values were checked against
+    """
+
+    column: str
+    number: int
+    form: Form
+    type: ColumnType
+
+    @property
+    def name(self) -> str:
+        """Name in the file."""
+        return f"c{self.number}_{self.form}"
+
+    def fits(self, column: ColumnType) -> bool:
+        """Whether every value that may be in the field can land in a column of this type."""
+        if column.kind is Kind.VARIANT:
+            # VARIANT would keep what these two have given up: the digits and the spelling that were sent.
+            return self.form not in {Form.TIME, Form.DOUBLE}
+        return column.covers(self.type)
+
+    def select(self, column: ColumnType) -> str:
+        """What COPY selects to fill a column of this type."""
+        source = f"$1:{self.name}"
+        if column.kind is Kind.BINARY:
+            return f"TO_BINARY({source}::VARCHAR, 'BASE64')"
+        if column.kind in SEMI_STRUCTURED and self.form is Form.JSON:
+            parsed = f"PARSE_JSON({source}::VARCHAR, 'd')"
+            return parsed if column.kind is Kind.VARIANT else f"{parsed}::{column.sql}"
+        if column.kind is Kind.VARIANT:
+            return f"TO_VARIANT({source}::{_SOURCES[self.form]})"
+        if self.form in {Form.JSON, Form.TIME}:
+            return f"{source}::VARCHAR::{column.sql}"
+        return f"{source}::{column.sql}"

@@ -1,0 +1,1 @@
+"""Ways in which rows get into a warehouse."""

@@ -1,0 +1,117 @@
+"""What errors of the Snowflake connector mean, and how long it tries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from snowflake.connector import errors
+
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    KinesisSnowflakeError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+    SnowflakeObjectNotFoundError,
+    ValueRefusedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Snowflake's error numbers; the table in translate() says what they mean.
+_NOT_FOUND = frozenset({2003, 2043})
+_DENIED = frozenset({3001, 290403, 540001})
+_LOGIN_REFUSED = (range(390100, 390400), range(394300, 394400))
+_LOGIN_FAILED = 250001
+_TRY_AGAIN = frozenset({2002, 603, 604, 615, 625, 630, 390111, 390112, 390113, 390114, 390115, 390318})
+_DATA = range(100000, 101000)
+_HTTP_REFUSED = frozenset({290400, 290404, 290405})
+# The classes of errors that Snowflake answers to a statement; all others are about reaching it.
+_ANSWERS = (errors.ProgrammingError, errors.IntegrityError, errors.DataError, errors.NotSupportedError)
+
+
+def broken_off(error: OSError, *, doing: str, target: str) -> ServiceUnavailableError:
+    """What an answer that broke off means."""
+    # The connector lets the error of its own copy of requests through when an answer breaks off.
+    return ServiceUnavailableError(
+        f"Snowflake can't {doing} {target}: the answer broke off ({type(error).__name__}); try again"
+    )
+
+
+class Tries:
+    """How long the connector waits between tries of one HTTP request: 1, 2 and 4 s, then it gives up.
+
+    A ``backoff_policy`` of the connector, whose own limit for broken connections is that for statements too,
+    and would be far too long for them. Remembers whether any request was tried more than once.
+    """
+
+    def __init__(self) -> None:
+        self.repeated = False
+
+    def __call__(self) -> Iterator[int]:
+        """Seconds to wait after each try; the first is asked for before the first try.
+
+        :raises OperationalError: four tries failed
+        """
+        yield 1
+        self.repeated = True
+        yield from (2, 4, 0)
+        raise errors.OperationalError(msg="Snowflake couldn't be reached in four tries", errno=250003)
+
+
+def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowflakeError:
+    """Say in this package's terms what an error of the connector means.
+
+    ============================================================ ===================================
+    Error                                                        Becomes
+    ============================================================ ===================================
+    2003, 2043 (object doesn't exist or isn't visible)           :class:`SnowflakeObjectNotFoundError`
+    3001 (privileges), HTTP 403, login refused: 3901.. to 3903.., :class:`AccessDeniedError`
+    3943.., 250001 as a plain ``DatabaseError``
+    603 (internal error), 604 (cancelled), 615 (transaction      :class:`ServiceUnavailableError`
+    aborted), 625 (lock), 630 (statement timeout), 2002 (another worker has just made the
+    object), 390111 to 390115 (session or token gone), 390318
+    (OAuth token expired)
+    connection, timeout, HTTP 5xx and the like                   :class:`ServiceUnavailableError`
+    1000.. (a value is refused)                                  :class:`ValueRefusedError`
+    any other answer                                             :class:`ServiceRefusedError`
+    ============================================================ ===================================
+
+    A message about a refused value may quote it, so it is left out.
+
+    :param doing: a verb: what was tried
+    :param target: to what
+    """
+    what = f"Snowflake can't {doing} {target}".rstrip()
+    if quotes_data(error):
+        return ValueRefusedError(
+            f"{what}: error {error.errno:06d}, a value is refused; "
+            f"look for query {error.sfqid} in QUERY_HISTORY, its message may quote the value",
+            number=int(error.errno or 0),
+        )
+    kind, advice = _meaning(error)
+    return kind(f"{advice[0].upper()}{advice[1:]}: {what}: {' '.join(str(error.msg).split())}")
+
+
+def _meaning(error: errors.Error) -> tuple[type[KinesisSnowflakeError], str]:
+    if error.errno in _NOT_FOUND:
+        return SnowflakeObjectNotFoundError, "create it, or grant the role of the connection access to it"
+    if error.errno in _TRY_AGAIN:
+        return ServiceUnavailableError, "try again"
+    if _is_denied(error):
+        return AccessDeniedError, "check the login, role and grants of the Airflow connection"
+    if isinstance(error, _ANSWERS) or error.errno in _HTTP_REFUSED:
+        return ServiceRefusedError, f"query {error.sfqid} in QUERY_HISTORY has the details"
+    return ServiceUnavailableError, "try again"
+
+
+def _is_denied(error: errors.Error) -> bool:
+    # The connector reports a login that the server refuses as a plain DatabaseError, and one that doesn't
+    # reach the server as an OperationalError with the same number.
+    refused_login = type(error) is errors.DatabaseError and error.errno == _LOGIN_FAILED
+    return refused_login or error.errno in _DENIED or any(error.errno in codes for codes in _LOGIN_REFUSED)
+
+
+def quotes_data(error: errors.Error) -> bool:
+    """Whether the message of an error may quote a value."""
+    return error.errno in _DATA

@@ -1,0 +1,184 @@
+"""A batch in which Snowflake refuses values: its bad records are found and become dead letters.
+
+Parts of the landing file are loaded and taken back until the rows that are refused alone are found. Nothing
+is committed meanwhile. Then the batch is loaded like any other, in one transaction with its offsets, without
+the bad records and with their dead letters.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_kinesis_snowflake.engine.runtime import MACHINE
+from airflow_kinesis_snowflake.exceptions import (
+    DataLossError,
+    ThrottledError,
+    TooManyDeadLettersError,
+    ValueRefusedError,
+)
+from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.sinks.snowflake.bisection import find_refused
+from airflow_kinesis_snowflake.sinks.snowflake.statements import stage_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from airflow_kinesis_snowflake.engine.batch import Batch
+    from airflow_kinesis_snowflake.engine.runtime import Event, Runtime
+    from airflow_kinesis_snowflake.engine.settings import DrainSettings
+    from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, Coordinates
+    from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+    from airflow_kinesis_snowflake.sinks.snowflake.statements import CopyMapping
+    from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
+    from airflow_kinesis_snowflake.stream.records import Record
+
+    ReadAgain = Callable[[str, str], Sequence[Record]]
+    """The user records of a Kinesis record, by shard id and sequence number; none if it is gone."""
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# Without a number of the user: more refused rows than this say that it isn't the rows that are wrong.
+MOST_REFUSED = 100
+THROTTLED_TRIES = 60
+
+
+class Narrowing:
+    """Finds the records of a batch that Snowflake refuses.
+
+    :param settings: names, and how many dead letters are accepted
+    :param target: where the batch should land
+    :param read_again: gives records of the stream a second time
+    :param stopping: set when the drain must stop
+    :param runtime: its chance
+    """
+
+    def __init__(
+        self,
+        settings: DrainSettings,
+        *,
+        target: LandingTarget,
+        read_again: ReadAgain,
+        stopping: Event,
+        runtime: Runtime = MACHINE,
+    ) -> None:
+        self._runtime = runtime
+        self._settings = settings
+        self._target = target
+        self._read_again = read_again
+        self._stopping = stopping
+
+    def put_aside(
+        self,
+        batch: Batch,
+        refusal: ValueRefusedError,
+        *,
+        session: SnowflakeSession,
+        mapping: CopyMapping,
+        before: int,
+    ) -> None:
+        """Make dead letters of the records in a batch that are refused.
+
+        How many there may be is for the user to say. Without a word of the user it is 100: more than that say
+        that it is the table that is wrong, and not the records.
+
+        :param refusal: of the whole batch; raised again if its rows are accepted one by one
+        :param before: dead letters of earlier batches
+        :raises TooManyDeadLettersError: there are more; nothing of the batch is committed
+        :raises DataLossError: a bad record aged out of the stream
+        """
+        log.warning("%s. Looking for the records of batch %s that are refused", refusal, batch.id)
+        allowed = self._settings.max_dead_letters.allowed(batch.records, before=before)
+        most = MOST_REFUSED if allowed is None else allowed - batch.refused
+        folder = stage_folder(
+            self._settings.application_name,
+            self._settings.stream_name,
+            batch.id,
+            f"{batch.attempts}-parts",
+        )
+        refused = find_refused(
+            batch.files.rows,
+            partial(
+                refusal_of, batch.files, session=session, target=self._target, mapping=mapping, folder=folder
+            ),
+            most=most,
+        )
+        if refused is None:
+            raise self._too_many(batch, most)
+        if not refused:
+            raise refusal
+        rows = batch.files.same_record(refused)
+        records = self._records(rows)
+        letters = {
+            key: DeadLetter(records[key], next(refused[row] for row in numbers if row in refused))
+            for key, numbers in rows.items()
+        }
+        batch.put_aside(rows, letters)
+        log.warning("%d records of batch %s are refused; they become dead letters", len(letters), batch.id)
+
+    def _too_many(self, batch: Batch, most: int) -> TooManyDeadLettersError:
+        return TooManyDeadLettersError(
+            f"Snowflake refuses values in more than {max(0, most)} of the {batch.files.rows} rows of batch "
+            f"{batch.id} of stream {self._settings.stream_name}. Nothing of the batch is committed. Compare "
+            f"the columns of {self._target.table} with the records: one may be NOT NULL, too short or of "
+            f"another type. If the records are wrong, set max_dead_letters to how many of them may become "
+            f"dead letters; it is {self._settings.max_dead_letters} now"
+        )
+
+    def _records(self, keys: Iterable[Coordinates]) -> dict[Coordinates, Record]:
+        """The records at these coordinates, with their payloads as they came."""
+        read: dict[tuple[str, str], Sequence[Record]] = {}
+        records = {}
+        for shard_id, sequence_number, sub in keys:
+            place = shard_id, sequence_number
+            if place not in read:
+                read[place] = self._patiently(partial(self._read_again, *place))
+            here = [record for record in read[place] if (record.sub_sequence_number or 0) == sub]
+            if not here:
+                raise DataLossError(
+                    f"Snowflake refuses record {sequence_number} of shard {shard_id} of stream "
+                    f"{self._settings.stream_name}, and it aged out before it could become a dead letter. "
+                    f"Nothing of its batch is committed; the next drain tells what is gone"
+                )
+            records[shard_id, sequence_number, sub] = here[0]
+        return records
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call again while Kinesis throttles, as it may with a shard that is being read at the same time."""
+        for _ in range(THROTTLED_TRIES):
+            try:
+                return call()
+            except ThrottledError:
+                if self._stopping.wait(self._runtime.random.uniform(0.2, 1.0)):
+                    break
+        return call()
+
+
+def refusal_of(
+    files: BatchFiles,
+    begin: int,
+    end: int,
+    *,
+    session: SnowflakeSession,
+    target: LandingTarget,
+    mapping: CopyMapping,
+    folder: str,
+) -> str | None:
+    """Why Snowflake refuses the rows from ``begin`` up to ``end``, if it does; tried and taken back."""
+    # Each part has a folder of its own, because files that were refused stay on the stage.
+    folder = f"{folder}/{begin}-{end}"
+    with files.part(begin, end) as paths:
+        for path in paths:
+            session.upload(path, target=target, folder=folder)
+    try:
+        session.try_landing(target, mapping=mapping, folder=folder)
+    except ValueRefusedError as refusal:
+        return reason_of(refusal)
+    return None
+
+
+def reason_of(refusal: ValueRefusedError) -> str:
+    """The reason of a dead letter that Snowflake refuses."""
+    return f"refused by Snowflake: error {refusal.number:06d}"

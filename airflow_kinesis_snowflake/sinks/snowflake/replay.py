@@ -1,0 +1,278 @@
+"""Dead letters once more on their way into the landing table.
+
+What makes it exactly once: one transaction loads the rows of some dead letters, loads what still fails as
+new dead letters, and deletes the old ones. Before the DELETE it locks the offsets of the stream, as a load
+does (see ``load.py``), and reads which of the dead letters are still there; unless each of them is, once,
+somebody else replayed or deleted some, and everything is rolled back. The DELETE does nothing outside of that
+transaction. After COMMIT they are looked for once more. If the process dies, or the answer to COMMIT is lost,
+another replay finds those that are still there.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey
+from airflow_kinesis_snowflake.exceptions import (
+    FencedError,
+    TooManyDeadLettersError,
+    TransactionEndedError,
+    ValueRefusedError,
+)
+from airflow_kinesis_snowflake.formats.columns import make_mapping
+from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES, DecodingEncoder
+from airflow_kinesis_snowflake.formats.envelope import NO_ROWS, Encoded
+from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, work_folder
+from airflow_kinesis_snowflake.sinks.snowflake.load import copy_files, prepare_table
+from airflow_kinesis_snowflake.sinks.snowflake.narrowing import MOST_REFUSED, reason_of
+from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK, stage_folder
+from airflow_kinesis_snowflake.stream.aggregation import LARGEST_EXPANSION_BYTES, deaggregate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from airflow_kinesis_snowflake.formats.dead_letters import LetterFilter, StoredLetter
+    from airflow_kinesis_snowflake.formats.decoding import Encoder
+    from airflow_kinesis_snowflake.formats.engine import Decoder
+    from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
+    from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+    from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+    from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
+    from airflow_kinesis_snowflake.stream.records import Record
+
+log = logging.getLogger(__name__)
+
+MOST_CONFLICTS = 5
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay did.
+
+    :param dead_letters: how many were selected
+    :param landed: those of them whose records are in the landing table now
+    :param failed: those that are dead letters still, with the reason of this time
+    :param rows: rows that the landing table got
+    """
+
+    dead_letters: int = 0
+    landed: int = 0
+    failed: int = 0
+    rows: int = 0
+
+    def __add__(self, other: Replayed) -> Replayed:
+        return Replayed(
+            self.dead_letters + other.dead_letters,
+            self.landed + other.landed,
+            self.failed + other.failed,
+            self.rows + other.rows,
+        )
+
+
+def replay(
+    chosen: LetterFilter,
+    *,
+    snowflake: SnowflakeLoadHook,
+    target: LandingTarget,
+    columns: ColumnsSettings | None,
+    decoder: Decoder | None,
+    metadata_columns: tuple[str, ...] = (),
+) -> Replayed:
+    """Replay the dead letters that are chosen and exist now, each once, in the order of their shards.
+
+    :param snowflake: where they are
+    :param target: landing table and dead-letter table
+    :param columns: settings of the columns mapping; ``None``: the envelope mapping
+    :param decoder: takes payloads apart; ``None``: each is its JSON document
+    :param metadata_columns: facts about a record that get columns of their own
+    :raises FencedError: others replay or delete the same dead letters, again and again
+    :raises TooManyDeadLettersError: Snowflake refuses the values of too many; those that it took have landed,
+        the others are dead letters still
+    :raises TransientError: run it again; what has landed is no dead letter any more
+    """
+    with work_folder() as folder:
+        work = _Replay(
+            snowflake, target, columns, metadata_columns=metadata_columns, decoder=decoder, folder=folder
+        )
+        try:
+            return work.run(chosen)
+        finally:
+            work.close()
+
+
+class _Replay:
+    """One replay, over one session after the other: a transaction that doesn't commit ends its session."""
+
+    def __init__(
+        self,
+        snowflake: SnowflakeLoadHook,
+        target: LandingTarget,
+        columns: ColumnsSettings | None,
+        *,
+        metadata_columns: tuple[str, ...],
+        decoder: Decoder | None,
+        folder: Path,
+    ) -> None:
+        self._snowflake = snowflake
+        self._target = target
+        self._mapping = make_mapping(
+            columns,
+            metadata_columns=metadata_columns,
+            read_columns=lambda: self._open().landing_columns(self._target),
+        )
+        self._encoder: Encoder = self._mapping
+        if decoder:
+            self._encoder = DecodingEncoder(decoder, self._mapping, room=LARGEST_EXPANSION_BYTES)
+        self._folder = folder
+        self._refused = 0
+        self._session: SnowflakeSession | None = None
+
+    def run(self, chosen: LetterFilter) -> Replayed:
+        now = self._prepare(chosen)
+        chosen = replace(chosen, until=min(now, chosen.until or now))
+        done = Replayed()
+        conflicts = 0
+        while letters := self._open().read_dead_letters(self._target, chosen):
+            try:
+                done += self._replay(chosen, letters)
+            except (FencedError, TransactionEndedError) as error:
+                conflicts += 1
+                if conflicts > MOST_CONFLICTS:
+                    raise
+                log.warning("%s", error)
+            log.info("%d dead letters: %d landed, %d failed", done.dead_letters, done.landed, done.failed)
+        return done
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def _open(self) -> SnowflakeSession:
+        if self._session is None or not self._session.fit:
+            self.close()
+            self._session = self._snowflake.open_session()
+        return self._session
+
+    def _prepare(self, chosen: LetterFilter) -> datetime:
+        """Make what is missing.
+
+        :return: the time by Snowflake's clock: dead letters that are written from now on are later
+        """
+        session, lock = self._open(), OffsetKey(*LOCK)
+        names = {"application": chosen.application, "stream": chosen.stream}
+        session.ensure_objects(self._target, mapping=self._mapping)
+        if not session.read_offsets(self._target, **names, keys=[lock]).found:
+            session.ensure_offsets(self._target, **names, keys=[lock])
+        return session.name_dead_letters(self._target)
+
+    def _replay(self, chosen: LetterFilter, letters: Sequence[StoredLetter]) -> Replayed:
+        """Replay some dead letters; where Snowflake refuses a value, each half of them apart."""
+        encoded = self._encode_some(letters, chosen.stream)
+        letters = letters[: len(encoded)]
+        try:
+            return self._commit(chosen, letters, encoded)
+        except ValueRefusedError as refusal:
+            if len(letters) == 1:
+                self._count_refused(chosen)
+                dead = still_dead(letters[0].record, reason_of(refusal))
+                return self._commit(chosen, letters, [dead])
+        middle = len(letters) // 2
+        halves = (letters[:middle], letters[middle:])
+        return sum((self._replay(chosen, half) for half in halves), Replayed())
+
+    def _count_refused(self, chosen: LetterFilter) -> None:
+        self._refused += 1
+        if self._refused > MOST_REFUSED:
+            raise TooManyDeadLettersError(
+                f"Snowflake refuses more than {MOST_REFUSED} dead letters of stream {chosen.stream}. Compare "
+                f"the columns of {self._target.table} with the records, or choose others"
+            )
+
+    def _encode_some(self, letters: Sequence[StoredLetter], stream_name: str) -> list[Encoded]:
+        """The rows of the first letters, as many as there is room for; the others are read again."""
+        encoded: list[Encoded] = []
+        room = ROOM_BYTES
+        for letter in letters:
+            encoded.append(self._encode(letter, stream_name))
+            room -= encoded[-1].rows.nbytes
+            if room <= 0:
+                break
+        return encoded
+
+    def _encode(self, letter: StoredLetter, stream_name: str) -> Encoded:
+        """The rows of a dead letter, all of them or none."""
+        users, damaged, _ = deaggregate([letter.record]) if letter.whole else ([letter.record], (), 1)
+        if damaged:
+            return still_dead(letter.record, damaged[0].reason)
+        encoded: Encoded = self._encoder.encode(users, stream_name=stream_name, shard_id=letter.shard_id)
+        if encoded.dead_letters:
+            first = encoded.dead_letters[0]
+            return still_dead(letter.record, first.reason, first.column)
+        if encoded.left:
+            return still_dead(
+                letter.record, f"its user records hold more than {LARGEST_EXPANSION_BYTES:,} bytes"
+            )
+        return encoded
+
+    def _commit(
+        self, chosen: LetterFilter, letters: Sequence[StoredLetter], encoded: Sequence[Encoded]
+    ) -> Replayed:
+        """One transaction."""
+        session, target = self._open(), self._target
+        stage = stage_folder(chosen.application, chosen.stream, f"replay-{uuid.uuid4().hex[:12]}")
+        with BatchFiles(self._folder, application=chosen.application, stream_name=chosen.stream) as files:
+            for letter, rows in zip(letters, encoded, strict=True):
+                files.append(rows, shard_id=letter.shard_id)
+            copy = prepare_table(session, files, target=target, mapping=self._mapping)
+            for file in files.close():
+                session.upload(file, target=target, folder=stage)
+            with session.transaction() as transaction:
+                copy_files(session, files, target=target, mapping=copy, folder=stage)
+                session.lock_offsets(target, application=chosen.application, stream=chosen.stream)
+                self._delete(session, chosen, letters, transaction=transaction)
+            # A COMMIT without a transaction is ignored, and nothing says so.
+            self._require_deleted(session, chosen, letters)
+            return Replayed(len(letters), len(letters) - files.dead_letters, files.dead_letters, files.rows)
+
+    def _delete(
+        self,
+        session: SnowflakeSession,
+        chosen: LetterFilter,
+        letters: Sequence[StoredLetter],
+        *,
+        transaction: str,
+    ) -> None:
+        there = session.list_dead_letters(self._target, chosen, letters)
+        if sorted(there) != sorted(letter.id for letter in letters):
+            raise FencedError(
+                f"{len(set(there))} of {len(letters)} dead letters of stream {chosen.stream} are there, "
+                f"each once; the others were replayed or deleted by somebody else meanwhile. These were "
+                f"rolled back"
+            )
+        deleted = session.delete_dead_letters(self._target, chosen, letters, transaction=transaction)
+        if deleted != len(letters):
+            raise TransactionEndedError(
+                f"Snowflake had ended the transaction that replays {len(letters)} dead letters of stream "
+                f"{chosen.stream} before they were deleted; nothing of it is in {self._target.table}"
+            )
+
+    def _require_deleted(
+        self, session: SnowflakeSession, chosen: LetterFilter, letters: Sequence[StoredLetter]
+    ) -> None:
+        if left := session.list_dead_letters(self._target, chosen, letters):
+            raise TransactionEndedError(
+                f"Snowflake had ended the transaction that replays {len(letters)} dead letters of stream "
+                f"{chosen.stream}: {len(left)} of them are still there, and nothing of it is in "
+                f"{self._target.table}"
+            )
+
+
+def still_dead(record: Record, reason: str, column: str | None = None) -> Encoded:
+    """What comes of a record that doesn't land."""
+    return Encoded(NO_ROWS, (DeadLetter(record, reason, column),), len(record.data))

@@ -1,0 +1,1 @@
+"""Ways in which pages of records come in."""

@@ -1,0 +1,229 @@
+"""The attributes of state rows: their names, what they may hold, and how writes change them.
+
+Checkpoint, lease, time of the last update and the rows of nodes are as Snowflake's Openflow connector writes
+them; all others are a drain's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow_kinesis_snowflake.exceptions import CorruptStateError
+from airflow_kinesis_snowflake.state.items import number_of
+from airflow_kinesis_snowflake.state.shards import ShardState
+from airflow_kinesis_snowflake.stream.positions import Position, StartAt, decode_position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+T = TypeVar("T")
+Value = dict[str, Any]
+
+KEYS = {"HASH": "streamName", "RANGE": "shardId"}
+NODE = "__node__#"
+# Shard ids begin with "shardId-"; rows that begin so are other software's notes about the table.
+RESERVED = "__"
+# What a drain goes by, and notes of it about the shard; the rest of a row is the lease, or somebody else's.
+OF_A_DRAIN = (
+    "sequenceNumber",
+    "subSequenceNumber",
+    "subSequenceOf",
+    "startAt",
+    "shardEnded",
+    "parentShardIds",
+    "incarnation",
+    "streamCreated",
+    "unsettled",
+    "committedOffset",
+    "caughtUpAt",
+    "millisBehindLatest",
+    "othersUntil",
+)
+LEASE = ("leaseOwner", "leaseExpiry")
+
+
+def is_restored(item: Mapping[str, Value], found: Mapping[str, Value]) -> bool:
+    """Whether a row is as the restoring of a backup leaves it."""
+    return is_as_wanted(found, {**restored(item), "lastUpdateTimestamp": found.get("lastUpdateTimestamp")})
+
+
+def restored(item: Mapping[str, Value]) -> dict[str, Value | None]:
+    """What a backup says of a row, but for key and lease; ``None`` for what a drain must not go by."""
+    kept = {*KEYS.values(), *LEASE}
+    said = {name: value for name, value in item.items() if name not in kept}
+    return dict.fromkeys(OF_A_DRAIN) | said
+
+
+def is_as_wanted(item: Mapping[str, Value], wanted: Mapping[str, Value | None]) -> bool:
+    """Whether attributes are as a write would have left them, where ``None`` means that there is none."""
+    return all(_comparable(item.get(name)) == _comparable(value) for name, value in wanted.items())
+
+
+def _comparable(value: Value | None) -> object:
+    """Members of a set come in any order."""
+    if value is None:
+        return None
+    return {kind: frozenset(held) if kind in {"SS", "NS", "BS"} else held for kind, held in value.items()}
+
+
+def checkpoint_attributes(checkpoint: Position) -> dict[str, Value | None]:
+    sub = checkpoint.sub_sequence_number
+    return {
+        "sequenceNumber": text_value(checkpoint.sequence_number),
+        "subSequenceNumber": None if sub is None else number_value(sub),
+        "subSequenceOf": None if sub is None else text_value(checkpoint.sequence_number),
+    }
+
+
+def not_beyond(checkpoint: Position) -> tuple[str, dict[str, Value]]:
+    """Return the condition that a saved checkpoint is at or before another, and the values in it.
+
+    Sequence numbers differ in length, so that those of the same length only compare as text.
+    """
+    values = {
+        ":digits": number_value(len(checkpoint.sequence_number)),
+        ":sequence": text_value(checkpoint.sequence_number),
+    }
+    if checkpoint.sub_sequence_number is None:
+        same_length = "sequenceNumber <= :sequence"
+    else:
+        same_length = (
+            "(sequenceNumber < :sequence OR (sequenceNumber = :sequence AND subSequenceNumber <= :sub "
+            "AND (attribute_not_exists(subSequenceOf) OR subSequenceOf = :sequence)))"
+        )
+        values[":sub"] = number_value(checkpoint.sub_sequence_number)
+    condition = (
+        "attribute_not_exists(sequenceNumber) OR size(sequenceNumber) < :digits "
+        f"OR (size(sequenceNumber) = :digits AND {same_length})"
+    )
+    return condition, values
+
+
+def known_facts(
+    *,
+    ended: bool = False,
+    unsettled: bool = False,
+    millis_behind: int | None = None,
+    caught_up_at: int | None = None,
+) -> dict[str, Value | None]:
+    """Return the attributes a worker has something to say about."""
+    known: dict[str, Value | None] = {}
+    if ended:
+        known["shardEnded"] = {"BOOL": True}
+    if unsettled:
+        known["unsettled"] = {"BOOL": True}
+    if millis_behind is not None:
+        known["millisBehindLatest"] = number_value(millis_behind)
+    if caught_up_at is not None:
+        known["caughtUpAt"] = number_value(caught_up_at)
+    return known
+
+
+def update_expression(
+    changes: Mapping[str, Value | None], unless_there: Mapping[str, Value], names: Mapping[str, str]
+) -> tuple[str, dict[str, Value]]:
+    """Return an expression and the values in it.
+
+    :param names: aliases of all attributes, such as ``#a1``
+    """
+    removed = [names[name] for name, value in changes.items() if value is None]
+    set_to = {name: value for name, value in changes.items() if value is not None}
+    placeholders = {name: ":" + names[name].lstrip("#") for name in (*set_to, *unless_there)}
+    clauses = [f"{names[name]} = {placeholders[name]}" for name in set_to]
+    clauses += [
+        f"{names[name]} = if_not_exists({names[name]}, {placeholders[name]})" for name in unless_there
+    ]
+    expression = "SET " + ", ".join(clauses)
+    if removed:
+        expression += " REMOVE " + ", ".join(removed)
+    return expression, {placeholders[name]: value for name, value in {**set_to, **unless_there}.items()}
+
+
+def key_of_row(stream_name: str, shard_id: str) -> dict[str, Value]:
+    return {"streamName": text_value(stream_name), "shardId": text_value(shard_id)}
+
+
+def text_value(text: str) -> Value:
+    return {"S": text}
+
+
+def number_value(number: int) -> Value:
+    return {"N": str(number)}
+
+
+def texts_value(texts: Iterable[str]) -> Value | None:
+    """DynamoDB has no empty sets: none at all instead."""
+    unique = sorted(set(texts))
+    return {"SS": unique} if unique else None
+
+
+class Row:
+    """A row as DynamoDB gives it, read with suspicion."""
+
+    def __init__(self, table: str, item: Mapping[str, Value]) -> None:
+        self._table = table
+        self._item = item
+        self._oddities: list[str] = []
+
+    @property
+    def key(self) -> str:
+        return str(self._item["shardId"]["S"])
+
+    def shard_state(self) -> ShardState:
+        """What the row says; an attribute that decides what is read must be right, others may be odd."""
+        return ShardState(
+            shard_id=self.key,
+            checkpoint=self._checkpoint(),
+            start_at=self._read("startAt", "S", StartAt.parse),
+            parents=self._read("parentShardIds", "SS", tuple) or (),
+            ended=self._read("shardEnded", "BOOL", bool) or False,
+            lease_owner=self.text("leaseOwner"),
+            # Conditions compare it to the digit.
+            lease_expiry=self._number("leaseExpiry", whole=True),
+            incarnation=self.text("incarnation"),
+            stream_created=self._read("streamCreated", "N", int),
+            last_update=self._number("lastUpdateTimestamp"),
+            millis_behind=self._number("millisBehindLatest"),
+            unsettled=self._read("unsettled", "BOOL", bool) or False,
+            caught_up_at=self._number("caughtUpAt"),
+            others_until=self._number("othersUntil"),
+            initial_shards=self._read("initialShardIds", "SS", frozenset) or frozenset(),
+            offset=self._read("committedOffset", "S", decode_position),
+            oddities=tuple(self._oddities),
+        )
+
+    def text(self, attribute: str) -> str | None:
+        return self._read(attribute, "S", str)
+
+    def _number(self, attribute: str, *, whole: bool = False) -> int | None:
+        number = number_of(self._item, attribute)
+        if attribute in self._item and (
+            number is None or (whole and self._item[attribute] != number_value(number))
+        ):
+            self._oddities.append(f"its {attribute} is {self._item[attribute]!s:.80}")
+            return None
+        return number
+
+    def _checkpoint(self) -> Position | None:
+        whole = self._read("sequenceNumber", "S", Position)
+        if whole is None:
+            return None
+        # The Openflow connector moves the checkpoint and leaves our sub-sequence number where it was.
+        if self.text("subSequenceOf") not in {None, whole.sequence_number}:
+            return whole
+        inside = self._read("subSequenceNumber", "N", lambda sub: Position(whole.sequence_number, int(sub)))
+        return inside or whole
+
+    def _read(self, attribute: str, kind: str, parse: Callable[[Any], T]) -> T | None:
+        value = self._item.get(attribute)
+        if value is None:
+            return None
+        try:
+            return parse(value[kind])
+        except (KeyError, ValueError) as error:
+            stream = self._item["streamName"]["S"]
+            raise CorruptStateError(
+                f"Attribute {attribute} of the row ({stream}, {self.key}) in {self._table} holds "
+                f"{value!s:.80}, which neither a drain nor the Openflow connector writes. Correct the row, "
+                "or reset the application's state."
+            ) from error

@@ -1,0 +1,67 @@
+"""The state of a stream's shards, as drains go by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_kinesis_snowflake.stream.positions import Position, StartAt
+
+
+@dataclass(frozen=True)
+class ShardState:
+    """One state row. Times are milliseconds since the epoch; what a row doesn't say is ``None``.
+
+    Rows of the Openflow connector have ``checkpoint``, the lease and ``last_update`` only.
+
+    :param checkpoint: everything up to here is committed in Snowflake
+    :param start_at: where the shard starts while it has no checkpoint
+    :param parents: of the shard, when the row was created
+    :param ended: read to its end
+    :param lease_owner: the worker that reads the shard; ``None`` when free
+    :param incarnation: an id given to the row when it was created; ``None`` until the first lease of a row of
+        the Openflow connector
+    :param stream_created: creation time of the stream the row belongs to
+    :param unsettled: the last owner left with a commit of unknown outcome
+    :param caught_up_at: the shard was drained up to this moment
+    :param initial_shards: on the row that founded the application on this stream, the shards listed then
+    :param others_until: when the consumer that made the row last wrote it, before a drain took it
+    :param offset: what Snowflake had for the shard when a drain last wrote this row; an offset in Snowflake
+        that is before it means that Snowflake went back in time
+    :param oddities: what the row has besides and can't be meant, such as a time that is no number; it isn't
+        believed
+    """
+
+    shard_id: str
+    checkpoint: Position | None = None
+    start_at: StartAt | None = None
+    parents: tuple[str, ...] = ()
+    ended: bool = False
+    lease_owner: str | None = None
+    lease_expiry: int | None = None
+    incarnation: str | None = None
+    stream_created: int | None = None
+    last_update: int | None = None
+    millis_behind: int | None = None
+    unsettled: bool = False
+    caught_up_at: int | None = None
+    initial_shards: frozenset[str] = frozenset()
+    others_until: int | None = None
+    offset: Position | None = None
+    oddities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """All rows of one stream.
+
+    :param shards: by shard id
+    :param workers: worker id to its last heartbeat, in milliseconds since the epoch; 0: the row has none, as
+        the Openflow connector leaves it when it stops. Rows whose heartbeat can't be read are left out
+    """
+
+    shards: Mapping[str, ShardState] = field(default_factory=dict)
+    workers: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,628 @@
+"""Reading one shard: what a page brings, where it stops, and when the next one is asked for."""
+
+from __future__ import annotations
+
+import itertools
+import traceback
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiokpl.aggregation import UserRecord, encode_aggregated
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from airflow_kinesis_snowflake.engine.reader import (
+    FAILURES_BEFORE_GIVING_UP,
+    LONGEST_BACKOFF_SECONDS,
+    SECONDS_BETWEEN_CALLS,
+    Fetched,
+    Finish,
+    PageRequest,
+    PageSource,
+    ShardReader,
+    before,
+    finish_of,
+    unread,
+)
+from airflow_kinesis_snowflake.engine.runtime import MACHINE, Machine, Runtime
+from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, ThrottledError, UnreadablePageError
+from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
+from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.formats.plain import binary
+from airflow_kinesis_snowflake.state.shards import ShardState
+from airflow_kinesis_snowflake.stream import aggregation
+from airflow_kinesis_snowflake.stream.lineage import Shard
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
+from airflow_kinesis_snowflake.stream.records import Page, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_kinesis_snowflake.formats.envelope import Encoded
+
+SHARD = "shardId-000000000000"
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+def records(*arrivals: float, first: int = 10) -> tuple[Record, ...]:
+    """Records with these arrivals, in seconds, and sequence numbers from ``first`` on."""
+    return tuple(
+        Record(sequence_number=str(first + number), approximate_arrival=arrival, data=b"{}")
+        for number, arrival in enumerate(arrivals)
+    )
+
+
+def page(*given_records: Record, next_iterator: str | None = "next", millis_behind: int = 0) -> Page:
+    return Page(tuple(given_records), next_iterator, millis_behind)
+
+
+def request(start: Position | StartAt = TRIM_HORIZON, **changes: Any) -> PageRequest:
+    return PageRequest(
+        **{"shard_id": SHARD, "start": start, "iterator": None, "shard": Shard(SHARD), **changes}
+    )
+
+
+def fetched(**changes: Any) -> Fetched:
+    facts = {"encoded": None, "reached": None, "next_iterator": "next", "millis_behind": 0, "finish": None}
+    return Fetched(**{**facts, "asked_at": 0.0, **changes})
+
+
+def a_reader(committed: Position | None = None, *, runtime: Runtime = MACHINE, **changes: Any) -> ShardReader:
+    return ShardReader(
+        ShardState(SHARD, incarnation="i", **changes),
+        committed=committed,
+        shard=Shard(SHARD),
+        runtime=runtime,
+    )
+
+
+class LongestWaits(Random):
+    """Draws the upper limit each time, and remembers the limits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn_from: list[tuple[float, float]] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.drawn_from.append((a, b))
+        return b
+
+
+class Patient(Machine):
+    random: LongestWaits
+
+    def __init__(self) -> None:
+        self.random = LongestWaits()
+
+
+@dataclass
+class StubKinesis:
+    """Answers with pages in order, and remembers which iterators were asked for."""
+
+    pages: list[Page]
+    stream_name: str = "orders"
+    asked: list[tuple[str, object]] = field(default_factory=list)
+
+    def get_iterator(self, shard_id: str, start: Position | StartAt) -> str:
+        self.asked.append(("start", start))
+        return "iterator"
+
+    def get_iterator_at(self, shard_id: str, sequence_number: str) -> str:
+        self.asked.append(("at", sequence_number))
+        return "iterator"
+
+    def get_page(self, iterator: str, *, limit: int) -> Page:
+        self.asked.append(("page", iterator))
+        return self.pages.pop(0)
+
+
+def fetch(asked: PageRequest, *pages: Page, stop_at: datetime = NOW) -> Fetched:
+    kinesis: Any = StubKinesis(list(pages))
+    return PageSource(kinesis, EnvelopeMapping(), stop_at=millis(stop_at)).fetch(asked)
+
+
+def millis(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def landed(page: Fetched) -> list[str]:
+    if page.encoded is None:
+        return []
+    return [str(number) for number in page.encoded.rows.column("sequenceNumber").to_pylist()]
+
+
+# --- stop_at -----------------------------------------------------------------------------------------------
+
+
+def test_records_from_the_stop_on_stay_in_the_stream() -> None:
+    given_records = records(1.0, 1.999, 2.0, 3.0)
+    assert before(given_records, 2_000) == (given_records[:2], True)
+
+
+def test_a_record_behind_one_that_stays_stays_too_though_it_arrived_earlier() -> None:
+    given_records = records(1.0, 2.0, 1.5)
+    assert before(given_records, 2_000) == (given_records[:1], True)
+
+
+@pytest.mark.parametrize("given_records", [(), records(1.0, 1.999)])
+def test_a_page_before_the_stop_is_taken_whole(given_records: Sequence[Record]) -> None:
+    assert before(given_records, 2_000) == (given_records, False)
+
+
+arrivals = st.lists(st.integers(0, 50).map(lambda millis: 1_700_000_000 + millis / 1000), max_size=20)
+stops = st.integers(1_700_000_000_000, 1_700_000_000_050)
+
+
+@given(arrivals, stops)
+def test_what_is_taken_and_what_stays_are_the_page(arrived: list[float], stop: int) -> None:
+    given_records = records(*arrived)
+    taken, stopped = before(given_records, stop)
+    rest = given_records[len(taken) :]
+    assert tuple(taken) + rest == given_records
+    assert all(record.arrival_millis < stop for record in taken)
+    assert bool(rest) == stopped
+    assert not rest or rest[0].arrival_millis >= stop
+
+
+@given(arrivals, st.lists(stops, max_size=4).map(sorted))
+def test_consecutive_intervals_partition_a_shard(arrived: list[float], boundaries: list[int]) -> None:
+    left: Sequence[Record] = records(*arrived)
+    taken: list[Record] = []
+    for stop in [*boundaries, 1_700_000_001_000]:
+        part, _ = before(left, stop)
+        taken += part
+        left = left[len(part) :]
+    assert tuple(taken) == records(*arrived)
+
+
+# --- where a page begins -----------------------------------------------------------------------------------
+
+
+def test_records_of_the_second_before_a_starting_moment_are_left_out() -> None:
+    """An iterator at a moment begins at the whole second."""
+    given_records = records(1.0, 1.499, 1.5, 1.2)
+    assert unread(given_records, StartAt(datetime.fromtimestamp(1.5, UTC))) == list(given_records[2:])
+
+
+def test_the_record_of_the_checkpoint_itself_is_left_out() -> None:
+    given_records = records(1.0, 2.0)
+    assert unread(given_records, Position("10")) == given_records[1:]
+    assert unread(given_records, Position("9")) == given_records
+
+
+def test_the_record_of_a_checkpoint_inside_an_aggregate_is_kept() -> None:
+    given_records = records(1.0, 2.0)
+    assert unread(given_records, Position("10", 0)) == given_records
+
+
+@given(arrivals, st.integers(0, 50))
+def test_a_starting_moment_leaves_out_nothing_that_arrived_at_or_after_it(
+    arrived: list[float], offset: int
+) -> None:
+    start = datetime.fromtimestamp(1_700_000_000, UTC) + timedelta(milliseconds=offset)
+    given_records = records(*sorted(arrived))
+    wanted = [record for record in given_records if record.arrival_millis >= millis(start)]
+    assert list(unread(given_records, StartAt(start))) == wanted
+
+
+# --- where a shard ends ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "closed", "finish"),
+    [
+        pytest.param(page(next_iterator=None), True, Finish.ENDED, id="no iterator to go on with"),
+        pytest.param(page(next_iterator=None), False, Finish.ENDED, id="closed after it was listed"),
+        pytest.param(page(), False, Finish.CAUGHT_UP, id="nothing there, and nothing behind"),
+        pytest.param(page(millis_behind=1), False, None, id="nothing there, but something behind"),
+        pytest.param(page(), True, None, id="a closed shard has an end to be reached"),
+    ],
+)
+def test_a_shard_is_done_with_at_its_tip_or_its_end(answer: Page, closed: bool, finish: Finish) -> None:
+    assert finish_of(answer, closed=closed) == finish
+
+
+def test_a_page_with_records_is_never_the_tip_whatever_its_lag() -> None:
+    assert fetch(request(), page(*records(1.0))).finish is None
+
+
+def test_the_last_page_of_a_closed_shard_ends_it() -> None:
+    result = fetch(request(), page(*records(1.0), next_iterator=None))
+    assert result.finish is Finish.ENDED
+    assert landed(result) == ["10"]
+
+
+def test_a_closed_shard_isnt_ended_while_records_of_it_stay_for_a_later_drain() -> None:
+    result = fetch(request(), page(*records(1.0, NOW.timestamp()), next_iterator=None))
+    assert result.finish is Finish.CAUGHT_UP
+    assert landed(result) == ["10"]
+
+
+def test_a_page_of_which_nothing_is_taken_moves_nothing() -> None:
+    result = fetch(request(), page(*records(NOW.timestamp())))
+    assert (result.finish, result.reached, result.encoded) == (Finish.CAUGHT_UP, None, None)
+
+
+# --- aggregates --------------------------------------------------------------------------------------------
+
+
+def aggregate(*payloads: bytes) -> Record:
+    data = encode_aggregated([UserRecord("key", payload) for payload in payloads])
+    return Record(sequence_number="10", approximate_arrival=1.0, data=data)
+
+
+def test_a_checkpoint_inside_an_aggregate_goes_on_behind_that_user_record() -> None:
+    result = fetch(request(Position("10", 1)), page(aggregate(b"0", b"1", b"2"), *records(1.0, first=11)))
+    assert result.encoded is not None
+    assert result.encoded.rows.column("subSequenceNumber").to_pylist() == [2, 0]
+    assert result.reached == Position("11")
+
+
+def broken_aggregate(number: str) -> Record:
+    """An aggregate whose user record names a key that it doesn't hold."""
+    message = bytes([0x1A, 4, 0x08, 5, 0x1A, 0])
+    data = b"\xf3\x89\x9a\xc2" + message + md5(message, usedforsecurity=False).digest()
+    return Record(sequence_number=number, approximate_arrival=1.0, data=data)
+
+
+class Shelf:
+    """A shard of one page, read from any position on."""
+
+    stream_name = "orders"
+
+    def __init__(self, whole: Page) -> None:
+        self._whole = whole
+
+    def get_iterator(self, _: str, start: Position | StartAt) -> Position | StartAt:
+        return start
+
+    def get_page(self, start: Position | StartAt, *, limit: int) -> Page:
+        left = [
+            record
+            for record in self._whole.records
+            if not isinstance(start, Position) or Position(record.sequence_number) > start
+        ]
+        return page(*left[:limit])
+
+
+@pytest.mark.parametrize("room", [1, 501, 1001, 1501, 10**6])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_page_that_decodes_to_too_much_is_read_in_parts_and_nothing_twice(room: int, damaged: bool) -> None:
+    whole = page(
+        aggregate(b"0", b"1", b"2"),
+        *([broken_aggregate("11")] if damaged else []),
+        *records(1.0, 2.0, first=12),
+    )
+    kinesis: Any = Shelf(whole)
+    source = PageSource(kinesis, DecodingEncoder(binary, EnvelopeMapping(), room=room), stop_at=millis(NOW))
+    start: Position | StartAt = TRIM_HORIZON
+    landed: list[tuple[str, int]] = []
+    letters: list[str] = []
+    while start != Position("13"):
+        part = source.fetch(request(start))
+        assert part.encoded is not None
+        assert part.reached is not None
+        start = part.reached
+        rows = part.encoded.rows
+        landed += zip(
+            rows.column("sequenceNumber").to_pylist(),
+            rows.column("subSequenceNumber").to_pylist(),
+            strict=True,
+        )
+        letters += [letter.record.sequence_number for letter in part.encoded.dead_letters]
+        assert (part.next_iterator is None) == (start != Position("13"))
+    assert landed == [("10", 0), ("10", 1), ("10", 2), ("12", 0), ("13", 0)]
+    assert letters == ["11"] * damaged
+
+
+def test_the_rest_of_an_aggregate_of_which_all_was_read_moves_on_behind_it() -> None:
+    result = fetch(request(Position("10", 2)), page(aggregate(b"0", b"1", b"2")))
+    assert landed(result) == []
+    assert result.reached == Position("10")
+
+
+def test_records_of_a_page_that_expand_beyond_their_room_are_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aggregation, "ROOM_BYTES", 2_000)
+    first, second = aggregate(b"0", b"1"), replace(aggregate(b"2", b"3"), sequence_number="11")
+    reader = a_reader()
+    answer = page(first, second, *records(NOW.timestamp(), first=12), next_iterator=None)
+
+    result = fetch(reader.request(), answer)
+    reader.accept(result, caught_up_at=0)
+
+    assert landed(result) == ["10", "10"]
+    assert (result.finish, result.taken) == (None, 1)
+    assert (reader.request().start, reader.request().iterator) == (Position("10"), None)
+
+
+# --- pages that can't be encoded ---------------------------------------------------------------------------
+
+
+class Broken(EnvelopeMapping):
+    """A mapping with a fault in it."""
+
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+        raise TypeError(f"can't add {records[0].data!r}")
+
+
+def test_a_fault_says_which_records_it_fails_on_and_where_and_nothing_of_their_content() -> None:
+    secret = replace(records(1.0)[0], data=b"secret")
+    kinesis: Any = StubKinesis([page(secret, *records(1.0, first=11))])
+    source = PageSource(kinesis, Broken(), stop_at=millis(NOW))
+
+    with pytest.raises(UnreadablePageError) as caught:
+        source.fetch(request())
+
+    told = str(caught.value)
+    for part in ("stream orders", SHARD, "from 10 through 11", "TypeError", "test_reader.py"):
+        assert part in told
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_fault_before_there_is_a_page_says_where_the_shard_stands() -> None:
+    kinesis: Any = StubKinesis([])
+    with pytest.raises(UnreadablePageError, match=r"after 10.*IndexError"):
+        PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request(Position("10")))
+
+
+def test_errors_that_say_what_they_mean_pass() -> None:
+    kinesis: Any = StubKinesis([])
+    kinesis.get_page = lambda *_, **__: (_ for _ in ()).throw(ThrottledError("slower"))
+    with pytest.raises(ThrottledError):
+        PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request())
+
+
+# --- records that aged out ---------------------------------------------------------------------------------
+
+
+def test_the_record_of_the_checkpoint_is_looked_for_and_not_loaded_again() -> None:
+    kinesis: Any = StubKinesis([page(*records(1.0, 2.0))])
+    result = PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(
+        request(Position("10"), checking=True)
+    )
+    assert kinesis.asked == [("at", "10"), ("page", "iterator")]
+    assert (landed(result), result.gap, result.checking) == (["11"], None, False)
+
+
+def test_without_a_reason_to_look_reading_goes_on_behind_the_checkpoint() -> None:
+    kinesis: Any = StubKinesis([page()])
+    PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request(Position("10")))
+    assert kinesis.asked == [("start", Position("10")), ("page", "iterator")]
+
+
+def test_a_checkpoint_whose_record_is_gone_is_a_gap_up_to_the_oldest_record() -> None:
+    read_until = datetime.fromtimestamp(100, UTC)
+    result = fetch(
+        request(Position("10"), checking=True, read_until=read_until), page(*records(500.0, first=15))
+    )
+    assert result.gap is not None
+    assert result.gap.as_dict() == {
+        "shard_id": SHARD,
+        "loaded_until": "1970-01-01T00:01:40+00:00",
+        "oldest_available": "1970-01-01T00:08:20+00:00",
+    }
+    assert landed(result) == ["15"]
+    assert result.encoded is not None
+    (letter,) = result.encoded.dead_letters
+    assert letter.reason.startswith("data loss: records of shardId-000000000000 that arrived between 1970")
+    assert letter.record.sequence_number == "10"
+
+
+def test_a_shard_of_which_nothing_is_left_is_a_gap_up_to_now_and_the_checkpoint_stays() -> None:
+    result = fetch(request(Position("10"), checking=True), page())
+    assert result.gap is not None
+    assert result.gap.oldest_available is None
+    assert result.reached == Position("10")
+    assert result.finish is Finish.CAUGHT_UP
+
+
+@pytest.mark.parametrize(
+    ("answer", "lost"),
+    [
+        pytest.param(page(), False, id="nothing came since"),
+        pytest.param(page(*records(50_000.0, first=15)), False, id="what is left came since"),
+        pytest.param(page(*records(49_900.0, first=15)), False, id="it came just before"),
+        pytest.param(page(*records(10_000.0, first=15)), True, id="it left records unread, so it was late"),
+    ],
+)
+def test_a_shard_that_another_consumer_attended_to_lost_nothing_while_it_was_idle(
+    answer: Page, lost: bool
+) -> None:
+    asked = request(Position("10"), checking=True, others_until=datetime.fromtimestamp(50_000, UTC))
+    assert (fetch(asked, answer).gap is not None) is lost
+
+
+def test_an_empty_page_before_the_tip_settles_nothing() -> None:
+    result = fetch(request(Position("10"), checking=True), page(millis_behind=60_000))
+    assert (result.gap, result.checking, result.finish) == (None, True, None)
+
+
+def test_a_gap_in_front_of_records_that_stay_is_told_all_the_same() -> None:
+    result = fetch(request(Position("10"), checking=True), page(*records(NOW.timestamp(), first=15)))
+    assert result.gap is not None
+    assert (landed(result), result.reached) == ([], Position("10"))
+
+
+def test_a_shard_of_which_nothing_was_ever_read_proves_nothing_by_what_is_left() -> None:
+    result = fetch(request(TRIM_HORIZON, checking=True), page(*records(500.0, first=15)))
+    assert result.gap is not None
+    assert result.encoded is not None
+    assert [letter.record.sequence_number for letter in result.encoded.dead_letters] == ["15"]
+    assert landed(result) == ["15"]
+
+
+def test_a_gap_in_a_shard_without_any_record_is_told_but_has_no_place_for_a_dead_letter() -> None:
+    result = fetch(request(TRIM_HORIZON, checking=True), page())
+    assert result.gap is not None
+    assert (result.encoded, result.reached) == (None, None)
+
+
+@pytest.mark.parametrize(("start", "letters"), [(Position("10"), ["10"]), (TRIM_HORIZON, None)])
+def test_a_shard_that_left_the_list_is_a_gap_and_ends(
+    start: Position | StartAt, letters: list[str] | None
+) -> None:
+    result = fetch(request(start, shard=None))
+    assert result.gap is not None
+    assert result.finish is Finish.ENDED
+    told = result.encoded and [letter.record.sequence_number for letter in result.encoded.dead_letters]
+    assert told == letters
+
+
+def test_what_was_found_missing_is_looked_for_again_when_its_batch_was_given_up() -> None:
+    reader = a_reader(Position("10"))
+    reader.check()
+    reader.accept(fetched(reached=Position("15")), caught_up_at=0)
+    assert not reader.request().checking
+
+    reader.rewind(Position("10"))
+
+    assert reader.request().checking
+
+
+def test_a_gap_before_the_first_record_is_looked_for_again_too() -> None:
+    reader = a_reader()
+    reader.check()
+    reader.accept(fetched(reached=Position("15")), caught_up_at=0)
+    reader.rewind(None)
+    assert reader.request().checking
+
+
+def test_nothing_is_looked_for_again_behind_what_was_committed_meanwhile() -> None:
+    reader = a_reader(Position("10"))
+    reader.check()
+    reader.accept(fetched(reached=Position("15")), caught_up_at=0)
+    reader.rewind(Position("12"))
+    assert not reader.request().checking
+
+
+# --- the reader --------------------------------------------------------------------------------------------
+
+
+def test_a_shard_without_a_checkpoint_starts_where_its_row_says() -> None:
+    start = StartAt(NOW)
+    assert a_reader(start_at=start).request().start == start
+    assert a_reader().request().start == TRIM_HORIZON
+
+
+def test_a_reader_goes_on_with_the_iterator_of_the_page_before() -> None:
+    reader = a_reader(Position("10"))
+    reader.accept(fetched(reached=Position("12"), next_iterator="further"), caught_up_at=0)
+    assert (reader.request().start, reader.request().iterator) == (Position("12"), "further")
+
+
+def test_a_page_without_records_leaves_the_position_where_it_was() -> None:
+    reader = a_reader(Position("10"))
+    reader.accept(fetched(reached=None), caught_up_at=0)
+    assert reader.request().start == Position("10")
+
+
+def test_a_rewound_reader_begins_again_without_an_iterator() -> None:
+    reader = a_reader()
+    reader.accept(fetched(reached=Position("12"), finish=Finish.CAUGHT_UP), caught_up_at=5)
+    reader.rewind(Position("11"))
+    assert reader.wants_page
+    assert (reader.request().start, reader.request().iterator) == (Position("11"), None)
+    assert reader.caught_up_at is None
+
+
+def test_an_expired_iterator_is_replaced_at_the_same_position() -> None:
+    reader = a_reader(Position("10"))
+    reader.accept(fetched(reached=Position("12")), caught_up_at=0)
+    assert reader.back_off(IteratorExpiredError("old"), now=0.0)
+    assert (reader.request().start, reader.request().iterator) == (Position("12"), None)
+
+
+def test_an_iterator_survives_a_throttled_call() -> None:
+    reader = a_reader()
+    reader.accept(fetched(next_iterator="good"), caught_up_at=0)
+    reader.back_off(ThrottledError("slower"), now=0.0)
+    assert reader.request().iterator == "good"
+
+
+@given(st.integers(1, FAILURES_BEFORE_GIVING_UP - 1), st.floats(0, 1e6))
+def test_the_wait_after_failures_is_bounded_on_both_sides(failures: int, now: float) -> None:
+    reader = a_reader()
+    for _ in range(failures):
+        assert reader.back_off(ThrottledError("slower"), now=now)
+    assert now + SECONDS_BETWEEN_CALLS <= reader.due <= now + LONGEST_BACKOFF_SECONDS
+
+
+def test_the_wait_after_failures_is_drawn_from_all_that_is_allowed_then() -> None:
+    """Full jitter: workers that were throttled together don't come back together."""
+    patient = Patient()
+    reader = a_reader(runtime=patient)
+    for _ in range(7):
+        reader.back_off(ThrottledError("slower"), now=0.0)
+    assert patient.random.drawn_from == [(0.2, high) for high in (1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0)]
+
+
+def test_a_shard_that_wont_be_read_for_ten_seconds_is_reported_once() -> None:
+    reader = a_reader(runtime=Patient())
+    reported = []
+    for now in (0.0, 1.0, 3.0, 7.0, 15.0):
+        reader.back_off(ThrottledError("slower"), now=now)
+        reported.append(reader.begins_to_stall())
+    assert reported == [False, False, False, True, False]
+    assert reader.stalled_for(20.0) == 20.0
+
+    reader.accept(fetched(), caught_up_at=0)
+
+    assert reader.stalled_for(21.0) is None
+    reader.back_off(ThrottledError("slower"), now=22.0)
+    assert not reader.begins_to_stall()
+
+
+def test_a_shard_is_given_up_after_many_failures_in_a_row() -> None:
+    reader = a_reader()
+    outcomes = [reader.back_off(ThrottledError("slower"), now=0.0) for _ in range(FAILURES_BEFORE_GIVING_UP)]
+    assert outcomes == [True] * (FAILURES_BEFORE_GIVING_UP - 1) + [False]
+
+
+def test_a_page_renews_the_budget_of_failures() -> None:
+    reader = a_reader()
+    for _ in range(2):
+        for _ in range(FAILURES_BEFORE_GIVING_UP - 1):
+            assert reader.back_off(ThrottledError("slower"), now=0.0)
+        reader.accept(fetched(), caught_up_at=0)
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3)), min_size=6, max_size=30))
+def test_a_shard_is_never_asked_more_than_five_times_a_second(delays: list[tuple[float, float]]) -> None:
+    """However long requests wait for a thread or for an iterator, and however long their answers take."""
+    reader = a_reader()
+    calls: list[float] = []
+    now = 0.0
+    for queued, latency in delays:
+        asked_at = max(now, reader.due) + queued
+        calls.append(asked_at)
+        now = asked_at + latency
+        reader.accept(fetched(asked_at=asked_at), caught_up_at=0)
+    assert all(later - earlier > 0.999 for earlier, later in zip(calls, calls[5:], strict=False))
+
+
+def test_a_page_says_when_it_was_asked_for() -> None:
+    """That is after its iterator was given, which may take a while."""
+    clock = itertools.count(100)
+
+    class Counting(Machine):
+        def monotonic(self) -> float:
+            return float(next(clock))
+
+    kinesis: Any = StubKinesis([page()])
+    kinesis.get_iterator = lambda *_: f"iterator of {next(clock)}"
+    source = PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW), runtime=Counting())
+    result = source.fetch(request())
+    assert result.asked_at == 101.0
+
+
+def test_a_page_of_which_nothing_is_left_to_load_sets_a_size_for_the_next() -> None:
+    reader = a_reader(Position("10", 3))
+    reader.accept(fetched(reached=Position("10"), taken=1), caught_up_at=0)
+    assert 0 < reader.request().limit <= 10_000

@@ -1,0 +1,151 @@
+"""Which state rows a shard list calls for, and where they start."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_kinesis_snowflake.engine.rows import (
+    SETTLED_MILLIS,
+    MissingRow,
+    caught_up_by,
+    contradiction,
+    founding_rows,
+    missing_rows,
+)
+from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
+from airflow_kinesis_snowflake.stream.lineage import Shard
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
+
+FIRST_RUN = StartAt(datetime(2026, 3, 4, tzinfo=UTC))
+LATER = StartAt(datetime(2026, 3, 5, tzinfo=UTC))
+
+
+def listing(family: str) -> list[Shard]:
+    """``"a a>b ab>c"``: a has no parents, b descends from a, c from a and b."""
+    return [Shard(word[-1], tuple(word[:-2])) for word in family.split()]
+
+
+def made(state: StreamState, row: MissingRow) -> StreamState:
+    """The state once the row is there."""
+    shard_id = row.shard.shard_id
+    shard = ShardState(
+        shard_id,
+        start_at=row.start_at,
+        parents=row.shard.parents,
+        initial_shards=frozenset(row.initial_shards),
+    )
+    return StreamState({**state.shards, shard_id: shard})
+
+
+def completed(listed: list[Shard], *, initial: StartAt, state: StreamState) -> StreamState:
+    """The state once nothing is missing any more."""
+    for _ in range(len(listed) + 1):
+        for row in missing_rows(listed, state, initial=initial):
+            state = made(state, row)
+    assert missing_rows(listed, state, initial=initial) == []
+    return state
+
+
+def starts(state: StreamState) -> dict[str, StartAt | None]:
+    return {shard_id: row.start_at for shard_id, row in state.shards.items()}
+
+
+def test_the_first_row_of_an_application_names_all_shards_that_start_with_it() -> None:
+    (row,) = missing_rows(listing("b>c a a>b"), StreamState(), initial=FIRST_RUN)
+    assert (row.shard.shard_id, row.start_at, row.initial_shards) == ("a", FIRST_RUN, ("a", "b", "c"))
+
+
+def test_all_shards_of_the_first_run_start_where_it_says() -> None:
+    state = completed(listing("a b a>c"), initial=FIRST_RUN, state=StreamState())
+    assert starts(state) == dict.fromkeys("abc", FIRST_RUN)
+
+
+def test_whoever_completes_a_first_run_that_died_starts_the_shards_where_that_run_said() -> None:
+    founder = ShardState("a", start_at=FIRST_RUN, initial_shards=frozenset("abc"))
+    state = completed(listing("a b c"), initial=LATER, state=StreamState({"a": founder}))
+    assert starts(state) == dict.fromkeys("abc", FIRST_RUN)
+
+
+def test_shards_that_appear_before_a_first_run_is_complete_wait_until_it_is() -> None:
+    founder = ShardState("a", start_at=FIRST_RUN, initial_shards=frozenset("ab"))
+    rows = missing_rows(listing("a b b>c"), StreamState({"a": founder}), initial=LATER)
+    assert [row.shard.shard_id for row in rows] == ["b"]
+
+
+def test_shards_that_appear_later_start_at_their_beginning() -> None:
+    state = completed(listing("a b"), initial=FIRST_RUN, state=StreamState())
+    state = completed(listing("a b a>c a>d"), initial=LATER, state=state)
+    assert starts(state) == {"a": FIRST_RUN, "b": FIRST_RUN, "c": TRIM_HORIZON, "d": TRIM_HORIZON}
+
+
+def test_a_founding_shard_that_has_left_the_list_gets_no_row() -> None:
+    founder = ShardState("a", start_at=FIRST_RUN, initial_shards=frozenset("ab"))
+    assert founding_rows(listing("a b>c"), StreamState({"a": founder})) == []
+
+
+def test_rows_without_a_founder_call_for_none_of_the_past() -> None:
+    """As an import leaves them."""
+    table = StreamState({"b": ShardState("b", stream_created=1)})
+    assert missing_rows(listing("a a>b"), table, initial=FIRST_RUN) == []
+
+
+@given(st.integers(1, 8), st.data())
+def test_death_at_any_row_of_a_first_run_changes_no_start(count: int, data: st.DataObject) -> None:
+    shards = [str(number) for number in range(count)]
+    listed = data.draw(
+        st.permutations(
+            [Shard(shard, tuple(shards[number - 1 : number])) for number, shard in enumerate(shards)]
+        )
+    )
+    state = StreamState()
+    for _ in range(data.draw(st.integers(0, count))):
+        state = made(state, missing_rows(listed, state, initial=FIRST_RUN)[0])
+        if len(state.shards) == count:
+            break
+    state = completed(listed, initial=LATER if state.shards else FIRST_RUN, state=state)
+    assert starts(state) == dict.fromkeys(shards, FIRST_RUN)
+
+
+def test_rows_that_another_consumer_left_out_start_where_the_user_says_unless_they_are_younger() -> None:
+    table = StreamState({"b": ShardState("b"), "c": ShardState("c", stream_created=1)})
+    rows = missing_rows(listing("a a>b b>d c x"), table, initial=LATER)
+    assert {row.shard.shard_id: row.start_at for row in rows} == {"a": LATER, "d": TRIM_HORIZON, "x": LATER}
+
+
+@pytest.mark.parametrize(
+    ("at", "believed"), [(None, None), (0, 0), (1000, 1000), (1001, None), (-1, None), (10**30, None)]
+)
+def test_a_moment_that_is_still_to_come_counts_as_none(at: int | None, believed: int | None) -> None:
+    assert caught_up_by(ShardState("a", caught_up_at=at), now=1000) == believed
+
+
+NOW = 10**12
+
+
+@pytest.mark.parametrize(
+    ("row", "closed", "contradicts"),
+    [
+        pytest.param(ShardState("a", ended=True), False, True, id="read to the end, but open"),
+        pytest.param(ShardState("a", ended=True), True, False, id="read to the end, and closed"),
+        pytest.param(ShardState("a"), False, False, id="being read"),
+        pytest.param(
+            ShardState("a", ended=True, last_update=NOW - SETTLED_MILLIS + 1),
+            False,
+            False,
+            id="closed just now",
+        ),
+        pytest.param(
+            ShardState("a", ended=True, last_update=NOW - SETTLED_MILLIS), False, True, id="long ago"
+        ),
+        pytest.param(ShardState("a", ended=True, last_update=10**30), False, True, id="in a far future"),
+    ],
+)
+def test_a_row_that_gives_up_an_open_shard_contradicts_the_stream(
+    row: ShardState, closed: bool, contradicts: bool
+) -> None:
+    why = contradiction(row, Shard("a", closed=closed), now=NOW)
+    assert (why is not None) is contradicts
