@@ -68,7 +68,8 @@ def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
     from airflow_kinesis_snowflake.engine.reader import PageSource, ShardReader
     from airflow_kinesis_snowflake.engine.settings import DrainSettings
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.identifiers import TableName
+    from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
+    from airflow_kinesis_snowflake.sources.polling import PollingSource
     from airflow_kinesis_snowflake.state.shards import ShardState
     from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
@@ -76,18 +77,12 @@ def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
     kinesis = KinesisStreamHook(STREAM)
     shards = kinesis.list_shards()
     now = datetime.now(UTC)
-    pages = PageSource(kinesis, mapping, stop_at=int(now.timestamp() * 1000))
-    table = TableName.parse("BENCHMARK.PUBLIC.RECORDS")
-    batch = Batch(
-        folder,
-        DrainSettings(
-            stream_name=STREAM,
-            application_name="benchmark",
-            table=table,
-            initial_position=TRIM_HORIZON,
-            stop_at=now,
-        ),
+    pages = PageSource(PollingSource(kinesis), mapping, stop_at=int(now.timestamp() * 1000))
+    files = BatchFiles(folder, application="benchmark", stream_name=STREAM)
+    settings = DrainSettings(
+        stream_name=STREAM, application_name="benchmark", initial_position=TRIM_HORIZON, stop_at=now
     )
+    batch = Batch(lambda _: files, folder, limits=settings)
     kinesis.get_page(kinesis.get_iterator(shards[0].shard_id, TRIM_HORIZON))
     meter = Meter()
     for shard in shards:
@@ -96,7 +91,7 @@ def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
             page = pages.fetch(reader.request())
             batch.add(reader, page, now=time.monotonic())
             reader.accept(page, caught_up_at=0)
-    paths = batch.files.close()
+    paths = files.close()
     return {**meter.read(), "records": batch.records, "file": str(paths.landing[0])}
 
 

@@ -23,6 +23,8 @@ from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from benchmarks.backlog import STREAM
 from benchmarks.contenders import aws_connection
@@ -106,15 +108,14 @@ def drain(application: str, sink: SlowSink, **limits: Any) -> dict[str, Any]:
         DrainSettings(
             stream_name=STREAM,
             application_name=application,
-            table=TableName.parse("BENCHMARK.PUBLIC.RECORDS"),
             initial_position=TRIM_HORIZON,
             stop_at=datetime.now(UTC),
             **limits,
         ),
         worker=Worker("benchmark", uuid.uuid4().hex),
-        kinesis=KinesisStreamHook(STREAM),
+        source=PollingSource(KinesisStreamHook(STREAM)),
         store=CheckpointStoreHook(application),
-        snowflake=sink,  # type: ignore[arg-type]
+        sink=Copy(Landing(table=TableName.parse("BENCHMARK.PUBLIC.RECORDS")), lambda: sink),  # type: ignore[arg-type, return-value]
     ).run()
     used = meter.read()
     return {**used, "records": report.records, "bytes": report.bytes, "batches": report.batches}

@@ -22,7 +22,9 @@ from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
 if TYPE_CHECKING:
@@ -73,16 +75,15 @@ class Job:
                 **{
                     "stream_name": self.stream,
                     "application_name": self.application,
-                    "table": table,
                     "initial_position": TRIM_HORIZON,
                     "stop_at": datetime.now(UTC),
                 }
                 | dict(self.settings)
             ),
             worker=Worker(self.task, f"{self.attempt}-{uuid.uuid4().hex}"),
-            kinesis=KinesisStreamHook(self.stream),
+            source=PollingSource(KinesisStreamHook(self.stream)),
             store=CheckpointStoreHook(self.application),
-            snowflake=SnowflakeLoadHook(database=table.database),
+            sink=Copy(Landing(table=table), SnowflakeLoadHook(database=table.database).open_session),
         )
 
 

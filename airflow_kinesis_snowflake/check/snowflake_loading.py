@@ -25,8 +25,8 @@ from airflow_kinesis_snowflake.formats.envelope import (
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.identifiers import quote
 from airflow_kinesis_snowflake.sinks.snowflake import statements
+from airflow_kinesis_snowflake.sinks.snowflake.copy import prepare_table
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
-from airflow_kinesis_snowflake.sinks.snowflake.load import prepare_table
 from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement, stage_folder
 from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
 from airflow_kinesis_snowflake.stream.records import Record

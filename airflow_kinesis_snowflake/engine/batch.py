@@ -1,25 +1,23 @@
-"""A micro-batch: rows of several shards on their way into one Snowflake transaction."""
+"""A micro-batch: rows of several shards on their way into one commit of a sink."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.formats.dead_letters import RECORD
-from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from airflow_kinesis_snowflake.engine.ports import Rows
     from airflow_kinesis_snowflake.engine.reader import Fetched, ShardReader
     from airflow_kinesis_snowflake.engine.runtime import Runtime
-    from airflow_kinesis_snowflake.engine.settings import DrainSettings
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-    from airflow_kinesis_snowflake.sinks.snowflake.files import Coordinates
     from airflow_kinesis_snowflake.stream.positions import Position
 
 EXAMPLES = 3
@@ -45,29 +43,44 @@ class Span:
     millis_behind: int | None = None
 
 
+class BatchLimits(Protocol):
+    """When a batch is full."""
+
+    @property
+    def max_batch_bytes(self) -> float: ...
+    @property
+    def max_batch_records(self) -> float: ...
+    @property
+    def max_batch_seconds(self) -> float: ...
+
+
 class Batch:
     """Collects pages in order of arrival and keeps, per shard, the span they cover.
 
-    Rows go to a Parquet file on disk as they come; memory holds one row group.
-
+    :param begin: gives what rows are collected in, for a folder
     :param directory: where the batch makes a folder of its own
-    :param settings: names and limits
+    :param limits: when it is full
     :param runtime: for the moment and the digits in its id
     """
 
-    def __init__(self, directory: Path, settings: DrainSettings, *, runtime: Runtime = MACHINE) -> None:
+    def __init__(
+        self,
+        begin: Callable[[Path], Rows],
+        directory: Path,
+        *,
+        limits: BatchLimits,
+        runtime: Runtime = MACHINE,
+    ) -> None:
         self.id = f"{moment(runtime.wall()):%Y%m%dT%H%M%S}-{runtime.new_id()[:12]}"
         self.attempts = 0
         self.spans: dict[str, Span] = {}
         self.began_at: float | None = None
         self.refused = 0
         self.examples: list[str] = []
-        self._settings = settings
+        self._limits = limits
         self._folder = directory / self.id
         self._folder.mkdir()
-        self.files = BatchFiles(
-            self._folder, application=settings.application_name, stream_name=settings.stream_name
-        )
+        self.rows = begin(self._folder)
 
     def add(self, reader: ShardReader, page: Fetched, *, now: float) -> None:
         """Append a page and move the shard's span to its end."""
@@ -82,7 +95,7 @@ class Batch:
         span.reached = page.reached
         span.millis_behind = page.millis_behind
         if page.encoded is not None:
-            self.files.append(page.encoded, shard_id=reader.shard_id)
+            self.rows.append(page.encoded, shard_id=reader.shard_id)
             span.records += page.records
             span.bytes += page.bytes
             span.dead_letters += len(page.encoded.dead_letters)
@@ -98,39 +111,27 @@ class Batch:
             f"{letter.record.sequence_number} of {shard_id} ({letter.reason})" for letter in refused[:room]
         ]
 
-    def put_aside(
-        self, rows: Mapping[Coordinates, Sequence[int]], letters: Mapping[Coordinates, DeadLetter]
-    ) -> None:
-        """Make dead letters of records that landed in the files, which are finished.
-
-        :param rows: of each record, by number
-        :param letters: one for each of them
-        """
-        by_shard: dict[str, list[DeadLetter]] = {}
-        for key, letter in letters.items():
-            shard_id = key[0]
-            by_shard.setdefault(shard_id, []).append(letter)
-            span = self.spans[shard_id]
-            span.dead_letters += 1
-            span.records += 1 - len(rows[key])
-        self.files.put_aside([row for numbers in rows.values() for row in numbers], by_shard)
-        for shard_id, of_shard in by_shard.items():
-            self._note(of_shard, shard_id)
+    def note_put_aside(self, shard_id: str, letter: DeadLetter, *, rows: int) -> None:
+        """Count a record that landed in so many rows, which a sink has made a dead letter of."""
+        span = self.spans[shard_id]
+        span.dead_letters += 1
+        span.records += 1 - rows
+        self._note([letter], shard_id)
 
     @property
     def records(self) -> int:
         """User records in the batch, dead letters included."""
-        return self.files.rows + self.files.dead_letters
+        return self.rows.rows + self.rows.dead_letters
 
     def full(self, *, now: float) -> bool:
         """Whether a limit says that the batch should be loaded now."""
         return self.began_at is not None and (
-            self.files.size >= self._settings.max_batch_bytes
-            or self.records >= self._settings.max_batch_records
-            or now - self.began_at >= self._settings.max_batch_seconds
+            self.rows.size >= self._limits.max_batch_bytes
+            or self.records >= self._limits.max_batch_records
+            or now - self.began_at >= self._limits.max_batch_seconds
         )
 
     def discard(self) -> None:
         """Delete the batch's files."""
-        self.files.delete()
+        self.rows.delete()
         self._folder.rmdir()

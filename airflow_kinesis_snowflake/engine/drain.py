@@ -15,9 +15,12 @@ from airflow_kinesis_snowflake.engine.batch import Batch
 from airflow_kinesis_snowflake.engine.fetching import Fetching, PageArrived
 from airflow_kinesis_snowflake.engine.intake import Intake, data_loss
 from airflow_kinesis_snowflake.engine.leases import Leases
+from airflow_kinesis_snowflake.engine.loading import Loaded, Loader
+from airflow_kinesis_snowflake.engine.ports import SinkContext
 from airflow_kinesis_snowflake.engine.progress import ProgressLine
 from airflow_kinesis_snowflake.engine.reader import Fetched, Finish, PageSource, ShardReader
 from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport, beginning, megabytes, summary
+from airflow_kinesis_snowflake.engine.retries import Retries
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import (
@@ -25,12 +28,6 @@ from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     TransientError,
 )
-from airflow_kinesis_snowflake.formats.columns import make_mapping
-from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
-from airflow_kinesis_snowflake.sinks.snowflake.files import work_folder
-from airflow_kinesis_snowflake.sinks.snowflake.load import Loaded, Loader
-from airflow_kinesis_snowflake.sinks.snowflake.narrowing import Narrowing
-from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
@@ -38,11 +35,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    from airflow_kinesis_snowflake.engine.ports import SinkSettings, Source, StateStore
     from airflow_kinesis_snowflake.engine.runtime import Queue, Runtime
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
-    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
     from airflow_kinesis_snowflake.stream.positions import Position
     from airflow_kinesis_snowflake.stream.retention import Gap
 
@@ -74,9 +69,9 @@ class Drain:
 
     :param settings: what to do
     :param worker: who does it
-    :param kinesis: the stream
+    :param source: the stream
     :param store: the application's checkpoints
-    :param snowflake: where to load
+    :param sink: where to load
     :param on_progress: gets how far the drain is, every few seconds and on a thread of its own, as
         :class:`~airflow_kinesis_snowflake.engine.progress.Progress` says it; what it raises does no harm
     :param runtime: its clocks, threads and chance
@@ -87,9 +82,9 @@ class Drain:
         settings: DrainSettings,
         *,
         worker: Worker,
-        kinesis: KinesisStreamHook,
-        store: CheckpointStoreHook,
-        snowflake: SnowflakeLoadHook,
+        source: Source,
+        store: StateStore,
+        sink: SinkSettings,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
         runtime: Runtime = MACHINE,
     ) -> None:
@@ -101,39 +96,33 @@ class Drain:
         self._events: Queue[PageArrived | LoadEnded | None] = runtime.queue()
         self._writers = DaemonThreads(WRITERS, name="state", runtime=runtime)
         self._loading = DaemonThreads(1, name="load", runtime=runtime)
-        mapping = make_mapping(
-            settings.columns,
-            metadata_columns=settings.metadata_columns,
-            read_columns=lambda: self._loader.landing_columns(),  # noqa: PLW0108 -- it is made below
+        self._leases = Leases(store, settings.stream_name, worker, runtime=runtime)
+        retries = Retries(runtime, self._stopping)
+        self._sink = sink.open(
+            SinkContext(
+                stream_name=settings.stream_name,
+                application_name=settings.application_name,
+                claims=self._leases,
+                read_again=source.read_again,
+                max_dead_letters=settings.max_dead_letters,
+                writers=self._writers,
+                retries=retries,
+                stopping=self._stopping,
+            )
         )
-        target = LandingTarget.beside(settings.table, settings.table_options)
         pages = PageSource(
-            kinesis,
-            DecodingEncoder(settings.decoder, mapping) if settings.decoder else mapping,
+            source,
+            self._sink.encoder,
             stop_at=self._stop_at,
             own_hash_keys_only=settings.own_hash_keys_only,
             runtime=runtime,
         )
         self._fetching = Fetching(pages, self._events.put, runtime=runtime)
-        self._leases = Leases(store, settings.stream_name, worker, runtime=runtime)
         self._loader = Loader(
-            snowflake=snowflake,
-            target=target,
-            mapping=mapping,
-            narrowing=Narrowing(
-                settings,
-                target=target,
-                read_again=pages.read_again,
-                stopping=self._stopping,
-                runtime=runtime,
-            ),
-            leases=self._leases,
-            settings=settings,
-            writers=self._writers,
-            stopping=self._stopping,
+            self._sink, leases=self._leases, settings=settings, writers=self._writers, retries=retries
         )
         self._intake = Intake(
-            kinesis=kinesis,
+            source=source,
             store=store,
             leases=self._leases,
             loader=self._loader,
@@ -155,7 +144,7 @@ class Drain:
         self.report = DrainReport(
             stream_name=settings.stream_name,
             application_name=settings.application_name,
-            table=str(settings.table),
+            table=self._sink.table,
             worker=worker.id,
         )
 
@@ -175,7 +164,7 @@ class Drain:
         """
         # Arrow's own allocators keep more of what they once used, a part of it for each thread.
         pa.set_memory_pool(pa.system_memory_pool())
-        with work_folder() as folder:
+        with self._sink.workspace() as folder:
             try:
                 self.report.stream_arn = self._call(self._intake.open).arn
                 self._call(self._leases.join)
@@ -268,7 +257,11 @@ class Drain:
         intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=leave_alone))
         if not self._told_beginning:
             self._told_beginning = True
-            log.info(beginning(self._settings, self.report, intaken, is_new=self._intake.is_new))
+            log.info(
+                beginning(
+                    self._settings, self.report, intaken, is_new=self._intake.is_new, sink=self._sink.name
+                )
+            )
         self.report.takeovers += intaken.takeovers
         self.report.held_by_others = dict(intaken.held_by_others)
         self._left_some = intaken.left_some
@@ -410,7 +403,7 @@ class Drain:
         if page.reached is None:
             return
         if self._batch is None:
-            self._batch = Batch(folder, self._settings, runtime=self._runtime)
+            self._batch = Batch(self._sink.begin, folder, limits=self._settings, runtime=self._runtime)
         self._batch.add(reader, page, now=self._runtime.monotonic())
         self._records_read += page.records
         self._bytes_read += page.bytes
@@ -472,7 +465,7 @@ class Drain:
             len(loaded.batch.spans),
             sum(span.records for span in loaded.batch.spans.values()),
             megabytes(sum(span.bytes for span in loaded.batch.spans.values())),
-            self._settings.table,
+            self._sink.table,
             loaded.seconds,
         )
 
@@ -525,7 +518,7 @@ class Drain:
             leaving.callback(self._loading.submit, self._loader.close)
             leaving.callback(self._release_in_time)
             self._finish_load()
-        self.report.snowflake_connections = self._loader.connections
+        self.report.snowflake_connections = self._sink.connections
 
     def _finish_load(self) -> None:
         """Wait for a load under way; one that takes too long is cancelled without waiting for that."""

@@ -6,7 +6,6 @@ import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.engine.reader import SECONDS_BETWEEN_CALLS, Fetched, PageSource, ShardReader
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from airflow_kinesis_snowflake.engine.reader import Fetched, PageSource, ShardReader
     from airflow_kinesis_snowflake.engine.runtime import Runtime
 
 # Each thread keeps for itself some of the memory that it once used.
@@ -51,7 +51,7 @@ class PageArrived:
 
 
 class Fetching:
-    """Asks for pages of many shards, at most one at a time and five a second of each.
+    """Asks for pages of many shards, at most one at a time of each, and no sooner than its source wants it.
 
     The bytes under way are bounded, as far as a shard's records are like those before them, so that memory
     doesn't grow with the number of shards. On its way a page takes up to three times its weight.
@@ -105,7 +105,9 @@ class Fetching:
         reader.in_flight = False
         if page.generation == reader.generation:
             return True
-        reader.due = now + SECONDS_BETWEEN_CALLS
+        if page.result.exception() is None and (cursor := page.result.result().cursor) is not None:
+            cursor.close()
+        reader.due = now + self._pages.pause_seconds
         self.plan(reader)
         return False
 
@@ -139,7 +141,7 @@ class Fetching:
 
     def _request(self, reader: ShardReader, now: float) -> None:
         reader.in_flight = True
-        reader.due = now + SECONDS_BETWEEN_CALLS
+        reader.due = now + self._pages.pause_seconds
         generation, call = reader.generation, _Call(now, reader.page_bytes)
         self._calls.add(call)
         self._threads.submit(self._pages.fetch, reader.request()).add_done_callback(

@@ -24,9 +24,8 @@ from airflow_kinesis_snowflake.exceptions import (
     ForeignCheckpointError,
     StreamRecreatedError,
 )
-from airflow_kinesis_snowflake.sinks.snowflake.load import is_after
 from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
-from airflow_kinesis_snowflake.stream.positions import StartAt
+from airflow_kinesis_snowflake.stream.positions import StartAt, is_after
 from airflow_kinesis_snowflake.stream.retention import MARGIN, Gap, may_have_aged_out, why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
@@ -35,12 +34,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_kinesis_snowflake.engine.leases import Leases
+    from airflow_kinesis_snowflake.engine.loading import Loader
+    from airflow_kinesis_snowflake.engine.ports import Source, StateStore
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.engine.threads import DaemonThreads
     from airflow_kinesis_snowflake.exceptions import TerminalError
-    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.sinks.snowflake.load import Loader
     from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
     from airflow_kinesis_snowflake.stream.clock import ServiceClock
     from airflow_kinesis_snowflake.stream.facts import StreamFacts
@@ -123,8 +121,8 @@ class Intake:
     def __init__(
         self,
         *,
-        kinesis: KinesisStreamHook,
-        store: CheckpointStoreHook,
+        source: Source,
+        store: StateStore,
         leases: Leases,
         loader: Loader,
         settings: DrainSettings,
@@ -132,7 +130,7 @@ class Intake:
         writers: DaemonThreads,
     ) -> None:
         self._runtime = writers.runtime
-        self._kinesis = kinesis
+        self._source = source
         self._store = store
         self._leases = leases
         self._loader = loader
@@ -154,7 +152,7 @@ class Intake:
         On the first run of an application Snowflake is checked too, so that nothing is created in AWS for a
         drain that could never load.
         """
-        self._facts = self._kinesis.describe()
+        self._facts = self._source.describe()
         # Whoever drained a shard up to here left nothing of it to this drain.
         self._drain_until = min(millis(self._settings.stop_at), self.clock.latest(self._runtime.monotonic()))
         self.is_new = not self._store.exists()
@@ -229,7 +227,7 @@ class Intake:
         The list comes after the rows: a row that isn't listed then is that of a shard that is gone.
         """
         began = self._runtime.monotonic()
-        self._listed = self._kinesis.list_shards()
+        self._listed = self._source.list_shards()
         self._gone = vanished(self._listed, progress(state))
         self._absences.note(self._gone | self._missed(state), at=began)
         self._forget(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_kinesis_snowflake.engine.rows import caught_up_by, contradiction, missing_rows
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
@@ -13,13 +13,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
+    from airflow_kinesis_snowflake.state.shards import ShardState, StreamState, TableFacts
     from airflow_kinesis_snowflake.stream.lineage import Shard
 
 
-def read_drained_until(kinesis: KinesisStreamHook, store: CheckpointStoreHook) -> datetime | None:
+class Lister(Protocol):
+    """Lists the shards of a stream."""
+
+    @property
+    def stream_name(self) -> str: ...
+    def list_shards(self) -> tuple[Shard, ...]: ...
+
+
+class StateReader(Protocol):
+    """Reads the state of an application, if there is any."""
+
+    def describe_table(self) -> TableFacts: ...
+    def read_state(self, stream_name: str) -> StreamState: ...
+
+
+def read_drained_until(kinesis: Lister, store: StateReader) -> datetime | None:
     """The moment up to which everything of a stream is loaded, for certain. Reads no records.
 
     Needs ``dynamodb:DescribeTable``, ``dynamodb:Query`` and ``kinesis:ListShards``.

@@ -14,9 +14,9 @@ from airflow_kinesis_snowflake.exceptions import TransientError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow_kinesis_snowflake.engine.ports import StateStore
     from airflow_kinesis_snowflake.engine.runtime import Runtime
     from airflow_kinesis_snowflake.engine.settings import Worker
-    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.state.shards import ShardState
     from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 
@@ -57,7 +57,7 @@ class Leases:
 
     def __init__(
         self,
-        store: CheckpointStoreHook,
+        store: StateStore,
         stream_name: str,
         worker: Worker,
         *,
@@ -193,7 +193,7 @@ class Leases:
     def release(self, shard_id: str, **facts: Any) -> bool:
         """Give the lease back, with the last facts about the shard, in one write.
 
-        :param facts: as :meth:`CheckpointStoreHook.release_lease` takes them
+        :param facts: as :meth:`~airflow_kinesis_snowflake.engine.ports.StateStore.release_lease` takes them
         :return: ``False`` when the lease was lost before
         """
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import dropwhile
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.exceptions import (
-    IteratorExpiredError,
     KinesisSnowflakeError,
     TransientError,
     UnreadablePageError,
@@ -30,18 +30,18 @@ from airflow_kinesis_snowflake.stream.retention import Gap, others_read_on, read
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from airflow_kinesis_snowflake.engine.ports import Cursor, Source
     from airflow_kinesis_snowflake.engine.runtime import Runtime
     from airflow_kinesis_snowflake.formats.decoding import Encoder
     from airflow_kinesis_snowflake.formats.envelope import Encoded
-    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.state.shards import ShardState
     from airflow_kinesis_snowflake.stream.lineage import Shard
-    from airflow_kinesis_snowflake.stream.records import Page
+    from airflow_kinesis_snowflake.stream.records import Delivery
 
-SECONDS_BETWEEN_CALLS = 0.2
+SHORTEST_BACKOFF_SECONDS = 0.2
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 20.0
 FAILURES_BEFORE_GIVING_UP = 30
@@ -95,7 +95,7 @@ class ShardReader:
         self.checking = False
         self._doubted = False
         self._began = self.read = self.handed = self.committed = committed
-        self.iterator: str | None = None
+        self.cursor: Cursor | None = None
         self.finish: Finish | None = None
         self.millis_behind: int | None = None
         self.caught_up_at: int | None = None
@@ -113,7 +113,7 @@ class ShardReader:
         return PageRequest(
             shard_id=self.shard_id,
             start=self.start_at if self.read is None else self.read,
-            iterator=self.iterator,
+            cursor=self.cursor,
             limit=self.page_records,
             shard=self.shard,
             checking=self.checking,
@@ -143,10 +143,11 @@ class ShardReader:
         if page.reached is not None:
             self.read = page.reached
         self.checking = page.checking
-        self.iterator = page.next_iterator
+        self._let_go(unless=page.cursor)
+        self.cursor = page.cursor
         self.millis_behind = page.millis_behind
         self._size_next_page(page)
-        self.due = page.asked_at + SECONDS_BETWEEN_CALLS
+        self.due = page.asked_at + page.pause_seconds
         self.finish = page.finish
         self.caught_up_at = caught_up_at if page.finish is not None else None
         self.failures = 0
@@ -162,6 +163,7 @@ class ShardReader:
 
     def give_up(self, finish: Finish) -> None:
         """Want no more pages, and ignore one that is under way."""
+        self._let_go()
         self.finish = finish
         self.generation += 1
 
@@ -169,7 +171,7 @@ class ShardReader:
         """Forget what was read after ``position``; a page under way will be ignored, and waited for."""
         self.read = self.handed = position
         self.checking = self._doubted and position == self._began
-        self.iterator = None
+        self._let_go()
         self.finish = None
         self.caught_up_at = None
         self.generation += 1
@@ -179,14 +181,18 @@ class ShardReader:
 
         :return: ``False`` when the budget of failures in a row is used up
         """
-        if isinstance(error, IteratorExpiredError):
-            self.iterator = None
         self.failures += 1
         if self._failing_since is None:
             self._failing_since = now
         longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self.failures)
-        self.due = now + self._runtime.random.uniform(SECONDS_BETWEEN_CALLS, longest)
+        self.due = now + self._runtime.random.uniform(SHORTEST_BACKOFF_SECONDS, longest)
         return self.failures < FAILURES_BEFORE_GIVING_UP
+
+    def _let_go(self, *, unless: Cursor | None = None) -> None:
+        """Close the cursor, and open another one for the next page."""
+        if self.cursor is not None and self.cursor is not unless:
+            self.cursor.close()
+        self.cursor = None
 
     def begins_to_stall(self) -> bool:
         """Whether failures in a row keep the shard from being read for 10 s or more; true once."""
@@ -207,8 +213,8 @@ class ShardReader:
 class PageRequest:
     """One page to fetch.
 
-    :param start: where to begin when there is no iterator
-    :param iterator: from the page before, if it is still good
+    :param start: where to begin when there is no cursor
+    :param cursor: at the end of the page before, if it is still good
     :param limit: at most this many Kinesis records
     :param shard: as Kinesis lists it; ``None``: it doesn't any more, so that nothing can be read
     :param checking: find the record of the checkpoint once more, to learn whether it aged out
@@ -218,7 +224,7 @@ class PageRequest:
 
     shard_id: str
     start: Position | StartAt
-    iterator: str | None
+    cursor: Cursor | None
     limit: int = MOST_PAGE_RECORDS
     shard: Shard | None = None
     checking: bool = False
@@ -232,11 +238,11 @@ class Fetched:
 
     :param encoded: its rows and dead letters, ``None`` when it brought no record to load
     :param reached: position after the page; ``None`` when the page brought no record at all
-    :param next_iterator: continues after the page
+    :param cursor: continues after the page; ``None``: another one is needed for that, or none at all
     :param millis_behind: lag at the page's end
     :param finish: set when the shard needs no more reading in this drain
-    :param asked_at: when Kinesis was asked for it, on the monotonic clock: the shard's next page may be asked
-        for 0.2 s later
+    :param asked_at: when the source was asked for it, on the monotonic clock
+    :param pause_seconds: how long after that the shard's next page may be asked for
     :param taken: Kinesis records that were encoded
     :param checking: the record of the checkpoint was neither found nor missed yet
     :param gap: the record of the checkpoint aged out, and perhaps others after it
@@ -244,10 +250,11 @@ class Fetched:
 
     encoded: Encoded | None
     reached: Position | None
-    next_iterator: str | None
+    cursor: Cursor | None
     millis_behind: int
     finish: Finish | None
     asked_at: float
+    pause_seconds: float = 0.0
     taken: int = 0
     checking: bool = False
     gap: Gap | None = None
@@ -272,8 +279,8 @@ class Fetched:
 class PageSource:
     """Fetches pages and encodes them; used by several threads at once.
 
-    :param kinesis: the stream
-    :param mapping: how records become rows
+    :param source: the stream
+    :param encoder: how records become rows
     :param stop_at: records that arrived at or after this moment (ms since the epoch) stay in the stream
     :param own_hash_keys_only: drop aggregates with records outside the shard's range of hash keys
     :param runtime: its clock
@@ -281,51 +288,59 @@ class PageSource:
 
     def __init__(
         self,
-        kinesis: KinesisStreamHook,
-        mapping: Encoder,
+        source: Source,
+        encoder: Encoder,
         *,
         stop_at: int,
         own_hash_keys_only: bool = False,
         runtime: Runtime = MACHINE,
     ) -> None:
         self._runtime = runtime
-        self._kinesis = kinesis
-        self._mapping = mapping
+        self._source = source
+        self._encoder = encoder
         self._stop_at = stop_at
         self._own_hash_keys_only = own_hash_keys_only
+
+    @property
+    def pause_seconds(self) -> float:
+        """The time from one read of a shard to the next."""
+        return self._source.pause_seconds
 
     def fetch(self, request: PageRequest) -> Fetched:
         """Read one page of a shard and encode what belongs to this drain.
 
         :raises UnreadablePageError: an error that nobody expected; it says where, and nothing of the records
         """
-        page: Page | None = None
+        page: Delivery | None = None
         try:
             if request.shard is None:
                 return self._nothing_left(request)
-            iterator = request.iterator or self._iterator(request)
+            cursor = request.cursor or self._open(request)
             asked_at = self._runtime.monotonic()
-            page = self._kinesis.get_page(iterator, limit=request.limit)
-            return self._fetched(request, page, asked_at=asked_at, closed=request.shard.closed)
+            with _closed_on_failure(cursor, unless=request.cursor):
+                page = cursor.read(limit=request.limit)
+                return self._fetched(request, cursor, page, asked_at=asked_at, closed=request.shard.closed)
         except KinesisSnowflakeError:
             raise
         except Exception as error:
             # What it says may quote a record, and so may what it was raised from.
             raise self._unreadable(error, request, page) from None
 
-    def _fetched(self, request: PageRequest, page: Page, *, asked_at: float, closed: bool) -> Fetched:
+    def _fetched(
+        self, request: PageRequest, cursor: Cursor, page: Delivery, *, asked_at: float, closed: bool
+    ) -> Fetched:
         finish = None if page.records else finish_of(page, closed=closed)
         gap = gap_before(page, request, finish) if request.checking else None
         records = unread(page.records, request.start)
         records, stopped = before(records, self._stop_at)
         if stopped:
             finish = Finish.CAUGHT_UP
-        elif page.next_iterator is None:
+        elif page.ended:
             finish = Finish.ENDED
-        next_iterator = page.next_iterator
+        goes_on: Cursor | None = cursor
         apart = deaggregate(records)
         if apart.taken < len(records):
-            records, finish, next_iterator = records[: apart.taken], None, None
+            records, finish, goes_on = records[: apart.taken], None, None
         reached = Position(records[-1].sequence_number) if records else None
         if gap and reached is None:
             reached = checkpoint_of(request)
@@ -334,25 +349,30 @@ class PageSource:
         if encoded and encoded.left:
             reached = end_of(users, left=encoded.left)
             records = through(records, reached)
-            finish, next_iterator = None, None
+            finish, goes_on = None, None
         if encoded and reached:
             encoded = with_letters(encoded, damaged_through(apart.damaged, reached))
         if encoded and gap:
             beside = checkpoint_of(request) or Position(records[0].sequence_number)
             encoded = with_letters(encoded, [gap_letter(gap, beside)])
+        if goes_on is None or finish is not None:
+            cursor.close()
         return Fetched(
             encoded=encoded,
             reached=reached,
-            next_iterator=next_iterator,
+            cursor=goes_on,
             millis_behind=page.millis_behind,
             finish=finish,
             asked_at=asked_at,
+            pause_seconds=self._source.pause_seconds,
             taken=len(records),
             checking=request.checking and not page.records and finish is None,
             gap=gap,
         )
 
-    def _unreadable(self, error: Exception, request: PageRequest, page: Page | None) -> UnreadablePageError:
+    def _unreadable(
+        self, error: Exception, request: PageRequest, page: Delivery | None
+    ) -> UnreadablePageError:
         if page is not None and page.records:
             numbers = f"from {page.records[0].sequence_number} through {page.records[-1].sequence_number}"
         else:
@@ -360,21 +380,10 @@ class PageSource:
             numbers = f"after {checkpoint.sequence_number}" if checkpoint else f"from {request.start} on"
         place = traceback.extract_tb(error.__traceback__)[-1]
         return UnreadablePageError(
-            f"Records {numbers} of shard {request.shard_id} of stream {self._kinesis.stream_name} can't be "
+            f"Records {numbers} of shard {request.shard_id} of stream {self._source.stream_name} can't be "
             f"read: {type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}. "
             "Nothing of them is lost, and other shards are read. Please report this fault"
         )
-
-    def read_again(self, shard_id: str, sequence_number: str) -> Sequence[Record]:
-        """The user records of one Kinesis record; none if the stream doesn't have it any more."""
-        iterator: str | None = self._kinesis.get_iterator_at(shard_id, sequence_number)
-        while iterator is not None:
-            page = self._kinesis.get_page(iterator, limit=1)
-            if page.records:
-                users = deaggregate(page.records).users
-                return [user for user in users if user.sequence_number == sequence_number]
-            iterator = page.next_iterator if page.millis_behind else None
-        return ()
 
     def _nothing_left(self, request: PageRequest) -> Fetched:
         """The end of a shard that left the list: what came after its checkpoint is gone."""
@@ -385,17 +394,15 @@ class PageSource:
             if checkpoint
             else None,
             reached=checkpoint,
-            next_iterator=None,
+            cursor=None,
             millis_behind=0,
             finish=Finish.ENDED,
             asked_at=self._runtime.monotonic(),
             gap=gap,
         )
 
-    def _iterator(self, request: PageRequest) -> str:
-        if request.checking and isinstance(request.start, Position):
-            return self._kinesis.get_iterator_at(request.shard_id, request.start.sequence_number)
-        return self._kinesis.get_iterator(request.shard_id, request.start)
+    def _open(self, request: PageRequest) -> Cursor:
+        return self._source.open(request.shard_id, request.start, with_start=request.checking)
 
     def _users(self, request: PageRequest, apart: Deaggregated) -> Sequence[Record]:
         """The user records that are still to be loaded, and this shard's to load."""
@@ -407,7 +414,18 @@ class PageSource:
         return users
 
     def _rows(self, request: PageRequest, users: Sequence[Record]) -> Encoded:
-        return self._mapping.encode(users, stream_name=self._kinesis.stream_name, shard_id=request.shard_id)
+        return self._encoder.encode(users, stream_name=self._source.stream_name, shard_id=request.shard_id)
+
+
+@contextmanager
+def _closed_on_failure(cursor: Cursor, *, unless: Cursor | None) -> Iterator[None]:
+    """Close a cursor that nobody will know of, because its first page didn't come."""
+    try:
+        yield
+    except BaseException:
+        if cursor is not unless:
+            cursor.close()
+        raise
 
 
 def end_of(users: Sequence[Record], *, left: int) -> Position:
@@ -441,12 +459,12 @@ def with_letters(encoded: Encoded, letters: Sequence[DeadLetter]) -> Encoded:
     return replace(encoded, dead_letters=(*encoded.dead_letters, *letters)) if letters else encoded
 
 
-def finish_of(page: Page, *, closed: bool) -> Finish | None:
+def finish_of(page: Delivery, *, closed: bool) -> Finish | None:
     """Whether a page without records is the end of the shard, or its tip.
 
     A closed shard has no tip: taken for caught up before its end, an empty one would never end.
     """
-    if page.next_iterator is None:
+    if page.ended:
         return Finish.ENDED
     return Finish.CAUGHT_UP if page.millis_behind == 0 and not closed else None
 
@@ -465,7 +483,7 @@ def unread(records: Sequence[Record], start: Position | StartAt) -> Sequence[Rec
     return list(dropwhile(lambda record: record.approximate_arrival < limit, records))
 
 
-def gap_before(page: Page, request: PageRequest, finish: Finish | None) -> Gap | None:
+def gap_before(page: Delivery, request: PageRequest, finish: Finish | None) -> Gap | None:
     """Tell from the page read at a checkpoint whether the checkpoint's record is gone.
 
     A shard of which nothing was ever read has no such record, so nothing can prove that none aged out.

@@ -107,15 +107,18 @@ def totals(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def beginning(settings: DrainSettings, report: DrainReport, intaken: Intaken, *, is_new: bool) -> str:
+def beginning(
+    settings: DrainSettings, report: DrainReport, intaken: Intaken, *, is_new: bool, sink: str
+) -> str:
     """One line for the beginning of a drain: from where, until when, which shards, and where to.
 
     :param intaken: what the first look at the state brought
     :param is_new: this drain has made the table of the application
+    :param sink: how rows get there
     """
     start = f"new, from {settings.initial_position}" if is_new else "known, from its checkpoints"
     return (
-        f"Draining {report.stream_arn} into {settings.table} by COPY, until "
+        f"Draining {report.stream_arn} into {report.table} by {sink}, until "
         f"{settings.stop_at:%Y-%m-%d %H:%M:%S %Z}. Application {settings.application_name} is {start} on. "
         f"{intaken.listed} shards are listed, {len(intaken.readers)} leased by this worker, "
         f"{sum(intaken.held_by_others.values())} by others"

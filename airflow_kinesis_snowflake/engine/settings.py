@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_kinesis_snowflake.engine.threshold import ANY_NUMBER, Threshold
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN, TableOptions
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from airflow_kinesis_snowflake.formats.engine import Decoder
-    from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
-    from airflow_kinesis_snowflake.identifiers import TableName
     from airflow_kinesis_snowflake.stream.positions import StartAt
 
 MIB = 1024 * 1024
@@ -26,22 +22,18 @@ class DrainSettings:
 
     :param stream_name: the Kinesis stream
     :param application_name: whose checkpoints these are; the name of the DynamoDB table
-    :param table: the landing table
     :param initial_position: where the application starts on this stream, on its first run only
     :param stop_at: records that arrived at or after this moment stay for the next drain
-    :param max_batch_bytes: size of a batch's Parquet files, compressed, at which the batch is loaded
+    :param max_batch_bytes: size of a batch at which it is loaded, as its sink counts: of Parquet files
+        compressed, of what is streamed not
     :param max_batch_records: number of records at which a batch is loaded; the last page may exceed it
     :param max_batch_seconds: age of a batch's first record in memory at which the batch is loaded
     :param max_seconds: begin no further reading after this time; what was read is still loaded. ``None``: no
         limit
     :param max_records: begin no further reading after this many records; pages under way still count.
         ``None``: no limit
-    :param columns: how keys become columns; ``None`` lands each record as a whole (``envelope``)
-    :param metadata_columns: facts about a record that get columns of their own
     :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
     :param max_dead_letters: how many dead letters are too many
-    :param decoder: takes payloads apart; ``None``: each is its JSON document
-    :param table_options: how the landing table is made where there is none
     :param own_hash_keys_only: drop KPL aggregates with records outside the shard's range of hash keys, as the
         Kinesis Client Library does
     :raises InvalidSettingError: a limit isn't positive, or a value is unknown
@@ -49,7 +41,6 @@ class DrainSettings:
 
     stream_name: str
     application_name: str
-    table: TableName
     initial_position: StartAt
     stop_at: datetime
     max_batch_bytes: float = 128 * MIB
@@ -57,13 +48,9 @@ class DrainSettings:
     max_batch_seconds: float = 60.0
     max_seconds: float | None = None
     max_records: float | None = None
-    columns: ColumnsSettings | None = None
-    metadata_columns: tuple[str, ...] = ()
     on_data_loss: Literal["fail", "warn"] = "fail"
     own_hash_keys_only: bool = False
     max_dead_letters: Threshold = ANY_NUMBER
-    decoder: Decoder | None = None
-    table_options: TableOptions = PLAIN
 
     def __post_init__(self) -> None:
         for name in (

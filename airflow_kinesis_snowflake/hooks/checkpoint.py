@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -38,7 +37,7 @@ from airflow_kinesis_snowflake.state.attributes import (
     update_expression,
 )
 from airflow_kinesis_snowflake.state.items import number_of, text_of
-from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
+from airflow_kinesis_snowflake.state.shards import ShardState, StreamState, TableFacts
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, encode_position
 
 if TYPE_CHECKING:
@@ -61,20 +60,6 @@ _DEFAULTS = Config(
 _PATIENCE = {"Delay": 1, "MaxAttempts": 120}
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class TableFacts:
-    """What DescribeTable says of the application's table.
-
-    :param protected: against deletion
-    """
-
-    exists: bool
-    arn: str | None = None
-    created: datetime | None = None
-    status: str | None = None
-    protected: bool = False
 
 
 class CheckpointStoreHook(AwsHook):

@@ -19,8 +19,9 @@ from airflow_kinesis_snowflake.stream.times import millis, moment
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook, TableFacts
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.state.shards import TableFacts
     from airflow_kinesis_snowflake.stream.facts import StreamFacts
     from airflow_kinesis_snowflake.stream.lineage import Shard
 

@@ -78,20 +78,16 @@ class ReplayDeadLettersOperator(LandingOperator):
         """Replay, and say how many."""
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
         from airflow_kinesis_snowflake.sinks.snowflake.replay import replay
-        from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
         with no_retry_of_terminal_errors():
             settings = self.read_settings()
-            table = settings["table"]
+            snowflake = SnowflakeLoadHook(
+                snowflake_conn_id=settings["snowflake_conn_id"], database=settings["table"].database
+            )
             replayed = replay(
                 self._chosen(settings),
-                snowflake=SnowflakeLoadHook(
-                    snowflake_conn_id=settings["snowflake_conn_id"], database=table.database
-                ),
-                target=LandingTarget.beside(table, settings["create_table"]),
-                columns=self.columns_settings(),
-                metadata_columns=settings["metadata_columns"],
-                decoder=self.decoder(),
+                landing=self.landing(settings),
+                open_session=snowflake.open_session,
             )
         return asdict(replayed)
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+    from airflow_kinesis_snowflake.identifiers import TableName
     from airflow_kinesis_snowflake.stream.positions import StartAt
 
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
@@ -208,24 +209,27 @@ class KinesisToSnowflakeOperator(LandingOperator):
         from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
         from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+        from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy
+        from airflow_kinesis_snowflake.sources.polling import PollingSource
 
         given = self.read_settings()
         settings = self._settings(given)
+        landing = self.landing(given)
         aws = {name: given[name] for name in ("aws_conn_id", "region_name", "verify")}
         aws["config"] = given["botocore_config"]
         kinesis = KinesisStreamHook(settings.stream_name, **aws)
         store = CheckpointStoreHook(settings.application_name, **aws)
         snowflake = SnowflakeLoadHook(
-            snowflake_conn_id=given["snowflake_conn_id"], database=settings.table.database
+            snowflake_conn_id=given["snowflake_conn_id"], database=landing.table.database
         )
-        self._show_links(context, settings, kinesis, snowflake)
+        self._show_links(context, settings, table=landing.table, kinesis=kinesis, snowflake=snowflake)
         ti = context["ti"]
         return Drain(
             settings,
             worker=worker_of(context),
-            kinesis=kinesis,
+            source=PollingSource(kinesis),
             store=store,
-            snowflake=snowflake,
+            sink=Copy(landing, snowflake.open_session),
             on_progress=partial(ti.xcom_push, "progress") if THREADS_MAY_TALK else None,
         )
 
@@ -233,6 +237,8 @@ class KinesisToSnowflakeOperator(LandingOperator):
         self,
         context: Context,
         settings: DrainSettings,
+        *,
+        table: TableName,
         kinesis: KinesisStreamHook,
         snowflake: SnowflakeLoadHook,
     ) -> None:
@@ -244,7 +250,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
             partition=partition,
             stream_name=settings.stream_name,
             application_name=settings.application_name,
-            table=settings.table,
+            table=table,
             account=self._account,
         )
         push_links(context["ti"], self)
@@ -267,16 +273,11 @@ class KinesisToSnowflakeOperator(LandingOperator):
         return DrainSettings(
             stream_name=given["stream_name"],
             application_name=given["application_name"],
-            table=given["table"],
             initial_position=_initial_position(given, now=now),
             stop_at=given["stop_at"] or now,
-            columns=self.columns_settings(),
-            metadata_columns=given["metadata_columns"],
             on_data_loss=given["on_data_loss"],
             own_hash_keys_only=given["own_hash_keys_only"],
             max_dead_letters=given["max_dead_letters"],
-            decoder=self.decoder(),
-            table_options=given["create_table"],
             **{name: given[name] for name in LIMITS if given[name] is not None},
         )
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.formats.engine import Decoder, Format
     from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
+    from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing
 
 
 _OF_COLUMNS = (
@@ -205,6 +206,21 @@ class LandingOperator(CheckedSettings, BaseOperator):
         else:
             chosen = {name: self.setting(name) for name in _OF_COLUMNS}
         return ColumnsSettings(**chosen, iceberg=self.setting("create_table").iceberg)
+
+    def landing(self, given: Mapping[str, Any]) -> Landing:
+        """Where records land, and as what.
+
+        :param given: settings as they were read
+        """
+        from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing
+
+        return Landing(
+            table=given["table"],
+            columns=self.columns_settings(),
+            metadata_columns=given["metadata_columns"],
+            decoder=self.decoder(),
+            options=given["create_table"],
+        )
 
     def decoder(self) -> Decoder | None:
         """How payloads become documents; ``None`` where they are documents already."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 
@@ -65,3 +66,17 @@ class StreamState:
 
     shards: Mapping[str, ShardState] = field(default_factory=dict)
     workers: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What DescribeTable says of the application's table.
+
+    :param protected: against deletion
+    """
+
+    exists: bool
+    arn: str | None = None
+    created: datetime | None = None
+    status: str | None = None
+    protected: bool = False

@@ -184,3 +184,8 @@ def sequence_facts(sequence_number: str) -> SequenceFacts | None:
         shard_created=datetime.fromtimestamp(int(match["created"], 16), UTC),
         written=datetime.fromtimestamp(int(match["written"], 16), UTC),
     )
+
+
+def is_after(position: Position, other: Position | None) -> bool:
+    """Whether a position lies after another, or after the very beginning."""
+    return other is None or position > other

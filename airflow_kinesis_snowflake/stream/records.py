@@ -1,4 +1,4 @@
-"""What one GetRecords call brings."""
+"""Records, as they come out of a shard."""
 
 from __future__ import annotations
 
@@ -43,3 +43,22 @@ class Page:
     records: tuple[Record, ...]
     next_iterator: str | None
     millis_behind: int
+
+    @property
+    def delivery(self) -> Delivery:
+        """The page, whatever way it came."""
+        return Delivery(self.records, millis_behind=self.millis_behind, ended=self.next_iterator is None)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a source brings of a shard at a time.
+
+    :param records: Kinesis records as they came, in order of their sequence numbers
+    :param millis_behind: how far their end is behind the tip of the shard, in milliseconds
+    :param ended: the shard is closed, and these were its last
+    """
+
+    records: tuple[Record, ...]
+    millis_behind: int
+    ended: bool

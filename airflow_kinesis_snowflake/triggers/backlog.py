@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_kinesis_snowflake.engine.backlog import BacklogWatch, Patience
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
 from airflow_kinesis_snowflake.operators.settings import number
+from airflow_kinesis_snowflake.sources.backlog import BacklogWatch, Patience
 from airflow_kinesis_snowflake.stream.times import now_millis
 from airflow_kinesis_snowflake.triggers.base import Source
 
@@ -38,7 +38,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
     :param stream_name: the Kinesis stream
     :param application_name: whose checkpoints count: the name of the DynamoDB table with the state
     :param poll_seconds: time between two looks; what a look costs says
-        :class:`~airflow_kinesis_snowflake.engine.backlog.BacklogWatch`
+        :class:`~airflow_kinesis_snowflake.sources.backlog.BacklogWatch`
     :param aws_conn_id: Airflow connection of type ``aws``
     :param region_name: AWS region, default is the connection's
     :param verify: whether or with which CA bundle to check certificates of AWS

@@ -13,6 +13,8 @@ from airflow_kinesis_snowflake.engine.drain import Drain
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.exceptions import DrainStoppedError, TransientError
 from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, decode_position
 from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.dynamodb import SimulatedStore, Table
@@ -181,15 +183,17 @@ class History:
                     DrainSettings(
                         stream_name=self._stream.name,
                         application_name=APPLICATION,
-                        table=TABLE,
                         initial_position=TRIM_HORIZON,
                         stop_at=moment(machine.wall()),
                         **{**limits, **settings},
                     ),
                     worker=worker,
-                    kinesis=SimulatedKinesis(self._stream, machine, self._weather),  # type: ignore[arg-type]
+                    source=PollingSource(SimulatedKinesis(self._stream, machine, self._weather)),
                     store=SimulatedStore(self._table, machine, self._weather),
-                    snowflake=SimulatedSnowflake(self._server, machine, self._weather),
+                    sink=Copy(
+                        Landing(table=TABLE),
+                        SimulatedSnowflake(self._server, machine, self._weather).open_session,
+                    ),
                     runtime=machine,
                 )
                 tried.report = tried.drain.run()

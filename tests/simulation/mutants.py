@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine import drain, intake, reader
 from airflow_kinesis_snowflake.engine.fetching import Fetching
+from airflow_kinesis_snowflake.engine.loading import Loader
+from airflow_kinesis_snowflake.engine.ports import COMMITTED
 from airflow_kinesis_snowflake.engine.reader import ShardReader
 from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedError, TransientError
 from airflow_kinesis_snowflake.hooks import checkpoint
-from airflow_kinesis_snowflake.sinks.snowflake import load, statements
-from airflow_kinesis_snowflake.sinks.snowflake.load import COMMITTED, Loader
+from airflow_kinesis_snowflake.sinks.snowflake import copy, statements
+from airflow_kinesis_snowflake.sinks.snowflake.copy import CopySink
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
-from airflow_kinesis_snowflake.stream.positions import Position
+from airflow_kinesis_snowflake.sources.polling import PollingCursor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,65 +62,65 @@ def every_shard_moved(patch: pytest.MonkeyPatch) -> None:
     """A batch counts as committed when the offset of one of its shards has moved."""
 
     def some(batch: Any, offsets: Any) -> bool:
-        pairs = zip(load.keys_of(batch.spans.values()), batch.spans.values(), strict=True)
+        pairs = zip(copy.keys_of(batch.spans.values()), batch.spans.values(), strict=True)
         return any(
             (offset := offsets.found.get(key)) is not None
             and (offset.batch_id, offset.position) == (batch.id, span.reached)
             for key, span in pairs
         )
 
-    patch.setattr(load, "carry", some)
+    patch.setattr(copy, "carry", some)
 
 
 def moved_at_all(patch: pytest.MonkeyPatch) -> None:
     """Nobody looks whether the offsets have moved before the COMMIT."""
-    real = Loader._move_offsets
+    real = CopySink._move_offsets
 
-    def move(loader: Loader, *args: Any, **kwargs: Any) -> None:
+    def move(sink: CopySink, *args: Any, **kwargs: Any) -> None:
         try:
-            real(loader, *args, **kwargs)
+            real(sink, *args, **kwargs)
         except (FencedError, TransactionEndedError):
             return
 
-    patch.setattr(Loader, "_move_offsets", move)
+    patch.setattr(CopySink, "_move_offsets", move)
 
 
 def look_after_commit(patch: pytest.MonkeyPatch) -> None:
     """The answer to a COMMIT is believed."""
-    real = Loader._commit
+    real = CopySink._commit
 
-    def commit(loader: Loader, batch: Any) -> Any:
+    def commit(sink: CopySink, batch: Any) -> Any:
         try:
-            return real(loader, batch)
+            return real(sink, batch)
         except TransactionEndedError as error:
             if "before its COMMIT arrived; nothing" in str(error):
                 return COMMITTED
             raise
 
-    patch.setattr(Loader, "_commit", commit)
+    patch.setattr(CopySink, "_commit", commit)
 
 
 def who_is_ahead(patch: pytest.MonkeyPatch) -> None:
     """A batch is loaded although its shard's offset is past its beginning."""
-    patch.setattr(load, "ahead_of", lambda *_: {})
+    patch.setattr(copy, "ahead_of", lambda *_: {})
 
 
 def doubt_about_commits(patch: pytest.MonkeyPatch) -> None:
     """A batch whose COMMIT had no answer is loaded once more without a look."""
-    real = Loader._outcome_by
+    real = CopySink._outcome_by
 
-    def outcome(loader: Loader, offsets: Any, batch: Any) -> Any:
-        found = real(loader, offsets, batch)
+    def outcome(sink: CopySink, offsets: Any, batch: Any) -> Any:
+        found = real(sink, offsets, batch)
         return None if found is COMMITTED else found
 
-    patch.setattr(Loader, "_outcome_by", outcome)
-    patch.setattr(load, "ahead_of", lambda *_: {})
+    patch.setattr(CopySink, "_outcome_by", outcome)
+    patch.setattr(copy, "ahead_of", lambda *_: {})
 
 
 def session_ends_with_its_transaction(patch: pytest.MonkeyPatch) -> None:
     """After a ROLLBACK the same session goes on."""
     patch.setattr(SnowflakeSession, "close", lambda _: None)
-    patch.setattr(Loader, "close", lambda _: None)
+    patch.setattr(CopySink, "close", lambda _: None)
 
 
 def autocommit_off(patch: pytest.MonkeyPatch) -> None:
@@ -141,7 +143,7 @@ def new_session_after_a_repetition(patch: pytest.MonkeyPatch) -> None:
 def folder_of_each_attempt(patch: pytest.MonkeyPatch) -> None:
     """All attempts of a batch use one folder, and COPY loads what is in it again."""
     _change_sql(patch, "_copy", lambda sql: f"{sql} FORCE = TRUE")
-    patch.setattr(Loader, "_folder", lambda loader, batch, *_: f"simulated/{batch.id}")
+    patch.setattr(CopySink, "_folder", lambda _, batch, *__: f"simulated/{batch.id}")
 
 
 def copy_loads_a_file_once(patch: pytest.MonkeyPatch) -> None:
@@ -154,27 +156,27 @@ def copy_loads_a_file_once(patch: pytest.MonkeyPatch) -> None:
 
 def checkpoint_after_commit(patch: pytest.MonkeyPatch) -> None:
     """Checkpoints are written before the batch is committed."""
-    real = Loader._commit
+    real = Loader._load
 
-    def commit(loader: Loader, batch: Any) -> Any:
+    def load(loader: Loader, batch: Any, *, began: float) -> Any:
         loader._checkpoint(batch)
-        return real(loader, batch)
+        return real(loader, batch, began=began)
 
-    patch.setattr(Loader, "_commit", commit)
+    patch.setattr(Loader, "_load", load)
 
 
 def checkpoint_of_a_committed_batch(patch: pytest.MonkeyPatch) -> None:
     """Checkpoints are written whatever became of the batch."""
-    real = Loader._commit
+    real = Loader._load
 
-    def commit(loader: Loader, batch: Any) -> Any:
+    def load(loader: Loader, batch: Any, *, began: float) -> Any:
         try:
-            return real(loader, batch)
+            return real(loader, batch, began=began)
         except TransientError:
             loader._checkpoint(batch)
             raise
 
-    patch.setattr(Loader, "_commit", commit)
+    patch.setattr(Loader, "_load", load)
 
 
 def owner_writes_only(patch: pytest.MonkeyPatch) -> None:
@@ -213,15 +215,12 @@ def read_again_after_a_loss(patch: pytest.MonkeyPatch) -> None:
 
 def records_after_the_checkpoint(patch: pytest.MonkeyPatch) -> None:
     """An iterator begins with the record of the checkpoint."""
-    patch.setattr(
-        reader.PageSource,
-        "_iterator",
-        lambda source, request: (
-            source._kinesis.get_iterator_at(request.shard_id, request.start.sequence_number)
-            if isinstance(request.start, Position)
-            else source._kinesis.get_iterator(request.shard_id, request.start)
-        ),
-    )
+    real = PollingCursor.__init__
+
+    def begin(cursor: PollingCursor, *args: Any, with_start: bool) -> None:
+        real(cursor, *args, with_start=True)
+
+    patch.setattr(PollingCursor, "__init__", begin)
     patch.setattr(reader, "unread", lambda records, _: records)
 
 

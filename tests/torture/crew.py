@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake import exceptions
-from airflow_kinesis_snowflake.engine import assignment, drain, leases
+from airflow_kinesis_snowflake.engine import assignment, drain, leases, retries
 from airflow_kinesis_snowflake.engine.intake import Intake
-from airflow_kinesis_snowflake.sinks.snowflake import load
-from airflow_kinesis_snowflake.sinks.snowflake.load import Loader
+from airflow_kinesis_snowflake.engine.loading import Loader
 from tests.torture.journal import Journal, JournalHandler
 from tests.workers import POINTS, Job, WorkerProcess
 
@@ -75,7 +74,7 @@ class Preparation:
         leases.RETRY_SECONDS = 0.3
         assignment.HEARTBEAT_MILLIS = HEARTBEAT_MILLIS
         drain.REVIEW_SECONDS, drain.LOOK_AGAIN_SECONDS = 2.0, 0.3
-        load.LONGEST_WAIT_SECONDS = LONGEST_WAIT_SECONDS
+        retries.LONGEST_WAIT_SECONDS = LONGEST_WAIT_SECONDS
         logger = logging.getLogger("airflow_kinesis_snowflake")
         logger.setLevel(logging.INFO)
         logger.propagate = False

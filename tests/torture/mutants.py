@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine.leases import Leases
-from airflow_kinesis_snowflake.sinks.snowflake import load, statements
-from airflow_kinesis_snowflake.sinks.snowflake.load import Loader
+from airflow_kinesis_snowflake.engine.loading import Loader
+from airflow_kinesis_snowflake.sinks.snowflake import copy, statements
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.batch import Batch
-    from airflow_kinesis_snowflake.sinks.snowflake.load import Outcome
+    from airflow_kinesis_snowflake.engine.loading import Loaded
 
 
 def without_compare_and_set() -> None:
@@ -31,13 +31,13 @@ def without_compare_and_set() -> None:
 
 def checkpoint_before_commit() -> None:
     """Checkpoints are written first, and then the batch is loaded."""
-    load_one = Loader._commit
+    load_one = Loader._load
 
-    def too_early(loader: Loader, batch: Batch) -> Outcome:
+    def too_early(loader: Loader, batch: Batch, *, began: float) -> Loaded:
         loader._checkpoint(batch)
-        return load_one(loader, batch)
+        return load_one(loader, batch, began=began)
 
-    Loader._commit = too_early  # type: ignore[method-assign]
+    Loader._load = too_early  # type: ignore[method-assign]
     without_alarm()
 
 
@@ -56,4 +56,4 @@ def without_guard() -> None:
 
 def without_alarm() -> None:
     """Nobody notices that an offset is before one that was committed, which would end a drain in time."""
-    load.went_back = lambda *_: []
+    copy.went_back = lambda *_: []

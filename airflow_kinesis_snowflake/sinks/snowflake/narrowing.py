@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.exceptions import (
     DataLossError,
     ThrottledError,
@@ -23,19 +22,15 @@ from airflow_kinesis_snowflake.sinks.snowflake.bisection import find_refused
 from airflow_kinesis_snowflake.sinks.snowflake.statements import stage_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from airflow_kinesis_snowflake.engine.batch import Batch
-    from airflow_kinesis_snowflake.engine.runtime import Event, Runtime
-    from airflow_kinesis_snowflake.engine.settings import DrainSettings
+    from airflow_kinesis_snowflake.engine.ports import SinkContext
     from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, Coordinates
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
     from airflow_kinesis_snowflake.sinks.snowflake.statements import CopyMapping
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
     from airflow_kinesis_snowflake.stream.records import Record
-
-    ReadAgain = Callable[[str, str], Sequence[Record]]
-    """The user records of a Kinesis record, by shard id and sequence number; none if it is gone."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,27 +43,13 @@ THROTTLED_TRIES = 60
 class Narrowing:
     """Finds the records of a batch that Snowflake refuses.
 
-    :param settings: names, and how many dead letters are accepted
+    :param context: of the drain
     :param target: where the batch should land
-    :param read_again: gives records of the stream a second time
-    :param stopping: set when the drain must stop
-    :param runtime: its chance
     """
 
-    def __init__(
-        self,
-        settings: DrainSettings,
-        *,
-        target: LandingTarget,
-        read_again: ReadAgain,
-        stopping: Event,
-        runtime: Runtime = MACHINE,
-    ) -> None:
-        self._runtime = runtime
-        self._settings = settings
+    def __init__(self, context: SinkContext, *, target: LandingTarget) -> None:
+        self._context = context
         self._target = target
-        self._read_again = read_again
-        self._stopping = stopping
 
     def put_aside(
         self,
@@ -90,18 +71,23 @@ class Narrowing:
         :raises DataLossError: a bad record aged out of the stream
         """
         log.warning("%s. Looking for the records of batch %s that are refused", refusal, batch.id)
-        allowed = self._settings.max_dead_letters.allowed(batch.records, before=before)
+        allowed = self._context.max_dead_letters.allowed(batch.records, before=before)
         most = MOST_REFUSED if allowed is None else allowed - batch.refused
         folder = stage_folder(
-            self._settings.application_name,
-            self._settings.stream_name,
+            self._context.application_name,
+            self._context.stream_name,
             batch.id,
             f"{batch.attempts}-parts",
         )
         refused = find_refused(
-            batch.files.rows,
+            files_of(batch).rows,
             partial(
-                refusal_of, batch.files, session=session, target=self._target, mapping=mapping, folder=folder
+                refusal_of,
+                files_of(batch),
+                session=session,
+                target=self._target,
+                mapping=mapping,
+                folder=folder,
             ),
             most=most,
         )
@@ -109,22 +95,24 @@ class Narrowing:
             raise self._too_many(batch, most)
         if not refused:
             raise refusal
-        rows = batch.files.same_record(refused)
+        rows = files_of(batch).same_record(refused)
         records = self._records(rows)
         letters = {
             key: DeadLetter(records[key], next(refused[row] for row in numbers if row in refused))
             for key, numbers in rows.items()
         }
-        batch.put_aside(rows, letters)
+        files_of(batch).put_aside([row for numbers in rows.values() for row in numbers], _by_shard(letters))
+        for key, letter in letters.items():
+            batch.note_put_aside(key[0], letter, rows=len(rows[key]))
         log.warning("%d records of batch %s are refused; they become dead letters", len(letters), batch.id)
 
     def _too_many(self, batch: Batch, most: int) -> TooManyDeadLettersError:
         return TooManyDeadLettersError(
-            f"Snowflake refuses values in more than {max(0, most)} of the {batch.files.rows} rows of batch "
-            f"{batch.id} of stream {self._settings.stream_name}. Nothing of the batch is committed. Compare "
+            f"Snowflake refuses values in more than {max(0, most)} of the {batch.rows.rows} rows of batch "
+            f"{batch.id} of stream {self._context.stream_name}. Nothing of the batch is committed. Compare "
             f"the columns of {self._target.table} with the records: one may be NOT NULL, too short or of "
             f"another type. If the records are wrong, set max_dead_letters to how many of them may become "
-            f"dead letters; it is {self._settings.max_dead_letters} now"
+            f"dead letters; it is {self._context.max_dead_letters} now"
         )
 
     def _records(self, keys: Iterable[Coordinates]) -> dict[Coordinates, Record]:
@@ -134,12 +122,12 @@ class Narrowing:
         for shard_id, sequence_number, sub in keys:
             place = shard_id, sequence_number
             if place not in read:
-                read[place] = self._patiently(partial(self._read_again, *place))
+                read[place] = self._patiently(partial(self._context.read_again, *place))
             here = [record for record in read[place] if (record.sub_sequence_number or 0) == sub]
             if not here:
                 raise DataLossError(
                     f"Snowflake refuses record {sequence_number} of shard {shard_id} of stream "
-                    f"{self._settings.stream_name}, and it aged out before it could become a dead letter. "
+                    f"{self._context.stream_name}, and it aged out before it could become a dead letter. "
                     f"Nothing of its batch is committed; the next drain tells what is gone"
                 )
             records[shard_id, sequence_number, sub] = here[0]
@@ -151,9 +139,21 @@ class Narrowing:
             try:
                 return call()
             except ThrottledError:
-                if self._stopping.wait(self._runtime.random.uniform(0.2, 1.0)):
+                if self._context.stopping.wait(self._context.writers.runtime.random.uniform(0.2, 1.0)):
                     break
         return call()
+
+
+def files_of(batch: Batch) -> BatchFiles:
+    """What a batch of this sink is collected in."""
+    return cast("BatchFiles", batch.rows)
+
+
+def _by_shard(letters: Mapping[Coordinates, DeadLetter]) -> dict[str, list[DeadLetter]]:
+    found: dict[str, list[DeadLetter]] = {}
+    for (shard_id, *_), letter in letters.items():
+        found.setdefault(shard_id, []).append(letter)
+    return found
 
 
 def refusal_of(

@@ -22,12 +22,11 @@ from airflow_kinesis_snowflake.exceptions import (
     TransactionEndedError,
     ValueRefusedError,
 )
-from airflow_kinesis_snowflake.formats.columns import make_mapping
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES, DecodingEncoder
+from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES
 from airflow_kinesis_snowflake.formats.envelope import NO_ROWS, Encoded
+from airflow_kinesis_snowflake.sinks.snowflake.copy import copy_files, prepare_table
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, work_folder
-from airflow_kinesis_snowflake.sinks.snowflake.load import copy_files, prepare_table
 from airflow_kinesis_snowflake.sinks.snowflake.narrowing import MOST_REFUSED, reason_of
 from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK, stage_folder
 from airflow_kinesis_snowflake.stream.aggregation import LARGEST_EXPANSION_BYTES, deaggregate
@@ -38,12 +37,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_kinesis_snowflake.formats.dead_letters import LetterFilter, StoredLetter
-    from airflow_kinesis_snowflake.formats.decoding import Encoder
-    from airflow_kinesis_snowflake.formats.engine import Decoder
-    from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
-    from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+    from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing, OpenSession
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
-    from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
     from airflow_kinesis_snowflake.stream.records import Record
 
 log = logging.getLogger(__name__)
@@ -78,28 +73,20 @@ class Replayed:
 def replay(
     chosen: LetterFilter,
     *,
-    snowflake: SnowflakeLoadHook,
-    target: LandingTarget,
-    columns: ColumnsSettings | None,
-    decoder: Decoder | None,
-    metadata_columns: tuple[str, ...] = (),
+    landing: Landing,
+    open_session: OpenSession,
 ) -> Replayed:
     """Replay the dead letters that are chosen and exist now, each once, in the order of their shards.
 
-    :param snowflake: where they are
-    :param target: landing table and dead-letter table
-    :param columns: settings of the columns mapping; ``None``: the envelope mapping
-    :param decoder: takes payloads apart; ``None``: each is its JSON document
-    :param metadata_columns: facts about a record that get columns of their own
+    :param landing: the landing table, which the dead letters are beside, and how records become its rows
+    :param open_session: logs in
     :raises FencedError: others replay or delete the same dead letters, again and again
     :raises TooManyDeadLettersError: Snowflake refuses the values of too many; those that it took have landed,
         the others are dead letters still
     :raises TransientError: run it again; what has landed is no dead letter any more
     """
     with work_folder() as folder:
-        work = _Replay(
-            snowflake, target, columns, metadata_columns=metadata_columns, decoder=decoder, folder=folder
-        )
+        work = _Replay(landing, open_session, folder)
         try:
             return work.run(chosen)
         finally:
@@ -109,26 +96,11 @@ def replay(
 class _Replay:
     """One replay, over one session after the other: a transaction that doesn't commit ends its session."""
 
-    def __init__(
-        self,
-        snowflake: SnowflakeLoadHook,
-        target: LandingTarget,
-        columns: ColumnsSettings | None,
-        *,
-        metadata_columns: tuple[str, ...],
-        decoder: Decoder | None,
-        folder: Path,
-    ) -> None:
-        self._snowflake = snowflake
-        self._target = target
-        self._mapping = make_mapping(
-            columns,
-            metadata_columns=metadata_columns,
-            read_columns=lambda: self._open().landing_columns(self._target),
-        )
-        self._encoder: Encoder = self._mapping
-        if decoder:
-            self._encoder = DecodingEncoder(decoder, self._mapping, room=LARGEST_EXPANSION_BYTES)
+    def __init__(self, landing: Landing, open_session: OpenSession, folder: Path) -> None:
+        self._open_session = open_session
+        self._target = landing.target
+        self._mapping = landing.mapping(lambda: self._open().landing_columns(self._target))
+        self._encoder = landing.encoder(self._mapping, room=LARGEST_EXPANSION_BYTES)
         self._folder = folder
         self._refused = 0
         self._session: SnowflakeSession | None = None
@@ -156,7 +128,7 @@ class _Replay:
     def _open(self) -> SnowflakeSession:
         if self._session is None or not self._session.fit:
             self.close()
-            self._session = self._snowflake.open_session()
+            self._session = self._open_session()
         return self._session
 
     def _prepare(self, chosen: LetterFilter) -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
 if TYPE_CHECKING:
@@ -56,21 +58,22 @@ class Pipeline:
 
     def drain(self, *, worker: Worker | None = None, **settings: Any) -> Drain:
         """A drain that hasn't begun; by default of all that was sent, also in this very millisecond."""
+        how = {field.name: settings.pop(field.name) for field in fields(Landing) if field.name in settings}
+        landing = Landing(**{"table": self.table} | how)
         return Drain(
             DrainSettings(
                 **{
                     "stream_name": self.stream,
                     "application_name": self.application,
-                    "table": self.table,
                     "initial_position": TRIM_HORIZON,
                     "stop_at": datetime.now(UTC) + timedelta(milliseconds=1),
                 }
                 | settings
             ),
             worker=worker or Worker("test", uuid.uuid4().hex),
-            kinesis=KinesisStreamHook(self.stream),
+            source=PollingSource(KinesisStreamHook(self.stream)),
             store=self.store,
-            snowflake=SnowflakeLoadHook(database=self.table.database),
+            sink=Copy(landing, SnowflakeLoadHook(database=landing.table.database).open_session),
         )
 
     @property

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.engine import reader
+from airflow_kinesis_snowflake.engine import reader, retries
 from airflow_kinesis_snowflake.exceptions import IncarnationClosedError, OffsetWentBackError
-from airflow_kinesis_snowflake.sinks.snowflake import load, statements
+from airflow_kinesis_snowflake.sinks.snowflake import copy, statements
 from tests.faults.snowflake import NastySnowflake
 from tests.torture import mutants
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
     from airflow_kinesis_snowflake.engine.batch import Batch
+    from airflow_kinesis_snowflake.engine.ports import Outcome
     from local.services import LocalServices
 
     from .conftest import Pipeline
@@ -36,7 +37,7 @@ STATEMENTS = [
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -161,16 +162,16 @@ def test_offsets_that_go_back_in_time_under_a_drain_stop_it(
     pipeline = make_pipeline()
     pipeline.send(20)
     monkeypatch.setattr(reader, "FIRST_PAGE_RECORDS", 5)
-    commit, committed = load.Loader._commit, []
+    commit, committed = copy.CopySink._commit, []
 
-    def fail_over(loader: load.Loader, batch: Batch) -> load.Outcome:
+    def fail_over(sink: copy.CopySink, batch: Batch) -> Outcome:
         if committed:
             pipeline.query("UPDATE {offsets} SET \"POSITION\" = '0011~' WHERE \"SHARD_ID\" LIKE '%0'")
-            loader.close()
+            sink.close()
         committed.append(batch.id)
-        return commit(loader, batch)
+        return commit(sink, batch)
 
-    monkeypatch.setattr(load.Loader, "_commit", fail_over)
+    monkeypatch.setattr(copy.CopySink, "_commit", fail_over)
 
     with pytest.raises(OffsetWentBackError, match="shardId-000000000000"):
         pipeline.drain(max_batch_records=5).run()

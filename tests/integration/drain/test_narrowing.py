@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_kinesis_snowflake.engine import retries
 from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import (
     DataLossError,
@@ -23,7 +24,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ValueRefusedError,
 )
 from airflow_kinesis_snowflake.formats.registry import payload_decoder
-from airflow_kinesis_snowflake.sinks.snowflake import load, narrowing
+from airflow_kinesis_snowflake.sinks.snowflake import narrowing
 from tests.faults.actions import (
     LOCK_WAITERS,
     THROTTLED,
@@ -81,7 +82,7 @@ def folder_in(text: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture

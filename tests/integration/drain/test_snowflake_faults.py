@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.engine import retries
 from airflow_kinesis_snowflake.exceptions import (
     IncompleteLoadError,
     OffsetWentBackError,
@@ -16,7 +17,6 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceUnavailableError,
     UnknownOutcomeError,
 )
-from airflow_kinesis_snowflake.sinks.snowflake import load
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 from tests.faults.actions import (
     ALREADY_MADE,
@@ -47,7 +47,7 @@ STATEMENTS = ["login-request", "UPLOAD", "BEGIN", "COPY", "UPDATE", "COMMIT"]
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.engine import backlog
-from airflow_kinesis_snowflake.engine.backlog import Backlog, BacklogWatch
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_snowflake.sources.backlog import Backlog, BacklogWatch
 from airflow_kinesis_snowflake.stream.times import now_millis
 from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
 from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture

@@ -13,6 +13,8 @@ from airflow_kinesis_snowflake.engine.drain import Drain
 from airflow_kinesis_snowflake.engine.runtime import Machine
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import pytest
 
 PATIENCE = 5.0
+LANDING = Landing(table=TableName.parse("DB.RAW.RECORDS"))
 
 
 class Late(Machine):
@@ -43,12 +46,11 @@ def make_drain(**parameters: Any) -> Drain:
         DrainSettings(
             stream_name="stream",
             application_name="application",
-            table=TableName.parse("DB.RAW.RECORDS"),
             initial_position=TRIM_HORIZON,
             stop_at=datetime.now(UTC),
         ),
         worker=Worker("task", "1-a"),
-        **{"kinesis": None, "store": None, "snowflake": None} | parameters,
+        **{"source": PollingSource(None), "store": None, "sink": Copy(LANDING, lambda: None)} | parameters,
     )
 
 

@@ -16,7 +16,7 @@ from airflow_kinesis_snowflake.engine.fetching import (
     Fetching,
     PageArrived,
 )
-from airflow_kinesis_snowflake.engine.reader import SECONDS_BETWEEN_CALLS, Fetched, Finish, ShardReader
+from airflow_kinesis_snowflake.engine.reader import Fetched, Finish, ShardReader
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.lineage import Shard
 
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.reader import PageRequest
 
 
+PAUSE_SECONDS = 0.2
+
+
 class Pages:
     """A source of pages that remembers which shards were asked for, at a time the test sets."""
+
+    pause_seconds = PAUSE_SECONDS
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -40,7 +45,13 @@ class Pages:
         if request.shard_id in self.hanging:
             self.answer.wait()
         return Fetched(
-            encoded=None, reached=None, next_iterator="next", millis_behind=0, finish=None, asked_at=self.now
+            encoded=None,
+            reached=None,
+            cursor=None,
+            millis_behind=0,
+            finish=None,
+            asked_at=self.now,
+            pause_seconds=PAUSE_SECONDS,
         )
 
 
@@ -89,10 +100,10 @@ def test_a_shard_is_asked_again_no_sooner_than_a_fifth_of_a_second_later(desk: D
     desk.request(100.0)
     desk.take()
 
-    desk.request(100.0 + SECONDS_BETWEEN_CALLS - 0.001)
+    desk.request(100.0 + PAUSE_SECONDS - 0.001)
     assert desk.fetching.under_way == 0
-    assert desk.fetching.next_due() == 100.0 + SECONDS_BETWEEN_CALLS
-    desk.request(100.0 + SECONDS_BETWEEN_CALLS)
+    assert desk.fetching.next_due() == 100.0 + PAUSE_SECONDS
+    desk.request(100.0 + PAUSE_SECONDS)
     assert desk.fetching.under_way == 1
 
 
@@ -159,8 +170,8 @@ def test_a_rewound_shard_is_asked_again_once_the_call_under_way_has_ended(desk: 
     assert desk.fetching.under_way == 1
 
     desk.arrival()
-    assert desk.fetching.next_due() == 3.0 + SECONDS_BETWEEN_CALLS
-    desk.request(3.0 + SECONDS_BETWEEN_CALLS)
+    assert desk.fetching.next_due() == 3.0 + PAUSE_SECONDS
+    desk.request(3.0 + PAUSE_SECONDS)
     assert desk.take() is reader
 
 

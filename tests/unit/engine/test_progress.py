@@ -19,14 +19,12 @@ from airflow_kinesis_snowflake.engine.progress import (
 )
 from airflow_kinesis_snowflake.engine.reader import ShardReader
 from airflow_kinesis_snowflake.engine.settings import DrainSettings
-from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
 SETTINGS = DrainSettings(
     stream_name="clicks",
     application_name="app",
-    table=TableName("DB", "RAW", "CLICKS"),
     initial_position=TRIM_HORIZON,
     stop_at=datetime.now(UTC) + timedelta(days=1),
 )

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from airflow_kinesis_snowflake.engine.reader import (
     FAILURES_BEFORE_GIVING_UP,
     LONGEST_BACKOFF_SECONDS,
-    SECONDS_BETWEEN_CALLS,
+    SHORTEST_BACKOFF_SECONDS,
     Fetched,
     Finish,
     PageRequest,
@@ -30,10 +30,11 @@ from airflow_kinesis_snowflake.engine.reader import (
     unread,
 )
 from airflow_kinesis_snowflake.engine.runtime import MACHINE, Machine, Runtime
-from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, ThrottledError, UnreadablePageError
+from airflow_kinesis_snowflake.exceptions import ThrottledError, UnreadablePageError
 from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.formats.plain import binary
+from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream import aggregation
 from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -63,13 +64,25 @@ def page(*given_records: Record, next_iterator: str | None = "next", millis_behi
 
 def request(start: Position | StartAt = TRIM_HORIZON, **changes: Any) -> PageRequest:
     return PageRequest(
-        **{"shard_id": SHARD, "start": start, "iterator": None, "shard": Shard(SHARD), **changes}
+        **{"shard_id": SHARD, "start": start, "cursor": None, "shard": Shard(SHARD), **changes}
     )
 
 
 def fetched(**changes: Any) -> Fetched:
-    facts = {"encoded": None, "reached": None, "next_iterator": "next", "millis_behind": 0, "finish": None}
-    return Fetched(**{**facts, "asked_at": 0.0, **changes})
+    facts = {"encoded": None, "reached": None, "cursor": None, "millis_behind": 0, "finish": None}
+    return Fetched(**{**facts, "asked_at": 0.0, "pause_seconds": 0.2, **changes})
+
+
+class StubCursor:
+    """Is opened and closed."""
+
+    closed = False
+
+    def read(self, *, limit: int) -> Any:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def a_reader(committed: Position | None = None, *, runtime: Runtime = MACHINE, **changes: Any) -> ShardReader:
@@ -123,7 +136,7 @@ class StubKinesis:
 
 def fetch(asked: PageRequest, *pages: Page, stop_at: datetime = NOW) -> Fetched:
     kinesis: Any = StubKinesis(list(pages))
-    return PageSource(kinesis, EnvelopeMapping(), stop_at=millis(stop_at)).fetch(asked)
+    return PageSource(PollingSource(kinesis), EnvelopeMapping(), stop_at=millis(stop_at)).fetch(asked)
 
 
 def millis(moment: datetime) -> int:
@@ -224,7 +237,7 @@ def test_a_starting_moment_leaves_out_nothing_that_arrived_at_or_after_it(
     ],
 )
 def test_a_shard_is_done_with_at_its_tip_or_its_end(answer: Page, closed: bool, finish: Finish) -> None:
-    assert finish_of(answer, closed=closed) == finish
+    assert finish_of(answer.delivery, closed=closed) == finish
 
 
 def test_a_page_with_records_is_never_the_tip_whatever_its_lag() -> None:
@@ -299,7 +312,9 @@ def test_a_page_that_decodes_to_too_much_is_read_in_parts_and_nothing_twice(room
         *records(1.0, 2.0, first=12),
     )
     kinesis: Any = Shelf(whole)
-    source = PageSource(kinesis, DecodingEncoder(binary, EnvelopeMapping(), room=room), stop_at=millis(NOW))
+    source = PageSource(
+        PollingSource(kinesis), DecodingEncoder(binary, EnvelopeMapping(), room=room), stop_at=millis(NOW)
+    )
     start: Position | StartAt = TRIM_HORIZON
     landed: list[tuple[str, int]] = []
     letters: list[str] = []
@@ -315,7 +330,7 @@ def test_a_page_that_decodes_to_too_much_is_read_in_parts_and_nothing_twice(room
             strict=True,
         )
         letters += [letter.record.sequence_number for letter in part.encoded.dead_letters]
-        assert (part.next_iterator is None) == (start != Position("13"))
+        assert (part.cursor is None) == (start != Position("13"))
     assert landed == [("10", 0), ("10", 1), ("10", 2), ("12", 0), ("13", 0)]
     assert letters == ["11"] * damaged
 
@@ -339,7 +354,7 @@ def test_records_of_a_page_that_expand_beyond_their_room_are_read_again(
 
     assert landed(result) == ["10", "10"]
     assert (result.finish, result.taken) == (None, 1)
-    assert (reader.request().start, reader.request().iterator) == (Position("10"), None)
+    assert (reader.request().start, reader.request().cursor) == (Position("10"), None)
 
 
 # --- pages that can't be encoded ---------------------------------------------------------------------------
@@ -355,7 +370,7 @@ class Broken(EnvelopeMapping):
 def test_a_fault_says_which_records_it_fails_on_and_where_and_nothing_of_their_content() -> None:
     secret = replace(records(1.0)[0], data=b"secret")
     kinesis: Any = StubKinesis([page(secret, *records(1.0, first=11))])
-    source = PageSource(kinesis, Broken(), stop_at=millis(NOW))
+    source = PageSource(PollingSource(kinesis), Broken(), stop_at=millis(NOW))
 
     with pytest.raises(UnreadablePageError) as caught:
         source.fetch(request())
@@ -369,14 +384,16 @@ def test_a_fault_says_which_records_it_fails_on_and_where_and_nothing_of_their_c
 def test_a_fault_before_there_is_a_page_says_where_the_shard_stands() -> None:
     kinesis: Any = StubKinesis([])
     with pytest.raises(UnreadablePageError, match=r"after 10.*IndexError"):
-        PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request(Position("10")))
+        PageSource(PollingSource(kinesis), EnvelopeMapping(), stop_at=millis(NOW)).fetch(
+            request(Position("10"))
+        )
 
 
 def test_errors_that_say_what_they_mean_pass() -> None:
     kinesis: Any = StubKinesis([])
     kinesis.get_page = lambda *_, **__: (_ for _ in ()).throw(ThrottledError("slower"))
     with pytest.raises(ThrottledError):
-        PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request())
+        PageSource(PollingSource(kinesis), EnvelopeMapping(), stop_at=millis(NOW)).fetch(request())
 
 
 # --- records that aged out ---------------------------------------------------------------------------------
@@ -384,7 +401,7 @@ def test_errors_that_say_what_they_mean_pass() -> None:
 
 def test_the_record_of_the_checkpoint_is_looked_for_and_not_loaded_again() -> None:
     kinesis: Any = StubKinesis([page(*records(1.0, 2.0))])
-    result = PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(
+    result = PageSource(PollingSource(kinesis), EnvelopeMapping(), stop_at=millis(NOW)).fetch(
         request(Position("10"), checking=True)
     )
     assert kinesis.asked == [("at", "10"), ("page", "iterator")]
@@ -393,7 +410,7 @@ def test_the_record_of_the_checkpoint_is_looked_for_and_not_loaded_again() -> No
 
 def test_without_a_reason_to_look_reading_goes_on_behind_the_checkpoint() -> None:
     kinesis: Any = StubKinesis([page()])
-    PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW)).fetch(request(Position("10")))
+    PageSource(PollingSource(kinesis), EnvelopeMapping(), stop_at=millis(NOW)).fetch(request(Position("10")))
     assert kinesis.asked == [("start", Position("10")), ("page", "iterator")]
 
 
@@ -511,10 +528,26 @@ def test_a_shard_without_a_checkpoint_starts_where_its_row_says() -> None:
     assert a_reader().request().start == TRIM_HORIZON
 
 
-def test_a_reader_goes_on_with_the_iterator_of_the_page_before() -> None:
-    reader = a_reader(Position("10"))
-    reader.accept(fetched(reached=Position("12"), next_iterator="further"), caught_up_at=0)
-    assert (reader.request().start, reader.request().iterator) == (Position("12"), "further")
+def test_a_reader_goes_on_with_the_cursor_of_the_page_before() -> None:
+    reader, cursor = a_reader(Position("10")), StubCursor()
+    reader.accept(fetched(reached=Position("12"), cursor=cursor), caught_up_at=0)
+    reader.accept(fetched(reached=Position("13"), cursor=cursor), caught_up_at=0)
+    assert (reader.request().start, reader.request().cursor) == (Position("13"), cursor)
+    assert not cursor.closed
+
+
+@pytest.mark.parametrize("how", ["given up", "rewound", "replaced"])
+def test_a_cursor_that_is_not_needed_any_more_is_closed(how: str) -> None:
+    reader, cursor = a_reader(), StubCursor()
+    reader.accept(fetched(reached=Position("12"), cursor=cursor), caught_up_at=0)
+    match how:
+        case "given up":
+            reader.give_up(Finish.FAILED)
+        case "rewound":
+            reader.rewind(None)
+        case _:
+            reader.accept(fetched(cursor=StubCursor()), caught_up_at=0)
+    assert cursor.closed
 
 
 def test_a_page_without_records_leaves_the_position_where_it_was() -> None:
@@ -523,27 +556,20 @@ def test_a_page_without_records_leaves_the_position_where_it_was() -> None:
     assert reader.request().start == Position("10")
 
 
-def test_a_rewound_reader_begins_again_without_an_iterator() -> None:
+def test_a_rewound_reader_begins_again_without_a_cursor() -> None:
     reader = a_reader()
     reader.accept(fetched(reached=Position("12"), finish=Finish.CAUGHT_UP), caught_up_at=5)
     reader.rewind(Position("11"))
     assert reader.wants_page
-    assert (reader.request().start, reader.request().iterator) == (Position("11"), None)
+    assert (reader.request().start, reader.request().cursor) == (Position("11"), None)
     assert reader.caught_up_at is None
 
 
-def test_an_expired_iterator_is_replaced_at_the_same_position() -> None:
-    reader = a_reader(Position("10"))
-    reader.accept(fetched(reached=Position("12")), caught_up_at=0)
-    assert reader.back_off(IteratorExpiredError("old"), now=0.0)
-    assert (reader.request().start, reader.request().iterator) == (Position("12"), None)
-
-
-def test_an_iterator_survives_a_throttled_call() -> None:
-    reader = a_reader()
-    reader.accept(fetched(next_iterator="good"), caught_up_at=0)
+def test_a_cursor_survives_a_throttled_call() -> None:
+    reader, cursor = a_reader(), StubCursor()
+    reader.accept(fetched(cursor=cursor), caught_up_at=0)
     reader.back_off(ThrottledError("slower"), now=0.0)
-    assert reader.request().iterator == "good"
+    assert reader.request().cursor is cursor
 
 
 @given(st.integers(1, FAILURES_BEFORE_GIVING_UP - 1), st.floats(0, 1e6))
@@ -551,7 +577,7 @@ def test_the_wait_after_failures_is_bounded_on_both_sides(failures: int, now: fl
     reader = a_reader()
     for _ in range(failures):
         assert reader.back_off(ThrottledError("slower"), now=now)
-    assert now + SECONDS_BETWEEN_CALLS <= reader.due <= now + LONGEST_BACKOFF_SECONDS
+    assert now + SHORTEST_BACKOFF_SECONDS <= reader.due <= now + LONGEST_BACKOFF_SECONDS
 
 
 def test_the_wait_after_failures_is_drawn_from_all_that_is_allowed_then() -> None:
@@ -617,7 +643,7 @@ def test_a_page_says_when_it_was_asked_for() -> None:
 
     kinesis: Any = StubKinesis([page()])
     kinesis.get_iterator = lambda *_: f"iterator of {next(clock)}"
-    source = PageSource(kinesis, EnvelopeMapping(), stop_at=millis(NOW), runtime=Counting())
+    source = PageSource(PollingSource(kinesis), EnvelopeMapping(), stop_at=millis(NOW), runtime=Counting())
     result = source.fetch(request())
     assert result.asked_at == 101.0
 

@@ -24,11 +24,16 @@ def test_the_first_line_says_from_where_until_when_which_shards_and_where_to(
     settings = DrainSettings(
         stream_name="clicks",
         application_name="clicks-to-snowflake",
-        table=TableName.parse("ANALYTICS.RAW.CLICKS"),
         initial_position=TRIM_HORIZON,
         stop_at=datetime(2026, 11, 26, 14, tzinfo=UTC),
     )
-    report = DrainReport("clicks", "clicks-to-snowflake", "table", "worker", stream_arn=ARN)
+    report = DrainReport(
+        "clicks",
+        "clicks-to-snowflake",
+        str(TableName.parse("ANALYTICS.RAW.CLICKS")),
+        "worker",
+        stream_arn=ARN,
+    )
     intaken = Intaken(
         readers=(),
         refused={},
@@ -40,8 +45,8 @@ def test_the_first_line_says_from_where_until_when_which_shards_and_where_to(
         held_by_others={"one": 2, "other": 1},
         listed=4,
     )
-    assert beginning(settings, report, intaken, is_new=is_new) == (
-        f'Draining {ARN} into "ANALYTICS"."RAW"."CLICKS" by COPY, until 2026-11-26 14:00:00 UTC. '
+    assert beginning(settings, report, intaken, is_new=is_new, sink="copy") == (
+        f'Draining {ARN} into "ANALYTICS"."RAW"."CLICKS" by copy, until 2026-11-26 14:00:00 UTC. '
         f"Application clicks-to-snowflake is {start}. 4 shards are listed, 0 leased by this worker, "
         "3 by others"
     )

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.engine import retries
 from airflow_kinesis_snowflake.engine.batch import Span
+from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, Offsets
+from airflow_kinesis_snowflake.engine.ports import SinkContext
+from airflow_kinesis_snowflake.engine.retries import TRIES, Retries
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import (
@@ -31,10 +35,9 @@ from airflow_kinesis_snowflake.exceptions import (
     UnknownOutcomeError,
 )
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake import load
-from airflow_kinesis_snowflake.sinks.snowflake.load import TRIES, Loader, abandoned_batches, carry, is_after
-from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
-from airflow_kinesis_snowflake.stream.positions import Position
+from airflow_kinesis_snowflake.sinks.snowflake.copy import abandoned_batches, carry
+from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.stream.positions import Position, is_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -227,7 +230,7 @@ def make_batch(
         id=name,
         attempts=0,
         spans=spans,
-        files=files,
+        rows=files,
         records=rows,
         refused=refused,
         examples=["1 (empty)"],
@@ -254,19 +257,27 @@ def stopping() -> threading.Event:
 def loader(
     snowflake: Snowflake, leases: Leases, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Loader]:
-    monkeypatch.setattr(load, "LONGEST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.0)
     with DaemonThreads(1, name="write") as writers:
+        patience = Retries(writers.runtime, stopping)
+        sink = Copy(Landing(table=TableName.parse("DB.SCHEMA.RECORDS")), snowflake.open_session).open(  # type: ignore[arg-type]
+            SinkContext(
+                stream_name="stream",
+                application_name="application",
+                claims=leases,
+                read_again=lambda *_: (),
+                max_dead_letters=Threshold(count=3),
+                writers=writers,
+                retries=patience,
+                stopping=stopping,
+            )
+        )
         yield Loader(
-            snowflake=snowflake,  # type: ignore[arg-type]
-            target=LandingTarget.beside(TableName.parse("DB.SCHEMA.RECORDS")),
-            mapping=None,  # type: ignore[arg-type]
-            narrowing=None,  # type: ignore[arg-type]
+            sink,
             leases=leases,  # type: ignore[arg-type]
-            settings=SimpleNamespace(
-                application_name="application", stream_name="stream", max_dead_letters=Threshold(count=3)
-            ),  # type: ignore[arg-type]
+            settings=SimpleNamespace(stream_name="stream", max_dead_letters=Threshold(count=3)),  # type: ignore[arg-type]
             writers=writers,
-            stopping=stopping,
+            retries=patience,
         )
 
 
@@ -662,7 +673,7 @@ def test_fewer_rows_than_sent_are_never_committed(loader: Loader, snowflake: Sno
 def test_a_stop_ends_the_wait_for_the_next_try(
     loader: Loader, snowflake: Snowflake, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "LONGEST_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 3600.0)
     snowflake.failures = {"copy": [ServiceUnavailableError("away")]}
     stopping.set()
 

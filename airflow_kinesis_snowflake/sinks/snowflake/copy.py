@@ -1,4 +1,4 @@
-"""The load protocol: one batch, one transaction, then its checkpoints.
+"""The sink that loads by COPY: one batch, one transaction.
 
 What makes it exactly once, in the order of the statements:
 
@@ -13,8 +13,9 @@ What makes it exactly once, in the order of the statements:
    and unless each shard has exactly one row, which this batch has moved, everything is rolled back.
 6. ``COMMIT``. From here on the records are in Snowflake, whatever dies. Its answer alone proves nothing,
    because a ``COMMIT`` without a transaction is ignored. So the offsets are read once more.
-7. Checkpoints to DynamoDB, each only while the lease is still ours. If the process dies before this, the next
-   owner of the lease finds the truth in the offsets table, or runs into the compare-and-set.
+
+Checkpoints follow, each only while the lease is still ours. If the process dies before that, the next owner
+of the lease finds the truth in the offsets table, or runs into the compare-and-set.
 
 The session has AUTOCOMMIT off, and ends with the first transaction that doesn't commit: what was sent and not
 answered, or arrives late or twice, finds a transaction that nobody commits, or no session. Whether a batch in
@@ -26,13 +27,12 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict
 
 from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, OffsetMove, Offsets
+from airflow_kinesis_snowflake.engine.ports import COMMITTED, Outcome
 from airflow_kinesis_snowflake.exceptions import (
     CorruptStateError,
-    DrainStoppedError,
     FencedError,
     IncompleteLoadError,
     KinesisSnowflakeError,
@@ -43,35 +43,33 @@ from airflow_kinesis_snowflake.exceptions import (
     SnowflakeObjectNotFoundError,
     TableChangedError,
     TerminalError,
-    TooManyDeadLettersError,
     TransactionEndedError,
-    TransientError,
     ValueRefusedError,
 )
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
+from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, work_folder
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY
+from airflow_kinesis_snowflake.sinks.snowflake.narrowing import Narrowing, files_of
 from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK, stage_folder
+from airflow_kinesis_snowflake.stream.positions import is_after
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence, Set
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from airflow_kinesis_snowflake.engine.batch import Batch, Span
-    from airflow_kinesis_snowflake.engine.leases import Leases
-    from airflow_kinesis_snowflake.engine.runtime import Event
-    from airflow_kinesis_snowflake.engine.settings import DrainSettings
-    from airflow_kinesis_snowflake.engine.threads import DaemonThreads
+    from airflow_kinesis_snowflake.engine.ports import SinkContext
     from airflow_kinesis_snowflake.formats.column_types import Column
     from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-    from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-    from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
-    from airflow_kinesis_snowflake.sinks.snowflake.narrowing import Narrowing
+    from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing, OpenSession
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
     from airflow_kinesis_snowflake.sinks.snowflake.statements import CopyMapping
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
     from airflow_kinesis_snowflake.stream.positions import Position
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class _Names(TypedDict):
@@ -79,181 +77,70 @@ class _Names(TypedDict):
     stream: str
 
 
-TRIES = 5
-LONGEST_WAIT_SECONDS = 30.0
-CHANGES_IN_A_ROW = 5
 # A batch isn't under way for as long, however often it is tried.
 ABANDONED_MILLIS = 24 * 3_600_000
 _BATCH_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{12}")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a batch; without a word about any shard it is committed.
+class CopySink:
+    """Commits each batch by COPY, in one transaction with its offsets and dead letters.
 
-    :param ahead: shards whose offsets are past the beginning of the batch, and where they stand
-    :param refused: shards under whose offsets nothing can be loaded, and why
+    Over one session of Snowflake, opened when it is first needed. Safe to call from several threads; apart
+    from :meth:`cancel`, one call waits for the other.
+
+    :param landing: where and as what records land
+    :param open_session: logs in
+    :param context: of the drain
     """
 
-    ahead: Mapping[str, Position] = field(default_factory=dict)
-    refused: Mapping[str, CorruptStateError] = field(default_factory=dict)
+    name = COPY
 
-    @property
-    def committed(self) -> bool:
-        """Whether the records of the batch are in Snowflake."""
-        return not self.ahead and not self.refused
-
-
-COMMITTED = Outcome()
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """How the load of one batch ended.
-
-    :param batch: the batch; its files are gone
-    :param committed: its records are in Snowflake
-    :param lost: shards whose lease was lost; their checkpoints are not ours to write any more
-    :param ahead: when fenced, shards whose offsets had moved on, and where they stand now
-    :param refused: shards that can't be loaded until somebody corrects their offsets, and why
-    :param seconds: time from the first upload to the last checkpoint
-    """
-
-    batch: Batch
-    committed: bool
-    lost: frozenset[str] = frozenset()
-    ahead: Mapping[str, Position] = field(default_factory=dict)
-    refused: Mapping[str, CorruptStateError] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-class Loader:
-    """Loads batches one after the other over one Snowflake session, opened when it is first needed.
-
-    Safe to call from several threads; apart from :meth:`cancel`, one call waits for the other.
-
-    :param snowflake: where to connect
-    :param target: landing table, offsets, dead letters and stage
-    :param mapping: how the batch's file maps to columns
-    :param narrowing: finds the records of a batch that Snowflake refuses
-    :param leases: asked before COMMIT, written after it
-    :param settings: names of stream and application
-    :param writers: threads for checkpoint writes; their runtime has the clock
-    :param stopping: set when the drain must stop; ends waits between tries
-    """
-
-    def __init__(
-        self,
-        *,
-        snowflake: SnowflakeLoadHook,
-        target: LandingTarget,
-        mapping: EnvelopeMapping | ColumnsMapping,
-        narrowing: Narrowing,
-        leases: Leases,
-        settings: DrainSettings,
-        writers: DaemonThreads,
-        stopping: Event,
-    ) -> None:
-        self._runtime = writers.runtime
-        self._snowflake = snowflake
-        self._target = target
-        self._mapping = mapping
-        self._narrowing = narrowing
-        self._leases = leases
-        self._settings = settings
-        self._writers = writers
-        self._stopping = stopping
+    def __init__(self, landing: Landing, open_session: OpenSession, context: SinkContext) -> None:
+        self._context = context
+        self._runtime = context.writers.runtime
+        self._open_session = open_session
+        self._target = landing.target
+        self._mapping = landing.mapping(self._landing_columns)
+        self.encoder = landing.encoder(self._mapping)
+        self.table = str(landing.table)
+        self._narrowing = Narrowing(context, target=self._target)
         self._session: SnowflakeSession | None = None
         self._lock = self._runtime.lock()
         self._known: dict[OffsetKey, Offset] = {}
         self._objects_checked = False
-        self._refused = 0
-        self._table_changes = 0
         self._took_over = False
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
 
-    def prepare(self) -> None:
-        """Connect, and create or check the tables and the stage, which other workers may do just now.
+    def workspace(self) -> AbstractContextManager[Path]:
+        """A folder that PUT can name files in."""
+        return work_folder()
 
-        :raises AccessDeniedError: login or privileges are missing
-        :raises SnowflakeObjectNotFoundError: database or schema don't exist
-        :raises TransientError: the last of five tries failed
-        """
+    def begin(self, folder: Path) -> BatchFiles:
+        """Parquet files."""
+        return BatchFiles(
+            folder, application=self._context.application_name, stream_name=self._context.stream_name
+        )
+
+    def prepare(self) -> None:
+        """Connect, and create or check the tables and the stage."""
         with self._lock:
-            self._retrying(self._open, doing="preparing the tables")
+            self._open()
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
-        """Where Snowflake says shards stand that their last owner didn't release.
-
-        Rows that don't exist are left out.
-        """
+        """Rows of the offsets table."""
         with self._lock:
             self._took_over = True
-            return self._retrying(lambda: self._read(self._open(), keys), doing="reading offsets")
+            return self._read(self._open(), keys)
 
-    def landing_columns(self) -> Mapping[str, Column]:
-        """The columns of the landing table, which is made if it is missing."""
-
-        def read() -> Mapping[str, Column]:
-            return self._open().landing_columns(self._target)
-
+    def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
+        """Commit a batch; if Snowflake refuses a value in it, without the records that it refuses."""
         with self._lock:
-            return self._retrying(read, doing="listing columns")
+            return self._commit_or_narrow(batch, refused_before=refused_before)
 
-    def load(self, batch: Batch) -> Loaded:
-        """Load a batch and write its checkpoints.
-
-        :raises TransientError: the batch could not be loaded within the tries; nothing of it is committed
-        :raises TerminalError: Snowflake refuses the batch; nothing of it is committed
-        """
-        with self._lock:
-            return self._load(batch, began=self._runtime.monotonic())
-
-    def _load(self, batch: Batch, *, began: float) -> Loaded:
-        try:
-            outcome = COMMITTED
-            if batch.records:
-                self._check_threshold(batch)
-                outcome = self._retrying(
-                    lambda: self._commit_or_narrow(batch), doing=f"loading batch {batch.id}"
-                )
-        except TableChangedError as error:
-            self._table_changes += 1
-            if self._table_changes > CHANGES_IN_A_ROW:
-                raise
-            log.warning("%s; its records are read again", error)
-            return Loaded(batch, committed=False, seconds=self._runtime.monotonic() - began)
-        except LeaseLostError:
-            lost = frozenset(shard for shard in batch.spans if not self._leases.holds(shard))
-            return Loaded(batch, committed=False, lost=lost, seconds=self._runtime.monotonic() - began)
-        finally:
-            batch.discard()
-        if not outcome.committed:
-            return Loaded(
-                batch,
-                committed=False,
-                ahead=outcome.ahead,
-                refused=outcome.refused,
-                seconds=self._runtime.monotonic() - began,
-            )
-        self._table_changes = 0
-        lost = self._checkpoint(batch)
-        self.in_doubt -= batch.spans.keys()
-        self._refused += batch.refused
-        return Loaded(batch, committed=True, lost=lost, seconds=self._runtime.monotonic() - began)
-
-    def _check_threshold(self, batch: Batch) -> None:
-        threshold = self._settings.max_dead_letters
-        allowed = threshold.allowed(batch.records, before=self._refused)
-        if allowed is not None and batch.refused > allowed:
-            raise TooManyDeadLettersError(
-                f"{batch.refused} of {batch.records} records in batch {batch.id} of stream "
-                f"{self._settings.stream_name} can't be loaded, after {self._refused} in earlier batches; "
-                f"that is more than max_dead_letters={threshold}. Nothing of the batch is committed. The "
-                f"first: {'; '.join(batch.examples)}. Correct the settings, or accept more of them, and run "
-                f"again"
-            )
+    def settled(self, shards: Set[str]) -> None:
+        """Nothing of these shards is in doubt any more."""
+        self.in_doubt -= shards
 
     def cancel(self) -> None:
         """Cancel the statement under way, from another thread."""
@@ -267,14 +154,22 @@ class Loader:
             self._session.close()
             self._session = None
 
-    def _commit_or_narrow(self, batch: Batch) -> Outcome:
-        """Commit a batch; if Snowflake refuses a value in it, without the records that it refuses."""
+    def _landing_columns(self) -> Mapping[str, Column]:
+        """The columns of the landing table, which is made if it is missing."""
+
+        def read() -> Mapping[str, Column]:
+            return self._open().landing_columns(self._target)
+
+        with self._lock:
+            return self._context.retries.call(read, doing="listing columns", after_failure=self.close)
+
+    def _commit_or_narrow(self, batch: Batch, *, refused_before: int) -> Outcome:
         try:
             return self._commit(batch)
         except ValueRefusedError as refusal:
             session = self._open()
             copy = self._prepare_table(session, batch)
-            self._narrowing.put_aside(batch, refusal, session=session, mapping=copy, before=self._refused)
+            self._narrowing.put_aside(batch, refusal, session=session, mapping=copy, before=refused_before)
             # A part that was tried and arrives late must not find the transaction of the batch.
             self.close()
             return self._commit(batch)
@@ -289,7 +184,7 @@ class Loader:
         self.in_doubt |= batch.spans.keys()
         try:
             with session.transaction() as transaction:
-                copy_files(session, batch.files, target=self._target, mapping=copy, folder=folder)
+                copy_files(session, files_of(batch), target=self._target, mapping=copy, folder=folder)
                 session.lock_offsets(self._target, **self._of_the_application)
                 self._move_offsets(session, batch, offsets.found, transaction=transaction)
         except FencedError:
@@ -340,9 +235,9 @@ class Loader:
         :raises LeaseLostError: another worker holds a lease
         """
         shards = [key.shard_id for key in absent if key.shard_id in batch.spans]
-        if not all(self._writers.map(self._leases.confirm, shards)):
+        if not all(self._context.writers.map(self._context.claims.confirm, shards)):
             raise LeaseLostError(
-                f"Leases of stream {self._settings.stream_name} were lost before batch {batch.id} was begun; "
+                f"Leases of stream {self._context.stream_name} were lost before batch {batch.id} was begun; "
                 "the next owner reads its records again"
             )
 
@@ -358,14 +253,14 @@ class Loader:
             return COMMITTED
         ahead = ahead_of(batch, offsets)
         if ahead:
-            self.in_doubt -= batch.spans.keys()
+            self.settled(batch.spans.keys())
             return Outcome(ahead=ahead)
         return None
 
     def _went_back(self, span: Span) -> OffsetWentBackError:
         return OffsetWentBackError(
             f"Run the DAG kinesis_state_reset with the method recover and trust_snowflake: the offset of "
-            f"shard {span.shard_id} of stream {self._settings.stream_name} in {self._target.offsets} is "
+            f"shard {span.shard_id} of stream {self._context.stream_name} in {self._target.offsets} is "
             f"before {span.offset}, through which a drain had committed. The tables went back in time "
             f"(Time Travel, a clone, or a failover to a replica), and records are missing in "
             f"{self._target.table}"
@@ -375,7 +270,7 @@ class Loader:
         """Put the files into a folder that no other attempt has used or will use."""
         batch.attempts += 1
         folder = self._folder(batch, str(batch.attempts))
-        for file in batch.files.close():
+        for file in files_of(batch).close():
             session.upload(file, target=self._target, folder=folder)
         return folder
 
@@ -397,7 +292,7 @@ class Loader:
         if not self._took_over or session.closed:
             return
         self._took_over = False
-        names = (self._settings.application_name, self._settings.stream_name)
+        names = (self._context.application_name, self._context.stream_name)
         before = self._runtime.wall() - ABANDONED_MILLIS
         try:
             paths = session.list_folder(self._target.stage, folder=stage_folder(*names))
@@ -409,14 +304,14 @@ class Loader:
             log.info("Stage %s wasn't searched for files that were left: %s", self._target.stage, error)
 
     def _folder(self, batch: Batch, *parts: str) -> str:
-        return stage_folder(self._settings.application_name, self._settings.stream_name, batch.id, *parts)
+        return stage_folder(self._context.application_name, self._context.stream_name, batch.id, *parts)
 
     @property
     def _of_the_application(self) -> _Names:
-        return {"application": self._settings.application_name, "stream": self._settings.stream_name}
+        return {"application": self._context.application_name, "stream": self._context.stream_name}
 
     def _prepare_table(self, session: SnowflakeSession, batch: Batch) -> CopyMapping:
-        return prepare_table(session, batch.files, target=self._target, mapping=self._mapping)
+        return prepare_table(session, files_of(batch), target=self._target, mapping=self._mapping)
 
     def _blame_changes(self, batch: Batch, copy: CopyMapping, error: TerminalError) -> None:
         """Find out whether COPY was refused because somebody altered the table after we had looked at it.
@@ -427,10 +322,10 @@ class Loader:
         if not isinstance(mapping, ColumnsMapping):
             return
         mapping.found(self._open().landing_columns(self._target))
-        if mapping.copy(batch.files.fields, batch.files.missing) != copy:
+        if mapping.copy(files_of(batch).fields, files_of(batch).missing) != copy:
             raise TableChangedError(
                 f"{self._target.table} was altered while batch {batch.id} of stream "
-                f"{self._settings.stream_name} was being loaded"
+                f"{self._context.stream_name} was being loaded"
             ) from error
 
     def _move_offsets(
@@ -447,9 +342,9 @@ class Loader:
         :raises FencedError: an offset isn't where it was before; roll back
         :raises TransactionEndedError: Snowflake has ended the transaction
         """
-        if not all(self._leases.holds(shard) for shard in batch.spans):
+        if not all(self._context.claims.holds(shard) for shard in batch.spans):
             raise LeaseLostError(
-                f"Leases of stream {self._settings.stream_name} were lost while batch {batch.id} was being "
+                f"Leases of stream {self._context.stream_name} were lost while batch {batch.id} was being "
                 f"loaded; it was rolled back and the next owner reads its records again"
             )
         keys = keys_of(batch.spans.values())
@@ -478,7 +373,7 @@ class Loader:
                 f"of it is in {self._target.table}"
             )
         raise FencedError(
-            f"Offsets of shards in batch {batch.id} of stream {self._settings.stream_name} were moved by "
+            f"Offsets of shards in batch {batch.id} of stream {self._context.stream_name} were moved by "
             f"another worker; it was rolled back"
         )
 
@@ -496,19 +391,6 @@ class Loader:
             )
         return outcome
 
-    def _checkpoint(self, batch: Batch) -> frozenset[str]:
-        def save(span: Span) -> bool:
-            return self._leases.save(
-                span.shard_id,
-                span.reached,
-                millis_behind=span.millis_behind,
-                offset=span.reached if batch.records else None,
-            )
-
-        spans = list(batch.spans.values())
-        saved = self._writers.map(save, spans)
-        return frozenset(span.shard_id for span, ours in zip(spans, saved, strict=True) if not ours)
-
     def _read(self, session: SnowflakeSession, keys: Sequence[OffsetKey]) -> Offsets:
         offsets = session.read_offsets(self._target, **self._of_the_application, keys=keys)
         self._known.update(offsets.found)
@@ -517,34 +399,12 @@ class Loader:
     def _open(self) -> SnowflakeSession:
         if self._session is None or not self._session.fit:
             self.close()
-            self._session = self._snowflake.open_session()
+            self._session = self._open_session()
             self.connections += 1
         if not self._objects_checked:
             self._session.ensure_objects(self._target, mapping=self._mapping)
             self._objects_checked = True
         return self._session
-
-    def _retrying(self, call: Callable[[], T], *, doing: str) -> T:
-        """Call again after transient faults, each time over a new session.
-
-        A lost lease and a changed table aren't faults: they go to the caller at once.
-        """
-        for attempt in range(1, TRIES + 1):
-            try:
-                return call()
-            except (LeaseLostError, TableChangedError):
-                raise
-            except TransientError as error:
-                self.close()
-                if attempt == TRIES:
-                    raise
-                wait = self._runtime.random.uniform(0, min(LONGEST_WAIT_SECONDS, 2.0**attempt))
-                log.warning(
-                    "Try %d of %d at %s failed, next in %.1f s: %s", attempt, TRIES, doing, wait, error
-                )
-                if self._stopping.wait(wait):
-                    raise DrainStoppedError(f"Stopped while {doing}") from error
-        raise AssertionError("unreachable")
 
 
 def prepare_table(
@@ -653,8 +513,3 @@ def absent_from(offsets: Offsets, keys: Iterable[OffsetKey]) -> list[OffsetKey]:
 def refused_shards(offsets: Offsets, batch: Batch) -> dict[str, CorruptStateError]:
     """Shards of a batch under whose offsets nothing can be loaded, and why."""
     return {key.shard_id: error for key, error in offsets.refused.items() if key.shard_id in batch.spans}
-
-
-def is_after(position: Position, other: Position | None) -> bool:
-    """Whether a position lies after another, or after the very beginning."""
-    return other is None or position > other

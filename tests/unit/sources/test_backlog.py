@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_snowflake.engine.backlog import Mark, Patience, being_drained, mark_of
+from airflow_kinesis_snowflake.sources.backlog import Mark, Patience, being_drained, mark_of
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.positions import Position
 

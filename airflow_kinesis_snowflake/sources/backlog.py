@@ -16,8 +16,8 @@ from airflow_kinesis_snowflake.stream.lineage import readable, vanished
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
 if TYPE_CHECKING:
-    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.engine.lag import StateReader
+    from airflow_kinesis_snowflake.sources.polling import KinesisCalls
     from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
     from airflow_kinesis_snowflake.stream.positions import Position
 
@@ -54,7 +54,7 @@ class BacklogWatch:
     :param store: the application's checkpoints
     """
 
-    def __init__(self, *, kinesis: KinesisStreamHook, store: CheckpointStoreHook) -> None:
+    def __init__(self, *, kinesis: KinesisCalls, store: StateReader) -> None:
         self._kinesis = kinesis
         self._store = store
         self._iterators: dict[str, tuple[Position | None, str]] = {}

@@ -1,0 +1,190 @@
+"""One batch on its way into a sink, and then its checkpoints.
+
+A sink commits a batch as a whole, or says what has come before it. Only then are checkpoints written, each
+while the lease is still ours. If the process dies in between, the next owner of the lease asks the sink.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.engine.ports import COMMITTED
+from airflow_kinesis_snowflake.exceptions import (
+    LeaseLostError,
+    TableChangedError,
+    TooManyDeadLettersError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_kinesis_snowflake.engine.batch import Batch, Span
+    from airflow_kinesis_snowflake.engine.leases import Leases
+    from airflow_kinesis_snowflake.engine.offsets import OffsetKey, Offsets
+    from airflow_kinesis_snowflake.engine.ports import Sink
+    from airflow_kinesis_snowflake.engine.retries import Retries
+    from airflow_kinesis_snowflake.engine.settings import DrainSettings
+    from airflow_kinesis_snowflake.engine.threads import DaemonThreads
+    from airflow_kinesis_snowflake.exceptions import CorruptStateError
+    from airflow_kinesis_snowflake.stream.positions import Position
+
+log = logging.getLogger(__name__)
+
+CHANGES_IN_A_ROW = 5
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """How the load of one batch ended.
+
+    :param batch: the batch; its rows are gone
+    :param committed: its records are in Snowflake
+    :param lost: shards whose lease was lost; their checkpoints are not ours to write any more
+    :param ahead: when fenced, shards whose offsets had moved on, and where they stand now
+    :param refused: shards that can't be loaded until somebody corrects their offsets, and why
+    :param seconds: time from the first try to the last checkpoint
+    """
+
+    batch: Batch
+    committed: bool
+    lost: frozenset[str] = frozenset()
+    ahead: Mapping[str, Position] = field(default_factory=dict)
+    refused: Mapping[str, CorruptStateError] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Loader:
+    """Loads batches one after the other. Apart from :meth:`cancel`, one call waits for the other.
+
+    :param sink: where they go
+    :param leases: written after a commit
+    :param settings: names of stream and application, and how many dead letters are too many
+    :param writers: threads for checkpoint writes; their runtime has the clock
+    :param retries: tries again after transient faults
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        leases: Leases,
+        settings: DrainSettings,
+        writers: DaemonThreads,
+        retries: Retries,
+    ) -> None:
+        self._runtime = writers.runtime
+        self._sink = sink
+        self._leases = leases
+        self._settings = settings
+        self._writers = writers
+        self._retries = retries
+        self._lock = self._runtime.lock()
+        self._refused = 0
+        self._table_changes = 0
+
+    @property
+    def in_doubt(self) -> frozenset[str]:
+        """Shards that may be committed further than their rows say."""
+        return self._sink.in_doubt
+
+    def prepare(self) -> None:
+        """Connect, and create or check what the sink needs, which other workers may do just now.
+
+        :raises AccessDeniedError: login or privileges are missing
+        :raises SnowflakeObjectNotFoundError: database or schema don't exist
+        :raises TransientError: the last of five tries failed
+        """
+        with self._lock:
+            self._retries.call(
+                self._sink.prepare, doing="preparing the tables", after_failure=self._sink.close
+            )
+
+    def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
+        """Where the sink says shards stand that their last owner didn't release.
+
+        Shards that were never begun are left out.
+        """
+        with self._lock:
+            return self._retries.call(
+                lambda: self._sink.offsets(keys), doing="reading offsets", after_failure=self._sink.close
+            )
+
+    def load(self, batch: Batch) -> Loaded:
+        """Load a batch and write its checkpoints.
+
+        :raises TransientError: the batch could not be loaded within the tries; nothing of it is committed, as
+            far as is known
+        :raises TerminalError: Snowflake refuses the batch; nothing of it is committed
+        """
+        with self._lock:
+            return self._load(batch, began=self._runtime.monotonic())
+
+    def _load(self, batch: Batch, *, began: float) -> Loaded:
+        try:
+            outcome = COMMITTED
+            if batch.records:
+                self._check_threshold(batch)
+                outcome = self._retries.call(
+                    lambda: self._sink.commit(batch, refused_before=self._refused),
+                    doing=f"loading batch {batch.id}",
+                    after_failure=self._sink.close,
+                )
+        except TableChangedError as error:
+            self._table_changes += 1
+            if self._table_changes > CHANGES_IN_A_ROW:
+                raise
+            log.warning("%s; its records are read again", error)
+            return Loaded(batch, committed=False, seconds=self._runtime.monotonic() - began)
+        except LeaseLostError:
+            lost = frozenset(shard for shard in batch.spans if not self._leases.holds(shard))
+            return Loaded(batch, committed=False, lost=lost, seconds=self._runtime.monotonic() - began)
+        finally:
+            batch.discard()
+        if not outcome.committed:
+            return Loaded(
+                batch,
+                committed=False,
+                ahead=outcome.ahead,
+                refused=outcome.refused,
+                seconds=self._runtime.monotonic() - began,
+            )
+        self._table_changes = 0
+        self._refused += batch.refused
+        lost = self._checkpoint(batch)
+        return Loaded(batch, committed=True, lost=lost, seconds=self._runtime.monotonic() - began)
+
+    def _check_threshold(self, batch: Batch) -> None:
+        threshold = self._settings.max_dead_letters
+        allowed = threshold.allowed(batch.records, before=self._refused)
+        if allowed is not None and batch.refused > allowed:
+            raise TooManyDeadLettersError(
+                f"{batch.refused} of {batch.records} records in batch {batch.id} of stream "
+                f"{self._settings.stream_name} can't be loaded, after {self._refused} in earlier batches; "
+                f"that is more than max_dead_letters={threshold}. Nothing of the batch is committed. The "
+                f"first: {'; '.join(batch.examples)}. Correct the settings, or accept more of them, and run "
+                f"again"
+            )
+
+    def _checkpoint(self, batch: Batch) -> frozenset[str]:
+        def save(span: Span) -> bool:
+            return self._leases.save(
+                span.shard_id,
+                span.reached,
+                millis_behind=span.millis_behind,
+                offset=span.reached if batch.records else None,
+            )
+
+        spans = list(batch.spans.values())
+        saved = self._writers.map(save, spans)
+        self._sink.settled(batch.spans.keys())
+        return frozenset(span.shard_id for span, ours in zip(spans, saved, strict=True) if not ours)
+
+    def cancel(self) -> None:
+        """Cancel the commit under way, from another thread."""
+        self._sink.cancel()
+
+    def close(self) -> None:
+        """End the sink's connection if there is one."""
+        self._sink.close()

@@ -1,0 +1,340 @@
+"""What the engine asks of a stream, of a warehouse, and of the store of its state.
+
+Whoever brings records in, puts rows away or keeps checkpoints in another way implements one of these, and
+passes its contract suite in ``tests/contract``; :mod:`airflow_kinesis_snowflake.testing` has one of each that
+needs no service. Every method raises errors of :mod:`airflow_kinesis_snowflake.exceptions` only: a
+``TransientError`` where another try may succeed, a ``TerminalError`` where somebody has to change something.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from airflow_kinesis_snowflake.engine.batch import Batch
+    from airflow_kinesis_snowflake.engine.offsets import OffsetKey, Offsets
+    from airflow_kinesis_snowflake.engine.retries import Retries
+    from airflow_kinesis_snowflake.engine.runtime import Event
+    from airflow_kinesis_snowflake.engine.threads import DaemonThreads
+    from airflow_kinesis_snowflake.engine.threshold import Threshold
+    from airflow_kinesis_snowflake.exceptions import CorruptStateError
+    from airflow_kinesis_snowflake.formats.decoding import Encoder
+    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
+    from airflow_kinesis_snowflake.stream.facts import StreamFacts
+    from airflow_kinesis_snowflake.stream.lineage import Shard
+    from airflow_kinesis_snowflake.stream.positions import Position, StartAt
+    from airflow_kinesis_snowflake.stream.records import Delivery, Record
+
+    ReadAgain = Callable[[str, str], Sequence[Record]]
+    """The user records of a Kinesis record, by shard id and sequence number; none if it is gone."""
+
+
+# --- where records come from -------------------------------------------------------------------------------
+
+
+class Cursor(Protocol):
+    """One shard, opened at a position.
+
+    Used by one thread at a time; only :meth:`close` may come from another.
+    """
+
+    def read(self, *, limit: int) -> Delivery:
+        """The next records, in order, and none of them twice.
+
+        An empty delivery isn't the end of the backlog: only one that is 0 ms behind is. After an error the
+        next call goes on where the last delivery ended.
+
+        :param limit: how many Kinesis records the caller has room for; a source that can't be told so may
+            deliver more, up to 10 MB
+        """
+
+    def close(self) -> None:
+        """Let go of what the shard holds; a call under way may still deliver. Closing twice does nothing."""
+
+
+class Source(Protocol):
+    """One Kinesis data stream. Safe to use from several threads at once."""
+
+    @property
+    def stream_name(self) -> str:
+        """The stream's name, as state rows and messages have it."""
+
+    @property
+    def pause_seconds(self) -> float:
+        """The time from one read of a shard to the next."""
+
+    @property
+    def idle_seconds(self) -> float:
+        """The time from one read to the next while a shard has nothing, of a drain that follows."""
+
+    def describe(self) -> StreamFacts:
+        """The facts of the stream."""
+
+    def list_shards(self) -> tuple[Shard, ...]:
+        """All shards that still hold records, open or closed; at least one."""
+
+    def open(self, shard_id: str, start: Position | StartAt, *, with_start: bool = False) -> Cursor:
+        """Open a shard.
+
+        :param start: after a position at the end of a Kinesis record; at the Kinesis record of a position
+            inside an aggregate, whose user records up to it come again; or the horizon, or a moment, of which
+            records of up to a second before it may come too
+        :param with_start: begin with the very record of a position, if the stream still has it
+        :raises ForeignCheckpointError: the shard didn't give out the sequence number
+        """
+
+    def read_again(self, shard_id: str, sequence_number: str) -> Sequence[Record]:
+        """The user records of one Kinesis record; none if the stream doesn't have it any more."""
+
+
+# --- where rows go -----------------------------------------------------------------------------------------
+
+
+class Rows(Protocol):
+    """What a sink keeps of a micro-batch until it is committed. Only the coordinator adds."""
+
+    @property
+    def rows(self) -> int:
+        """Rows for the landing table so far."""
+
+    @property
+    def dead_letters(self) -> int:
+        """Dead letters so far."""
+
+    @property
+    def size(self) -> int:
+        """Bytes so far, as they count for ``max_batch_bytes``."""
+
+    def append(self, encoded: Encoded, *, shard_id: str) -> None:
+        """Add records of one shard, behind those added before."""
+
+    def delete(self) -> None:
+        """Forget them."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch; without a word about any shard it is committed.
+
+    :param ahead: shards whose offsets are past the beginning of the batch, and where they stand
+    :param refused: shards under whose offsets nothing can be loaded, and why
+    """
+
+    ahead: Mapping[str, Position] = field(default_factory=dict)
+    refused: Mapping[str, CorruptStateError] = field(default_factory=dict)
+
+    @property
+    def committed(self) -> bool:
+        """Whether the records of the batch are in Snowflake."""
+        return not self.ahead and not self.refused
+
+
+COMMITTED = Outcome()
+
+
+class Sink(Protocol):
+    """A way into one landing table, as one drain uses it.
+
+    One thread commits; :attr:`encoder` is used by several, and :meth:`cancel` comes from another. After a
+    ``TransientError`` the same call may be made again, with the same batch: one that was committed without an
+    answer is recognised, and isn't loaded a second time.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the sink is called in settings and in state rows."""
+
+    @property
+    def table(self) -> str:
+        """The landing table, for messages."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """Makes rows and dead letters of records."""
+
+    @property
+    def connections(self) -> int:
+        """How many connections were opened so far; none, as long as there was nothing to do."""
+
+    @property
+    def in_doubt(self) -> frozenset[str]:
+        """Shards of batches that are or may be committed, until they are :meth:`settled`."""
+
+    def workspace(self) -> AbstractContextManager[Path]:
+        """A folder for batches, which is gone at the end.
+
+        :raises InvalidSettingError: there is none that will do
+        """
+
+    def begin(self, folder: Path) -> Rows:
+        """What a new batch is collected in.
+
+        :param folder: of this batch alone, in that of :meth:`workspace`
+        """
+
+    def prepare(self) -> None:
+        """Make sure that everything is there, and that this drain may write to it."""
+
+    def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
+        """How far shards are committed that their last owner didn't release.
+
+        Those that were never begun are left out.
+        """
+
+    def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
+        """Commit a batch: its rows, its dead letters and the positions it ends at, or nothing.
+
+        Nothing is committed of a shard whose offset isn't where the batch begins, or whose lease is lost.
+
+        :param refused_before: dead letters of earlier batches
+        :raises TableChangedError: the landing table isn't as it was when the records were encoded; encode
+            them again
+        :raises LeaseLostError: another worker has a lease
+        """
+
+    def settled(self, shards: Set[str]) -> None:
+        """Take note that the rows of these shards say what is committed."""
+
+    def cancel(self) -> None:
+        """Give up the commit under way, which then raises; from another thread."""
+
+    def close(self) -> None:
+        """End the connection; the next call opens another one."""
+
+
+class Claims(Protocol):
+    """What a sink may ask about the leases of its drain."""
+
+    def holds(self, shard_id: str) -> bool:
+        """Whether this worker certainly still holds the lease."""
+
+    def confirm(self, shard_id: str) -> bool:
+        """Whether the store says so, which is asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkContext:
+    """What a drain lends to its sink.
+
+    :param claims: asked right before something is committed
+    :param read_again: gives records of the stream a second time
+    :param max_dead_letters: how many dead letters are too many
+    :param writers: threads for calls that needn't wait for each other; their runtime has the clock
+    :param retries: tries again after transient faults
+    :param stopping: set when the drain must stop
+    """
+
+    stream_name: str
+    application_name: str
+    claims: Claims
+    read_again: ReadAgain
+    max_dead_letters: Threshold
+    writers: DaemonThreads
+    retries: Retries
+    stopping: Event
+
+
+class SinkSettings(Protocol):
+    """What makes a sink for a drain."""
+
+    def open(self, context: SinkContext, /) -> Sink:
+        """The sink; nothing is connected yet."""
+
+
+# --- what is remembered ------------------------------------------------------------------------------------
+
+
+class StateStore(Protocol):
+    """One application's state: a row per shard and per live worker of each stream.
+
+    Every change is one conditional write, which says whether its condition held; no write rests on a read
+    before it. All times are milliseconds since the epoch, and given by the caller.
+    """
+
+    def exists(self) -> bool:
+        """Whether there is state of the application; waits while it is made or deleted."""
+
+    def create_table(self) -> None:
+        """Make room for state unless it is there."""
+
+    def read_state(self, stream_name: str) -> StreamState:
+        """All rows of a stream, as the last write left them.
+
+        :raises CorruptStateError: an attribute that decides what is read holds what nobody writes
+        """
+
+    def create_shard(
+        self,
+        stream_name: str,
+        shard_id: str,
+        *,
+        start_at: StartAt,
+        parents: Iterable[str],
+        incarnation: str,
+        stream_created: int,
+        initial_shards: Iterable[str] = (),
+    ) -> bool:
+        """Create the row of a shard, unless there is one."""
+
+    def forget_shard(self, stream_name: str, shard_id: str) -> bool:
+        """Delete the row of a shard that is read to its end and that nobody has leased."""
+
+    def take_lease(
+        self,
+        stream_name: str,
+        shard: ShardState,
+        *,
+        owner: str,
+        expiry: int,
+        now: int,
+        incarnation: str,
+        start_at: StartAt | None = None,
+        predecessor: bool = False,
+    ) -> ShardState | None:
+        """Take a lease that is free, the worker's own, or as it was read; the row after it, or ``None``."""
+
+    def renew_lease(self, stream_name: str, shard_id: str, *, owner: str, expiry: int, now: int) -> bool:
+        """Move the end of a lease that the worker has."""
+
+    def save_checkpoint(
+        self,
+        stream_name: str,
+        shard_id: str,
+        *,
+        owner: str,
+        checkpoint: Position | None,
+        expiry: int,
+        now: int,
+        millis_behind: int | None = None,
+        offset: Position | None = None,
+    ) -> bool:
+        """Save that a shard is committed up to a position, and renew its lease, which the worker has."""
+
+    def release_lease(
+        self,
+        stream_name: str,
+        shard_id: str,
+        *,
+        owner: str,
+        now: int,
+        ended: bool = False,
+        unsettled: bool = False,
+        millis_behind: int | None = None,
+        caught_up_at: int | None = None,
+    ) -> bool:
+        """Give back a lease that the worker has, with the last facts about the shard."""
+
+    def heartbeat(self, stream_name: str, worker: str, *, now: int, again: bool = False) -> bool:
+        """Say that a worker is alive."""
+
+    def leave(self, stream_name: str, worker: str) -> None:
+        """Take back the last heartbeat."""
+
+    def forget_worker(self, stream_name: str, worker: str, *, heartbeat: int) -> bool:
+        """Delete the row of a worker whose last heartbeat was this one."""

@@ -1,0 +1,83 @@
+"""Where records land and as what, whichever way they take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.formats.columns import ColumnsMapping, make_mapping
+from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES, DecodingEncoder
+from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from airflow_kinesis_snowflake.engine.ports import Sink, SinkContext
+    from airflow_kinesis_snowflake.formats.column_types import Column
+    from airflow_kinesis_snowflake.formats.decoding import Encoder
+    from airflow_kinesis_snowflake.formats.engine import Decoder
+    from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
+    from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
+    from airflow_kinesis_snowflake.identifiers import TableName
+    from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+    from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+
+    OpenSession = Callable[[], SnowflakeSession]
+    """Logs in to Snowflake."""
+
+COPY = "copy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landing:
+    """A landing table, and how records become its rows.
+
+    :param columns: how keys become columns; ``None`` lands each record as a whole (``envelope``)
+    :param metadata_columns: facts about a record that get columns of their own
+    :param decoder: takes payloads apart; ``None``: each is its JSON document
+    :param options: how the table is made where there is none
+    """
+
+    table: TableName
+    columns: ColumnsSettings | None = None
+    metadata_columns: tuple[str, ...] = ()
+    decoder: Decoder | None = None
+    options: TableOptions = PLAIN
+
+    @property
+    def target(self) -> LandingTarget:
+        """The table and those beside it."""
+        return LandingTarget.beside(self.table, self.options)
+
+    def mapping(self, read_columns: Callable[[], Mapping[str, Column]]) -> EnvelopeMapping | ColumnsMapping:
+        """How documents become rows.
+
+        :param read_columns: the columns of the table as they are now
+        """
+        return make_mapping(self.columns, metadata_columns=self.metadata_columns, read_columns=read_columns)
+
+    def encoder(self, mapping: EnvelopeMapping | ColumnsMapping, *, room: int = ROOM_BYTES) -> Encoder:
+        """How records become rows.
+
+        :param room: bytes of documents that one call makes, but for those of its last record
+        """
+        return DecodingEncoder(self.decoder, mapping, room=room) if self.decoder else mapping
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Loads by COPY, in batches, with a warehouse.
+
+    :param landing: where records land, and as what
+    :param open_session: logs in to Snowflake
+    """
+
+    landing: Landing
+    open_session: OpenSession
+
+    def open(self, context: SinkContext) -> Sink:
+        """The sink; nothing is connected yet."""
+        from airflow_kinesis_snowflake.sinks.snowflake.copy import CopySink
+
+        return CopySink(self.landing, self.open_session, context)
