@@ -110,11 +110,14 @@ class Drain:
                 stopping=self._stopping,
             )
         )
+        self._began = runtime.monotonic()
+        self._follow_until = self._began + (settings.follow_seconds or -inf)
         pages = PageSource(
             source,
             self._sink.encoder,
             stop_at=self._stop_at,
             own_hash_keys_only=settings.own_hash_keys_only,
+            follow_until=self._follow_until,
             runtime=runtime,
         )
         self._fetching = Fetching(pages, self._events.put, runtime=runtime)
@@ -139,7 +142,6 @@ class Drain:
         self._review_at = 0.0
         self._told_beginning = False
         self._records_read = self._bytes_read = 0
-        self._began = self._runtime.monotonic()
         self._progress = ProgressLine(settings, began=self._began, push=on_progress, runtime=runtime)
         self.report = DrainReport(
             stream_name=settings.stream_name,
@@ -190,7 +192,7 @@ class Drain:
                 self._look, self._review_at = True, now + REVIEW_SECONDS
             if self._look and not closing:
                 self._admit()
-            if self._nothing_left(closing=closing):
+            if self._nothing_left(now, closing=closing):
                 return
             reading = not closing and not self._congested(now)
             if reading:
@@ -212,12 +214,12 @@ class Drain:
         """Whether reading must pause: one batch is being loaded and the next one is full."""
         return self._load is not None and self._batch is not None and self._batch.full(now=now)
 
-    def _nothing_left(self, *, closing: bool) -> bool:
+    def _nothing_left(self, now: float, *, closing: bool) -> bool:
         if self._load is not None or self._batch is not None:
             return False
         if closing:
             return self._fetching.under_way == 0
-        return not self._readers and not self._look and not self._left_some
+        return now >= self._follow_until and not self._readers and not self._look and not self._left_some
 
     def _check_stop(self) -> None:
         if self._stop_asked:
@@ -279,7 +281,7 @@ class Drain:
             else:
                 self._fetching.plan(reader)
         self._hand_over(intaken.surplus)
-        if self._left_some and not self._readers:
+        if not self._readers and (self._left_some or self._runtime.monotonic() < self._follow_until):
             self._review_at = self._runtime.monotonic() + LOOK_AGAIN_SECONDS
 
     def _hand_over(self, count: int) -> None:
@@ -369,7 +371,12 @@ class Drain:
                 self._warn_of(page.gap)
             self._accept(reader, page, folder)
             self._log_end_of_stall(reader)
-            reader.accept(page, caught_up_at=min(self._intake.time_at(page.asked_at), self._stop_at))
+            caught_up_at = min(self._intake.time_at(page.asked_at), self._stop_at)
+            reader.accept(page, caught_up_at=caught_up_at)
+            if page.at_tip and self._settled(reader):
+                self._leases.note(
+                    reader.shard_id, millis_behind=page.millis_behind, caught_up_at=caught_up_at
+                )
             self.report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
             if reader.finish is None:
                 self._fetching.plan(reader)

@@ -154,7 +154,9 @@ class Intake:
         """
         self._facts = self._source.describe()
         # Whoever drained a shard up to here left nothing of it to this drain.
-        self._drain_until = min(millis(self._settings.stop_at), self.clock.latest(self._runtime.monotonic()))
+        self._drain_until = millis(self._settings.stop_at)
+        if self._settings.follow_seconds is None:
+            self._drain_until = min(self._drain_until, self.clock.latest(self._runtime.monotonic()))
         self.is_new = not self._store.exists()
         if self.is_new:
             self._loader.prepare()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine.rows import caught_up_by
@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from airflow_kinesis_snowflake.engine.ports import StateStore
     from airflow_kinesis_snowflake.engine.runtime import Runtime
@@ -31,11 +31,15 @@ RENEWERS = 16
 
 @dataclass
 class _Lease:
-    """A lease that is held; moments on the monotonic clock."""
+    """A lease that is held; moments on the monotonic clock.
+
+    :param facts: to be told with the next renewal
+    """
 
     valid_until: float
     renew_at: float
     renewing: bool = False
+    facts: Mapping[str, int] = field(default_factory=dict)
 
 
 class Leases:
@@ -135,6 +139,15 @@ class Leases:
         """Whether the table says that this worker holds the lease, which is renewed by asking."""
         self._renew(shard_id)
         return self.holds(shard_id)
+
+    def note(self, shard_id: str, *, millis_behind: int, caught_up_at: int) -> None:
+        """Tell with the next renewal how far a shard is, of which everything that was read is committed.
+
+        :param caught_up_at: the moment up to which it is drained (ms)
+        """
+        with self._lock:
+            if lease := self._leases.get(shard_id):
+                lease.facts = {"millis_behind": millis_behind, "caught_up_at": caught_up_at}
 
     @property
     def held(self) -> frozenset[str]:
@@ -274,12 +287,16 @@ class Leases:
     def _renew(self, shard_id: str) -> None:
         began = self._runtime.monotonic()
         now = self._runtime.wall()
+        with self._lock:
+            lease = self._leases.get(shard_id)
+            facts = {} if lease is None else lease.facts
         renewed = self._store.renew_lease(
             self._stream,
             shard_id,
             owner=self._worker.id,
             expiry=now + int(LEASE_SECONDS * 1000),
             now=now,
+            **facts,
         )
         self._settle(shard_id, began, held=renewed)
 

@@ -299,8 +299,18 @@ class StateStore(Protocol):
     ) -> ShardState | None:
         """Take a lease that is free, the worker's own, or as it was read; the row after it, or ``None``."""
 
-    def renew_lease(self, stream_name: str, shard_id: str, *, owner: str, expiry: int, now: int) -> bool:
-        """Move the end of a lease that the worker has."""
+    def renew_lease(
+        self,
+        stream_name: str,
+        shard_id: str,
+        *,
+        owner: str,
+        expiry: int,
+        now: int,
+        millis_behind: int | None = None,
+        caught_up_at: int | None = None,
+    ) -> bool:
+        """Move the end of a lease that the worker has, and say how far the shard is."""
 
     def save_checkpoint(
         self,

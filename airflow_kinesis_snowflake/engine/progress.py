@@ -53,6 +53,7 @@ class Progress:
     :param shards: how many this worker is reading
     :param seconds_to_catch_up: if it goes on as in the last half minute; ``None`` when it doesn't get nearer
     :param at: ISO-8601, in UTC
+    :param following_until: the same, of a drain that stays until then; ``None``: it ends once it caught up
     """
 
     application_name: str
@@ -64,6 +65,7 @@ class Progress:
     shards: int
     seconds_to_catch_up: float | None
     at: str
+    following_until: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The progress as JSON takes it."""
@@ -92,6 +94,11 @@ class ProgressLine:
     ) -> None:
         self._runtime = runtime
         self._settings = settings
+        self._following_until = (
+            None
+            if settings.follow_seconds is None
+            else moment(millis(settings.stop_at)).isoformat(timespec="seconds")
+        )
         self._samples: deque[Sample] = deque([Sample(began, 0, 0)], maxlen=SAMPLES)
         self._push = push
         self._threads = DaemonThreads(1, name="progress", runtime=runtime) if push else None
@@ -122,6 +129,7 @@ class ProgressLine:
             shards=len(readers),
             seconds_to_catch_up=seconds_to_catch_up(self._samples),
             at=moment(wall).isoformat(timespec="milliseconds"),
+            following_until=self._following_until,
         )
         log.info(
             "Stream %s: %s records, %s read (%s/s); %d shards, lag %s; %s",
@@ -131,7 +139,9 @@ class ProgressLine:
             megabytes((total_bytes - last.bytes) / (now - last.at)),
             progress.shards,
             lags(readers),
-            catching_up(progress.seconds_to_catch_up),
+            catching_up(progress.seconds_to_catch_up)
+            if self._following_until is None
+            else f"following until {self._following_until}",
         )
         self._send(progress)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import dropwhile
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -245,6 +246,7 @@ class Fetched:
     :param pause_seconds: how long after that the shard's next page may be asked for
     :param taken: Kinesis records that were encoded
     :param checking: the record of the checkpoint was neither found nor missed yet
+    :param at_tip: the shard has nothing more for now
     :param gap: the record of the checkpoint aged out, and perhaps others after it
     """
 
@@ -257,6 +259,7 @@ class Fetched:
     pause_seconds: float = 0.0
     taken: int = 0
     checking: bool = False
+    at_tip: bool = False
     gap: Gap | None = None
 
     @property
@@ -283,6 +286,7 @@ class PageSource:
     :param encoder: how records become rows
     :param stop_at: records that arrived at or after this moment (ms since the epoch) stay in the stream
     :param own_hash_keys_only: drop aggregates with records outside the shard's range of hash keys
+    :param follow_until: until this moment, on the monotonic clock, a shard isn't done with at its tip
     :param runtime: its clock
     """
 
@@ -293,9 +297,11 @@ class PageSource:
         *,
         stop_at: int,
         own_hash_keys_only: bool = False,
+        follow_until: float = -inf,
         runtime: Runtime = MACHINE,
     ) -> None:
         self._runtime = runtime
+        self._follow_until = follow_until
         self._source = source
         self._encoder = encoder
         self._stop_at = stop_at
@@ -331,6 +337,10 @@ class PageSource:
     ) -> Fetched:
         finish = None if page.records else finish_of(page, closed=closed)
         gap = gap_before(page, request, finish) if request.checking else None
+        checking = request.checking and not page.records and finish is None
+        at_tip = finish is Finish.CAUGHT_UP
+        if at_tip and asked_at < self._follow_until:
+            finish = None
         records = unread(page.records, request.start)
         records, stopped = before(records, self._stop_at)
         if stopped:
@@ -364,9 +374,10 @@ class PageSource:
             millis_behind=page.millis_behind,
             finish=finish,
             asked_at=asked_at,
-            pause_seconds=self._source.pause_seconds,
+            pause_seconds=self._source.idle_seconds if at_tip else self._source.pause_seconds,
             taken=len(records),
-            checking=request.checking and not page.records and finish is None,
+            checking=checking,
+            at_tip=at_tip,
             gap=gap,
         )
 

@@ -24,6 +24,8 @@ class DrainSettings:
     :param application_name: whose checkpoints these are; the name of the DynamoDB table
     :param initial_position: where the application starts on this stream, on its first run only
     :param stop_at: records that arrived at or after this moment stay for the next drain
+    :param follow_seconds: stay for so long, which ends at ``stop_at``, and load what arrives meanwhile.
+        ``None``: end when the shards are read up to ``stop_at``, or to their tips
     :param max_batch_bytes: size of a batch at which it is loaded, as its sink counts: of Parquet files
         compressed, of what is streamed not
     :param max_batch_records: number of records at which a batch is loaded; the last page may exceed it
@@ -43,6 +45,7 @@ class DrainSettings:
     application_name: str
     initial_position: StartAt
     stop_at: datetime
+    follow_seconds: float | None = None
     max_batch_bytes: float = 128 * MIB
     max_batch_records: float = 5_000_000
     max_batch_seconds: float = 60.0
@@ -54,6 +57,7 @@ class DrainSettings:
 
     def __post_init__(self) -> None:
         for name in (
+            "follow_seconds",
             "max_batch_bytes",
             "max_batch_records",
             "max_batch_seconds",

@@ -321,14 +321,30 @@ class CheckpointStoreHook(AwsHook):
         )
         return None if row is None else row.shard_state()
 
-    def renew_lease(self, stream_name: str, shard_id: str, *, owner: str, expiry: int, now: int) -> bool:
+    def renew_lease(
+        self,
+        stream_name: str,
+        shard_id: str,
+        *,
+        owner: str,
+        expiry: int,
+        now: int,
+        millis_behind: int | None = None,
+        caught_up_at: int | None = None,
+    ) -> bool:
         """Move the expiry of a lease. Needs ``dynamodb:UpdateItem``.
 
         Condition: ``owner`` is the lease's owner, even if it has expired meanwhile.
 
+        :param millis_behind: of the shard, if there is something to say
+        :param caught_up_at: the moment up to which the shard is drained, if there is something to say
         :return: False: the lease is lost, and nothing was written
         """
-        changes = {"leaseExpiry": number_value(expiry), "lastUpdateTimestamp": number_value(now)}
+        changes = {
+            "leaseExpiry": number_value(expiry),
+            "lastUpdateTimestamp": number_value(now),
+            **known_facts(millis_behind=millis_behind, caught_up_at=caught_up_at),
+        }
         return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
 
     def save_checkpoint(

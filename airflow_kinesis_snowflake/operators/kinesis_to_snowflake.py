@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -74,6 +74,9 @@ class KinesisToSnowflakeOperator(LandingOperator):
         an aware datetime; default is the moment the task starts (templated).
         ``"{{ dag_run.data_interval_end or dag_run.run_after }}"`` drains what belongs to the run's interval,
         and in a run without an interval, as one that an asset triggers, up to when it was due
+    :param follow_seconds: stay for so many seconds and load what arrives meanwhile, instead of ending when
+        the stream is read up to the start of the task; the next run goes on at once. Not together with
+        ``stop_at``. Default: end (templated)
     :param max_dead_letters: how many records the drain may put aside as dead letters: a number for the whole
         drain, or a share of each batch such as ``"5%"``; one more fails the task before its batch is
         committed. Default: any number, as long as Snowflake accepts some record of a batch (templated)
@@ -108,6 +111,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         "initial_position",
         "initial_timestamp",
         "stop_at",
+        "follow_seconds",
         "max_dead_letters",
         "max_batch_bytes",
         "max_batch_records",
@@ -124,6 +128,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         "initial_position": choice("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"),
         "initial_timestamp": optional(MOMENT),
         "stop_at": optional(MOMENT),
+        "follow_seconds": optional(POSITIVE),
         "max_dead_letters": DEAD_LETTERS,
         **dict.fromkeys(LIMITS, optional(POSITIVE)),
         "on_data_loss": choice("fail", "warn"),
@@ -138,6 +143,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         initial_position: str = "TRIM_HORIZON",
         initial_timestamp: str | datetime | None = None,
         stop_at: str | datetime | None = None,
+        follow_seconds: float | str | None = None,
         max_dead_letters: int | str | None = None,
         max_batch_bytes: int | str | None = None,
         max_batch_records: int | str | None = None,
@@ -157,6 +163,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         self.initial_position = initial_position
         self.initial_timestamp = initial_timestamp
         self.stop_at = stop_at
+        self.follow_seconds = follow_seconds
         self.max_dead_letters = max_dead_letters
         self.max_batch_bytes = max_batch_bytes
         self.max_batch_records = max_batch_records
@@ -262,6 +269,11 @@ class KinesisToSnowflakeOperator(LandingOperator):
         :raises InvalidSettingError: it is missing or superfluous
         """
         super().check_together(settings)
+        if settings.get("stop_at") is not None and settings.get("follow_seconds") is not None:
+            raise InvalidSettingError(
+                "stop_at must be left out, or follow_seconds: a drain that follows ends by itself, so many "
+                "seconds after it began"
+            )
         if {"initial_position", "initial_timestamp"} <= settings.keys():
             # Whether a moment lies in the future is for the task to say.
             _initial_position(settings, now=datetime.max.replace(tzinfo=UTC))
@@ -270,11 +282,13 @@ class KinesisToSnowflakeOperator(LandingOperator):
         from airflow_kinesis_snowflake.engine.settings import DrainSettings
 
         now = datetime.now(UTC)
+        following = given["follow_seconds"]
         return DrainSettings(
             stream_name=given["stream_name"],
             application_name=given["application_name"],
             initial_position=_initial_position(given, now=now),
-            stop_at=given["stop_at"] or now,
+            stop_at=given["stop_at"] or now + timedelta(seconds=following or 0),
+            follow_seconds=following,
             on_data_loss=given["on_data_loss"],
             own_hash_keys_only=given["own_hash_keys_only"],
             max_dead_letters=given["max_dead_letters"],

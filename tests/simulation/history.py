@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -175,7 +176,11 @@ class History:
             "max_batch_records": self.random.choice([1, 5, 20, 1000]),
             "max_batch_seconds": self.random.choice([0.5, 5.0, 60.0]),
             "max_seconds": self.random.choice([None, None, 20.0]),
+            "follow_seconds": self.random.choice([None, None, 45.0]),
         }
+
+        limits |= settings
+        following = timedelta(seconds=limits["follow_seconds"] or 0)
 
         def work() -> None:
             try:
@@ -184,8 +189,8 @@ class History:
                         stream_name=self._stream.name,
                         application_name=APPLICATION,
                         initial_position=TRIM_HORIZON,
-                        stop_at=moment(machine.wall()),
-                        **{**limits, **settings},
+                        stop_at=moment(machine.wall()) + following,
+                        **limits,
                     ),
                     worker=worker,
                     source=PollingSource(SimulatedKinesis(self._stream, machine, self._weather)),
@@ -219,7 +224,12 @@ class History:
 
     def _drain_the_rest(self) -> None:
         """Drain in calm weather until there is nothing more, and then once more for nothing."""
-        limits = {"max_batch_records": 1000, "max_batch_seconds": 60.0, "max_seconds": None}
+        limits = {
+            "max_batch_records": 1000,
+            "max_batch_seconds": 60.0,
+            "max_seconds": None,
+            "follow_seconds": None,
+        }
         for number in range(CALM_RUNS):
             tried = self._start(f"calm-{number}", 1, **limits)
             while not tried.over:

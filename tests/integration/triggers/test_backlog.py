@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.sources import backlog
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+from airflow_kinesis_snowflake.sources import backlog
 from airflow_kinesis_snowflake.sources.backlog import Backlog, BacklogWatch
 from airflow_kinesis_snowflake.stream.times import now_millis
 from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
