@@ -81,6 +81,10 @@ class IncarnationClosedError(CorruptStateError):
     """A reset closed the incarnation of a shard's row: nothing can be loaded under it any more."""
 
 
+class SinkUnknownError(CorruptStateError):
+    """What a drain with another sink has committed is in doubt, and that sink can't be asked."""
+
+
 class OffsetWentBackError(CorruptStateError):
     """Snowflake's offset of a shard is before one that a drain has seen: the tables went back in time."""
 

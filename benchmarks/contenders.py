@@ -68,6 +68,7 @@ def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
     from airflow_kinesis_snowflake.engine.reader import PageSource, ShardReader
     from airflow_kinesis_snowflake.engine.settings import DrainSettings
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.sinks.snowflake.copy import LIMITS
     from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
     from airflow_kinesis_snowflake.sources.polling import PollingSource
     from airflow_kinesis_snowflake.state.shards import ShardState
@@ -82,7 +83,7 @@ def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
     settings = DrainSettings(
         stream_name=STREAM, application_name="benchmark", initial_position=TRIM_HORIZON, stop_at=now
     )
-    batch = Batch(lambda _: files, folder, limits=settings)
+    batch = Batch(lambda _: files, folder, limits=settings.limits(LIMITS))
     kinesis.get_page(kinesis.get_iterator(shards[0].shard_id, TRIM_HORIZON))
     meter = Meter()
     for shard in shards:

@@ -36,11 +36,13 @@ class Candidate:
     """A shard this worker may try to lease.
 
     :param state: the row as last read
-    :param takeover: its last owner didn't release it, so the offsets table may be ahead of the checkpoint
+    :param takeover: its last owner didn't release it, so a sink may be ahead of the checkpoint
+    :param last_update: when the row was last written before this worker did
     """
 
     state: ShardState
     takeover: bool
+    last_update: int | None = None
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,11 @@ def assign(
         if shard.lease_owner is None:
             caught_up = caught_up_by(shard, now=now)
             if caught_up is None or caught_up < drain_until:
-                free.append(Candidate(shard, takeover=shard.unsettled))
+                free.append(Candidate(shard, takeover=shard.unsettled, last_update=shard.last_update))
         elif shard.lease_owner == worker.id or worker.succeeds(shard.lease_owner):
-            mine.append(Candidate(shard, takeover=True))
+            mine.append(Candidate(shard, takeover=True, last_update=shard.last_update))
         elif is_over(shard, now=now, seen=seen):
-            expired.append(Candidate(shard, takeover=True))
+            expired.append(Candidate(shard, takeover=True, last_update=shard.last_update))
         else:
             foreign.append(shard)
     candidates = mine + expired + free

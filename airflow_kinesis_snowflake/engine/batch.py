@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.formats.dead_letters import RECORD
@@ -43,15 +43,18 @@ class Span:
     millis_behind: int | None = None
 
 
-class BatchLimits(Protocol):
-    """When a batch is full."""
+@dataclass(frozen=True, kw_only=True)
+class BatchLimits:
+    """When a batch is full.
 
-    @property
-    def max_batch_bytes(self) -> float: ...
-    @property
-    def max_batch_records(self) -> float: ...
-    @property
-    def max_batch_seconds(self) -> float: ...
+    :param max_batch_bytes: its size, as its sink counts
+    :param max_batch_records: number of its records; the last page may exceed it
+    :param max_batch_seconds: age of its first record in memory
+    """
+
+    max_batch_bytes: float
+    max_batch_records: float
+    max_batch_seconds: float
 
 
 class Batch:

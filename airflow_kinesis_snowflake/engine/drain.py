@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from queue import Empty
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,7 +32,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Set
+    from collections.abc import Callable, Mapping, Sequence, Set
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -72,6 +73,8 @@ class Drain:
     :param source: the stream
     :param store: the application's checkpoints
     :param sink: where to load
+    :param other_sinks: ways that the application may have loaded before; they are asked what they have
+        committed where that isn't known
     :param on_progress: gets how far the drain is, every few seconds and on a thread of its own, as
         :class:`~airflow_kinesis_snowflake.engine.progress.Progress` says it; what it raises does no harm
     :param runtime: its clocks, threads and chance
@@ -85,6 +88,7 @@ class Drain:
         source: Source,
         store: StateStore,
         sink: SinkSettings,
+        other_sinks: Sequence[SinkSettings] = (),
         on_progress: Callable[[dict[str, Any]], None] | None = None,
         runtime: Runtime = MACHINE,
     ) -> None:
@@ -96,22 +100,22 @@ class Drain:
         self._events: Queue[PageArrived | LoadEnded | None] = runtime.queue()
         self._writers = DaemonThreads(WRITERS, name="state", runtime=runtime)
         self._loading = DaemonThreads(1, name="load", runtime=runtime)
-        self._leases = Leases(store, settings.stream_name, worker, runtime=runtime)
+        self._leases = Leases(store, settings.stream_name, worker, sink=sink.name, runtime=runtime)
         retries = Retries(runtime, self._stopping)
-        self._sink = sink.open(
-            SinkContext(
-                stream_name=settings.stream_name,
-                application_name=settings.application_name,
-                claims=self._leases,
-                read_again=source.read_again,
-                max_dead_letters=settings.max_dead_letters,
-                writers=self._writers,
-                retries=retries,
-                stopping=self._stopping,
-            )
+        context = SinkContext(
+            stream_name=settings.stream_name,
+            application_name=settings.application_name,
+            claims=self._leases,
+            read_again=source.read_again,
+            max_dead_letters=settings.max_dead_letters,
+            writers=self._writers,
+            retries=retries,
+            stopping=self._stopping,
         )
+        self._sink = sink.open(context)
         self._began = runtime.monotonic()
         self._follow_until = self._began + (settings.follow_seconds or -inf)
+        self._limits = settings.limits(self._sink.limits)
         pages = PageSource(
             source,
             self._sink.encoder,
@@ -122,7 +126,12 @@ class Drain:
         )
         self._fetching = Fetching(pages, self._events.put, runtime=runtime)
         self._loader = Loader(
-            self._sink, leases=self._leases, settings=settings, writers=self._writers, retries=retries
+            self._sink,
+            others={other.name: partial(other.open, context) for other in other_sinks},
+            leases=self._leases,
+            settings=settings,
+            writers=self._writers,
+            retries=retries,
         )
         self._intake = Intake(
             source=source,
@@ -410,7 +419,7 @@ class Drain:
         if page.reached is None:
             return
         if self._batch is None:
-            self._batch = Batch(self._sink.begin, folder, limits=self._settings, runtime=self._runtime)
+            self._batch = Batch(self._sink.begin, folder, limits=self._limits, runtime=self._runtime)
         self._batch.add(reader, page, now=self._runtime.monotonic())
         self._records_read += page.records
         self._bytes_read += page.bytes
@@ -464,8 +473,9 @@ class Drain:
             self.report.count(span)
             if reader := self._readers.get(shard_id):
                 reader.committed = span.reached
-                reader.offset = span.reached if loaded.batch.records else reader.offset
+                reader.offset = loaded.offsets.get(shard_id, reader.offset)
         self.report.batches += 1
+        self.report.rejected_rows += loaded.rejected
         log.info(
             "Batch %s of %d shards: %d records, %s loaded into %s in %.1f s",
             loaded.batch.id,

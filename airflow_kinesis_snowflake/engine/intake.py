@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.clock import ServiceClock
     from airflow_kinesis_snowflake.stream.facts import StreamFacts
     from airflow_kinesis_snowflake.stream.lineage import Shard
+    from airflow_kinesis_snowflake.stream.positions import Position
 
 log = logging.getLogger(__name__)
 
@@ -322,7 +323,8 @@ class Intake:
                     self._settings.stream_name,
                     state.start_at,
                 )
-            return Candidate(state, takeover=candidate.takeover)
+            # Somebody may have taken it since the rows were read, and left it in doubt.
+            return replace(candidate, state=state, takeover=candidate.takeover or state.unsettled)
 
         return [taken for taken in self._writers.map(lease, assignment.take) if taken is not None]
 
@@ -339,36 +341,25 @@ class Intake:
 
         :return: the readers, and those of their shards whose offsets refuse every load, with the reason
         """
-        refused: dict[str, TerminalError] = {}
-        committed = {candidate.state.shard_id: candidate.state.checkpoint for candidate in taken}
-        keys = [key_of(candidate.state) for candidate in taken if candidate.takeover]
-        if keys:
-            log.info("Reading the offsets of %d shards that their last owner didn't release", len(keys))
-            offsets = self._loader.offsets(keys)
-            refused = {key.shard_id: error for key, error in offsets.refused.items()}
-            for key, offset in offsets.found.items():
-                if offset.position is not None and is_after(offset.position, committed[key.shard_id]):
-                    committed[key.shard_id] = offset.position
-            remembered = {candidate.state.shard_id: candidate.state.offset for candidate in taken}
-            for key in keys:
-                found = offsets.found[key].position if key in offsets.found else None
-                # One that went back in time is no news: the next drain has to notice it too.
-                news = found is not None and is_after(found, remembered[key.shard_id])
-                self._leases.save(
-                    key.shard_id,
-                    committed[key.shard_id],
-                    millis_behind=None,
-                    offset=found if news else None,
-                )
+        rows = [candidate.state for candidate in taken]
+        committed = {row.shard_id: row.checkpoint for row in rows}
+        remembered = {candidate.state.shard_id: self._remembered(candidate) for candidate in taken}
+        refused = self._settle([each for each in taken if each.takeover], committed, remembered)
+        for candidate in taken:
+            row = candidate.state
+            if not candidate.takeover and row.sinks != {self._loader.sink}:
+                # Nothing is in doubt, so there is nothing that the others had to be asked for.
+                self._leases.save(row.shard_id, None, millis_behind=None)
         listed = {shard.shard_id: shard for shard in self._listed}
         readers = [
             ShardReader(
                 row,
                 committed=committed[row.shard_id],
+                offset=remembered[row.shard_id],
                 shard=listed.get(row.shard_id),
                 runtime=self._runtime,
             )
-            for row in (candidate.state for candidate in taken)
+            for row in rows
         ]
         others_until = {candidate.state.shard_id: candidate.state.others_until for candidate in taken}
         for reader in readers:
@@ -376,6 +367,62 @@ class Intake:
             if begun and self._may_have_aged_out(reader.read_until):
                 reader.check(others_until=self._believed(others_until[reader.shard_id]))
         return tuple(readers), refused
+
+    def _settle(
+        self,
+        takeovers: list[Candidate],
+        committed: dict[str, Position | None],
+        remembered: dict[str, Position | None],
+    ) -> dict[str, TerminalError]:
+        """Ask every sink that may have committed more of a shard than its row says.
+
+        :param committed: is moved on to where sinks say that shards stand
+        :param remembered: is moved on to what this drain's own sink says
+        :return: shards whose offsets refuse every load, with the reason
+        """
+        refused: dict[str, TerminalError] = {}
+        if not takeovers:
+            return refused
+        log.info("Reading the offsets of %d shards that their last owner didn't release", len(takeovers))
+        for sink in sorted(frozenset().union(*(each.state.sinks for each in takeovers))):
+            asked = [each for each in takeovers if sink in each.state.sinks]
+            offsets = self._loader.offsets([key_of(each.state) for each in asked], sink=sink)
+            refused |= {key.shard_id: error for key, error in offsets.refused.items()}
+            for each in asked:
+                row, offset = each.state, offsets.found.get(key_of(each.state))
+                found = None if offset is None else offset.position
+                if found is None and self._forgets(each, sink):
+                    refused[row.shard_id] = self._forgotten(row)
+                if found is not None and is_after(found, committed[row.shard_id]):
+                    committed[row.shard_id] = found
+                # One that went back in time is no news: the next drain has to notice it too.
+                if sink == self._loader.sink and found and is_after(found, remembered[row.shard_id]):
+                    remembered[row.shard_id] = found
+        for each in takeovers:
+            shard_id = each.state.shard_id
+            if shard_id not in refused:
+                self._leases.save(
+                    shard_id, committed[shard_id], millis_behind=None, offset=remembered[shard_id]
+                )
+        return refused
+
+    def _remembered(self, candidate: Candidate) -> Position | None:
+        """What the sink certainly has of a shard, if the row says so and the sink hasn't forgotten it."""
+        sink = self._loader.sink
+        return None if self._forgets(candidate, sink) else candidate.state.committed_by(sink)
+
+    def _forgets(self, candidate: Candidate, sink: str) -> bool:
+        """Whether a sink may have forgotten what was committed when the row of a shard was last written."""
+        memory = self._loader.memory_millis(sink)
+        written = candidate.last_update
+        return memory is not None and written is not None and self._runtime.wall() - written > memory
+
+    def _forgotten(self, row: ShardState) -> CorruptStateError:
+        return CorruptStateError(
+            f"Compare the last records of shard {row.shard_id} of stream {self._settings.stream_name} with "
+            f"the landing table, and rewind the shard to where they end: DAG kinesis_state_reset. Its last "
+            f"owner ended without a word so long ago that Snowflake has forgotten what it had committed"
+        )
 
     def _believed(self, others_until: int | None) -> datetime | None:
         """When another consumer last attended to a shard, if records that came since are still there."""

@@ -56,6 +56,7 @@ class Leases:
     :param store: the application's checkpoint store
     :param stream_name: the stream whose shards are leased
     :param worker: who leases
+    :param sink: how it commits
     :param runtime: its clocks, and where it renews
     """
 
@@ -65,9 +66,11 @@ class Leases:
         stream_name: str,
         worker: Worker,
         *,
+        sink: str,
         runtime: Runtime = MACHINE,
     ) -> None:
         self._runtime = runtime
+        self._sink = sink
         self._store = store
         self._stream = stream_name
         self._worker = worker
@@ -121,6 +124,7 @@ class Leases:
             now=now,
             incarnation=incarnation,
             start_at=start_at,
+            sinks=shard.sinks | {self._sink},
             predecessor=self._worker.succeeds(shard.lease_owner),
         )
         if taken is None:
@@ -199,6 +203,7 @@ class Leases:
             now=now,
             millis_behind=millis_behind,
             offset=offset,
+            sink=self._sink,
         )
         self._settle(shard_id, began, held=saved)
         return saved

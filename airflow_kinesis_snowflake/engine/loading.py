@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.ports import COMMITTED
 from airflow_kinesis_snowflake.exceptions import (
     LeaseLostError,
+    SinkUnknownError,
     TableChangedError,
     TooManyDeadLettersError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_kinesis_snowflake.engine.batch import Batch, Span
     from airflow_kinesis_snowflake.engine.leases import Leases
@@ -44,6 +46,8 @@ class Loaded:
     :param lost: shards whose lease was lost; their checkpoints are not ours to write any more
     :param ahead: when fenced, shards whose offsets had moved on, and where they stand now
     :param refused: shards that can't be loaded until somebody corrects their offsets, and why
+    :param offsets: where shards stand in the sink now, as far as they moved
+    :param rejected: rows that were sent with it and that Snowflake didn't take
     :param seconds: time from the first try to the last checkpoint
     """
 
@@ -52,6 +56,8 @@ class Loaded:
     lost: frozenset[str] = frozenset()
     ahead: Mapping[str, Position] = field(default_factory=dict)
     refused: Mapping[str, CorruptStateError] = field(default_factory=dict)
+    offsets: Mapping[str, Position] = field(default_factory=dict)
+    rejected: int = 0
     seconds: float = 0.0
 
 
@@ -59,6 +65,7 @@ class Loader:
     """Loads batches one after the other. Apart from :meth:`cancel`, one call waits for the other.
 
     :param sink: where they go
+    :param others: make other sinks, by name, to be asked what they have committed
     :param leases: written after a commit
     :param settings: names of stream and application, and how many dead letters are too many
     :param writers: threads for checkpoint writes; their runtime has the clock
@@ -69,6 +76,7 @@ class Loader:
         self,
         sink: Sink,
         *,
+        others: Mapping[str, Callable[[], Sink]] = MappingProxyType({}),
         leases: Leases,
         settings: DrainSettings,
         writers: DaemonThreads,
@@ -76,6 +84,7 @@ class Loader:
     ) -> None:
         self._runtime = writers.runtime
         self._sink = sink
+        self._others = others
         self._leases = leases
         self._settings = settings
         self._writers = writers
@@ -101,15 +110,42 @@ class Loader:
                 self._sink.prepare, doing="preparing the tables", after_failure=self._sink.close
             )
 
-    def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
-        """Where the sink says shards stand that their last owner didn't release.
+    @property
+    def sink(self) -> str:
+        """The name of the sink."""
+        return self._sink.name
+
+    def offsets(self, keys: Sequence[OffsetKey], *, sink: str) -> Offsets:
+        """Where a sink says shards stand that their last owner didn't release.
 
         Shards that were never begun are left out.
+
+        :param sink: which one: this drain's, or one of the others
+        :raises SinkUnknownError: neither
         """
-        with self._lock:
-            return self._retries.call(
-                lambda: self._sink.offsets(keys), doing="reading offsets", after_failure=self._sink.close
+        if sink == self._sink.name:
+            with self._lock:
+                return self._ask(self._sink, keys)
+        if sink not in self._others:
+            raise SinkUnknownError(
+                f"Load with sink={sink!r} once more, or run the DAG kinesis_state_reset with the method "
+                f"recover: a drain of stream {self._settings.stream_name} that loaded that way ended without "
+                f"a word, and what it has committed can't be asked for here"
             )
+        other = self._others[sink]()
+        try:
+            return self._ask(other, keys)
+        finally:
+            other.close()
+
+    def memory_millis(self, sink: str) -> int | None:
+        """How long a sink remembers what was committed of a shard that rests; ``None``: for ever."""
+        return self._sink.memory_millis if sink == self._sink.name else None
+
+    def _ask(self, sink: Sink, keys: Sequence[OffsetKey]) -> Offsets:
+        return self._retries.call(
+            lambda: sink.offsets(keys), doing="reading offsets", after_failure=sink.close
+        )
 
     def load(self, batch: Batch) -> Loaded:
         """Load a batch and write its checkpoints.
@@ -152,8 +188,15 @@ class Loader:
             )
         self._table_changes = 0
         self._refused += batch.refused
-        lost = self._checkpoint(batch)
-        return Loaded(batch, committed=True, lost=lost, seconds=self._runtime.monotonic() - began)
+        lost = self._checkpoint(batch, outcome.offsets)
+        return Loaded(
+            batch,
+            committed=True,
+            lost=lost,
+            offsets=outcome.offsets,
+            rejected=outcome.rejected,
+            seconds=self._runtime.monotonic() - began,
+        )
 
     def _check_threshold(self, batch: Batch) -> None:
         threshold = self._settings.max_dead_letters
@@ -167,13 +210,13 @@ class Loader:
                 f"again"
             )
 
-    def _checkpoint(self, batch: Batch) -> frozenset[str]:
+    def _checkpoint(self, batch: Batch, offsets: Mapping[str, Position]) -> frozenset[str]:
         def save(span: Span) -> bool:
             return self._leases.save(
                 span.shard_id,
                 span.reached,
                 millis_behind=span.millis_behind,
-                offset=span.reached if batch.records else None,
+                offset=offsets.get(span.shard_id),
             )
 
         spans = list(batch.spans.values())

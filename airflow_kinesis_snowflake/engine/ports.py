@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from airflow_kinesis_snowflake.engine.batch import Batch
+    from airflow_kinesis_snowflake.engine.batch import Batch, BatchLimits
     from airflow_kinesis_snowflake.engine.offsets import OffsetKey, Offsets
     from airflow_kinesis_snowflake.engine.retries import Retries
     from airflow_kinesis_snowflake.engine.runtime import Event
@@ -122,12 +122,16 @@ class Rows(Protocol):
 class Outcome:
     """What became of a batch; without a word about any shard it is committed.
 
+    :param offsets: of a batch that is committed: where shards stand in the sink, as far as they moved
     :param ahead: shards whose offsets are past the beginning of the batch, and where they stand
     :param refused: shards under whose offsets nothing can be loaded, and why
+    :param rejected: rows that were sent with it and that Snowflake didn't take
     """
 
+    offsets: Mapping[str, Position] = field(default_factory=dict)
     ahead: Mapping[str, Position] = field(default_factory=dict)
     refused: Mapping[str, CorruptStateError] = field(default_factory=dict)
+    rejected: int = 0
 
     @property
     def committed(self) -> bool:
@@ -155,8 +159,16 @@ class Sink(Protocol):
         """The landing table, for messages."""
 
     @property
+    def limits(self) -> BatchLimits:
+        """When a batch is full, where the user doesn't say."""
+
+    @property
     def encoder(self) -> Encoder:
         """Makes rows and dead letters of records."""
+
+    @property
+    def memory_millis(self) -> int | None:
+        """How long the sink remembers what was committed of a shard that rests; ``None``: for ever."""
 
     @property
     def connections(self) -> int:
@@ -243,6 +255,10 @@ class SinkContext:
 class SinkSettings(Protocol):
     """What makes a sink for a drain."""
 
+    @property
+    def name(self) -> str:
+        """What the sink is called in settings and in state rows."""
+
     def open(self, context: SinkContext, /) -> Sink:
         """The sink; nothing is connected yet."""
 
@@ -295,6 +311,7 @@ class StateStore(Protocol):
         now: int,
         incarnation: str,
         start_at: StartAt | None = None,
+        sinks: Iterable[str] = (),
         predecessor: bool = False,
     ) -> ShardState | None:
         """Take a lease that is free, the worker's own, or as it was read; the row after it, or ``None``."""
@@ -323,6 +340,7 @@ class StateStore(Protocol):
         now: int,
         millis_behind: int | None = None,
         offset: Position | None = None,
+        sink: str | None = None,
     ) -> bool:
         """Save that a shard is committed up to a position, and renew its lease, which the worker has."""
 

@@ -72,6 +72,7 @@ class ShardReader:
     :param state: the shard's row when its lease was taken
     :param committed: the last position known to be in Snowflake
     :param shard: as Kinesis lists it; ``None`` when it doesn't any more
+    :param offset: what the sink has of it, if that is known
     :param runtime: its chance
     """
 
@@ -81,12 +82,13 @@ class ShardReader:
         *,
         committed: Position | None,
         shard: Shard | None,
+        offset: Position | None = None,
         runtime: Runtime = MACHINE,
     ) -> None:
         self._runtime = runtime
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
-        self.offset = state.offset
+        self.offset = offset
         self.start_at = state.start_at or TRIM_HORIZON
         self.read_until = read_until(
             committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)

@@ -21,6 +21,7 @@ SUMMED = (
     "takeovers",
     "fenced",
     "lost_leases",
+    "rejected_rows",
     "snowflake_connections",
 )
 
@@ -52,7 +53,8 @@ class DrainReport:
     many records held no data by the rules of their format, and what they were: control messages, heartbeats,
     tombstones; they are in ``bytes``, not in ``records``. ``gaps`` lists
     records that may have aged out unread. ``held_by_others`` says how many unread shards each other owner had
-    leased when this worker looked last. ``stream_arn`` is known once the stream has answered.
+    leased when this worker looked last. ``rejected_rows`` counts rows that were streamed and that
+    Snowflake didn't take. ``stream_arn`` is known once the stream has answered.
     """
 
     stream_name: str
@@ -67,6 +69,7 @@ class DrainReport:
     takeovers: int = 0
     fenced: int = 0
     lost_leases: int = 0
+    rejected_rows: int = 0
     snowflake_connections: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     gaps: list[dict[str, str | None]] = field(default_factory=list)

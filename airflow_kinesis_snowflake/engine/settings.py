@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from airflow_kinesis_snowflake.engine.threshold import ANY_NUMBER, Threshold
@@ -11,9 +11,8 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from airflow_kinesis_snowflake.engine.batch import BatchLimits
     from airflow_kinesis_snowflake.stream.positions import StartAt
-
-MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +25,8 @@ class DrainSettings:
     :param stop_at: records that arrived at or after this moment stay for the next drain
     :param follow_seconds: stay for so long, which ends at ``stop_at``, and load what arrives meanwhile.
         ``None``: end when the shards are read up to ``stop_at``, or to their tips
-    :param max_batch_bytes: size of a batch at which it is loaded, as its sink counts: of Parquet files
-        compressed, of what is streamed not
+    :param max_batch_bytes: size of a batch at which it is loaded, as its sink counts; ``None``, here and for
+        the next two: as its sink has it
     :param max_batch_records: number of records at which a batch is loaded; the last page may exceed it
     :param max_batch_seconds: age of a batch's first record in memory at which the batch is loaded
     :param max_seconds: begin no further reading after this time; what was read is still loaded. ``None``: no
@@ -46,14 +45,22 @@ class DrainSettings:
     initial_position: StartAt
     stop_at: datetime
     follow_seconds: float | None = None
-    max_batch_bytes: float = 128 * MIB
-    max_batch_records: float = 5_000_000
-    max_batch_seconds: float = 60.0
+    max_batch_bytes: float | None = None
+    max_batch_records: float | None = None
+    max_batch_seconds: float | None = None
     max_seconds: float | None = None
     max_records: float | None = None
     on_data_loss: Literal["fail", "warn"] = "fail"
     own_hash_keys_only: bool = False
     max_dead_letters: Threshold = ANY_NUMBER
+
+    def limits(self, sink: BatchLimits) -> BatchLimits:
+        """When a batch is full.
+
+        :param sink: what holds where nothing is said
+        """
+        said = {name: getattr(self, name) for name in asdict(sink)}
+        return replace(sink, **{name: value for name, value in said.items() if value is not None})
 
     def __post_init__(self) -> None:
         for name in (

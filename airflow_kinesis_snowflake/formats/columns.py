@@ -36,6 +36,7 @@ from airflow_kinesis_snowflake.formats.envelope import (
 )
 from airflow_kinesis_snowflake.formats.fields import Field, Form
 from airflow_kinesis_snowflake.formats.inference import Seen, see
+from airflow_kinesis_snowflake.formats.json_rows import JsonColumn
 from airflow_kinesis_snowflake.formats.schema import (
     JSON_NULL,
     Change,
@@ -160,8 +161,8 @@ class ColumnsMapping:
             changes, self._schema = self._schema.changes([item.column for item in fields], missing)
         return changes
 
-    def copy(self, fields: Iterable[Field], missing: Collection[str]) -> ColumnsCopy | None:
-        """How to load these fields into the table as it was last found.
+    def filled(self, fields: Iterable[Field], missing: Collection[str]) -> tuple[JsonColumn, ...] | None:
+        """The columns that these fields fill, as the table was last found.
 
         :return: ``None`` if it can't take them: the records are to be encoded again
         """
@@ -176,13 +177,26 @@ class ColumnsMapping:
             by_column.setdefault(item.column, []).append(item)
         if any(not actual[name].nullable for name in by_column if name in missing):
             return None
-        selects = {
-            name: _nvl({item.name: item.select(actual[name].type) for item in items}.values())
+        return tuple(
+            JsonColumn(name, actual[name].type, tuple(items), default=actual[name].default)
             for name, items in by_column.items()
-        }
-        columns = (*self._metadata, *((name, actual[name].type.sql) for name in selects))
+        )
+
+    def copy(self, fields: Iterable[Field], missing: Collection[str]) -> ColumnsCopy | None:
+        """How to load these fields into the table as it was last found.
+
+        :return: ``None`` if it can't take them: the records are to be encoded again
+        """
+        filled = self.filled(fields, missing)
+        if filled is None:
+            return None
+        selects = [
+            _nvl({item.name: item.select(column.type) for item in column.fields}.values())
+            for column in filled
+        ]
+        columns = (*self._metadata, *((column.name, column.type.sql) for column in filled))
         own = own_selects(self._settings.metadata_columns)
-        return ColumnsCopy(columns, (METADATA_SELECT, *own, *selects.values()))
+        return ColumnsCopy(columns, (METADATA_SELECT, *own, *selects))
 
     def _current(self) -> Schema:
         with self._lock:

@@ -31,6 +31,7 @@ from airflow_kinesis_snowflake.state.attributes import (
     known_facts,
     not_beyond,
     number_value,
+    offset_attribute,
     restored,
     text_value,
     texts_value,
@@ -275,6 +276,7 @@ class CheckpointStoreHook(AwsHook):
         now: int,
         incarnation: str,
         start_at: StartAt | None = None,
+        sinks: Iterable[str] = (),
         predecessor: bool = False,
     ) -> ShardState | None:
         """Take the right to read a shard. Needs ``dynamodb:UpdateItem``.
@@ -289,6 +291,7 @@ class CheckpointStoreHook(AwsHook):
         :param shard: the row as it was read
         :param incarnation: for a row without one, which the Openflow connector wrote
         :param start_at: for a row that doesn't say where it starts; None: it stays so
+        :param sinks: ways in which the owner, or one before it, may commit; those in the row stay in it
         :param predecessor: take it from ``shard.lease_owner`` even if it was renewed since: an earlier try of
             the same task instance, known to be over
         :return: the row as this write left it; None: another worker holds the lease, or the row is gone
@@ -316,6 +319,7 @@ class CheckpointStoreHook(AwsHook):
                 "lastUpdateTimestamp": number_value(now),
             },
             unless_there=unless_there,
+            add={} if (members := texts_value(sinks)) is None else {"sinks": members},
             condition=f"attribute_exists(shardId) AND ({free})",
             values=values,
         )
@@ -358,6 +362,7 @@ class CheckpointStoreHook(AwsHook):
         now: int,
         millis_behind: int | None = None,
         offset: Position | None = None,
+        sink: str | None = None,
     ) -> bool:
         """Save that everything up to a position is committed in Snowflake, and renew the lease.
 
@@ -365,7 +370,8 @@ class CheckpointStoreHook(AwsHook):
         ``unsettled`` any more. Needs ``dynamodb:UpdateItem`` and ``dynamodb:GetItem``.
 
         :param checkpoint: None leaves the saved one as it is
-        :param offset: as Snowflake has it; None leaves the saved one as it is
+        :param offset: as the sink has it; None leaves the saved one as it is
+        :param sink: how the owner commits; no other can have committed more. None leaves those in the row
         :return: False: the lease is lost, and nothing was written
         :raises FencedError: the lease is held, but the saved checkpoint is further on already
         """
@@ -376,7 +382,9 @@ class CheckpointStoreHook(AwsHook):
             **known_facts(millis_behind=millis_behind),
         }
         if offset is not None:
-            changes["committedOffset"] = text_value(encode_position(offset))
+            changes[offset_attribute(sink)] = text_value(encode_position(offset))
+        if sink is not None:
+            changes["sinks"] = texts_value([sink])
         if checkpoint is None:
             return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
         changes |= checkpoint_attributes(checkpoint)
@@ -645,6 +653,7 @@ class CheckpointStoreHook(AwsHook):
         changes: Mapping[str, Value | None],
         *,
         unless_there: Mapping[str, Value] | None = None,
+        add: Mapping[str, Value] | None = None,
         condition: str | None = None,
         values: Mapping[str, Value] | None = None,
     ) -> Row | None:
@@ -656,8 +665,9 @@ class CheckpointStoreHook(AwsHook):
         :return: the row as it is after; None: the condition didn't hold
         """
         # Attributes of other software may have names that DynamoDB reserves.
-        names = {name: f"#a{number}" for number, name in enumerate({**changes, **(unless_there or {})})}
-        expression, new_values = update_expression(changes, unless_there or {}, names)
+        touched = {**changes, **(unless_there or {}), **(add or {})}
+        names = {name: f"#a{number}" for number, name in enumerate(touched)}
+        expression, new_values = update_expression(changes, unless_there or {}, add or {}, names=names)
         request: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
         with self._call("UpdateItem") as client:
             try:

@@ -196,7 +196,7 @@ class PlanStateResetOperator(StateOperator):
         "backup_folder": types.given(types.TEXT),
     }
 
-    def __init__(  # noqa: PLR0913 -- every setting is a parameter
+    def __init__(
         self,
         *,
         method: str,

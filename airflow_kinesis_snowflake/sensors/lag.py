@@ -68,7 +68,7 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
     }
     ui_color = "#e6f2fb"
 
-    def __init__(  # noqa: PLR0913 -- each is a setting of the sensor
+    def __init__(
         self,
         *,
         stream_name: str,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 T = TypeVar("T")
+COPY = "copy"
 Value = dict[str, Any]
 
 KEYS = {"HASH": "streamName", "RANGE": "shardId"}
@@ -38,6 +39,8 @@ OF_A_DRAIN = (
     "caughtUpAt",
     "millisBehindLatest",
     "othersUntil",
+    "sinks",
+    "committedOffset_streaming",
 )
 LEASE = ("leaseOwner", "leaseExpiry")
 
@@ -120,15 +123,20 @@ def known_facts(
 
 
 def update_expression(
-    changes: Mapping[str, Value | None], unless_there: Mapping[str, Value], names: Mapping[str, str]
+    changes: Mapping[str, Value | None],
+    unless_there: Mapping[str, Value],
+    add: Mapping[str, Value],
+    *,
+    names: Mapping[str, str],
 ) -> tuple[str, dict[str, Value]]:
     """Return an expression and the values in it.
 
+    :param add: members of sets, which keep those that they have
     :param names: aliases of all attributes, such as ``#a1``
     """
     removed = [names[name] for name, value in changes.items() if value is None]
     set_to = {name: value for name, value in changes.items() if value is not None}
-    placeholders = {name: ":" + names[name].lstrip("#") for name in (*set_to, *unless_there)}
+    placeholders = {name: ":" + names[name].lstrip("#") for name in (*set_to, *unless_there, *add)}
     clauses = [f"{names[name]} = {placeholders[name]}" for name in set_to]
     clauses += [
         f"{names[name]} = if_not_exists({names[name]}, {placeholders[name]})" for name in unless_there
@@ -136,11 +144,19 @@ def update_expression(
     expression = "SET " + ", ".join(clauses)
     if removed:
         expression += " REMOVE " + ", ".join(removed)
-    return expression, {placeholders[name]: value for name, value in {**set_to, **unless_there}.items()}
+    if add:
+        expression += " ADD " + ", ".join(f"{names[name]} {placeholders[name]}" for name in add)
+    values = {**set_to, **unless_there, **add}
+    return expression, {placeholders[name]: value for name, value in values.items()}
 
 
 def key_of_row(stream_name: str, shard_id: str) -> dict[str, Value]:
     return {"streamName": text_value(stream_name), "shardId": text_value(shard_id)}
+
+
+def offset_attribute(sink: str | None) -> str:
+    """Where a row says how far a sink had committed; COPY was there first."""
+    return "committedOffset" if sink in {None, COPY} else f"committedOffset_{sink}"
 
 
 def text_value(text: str) -> Value:
@@ -189,8 +205,25 @@ class Row:
             others_until=self._number("othersUntil"),
             initial_shards=self._read("initialShardIds", "SS", frozenset) or frozenset(),
             offset=self._read("committedOffset", "S", decode_position),
+            offsets=self._offsets(),
+            sinks=self._sinks(),
             oddities=tuple(self._oddities),
         )
+
+    def _offsets(self) -> dict[str, Position]:
+        """Of sinks that came after COPY, by their names."""
+        names = [name for name in self._item if name.startswith(offset_attribute(""))]
+        read = {name: self._read(name, "S", decode_position) for name in names}
+        return {
+            name.removeprefix(offset_attribute("")): found
+            for name, found in read.items()
+            if found is not None
+        }
+
+    def _sinks(self) -> frozenset[str]:
+        """Earlier versions, which had an incarnation but no such attribute, knew but COPY."""
+        of_before = frozenset({COPY}) if "incarnation" in self._item else frozenset()
+        return self._read("sinks", "SS", frozenset) or of_before
 
     def text(self, attribute: str) -> str | None:
         return self._read(attribute, "S", str)

@@ -30,8 +30,11 @@ class ShardState:
     :param caught_up_at: the shard was drained up to this moment
     :param initial_shards: on the row that founded the application on this stream, the shards listed then
     :param others_until: when the consumer that made the row last wrote it, before a drain took it
-    :param offset: what Snowflake had for the shard when a drain last wrote this row; an offset in Snowflake
-        that is before it means that Snowflake went back in time
+    :param offset: what COPY had committed of the shard when a drain last wrote this row; an offset in
+        Snowflake that is before it means that Snowflake went back in time
+    :param offsets: the same of other sinks, by name
+    :param sinks: ways in which something may have been committed that the row doesn't say yet; after a clean
+        release the one of the last owner
     :param oddities: what the row has besides and can't be meant, such as a time that is no number; it isn't
         believed
     """
@@ -52,7 +55,13 @@ class ShardState:
     initial_shards: frozenset[str] = frozenset()
     others_until: int | None = None
     offset: Position | None = None
+    offsets: Mapping[str, Position] = field(default_factory=dict)
+    sinks: frozenset[str] = frozenset()
     oddities: tuple[str, ...] = ()
+
+    def committed_by(self, sink: str) -> Position | None:
+        """What a sink had committed when a drain last wrote it down."""
+        return self.offset if sink == "copy" else self.offsets.get(sink)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_snowflake.engine import drain, intake, reader
 from airflow_kinesis_snowflake.engine.fetching import Fetching
 from airflow_kinesis_snowflake.engine.loading import Loader
-from airflow_kinesis_snowflake.engine.ports import COMMITTED
 from airflow_kinesis_snowflake.engine.reader import ShardReader
 from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedError, TransientError
 from airflow_kinesis_snowflake.hooks import checkpoint
@@ -94,7 +93,7 @@ def look_after_commit(patch: pytest.MonkeyPatch) -> None:
             return real(sink, batch)
         except TransactionEndedError as error:
             if "before its COMMIT arrived; nothing" in str(error):
-                return COMMITTED
+                return copy.committed(batch)
             raise
 
     patch.setattr(CopySink, "_commit", commit)
@@ -111,7 +110,7 @@ def doubt_about_commits(patch: pytest.MonkeyPatch) -> None:
 
     def outcome(sink: CopySink, offsets: Any, batch: Any) -> Any:
         found = real(sink, offsets, batch)
-        return None if found is COMMITTED else found
+        return None if found is not None and found.committed else found
 
     patch.setattr(CopySink, "_outcome_by", outcome)
     patch.setattr(copy, "ahead_of", lambda *_: {})
@@ -159,7 +158,7 @@ def checkpoint_after_commit(patch: pytest.MonkeyPatch) -> None:
     real = Loader._load
 
     def load(loader: Loader, batch: Any, *, began: float) -> Any:
-        loader._checkpoint(batch)
+        loader._checkpoint(batch, {})
         return real(loader, batch, began=began)
 
     patch.setattr(Loader, "_load", load)
@@ -173,7 +172,7 @@ def checkpoint_of_a_committed_batch(patch: pytest.MonkeyPatch) -> None:
         try:
             return real(loader, batch, began=began)
         except TransientError:
-            loader._checkpoint(batch)
+            loader._checkpoint(batch, {})
             raise
 
     patch.setattr(Loader, "_load", load)

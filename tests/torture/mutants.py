@@ -34,7 +34,7 @@ def checkpoint_before_commit() -> None:
     load_one = Loader._load
 
     def too_early(loader: Loader, batch: Batch, *, began: float) -> Loaded:
-        loader._checkpoint(batch)
+        loader._checkpoint(batch, {})
         return load_one(loader, batch, began=began)
 
     Loader._load = too_early  # type: ignore[method-assign]

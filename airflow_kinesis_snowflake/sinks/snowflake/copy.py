@@ -29,8 +29,9 @@ import logging
 import re
 from typing import TYPE_CHECKING, TypedDict
 
+from airflow_kinesis_snowflake.engine.batch import BatchLimits
 from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, OffsetMove, Offsets
-from airflow_kinesis_snowflake.engine.ports import COMMITTED, Outcome
+from airflow_kinesis_snowflake.engine.ports import Outcome
 from airflow_kinesis_snowflake.exceptions import (
     CorruptStateError,
     FencedError,
@@ -47,6 +48,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ValueRefusedError,
 )
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
+from airflow_kinesis_snowflake.sinks.snowflake.evolution import evolve
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, work_folder
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY
 from airflow_kinesis_snowflake.sinks.snowflake.narrowing import Narrowing, files_of
@@ -78,6 +80,7 @@ class _Names(TypedDict):
 
 
 # A batch isn't under way for as long, however often it is tried.
+LIMITS = BatchLimits(max_batch_bytes=128 * 2**20, max_batch_records=5_000_000, max_batch_seconds=60.0)
 ABANDONED_MILLIS = 24 * 3_600_000
 _BATCH_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{12}")
 
@@ -94,6 +97,7 @@ class CopySink:
     """
 
     name = COPY
+    memory_millis = None
 
     def __init__(self, landing: Landing, open_session: OpenSession, context: SinkContext) -> None:
         self._context = context
@@ -111,6 +115,11 @@ class CopySink:
         self._took_over = False
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
+
+    @property
+    def limits(self) -> BatchLimits:
+        """Batches of 128 MiB, as compressed Parquet, or of a minute."""
+        return LIMITS
 
     def workspace(self) -> AbstractContextManager[Path]:
         """A folder that PUT can name files in."""
@@ -199,7 +208,7 @@ class CopySink:
             )
         self._remove_earlier_attempts(session, batch)
         self._remove_abandoned(session)
-        return COMMITTED
+        return committed(batch)
 
     def _offsets_before(self, batch: Batch) -> Offsets:
         """Where the shards of a batch stand, with rows for those that have none yet."""
@@ -250,7 +259,7 @@ class CopySink:
             return Outcome(refused=refused)
         if carry(batch, offsets):
             log.info("Batch %s was committed although the answer was lost", batch.id)
-            return COMMITTED
+            return committed(batch)
         ahead = ahead_of(batch, offsets)
         if ahead:
             self.settled(batch.spans.keys())
@@ -421,13 +430,7 @@ def prepare_table(
     """
     if not isinstance(mapping, ColumnsMapping):
         return mapping
-    mapping.found(session.landing_columns(target))
-    changes = mapping.changes(files.fields, files.missing)
-    for change in changes:
-        session.alter_landing_table(target, change)
-    if changes:
-        log.info("Table %s: %s", target.table, ", ".join(map(str, changes)))
-        mapping.found(session.landing_columns(target))
+    evolve(session, files.fields, files.missing, target=target, mapping=mapping)
     copy = mapping.copy(files.fields, files.missing)
     if copy is None:
         raise TableChangedError(f"The columns of {target.table} aren't those that records were prepared for")
@@ -462,6 +465,11 @@ def copy_files(
 def keys_of(spans: Iterable[Span]) -> list[OffsetKey]:
     """The offsets rows that spans move."""
     return [OffsetKey(shard_id=span.shard_id, incarnation=span.incarnation) for span in spans]
+
+
+def committed(batch: Batch) -> Outcome:
+    """That a batch is committed: every shard's offset has moved to its end."""
+    return Outcome(offsets={shard_id: span.reached for shard_id, span in batch.spans.items()})
 
 
 def carry(batch: Batch, offsets: Offsets) -> bool:

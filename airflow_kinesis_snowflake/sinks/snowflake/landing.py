@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping, make_mapping
 from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES, DecodingEncoder
@@ -11,9 +11,10 @@ from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_kinesis_snowflake.engine.ports import Sink, SinkContext
+    from airflow_kinesis_snowflake.engine.runtime import Event
     from airflow_kinesis_snowflake.formats.column_types import Column
     from airflow_kinesis_snowflake.formats.decoding import Encoder
     from airflow_kinesis_snowflake.formats.engine import Decoder
@@ -26,7 +27,41 @@ if TYPE_CHECKING:
     OpenSession = Callable[[], SnowflakeSession]
     """Logs in to Snowflake."""
 
+    OpenChannels = Callable[[TableName], "ChannelOwner"]
+    """Logs in to stream into a table."""
+
 COPY = "copy"
+STREAMING = "streaming"
+
+
+class ChannelState(Protocol):
+    """What Snowflake says of a channel, as ``channels.ChannelState`` has it."""
+
+    @property
+    def committed(self) -> str | None: ...
+    @property
+    def rejected(self) -> int: ...
+    @property
+    def rejected_through(self) -> str | None: ...
+    @property
+    def why(self) -> str | None: ...
+
+
+class OwnedChannel(Protocol):
+    """A channel that was opened, as ``channels.Channel`` is one."""
+
+    @property
+    def opened(self) -> ChannelState: ...
+    def append(self, rows: Sequence[bytes], start_token: str, end_token: str) -> None: ...
+    def flush(self) -> None: ...
+    def wait(self, token: str, *, timeout: float, stopping: Event) -> ChannelState | None: ...
+
+
+class ChannelOwner(Protocol):
+    """Opens channels, as ``channels.ChannelClient`` does."""
+
+    def open(self, name: str) -> OwnedChannel: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +110,31 @@ class Copy:
 
     landing: Landing
     open_session: OpenSession
+    name: str = COPY
 
     def open(self, context: SinkContext) -> Sink:
         """The sink; nothing is connected yet."""
         from airflow_kinesis_snowflake.sinks.snowflake.copy import CopySink
 
         return CopySink(self.landing, self.open_session, context)
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """Streams, within seconds and without a warehouse.
+
+    :param landing: where records land, and as what
+    :param open_session: logs in for DDL
+    :param open_channels: logs in to stream into a table
+    """
+
+    landing: Landing
+    open_session: OpenSession
+    open_channels: OpenChannels
+    name: str = STREAMING
+
+    def open(self, context: SinkContext) -> Sink:
+        """The sink; nothing is connected yet."""
+        from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
+
+        return StreamingSink(self.landing, self.open_session, self.open_channels, context)

@@ -88,17 +88,20 @@ class SnowflakeSession:
 
     # --- objects ---
 
-    def ensure_objects(self, target: LandingTarget, *, mapping: TableMapping) -> None:
+    def ensure_objects(
+        self, target: LandingTarget, *, mapping: TableMapping, companions: bool = True
+    ) -> None:
         """Create the tables and the stage that are missing, and check the landing table.
 
         What exists is left as it is and needs no CREATE privilege, but for columns that a dead-letter table
         of an earlier version lacks.
 
+        :param companions: the offsets table and the stage too, which COPY needs
         :raises InvalidSettingError: a landing table that exists lacks a column of the mapping, or has it with
             another type; or the mapping doesn't know enough to make a table that doesn't exist
         :raises SnowflakeObjectNotFoundError: something is missing and must not be created
         """
-        missing = self._missing_objects(target, mapping)
+        missing = self._missing_objects(target, mapping, companions=companions)
         if missing and not target.options.create:
             names = ", ".join(dict.fromkeys(str(name) for _, name in missing))
             ddl = "; ".join(statement.sql for statement, _ in missing)
@@ -109,7 +112,7 @@ class SnowflakeSession:
             self._create(statement, name)
 
     def _missing_objects(
-        self, target: LandingTarget, mapping: TableMapping
+        self, target: LandingTarget, mapping: TableMapping, *, companions: bool
     ) -> list[tuple[Statement, TableName]]:
         """What to run so that a target is complete."""
         missing = []
@@ -124,8 +127,8 @@ class SnowflakeSession:
                 f"the landing table {target.table} doesn't exist, and without schema_evolution nothing says "
                 "which columns it needs; create it, give columns, or set schema_evolution=True"
             )
-        if self._columns(target.offsets) is None:
-            missing.append((statements.create_offsets_table(target.offsets), target.offsets))
+        if companions:
+            missing += self._missing_companions(target)
         letters = self._columns(target.dead_letters)
         if letters is None:
             missing.append((statements.create_dead_letter_table(target.dead_letters), target.dead_letters))
@@ -135,6 +138,12 @@ class SnowflakeSession:
                 for column in ("ID", "KIND")
                 if column not in letters
             ]
+        return missing
+
+    def _missing_companions(self, target: LandingTarget) -> list[tuple[Statement, TableName]]:
+        missing = []
+        if self._columns(target.offsets) is None:
+            missing.append((statements.create_offsets_table(target.offsets), target.offsets))
         stages = self._rows(statements.list_stages(target.stage), doing="list stages", target=target.stage)
         if target.stage.name not in {row[1] for row in stages}:
             missing.append((statements.create_stage(target.stage), target.stage))

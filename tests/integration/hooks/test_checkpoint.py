@@ -295,6 +295,7 @@ def test_a_new_row_says_how_the_shard_starts(store: CheckpointStoreHook) -> None
         incarnation="first",
         stream_created=1,
         initial_shards=frozenset({"x", "y"}),
+        sinks=frozenset({"copy"}),
     )
 
 

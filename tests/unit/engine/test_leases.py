@@ -58,7 +58,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def leases(store: Any, clock: Clock) -> Leases:
-    leases = Leases(store, "stream", Worker("task", "1-a"), runtime=clock)
+    leases = Leases(store, "stream", Worker("task", "1-a"), sink="copy", runtime=clock)
     assert leases.take(SHARD, incarnation="any") == SHARD
     return leases
 
@@ -178,7 +178,7 @@ def machine() -> Joinable:
 @pytest.fixture
 def keeper(renewed: RenewedStore, machine: Joinable) -> Iterator[Leases]:
     """Leases of 20 shards, kept alive."""
-    leases = Leases(renewed, "stream", Worker("task", "1-a"), runtime=machine)  # type: ignore[arg-type]
+    leases = Leases(renewed, "stream", Worker("task", "1-a"), sink="copy", runtime=machine)  # type: ignore[arg-type]
     for number in range(20):
         leases.take(ShardState(f"shard-{number}"), incarnation="any")
     yield leases
@@ -271,7 +271,7 @@ def test_a_renewal_that_hangs_costs_no_other_lease(keeper: Leases, renewed: Rene
 
 
 def test_the_lease_that_ends_first_is_renewed_first(store: Any, clock: Clock) -> None:
-    leases = Leases(store, "stream", Worker("task", "1-a"), runtime=clock)
+    leases = Leases(store, "stream", Worker("task", "1-a"), sink="copy", runtime=clock)
     for name in ("c", "a", "b"):
         leases.take(ShardState(name), incarnation="any")
         clock.now += 1

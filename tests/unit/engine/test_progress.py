@@ -94,6 +94,7 @@ def test_progress_is_told_every_five_seconds_as_a_line_and_as_data(caplog: pytes
             "millis_behind_latest": 40_000,
             "shards": 2,
             "seconds_to_catch_up": None,
+            "following_until": None,
         }
     ]
 

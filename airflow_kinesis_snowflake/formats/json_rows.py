@@ -1,0 +1,179 @@
+"""Encoded records as JSON rows: an object per row, its keys the columns of the landing table.
+
+What a value becomes is what COPY makes of the same field, so that a table looks the same whichever way rows
+took. Documents are put into rows as the text that they came as, unparsed.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, ColumnType, Kind
+from airflow_kinesis_snowflake.formats.envelope import CONTENT, METADATA, METADATA_COLUMNS
+from airflow_kinesis_snowflake.formats.fields import Form
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from airflow_kinesis_snowflake.formats.fields import Field
+
+_NEEDS_ESCAPING = r'["\\\x00-\x1f]'
+_SUB_SEQUENCE_DIGITS = 20
+
+
+@dataclass(frozen=True)
+class JsonColumn:
+    """A column of the landing table, and the fields that may hold its values.
+
+    :param type: of the column
+    :param default: it fills itself where a row doesn't name it, so NULL has to be said
+    """
+
+    name: str
+    type: ColumnType
+    fields: tuple[Field, ...]
+    default: bool = False
+
+
+def envelope_rows(
+    rows: pa.RecordBatch, *, metadata_columns: Sequence[str], loaded_at: datetime
+) -> list[bytes]:
+    """Rows of the ``envelope`` mapping.
+
+    :param metadata_columns: facts that have columns of their own
+    :param loaded_at: what the fact ``loaded_at`` is
+    """
+    content = pc.binary_join_element_wise(f'{{"{CONTENT}":', rows.column(CONTENT), "")
+    return _finished([content, *_metadata(rows, metadata_columns, loaded_at, first=False)])
+
+
+def column_rows(
+    rows: pa.RecordBatch,
+    columns: Sequence[JsonColumn],
+    *,
+    metadata_columns: Sequence[str],
+    loaded_at: datetime,
+) -> list[bytes]:
+    """Rows of the ``columns`` mapping.
+
+    :param columns: those that the fields of the rows fill
+    :param metadata_columns: facts that have columns of their own
+    :param loaded_at: what the fact ``loaded_at`` is
+    """
+    parts = _metadata(rows, metadata_columns, loaded_at, first=True)
+    for column in columns:
+        held = [(item, rows.column(item.name)) for item in column.fields if item.name in rows.schema.names]
+        if held or column.default:
+            parts.append(_column(column, held, count=rows.num_rows))
+    return _finished(parts)
+
+
+def letter_rows(rows: pa.RecordBatch, *, failed_at: str) -> list[bytes]:
+    """Rows of the dead-letter table, whose columns are those of the rows.
+
+    :param failed_at: what COPY leaves to the default of its column
+    """
+    return [msgspec.json.encode({**row, "FAILED_AT": failed_at}) for row in rows.to_pylist()]
+
+
+def _finished(parts: Sequence[pa.Array | str]) -> list[bytes]:
+    joined = pc.binary_join_element_wise(*parts, "}", "")
+    found: list[bytes] = joined.cast(pa.binary()).to_pylist()
+    return found
+
+
+def _metadata(
+    rows: pa.RecordBatch, metadata_columns: Sequence[str], loaded_at: datetime, *, first: bool
+) -> list[pa.Array | str]:
+    """``KINESISMETADATA`` and the facts beside it, each with its key."""
+    arrival = rows.column("approximateArrival")
+    sub = pc.cast(rows.column("subSequenceNumber"), pa.string())
+    number = rows.column("sequenceNumber")
+    values = {
+        "stream": _quoted(rows.column("stream")),
+        "shardId": _quoted(rows.column("shardId")),
+        "approximateArrival": pc.cast(arrival, pa.string()),
+        "partitionKey": _quoted(rows.column("partitionKey")),
+        "sequenceNumber": _quoted(number),
+        "subSequenceNumber": sub,
+        "shardedSequenceNumber": pc.binary_join_element_wise(
+            '"', number, pc.utf8_lpad(sub, _SUB_SEQUENCE_DIGITS, "0"), '"', ""
+        ),
+    }
+    parts: list[pa.Array | str] = [f'{"{" if first else ","}"{METADATA}":']
+    for at, (name, value) in enumerate(values.items()):
+        parts += [f'{"," if at else "{"}"{name}":', value]
+    parts.append("}")
+    facts = {
+        "stream": "stream",
+        "shard_id": "shardId",
+        "sequence_number": "sequenceNumber",
+        "sub_sequence_number": "subSequenceNumber",
+        "partition_key": "partitionKey",
+    }
+    for fact in metadata_columns:
+        parts.append(f',"{METADATA_COLUMNS[fact][0]}":')
+        match fact:
+            case "loaded_at":
+                parts.append(f'"{loaded_at.isoformat(timespec="milliseconds")}"')
+            case "arrival_time":
+                parts.append(_moments(arrival))
+            case _:
+                parts.append(values[facts[fact]])
+    return parts
+
+
+def _moments(millis: pa.Array) -> pa.Array:
+    texts = pc.cast(pc.cast(millis, pa.timestamp("ms")), pa.string())
+    return pc.binary_join_element_wise('"', pc.replace_substring(texts, " ", "T"), '+00:00"', "")
+
+
+def _column(column: JsonColumn, held: Sequence[tuple[Field, pa.Array]], *, count: int) -> pa.Array:
+    """A key and its values; nothing where there is none."""
+    name = msgspec.json.encode(column.name).decode()
+    values = [_values(column.type, item.form, array) for item, array in held]
+    found = pc.coalesce(*values) if values else pa.nulls(count, pa.string())
+    absent = f",{name}:null" if column.default else ""
+    return pc.fill_null(pc.binary_join_element_wise(f",{name}:", found, ""), absent)
+
+
+def _values(column: ColumnType, form: Form, values: pa.Array) -> pa.Array:
+    """JSON of the values of a field in a column of some type."""
+    if column.kind is Kind.BINARY:
+        return _hexadecimal(values)
+    match form:
+        case Form.JSON if column.kind in SEMI_STRUCTURED:
+            return values
+        case Form.INTEGER | Form.BOOLEAN:
+            return pc.cast(values, pa.string())
+        case Form.DOUBLE:
+            texts = pc.cast(values, pa.string())
+            return pc.if_else(pc.is_finite(values), texts, _quoted(texts))
+        case _:
+            # Decimals too: a JSON number may pass through a double on its way.
+            return _quoted(values)
+
+
+def _hexadecimal(values: pa.Array) -> pa.Array:
+    """Base64 texts as JSON strings of hexadecimal digits, as BINARY columns take them."""
+    return pa.array(
+        [None if text is None else f'"{base64.b64decode(text).hex()}"' for text in values.to_pylist()],
+        pa.string(),
+    )
+
+
+def _quoted(texts: pa.Array) -> pa.Array:
+    """Texts as JSON strings."""
+    if pc.any(pc.match_substring_regex(texts, _NEEDS_ESCAPING)).as_py():
+        encode = msgspec.json.encode
+        return pa.array(
+            [None if text is None else encode(text).decode() for text in texts.to_pylist()], pa.string()
+        )
+    return pc.binary_join_element_wise('"', texts, '"', "")

@@ -1,0 +1,547 @@
+"""The sink that streams: a channel of Snowpipe Streaming for each shard, and no warehouse.
+
+What makes it exactly once:
+
+1. A channel belongs to whoever opened it last, and keeps a token of its last committed rows. The token is the
+   position of the last record. So opening a channel fences the former owner, and says where to go on: it is
+   compare and set in one.
+2. After the opening, and before the first row, the lease is confirmed by the store. A reset, or the next
+   owner of the lease, opens the channel after it has the lease; whoever was confirmed before is fenced then.
+3. Dead letters go through channels of their own, and are committed before the rows of their batch. So the
+   token of the landing channel speaks for both tables; dead letters that a lost batch had committed are known
+   by the token of their channel, and left out.
+4. Rows are sent in parts that end between two records, each with the token of its end. Only a token that the
+   service says is committed counts; an append that returned proves nothing.
+
+Checkpoints follow. If the process dies before that, the next owner of the lease opens the channels and goes
+on behind their tokens. See docs/streaming.md for what rests on Snowflake's documentation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow_kinesis_snowflake.engine.batch import BatchLimits
+from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, Offsets
+from airflow_kinesis_snowflake.engine.ports import Outcome
+from airflow_kinesis_snowflake.exceptions import (
+    CorruptStateError,
+    FencedError,
+    KinesisSnowflakeError,
+    LeaseLostError,
+    OffsetWentBackError,
+    ServiceUnavailableError,
+    TableChangedError,
+)
+from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
+from airflow_kinesis_snowflake.formats.dead_letters import GAP, dead_letter_rows
+from airflow_kinesis_snowflake.formats.json_rows import column_rows, envelope_rows, letter_rows
+from airflow_kinesis_snowflake.sinks.snowflake.evolution import evolve
+from airflow_kinesis_snowflake.sinks.snowflake.files import work_folder
+from airflow_kinesis_snowflake.sinks.snowflake.landing import STREAMING
+from airflow_kinesis_snowflake.stream.positions import Position, decode_position, encode_position, is_after
+from airflow_kinesis_snowflake.stream.times import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from airflow_kinesis_snowflake.engine.batch import Batch, Span
+    from airflow_kinesis_snowflake.engine.ports import SinkContext
+    from airflow_kinesis_snowflake.formats.column_types import Column
+    from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.fields import Field
+    from airflow_kinesis_snowflake.formats.json_rows import JsonColumn
+    from airflow_kinesis_snowflake.identifiers import TableName
+    from airflow_kinesis_snowflake.sinks.snowflake.landing import (
+        ChannelOwner,
+        Landing,
+        OpenChannels,
+        OpenSession,
+        OwnedChannel,
+    )
+    from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+
+log = logging.getLogger(__name__)
+
+# The SDK sends what is larger by way of files in cloud storage.
+PART_BYTES = 3 * 2**20
+COMMIT_SECONDS = 120.0
+LIMITS = BatchLimits(max_batch_bytes=32 * 2**20, max_batch_records=500_000, max_batch_seconds=1.0)
+LONGEST_NAME = 250
+# Channels and tokens that rest for 30 days are deleted (Snowflake's documentation of channels). One day less,
+# so that clocks don't matter.
+MEMORY_MILLIS = 29 * 24 * 3_600_000
+_AFTER_RECORDS = "g"
+
+
+class StreamedRows:
+    """What a batch holds until it is sent, in memory: encoded pages, by shard."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, list[Encoded]] = defaultdict(list)
+        self.fields: set[Field] = set()
+        self.missing: set[str] = set()
+        self.rows = 0
+        self.dead_letters = 0
+        self.size = 0
+
+    def append(self, encoded: Encoded, *, shard_id: str) -> None:
+        """Keep a page."""
+        self.pages[shard_id].append(encoded)
+        self.fields |= encoded.fields
+        self.missing |= encoded.missing
+        self.rows += encoded.rows.num_rows
+        self.dead_letters += len(encoded.dead_letters)
+        self.size += encoded.rows.nbytes + sum(len(letter.record.data) for letter in encoded.dead_letters)
+
+    def delete(self) -> None:
+        """Forget all."""
+        self.pages.clear()
+
+
+class Part(NamedTuple):
+    """Rows that are appended together.
+
+    :param start: token of the first
+    :param end: token once they are committed
+    """
+
+    rows: list[bytes]
+    start: str
+    end: str
+
+
+@dataclass
+class _Lane:
+    """A channel that this drain owns.
+
+    :param committed: its token
+    :param rejected: rows that the service had rejected when it was looked at last
+    :param confirmed: the store said, after the opening, that the lease is ours
+    """
+
+    channel: OwnedChannel
+    committed: str | None
+    rejected: int
+    confirmed: bool = False
+
+
+@dataclass
+class StreamingSink:
+    """Commits each shard of a batch through a channel of its own.
+
+    Safe to call from several threads; apart from :meth:`cancel`, one call waits for the other.
+
+    :param landing: where and as what records land
+    :param open_session: logs in for DDL, which needs no warehouse
+    :param open_channels: logs in to stream into a table
+    :param context: of the drain
+    """
+
+    landing: Landing
+    open_session: OpenSession
+    open_channels: OpenChannels
+    context: SinkContext
+    name: str = STREAMING
+    memory_millis: int = MEMORY_MILLIS
+    connections: int = 0
+    in_doubt: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        runtime = self.context.writers.runtime
+        self._runtime = runtime
+        self._target = self.landing.target
+        self._mapping = self.landing.mapping(self._landing_columns)
+        self.encoder = self.landing.encoder(self._mapping)
+        self.table = str(self.landing.table)
+        self._lock = runtime.lock()
+        self._cancelled = runtime.event()
+        self._owners: dict[TableName, ChannelOwner] = {}
+        self._lanes: dict[tuple[TableName, OffsetKey], _Lane] = {}
+        self._objects_checked = False
+        self._rejected = 0
+        self._evolved: set[tuple[Field | None, str | None]] = set()
+
+    @property
+    def limits(self) -> BatchLimits:
+        """Batches of 32 MiB, as JSON, or of a second."""
+        return LIMITS
+
+    def workspace(self) -> AbstractContextManager[Path]:
+        """A folder; nothing is written to it."""
+        return work_folder()
+
+    def begin(self, folder: Path) -> StreamedRows:
+        """Pages in memory."""
+        return StreamedRows()
+
+    def prepare(self) -> None:
+        """Create or check the tables, and log in to stream."""
+        with self._lock:
+            self._check_objects()
+            self._owner(self._target.table)
+
+    def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
+        """Tokens of channels, which are opened: from here on their former owners can't commit."""
+        found: dict[OffsetKey, Offset] = {}
+        refused: dict[OffsetKey, CorruptStateError] = {}
+        with self._lock:
+            self._check_objects()
+            for key in keys:
+                token = self._lane(self._target.table, key).committed
+                try:
+                    if (position := position_of(token)) is not None:
+                        found[key] = Offset(key.shard_id, key.incarnation, position, None)
+                except ValueError:
+                    refused[key] = self._unreadable(key, token)
+        return Offsets(found, refused)
+
+    def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
+        """Commit dead letters, then rows, of all shards of a batch."""
+        with self._lock:
+            try:
+                return self._commit(batch)
+            except FencedError as error:
+                # Whoever opened a channel has, or had, the lease. What came of our rows its token says.
+                raise ServiceUnavailableError(
+                    f"Channels of batch {batch.id} are opened again to see what is committed: {error}"
+                ) from error
+
+    def settled(self, shards: Set[str]) -> None:
+        """Nothing of these shards is in doubt any more."""
+        self.in_doubt -= shards
+
+    def cancel(self) -> None:
+        """Wait no longer for a commit, from another thread."""
+        self._cancelled.set()
+
+    def close(self) -> None:
+        """Let go of all channels."""
+        self._lanes.clear()
+        owners, self._owners = list(self._owners.values()), {}
+        for owner in owners:
+            with suppress(KinesisSnowflakeError):
+                owner.close()
+
+    # --- one batch -----------------------------------------------------------------------------------------
+
+    def _commit(self, batch: Batch) -> Outcome:
+        rows, self._rejected = rows_of(batch), 0
+        self._check_objects()
+        columns = self._columns(rows, batch)
+        lanes = self._open(batch)
+        if (outcome := self._outcome_by(lanes, batch)) is not None:
+            return outcome
+        self.in_doubt |= batch.spans.keys()
+        self._commit_letters(batch, rows)
+        parts = {
+            shard_id: list(self._parts(pages, columns, batch.spans[shard_id]))
+            for shard_id, pages in rows.pages.items()
+        }
+        self._append(self._target.table, batch, parts)
+        reached = {shard: span.reached for shard, span in batch.spans.items() if parts.get(shard)}
+        return Outcome(offsets=reached, rejected=self._rejected)
+
+    def _open(self, batch: Batch) -> dict[str, _Lane]:
+        """The landing channels of a batch, each with a lease that was confirmed after its opening.
+
+        :raises LeaseLostError: another worker has a lease
+        """
+        if not all(self.context.claims.holds(shard_id) for shard_id in batch.spans):
+            raise self._lease_lost(batch)
+        lanes = {
+            shard_id: self._lane(self._target.table, key_of_span(batch.spans[shard_id]))
+            for shard_id in rows_of(batch).pages
+        }
+        unsure = [shard_id for shard_id, lane in lanes.items() if not lane.confirmed]
+        confirmed = self.context.writers.map(self.context.claims.confirm, unsure)
+        if not all(confirmed):
+            raise self._lease_lost(batch)
+        for lane in lanes.values():
+            lane.confirmed = True
+        return lanes
+
+    def _outcome_by(self, lanes: Mapping[str, _Lane], batch: Batch) -> Outcome | None:
+        """What has become of a batch already, judged by tokens; ``None`` if it is still to be sent."""
+        ahead: dict[str, Position] = {}
+        refused: dict[str, CorruptStateError] = {}
+        for shard_id, lane in lanes.items():
+            span = batch.spans[shard_id]
+            try:
+                committed = position_of(lane.committed)
+            except ValueError:
+                refused[shard_id] = self._unreadable(key_of_span(span), lane.committed)
+                continue
+            if committed is not None and is_after(committed, span.began):
+                ahead[shard_id] = committed
+            elif span.offset is not None and (committed is None or span.offset > committed):
+                refused[shard_id] = self._went_back(span)
+        if refused:
+            return Outcome(refused=refused)
+        if not ahead:
+            return None
+        self.settled(batch.spans.keys())
+        if all(ahead.get(shard_id) == batch.spans[shard_id].reached for shard_id in lanes):
+            log.info("Batch %s was committed although the answer was lost", batch.id)
+            return Outcome(offsets=ahead)
+        return Outcome(ahead=ahead)
+
+    def _commit_letters(self, batch: Batch, rows: StreamedRows) -> None:
+        parts: dict[str, list[Part]] = {}
+        for shard_id, pages in rows.pages.items():
+            letters = [letter for page in pages for letter in page.dead_letters]
+            if letters:
+                lane = self._lane(self._target.dead_letters, key_of_span(batch.spans[shard_id]))
+                left = letters_after(lane.committed, letters)
+                parts[shard_id] = list(self._letter_parts(left, shard_id=shard_id))
+        self._append(self._target.dead_letters, batch, parts)
+
+    def _append(self, table: TableName, batch: Batch, parts: Mapping[str, Sequence[Part]]) -> None:
+        """Send parts of several shards side by side, and wait until the service says they are committed."""
+        sent = {shard_id: of_shard for shard_id, of_shard in parts.items() if of_shard}
+        lanes = {shard_id: self._lane(table, key_of_span(batch.spans[shard_id])) for shard_id in sent}
+        for shard_id, of_shard in sent.items():
+            for part in of_shard:
+                lanes[shard_id].channel.append(part.rows, part.start, part.end)
+            lanes[shard_id].channel.flush()
+        until = self._runtime.monotonic() + COMMIT_SECONDS
+        for shard_id, of_shard in sent.items():
+            timeout = max(0.0, until - self._runtime.monotonic())
+            state = lanes[shard_id].channel.wait(of_shard[-1].end, timeout=timeout, stopping=self._cancelled)
+            if state is None:
+                raise ServiceUnavailableError(
+                    f"Snowflake didn't say within {COMMIT_SECONDS:.0f} s that rows of batch {batch.id} for "
+                    f"{table} are committed; their channels are asked again"
+                )
+            self._note_rejected(shard_id, lanes[shard_id], state.rejected, state.rejected_through, state.why)
+            lanes[shard_id].committed = state.committed
+
+    def _note_rejected(
+        self, shard_id: str, lane: _Lane, rejected: int, through: str | None, why: str | None
+    ) -> None:
+        count, lane.rejected = rejected - lane.rejected, rejected
+        if count > 0:
+            self._rejected += count
+            log.error(
+                "Look for %d rows of shard %s of stream %s up to %s in the error table of %s: they were "
+                "sent, and Snowflake rejected them: %s",
+                count,
+                shard_id,
+                self.context.stream_name,
+                through,
+                self._target.table,
+                why,
+            )
+
+    # --- rows ----------------------------------------------------------------------------------------------
+
+    def _columns(self, rows: StreamedRows, batch: Batch) -> tuple[JsonColumn, ...]:
+        """The columns that rows fill, which the table has by then.
+
+        :raises TableChangedError: it can't take them
+        """
+        mapping = self._mapping
+        if not isinstance(mapping, ColumnsMapping):
+            return ()
+        needed = {(item, None) for item in rows.fields} | {(None, name) for name in rows.missing}
+        if not needed <= self._evolved:
+            with self._session() as session:
+                evolve(session, rows.fields, rows.missing, target=self._target, mapping=mapping)
+        columns = mapping.filled(rows.fields, rows.missing)
+        if columns is None:
+            self._evolved.clear()
+            raise TableChangedError(
+                f"The columns of {self._target.table} aren't those that batch {batch.id} was prepared for"
+            )
+        self._evolved |= needed
+        return columns
+
+    def _parts(self, pages: Iterable[Encoded], columns: Sequence[JsonColumn], span: Span) -> Iterator[Part]:
+        """Rows of a shard in parts that end between two records, or between user records of one."""
+        facts = self.landing.metadata_columns
+        now = self._now
+
+        def lines(rows: pa.RecordBatch) -> list[bytes]:
+            if isinstance(self._mapping, ColumnsMapping):
+                return column_rows(rows, columns, metadata_columns=facts, loaded_at=now)
+            return envelope_rows(rows, metadata_columns=facts, loaded_at=now)
+
+        placed = (
+            (line, place)
+            for page in pages
+            if page.rows.num_rows
+            for line, place in zip(
+                lines(page.rows),
+                zip(
+                    page.rows.column("sequenceNumber").to_pylist(),
+                    page.rows.column("subSequenceNumber").to_pylist(),
+                    strict=True,
+                ),
+                strict=True,
+            )
+        )
+        return in_parts(placed, last=span.reached)
+
+    def _letter_parts(self, letters: Sequence[DeadLetter], *, shard_id: str) -> Iterator[Part]:
+        now = self._now.isoformat(timespec="milliseconds")
+        for letter in letters:
+            rows = dead_letter_rows(
+                [letter],
+                application=self.context.application_name,
+                stream_name=self.context.stream_name,
+                shard_id=shard_id,
+            )
+            token = token_of_letter(letter)
+            yield Part(letter_rows(rows, failed_at=now), token, token)
+
+    @property
+    def _now(self) -> datetime:
+        return moment(self._runtime.wall()).astimezone(UTC)
+
+    # --- what is open --------------------------------------------------------------------------------------
+
+    def _lane(self, table: TableName, key: OffsetKey) -> _Lane:
+        lane = self._lanes.get((table, key))
+        if lane is None:
+            channel = self._owner(table).open(
+                channel_name(self.context.application_name, self.context.stream_name, key)
+            )
+            lane = _Lane(channel, channel.opened.committed, channel.opened.rejected)
+            self._lanes[table, key] = lane
+        return lane
+
+    def _owner(self, table: TableName) -> ChannelOwner:
+        owner = self._owners.get(table)
+        if owner is None:
+            owner = self._owners[table] = self.open_channels(table)
+            self.connections += 1
+        return owner
+
+    def _check_objects(self) -> None:
+        if not self._objects_checked:
+            with self._session() as session:
+                session.ensure_objects(self._target, mapping=self._mapping, companions=False)
+            self._objects_checked = True
+
+    def _session(self) -> SnowflakeSession:
+        self.connections += 1
+        return self.open_session()
+
+    def _landing_columns(self) -> Mapping[str, Column]:
+        """The columns of the landing table, which is made if it is missing."""
+
+        def read() -> Mapping[str, Column]:
+            self._check_objects()
+            with self._session() as session:
+                return session.landing_columns(self._target)
+
+        with self._lock:
+            return self.context.retries.call(read, doing="listing columns", after_failure=self.close)
+
+    # --- errors --------------------------------------------------------------------------------------------
+
+    def _lease_lost(self, batch: Batch) -> LeaseLostError:
+        return LeaseLostError(
+            f"Leases of stream {self.context.stream_name} were lost before batch {batch.id} was sent; the "
+            "next owner reads its records again"
+        )
+
+    def _unreadable(self, key: OffsetKey, token: str | None) -> CorruptStateError:
+        return CorruptStateError(
+            f"Run the DAG kinesis_state_reset for shard {key.shard_id} of stream {self.context.stream_name}: "
+            f"its channel of {self._target.table} has the token {token!r:.80}, which no drain wrote. Nothing "
+            "of the shard was loaded"
+        )
+
+    def _went_back(self, span: Span) -> OffsetWentBackError:
+        return OffsetWentBackError(
+            f"Run the DAG kinesis_state_reset with the method recover and trust_snowflake: the channel of "
+            f"shard {span.shard_id} of stream {self.context.stream_name} into {self._target.table} stands "
+            f"before {span.offset}, through which a drain had committed. The table was made anew or went "
+            "back in time, or its channel was dropped, and records are missing in it"
+        )
+
+
+def rows_of(batch: Batch) -> StreamedRows:
+    """What a batch of this sink is collected in."""
+    rows = batch.rows
+    assert isinstance(rows, StreamedRows)
+    return rows
+
+
+def key_of_span(span: Span) -> OffsetKey:
+    """Whose channel a span goes through."""
+    return OffsetKey(span.shard_id, span.incarnation)
+
+
+def channel_name(application: str, stream: str, key: OffsetKey) -> str:
+    """The channel of a shard: one for each application, stream and incarnation.
+
+    A name that would be too long ends in a hash of all of it.
+    """
+    name = ":".join((application, stream, key.shard_id, key.incarnation))
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
+    return f"{name[: LONGEST_NAME - 33]}:{digest}"
+
+
+def position_of(token: str | None) -> Position | None:
+    """The position that a token of a landing channel names; ``None`` before the first row.
+
+    :raises ValueError: no drain wrote it
+    """
+    return None if token is None else decode_position(token)
+
+
+def token_of_letter(letter: DeadLetter) -> str:
+    """The token of a dead letter: its position; what stands for a gap comes after the record beside it."""
+    record = letter.record
+    token = encode_position(Position(record.sequence_number, record.sub_sequence_number))
+    return f"{token}{_AFTER_RECORDS}" if letter.kind == GAP else token
+
+
+def letters_after(token: str | None, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
+    """Dead letters in the order of their tokens, without those that are committed."""
+    ordered = sorted(letters, key=token_of_letter)
+    return [letter for letter in ordered if token is None or token_of_letter(letter) > token]
+
+
+def in_parts(
+    placed: Iterable[tuple[bytes, tuple[str, int]]], *, last: Position, size: int = PART_BYTES
+) -> Iterator[Part]:
+    """Cut rows of a shard into parts, each of which ends where a drain can go on.
+
+    :param placed: rows, each with the sequence number and the sub-sequence number of its record; several rows
+        may come of one
+    :param last: the position after the last row
+    :param size: bytes after which a part ends as soon as it may
+    """
+    rows: list[bytes] = []
+    held = 0
+    before: tuple[str, int] | None = None
+    start = ""
+    for row, place in placed:
+        if before is not None and held >= size and place != before:
+            whole = place[0] != before[0]
+            end = encode_position(Position(before[0], None if whole else before[1]))
+            yield Part(rows, start, end)
+            rows, held = [], 0
+        if not rows:
+            start = encode_position(Position(place[0], place[1]))
+        rows.append(row)
+        held += len(row)
+        before = place
+    if rows:
+        yield Part(rows, start, encode_position(last))
