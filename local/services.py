@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -32,12 +33,16 @@ AWS = boto3.Session(region_name=REGION, aws_access_key_id="test", aws_secret_acc
 DATABASE = "LANDING"
 # The connector adds to the parameters that it is given, so each caller gets a copy.
 SESSION_PARAMETERS = MappingProxyType({"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False})
+STREAMING = re.compile(r"streaming on 127\.0\.0\.1:(\d+)")
 HERE = Path(__file__).parent
 FAKESNOW_PYTHON = HERE.parent / ".venv-fakesnow" / "bin" / "python"
 
 
 class LocalServices:
     """Kinesis (kinesalite), DynamoDB (dynalite) and Snowflake (fakesnow) on free ports of 127.0.0.1.
+
+    Snowflake answers Snowpipe Streaming too, at :attr:`streaming_url`, to clients that trust the certificates of
+    :attr:`streaming_authority` (a PEM file, for ``SSL_CERT_FILE``).
 
     A context manager: the services answer when the block begins and are gone when it ends. They keep
     everything in memory. Files of theirs (logs, staged files) go to a temporary folder, removed at the end.
@@ -52,6 +57,8 @@ class LocalServices:
     dynamodb_url: str
     snowflake_host = "127.0.0.1"
     snowflake_port: int
+    streaming_url: str
+    streaming_authority: Path
 
     def __init__(self, *, kinesis_local: bool = False) -> None:
         self._kinesis_local = kinesis_local
@@ -60,6 +67,7 @@ class LocalServices:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as starting:
             self._folder = Path(starting.enter_context(tempfile.TemporaryDirectory(prefix="local-services-")))
+            self.streaming_authority = self._folder / "streaming-authority.pem"
             env = {**os.environ, "AWS_REGION": REGION, "TMPDIR": str(self._folder)}
             processes = [
                 starting.enter_context(Process(name, command, folder=self._folder, env=env))
@@ -69,6 +77,7 @@ class LocalServices:
             self.kinesis_url = f"http://127.0.0.1:{ports['kinesalite']}"
             self.dynamodb_url = f"http://127.0.0.1:{ports['dynalite']}"
             self.snowflake_port = ports["fakesnow"]
+            self.streaming_url = f"https://127.0.0.1:{streaming_port(processes[-1])}"
             if self._kinesis_local:
                 self.kinesis_local_url = f"http://127.0.0.1:{ports['kinesis-local']}"
             self._running = starting.pop_all()
@@ -81,7 +90,13 @@ class LocalServices:
         emulators = ["kinesalite", "dynalite", *(["kinesis-local"] if self._kinesis_local else [])]
         return {
             **{name: [find_node(), HERE / "serve.cjs", name] for name in emulators},
-            "fakesnow": [FAKESNOW_PYTHON, HERE / "snowflake_server.py"],
+            "fakesnow": [
+                FAKESNOW_PYTHON,
+                HERE / "snowflake_server.py",
+                "0",
+                self.snowflake_host,
+                self.streaming_authority,
+            ],
         }
 
     def snowflake_logins(self) -> int:
@@ -141,6 +156,13 @@ class LocalServices:
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
             "AIRFLOW_CONN_SNOWFLAKE_DEFAULT": json.dumps(snowflake),
         }
+
+
+def streaming_port(process: Process) -> int:
+    """Return the port of Snowpipe Streaming in a local Snowflake that has started."""
+    match = STREAMING.search(process.log_text())
+    assert match
+    return int(match[1])
 
 
 def wait_until_active(kinesis: KinesisClient, stream_name: str) -> None:
