@@ -41,8 +41,8 @@ FAKESNOW_PYTHON = HERE.parent / ".venv-fakesnow" / "bin" / "python"
 class LocalServices:
     """Kinesis (kinesalite), DynamoDB (dynalite) and Snowflake (fakesnow) on free ports of 127.0.0.1.
 
-    Snowflake answers Snowpipe Streaming too, at :attr:`streaming_url`, to clients that trust the certificates of
-    :attr:`streaming_authority` (a PEM file, for ``SSL_CERT_FILE``).
+    Snowflake answers Snowpipe Streaming too, at :attr:`streaming_url`, to clients that trust the certificates
+    of :attr:`streaming_authority` (a PEM file, for ``SSL_CERT_FILE``).
 
     A context manager: the services answer when the block begins and are gone when it ends. They keep
     everything in memory. Files of theirs (logs, staged files) go to a temporary folder, removed at the end.

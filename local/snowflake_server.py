@@ -1,8 +1,8 @@
 """Serves fakesnow, the local stand-in for Snowflake, over HTTP. Runs in fakesnow's own environment.
 
 Usage: ``python snowflake_server.py [PORT] [HOST] [AUTHORITY]``. Without a port it takes a free one, and says
-which. With the path of a file, it serves Snowpipe Streaming too, over TLS on a free port, and writes there the
-certificate that clients are to trust (``streaming_server.py``).
+which. With the path of a file, it serves Snowpipe Streaming too, over TLS on a free port, and writes the
+certificate there that clients are to trust (``streaming_server.py``).
 
 What it does otherwise than fakesnow: sessions, transactions and locks (``snowflake_sessions.py``), COPY and
 PUT (``snowflake_loading.py``), and, on request, what a bad day may bring (``snowflake_faults.py``). Besides,

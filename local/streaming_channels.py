@@ -139,7 +139,7 @@ class Channels:
     """All channels, and the thread that commits what they accepted.
 
     :param land: puts rows (NDJSON) into the table of a pipe
-    :ivar most: channels that a pipe may have
+    :ivar most: channels that a pipe may have, where it isn't as many as with Snowflake
     """
 
     def __init__(self, land: Callable[[Name, bytes], Landed]) -> None:
@@ -147,7 +147,7 @@ class Channels:
         self._channels: dict[Name, Channel] = {}
         self._owners = itertools.count(1)
         self._changed = threading.Condition()
-        self.most = MOST_CHANNELS
+        self.most: dict[Name, int] = {}
         threading.Thread(target=self._commit_what_is_due, name="commits", daemon=True).start()
 
     def open(self, name: Name, *, token: str | None, fail_on_uncommitted: bool) -> tuple[str, dict[str, Any]]:
@@ -236,8 +236,9 @@ class Channels:
         return channel
 
     def _refuse_too_many(self, name: Name) -> None:
-        if sum(each.of_pipe == name.of_pipe for each in self._channels) >= self.most:
-            message = f"The pipe has {self.most} channels, which is the limit"
+        most = self.most.get(name.of_pipe, MOST_CHANNELS)
+        if sum(each.of_pipe == name.of_pipe for each in self._channels) >= most:
+            message = f"The pipe has {most} channels, which is the limit"
             raise RefusedError(400, "ERR_CHANNEL_LIMIT_EXCEEDED", message)
 
     # The lock is held while rows land: whoever opens the channel sees them before, or committed.
@@ -257,7 +258,8 @@ class Channels:
         batch = channel.pending[0]
         try:
             landed = self._land(channel.name.of_pipe, batch.lines)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the channel stands still and says so
+        except Exception as error:
+            # Whatever it is, the channel stands still and says so.
             print(f"rows of {channel.name} can't land: {error!r}", flush=True)
             channel.held, channel.code = True, getattr(error, "code", "ERR_INTERNAL")
             return

@@ -104,7 +104,8 @@ def _land(duck: duckdb.DuckDBPyConnection, table: tuple[str, str, str], rows: py
     duck.register("_given", rows)
     # What is no JSON would fail the functions for JSON, wherever they stand.
     duck.execute(
-        "CREATE TEMP TABLE _rows AS SELECT CASE WHEN json_valid(line) THEN line ELSE 'null' END AS line FROM _given"
+        "CREATE TEMP TABLE _rows AS "
+        "SELECT CASE WHEN json_valid(line) THEN line ELSE 'null' END AS line FROM _given"
     )
     keys = duck.execute("SELECT DISTINCT unnest(json_keys(line)) FROM _rows").fetchall()
     present = {key for (key,) in keys}

@@ -2,7 +2,7 @@
 
 What the genuine SDK calls, over TLS: the host name, a token for a key-pair login, a pipe, channels, rows (as
 they are, or through files on an S3 that is served here too), statuses. Besides, over the HTTP of the local
-Snowflake, what tests ask for: faults (``streaming_faults.py``), and the moods of ``CONTROL_ROUTES``.
+Snowflake, what tests ask for: faults (``streaming_faults.py``), and what :func:`control` does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import secrets
 import socket
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -22,7 +21,6 @@ from certificates import serve_tls
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from streaming_channels import MOST_BYTES, Channels, Name, RefusedError
@@ -32,6 +30,9 @@ from streaming_tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from starlette.requests import Request
 
     Handler = Callable[[Request], Awaitable[Response]]
 
@@ -240,7 +241,7 @@ async def remove_faults(request: Request) -> Response:
 
 
 async def control(request: Request) -> Response:
-    """``forget`` or ``hold`` or ``release`` a channel, ``revoke`` or ``grant`` a role, set ``clock`` or ``most``."""
+    """Do what the path says to a channel, a role, the clock, or the most channels of a pipe."""
     asked = await request.json()
     do = request.path_params["do"]
     if do in {"forget", "hold", "release"}:
@@ -250,9 +251,9 @@ async def control(request: Request) -> Response:
     elif do in {"revoke", "grant"}:
         (TOKENS.revoked.add if do == "revoke" else TOKENS.revoked.discard)(asked["role"])
     elif do == "clock":
-        TOKENS.clock = asked["seconds"]
+        TOKENS.clocks[asked["user"]] = asked["seconds"]
     elif do == "most":
-        CHANNELS.most = asked["channels"]
+        CHANNELS.most[Name(*asked["pipe"])] = asked["channels"]
     else:
         return JSONResponse({"error": f"no such thing: {do}"}, status_code=404)
     return JSONResponse({})

@@ -25,11 +25,11 @@ class Tokens:
     The local Snowflake knows no users, so any key is the right one: what the login claims and when it was
     made are checked, its signature isn't.
 
-    :ivar clock: seconds by which the service's clock is ahead of this machine's
+    :ivar clocks: seconds by which the service's clock is ahead of a user's
     :ivar revoked: roles that have no privilege on any pipe
     """
 
-    clock: float = 0.0
+    clocks: dict[str, float] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
     _secret: str = field(default_factory=lambda: secrets.token_urlsafe(32))
 
@@ -43,7 +43,8 @@ class Tokens:
         except jwt.PyJWTError:
             raise _refused("JWT token is invalid.") from None
         # The SDK counts in milliseconds.
-        now = (time.time() + self.clock) * 1000
+        user = str(claims.get("sub")).rpartition(".")[2]
+        now = (time.time() + self.clocks.get(user, 0)) * 1000
         issuer = str(claims.get("iss"))
         if not _ISSUER.fullmatch(issuer) or not issuer.startswith(f"{claims.get('sub')}."):
             raise _refused("JWT token is invalid: its issuer is not ACCOUNT.USER.SHA256:FINGERPRINT.")
