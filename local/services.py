@@ -19,6 +19,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from local.processes import Process
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 AWS = boto3.Session(region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test")
 DATABASE = "LANDING"
+PASSWORD = "test"
 # The connector adds to the parameters that it is given, so each caller gets a copy.
 SESSION_PARAMETERS = MappingProxyType({"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False})
 STREAMING = re.compile(r"streaming on 127\.0\.0\.1:(\d+)")
@@ -62,6 +65,7 @@ class LocalServices:
 
     def __init__(self, *, kinesis_local: bool = False) -> None:
         self._kinesis_local = kinesis_local
+        self._private_key = private_key(passphrase=PASSWORD)
         self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -103,6 +107,10 @@ class LocalServices:
         """Return how many Snowflake connections were opened so far."""
         return (self._folder / "fakesnow.log").read_text().count("POST /session/v1/login-request")
 
+    def streaming_logins(self) -> int:
+        """Return how many clients of Snowpipe Streaming have logged in so far."""
+        return (self._folder / "fakesnow.log").read_text().count("GET /v2/streaming/hostname")
+
     def kinesis_client(self) -> KinesisClient:
         """Return a plain client of the local Kinesis."""
         return AWS.client("kinesis", endpoint_url=self.kinesis_url)
@@ -124,7 +132,10 @@ class LocalServices:
         }
 
     def airflow_connections(self) -> dict[str, str]:
-        """Return environment variables that define ``aws_default`` and ``snowflake_default`` in Airflow."""
+        """Return environment variables that define ``aws_default`` and ``snowflake_default`` in Airflow.
+
+        ``SSL_CERT_FILE`` is one of them: clients of Snowpipe Streaming trust the local one then.
+        """
         aws = {
             "conn_type": "aws",
             "login": "test",
@@ -140,7 +151,8 @@ class LocalServices:
         snowflake = {
             "conn_type": "snowflake",
             "login": "test",
-            "password": "test",
+            # Of the private key, whose passphrase Airflow takes from here.
+            "password": PASSWORD,
             "schema": "PUBLIC",
             "extra": {
                 "account": "local",
@@ -150,12 +162,28 @@ class LocalServices:
                 "database": DATABASE,
                 "warehouse": "LOCAL",
                 "session_parameters": dict(SESSION_PARAMETERS),
+                "private_key_content": self._private_key,
+                "streaming_url": self.streaming_url,
             },
         }
         return {
+            "SSL_CERT_FILE": str(self.streaming_authority),
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
             "AIRFLOW_CONN_SNOWFLAKE_DEFAULT": json.dumps(snowflake),
         }
+
+
+def private_key(*, passphrase: str) -> str:
+    """Make a private key for logins to Snowflake, as PEM."""
+    return (
+        rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(passphrase.encode()),
+        )
+        .decode()
+    )
 
 
 def streaming_port(process: Process) -> int:

@@ -1,7 +1,8 @@
 """What a bad day may bring to calls of Snowpipe Streaming, on request of a test.
 
 ``POST /streaming/faults`` of the local Snowflake with a JSON object adds a fault and answers it; ``GET``
-tells what became of all, ``DELETE`` removes all, or one at ``/streaming/faults/ID``. The client of the tests is ``tests/faults/streaming.py``; it says what each means.
+tells what became of all; ``DELETE`` removes all, or the one at ``/streaming/faults/ID``. The client of the
+tests is ``tests/faults/streaming.py``; it says what each means.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import secrets
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import uvicorn
 from certificates import serve_tls
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     Handler = Callable[[Request], Awaitable[Response]]
 
@@ -167,7 +169,8 @@ def without_chunks(body: bytes) -> bytes:
 async def allowed(request: Request) -> Name:
     """The channel or pipe that a call is about, if the caller may use it and there is a table behind it."""
     path = request.path_params
-    name = Name(path["database"], path["schema"], path["pipe"], path.get("channel", ""))
+    parts = (path.get(part, "") for part in ("database", "schema", "pipe", "channel"))
+    name = Name(*map(unquote, parts))
     TOKENS.check(request.headers.get("authorization", ""), name.of_pipe)
     await run_in_threadpool(find_table, name.of_pipe)
     return name
@@ -287,12 +290,24 @@ CONTROL_ROUTES = [
 ]
 
 
+def as_sent(app: ASGIApp) -> ASGIApp:
+    """Let an app see paths as they were sent: names in them may have slashes, which come quoted."""
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "path": scope["raw_path"].decode()}
+        await app(scope, receive, send)
+
+    return call
+
+
 def serve(authority: Path, host: str) -> int:
     """Serve on a thread until the process ends; return the port.
 
     :param authority: file for the certificate of the authority that clients are to trust
     """
-    config = uvicorn.Config(Starlette(routes=ROUTES), timeout_graceful_shutdown=1)
+    app = as_sent(Starlette(routes=ROUTES))
+    config = uvicorn.Config(app, timeout_graceful_shutdown=1)
     config.load()
     config.ssl = serve_tls(authority)
     server = socket.create_server((host, 0))

@@ -50,6 +50,7 @@ _LOGIN_SECONDS = 10
 _TIMEOUT_SECONDS = 30
 
 # What the service calls its refusals; the table in translate() says what they mean.
+_WELL = frozenset({"SUCCESS", "ACTIVE"})
 _FENCED = frozenset(
     {
         "ERR_CHANNEL_HAS_INVALID_CLIENT_SEQUENCER",
@@ -144,6 +145,7 @@ class StreamingLogin:
             "data_http_timeout_seconds": str(_TIMEOUT_SECONDS),
             "mgmt_retry_total_backoff_seconds": str(_TRYING_SECONDS),
             "data_retry_total_backoff_seconds": str(_TRYING_SECONDS),
+            "misclassified_404_retry_total_backoff_seconds": str(_LOGIN_SECONDS),
             "non_scoped_auth_failure_retry_total_backoff_seconds": str(_LOGIN_SECONDS),
         }
 
@@ -173,7 +175,8 @@ class ChannelClient:
     one thread each.
 
     :param login: who streams
-    :param table: where rows go, as Snowflake stores its name
+    :param table: where rows go
+    :ivar target: the table, for messages
     :raises InvalidSettingError: the extra ``streaming`` isn't installed
     :raises AccessDeniedError: Snowflake refuses the key, or the clocks differ
     :raises SnowflakeObjectNotFoundError: there is no such table, or the role has no privilege on it
@@ -182,8 +185,7 @@ class ChannelClient:
 
     def __init__(self, login: StreamingLogin, table: TableName) -> None:
         sdk = _sdk()
-        self._table = table
-        self._target = f"{table.database}.{table.schema}.{table.name}"
+        self.target = f"{table.database}.{table.schema}.{table.name}"
         with self._translated("log in for"):
             self._client: Any = sdk.StreamingIngestClient(
                 f"{_APPLICATION}-{uuid.uuid4().hex[:12]}",
@@ -204,13 +206,13 @@ class ChannelClient:
         """
         with self._translated(f"open channel {name} of"):
             channel, status = self._client.open_channel(name)
-        return Channel(channel, _state(status), name=name, target=self._target)
+        return Channel(channel, _state(status), name=name, client=self)
 
     def states(self, names: Sequence[str]) -> dict[str, ChannelState]:
         """What the service says of channels, without opening them; those it doesn't know are left out."""
         with self._translated("look at the channels of"):
             found = self._client.get_channel_statuses(list(names))
-        return {name: _state(status) for name, status in found.items()}
+        return {name: _state(status) for name, status in found.items() if status.status_code in _WELL}
 
     def drop(self, name: str) -> None:
         """Drop a channel with its offset token; one that isn't there is none."""
@@ -227,7 +229,7 @@ class ChannelClient:
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
-        with _translated(doing, target=self._target):
+        with _translated(doing, target=self.target):
             yield
 
     def __enter__(self) -> Self:
@@ -244,9 +246,11 @@ class Channel:
     :ivar opened: what the service said when it was opened; go on after the token that it names
     """
 
-    def __init__(self, channel: Any, opened: ChannelState, *, name: str, target: str) -> None:
+    def __init__(self, channel: Any, opened: ChannelState, *, name: str, client: ChannelClient) -> None:
         self._channel = channel
-        self._target = target
+        # The SDK closes the channels of a client that nobody holds any more.
+        self._client = client
+        self._target = client.target
         self.name = name
         self.opened = opened
 
@@ -284,7 +288,7 @@ class Channel:
         """
         with self._translated("look at"):
             status = self._channel.get_channel_status()
-            if status.status_code not in {"SUCCESS", "ACTIVE"}:
+            if status.status_code not in _WELL:
                 raise _meaning_of(status.status_code, f"Snowflake can't commit to {self._where}")
         return _state(status)
 

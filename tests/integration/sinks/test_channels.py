@@ -235,7 +235,7 @@ def test_a_full_pipe_is_named(connect: Callable[..., ChannelClient], nasty: Nast
     client = connect()
     client.open("one")
 
-    with nasty.most_channels(1), pytest.raises(ChannelLimitError, match="^Drop the channels"):
+    with nasty.most_channels(1), pytest.raises(ChannelLimitError, match=r"^Drop the channels"):
         client.open("two")
 
 
