@@ -10,7 +10,8 @@ import os
 import re
 import time
 import uuid
-from contextlib import contextmanager
+import weakref
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -48,6 +49,8 @@ _LOOKING_SECONDS = 0.05
 _TRYING_SECONDS = 60
 _LOGIN_SECONDS = 10
 _TIMEOUT_SECONDS = 30
+
+_processes: set[int] = set()
 
 # What the service calls its refusals; the table in translate() says what they mean.
 _WELL = frozenset({"SUCCESS", "ACTIVE"})
@@ -194,9 +197,12 @@ class ChannelClient:
                 f"{table.name}{PIPE_SUFFIX}",
                 properties=login.properties(),
             )
+        self._let_go = weakref.finalize(self, _close, self._client)
 
     def open(self, name: str) -> Channel:
         """Open a channel, and fence whoever has it open; make it if there is none.
+
+        A channel that this client has open must be closed first.
 
         Rows of the former owner that aren't committed are waited for, up to two minutes.
 
@@ -223,9 +229,8 @@ class ChannelClient:
             return
 
     def close(self) -> None:
-        """Let go of all channels without waiting for rows that aren't committed; they may still be."""
-        with self._translated("close the client of"):
-            self._client.close(wait_for_flush=False, timeout_seconds=_CLOSING_SECONDS)
+        """Let go of all channels. What wasn't sent is discarded; what was sent may be committed yet."""
+        self._let_go()
 
     @contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
@@ -248,6 +253,7 @@ class Channel:
 
     def __init__(self, channel: Any, opened: ChannelState, *, name: str, client: ChannelClient) -> None:
         self._channel = channel
+        self._let_go = weakref.finalize(self, _close, channel)
         # The SDK closes the channels of a client that nobody holds any more.
         self._client = client
         self._target = client.target
@@ -280,9 +286,9 @@ class Channel:
             self._channel.initiate_flush()
 
     def state(self) -> ChannelState:
-        """What the service says of the channel.
+        """What the service says of the channel, whoever owns it.
 
-        :raises FencedError: somebody else has opened it
+        :raises FencedError: somebody else has opened it, and rows of ours were refused since
         :raises ChannelForgottenError: it isn't there any more
         :raises ServiceUnavailableError: Snowflake can't be reached
         """
@@ -318,9 +324,8 @@ class Channel:
                 return None
 
     def close(self) -> None:
-        """Let go of the channel, without waiting for rows that aren't committed."""
-        with self._translated("close"):
-            self._channel.close(wait_for_flush=False, timeout_seconds=_CLOSING_SECONDS)
+        """Let go of the channel. What wasn't sent is discarded; what was sent may be committed yet."""
+        self._let_go()
 
     @property
     def _where(self) -> str:
@@ -332,7 +337,26 @@ class Channel:
             yield
 
 
+def _close(it: Any) -> None:
+    """Close a client or channel of the SDK.
+
+    What nobody holds any more closes itself otherwise, and waits for its rows without an end.
+    """
+    from snowflake.ingest.streaming import StreamingIngestError
+
+    # Nothing of it is used any more, whatever the SDK says; its rows are known by the offset token.
+    with suppress(StreamingIngestError, TimeoutError):
+        it.close(wait_for_flush=False, timeout_seconds=_CLOSING_SECONDS)
+
+
 def _sdk() -> Any:
+    # The SDK's thread isn't there in a process that was forked later, and a call would wait for it for ever.
+    if _processes and os.getpid() not in _processes:
+        raise ServiceRefusedError(
+            "Start a process of its own for the drain: this one was forked from one that has streamed, "
+            "and Snowflake's SDK can't go on in it"
+        )
+    _processes.add(os.getpid())
     # It writes a line to the task's log for each step otherwise.
     os.environ.setdefault("SS_LOG_LEVEL", "error")
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ChannelLimitError,
     FencedError,
     RowTooLargeError,
+    ServiceRefusedError,
     ServiceUnavailableError,
     SnowflakeObjectNotFoundError,
     ThrottledError,
@@ -267,6 +270,49 @@ def test_closing_does_not_wait_for_what_is_not_committed(
         before = time.monotonic()
         client.close()
         assert time.monotonic() - before < 10
+
+
+def test_a_channel_that_nobody_holds_does_not_wait_for_its_rows(
+    services: LocalServices, nasty: NastyStreaming, landing: TableName, private_key: bytes, log_in: object
+) -> None:
+    program = f"""
+from tests.integration.sinks.test_channels import append
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.channels import ChannelClient, StreamingLogin
+login = StreamingLogin.from_params(
+    {{"account": "local", "user": "test", "private_key": {private_key!r}}},
+    connection="c", streaming_url={services.streaming_url!r},
+)
+client = ChannelClient(login, {landing!r})
+dropped, kept = client.open("dropped"), client.open("kept")
+for channel in (dropped, kept):
+    append(channel, 1, 2)
+    channel.flush()
+del dropped, channel
+"""
+    with nasty.answer_error("POST /channels/.*/rows", status=503):
+        ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=False, timeout=60)
+
+    assert ended.returncode == 0
+
+
+def test_a_forked_process_is_refused(connect: Callable[..., ChannelClient]) -> None:
+    connect()
+
+    reader, writer = os.pipe()
+    with warnings.catch_warnings(action="ignore"):
+        child = os.fork()
+    if not child:
+        try:
+            connect()
+        except ServiceRefusedError:
+            os.write(writer, b"refused")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+    os.set_blocking(reader, False)
+    assert os.read(reader, 100) == b"refused"
 
 
 def test_a_killed_owner_loses_only_what_is_not_committed(
