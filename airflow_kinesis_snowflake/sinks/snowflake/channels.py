@@ -6,8 +6,10 @@ thread then, which a process that forks wouldn't have.
 
 from __future__ import annotations
 
+import base64
 import os
 import re
+import textwrap
 import time
 import uuid
 import weakref
@@ -370,14 +372,10 @@ def _sdk() -> Any:
 
 
 def _pem(key: bytes | str) -> str:
-    from cryptography.hazmat.primitives import serialization
-
     if isinstance(key, str):
         return key
-    loaded = serialization.load_der_private_key(key, password=None)
-    return loaded.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
+    lines = textwrap.wrap(base64.b64encode(key).decode(), 64)
+    return "\n".join(["-----BEGIN PRIVATE KEY-----", *lines, "-----END PRIVATE KEY-----", ""])
 
 
 def _state(status: Any) -> ChannelState:
