@@ -62,6 +62,18 @@ class ThrottledError(ServiceUnavailableError):
     """A service asks to be called less often."""
 
 
+class ChannelForgottenError(TransientError):
+    """A streaming channel isn't there any more, and its offset token with it; opening makes a new one."""
+
+
+class ChannelLimitError(TerminalError):
+    """A pipe has as many streaming channels as it can have."""
+
+
+class RowTooLargeError(TerminalError):
+    """A row, or what is sent at once, is larger than Snowpipe Streaming takes."""
+
+
 class IteratorExpiredError(TransientError):
     """A shard iterator is older than five minutes; a new one continues at the same position."""
 

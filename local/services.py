@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -18,6 +19,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from local.processes import Process
 
@@ -30,14 +33,19 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 AWS = boto3.Session(region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test")
 DATABASE = "LANDING"
+PASSWORD = "test"
 # The connector adds to the parameters that it is given, so each caller gets a copy.
 SESSION_PARAMETERS = MappingProxyType({"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False})
+STREAMING = re.compile(r"streaming on 127\.0\.0\.1:(\d+)")
 HERE = Path(__file__).parent
 FAKESNOW_PYTHON = HERE.parent / ".venv-fakesnow" / "bin" / "python"
 
 
 class LocalServices:
     """Kinesis (kinesalite), DynamoDB (dynalite) and Snowflake (fakesnow) on free ports of 127.0.0.1.
+
+    Snowflake answers Snowpipe Streaming too, at :attr:`streaming_url`, to clients that trust the certificates
+    of :attr:`streaming_authority` (a PEM file, for ``SSL_CERT_FILE``).
 
     A context manager: the services answer when the block begins and are gone when it ends. They keep
     everything in memory. Files of theirs (logs, staged files) go to a temporary folder, removed at the end.
@@ -52,14 +60,18 @@ class LocalServices:
     dynamodb_url: str
     snowflake_host = "127.0.0.1"
     snowflake_port: int
+    streaming_url: str
+    streaming_authority: Path
 
     def __init__(self, *, kinesis_local: bool = False) -> None:
         self._kinesis_local = kinesis_local
+        self._private_key = private_key(passphrase=PASSWORD)
         self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as starting:
             self._folder = Path(starting.enter_context(tempfile.TemporaryDirectory(prefix="local-services-")))
+            self.streaming_authority = self._folder / "streaming-authority.pem"
             env = {**os.environ, "AWS_REGION": REGION, "TMPDIR": str(self._folder)}
             processes = [
                 starting.enter_context(Process(name, command, folder=self._folder, env=env))
@@ -69,6 +81,7 @@ class LocalServices:
             self.kinesis_url = f"http://127.0.0.1:{ports['kinesalite']}"
             self.dynamodb_url = f"http://127.0.0.1:{ports['dynalite']}"
             self.snowflake_port = ports["fakesnow"]
+            self.streaming_url = f"https://127.0.0.1:{streaming_port(processes[-1])}"
             if self._kinesis_local:
                 self.kinesis_local_url = f"http://127.0.0.1:{ports['kinesis-local']}"
             self._running = starting.pop_all()
@@ -81,12 +94,22 @@ class LocalServices:
         emulators = ["kinesalite", "dynalite", *(["kinesis-local"] if self._kinesis_local else [])]
         return {
             **{name: [find_node(), HERE / "serve.cjs", name] for name in emulators},
-            "fakesnow": [FAKESNOW_PYTHON, HERE / "snowflake_server.py"],
+            "fakesnow": [
+                FAKESNOW_PYTHON,
+                HERE / "snowflake_server.py",
+                "0",
+                self.snowflake_host,
+                self.streaming_authority,
+            ],
         }
 
     def snowflake_logins(self) -> int:
         """Return how many Snowflake connections were opened so far."""
         return (self._folder / "fakesnow.log").read_text().count("POST /session/v1/login-request")
+
+    def streaming_logins(self) -> int:
+        """Return how many clients of Snowpipe Streaming have logged in so far."""
+        return (self._folder / "fakesnow.log").read_text().count("GET /v2/streaming/hostname")
 
     def kinesis_client(self) -> KinesisClient:
         """Return a plain client of the local Kinesis."""
@@ -109,7 +132,10 @@ class LocalServices:
         }
 
     def airflow_connections(self) -> dict[str, str]:
-        """Return environment variables that define ``aws_default`` and ``snowflake_default`` in Airflow."""
+        """Return environment variables that define ``aws_default`` and ``snowflake_default`` in Airflow.
+
+        ``SSL_CERT_FILE`` is one of them: clients of Snowpipe Streaming trust the local one then.
+        """
         aws = {
             "conn_type": "aws",
             "login": "test",
@@ -125,7 +151,8 @@ class LocalServices:
         snowflake = {
             "conn_type": "snowflake",
             "login": "test",
-            "password": "test",
+            # Of the private key, whose passphrase Airflow takes from here.
+            "password": PASSWORD,
             "schema": "PUBLIC",
             "extra": {
                 "account": "local",
@@ -135,12 +162,35 @@ class LocalServices:
                 "database": DATABASE,
                 "warehouse": "LOCAL",
                 "session_parameters": dict(SESSION_PARAMETERS),
+                "private_key_content": self._private_key,
+                "streaming_url": self.streaming_url,
             },
         }
         return {
+            "SSL_CERT_FILE": str(self.streaming_authority),
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
             "AIRFLOW_CONN_SNOWFLAKE_DEFAULT": json.dumps(snowflake),
         }
+
+
+def private_key(*, passphrase: str) -> str:
+    """Make a private key for logins to Snowflake, as PEM."""
+    return (
+        rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(passphrase.encode()),
+        )
+        .decode()
+    )
+
+
+def streaming_port(process: Process) -> int:
+    """Return the port of Snowpipe Streaming in a local Snowflake that has started."""
+    match = STREAMING.search(process.log_text())
+    assert match
+    return int(match[1])
 
 
 def wait_until_active(kinesis: KinesisClient, stream_name: str) -> None:

@@ -1,6 +1,8 @@
 """Serves fakesnow, the local stand-in for Snowflake, over HTTP. Runs in fakesnow's own environment.
 
-Usage: ``python snowflake_server.py [PORT] [HOST]``. Without a port it takes a free one, and says which.
+Usage: ``python snowflake_server.py [PORT] [HOST] [AUTHORITY]``. Without a port it takes a free one, and says
+which. With the path of a file, it serves Snowpipe Streaming too, over TLS on a free port, and writes the
+certificate there that clients are to trust (``streaming_server.py``).
 
 What it does otherwise than fakesnow: sessions, transactions and locks (``snowflake_sessions.py``), COPY and
 PUT (``snowflake_loading.py``), and, on request, what a bad day may bring (``snowflake_faults.py``). Besides,
@@ -18,6 +20,7 @@ import sys
 import uuid
 from collections import OrderedDict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -27,6 +30,7 @@ import fakesnow.transforms
 import snowflake_faults
 import snowflake_loading
 import snowflake_sessions
+import streaming_server
 import uvicorn
 from fakesnow.cursor import FakeSnowflakeCursor
 from sqlglot import Expr, exp
@@ -398,10 +402,12 @@ def install() -> None:
     snowflake_loading.install()
 
 
-def main(port: str = "0", host: str = "127.0.0.1") -> None:
+def main(port: str = "0", host: str = "127.0.0.1", authority: str = "") -> None:
     """Serve until SIGTERM."""
     install()
-    app = Starlette(routes=[*OWN_ROUTES, *fakesnow.server.routes])
+    app = Starlette(routes=[*OWN_ROUTES, *streaming_server.CONTROL_ROUTES, *fakesnow.server.routes])
+    if authority:
+        print(f"streaming on {host}:{streaming_server.serve(Path(authority), host)}", flush=True)
     config = uvicorn.Config(app, timeout_graceful_shutdown=1)
     with socket.create_server((host, int(port))) as server:
         # Without it, a client waits 40 ms for the second packet of each answer.

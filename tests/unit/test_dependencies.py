@@ -54,6 +54,8 @@ def distribution(module: str) -> str:
         return f"apache-airflow-providers-{'-'.join(parts[2:4] if parts[2] == 'common' else parts[2:3])}"
     if parts[:2] in (["snowflake", "connector"], ["google", "protobuf"]):
         return {"snowflake": "snowflake-connector-python", "google": "protobuf"}[parts[0]]
+    if parts[:2] == ["snowflake", "ingest"]:
+        return "snowpipe-streaming"
     if parts[0] == "airflow":
         return "apache-airflow-core"
     [found] = {name.lower() for name in packages_distributions()[parts[0]]}
