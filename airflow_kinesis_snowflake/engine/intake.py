@@ -277,6 +277,7 @@ class Intake:
                 incarnation=self._runtime.new_id(),
                 stream_created=self._stream_created,
                 initial_shards=row.initial_shards,
+                sinks=[self._loader.sink],
             )
         return self._complete(self._read_state())
 

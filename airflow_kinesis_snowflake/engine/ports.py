@@ -295,6 +295,7 @@ class StateStore(Protocol):
         incarnation: str,
         stream_created: int,
         initial_shards: Iterable[str] = (),
+        sinks: Iterable[str] = (),
     ) -> bool:
         """Create the row of a shard, unless there is one."""
 

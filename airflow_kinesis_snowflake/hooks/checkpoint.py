@@ -230,12 +230,14 @@ class CheckpointStoreHook(AwsHook):
         incarnation: str,
         stream_created: int,
         initial_shards: Iterable[str] = (),
+        sinks: Iterable[str] = (),
     ) -> bool:
         """Create the row of a shard. Needs ``dynamodb:UpdateItem``.
 
         Condition: there is no such row, so that of several workers one creates it and an existing checkpoint
         is safe.
 
+        :param sinks: how the drain that creates it commits
         :return: False: the row was there and is unchanged
         """
         row = self._update(
@@ -247,6 +249,7 @@ class CheckpointStoreHook(AwsHook):
                 "streamCreated": number_value(stream_created),
                 "parentShardIds": texts_value(parents),
                 "initialShardIds": texts_value(initial_shards),
+                "sinks": texts_value(sinks),
             },
             condition=_NEW,
         )

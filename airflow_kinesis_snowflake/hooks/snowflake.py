@@ -21,6 +21,9 @@ from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_kinesis_snowflake.identifiers import TableName
+    from airflow_kinesis_snowflake.sinks.snowflake.channels import ChannelClient, StreamingLogin
+
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +106,36 @@ class SnowflakeLoadHook(SnowflakeHook):
         session = SnowflakeSession(partial(self._connect, autocommit=False, tries=tries), tries=tries)
         session.opt_out_of_error_logging()
         return session
+
+    def streaming_login(self) -> StreamingLogin:
+        """Who streams, and where to, without connecting.
+
+        The connection needs a key pair; ``streaming_url`` in its extra reaches another endpoint than the
+        account's.
+
+        :raises InvalidSettingError: the Airflow connection doesn't exist, or isn't complete
+        """
+        from airflow_kinesis_snowflake.sinks.snowflake.channels import StreamingLogin
+
+        extra = self.get_connection(self.get_conn_id()).extra_dejson
+        return StreamingLogin.from_params(
+            self._checked_params(),
+            connection=self.get_conn_id(),
+            streaming_url=extra.get("streaming_url"),
+        )
+
+    def open_channels(self, table: TableName) -> ChannelClient:
+        """Log in to stream into a table.
+
+        :raises InvalidSettingError: the Airflow connection isn't complete, or the extra ``streaming`` isn't
+            installed
+        :raises AccessDeniedError: Snowflake refuses the key
+        :raises SnowflakeObjectNotFoundError: there is no such table, or the role has no privilege on it
+        :raises ServiceUnavailableError: Snowflake can't be reached
+        """
+        from airflow_kinesis_snowflake.sinks.snowflake.channels import ChannelClient
+
+        return ChannelClient(self.streaming_login(), table)
 
     def _connect(self, *, autocommit: bool, tries: Tries | None = None) -> SnowflakeConnection:
         params = {**self._checked_params(), "autocommit": autocommit, "backoff_policy": tries or Tries()}

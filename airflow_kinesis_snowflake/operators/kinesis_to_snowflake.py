@@ -77,13 +77,16 @@ class KinesisToSnowflakeOperator(LandingOperator):
     :param follow_seconds: stay for so many seconds and load what arrives meanwhile, instead of ending when
         the stream is read up to the start of the task; the next run goes on at once. Not together with
         ``stop_at``. Default: end (templated)
+    :param sink: ``copy``: load batches by COPY, with a warehouse; or ``streaming``: stream rows through
+        Snowpipe Streaming, within seconds and without one, which takes the extra ``streaming`` and a key pair
+        in the Snowflake connection. May change between drains (templated)
     :param max_dead_letters: how many records the drain may put aside as dead letters: a number for the whole
         drain, or a share of each batch such as ``"5%"``; one more fails the task before its batch is
         committed. Default: any number, as long as Snowflake accepts some record of a batch (templated)
-    :param max_batch_bytes: compressed size at which a batch is loaded; default 128 MiB (templated, as all
-        limits)
-    :param max_batch_records: records at which a batch is loaded; default 5,000,000
-    :param max_batch_seconds: age at which a batch is loaded; default 60
+    :param max_batch_bytes: size at which a batch is loaded; default 128 MiB of compressed Parquet, or 32 MiB
+        of rows that are streamed (templated, as all limits)
+    :param max_batch_records: records at which a batch is loaded; default 5,000,000, or 500,000 of them
+    :param max_batch_seconds: age at which a batch is loaded; default 60, or 1 where rows are streamed
     :param max_seconds: stop reading after so many seconds; what was read is still loaded. Default: no limit
     :param max_records: stop reading after so many records; pages under way still count. Default: no limit
     :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
@@ -112,6 +115,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         "initial_timestamp",
         "stop_at",
         "follow_seconds",
+        "sink",
         "max_dead_letters",
         "max_batch_bytes",
         "max_batch_records",
@@ -129,6 +133,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         "initial_timestamp": optional(MOMENT),
         "stop_at": optional(MOMENT),
         "follow_seconds": optional(POSITIVE),
+        "sink": choice("copy", "streaming"),
         "max_dead_letters": DEAD_LETTERS,
         **dict.fromkeys(LIMITS, optional(POSITIVE)),
         "on_data_loss": choice("fail", "warn"),
@@ -144,6 +149,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         initial_timestamp: str | datetime | None = None,
         stop_at: str | datetime | None = None,
         follow_seconds: float | str | None = None,
+        sink: str = "copy",
         max_dead_letters: int | str | None = None,
         max_batch_bytes: int | str | None = None,
         max_batch_records: int | str | None = None,
@@ -164,6 +170,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         self.initial_timestamp = initial_timestamp
         self.stop_at = stop_at
         self.follow_seconds = follow_seconds
+        self.sink = sink
         self.max_dead_letters = max_dead_letters
         self.max_batch_bytes = max_batch_bytes
         self.max_batch_records = max_batch_records
@@ -216,7 +223,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
         from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-        from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy
+        from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Streaming
         from airflow_kinesis_snowflake.sources.polling import PollingSource
 
         given = self.read_settings()
@@ -229,6 +236,13 @@ class KinesisToSnowflakeOperator(LandingOperator):
         snowflake = SnowflakeLoadHook(
             snowflake_conn_id=given["snowflake_conn_id"], database=landing.table.database
         )
+        sinks = (
+            Copy(landing, snowflake.open_session),
+            Streaming(landing, snowflake.open_session, snowflake.open_channels),
+        )
+        if given["sink"] == "streaming":
+            # Before anything is read, because it can be known before.
+            snowflake.streaming_login()
         self._show_links(context, settings, table=landing.table, kinesis=kinesis, snowflake=snowflake)
         ti = context["ti"]
         return Drain(
@@ -236,7 +250,8 @@ class KinesisToSnowflakeOperator(LandingOperator):
             worker=worker_of(context),
             source=PollingSource(kinesis),
             store=store,
-            sink=Copy(landing, snowflake.open_session),
+            sink=next(sink for sink in sinks if sink.name == given["sink"]),
+            other_sinks=[sink for sink in sinks if sink.name != given["sink"]],
             on_progress=partial(ti.xcom_push, "progress") if THREADS_MAY_TALK else None,
         )
 

@@ -36,9 +36,9 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterator, Mapping, Sequence
 
+    from airflow_kinesis_snowflake.engine.runtime import Event
     from airflow_kinesis_snowflake.identifiers import TableName
 
 MOST_BYTES_OF_A_ROW = 16 * 2**20
@@ -307,7 +307,7 @@ class Channel:
         """
         return self.state().committed
 
-    def wait(self, token: str, *, timeout: float, stopping: threading.Event) -> ChannelState | None:
+    def wait(self, token: str, *, timeout: float, stopping: Event) -> ChannelState | None:
         """Return the channel's state when rows through a token are committed.
 
         :param token: tokens must compare as text in the order of their rows

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.engine.drain import Drain
+from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing, Streaming
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
     from snowflake.connector import SnowflakeConnection
 
+    from airflow_kinesis_snowflake.engine.runtime import Runtime
     from airflow_kinesis_snowflake.state.shards import StreamState
 
 
@@ -56,10 +58,17 @@ class Pipeline:
         )
         assert answer["FailedRecordCount"] == 0
 
-    def drain(self, *, worker: Worker | None = None, **settings: Any) -> Drain:
+    def drain(
+        self, *, worker: Worker | None = None, sink: str = "copy", runtime: Runtime = MACHINE, **settings: Any
+    ) -> Drain:
         """A drain that hasn't begun; by default of all that was sent, also in this very millisecond."""
         how = {field.name: settings.pop(field.name) for field in fields(Landing) if field.name in settings}
         landing = Landing(**{"table": self.table} | how)
+        snowflake = SnowflakeLoadHook(database=landing.table.database)
+        sinks: dict[str, Any] = {
+            "copy": Copy(landing, snowflake.open_session),
+            "streaming": Streaming(landing, snowflake.open_session, snowflake.open_channels),
+        }
         return Drain(
             DrainSettings(
                 **{
@@ -73,7 +82,9 @@ class Pipeline:
             worker=worker or Worker("test", uuid.uuid4().hex),
             source=PollingSource(KinesisStreamHook(self.stream)),
             store=self.store,
-            sink=Copy(landing, SnowflakeLoadHook(database=landing.table.database).open_session),
+            sink=sinks.pop(sink),
+            other_sinks=list(sinks.values()),
+            runtime=runtime,
         )
 
     @property
