@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_kinesis_snowflake.cli import get_cli_commands, parser
+from airflow_kinesis_snowflake.cli import get_cli_commands
+from airflow_kinesis_snowflake.cli.program import parser
 
 ASKED = ["audit", "--application", "a", "--stream", "s", "--table", "D.S.T"]
 
