@@ -133,11 +133,15 @@ def _paragraph(text: str) -> Text:
 
 def _rich_table(table: Table, *, plain: bool) -> RichTable:
     shown = RichTable(box=None if plain else ROUNDED, pad_edge=not plain, header_style="bold")
-    for head, cells in zip(
-        table.heads, zip(*table.rows, strict=True) if table.rows else [()] * len(table.heads), strict=True
-    ):
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.heads)
+    for head, cells in zip(table.heads, columns, strict=True):
         number = any(cells) and all(map(_NUMBER.fullmatch, cells))
-        shown.add_column(head, justify="right" if number else "left", overflow="fold", no_wrap=plain)
+        shown.add_column(
+            head,
+            justify="right" if number else "left",
+            overflow="fold",
+            no_wrap=plain or not shown.columns,  # names are in the first one
+        )
     for row in table.rows:
         shown.add_row(*map(escape, row))
     return shown
@@ -191,17 +195,19 @@ class _Nowhere(TextIOBase):
 
 @contextmanager
 def _heard_by(listener: _Listener) -> Iterator[None]:
-    """Hand what the package logs to a listener instead of Airflow."""
-    logger = logging.getLogger(PACKAGE)
-    propagate, level = logger.propagate, logger.level
+    """Hand what the package logs to a listener, and what others log to nobody."""
+    logger, root = logging.getLogger(PACKAGE), logging.getLogger()
+    before = logger.propagate, logger.level, root.handlers
     logger.addHandler(listener)
     logger.propagate = False
     logger.setLevel(logging.INFO)
+    # Airflow's own program logs to the standard error output. Without any handler, logging would.
+    root.handlers = [logging.NullHandler()]
     try:
         yield
     finally:
         logger.removeHandler(listener)
-        logger.propagate = propagate
+        logger.propagate, level, root.handlers = before
         logger.setLevel(level)
 
 
