@@ -7,10 +7,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.hooks.aws import translated
+from airflow_kinesis_snowflake.hooks.aws import CheckedAwsHook, translated
 from airflow_kinesis_snowflake.stream.times import moment
 
 _S3 = "s3://"
@@ -19,7 +17,7 @@ _TRIAL = "airflow-kinesis-snowflake-can-write"
 _MOST_OF_NAME = 225
 
 
-class BackupFilesHook(AwsBaseHook):
+class BackupFilesHook(CheckedAwsHook):
     """Writes and reads files at an absolute path of this machine, or at ``s3://bucket/prefix``.
 
     :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`, for S3

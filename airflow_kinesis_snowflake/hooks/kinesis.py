@@ -58,8 +58,8 @@ class KinesisStreamHook(AwsHook):
     def __init__(self, stream_name: str, **aws: Any) -> None:
         if not _STREAM_NAME.fullmatch(stream_name):
             raise InvalidSettingError(
-                f"{stream_name!r} isn't the name of a Kinesis stream: give 1 to 128 letters, digits, '_', "
-                "'.' or '-', and not an ARN."
+                "Give the name of the Kinesis stream, not its ARN; it has 1 to 128 letters, digits, '_', '.' "
+                f"or '-': {stream_name!r} isn't one"
             )
         super().__init__(client_type="kinesis", **aws)
         self.stream_name = stream_name
