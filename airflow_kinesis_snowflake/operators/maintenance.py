@@ -193,7 +193,7 @@ class PlanStateResetOperator(StateOperator):
         "trust_snowflake": types.TRUTH,
         "count_duplicates": types.TRUTH,
         "force": types.TRUTH,
-        "backup_folder": types.given(types.TEXT),
+        "backup_folder": types.given(types.FOLDER),
     }
 
     def __init__(
@@ -360,7 +360,7 @@ class BackUpStateOperator(StateOperator):
     template_fields: Sequence[str] = (*StateOperator.template_fields, "folder")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
-        "folder": types.TEXT,
+        "folder": types.FOLDER,
     }
 
     def __init__(self, *, folder: str, **kwargs: Any) -> None:
@@ -540,7 +540,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
         **StateOperator.setting_types,
         "application_name": types.optional(types.TEXT),
         "plan": types.PLAN,
-        "folder": types.optional(types.TEXT),
+        "folder": types.optional(types.FOLDER),
         "dry": types.TRUTH,
     }
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.dag_factories.drain import plan
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.maintenance import PlanStateResetOperator
@@ -273,21 +273,32 @@ def test_a_landing_table_of_something_else(
     assert first_hundred_characters(caplog).startswith("Run ALTER TABLE ")
 
 
-def test_the_variables_of_the_shipped_dag_are_not_set(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(AirflowFailException):
-        plan.function("", "1")
-    assert first_hundred_characters(caplog).startswith("stream_name must be text that isn't empty")
-
-
-def test_a_reset_without_a_place_for_the_backup(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [
+        ("", "backup_folder must be an absolute path that all workers share, or s3://bucket/prefix"),
+        ("backups", "backup_folder must be an absolute path that all workers share, or s3://bucket/prefix"),
+        ("/dev/null/backups", "Choose another backup folder, or let the worker write to it"),
+    ],
+)
+def test_a_reset_asks_for_a_place_for_the_backup_before_it_counts_anything(
+    settings: dict[str, Any],
+    services: LocalServices,
+    caplog: pytest.LogCaptureFixture,
+    folder: str,
+    says: str,
+) -> None:
+    CheckpointStoreHook(settings["application_name"]).create_table()
     operator = PlanStateResetOperator(
-        task_id="plan",
-        application_name="loads",
+        **settings | {"task_id": "plan"},
         stream_name="clicks",
         method="rewind",
-        backup_folder="{{ '' }}",
+        position="TRIM_HORIZON",
+        backup_folder="{{ params.backup_folder }}",
     )
-    operator.backup_folder = ""
+    operator.backup_folder = folder
+    logins = services.snowflake_logins()
     with pytest.raises(AirflowFailException):
         operator.execute({})
-    assert first_hundred_characters(caplog).startswith("backup_folder must be text that isn't empty")
+    assert first_hundred_characters(caplog).startswith(says)
+    assert services.snowflake_logins() == logins
