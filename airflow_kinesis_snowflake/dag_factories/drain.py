@@ -151,7 +151,8 @@ def summarise(
     with no_retry_of_terminal_errors():
         if not planned or len(done) < len(planned):
             raise WorkerFailedError(
-                f"Only {len(done)} of {len(planned or ())} workers finished; see task drain"
+                f"Look at the log of the failed task drain: only {len(done)} of {len(planned or ())} workers "
+                "finished"
             )
     tell_consumers(outlet_events, reports=done, totals=summed)
     return summed

@@ -242,7 +242,7 @@ class Drain:
             self._stopping.set()
             raise DrainStoppedError(
                 f"The drain of stream {self._settings.stream_name} was told to stop. {self.report.records} "
-                f"records are committed; the next run goes on behind them"
+                f"records are committed; the next run goes on after them"
             )
 
     def _call(self, call: Callable[[], T]) -> T:
@@ -432,7 +432,7 @@ class Drain:
         self._bytes_read += page.bytes
 
     def _fail(self, reader: ShardReader, error: KinesisSnowflakeError) -> None:
-        log.error("Shard %s of stream %s failed: %s", reader.shard_id, self._settings.stream_name, error)
+        log.error("%s (shard %s of stream %s)", error, reader.shard_id, self._settings.stream_name)
         reader.give_up(Finish.FAILED)
         self._failures[reader.shard_id] = error
 

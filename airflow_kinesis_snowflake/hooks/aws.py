@@ -354,8 +354,8 @@ def translated(*, doing: str, resource: str) -> Iterator[None]:
         yield
     except ResponseParserError as error:
         raise ServiceUnavailableError(
-            f"{doing} on {resource} was answered by something that isn't an answer of AWS. Another try may "
-            "succeed; if not, look for a proxy between the worker and AWS."
+            "Another try may succeed; if not, look for a proxy between the worker and AWS: the answer to "
+            f"{doing} on {resource} isn't one of AWS"
         ) from error
     except (BotoCoreError, ClientError) as error:
         ours = translate(error, doing=doing, resource=resource)

@@ -194,10 +194,10 @@ class SnowflakeSession:
         except SnowflakeObjectNotFoundError as error:
             database, schema = quote(name.database), name.schema_sql
             raise SnowflakeObjectNotFoundError(
-                f"can't create {name}: the database or schema doesn't exist or the role can't see it; "
-                f"run CREATE DATABASE {database} and CREATE SCHEMA {schema}, or "
+                f"Run CREATE DATABASE {database} and CREATE SCHEMA {schema}, or "
                 f"GRANT USAGE ON DATABASE {database} TO ROLE ... and "
-                f"GRANT USAGE, CREATE TABLE, CREATE STAGE ON SCHEMA {schema} TO ROLE ..."
+                f"GRANT USAGE, CREATE TABLE, CREATE STAGE ON SCHEMA {schema} TO ROLE ...: {name} can't be "
+                "created, because its database or schema doesn't exist or the role can't see it"
             ) from error
 
     # --- loading ---
