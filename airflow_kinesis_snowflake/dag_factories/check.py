@@ -66,14 +66,14 @@ def check_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 ),
                 "table": text(
                     "Landing table",
-                    "`DATABASE.SCHEMA.TABLE`: its privileges are checked.",
+                    "DATABASE.SCHEMA.TABLE: its privileges are checked.",
                     otherwise="only the database is used",
                     of_dag=drain_dag_id,
                 ),
                 "application_name": text(
                     "Application name",
                     "Its DynamoDB table is looked at.",
-                    otherwise=f"`{drain_dag_id}`",
+                    otherwise=drain_dag_id,
                     of_dag=drain_dag_id,
                 ),
             },

@@ -178,12 +178,12 @@ def _essentials(dag_id: str) -> dict[str, Field]:
     return {
         "stream_name": text("Stream name", "The Kinesis stream.", otherwise=None),
         "table": text(
-            "Landing table", "`DATABASE.SCHEMA.TABLE`; it is created if it is missing.", otherwise=None
+            "Landing table", "DATABASE.SCHEMA.TABLE; it is created if it is missing.", otherwise=None
         ),
         "application_name": text(
             "Application name",
             "Whose checkpoints these are; also the name of the DynamoDB table that holds them.",
-            otherwise=f"`{dag_id}`",
+            otherwise=dag_id,
         ),
         "workers": number("Workers", "Drain tasks side by side; they share the shards.", otherwise="1"),
     }
@@ -198,11 +198,11 @@ _START_AND_END = {
             "LATEST": "LATEST: what arrives from the first run on",
             "AT_TIMESTAMP": "AT_TIMESTAMP: what arrived from the initial timestamp on",
         },
-        otherwise="`TRIM_HORIZON`",
+        otherwise="TRIM_HORIZON",
     ),
     "initial_timestamp": text(
         "Initial timestamp",
-        "For `AT_TIMESTAMP`: ISO-8601 with a time zone.",
+        "For AT_TIMESTAMP: ISO-8601 with a time zone.",
         otherwise="none",
         format="date-time",
     ),
@@ -225,14 +225,14 @@ _START_AND_END = {
 _PAYLOADS = {
     "payload_format": choice(
         "Payload format",
-        "`text` lands as a string, `binary` as one in base64; both need the mapping `envelope`. "
-        "`avro` needs a schema; `csv` and `tsv` take names from the first line of a payload.",
+        "text lands as a string, binary as one in base64; both need the mapping envelope. "
+        "avro needs a schema; csv and tsv take names from the first line of a payload.",
         NAMED,
-        otherwise="`json`",
+        otherwise="json",
     ),
     "compression": choice(
         "Compression",
-        "How payloads are compressed; `auto` tells by their first bytes.",
+        "How payloads are compressed; auto tells by their first bytes.",
         COMPRESSIONS,
         otherwise="not at all",
     ),
@@ -240,11 +240,11 @@ _PAYLOADS = {
         "JSON documents",
         "What a payload holds; each document becomes a row.",
         dict(zip(DOCUMENTS, _DOCUMENTS_IN_WORDS, strict=True)),
-        otherwise="`one`",
+        otherwise="one",
     ),
     "avro_schema": text(
         "Avro schema",
-        "For `avro`: the schema of all payloads, as JSON.",
+        "For avro: the schema of all payloads, as JSON.",
         otherwise="none",
         format="multiline",
     ),
@@ -254,35 +254,35 @@ _MAPPING = {
         "Mapping",
         "How a record becomes a row.",
         {"envelope": "envelope: a record as one VARIANT", "columns": "columns: a column per key"},
-        otherwise="`envelope`",
+        otherwise="envelope",
     ),
     "schema_evolution": choice(
         "Schema evolution",
-        "For `columns`: add columns, drop NOT NULL, widen numbers as records need it.",
+        "For columns: add columns, drop NOT NULL, widen numbers as records need it.",
         YES_OR_NO,
         otherwise="yes",
     ),
     "unknown_keys": choice(
         "Unknown keys",
-        "For `columns` without schema evolution: what to do about keys without a column.",
+        "For columns without schema evolution: what to do about keys without a column.",
         {"ignore": "Ignore them", "dead_letter": "Make the record a dead letter"},
         otherwise="they are ignored",
     ),
     "infer_timestamps": choice(
         "Infer timestamps",
-        "For `columns`: make timestamps of new keys with ISO-8601 values.",
+        "For columns: make timestamps of new keys with ISO-8601 values.",
         YES_OR_NO,
         otherwise="no",
     ),
     "metadata_columns": text(
         "Metadata columns",
         "Facts about records that get columns of their own, with commas between them: some of "
-        f"{', '.join(f'`{name}`' for name in METADATA_COLUMNS)}.",
+        f"{', '.join(METADATA_COLUMNS)}.",
         otherwise="none",
     ),
     "create_table": choice(
         "Create tables",
-        "`never`: a missing table fails the task with the DDL to run.",
+        "never: a missing table fails the task with the DDL to run.",
         {"never": "Never"},
         otherwise="what is missing is created",
     ),
@@ -299,7 +299,7 @@ _BATCHES = {
 _LOSSES = {
     "max_dead_letters": text(
         "Maximum dead letters",
-        "A number for a worker's whole drain, or a share of each batch such as `5%`; one more fails the "
+        "A number for a worker's whole drain, or a share of each batch such as 5%; one more fails the "
         "task before the batch is committed.",
         otherwise="no limit",
         pattern=r"^\s*(\d+|\d+(\.\d+)?\s*%)?\s*$",

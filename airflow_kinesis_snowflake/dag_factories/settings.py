@@ -36,7 +36,7 @@ class Field:
     """A field of a form.
 
     :param title: its label
-    :param description: what it is for, as Markdown
+    :param description: what it is for, as Markdown; without code, which Airflow draws over the line above
     :param schema: JSON schema of its values
     :param value: what it holds at first
     :param otherwise: what is used when neither it nor its Variable says anything; None: it must be given
@@ -70,8 +70,8 @@ class Field:
         if not self.has_variable:
             return "**Required.**" if self.value is None and "null" not in self.schema["type"] else ""
         if self.otherwise is None:
-            return f"**Required**, here or in the Variable `{name}`."
-        return f"Default: the Variable `{name}`, else {self.otherwise}."
+            return f"**Required**, here or in the Variable {name}."
+        return f"Default: the Variable {name}, else {self.otherwise}."
 
 
 def form(dag_id: str, sections: Mapping[str, Mapping[str, Field]]) -> dict[str, Param]:
@@ -168,8 +168,8 @@ def connections(drain_dag_id: str) -> dict[str, Field]:
     return {
         "aws_conn_id": text(
             "AWS connection ID",
-            "Airflow connection of type `aws`.",
-            otherwise="`aws_default`",
+            "Airflow connection of type aws.",
+            otherwise="aws_default",
             of_dag=drain_dag_id,
         ),
         "region_name": text(
@@ -177,8 +177,8 @@ def connections(drain_dag_id: str) -> dict[str, Field]:
         ),
         "snowflake_conn_id": text(
             "Snowflake connection ID",
-            "Airflow connection of type `snowflake`.",
-            otherwise="`snowflake_default`",
+            "Airflow connection of type snowflake.",
+            otherwise="snowflake_default",
             of_dag=drain_dag_id,
         ),
     }

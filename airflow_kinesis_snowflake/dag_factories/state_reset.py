@@ -149,27 +149,28 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     value="rewind",
                     has_variable=False,
                 ),
+                "position": _POSITION,
                 "backup_folder": text(
                     "Backup folder",
                     "Where the rows are saved before anything changes, and tried before anything is counted: "
-                    "an absolute path that all workers share, or `s3://bucket/prefix`.",
+                    "an absolute path that all workers share, or s3://bucket/prefix.",
                     otherwise=None,
                 ),
                 "table": text(
                     "Landing table",
-                    "`DATABASE.SCHEMA.TABLE`: where to count duplicates, close old incarnations and recover "
+                    "DATABASE.SCHEMA.TABLE: where to count duplicates, close old incarnations and recover "
                     "from.",
                     otherwise="Snowflake isn't asked",
                     of_dag=drain_dag_id,
                 ),
             },
-            "Rewind and recover": _POSITIONS,
+            "Rewind and recover": _REWIND_AND_RECOVER,
             "Rename and delete table": _new_application(drain_dag_id),
             "Approval and safety": _SAFETY,
             "Connections": {
                 "airflow_conn_id": text(
                     "Airflow API connection ID",
-                    f"For pausing the DAG `{drain_dag_id}` meanwhile.",
+                    f"For pausing the DAG {drain_dag_id} meanwhile.",
                     otherwise="it isn't paused, only waited for",
                 ),
                 **connections(drain_dag_id),
@@ -181,7 +182,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
 def _new_application(drain_dag_id: str) -> dict[str, Field]:
     return {
         "new_application_name": text(
-            "New application name", "For `rename`.", otherwise="none", has_variable=False
+            "New application name", "For rename.", otherwise="none", has_variable=False
         ),
         "initial_position": choice(
             "Initial position",
@@ -190,7 +191,7 @@ def _new_application(drain_dag_id: str) -> dict[str, Field]:
                 "TRIM_HORIZON": "TRIM_HORIZON: the oldest record there is",
                 "LATEST": "LATEST: what arrives from then on",
             },
-            otherwise="`TRIM_HORIZON`",
+            otherwise="TRIM_HORIZON",
             of_dag=drain_dag_id,
         ),
     }
@@ -202,19 +203,19 @@ _METHODS_IN_WORDS = {
     "rename": "rename: start under a new name; the table stays",
     "recover": "recover: rebuild the table from what Snowflake has",
 }
-_POSITIONS = {
-    "position": text(
-        "Position",
-        "For `rewind`: `TRIM_HORIZON`, `LATEST`, an ISO-8601 timestamp with a time zone, or the sequence "
-        "number of the last record that counts as loaded (for exactly one shard). For `recover`: where "
-        "shards start of which Snowflake has nothing.",
-        otherwise="none",
-        has_variable=False,
-    ),
-    "shards": names("Shards", "For `rewind`: only these, one to a line. Empty: all."),
+_POSITION = text(
+    "Position",
+    "For rewind: TRIM_HORIZON, LATEST, an ISO-8601 timestamp with a time zone, or the sequence "
+    "number of the last record that counts as loaded (for exactly one shard). For recover: where "
+    "shards start of which Snowflake has nothing.",
+    otherwise="none",
+    has_variable=False,
+)
+_REWIND_AND_RECOVER = {
+    "shards": names("Shards", "For rewind: only these, one to a line. Empty: all."),
     "trust_snowflake": switch(
         "Trust Snowflake",
-        "For `recover`: Snowflake went back in time (Time Travel, a clone, a failover to a replica). "
+        "For recover: Snowflake went back in time (Time Travel, a clone, a failover to a replica). "
         "Checkpoints go back to its offsets too, and what is missing there is read again.",
         on=False,
     ),

@@ -107,7 +107,7 @@ def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 "backup_folder": text(
                     "Backup folder",
                     "Where tables are saved before they are deleted: an absolute path that all workers "
-                    "share, or `s3://bucket/prefix`.",
+                    "share, or s3://bucket/prefix.",
                     otherwise="only a dry run is possible",
                 ),
                 "approval": switch(
@@ -155,7 +155,7 @@ _RULES = {
     ),
     "table": text(
         "Landing table",
-        "`DATABASE.SCHEMA.TABLE`: also delete the offsets and staged files of deleted applications beside "
+        "DATABASE.SCHEMA.TABLE: also delete the offsets and staged files of deleted applications beside "
         "it, and offsets that no application needs any more.",
         otherwise="none",
         has_variable=False,

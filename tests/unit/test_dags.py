@@ -141,7 +141,7 @@ def test_a_field_has_a_label_and_says_what_applies_when_it_is_empty(
     assert field.schema["title"]
     described = field.schema["description_md"]
     nullable = "null" in field.schema["type"]
-    variables = re.findall(r"the Variable `(\w+)`", described)
+    variables = re.findall(r"the Variable (\w+)", described)
     if not nullable:
         assert variables == []
         assert ("**Required.**" in described) is (field.value is None)
