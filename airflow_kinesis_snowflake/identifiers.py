@@ -50,8 +50,8 @@ class TableName:
             end = match.end()
         if len(parts) != _PARTS or end != len(text) or text.endswith("."):
             raise InvalidSettingError(
-                f"the table {text!r} isn't a full name: write DATABASE.SCHEMA.TABLE, "
-                'and double quotes around parts that have other characters than A-Z, 0-9, "_" and "$"'
+                "write DATABASE.SCHEMA.TABLE, and double quotes around parts with other characters than "
+                f'A-Z, 0-9, "_" and "$": {text!r} isn\'t the full name of a table'
             )
         return cls(*parts)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.maintenance.text import table
+from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.audit.counts import ShardCounts
@@ -12,11 +12,16 @@ if TYPE_CHECKING:
 
 
 def report_text(report: Report) -> str:
-    """The report as Markdown: the answer, the shards, the findings, and what can't be known."""
+    """The report as Markdown."""
+    return markdown(report_parts(report))
+
+
+def report_parts(report: Report) -> list[Part]:
+    """The answer, the shards, the findings, and what can't be known."""
     heading = (
         f"Stream **{report.stream}**, loaded by **{', '.join(report.applications)}** into **{report.table}**"
     )
-    shards = table(
+    shards = Table.of(
         (
             "shard",
             "incarnation",
@@ -36,14 +41,13 @@ def report_text(report: Report) -> str:
         for found in report.findings
     ]
     limits = [f"- {limit}." for limit in report.limits]
-    parts = [
+    return [
         heading,
         verdict(report),
         shards,
         "\n".join(findings),
         "\n".join(["What this can't know:", *limits]),
     ]
-    return "\n\n".join(part for part in parts if part)
 
 
 def verdict(report: Report) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.check.checks import Outcome, Verdict
-from airflow_kinesis_snowflake.maintenance.text import table
+from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +64,10 @@ class CheckReport:
         }
 
     def text(self) -> str:
+        """For people, as Markdown."""
+        return markdown(self.parts())
+
+    def parts(self) -> list[Part]:
         """For people."""
         rows = [
             (
@@ -75,8 +79,8 @@ class CheckReport:
             )
             for outcome in self.outcomes
         ]
-        parts = [
-            table(("Verdict", "Check", "Promises", "What must be so", "What came"), rows),
+        return [
+            Table.of(("Verdict", "Check", "Promises", "What must be so", "What came"), rows),
             *(_advice(outcome) for outcome in self.outcomes if outcome.verdict in _NEEDS_ADVICE),
             *(
                 f"This is a stand-in for {name}: what holds here says that the check works, not that {name} "
@@ -87,7 +91,6 @@ class CheckReport:
             *(f"Left: {name}" for name in self.left),
             f"{self.summary}.",
         ]
-        return "\n\n".join(parts)
 
 
 _NAMED = frozenset({Verdict.FAILED, Verdict.BROKEN})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 
-from airflow_kinesis_snowflake.dag_factories.settings import setting, text
+from airflow_kinesis_snowflake.dag_factories.settings import connections, form, setting, switch, text
 from airflow_kinesis_snowflake.operators.check import CheckAccountOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Param
 
 
 def build_check_dag(
@@ -29,7 +32,7 @@ def build_check_dag(
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
-        params=check_params(),
+        params=check_params(dag_id, drain_dag_id),
         tags=["kinesis", "snowflake", "maintenance"],
         doc_md="""Tries on your own account what the promises of a drain rest on, in a scratch schema and a
         scratch DynamoDB table that it removes.""",
@@ -49,32 +52,47 @@ def build_check_dag(
     return dag
 
 
-def check_params() -> dict[str, Param]:
+def check_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
     """The form of the DAG."""
-    fields: dict[str, Any] = {
-        "table": text(
-            "Landing table",
-            "`DATABASE.SCHEMA.TABLE`: its privileges are checked. Default: what the drain uses.",
-        ),
-        "database": text("Database", "Where the scratch schema is made. Default: the landing table's."),
-        "stream_name": text("Stream", "Name of the Kinesis stream. Default: what the drain uses."),
-        "application_name": text(
-            "Application", "Its DynamoDB table is looked at. Default: what the drain uses."
-        ),
-        "slow": Param(
-            False,
-            type="boolean",
-            title="Slow checks",
-            description_md="Also what takes minutes: how long a killed worker keeps its locks, and Iceberg.",
-        ),
-        "scratch_table": Param(
-            True,
-            type="boolean",
-            title="Scratch table",
-            description_md="Make a table in DynamoDB, try leases in it, and remove it.",
-        ),
-        "aws_conn_id": text("AWS connection", "Default: what the drain uses."),
-        "region_name": text("AWS region", "Default: what the drain uses."),
-        "snowflake_conn_id": text("Snowflake connection", "Default: what the drain uses."),
-    }
-    return fields
+    return form(
+        dag_id,
+        {
+            "": {
+                "stream_name": text(
+                    "Stream name",
+                    "The Kinesis stream, of which a few records are read.",
+                    otherwise="nothing of Kinesis is checked",
+                    of_dag=drain_dag_id,
+                ),
+                "table": text(
+                    "Landing table",
+                    "DATABASE.SCHEMA.TABLE: its privileges are checked.",
+                    otherwise="only the database is used",
+                    of_dag=drain_dag_id,
+                ),
+                "application_name": text(
+                    "Application name",
+                    "Its DynamoDB table is looked at.",
+                    otherwise=drain_dag_id,
+                    of_dag=drain_dag_id,
+                ),
+            },
+            "What is tried": {
+                "database": text(
+                    "Database",
+                    "Where the scratch schema is made. Default: the landing table's.",
+                    otherwise="none",
+                    has_variable=False,
+                ),
+                "scratch_table": switch(
+                    "Scratch table", "Make a table in DynamoDB, try leases in it, and remove it.", on=True
+                ),
+                "slow": switch(
+                    "Slow checks",
+                    "Also what takes minutes: how long a killed worker keeps its locks, and Iceberg.",
+                    on=False,
+                ),
+            },
+            "Connections": connections(drain_dag_id),
+        },
+    )

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, task
 
 from airflow_kinesis_snowflake.assets.loads import LOADED, tell_consumers
-from airflow_kinesis_snowflake.dag_factories.settings import choice, number, setting, text
+from airflow_kinesis_snowflake.dag_factories.settings import (
+    YES_OR_NO,
+    Field,
+    choice,
+    connections,
+    form,
+    number,
+    setting,
+    text,
+)
 from airflow_kinesis_snowflake.engine.report import totals
 from airflow_kinesis_snowflake.exceptions import WorkerFailedError
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
@@ -29,6 +38,7 @@ log = logging.getLogger(__name__)
 
 EVERY_TEN_MINUTES = "*/10 * * * *"
 MOST_WORKERS = 100
+_DOCUMENTS_IN_WORDS = ("One document", "The items of an array", "A sequence of documents")
 
 
 def build_drain_dag(
@@ -44,8 +54,9 @@ def build_drain_dag(
     Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it
     has a default: ``stream_name`` and ``table`` (none: one of the two places must say them),
     ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
-    ``stop_at`` (the start of the task), ``mapping`` (``envelope``), ``schema_evolution`` (``true``),
-    ``unknown_keys`` (``ignore``), ``infer_timestamps`` (``false``), ``metadata_columns`` (none),
+    ``stop_at`` (the start of the task), ``follow_seconds`` (none), ``mapping`` (``envelope``),
+    ``schema_evolution`` (``true``), ``unknown_keys`` (``ignore``), ``infer_timestamps`` (``false``),
+    ``metadata_columns`` (none),
     ``payload_format`` (``json``), ``compression`` (none), ``json_documents`` (``one``), ``avro_schema``
     (none), ``create_table`` (as needed), ``max_dead_letters`` (no limit), ``max_batch_bytes``,
     ``max_batch_records`` and ``max_batch_seconds`` (the operator's), ``max_seconds`` and ``max_records`` (no
@@ -65,6 +76,7 @@ def build_drain_dag(
         "table",
         "initial_timestamp",
         "stop_at",
+        "follow_seconds",
         "compression",
         "metadata_columns",
         "avro_schema",
@@ -139,7 +151,8 @@ def summarise(
     with no_retry_of_terminal_errors():
         if not planned or len(done) < len(planned):
             raise WorkerFailedError(
-                f"Only {len(done)} of {len(planned or ())} workers finished; see task drain"
+                f"Look at the log of the failed task drain: only {len(done)} of {len(planned or ())} workers "
+                "finished"
             )
     tell_consumers(outlet_events, reports=done, totals=summed)
     return summed
@@ -147,110 +160,160 @@ def summarise(
 
 def drain_params(dag_id: str) -> dict[str, Param]:
     """The form of the DAG; every field may be left empty."""
+    return form(
+        dag_id,
+        {
+            "": _essentials(dag_id),
+            "Start and end": _START_AND_END,
+            "Payloads": _PAYLOADS,
+            "Mapping": _MAPPING,
+            "Batches": _BATCHES,
+            "Dead letters and data loss": _LOSSES,
+            "Connections": connections(dag_id),
+        },
+    )
+
+
+def _essentials(dag_id: str) -> dict[str, Field]:
     return {
-        "stream_name": text("Stream", "Name of the Kinesis stream."),
+        "stream_name": text("Stream name", "The Kinesis stream.", otherwise=None),
+        "table": text(
+            "Landing table", "DATABASE.SCHEMA.TABLE; it is created if it is missing.", otherwise=None
+        ),
         "application_name": text(
-            "Application",
-            "Whose checkpoints these are; also the name of the DynamoDB table that holds them. "
-            f"Default: `{dag_id}`.",
+            "Application name",
+            "Whose checkpoints these are; also the name of the DynamoDB table that holds them.",
+            otherwise=dag_id,
         ),
-        "table": text("Landing table", "`DATABASE.SCHEMA.TABLE`; it is made if it is missing."),
-        "initial_position": choice(
-            "Initial position",
-            "Where the application starts on its first run on the stream. Default: `TRIM_HORIZON`.",
-            ("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"),
-        ),
-        "initial_timestamp": text(
-            "Initial timestamp", "For `AT_TIMESTAMP`: ISO-8601 with a time zone.", format="date-time"
-        ),
-        "stop_at": text(
-            "Stop at",
-            "Records that arrived at or after it stay for the next run: ISO-8601 with a time zone. "
-            "Default: the start of the task.",
-            format="date-time",
-        ),
-        "mapping": choice(
-            "Mapping",
-            "`envelope`: a record as one VARIANT; `columns`: a column per key. Default: `envelope`.",
-            ("envelope", "columns"),
-        ),
-        "schema_evolution": choice(
-            "Schema evolution",
-            "For `columns`: add columns, drop NOT NULL, widen numbers as records need it. Default: `true`.",
-            ("true", "false"),
-        ),
-        "unknown_keys": choice(
-            "Unknown keys",
-            "For `columns` without schema evolution: what to do about keys without a column. "
-            "Default: `ignore`.",
-            ("ignore", "dead_letter"),
-        ),
-        "infer_timestamps": choice(
-            "Infer timestamps",
-            "For `columns`: make timestamps of new keys with ISO-8601 values. Default: `false`.",
-            ("true", "false"),
-        ),
-        "metadata_columns": text(
-            "Metadata columns",
-            f"Facts about records that get columns of their own, with commas between them: some of "
-            f"{', '.join(f'`{name}`' for name in METADATA_COLUMNS)}. Default: none.",
-        ),
-        "payload_format": choice(
-            "Payload format",
-            "`text` lands as a string, `binary` as one in base64; both need the mapping `envelope`. "
-            "`avro` needs a schema; `csv` and `tsv` take names from the first line of a payload. "
-            "Default: `json`.",
-            NAMED,
-        ),
-        "compression": choice(
-            "Compression",
-            "How payloads are compressed; `auto` tells by their first bytes. Default: not at all.",
-            COMPRESSIONS,
-        ),
-        "json_documents": choice(
-            "JSON documents",
-            "What a payload holds: `one` document, the items of an `array`, or a `sequence` of documents; "
-            "each becomes a row. Default: `one`.",
-            DOCUMENTS,
-        ),
-        "avro_schema": text("Avro schema", "For `avro`: the schema of all payloads, as JSON."),
-        "create_table": choice(
-            "Create tables",
-            "`never`: a missing table fails the task with the DDL to run. Default: make what is missing.",
-            ("never",),
-        ),
-        "max_dead_letters": text(
-            "Most dead letters",
-            "A number for a worker's whole drain, or a share of each batch such as `5%`; one more fails the "
-            "task before the batch is committed. Default: no limit.",
-            pattern=r"^\s*(\d+|\d+(\.\d+)?\s*%)?\s*$",
-        ),
-        "workers": number("Workers", "Drain tasks side by side; they share the shards. Default: 1."),
-        "max_batch_bytes": number(
-            "Largest batch", "Compressed bytes at which a batch is loaded. Default: 134217728 (128 MiB)."
-        ),
-        "max_batch_records": number(
-            "Records of a batch", "Records at which a batch is loaded. Default: 5000000."
-        ),
-        "max_batch_seconds": number(
-            "Oldest batch", "Age in seconds at which a batch is loaded. Default: 60."
-        ),
-        "max_seconds": number("Longest time", "Seconds after which nothing more is read. Default: no limit."),
-        "max_records": number("Most records", "Records after which nothing more is read. Default: no limit."),
-        "on_data_loss": choice(
-            "On data loss",
-            "What to do when records aged out of the stream before they were read. Default: `fail`.",
-            ("fail", "warn"),
-        ),
-        "own_hash_keys_only": choice(
-            "Own hash keys only",
-            "Drop KPL aggregates with records of another shard's hash keys, as the Kinesis Client Library "
-            "does. Default: `false`.",
-            ("true", "false"),
-        ),
-        "aws_conn_id": text("AWS connection", "Airflow connection of type `aws`. Default: `aws_default`."),
-        "region_name": text("AWS region", "Of stream and state. Default: the connection's."),
-        "snowflake_conn_id": text(
-            "Snowflake connection", "Airflow connection of type `snowflake`. Default: `snowflake_default`."
-        ),
+        "workers": number("Workers", "Drain tasks side by side; they share the shards.", otherwise="1"),
     }
+
+
+_START_AND_END = {
+    "initial_position": choice(
+        "Initial position",
+        "Where the application starts on its first run on the stream.",
+        {
+            "TRIM_HORIZON": "TRIM_HORIZON: the oldest record there is",
+            "LATEST": "LATEST: what arrives from the first run on",
+            "AT_TIMESTAMP": "AT_TIMESTAMP: what arrived from the initial timestamp on",
+        },
+        otherwise="TRIM_HORIZON",
+    ),
+    "initial_timestamp": text(
+        "Initial timestamp",
+        "For AT_TIMESTAMP: ISO-8601 with a time zone.",
+        otherwise="none",
+        format="date-time",
+    ),
+    "stop_at": text(
+        "Stop at",
+        "Records that arrived at or after it stay for the next run: ISO-8601 with a time zone.",
+        otherwise="the start of the task",
+        format="date-time",
+    ),
+    "follow_seconds": number(
+        "Follow (seconds)",
+        "Stay for so long, and load what arrives meanwhile. Not together with *Stop at*.",
+        otherwise="a run ends when it is caught up",
+    ),
+    "max_seconds": number(
+        "Maximum duration (seconds)", "After which nothing more is read.", otherwise="no limit"
+    ),
+    "max_records": number("Maximum records", "After which nothing more is read.", otherwise="no limit"),
+}
+_PAYLOADS = {
+    "payload_format": choice(
+        "Payload format",
+        "text lands as a string, binary as one in base64; both need the mapping envelope. "
+        "avro needs a schema; csv and tsv take names from the first line of a payload.",
+        NAMED,
+        otherwise="json",
+    ),
+    "compression": choice(
+        "Compression",
+        "How payloads are compressed; auto tells by their first bytes.",
+        COMPRESSIONS,
+        otherwise="not at all",
+    ),
+    "json_documents": choice(
+        "JSON documents",
+        "What a payload holds; each document becomes a row.",
+        dict(zip(DOCUMENTS, _DOCUMENTS_IN_WORDS, strict=True)),
+        otherwise="one",
+    ),
+    "avro_schema": text(
+        "Avro schema",
+        "For avro: the schema of all payloads, as JSON.",
+        otherwise="none",
+        format="multiline",
+    ),
+}
+_MAPPING = {
+    "mapping": choice(
+        "Mapping",
+        "How a record becomes a row.",
+        {"envelope": "envelope: a record as one VARIANT", "columns": "columns: a column per key"},
+        otherwise="envelope",
+    ),
+    "schema_evolution": choice(
+        "Schema evolution",
+        "For columns: add columns, drop NOT NULL, widen numbers as records need it.",
+        YES_OR_NO,
+        otherwise="yes",
+    ),
+    "unknown_keys": choice(
+        "Unknown keys",
+        "For columns without schema evolution: what to do about keys without a column.",
+        {"ignore": "Ignore them", "dead_letter": "Make the record a dead letter"},
+        otherwise="they are ignored",
+    ),
+    "infer_timestamps": choice(
+        "Infer timestamps",
+        "For columns: make timestamps of new keys with ISO-8601 values.",
+        YES_OR_NO,
+        otherwise="no",
+    ),
+    "metadata_columns": text(
+        "Metadata columns",
+        "Facts about records that get columns of their own, with commas between them: some of "
+        f"{', '.join(METADATA_COLUMNS)}.",
+        otherwise="none",
+    ),
+    "create_table": choice(
+        "Create tables",
+        "never: a missing table fails the task with the DDL to run.",
+        {"never": "Never"},
+        otherwise="what is missing is created",
+    ),
+}
+_BATCHES = {
+    "max_batch_bytes": number(
+        "Maximum batch size (bytes)",
+        "Compressed, at which a batch is loaded.",
+        otherwise="134217728 (128 MiB)",
+    ),
+    "max_batch_records": number("Maximum batch records", "At which a batch is loaded.", otherwise="5000000"),
+    "max_batch_seconds": number("Maximum batch age (seconds)", "At which a batch is loaded.", otherwise="60"),
+}
+_LOSSES = {
+    "max_dead_letters": text(
+        "Maximum dead letters",
+        "A number for a worker's whole drain, or a share of each batch such as 5%; one more fails the "
+        "task before the batch is committed.",
+        otherwise="no limit",
+        pattern=r"^\s*(\d+|\d+(\.\d+)?\s*%)?\s*$",
+    ),
+    "on_data_loss": choice(
+        "On data loss",
+        "What to do when records aged out of the stream before they were read.",
+        {"fail": "Fail the task", "warn": "Warn, and go on without them"},
+        otherwise="the task fails",
+    ),
+    "own_hash_keys_only": choice(
+        "Own hash keys only",
+        "Drop KPL aggregates with records of another shard's hash keys, as the Kinesis Client Library does.",
+        YES_OR_NO,
+        otherwise="no",
+    ),
+}

@@ -5,9 +5,15 @@ Nothing is looked up while a DAG file is parsed; the templates are rendered when
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk import Param
+
+YES_OR_NO: Mapping[str, str] = {"true": "Yes", "false": "No"}
+LEFT_OPEN = "Default"
+"""What a drop-down shows for no choice."""
 
 
 def setting(dag_id: str, name: str, default: str = "") -> str:
@@ -25,19 +31,154 @@ def variable(dag_id: str, name: str) -> str:
     return f"{dag_id}_{name}"
 
 
-def text(title: str, description: str, *, default: str | None = None, **schema: Any) -> Param:
-    """A field that may be left empty.
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A field of a form.
 
-    :param schema: further JSON schema of the field
+    :param title: its label
+    :param description: what it is for, as Markdown; without code, which Airflow draws over the line above
+    :param schema: JSON schema of its values
+    :param value: what it holds at first
+    :param otherwise: what is used when neither it nor its Variable says anything; None: it must be given
+    :param of_dag: the DAG whose Variable it has, if not that of the form
+    :param has_variable: False: the form alone says what it is
     """
-    return Param(default, type=["null", "string"], title=title, description_md=description, **schema)
+
+    title: str
+    description: str
+    schema: Mapping[str, Any]
+    value: Any = None
+    otherwise: str | None = None
+    of_dag: str | None = None
+    has_variable: bool = True
+
+    def param(self, dag_id: str, name: str, section: str) -> Param:
+        """The field as a DAG takes it.
+
+        :param section: under which it stands; empty: before all sections
+        """
+        parts = (self.description, self._default(variable(self.of_dag or dag_id, name)))
+        schema: dict[str, Any] = {**self.schema, **({"section": section} if section else {})}
+        return Param(
+            self.value,
+            title=self.title,
+            description_md=" ".join(part for part in parts if part),
+            **schema,
+        )
+
+    def _default(self, name: str) -> str:
+        if not self.has_variable:
+            return "**Required.**" if self.value is None and "null" not in self.schema["type"] else ""
+        if self.otherwise is None:
+            return f"**Required**, here or in the Variable {name}."
+        return f"Default: the Variable {name}, else {self.otherwise}."
 
 
-def choice(title: str, description: str, options: tuple[str, ...]) -> Param:
-    """A choice that may be left open."""
-    return text(title, description, enum=[None, *options])
+def form(dag_id: str, sections: Mapping[str, Mapping[str, Field]]) -> dict[str, Param]:
+    """The form of a DAG.
+
+    :param dag_id: whose Variables its fields have
+    :param sections: fields by title of the section, then by name of the Param; the section without a title
+        comes first
+    """
+    return {
+        name: each.param(dag_id, name, section)
+        for section, fields in sections.items()
+        for name, each in fields.items()
+    }
 
 
-def number(title: str, description: str, *, default: int | None = None, minimum: int = 1) -> Param:
-    """A whole number that may be left out."""
-    return Param(default, type=["null", "integer"], title=title, description_md=description, minimum=minimum)
+def text(title: str, description: str, *, otherwise: str | None, **more: Any) -> Field:
+    """A text, which may be left empty.
+
+    :param more: further parameters of :class:`Field`, and JSON schema
+    """
+    of_field = {name: more.pop(name) for name in ("of_dag", "has_variable") if name in more}
+    return Field(
+        title=title,
+        description=description,
+        schema={"type": ["null", "string"], **more},
+        otherwise=otherwise,
+        **of_field,
+    )
+
+
+def required(title: str, description: str, **schema: Any) -> Field:
+    """A text that the form must say."""
+    return Field(
+        title=title, description=description, schema={"type": "string", **schema}, has_variable=False
+    )
+
+
+def choice(
+    title: str,
+    description: str,
+    options: Mapping[str, str] | tuple[str, ...],
+    *,
+    otherwise: str | None,
+    **more: Any,
+) -> Field:
+    """One of some words, which may be left open.
+
+    :param options: the words, or what is shown for each of them
+    :param more: further parameters of :class:`Field`
+    """
+    shown = options if isinstance(options, Mapping) else {option: option for option in options}
+    displayed = {"None": LEFT_OPEN, **shown}
+    return text(
+        title,
+        description,
+        otherwise=otherwise,
+        enum=[None, *shown],
+        values_display=displayed,
+        **more,
+    )
+
+
+def number(title: str, description: str, *, otherwise: str, minimum: int = 1) -> Field:
+    """A whole number, which may be left out."""
+    return Field(
+        title=title,
+        description=description,
+        schema={"type": ["null", "integer"], "minimum": minimum},
+        otherwise=otherwise,
+    )
+
+
+def switch(title: str, description: str, *, on: bool) -> Field:
+    """Something that is on or off."""
+    return Field(
+        title=title, description=description, schema={"type": "boolean"}, value=on, has_variable=False
+    )
+
+
+def names(title: str, description: str) -> Field:
+    """A list of names, one to a line; it may be empty."""
+    return Field(
+        title=title,
+        description=description,
+        schema={"type": "array", "items": {"type": "string"}},
+        value=[],
+        has_variable=False,
+    )
+
+
+def connections(drain_dag_id: str) -> dict[str, Field]:
+    """The connections of a DAG that works beside a drain, as the drain's Variables name them."""
+    return {
+        "aws_conn_id": text(
+            "AWS connection ID",
+            "Airflow connection of type aws.",
+            otherwise="aws_default",
+            of_dag=drain_dag_id,
+        ),
+        "region_name": text(
+            "AWS region", "Of stream and state.", otherwise="the connection's", of_dag=drain_dag_id
+        ),
+        "snowflake_conn_id": text(
+            "Snowflake connection ID",
+            "Airflow connection of type snowflake.",
+            otherwise="snowflake_default",
+            of_dag=drain_dag_id,
+        ),
+    }

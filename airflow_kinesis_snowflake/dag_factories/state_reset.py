@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 
-from airflow_kinesis_snowflake.dag_factories.settings import choice, setting, text, variable
+from airflow_kinesis_snowflake.dag_factories.settings import (
+    Field,
+    choice,
+    connections,
+    form,
+    names,
+    required,
+    setting,
+    switch,
+    text,
+    variable,
+)
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.consumer import StartConsumerOperator, StopConsumerOperator
 from airflow_kinesis_snowflake.operators.maintenance import (
-    METHODS,
     BackUpStateOperator,
     InspectStateOperator,
     PlanStateResetOperator,
     ResetStateOperator,
     VerifyStateResetOperator,
 )
+
+if TYPE_CHECKING:
+    from airflow.sdk import Param
 
 
 def build_state_reset_dag(
@@ -115,95 +128,110 @@ def initial_position(drain_dag_id: str) -> str:
 
 def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
     """The form of the DAG."""
+    return form(
+        dag_id,
+        {
+            "": {
+                "application_name": required(
+                    "Application name",
+                    "Whose state is reset; also the name of its DynamoDB table.",
+                    minLength=3,
+                ),
+                "stream_name": required("Stream name", "The Kinesis stream.", minLength=1),
+                "method": Field(
+                    title="Method",
+                    description="What becomes of the checkpoints; the plan says what that causes.",
+                    schema={
+                        "type": "string",
+                        "enum": list(_METHODS_IN_WORDS),
+                        "values_display": _METHODS_IN_WORDS,
+                    },
+                    value="rewind",
+                    has_variable=False,
+                ),
+                "position": _POSITION,
+                "backup_folder": text(
+                    "Backup folder",
+                    "Where the rows are saved before anything changes, and tried before anything is counted: "
+                    "an absolute path that all workers share, or s3://bucket/prefix.",
+                    otherwise=None,
+                ),
+                "table": text(
+                    "Landing table",
+                    "DATABASE.SCHEMA.TABLE: where to count duplicates, close old incarnations and recover "
+                    "from.",
+                    otherwise="Snowflake isn't asked",
+                    of_dag=drain_dag_id,
+                ),
+            },
+            "Rewind and recover": _REWIND_AND_RECOVER,
+            "Rename and delete table": _new_application(drain_dag_id),
+            "Approval and safety": _SAFETY,
+            "Connections": {
+                "airflow_conn_id": text(
+                    "Airflow API connection ID",
+                    f"For pausing the DAG {drain_dag_id} meanwhile.",
+                    otherwise="it isn't paused, only waited for",
+                ),
+                **connections(drain_dag_id),
+            },
+        },
+    )
+
+
+def _new_application(drain_dag_id: str) -> dict[str, Field]:
     return {
-        "application_name": Param(
-            None,
-            type="string",
-            minLength=3,
-            title="Application",
-            description_md="Whose state is reset; also the name of its DynamoDB table.",
-        ),
-        "stream_name": Param(
-            None, type="string", minLength=1, title="Stream", description_md="Name of the Kinesis stream."
-        ),
-        "method": Param(
-            "rewind",
-            type="string",
-            enum=list(METHODS),
-            title="Method",
-            description_md=(
-                "`rewind`: set shards to a position. `delete_table`: forget everything; the next drain "
-                "starts at its initial position. `rename`: the next drain works under a new name and starts "
-                "at its initial position; the table stays. `recover`: rebuild the table from what Snowflake "
-                "has, without duplicates and gaps."
-            ),
-        ),
-        "position": text(
-            "Position",
-            "For `rewind`: `TRIM_HORIZON`, `LATEST`, an ISO-8601 timestamp with a time zone, or the sequence "
-            "number of the last record that counts as loaded (for exactly one shard). For `recover`: where "
-            "shards start of which Snowflake has nothing.",
-        ),
-        "shards": Param(
-            [],
-            type="array",
-            items={"type": "string"},
-            title="Shards",
-            description_md="For `rewind`: only these, one to a line. Empty: all.",
-        ),
-        "new_application_name": text("New application", "For `rename`: the new name."),
-        "table": text(
-            "Landing table",
-            "`DATABASE.SCHEMA.TABLE`: where to count duplicates, close old incarnations and recover from. "
-            f"Default: the Variable `{variable(drain_dag_id, 'table')}`; without both Snowflake isn't asked.",
+        "new_application_name": text(
+            "New application name", "For rename.", otherwise="none", has_variable=False
         ),
         "initial_position": choice(
             "Initial position",
-            "Where the drain starts a new application, for the forecast of `delete_table` and `rename`. "
-            "Default: what the drain's Variables say.",
-            ("TRIM_HORIZON", "LATEST"),
+            "Where the drain starts a new application, for the forecast.",
+            {
+                "TRIM_HORIZON": "TRIM_HORIZON: the oldest record there is",
+                "LATEST": "LATEST: what arrives from then on",
+            },
+            otherwise="TRIM_HORIZON",
+            of_dag=drain_dag_id,
         ),
-        "trust_snowflake": Param(
-            False,
-            type="boolean",
-            title="Trust Snowflake",
-            description_md=(
-                "For `recover`: Snowflake went back in time (Time Travel, a clone, a failover to a replica). "
-                "Checkpoints go back to its offsets too, and what is missing there is read again."
-            ),
-        ),
-        "count_duplicates": Param(
-            True,
-            type="boolean",
-            title="Count duplicates",
-            description_md="Count in Snowflake how many records will be loaded again. Uses the warehouse.",
-        ),
-        "backup_folder": text(
-            "Backup folder",
-            "Where the rows are saved before anything changes: an absolute path that all workers share, or "
-            f"`s3://bucket/prefix`. Default: the Variable `{variable(dag_id, 'backup_folder')}`.",
-        ),
-        "approval": Param(
-            True,
-            type="boolean",
-            title="Ask for approval",
-            description_md="Off: the plan is carried out without a person having seen it.",
-        ),
-        "force": Param(
-            False,
-            type="boolean",
-            title="Force",
-            description_md=(
-                "Take leases from workers that may still be reading. What they commit meanwhile is loaded "
-                "twice."
-            ),
-        ),
-        "airflow_conn_id": text(
-            "Connection to Airflow's API",
-            f"For pausing the DAG `{drain_dag_id}` meanwhile. Default: the Variable "
-            f"`{variable(dag_id, 'airflow_conn_id')}`; without both it isn't paused, only waited for.",
-        ),
-        "aws_conn_id": text("AWS connection", "Default: what the drain uses."),
-        "region_name": text("AWS region", "Default: what the drain uses."),
-        "snowflake_conn_id": text("Snowflake connection", "Default: what the drain uses."),
     }
+
+
+_METHODS_IN_WORDS = {
+    "rewind": "rewind: set shards to a position",
+    "delete_table": "delete_table: forget everything; start at the initial position",
+    "rename": "rename: start under a new name; the table stays",
+    "recover": "recover: rebuild the table from what Snowflake has",
+}
+_POSITION = text(
+    "Position",
+    "For rewind: TRIM_HORIZON, LATEST, an ISO-8601 timestamp with a time zone, or the sequence "
+    "number of the last record that counts as loaded (for exactly one shard). For recover: where "
+    "shards start of which Snowflake has nothing.",
+    otherwise="none",
+    has_variable=False,
+)
+_REWIND_AND_RECOVER = {
+    "shards": names("Shards", "For rewind: only these, one to a line. Empty: all."),
+    "trust_snowflake": switch(
+        "Trust Snowflake",
+        "For recover: Snowflake went back in time (Time Travel, a clone, a failover to a replica). "
+        "Checkpoints go back to its offsets too, and what is missing there is read again.",
+        on=False,
+    ),
+}
+_SAFETY = {
+    "count_duplicates": switch(
+        "Count duplicates",
+        "Count in Snowflake how many records will be loaded again. Uses the warehouse.",
+        on=True,
+    ),
+    "approval": switch(
+        "Require approval", "Off: the plan is carried out without a person having seen it.", on=True
+    ),
+    "force": switch(
+        "Force",
+        "Take leases from workers that may still be reading. What they commit meanwhile is loaded twice.",
+        on=False,
+    ),
+}

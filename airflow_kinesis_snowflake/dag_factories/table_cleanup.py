@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 
-from airflow_kinesis_snowflake.dag_factories.settings import setting, text, variable
+from airflow_kinesis_snowflake.dag_factories.settings import (
+    Field,
+    connections,
+    form,
+    names,
+    setting,
+    switch,
+    text,
+    variable,
+)
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.maintenance import (
     DeleteCheckpointTablesOperator,
     PlanTableCleanupOperator,
 )
+
+if TYPE_CHECKING:
+    from airflow.sdk import Param
 
 
 def build_table_cleanup_dag(
@@ -44,7 +56,7 @@ def build_table_cleanup_dag(
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
-        params=cleanup_params(dag_id),
+        params=cleanup_params(dag_id, drain_dag_id),
         tags=["kinesis", "snowflake", "maintenance"],
         doc_md="""Lists the DynamoDB tables of applications, each with the reason to keep or delete it.
         Deletes only when `dry_run` is off, and after an approval.""",
@@ -85,54 +97,67 @@ def build_table_cleanup_dag(
     return dag
 
 
-def cleanup_params(dag_id: str) -> dict[str, Param]:
+def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
     """The form of the DAG."""
-    return {
-        "dry_run": Param(
-            True, type="boolean", title="Dry run", description_md="Only list; nothing is deleted."
-        ),
-        "days": Param(
-            30, type="number", exclusiveMinimum=0, title="Days", description_md="Stale after so many days."
-        ),
-        "used": names("In use", "Applications to keep, whatever else."),
-        "named": names(
-            "Named",
-            "Applications whose tables may be deleted although this package didn't make them, or although no "
-            "row says when they were used.",
-        ),
-        "streams": names(
-            "Streams", "Look at their registered consumers too, besides those that the tables have rows of."
-        ),
-        "most": Param(
-            10, type="integer", minimum=1, title="Most", description_md="Tables to delete in one run."
-        ),
-        "backup_folder": text(
-            "Backup folder",
-            "Where tables are saved before they are deleted: an absolute path that all workers share, or "
-            f"`s3://bucket/prefix`. Default: the Variable `{variable(dag_id, 'backup_folder')}`.",
-        ),
-        "table": text(
-            "Landing table",
-            "`DATABASE.SCHEMA.TABLE`: also delete the offsets and staged files of deleted applications "
-            "beside it, and offsets that no application needs any more.",
-        ),
-        "approval": Param(
-            True,
-            type="boolean",
-            title="Ask for approval",
-            description_md="Off: tables are deleted without a person having seen the plan.",
-        ),
-        "airflow_conn_id": text(
-            "Connection to Airflow's API",
-            "For finding out what applications tasks used lately. Default: the Variable "
-            f"`{variable(dag_id, 'airflow_conn_id')}`.",
-        ),
-        "aws_conn_id": text("AWS connection", "Default: what the drain uses."),
-        "region_name": text("AWS region", "Default: what the drain uses."),
-        "snowflake_conn_id": text("Snowflake connection", "Default: what the drain uses."),
-    }
+    return form(
+        dag_id,
+        {
+            "": {
+                "dry_run": switch("Dry run", "Only list; nothing is deleted.", on=True),
+                "backup_folder": text(
+                    "Backup folder",
+                    "Where tables are saved before they are deleted: an absolute path that all workers "
+                    "share, or s3://bucket/prefix.",
+                    otherwise="only a dry run is possible",
+                ),
+                "approval": switch(
+                    "Require approval",
+                    "Off: tables are deleted without a person having seen the plan.",
+                    on=True,
+                ),
+            },
+            "What may go": _RULES,
+            "Connections": {
+                "airflow_conn_id": text(
+                    "Airflow API connection ID",
+                    "For finding out what applications tasks used lately.",
+                    otherwise="it isn't asked",
+                ),
+                **connections(drain_dag_id),
+            },
+        },
+    )
 
 
-def names(title: str, description: str) -> Param:
-    """A list of names, one to a line."""
-    return Param([], type="array", items={"type": "string"}, title=title, description_md=description)
+_RULES = {
+    "days": Field(
+        title="Age (days)",
+        description="From which a table that nothing touched is stale.",
+        schema={"type": "number", "exclusiveMinimum": 0},
+        value=30,
+        has_variable=False,
+    ),
+    "used": names("Applications in use", "To keep, whatever else; one to a line."),
+    "named": names(
+        "Applications to delete",
+        "Whose tables may go although this package didn't make them, or although no row says when they were "
+        "used; one to a line.",
+    ),
+    "streams": names(
+        "Streams", "Look at their registered consumers too, besides those that the tables have rows of."
+    ),
+    "most": Field(
+        title="Maximum deletions",
+        description="Tables to delete in one run.",
+        schema={"type": "integer", "minimum": 1},
+        value=10,
+        has_variable=False,
+    ),
+    "table": text(
+        "Landing table",
+        "DATABASE.SCHEMA.TABLE: also delete the offsets and staged files of deleted applications beside "
+        "it, and offsets that no application needs any more.",
+        otherwise="none",
+        has_variable=False,
+    ),
+}

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.positions import Position
 
 EXAMPLES = 3
+# Some reasons say where in a payload something is wrong, so there may be as many of them as records.
+REASONS = 100
+OTHER_REASONS = "other reasons"
 
 
 @dataclass
@@ -80,6 +83,7 @@ class Batch:
         self.began_at: float | None = None
         self.refused = 0
         self.examples: list[str] = []
+        self.reasons: Counter[str] = Counter()
         self._limits = limits
         self._folder = directory / self.id
         self._folder.mkdir()
@@ -109,6 +113,9 @@ class Batch:
         """Count records that can't be loaded, and remember some for a message; a gap is no record."""
         refused = [letter for letter in dead_letters if letter.kind == RECORD]
         self.refused += len(refused)
+        for letter in refused:
+            known = letter.reason in self.reasons or len(self.reasons) < REASONS
+            self.reasons[letter.reason if known else OTHER_REASONS] += 1
         room = EXAMPLES - len(self.examples)
         self.examples += [
             f"{letter.record.sequence_number} of {shard_id} ({letter.reason})" for letter in refused[:room]

@@ -20,7 +20,14 @@ from airflow_kinesis_snowflake.engine.loading import Loaded, Loader
 from airflow_kinesis_snowflake.engine.ports import SinkContext
 from airflow_kinesis_snowflake.engine.progress import ProgressLine
 from airflow_kinesis_snowflake.engine.reader import Fetched, Finish, PageSource, ShardReader
-from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport, beginning, megabytes, summary
+from airflow_kinesis_snowflake.engine.report import (
+    DrainReport,
+    ShardReport,
+    beginning,
+    dead_letters,
+    megabytes,
+    summary,
+)
 from airflow_kinesis_snowflake.engine.retries import Retries
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
@@ -235,7 +242,7 @@ class Drain:
             self._stopping.set()
             raise DrainStoppedError(
                 f"The drain of stream {self._settings.stream_name} was told to stop. {self.report.records} "
-                f"records are committed; the next run goes on behind them"
+                f"records are committed; the next run goes on after them"
             )
 
     def _call(self, call: Callable[[], T]) -> T:
@@ -425,7 +432,7 @@ class Drain:
         self._bytes_read += page.bytes
 
     def _fail(self, reader: ShardReader, error: KinesisSnowflakeError) -> None:
-        log.error("Shard %s of stream %s failed: %s", reader.shard_id, self._settings.stream_name, error)
+        log.error("%s (shard %s of stream %s)", error, reader.shard_id, self._settings.stream_name)
         reader.give_up(Finish.FAILED)
         self._failures[reader.shard_id] = error
 
@@ -485,6 +492,8 @@ class Drain:
             self._sink.table,
             loaded.seconds,
         )
+        if loaded.batch.refused:
+            log.warning("%s", dead_letters(loaded.batch, stream_name=self._settings.stream_name))
 
     def _go_on_after(self, ahead: Mapping[str, Position]) -> None:
         """Continue shards after what another worker committed, as far as they are still ours."""

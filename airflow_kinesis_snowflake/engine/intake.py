@@ -242,10 +242,10 @@ class Intake:
         for shard in state.shards.values():
             if shard.stream_created not in (None, self._stream_created):
                 raise StreamRecreatedError(
-                    f"The checkpoints of application {self._settings.application_name} belong to a stream "
+                    "Reset the state with the DAG kinesis_state_reset, method delete_table or rewind: the "
+                    f"checkpoints of application {self._settings.application_name} belong to a stream "
                     f"{self._settings.stream_name} that was deleted; the present one was created at "
-                    f"{self._facts.created}. Reset the state to read it: DAG kinesis_state_reset, method "
-                    f"delete_table or rewind"
+                    f"{self._facts.created}"
                 )
         for worker, heartbeat in state.workers.items():
             if abs(self._runtime.wall() - heartbeat) > FORGET_WORKER_MILLIS:
@@ -454,7 +454,7 @@ class Intake:
             )
             if doubt.certain:
                 refused[reader.shard_id] = ForeignCheckpointError(
-                    f"{what}. Rewind this shard: DAG kinesis_state_reset"
+                    f"Rewind this shard with the DAG kinesis_state_reset. {what}"
                 )
             else:
                 log.warning("%s. Kinesis is asked whether it knows it", what)
@@ -468,9 +468,9 @@ class Intake:
         rows = [(state.shards[each.shard_id], each) for each in self._listed if each.shard_id in state.shards]
         return {
             row.shard_id: CorruptStateError(
-                f"The row of shard {row.shard_id} of stream {self._settings.stream_name} in application "
-                f"{self._settings.application_name} {why}, so its records aren't loaded. Rewind this shard "
-                "to where it shall go on: DAG kinesis_state_reset"
+                "Rewind this shard to where it shall go on, with the DAG kinesis_state_reset. The row of "
+                f"shard {row.shard_id} of stream {self._settings.stream_name} in application "
+                f"{self._settings.application_name} {why}, so its records aren't loaded"
             )
             for row, shard in rows
             if (why := contradiction(row, shard, now=self._runtime.wall()))
@@ -492,8 +492,8 @@ class Intake:
 def data_loss(gap: Gap, *, stream_name: str) -> DataLossError:
     """The error for a gap that the user doesn't accept."""
     return DataLossError(
-        f"Stream {stream_name} may no longer have {gap}. Nothing after the gap was loaded. "
-        f"To go on without them, run once with on_data_loss='warn'"
+        f"Run once with on_data_loss='warn' to go on without them: stream {stream_name} may no longer have "
+        f"{gap}. Nothing after the gap was loaded"
     )
 
 

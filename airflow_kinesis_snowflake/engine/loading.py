@@ -203,11 +203,10 @@ class Loader:
         allowed = threshold.allowed(batch.records, before=self._refused)
         if allowed is not None and batch.refused > allowed:
             raise TooManyDeadLettersError(
+                f"Correct the settings, or accept more than max_dead_letters={threshold}, and run again: "
                 f"{batch.refused} of {batch.records} records in batch {batch.id} of stream "
-                f"{self._settings.stream_name} can't be loaded, after {self._refused} in earlier batches; "
-                f"that is more than max_dead_letters={threshold}. Nothing of the batch is committed. The "
-                f"first: {'; '.join(batch.examples)}. Correct the settings, or accept more of them, and run "
-                f"again"
+                f"{self._settings.stream_name} can't be loaded, after {self._refused} in earlier batches. "
+                f"Nothing of the batch is committed. The first: {'; '.join(batch.examples)}"
             )
 
     def _checkpoint(self, batch: Batch, offsets: Mapping[str, Position]) -> frozenset[str]:

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.engine.report import megabytes
+from airflow_kinesis_snowflake.engine.report import SHARDS_IN_LINE, megabytes, short
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 from airflow_kinesis_snowflake.stream.times import millis, moment
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 5.0
-SHARDS_IN_LINE = 8
 SAMPLES = 7
 # A push takes some 20 ms. What takes longer than this is left behind, for a stop has no time to lose.
 LAST_PUSH_SECONDS = 0.4
@@ -223,8 +222,3 @@ def lags(readers: Collection[ShardReader]) -> str:
     shown = ", ".join(f"{short(shard_id)}: {lag / 1000:.1f} s" for lag, shard_id in known[:SHARDS_IN_LINE])
     rest = len(known) - SHARDS_IN_LINE
     return f"{shown} and {rest} more" if rest > 0 else shown
-
-
-def short(shard_id: str) -> str:
-    """A shard id without what all of them begin with."""
-    return shard_id.removeprefix("shardId-").lstrip("0") or "0"

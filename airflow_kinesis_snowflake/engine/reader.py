@@ -393,9 +393,10 @@ class PageSource:
             numbers = f"after {checkpoint.sequence_number}" if checkpoint else f"from {request.start} on"
         place = traceback.extract_tb(error.__traceback__)[-1]
         return UnreadablePageError(
-            f"Records {numbers} of shard {request.shard_id} of stream {self._source.stream_name} can't be "
-            f"read: {type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}. "
-            "Nothing of them is lost, and other shards are read. Please report this fault"
+            f"Please report this fault: {type(error).__name__} in {place.name}, "
+            f"{Path(place.filename).name}:{place.lineno}. Records {numbers} of shard {request.shard_id} of "
+            f"stream {self._source.stream_name} can't be read; nothing of them is lost, and other shards are "
+            "read"
         )
 
     def _nothing_left(self, request: PageRequest) -> Fetched:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow_kinesis_snowflake.engine.batch import Span
+    from airflow_kinesis_snowflake.engine.batch import Batch, Span
     from airflow_kinesis_snowflake.engine.intake import Intaken
     from airflow_kinesis_snowflake.engine.settings import DrainSettings
 
+REASONS_IN_LINE = 5
+SHARDS_IN_LINE = 8
 SUMMED = (
     "records",
     "bytes",
@@ -123,8 +125,27 @@ def beginning(
     return (
         f"Draining {report.stream_arn} into {report.table} by {sink}, until "
         f"{settings.stop_at:%Y-%m-%d %H:%M:%S %Z}. Application {settings.application_name} is {start} on. "
-        f"{intaken.listed} shards are listed, {len(intaken.readers)} leased by this worker, "
-        f"{sum(intaken.held_by_others.values())} by others"
+        f"{intaken.listed} shards are listed, {sum(intaken.held_by_others.values())} leased by others, "
+        f"{len(intaken.readers)} by this worker{_named(intaken)}"
+    )
+
+
+def _named(intaken: Intaken) -> str:
+    ids = [short(reader.shard_id) for reader in intaken.readers]
+    if not ids:
+        return ""
+    more = len(ids) - SHARDS_IN_LINE
+    return f": {', '.join(ids[:SHARDS_IN_LINE])}{f' and {more} more' if more > 0 else ''}"
+
+
+def dead_letters(batch: Batch, *, stream_name: str) -> str:
+    """One line for the records of a batch that couldn't be loaded: how many, and why, most frequent first."""
+    shown = batch.reasons.most_common(REASONS_IN_LINE)
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in shown)
+    more = batch.refused - sum(count for _, count in shown)
+    return (
+        f"{batch.refused} records of stream {stream_name} became dead letters, in batch {batch.id}: {reasons}"
+        f"{f' and {more} for other reasons' if more else ''}"
     )
 
 
@@ -160,6 +181,11 @@ def _dropped(report: DrainReport) -> str:
         return ""
     counts = ", ".join(f"{what} ({count})" for what, count in sorted(report.dropped.items()))
     return f"; dropped, because they hold no data: {counts}"
+
+
+def short(shard_id: str) -> str:
+    """A shard id without what all of them begin with."""
+    return shard_id.removeprefix("shardId-").lstrip("0") or "0"
 
 
 def megabytes(count: float) -> str:

@@ -7,8 +7,6 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 
 
@@ -27,7 +25,7 @@ class Threshold:
     def parse(cls, given: int | str | None) -> Threshold:
         """Read what a user writes: a number such as ``100``, or a share of each batch such as ``"5%"``.
 
-        :raises InvalidSettingError: neither, or a share above 100%
+        :raises ValueError: neither, or a share above 100%
         """
         text = "" if given is None else str(given).strip()
         if text in ("", "None"):
@@ -37,9 +35,7 @@ class Threshold:
         match = _SHARE.fullmatch(text)
         percent = Fraction(match[1]) if match else Fraction(101)
         if percent > 100:
-            raise InvalidSettingError(
-                f"max_dead_letters must be a number such as 100 or a share such as '5%', not {given!r}"
-            )
+            raise ValueError(f"neither a number nor a share: {given!r}")
         return cls(share=percent / 100)
 
     def allowed(self, records: int, *, before: int) -> int | None:

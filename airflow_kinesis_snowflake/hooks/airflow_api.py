@@ -73,9 +73,9 @@ class AirflowApiHook(BaseHook):
                 **request,
             )
         except requests.ConnectionError as error:
-            raise ServiceUnavailableError(f"Airflow's API at {url} can't be reached; try again.") from error
+            raise ServiceUnavailableError(f"Try again: Airflow's API at {url} can't be reached.") from error
         if answer.status_code == 404:
-            raise InvalidSettingError(f"Airflow has no {path}; check the name of the drain's DAG.")
+            raise InvalidSettingError(f"Check the name of the drain's DAG: Airflow has no {path}.")
         _check(answer, f"{method} {path}")
         return answer.json()
 
@@ -83,7 +83,8 @@ class AirflowApiHook(BaseHook):
 def _url(connection: Any) -> str:
     if not connection.host:
         raise InvalidSettingError(
-            f"The connection {connection.conn_id} has no host; give the address of Airflow's API server."
+            "Set the address of Airflow's API server as the host of the Airflow connection "
+            f"{connection.conn_id!r}: it is empty"
         )
     if "://" in connection.host:
         return str(connection.host).rstrip("/")
@@ -103,8 +104,8 @@ def _log_in(url: str, connection: Any) -> str:
 
 def _check(answer: requests.Response, what: str) -> None:
     if answer.status_code in {401, 403}:
-        raise AccessDeniedError(f"Airflow refuses {what}; check the connection's user and what it may do.")
+        raise AccessDeniedError(f"Check the connection's user and what it may do: Airflow refuses {what}.")
     if answer.status_code >= 500:
-        raise ServiceUnavailableError(f"Airflow fails at {what} with status {answer.status_code}; try again.")
+        raise ServiceUnavailableError(f"Try again: Airflow fails at {what} with status {answer.status_code}.")
     if not answer.ok:
         raise ServiceRefusedError(f"Airflow refuses {what} with status {answer.status_code}.")

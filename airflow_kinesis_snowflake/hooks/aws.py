@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import random
+import socket
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
-from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
+import botocore.session
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore.exceptions import (
     BotoCoreError,
@@ -14,6 +19,7 @@ from botocore.exceptions import (
     CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
+    InvalidRegionError,
     MetadataRetrievalError,
     NoAuthTokenError,
     NoCredentialsError,
@@ -36,9 +42,12 @@ from airflow_kinesis_snowflake.exceptions import (
     StreamNotFoundError,
     ThrottledError,
 )
+from airflow_kinesis_snowflake.hooks.connections import find_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
 _LONGEST_WAIT = 5.0
 
@@ -54,10 +63,10 @@ class _Meaning(NamedTuple):
     advice: str
 
 
-_NOT_FOUND = _Meaning(ServiceRefusedError, "It doesn't exist in this account and region; check its name.")
+_NOT_FOUND = _Meaning(ServiceRefusedError, "Check its name: it doesn't exist in this account and region.")
 _STREAM_NOT_FOUND = _Meaning(
     StreamNotFoundError,
-    "It doesn't exist in this account and region; check the stream's name and the connection's region.",
+    "Check the stream's name and the connection's region: no such stream is in this account and region.",
 )
 _EXPIRED = _Meaning(IteratorExpiredError, "Get a new iterator at the same position.")
 _THROTTLED = _Meaning(ThrottledError, "Call it less often, or raise the limit.")
@@ -65,17 +74,17 @@ _NOT_ALLOWED = _Meaning(AccessDeniedError, "Allow {action} in the policies of th
 _BAD_CREDENTIALS = _Meaning(
     AccessDeniedError, "Check the credentials of the AWS connection and the clock of the worker."
 )
+_NO_CREDENTIALS = _Meaning(
+    AccessDeniedError,
+    "Set an access key with its secret, or a role, in the AWS connection; the worker itself has none.",
+)
 _KEY_REFUSED = _Meaning(
     AccessDeniedError,
     "Enable the stream's KMS key, and allow kms:Decrypt on it in its key policy and in the policies of the "
     "role that runs the task.",
 )
 _UNAVAILABLE = _Meaning(ServiceUnavailableError, "Another try may succeed.")
-_REFUSED = _Meaning(
-    ServiceRefusedError, "Another try won't succeed; the settings or the state have to change."
-)
-_NO_REGION = _Meaning(InvalidSettingError, "Set region_name in the AWS connection or on the operator.")
-
+_REFUSED = _Meaning(ServiceRefusedError, "Change the settings or the state; another try won't succeed.")
 _BY_CODE = {
     code: meaning
     for meaning, codes in {
@@ -132,14 +141,13 @@ _BY_CLASS = (
         (
             CredentialRetrievalError,
             NoAuthTokenError,
-            NoCredentialsError,
             PartialCredentialsError,
             SSOError,
             TokenRetrievalError,
         ),
         _BAD_CREDENTIALS,
     ),
-    ((NoRegionError,), _NO_REGION),
+    ((NoCredentialsError,), _NO_CREDENTIALS),
     (
         (
             BotoConnectionError,
@@ -196,14 +204,21 @@ def _meaning_of_answer(error: ClientError, doing: str) -> _Meaning:
     return _UNAVAILABLE if status >= 500 else _REFUSED
 
 
-class AwsHook(AwsBaseHook):
-    """Makes clients that try again when an answer broke off.
+class CheckedAwsHook(AwsBaseHook):
+    """Takes an Airflow connection as it is meant, or says what is wrong with it, before AWS is called.
 
-    botocore doesn't check the length of an answer, takes one that isn't JSON for an empty one, and retries
-    neither: see ``enforce_content_length`` in ``botocore.httpsession``. A client of this hook tries again as
-    often as for any other transient fault, then raises :class:`BrokenAnswerError`. Not for services whose
-    answers are streams, such as S3.
+    In place of a connection that doesn't exist, or that lacks a part of its key, the base class takes the
+    machine's own credentials; and a region that there isn't would look like an outage.
     """
+
+    @cached_property
+    def conn_config(self) -> AwsConnectionWrapper:
+        """The Airflow connection as the base class reads it.
+
+        :raises InvalidSettingError: it doesn't exist, is malformed, or has half a key
+        """
+        self._check_connection()
+        return super().conn_config
 
     @property
     def where(self) -> str:
@@ -213,26 +228,87 @@ class AwsHook(AwsBaseHook):
     def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
         """Return a client, as the base class makes it.
 
-        :raises InvalidSettingError: the Airflow connection was named, and there is none. (In place of
-            ``aws_default`` the base class takes the machine's own credentials.)
+        :raises InvalidSettingError: the Airflow connection doesn't exist, is malformed or not complete; or it
+            names no region, or one that there isn't
         """
-        self._check_connection()
+        try:
+            client: Any = super().get_client_type(*args, **kwargs)
+        except NoRegionError:
+            raise InvalidSettingError(
+                f"Set region_name in the extra of the Airflow connection {self.aws_conn_id!r}, or on the "
+                "operator: neither names an AWS region"
+            ) from None
+        except InvalidRegionError:
+            raise InvalidSettingError(self._wrong_region(self.region_name or "")) from None
+        self._check_region(client)
+        return client
+
+    def _check_connection(self) -> None:
+        """Take no credentials of the machine in place of those that a connection should have."""
+        if not self.aws_conn_id:
+            return
+        connection = find_connection(
+            self.get_connection,
+            self.aws_conn_id,
+            conn_type="aws",
+            otherwise=", or set aws_conn_id=None for the worker's own credentials",
+        )
+        if bool(connection.login) != bool(connection.password):
+            half, other = ("login", "password") if connection.login else ("password", "login")
+            raise InvalidSettingError(
+                f"Set the {other} of the Airflow connection {self.aws_conn_id!r}: its {half} is half of "
+                "an AWS access key (login: the id of the key; password: its secret)"
+            )
+
+    def _check_region(self, client: Any) -> None:
+        region, host = client.meta.region_name, urlsplit(client.meta.endpoint_url).hostname or ""
+        # What isn't named after the region is a service of the user's own.
+        if region not in host or region in known_regions() or _has_address(host):
+            return
+        raise InvalidSettingError(self._wrong_region(region))
+
+    def _wrong_region(self, region: str) -> str:
+        similar = difflib.get_close_matches(region.lower(), known_regions(), n=1)
+        suggestion = f", perhaps to {similar[0]}" if similar else ""
+        return (
+            f"Correct the AWS region {region!r}{suggestion}: there is none of that name. It comes from the "
+            f"Airflow connection {self.aws_conn_id!r} or the operator's region_name"
+        )
+
+
+class AwsHook(CheckedAwsHook):
+    """Makes clients that try again when an answer broke off.
+
+    botocore doesn't check the length of an answer, takes one that isn't JSON for an empty one, and retries
+    neither: see ``enforce_content_length`` in ``botocore.httpsession``. A client of this hook tries again as
+    often as for any other transient fault, then raises :class:`BrokenAnswerError`. Not for services whose
+    answers are streams, such as S3.
+    """
+
+    def get_client_type(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a client; for what it raises see the base class."""
         client: Any = super().get_client_type(*args, **kwargs)
         service = client.meta.service_model.service_id.hyphenize()
         attempts = (client.meta.config.retries or {}).get("total_max_attempts", 3)
         client.meta.events.register(f"needs-retry.{service}", retry_of_broken_answers(attempts))
         return client
 
-    def _check_connection(self) -> None:
-        """Take no credentials of the machine in place of a connection whose name was mistyped."""
-        if self.aws_conn_id in (None, "", self.default_conn_name):
-            return
-        try:
-            self.get_connection(self.aws_conn_id)
-        except AirflowNotFoundException:
-            raise InvalidSettingError(
-                f"Create the Airflow connection {self.aws_conn_id!r} of type aws: there is none"
-            ) from None
+
+@functools.cache
+def known_regions() -> frozenset[str]:
+    """All regions that this botocore knows; there may be newer ones."""
+    session = botocore.session.get_session()
+    partitions = session.get_available_partitions()
+    return frozenset(
+        region for partition in partitions for region in session.get_available_regions("dynamodb", partition)
+    )
+
+
+def _has_address(host: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(host, 443))
+    except OSError:
+        return False
 
 
 def retry_of_broken_answers(most: int) -> Callable[..., float | None]:
@@ -278,8 +354,8 @@ def translated(*, doing: str, resource: str) -> Iterator[None]:
         yield
     except ResponseParserError as error:
         raise ServiceUnavailableError(
-            f"{doing} on {resource} was answered by something that isn't an answer of AWS. Another try may "
-            "succeed; if not, look for a proxy between the worker and AWS."
+            "Another try may succeed; if not, look for a proxy between the worker and AWS: the answer to "
+            f"{doing} on {resource} isn't one of AWS"
         ) from error
     except (BotoCoreError, ClientError) as error:
         ours = translate(error, doing=doing, resource=resource)

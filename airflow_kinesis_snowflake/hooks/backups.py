@@ -7,10 +7,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
-
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.hooks.aws import translated
+from airflow_kinesis_snowflake.hooks.aws import CheckedAwsHook, translated
 from airflow_kinesis_snowflake.stream.times import moment
 
 _S3 = "s3://"
@@ -19,7 +17,7 @@ _TRIAL = "airflow-kinesis-snowflake-can-write"
 _MOST_OF_NAME = 225
 
 
-class BackupFilesHook(AwsBaseHook):
+class BackupFilesHook(CheckedAwsHook):
     """Writes and reads files at an absolute path of this machine, or at ``s3://bucket/prefix``.
 
     :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`, for S3
@@ -48,7 +46,10 @@ class BackupFilesHook(AwsBaseHook):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_new(path, content)
         except OSError as error:
-            raise InvalidSettingError(f"can't write the backup {path}: {error.strerror}") from error
+            raise InvalidSettingError(
+                f"Choose another backup folder, or let the worker write to it: {path} can't be written "
+                f"({error.strerror})"
+            ) from error
         return str(path)
 
     def try_out(self, folder: str) -> None:
@@ -75,7 +76,9 @@ class BackupFilesHook(AwsBaseHook):
             with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
                 return file.read()
         except OSError as error:
-            raise InvalidSettingError(f"can't read the backup {path}: {error.strerror}") from error
+            raise InvalidSettingError(
+                f"Name a backup that the worker can read: {path} can't be read ({error.strerror})"
+            ) from error
 
     @property
     def _client(self) -> Any:
@@ -101,7 +104,7 @@ def _write_new(path: Path, content: bytes) -> None:
 def _bucket_and_key(address: str) -> tuple[str, str]:
     bucket, _, key = address.removeprefix(_S3).partition("/")
     if not bucket or not key:
-        raise InvalidSettingError(f"{address!r} isn't s3://bucket/prefix")
+        raise InvalidSettingError(f"Write the address in S3 as s3://bucket/prefix: {address!r} isn't one")
     return bucket, key
 
 
@@ -109,6 +112,7 @@ def _absolute(text: str) -> Path:
     path = Path(text)
     if not path.is_absolute():
         raise InvalidSettingError(
-            f"{text!r} can't hold backups: give an absolute path, which all workers share, or s3://bucket/prefix"
+            "Give an absolute path for backups, which all workers share, or s3://bucket/prefix: "
+            f"{text!r} is neither"
         )
     return path

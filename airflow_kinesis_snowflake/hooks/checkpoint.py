@@ -85,8 +85,8 @@ class CheckpointStoreHook(AwsHook):
     def __init__(self, application_name: str, **aws: Any) -> None:
         if not _TABLE_NAME.fullmatch(application_name):
             raise InvalidSettingError(
-                f"{application_name!r} can't name an application, because it isn't a legal DynamoDB table "
-                "name: give 3 to 255 letters, digits, '_', '.' or '-'."
+                "Give the application a name that a DynamoDB table can have, 3 to 255 letters, digits, '_', "
+                f"'.' or '-': {application_name!r} isn't one"
             )
         super().__init__(client_type="dynamodb", **aws)
         self.application_name = application_name
@@ -115,9 +115,9 @@ class CheckpointStoreHook(AwsHook):
         types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
         if keys != KEYS or {types[name] for name in keys.values()} != {"S"}:
             raise NotACheckpointTableError(
-                f"The key of {self._table} is {', '.join(keys.values())}, not streamName and shardId as "
-                "text: other software made it, such as the Kinesis Client Library. Choose another "
-                "application name, or import its checkpoints."
+                "Choose another application name, or import its checkpoints: other software, such as the "
+                f"Kinesis Client Library, made {self._table}. Its key is {', '.join(keys.values())}, not "
+                "streamName and shardId as text."
             )
         return TableFacts(
             exists=True,

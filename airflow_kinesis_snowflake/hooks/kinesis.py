@@ -58,8 +58,8 @@ class KinesisStreamHook(AwsHook):
     def __init__(self, stream_name: str, **aws: Any) -> None:
         if not _STREAM_NAME.fullmatch(stream_name):
             raise InvalidSettingError(
-                f"{stream_name!r} isn't the name of a Kinesis stream: give 1 to 128 letters, digits, '_', "
-                "'.' or '-', and not an ARN."
+                "Give the name of the Kinesis stream, not its ARN; it has 1 to 128 letters, digits, '_', '.' "
+                f"or '-': {stream_name!r} isn't one"
             )
         super().__init__(client_type="kinesis", **aws)
         self.stream_name = stream_name
@@ -124,8 +124,8 @@ class KinesisStreamHook(AwsHook):
         if not shards:
             # Taken for a list, it would say that every shard is gone with all its records.
             raise ServiceUnavailableError(
-                f"kinesis:ListShards on {self._stream} named no shard, but every stream has one. It may be "
-                "in the making: another try may succeed."
+                "Another try may succeed, if the stream is still being created: kinesis:ListShards on "
+                f"{self._stream} named no shard, but every stream has one"
             )
         return tuple(shards)
 
@@ -179,8 +179,8 @@ class KinesisStreamHook(AwsHook):
         if page is None:
             # Taken for a page, an answer without records and iterator would end the shard.
             raise ServiceUnavailableError(
-                f"kinesis:GetRecords on {self._stream} was answered by something that isn't a page of "
-                "records. Another try may succeed; if not, look for a proxy between the worker and AWS."
+                "Another try may succeed; if not, look for a proxy between the worker and AWS: the answer to "
+                f"kinesis:GetRecords on {self._stream} isn't a page of records"
             )
         return page
 
@@ -223,8 +223,8 @@ class KinesisStreamHook(AwsHook):
                 number = start.get("StartingSequenceNumber")
                 if number and error_code(error) == "InvalidArgumentException":
                     raise ForeignCheckpointError(
-                        f"Sequence number {number} wasn't given out by {shard}: the checkpoint was written "
-                        "for another shard or stream. Rewind this shard: DAG kinesis_state_reset"
+                        f"Rewind this shard with the DAG kinesis_state_reset: {shard} never gave out the "
+                        f"sequence number {number}; the checkpoint was written for another shard or stream"
                     ) from error
                 raise
         return str(answer["ShardIterator"])

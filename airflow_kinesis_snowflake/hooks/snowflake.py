@@ -15,6 +15,7 @@ from airflow_kinesis_snowflake.exceptions import (
     InvalidSettingError,
     KinesisSnowflakeError,
 )
+from airflow_kinesis_snowflake.hooks.connections import find_connection
 from airflow_kinesis_snowflake.sinks.snowflake.errors import Tries, broken_off, translate
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 
@@ -35,6 +36,11 @@ _LOGIN_TIMEOUT = 60
 _LOCK_TIMEOUT = 900
 _STATEMENT_TIMEOUT = 2400
 _SOCKET_TIMEOUT = 60
+# Of the authenticators, those that log a user in with a password or a private key.
+_BY_USER = frozenset({"snowflake", "snowflake_jwt", "username_password_mfa"})
+_KEYS = ("private_key_file", "private_key_content", "token")
+_FIELDS = ("account", *_KEYS)
+_HOST = ".snowflakecomputing."
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 SESSION_PARAMETERS: Mapping[str, str | int | bool] = {
     "TIMEZONE": "UTC",
@@ -82,6 +88,34 @@ class SnowflakeLoadHook(SnowflakeHook):
             extra.get(name) or extra.get(f"extra__snowflake__{name}") for name in ("account", "region")
         )
         return f"{account}.{region}" if account and region else account or None
+
+    def check_connection(self) -> None:
+        """Check that the Airflow connection has what a login needs; Snowflake isn't called.
+
+        :raises InvalidSettingError: it doesn't exist, is malformed, or has no account, user or key
+        """
+        connection = self._find_connection()
+        extra = connection.extra_dejson
+        fields = {name: extra.get(name) or extra.get(f"extra__snowflake__{name}") for name in _FIELDS}
+        authenticator = str(self.authenticator or extra.get("authenticator") or "snowflake").lower()
+        has_key = connection.password or any(fields[name] for name in _KEYS)
+        missing = {
+            "account in the extra": not (self.account or fields["account"]),
+            "login (the name of the user)": authenticator in _BY_USER and not connection.login,
+            "private_key_content in the extra, or the password,": authenticator in _BY_USER and not has_key,
+        }
+        for what, is_missing in missing.items():
+            if is_missing:
+                raise InvalidSettingError(
+                    f"Set the {what} of the Airflow connection {self.get_conn_id()!r}: it is empty"
+                )
+        if _HOST in str(fields["account"]):
+            raise InvalidSettingError(
+                f"Shorten the account in the extra of the Airflow connection {self.get_conn_id()!r} to what "
+                f"is before {_HOST} in Snowflake's address, without https://"
+            )
+        if authenticator != "oauth":  # for which a token would be fetched
+            self._checked_params()
 
     def get_conn(self) -> SnowflakeConnection:
         """A new connection: autocommit, UTC, waiting at most 15 minutes for a lock and 40 for a statement.
@@ -147,13 +181,13 @@ class SnowflakeLoadHook(SnowflakeHook):
         except OSError as error:
             raise broken_off(error, doing="log in to", target=target) from error
 
+    def _find_connection(self) -> Any:
+        return find_connection(self.get_connection, self.get_conn_id(), conn_type="snowflake")
+
     def _checked_params(self) -> dict[str, Any]:
+        self._find_connection()
         try:
             return self._connector_params()
-        except AirflowNotFoundException:
-            raise InvalidSettingError(
-                f"Create the Airflow connection {self.get_conn_id()!r} of type snowflake: there is none"
-            ) from None
         except (AirflowException, OSError, ValueError, TypeError) as error:
             # The error may quote a key or a passphrase.
             raise InvalidSettingError(

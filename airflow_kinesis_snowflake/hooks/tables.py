@@ -106,7 +106,9 @@ class DynamoDBTablesHook(AwsHook):
         if details is None:
             return
         if details.protected:
-            raise ServiceRefusedError(f"Table {name} is protected against deletion; it is left as it is.")
+            raise ServiceRefusedError(
+                f"Turn its deletion protection off first: table {name} is left as it is."
+            )
         with self._translated("DeleteTable", name):
             try:
                 self._client.delete_table(TableName=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,10 @@ from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.maintenance.holding import holding
+from airflow_kinesis_snowflake.maintenance.plain import as_json
+from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago
 from airflow_kinesis_snowflake.state.attributes import is_restored
+from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,8 +80,11 @@ def back_up(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str, 
 
     :param folder: absolute path or ``s3://bucket/prefix``
     :param now: milliseconds since the epoch
-    :return: ``file``, ``dynamodb`` (ARN or None) and ``rows``
+    :return: ``file``, ``dynamodb`` (ARN or None) and ``rows``; ``file`` is None if there is no table
     """
+    if not store.exists():
+        log.info("Application %s has no table, so there is nothing to save", store.application_name)
+        return {"file": None, "dynamodb": None, "rows": 0}
     backup = Backup(store.application_name, now, tuple(store.read_items()))
     name = backup_name(store.application_name, now=now)
     file = files.write(folder, f"{name}.json", backup.encode())
@@ -86,6 +93,71 @@ def back_up(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str, 
     if arn is None:
         log.info("DynamoDB offers no backup here; the file is the only one")
     return {"file": file, "dynamodb": arn, "rows": len(backup.items)}
+
+
+def try_out(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str) -> None:
+    """See that a backup can be written, if there is something to save.
+
+    :raises KinesisSnowflakeError: it can't
+    """
+    if store.exists():
+        files.try_out(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestorePlan:
+    """What a restore will do. Rows are named by their streams and shard ids.
+
+    :param saved_at: when the backup was made, in milliseconds since the epoch
+    :param restored: rows that are put back
+    :param removed: rows that are there now and not in the backup
+    """
+
+    application: str
+    saved_at: int
+    restored: tuple[tuple[str, str], ...]
+    removed: tuple[tuple[str, str], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON takes it."""
+        return as_json(self)
+
+
+def plan_restore(backup: Backup, *, store: CheckpointStoreHook) -> RestorePlan:
+    """Say what :func:`restore` will do. Changes nothing.
+
+    :raises InvalidSettingError: the backup is of another application
+    """
+    _check_application(backup, store)
+    present = {key_of(item) for item in store.read_items() if not _is_note(item)} if store.exists() else set()
+    saved = {key_of(item) for item in backup.items if not _is_note(item)}
+    return RestorePlan(
+        application=backup.application,
+        saved_at=backup.saved_at,
+        restored=tuple(sorted(saved)),
+        removed=tuple(sorted(present - saved)),
+    )
+
+
+def restore_parts(plan: RestorePlan, *, now: int, with_table: bool) -> list[Part]:
+    """The plan for people to read.
+
+    :param now: milliseconds since the epoch
+    :param with_table: the landing table is named
+    """
+    counts = Counter(stream for stream, _ in plan.restored)
+    removed = [f"Row of shard {shard} of stream {stream} is removed." for stream, shard in plan.removed]
+    closed = (
+        "Without the landing table, what a reset has closed in Snowflake stays closed, and a drain refuses "
+        "such shards."
+    )
+    return [
+        f"Rows of application **{plan.application}** go back to what they were {ago(plan.saved_at, now)}, "
+        f"at {moment(plan.saved_at):%Y-%m-%d %H:%M:%S} UTC. What was loaded since then stays in Snowflake.",
+        Table.of(("stream", "rows put back"), [(name, str(rows)) for name, rows in counts.items()]),
+        "\n".join(removed),
+        "" if with_table else closed,
+    ]
 
 
 def restore(
@@ -112,10 +184,7 @@ def restore(
     :raises MaintenanceRefusedError: a worker is reading, and nothing was changed; or one came between, and
         the state isn't that of the backup
     """
-    if backup.application != store.application_name:
-        raise InvalidSettingError(
-            f"the backup is of application {backup.application}, not {store.application_name}"
-        )
+    _check_application(backup, store)
     store.create_table()
     saved = {key_of(item): item for item in backup.items if not _is_note(item)}
     present = {key_of(item): item for item in store.read_items() if not _is_note(item)}
@@ -134,6 +203,13 @@ def restore(
                 raise _came_between(store, key)
         _compare(store, saved)
     return {"restored": len(saved), "removed": len(removed)}
+
+
+def _check_application(backup: Backup, store: CheckpointStoreHook) -> None:
+    if backup.application != store.application_name:
+        raise InvalidSettingError(
+            f"the backup is of application {backup.application}, not {store.application_name}"
+        )
 
 
 def _make(store: CheckpointStoreHook, item: Item, owner: str, now: int, until: int) -> bool:

@@ -66,9 +66,9 @@ def plan_cleanup(
     :param clock: gives milliseconds since the epoch
     """
     names = list(tables.names())
-    looks = [_look(tables, name) for name in names]
+    looks = [look_into(tables, name) for name in names]
     unseen = [look for look in looks if isinstance(look, str)]
-    seen = [look for look in looks if isinstance(look, _Seen)]
+    seen = [look for look in looks if isinstance(look, SeenTable)]
     counters = {each.details.name: _counters(each.items) for each in seen if _is_kcl(each.kind)}
     if counters:
         time.sleep(watch_seconds)
@@ -144,7 +144,7 @@ def clean_up(
 
 
 @dataclass(frozen=True)
-class _Seen:
+class SeenTable:
     """A table of an application, and what is in it."""
 
     details: TableDetails
@@ -154,21 +154,21 @@ class _Seen:
     tags: Mapping[str, str]
 
 
-def _look(tables: DynamoDBTablesHook, name: str) -> _Seen | str | None:
+def look_into(tables: DynamoDBTablesHook, name: str) -> SeenTable | str | None:
     """Look into a table; its name: the role may not; None: it is no table of an application."""
     try:
         details = tables.describe(name)
         kind = None if details is None else kind_of(name, details.keys)
         if details is None or kind is None or details.status != "ACTIVE":
             return None
-        return _Seen(details, *kind, items=tables.items(name), tags=tables.tags(details.arn))
+        return SeenTable(details, *kind, items=tables.items(name), tags=tables.tags(details.arn))
     except AccessDeniedError as error:
         log.info("Table %s is left alone: %s", name, error)
         return name
 
 
 def _view(
-    tables: DynamoDBTablesHook, seen: _Seen, counters: Mapping[str, Mapping[str, str]], *, now: int
+    tables: DynamoDBTablesHook, seen: SeenTable, counters: Mapping[str, Mapping[str, str]], *, now: int
 ) -> TableView:
     details, kcl = seen.details, _is_kcl(seen.kind)
     items = tables.items(details.name) if kcl else seen.items
@@ -279,7 +279,7 @@ def _before(rules: Rules, now: int) -> int:
 
 
 def _stale(
-    loaded: Loaded, seen: Iterable[_Seen], verdicts: Iterable[Verdict], *, before: int
+    loaded: Loaded, seen: Iterable[SeenTable], verdicts: Iterable[Verdict], *, before: int
 ) -> tuple[StaleOffset, ...]:
     """Stale offsets of the applications that stay."""
     kept = {verdict.table.name for verdict in verdicts if not verdict.delete}

@@ -11,10 +11,10 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import ago, table
+from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 OUR_TAG = ("created-by", "airflow-kinesis-snowflake")
 DAY_MILLIS = 86_400_000
@@ -109,6 +109,11 @@ class CleanupPlan:
     def doomed(self) -> tuple[Verdict, ...]:
         """Tables to delete."""
         return tuple(verdict for verdict in self.verdicts if verdict.delete)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether there is nothing to clean up."""
+        return not (self.doomed or self.offsets or any(view.deregister for view in self.consumers))
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it."""
@@ -275,6 +280,11 @@ def stale_offsets(
 
 def cleanup_text(plan: CleanupPlan) -> str:
     """The plan for people to read, as Markdown."""
+    return markdown(cleanup_parts(plan))
+
+
+def cleanup_parts(plan: CleanupPlan) -> list[Part]:
+    """The plan for people to read."""
     heads = ("", "table", "what it is", "created", "last used", "reason")
     lines = [
         (
@@ -287,9 +297,9 @@ def cleanup_text(plan: CleanupPlan) -> str:
         )
         for verdict in plan.verdicts
     ]
-    parts = [f"{len(plan.doomed)} of {len(plan.verdicts)} tables of applications can be deleted."]
+    parts: list[Part] = [f"{len(plan.doomed)} of {len(plan.verdicts)} tables of applications can be deleted."]
     if lines:
-        parts.append(table(heads, lines))
+        parts.append(Table.of(heads, lines))
     if plan.offsets:
         counts = Counter(row.application for row in plan.offsets)
         of_each = ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
@@ -297,18 +307,24 @@ def cleanup_text(plan: CleanupPlan) -> str:
             f"{len(plan.offsets)} offsets in Snowflake can be deleted, because no state row names them any "
             f"more: {of_each}."
         )
-    if plan.unseen:
-        shown = ", ".join(plan.unseen[:_MOST_SHOWN])
-        more = len(plan.unseen) - _MOST_SHOWN
-        parts.append(
-            f"The role may not look into {len(plan.unseen)} tables (dynamodb:DescribeTable, "
-            f"ListTagsOfResource and Scan), so nothing is known of them, and they stay: {shown}"
-            f"{f' and {more} more' if more > 0 else ''}."
-        )
+    parts.append(unseen_text(plan.unseen))
     if plan.consumers:
         rows = [
             ("DEREGISTER" if view.deregister else "keep", view.name, view.stream, view.reason)
             for view in plan.consumers
         ]
-        parts.append(table(("", "consumer", "stream", "reason"), rows))
-    return "\n\n".join(parts)
+        parts.append(Table.of(("", "consumer", "stream", "reason"), rows))
+    return parts
+
+
+def unseen_text(unseen: Sequence[str]) -> str:
+    """What to say of tables that the role may not look into; nothing if there are none."""
+    if not unseen:
+        return ""
+    shown = ", ".join(unseen[:_MOST_SHOWN])
+    more = len(unseen) - _MOST_SHOWN
+    return (
+        f"The role may not look into {len(unseen)} tables (dynamodb:DescribeTable, ListTagsOfResource and "
+        f"Scan), so nothing is known of them, and they stay: {shown}"
+        f"{f' and {more} more' if more > 0 else ''}."
+    )

@@ -29,7 +29,7 @@ from airflow_kinesis_snowflake.maintenance.cleaning import has_live_lease
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import describe_position
 from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import table
+from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
 from airflow_kinesis_snowflake.state.items import text_of
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, parse_timestamp
@@ -423,6 +423,11 @@ def _came_between(plan: ImportPlan, shard_id: str) -> MaintenanceRefusedError:
 
 def import_text(plan: ImportPlan) -> str:
     """The plan for people to read, as Markdown."""
+    return markdown(import_parts(plan))
+
+
+def import_parts(plan: ImportPlan) -> list[Part]:
+    """The plan for people to read."""
     rows = [
         (
             shard.shard_id,
@@ -431,13 +436,13 @@ def import_text(plan: ImportPlan) -> str:
         )
         for shard in plan.shards
     ]
-    parts = [
+    parts: list[Part] = [
         f"Application **{plan.application}** goes on on stream **{plan.stream}** where table "
         f"**{plan.source}** ({plan.kind}) stands; that table isn't changed.",
-        table(("shard", "goes on behind", ""), rows),
+        Table.of(("shard", "goes on after", ""), rows),
     ]
     parts += [f"{count} {what} were left out." for what, count in sorted(plan.skipped.items())]
-    return "\n\n".join(parts)
+    return parts
 
 
 def _check_consumer_is_gone(

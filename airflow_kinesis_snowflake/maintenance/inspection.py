@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_snowflake.engine.rows import caught_up_by, contradiction
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, StreamNotFoundError
 from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import ago, table
+from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, duration, markdown
 from airflow_kinesis_snowflake.printable import printable
 from airflow_kinesis_snowflake.state.items import number_of
 from airflow_kinesis_snowflake.state.shards import ShardState
@@ -164,12 +164,18 @@ def inspect_table(store: CheckpointStoreHook, stream_name: str, *, now: int) -> 
 
 def inspection_text(inspection: Inspection) -> str:
     """The inspection for people to read, as Markdown."""
+    return markdown(inspection_parts(inspection))
+
+
+def inspection_parts(inspection: Inspection) -> list[Part]:
+    """The inspection for people to read."""
     now = inspection.at
-    shards = table(
-        ("shard", "checkpoint", "written", "starts at", "lease", "updated", ""),
+    shards = Table.of(
+        ("shard", "lag", "checkpoint", "written", "starts at", "lease", "updated", ""),
         (
             (
                 shard.shard_id,
+                duration(shard.millis_behind),
                 describe_position(shard.checkpoint),
                 ago(shard.written, now),
                 shard.start_at or "",
@@ -186,7 +192,7 @@ def inspection_text(inspection: Inspection) -> str:
         f"{inspection.table_status or 'not there'}, {len(inspection.shards)} shards, "
         f"{len(inspection.leased)} leased, {len(inspection.workers)} workers seen"
     )
-    return "\n\n".join([heading, shards, "\n".join(findings) or "Nothing wrong was found."])
+    return [heading, shards, "\n".join(findings) or "Nothing wrong was found."]
 
 
 def describe_position(position: Position | None) -> str:

@@ -17,7 +17,7 @@ from airflow_kinesis_snowflake.maintenance.inspection import (
     describe_position,
 )
 from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import ago, table
+from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, markdown
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.times import millis, moment
@@ -543,13 +543,18 @@ def _clock(time: int) -> str:
 
 def plan_text(plan: ResetPlan) -> str:
     """The plan for people to read, as Markdown."""
+    return markdown(plan_parts(plan))
+
+
+def plan_parts(plan: ResetPlan) -> list[Part]:
+    """The plan for people to read."""
     request = plan.request
     counted = [change.loaded_again for change in plan.changes]
     total = None if None in counted else sum(count for count in counted if count is not None)
-    parts = [
+    parts: list[Part] = [
         f"Reset **{request.method}** of application **{request.application}** on stream "
         f"**{request.stream}**: {_intention(plan)}",
-        table(
+        Table.of(
             ("shard", "checkpoint", "updated", "lease", "becomes", "what this causes", "loaded again"),
             [_line(change, plan.made_at) for change in plan.changes],
         ),
@@ -566,7 +571,7 @@ def plan_text(plan: ResetPlan) -> str:
             "**Forced**: leases are taken from workers that may still be reading. What such a worker commits "
             "before Snowflake refuses it is loaded twice."
         )
-    return "\n\n".join([*parts, *plan.notes])
+    return [*parts, *plan.notes]
 
 
 def _intention(plan: ResetPlan) -> str:

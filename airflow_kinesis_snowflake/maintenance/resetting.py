@@ -17,6 +17,7 @@ from airflow_kinesis_snowflake.exceptions import (
     MaintenanceRefusedError,
 )
 from airflow_kinesis_snowflake.maintenance.holding import holding
+from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 from airflow_kinesis_snowflake.maintenance.reset import LATEST, Action, Method
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import StartAt
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.maintenance.holding import Holds
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
     from airflow_kinesis_snowflake.maintenance.loaded import Loaded
@@ -219,6 +221,25 @@ class Resetting:
         self._loaded.session.close_offsets(
             self._loaded.target, application=self._store.application_name, stream=stream, keys=keys
         )
+
+
+def verify_reset(
+    plan: ResetPlan, *, store: CheckpointStoreHook, kinesis: KinesisStreamHook, now: int
+) -> Inspection:
+    """See that a plan which was carried out has left the state as planned.
+
+    :param now: milliseconds since the epoch
+    :return: the state
+    :raises MaintenanceRefusedError: it hasn't
+    """
+    inspection = inspect_state(store, kinesis, now=now)
+    problems = unmet(plan, inspection)
+    if problems:
+        raise MaintenanceRefusedError(
+            f"Carry out the plan once more: the reset of application {plan.request.application} isn't "
+            f"complete: {'; '.join(problems)}."
+        )
+    return inspection
 
 
 def unmet(plan: ResetPlan, inspection: Inspection) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError, TerminalError
 
@@ -20,11 +20,26 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
+def labelled_failure(context: Any, name: str) -> Iterator[None]:
+    """Say in the label of a mapped task that it failed, and with which error.
+
+    :param context: of the task; Airflow renders ``map_index_template`` from it once more at the end
+    :param name: what the template calls the text
+    """
+    try:
+        yield
+    except BaseException as error:
+        context[name] = f"failed: {type(error).__name__}"
+        raise
+
+
+@contextmanager
 def no_retry_of_terminal_errors() -> Iterator[None]:
     """Fail the task at once on an error that another try can't mend.
 
     What to do is logged in a line of its own, because Airflow shows the message of an exception in one long
-    line beneath many frames. Where the error came from is logged at the level DEBUG.
+    line beneath many frames. Where the error came from is logged at the level DEBUG: what caused it, its
+    message says.
 
     :raises AirflowFailException: in place of a :class:`TerminalError`, naming its class
     """
@@ -32,7 +47,7 @@ def no_retry_of_terminal_errors() -> Iterator[None]:
         yield
     except KinesisSnowflakeError as error:
         log.error("%s", error)
-        if not isinstance(error, TerminalError):
-            raise
         log.debug("Raised by:", exc_info=error)
+        if not isinstance(error, TerminalError):
+            raise error from None
         raise AirflowFailException(f"{type(error).__name__}: {error}") from None

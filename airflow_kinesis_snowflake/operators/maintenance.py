@@ -193,7 +193,7 @@ class PlanStateResetOperator(StateOperator):
         "trust_snowflake": types.TRUTH,
         "count_duplicates": types.TRUTH,
         "force": types.TRUTH,
-        "backup_folder": types.given(types.TEXT),
+        "backup_folder": types.given(types.FOLDER),
     }
 
     def __init__(
@@ -227,6 +227,7 @@ class PlanStateResetOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.planning import plan_reset
         from airflow_kinesis_snowflake.maintenance.reset import plan_text
 
+        self._try_backup()
         with self.loaded(count=self.setting("count_duplicates")) as loaded:
             plan = plan_reset(
                 self._request(),
@@ -236,8 +237,6 @@ class PlanStateResetOperator(StateOperator):
                 open_store=self.open_store,
                 now=now_millis(),
             )
-        if plan.table_created is not None:
-            self._try_backup()
         text = plan_text(plan)
         self.log.info("%s", text)
         return {"plan": plan.as_dict(), "text": text}
@@ -247,8 +246,9 @@ class PlanStateResetOperator(StateOperator):
         if folder is None:
             return
         from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+        from airflow_kinesis_snowflake.maintenance.backup import try_out
 
-        BackupFilesHook(**self.aws).try_out(folder)
+        try_out(self.store, BackupFilesHook(**self.aws), folder=folder)
 
     def _request(self) -> ResetRequest:
         from airflow_kinesis_snowflake.maintenance.reset import Method, ResetRequest
@@ -341,18 +341,12 @@ class VerifyStateResetOperator(StateOperator):
 
     def work(self, context: Context) -> dict[str, Any]:
         """Verify."""
-        from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspection_text
-        from airflow_kinesis_snowflake.maintenance.resetting import unmet
+        from airflow_kinesis_snowflake.maintenance.inspection import inspection_text
+        from airflow_kinesis_snowflake.maintenance.resetting import verify_reset
 
         plan = read_plan(self.plan, self.application_name)
-        inspection = inspect_state(self.store, self.kinesis, now=now_millis())
+        inspection = verify_reset(plan, store=self.store, kinesis=self.kinesis, now=now_millis())
         self.log.info("%s", inspection_text(inspection))
-        problems = unmet(plan, inspection)
-        if problems:
-            raise MaintenanceRefusedError(
-                f"The reset of application {self.application_name} isn't complete: {'; '.join(problems)}. "
-                "Run the task that carries out the plan again."
-            )
         return inspection.as_dict()
 
 
@@ -366,7 +360,7 @@ class BackUpStateOperator(StateOperator):
     template_fields: Sequence[str] = (*StateOperator.template_fields, "folder")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
-        "folder": types.TEXT,
+        "folder": types.FOLDER,
     }
 
     def __init__(self, *, folder: str, **kwargs: Any) -> None:
@@ -379,11 +373,7 @@ class BackUpStateOperator(StateOperator):
         from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
         from airflow_kinesis_snowflake.maintenance.backup import back_up
 
-        store = self.store
-        if not store.exists():
-            self.log.info("Application %s has no table, so there is nothing to save", self.application_name)
-            return {"file": None, "dynamodb": None, "rows": 0}
-        return back_up(store, BackupFilesHook(**self.aws), folder=self.folder, now=now_millis())
+        return back_up(self.store, BackupFilesHook(**self.aws), folder=self.folder, now=now_millis())
 
 
 class RestoreStateOperator(StateOperator):
@@ -550,7 +540,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
         **StateOperator.setting_types,
         "application_name": types.optional(types.TEXT),
         "plan": types.PLAN,
-        "folder": types.optional(types.TEXT),
+        "folder": types.optional(types.FOLDER),
         "dry": types.TRUTH,
     }
 

@@ -265,6 +265,10 @@ KEYS_TO_KEEP = SettingType(
 KEYS_TO_DROP = SettingType(
     "a list of keys, such as ['id']", lambda value: () if value is None else _names(value)
 )
+FOLDER = SettingType(
+    "an absolute path that all workers share, or s3://bucket/prefix",
+    lambda value: _require(_text(value).startswith(("/", "s3://")), value),
+)
 WORDS = SettingType("a list of names, or their names with commas between them", _words)
 TEXT_BY_NAME = SettingType("a dict of text by text, such as {'id': 'ID'}", _text_by_name)
 COLUMN_TYPES = SettingType("a dict of types by column, such as {'AMOUNT': 'NUMBER(12, 2)'}", _column_types)

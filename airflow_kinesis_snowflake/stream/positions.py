@@ -132,11 +132,11 @@ def initial_position(kind: str, timestamp: str | datetime | None = None, *, now:
     :raises ValueError: another kind, or a timestamp that is missing, superfluous, naive or in the future
     """
     if (kind == "AT_TIMESTAMP") != (timestamp is not None):
-        raise ValueError("an initial timestamp belongs to the initial position AT_TIMESTAMP, and only to it")
+        raise ValueError("set initial_timestamp for initial_position='AT_TIMESTAMP', and only for it")
     if timestamp is not None:
         moment = parse_timestamp(timestamp)
         if moment > now:
-            raise ValueError(f"the initial timestamp {timestamp} is in the future")
+            raise ValueError(f"set initial_timestamp to a time in the past: {timestamp} is in the future")
         return StartAt(moment)
     if kind == "TRIM_HORIZON":
         return TRIM_HORIZON

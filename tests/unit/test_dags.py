@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Param
 
 from airflow_kinesis_snowflake.dag_factories.drain import plan, summarise
 from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
@@ -119,3 +121,70 @@ def test_a_run_adds_up_what_its_workers_did() -> None:
 
     assert (summed["records"], summed["shards"], summed["workers"]) == (7, 2, 2)
     assert summed["millis_behind_latest"] == 7
+
+
+# --- forms -------------------------------------------------------------------------------------------------
+
+
+def fields(name: str) -> list[tuple[str, Param]]:
+    dag = load(name)
+    return [(field, dag.params.get_param(field)) for field in dag.params]
+
+
+FIELDS = [pytest.param(dag, name, field, id=f"{dag}: {name}") for dag in FILES for name, field in fields(dag)]
+
+
+@pytest.mark.parametrize(("dag", "name", "field"), FIELDS)
+def test_a_field_has_a_label_and_says_what_applies_when_it_is_empty(
+    dag: str, name: str, field: Param
+) -> None:
+    assert field.schema["title"]
+    described = field.schema["description_md"]
+    nullable = "null" in field.schema["type"]
+    variables = re.findall(r"the Variable (\w+)", described)
+    if not nullable:
+        assert variables == []
+        assert ("**Required.**" in described) is (field.value is None)
+    # What the run has left empty is looked up where the help text says.
+    for variable in variables:
+        assert f"'{variable}'" in templates(dag)
+    assert all(variable.endswith(f"_{name}") for variable in variables)
+
+
+def templates(dag: str) -> str:
+    return " ".join(
+        str(value)
+        for task in load(dag).tasks
+        for value in (getattr(task, "partial_kwargs", None) or vars(task)).values()
+    )
+
+
+@pytest.mark.parametrize(("dag", "name", "field"), FIELDS)
+def test_a_drop_down_shows_words(dag: str, name: str, field: Param) -> None:
+    options = field.schema.get("enum", [])
+    assert len(field.schema.get("values_display", {})) == len(options)
+    shown = field.schema.get("values_display", {})
+    assert [shown.get(str(option)) for option in options if not shown.get(str(option))] == []
+    assert "null" not in shown.values()
+
+
+@pytest.mark.parametrize("dag", FILES)
+def test_what_must_be_given_comes_first_and_the_rest_in_sections(dag: str) -> None:
+    sections = [field.schema.get("section") for _, field in fields(dag)]
+    assert sections[0] is None
+    assert len(set(sections)) == len([one for one, other in pairwise([*sections, ""]) if one != other])
+    required = [field for _, field in fields(dag) if "**Required" in field.schema["description_md"]]
+    assert all(field.schema.get("section") is None for field in required)
+
+
+def test_the_connections_come_last_in_every_form() -> None:
+    for dag in FILES:
+        assert fields(dag)[-1][1].schema["section"] == "Connections"
+
+
+def test_settings_of_the_mapping_and_of_batches_have_their_sections() -> None:
+    section = {name: field.schema.get("section") for name, field in fields("kinesis_to_snowflake")}
+    mapping = {"mapping", "schema_evolution", "unknown_keys", "infer_timestamps", "metadata_columns"}
+    assert {name for name, its in section.items() if its == "Mapping"} == {*mapping, "create_table"}
+    batches = {name for name, its in section.items() if its == "Batches"}
+    assert batches == {"max_batch_bytes", "max_batch_records", "max_batch_seconds"}

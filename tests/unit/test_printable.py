@@ -10,7 +10,7 @@ from airflow_kinesis_snowflake.engine.assignment import describe_holders
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, ValueRefusedError
 from airflow_kinesis_snowflake.formats.column_types import ColumnType
 from airflow_kinesis_snowflake.formats.schema import AddColumn, DropNotNull, WidenColumn
-from airflow_kinesis_snowflake.maintenance.text import table
+from airflow_kinesis_snowflake.maintenance.text import Table
 from airflow_kinesis_snowflake.printable import printable
 from airflow_kinesis_snowflake.state.shards import ShardState
 
@@ -55,7 +55,7 @@ def test_errors_are_one_line() -> None:
 
 
 def test_cells_break_no_table() -> None:
-    lines = table(("head", "other"), [(FORGED, "a|b")]).splitlines()
+    lines = Table.of(("head", "other"), [(FORGED, "a|b")]).markdown().splitlines()
     assert len(lines) == 3
     assert SHOWN in lines[2]
     assert "a\\|b" in lines[2]

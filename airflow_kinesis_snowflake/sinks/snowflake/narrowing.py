@@ -108,11 +108,11 @@ class Narrowing:
 
     def _too_many(self, batch: Batch, most: int) -> TooManyDeadLettersError:
         return TooManyDeadLettersError(
-            f"Snowflake refuses values in more than {max(0, most)} of the {batch.rows.rows} rows of batch "
-            f"{batch.id} of stream {self._context.stream_name}. Nothing of the batch is committed. Compare "
-            f"the columns of {self._target.table} with the records: one may be NOT NULL, too short or of "
-            f"another type. If the records are wrong, set max_dead_letters to how many of them may become "
-            f"dead letters; it is {self._context.max_dead_letters} now"
+            f"Compare the columns of {self._target.table} with the records: one may be NOT NULL, too short "
+            "or of another type. If the records are wrong, set max_dead_letters to how many of them may "
+            f"become dead letters; it is {self._context.max_dead_letters} now. Snowflake refuses values in "
+            f"more than {max(0, most)} of the {batch.rows.rows} rows of batch {batch.id} of stream "
+            f"{self._context.stream_name}; nothing of the batch is committed"
         )
 
     def _records(self, keys: Iterable[Coordinates]) -> dict[Coordinates, Record]:

@@ -106,7 +106,8 @@ class SnowflakeSession:
             names = ", ".join(dict.fromkeys(str(name) for _, name in missing))
             ddl = "; ".join(statement.sql for statement, _ in missing)
             raise SnowflakeObjectNotFoundError(
-                f"{names} must not be created or changed by a drain (create_table='never'); run {ddl}"
+                "Run the DDL at the end, or leave out create_table='never', which keeps drains from creating "
+                f"or changing {names}: {ddl}"
             )
         for statement, name in missing:
             self._create(statement, name)
@@ -124,8 +125,8 @@ class SnowflakeSession:
             missing.append((landing, target.table))
         else:
             raise InvalidSettingError(
-                f"the landing table {target.table} doesn't exist, and without schema_evolution nothing says "
-                "which columns it needs; create it, give columns, or set schema_evolution=True"
+                "Create the landing table, give columns, or set schema_evolution=True: "
+                f"{target.table} doesn't exist, and nothing says which columns it needs"
             )
         if companions:
             missing += self._missing_companions(target)
@@ -193,10 +194,10 @@ class SnowflakeSession:
         except SnowflakeObjectNotFoundError as error:
             database, schema = quote(name.database), name.schema_sql
             raise SnowflakeObjectNotFoundError(
-                f"can't create {name}: the database or schema doesn't exist or the role can't see it; "
-                f"run CREATE DATABASE {database} and CREATE SCHEMA {schema}, or "
+                f"Run CREATE DATABASE {database} and CREATE SCHEMA {schema}, or "
                 f"GRANT USAGE ON DATABASE {database} TO ROLE ... and "
-                f"GRANT USAGE, CREATE TABLE, CREATE STAGE ON SCHEMA {schema} TO ROLE ..."
+                f"GRANT USAGE, CREATE TABLE, CREATE STAGE ON SCHEMA {schema} TO ROLE ...: {name} can't be "
+                "created, because its database or schema doesn't exist or the role can't see it"
             ) from error
 
     # --- loading ---
@@ -530,14 +531,14 @@ def _check_columns(table: TableName, needed: Sequence[tuple[str, str]], found: M
     for name, sql_type in needed:
         if name not in found:
             raise InvalidSettingError(
-                f"the landing table {table} has no column {name}; "
-                f"run {statements.add_column(table, name, sql_type).sql}"
+                f"Run {statements.add_column(table, name, sql_type).sql}, or use another table: the landing "
+                f"table {table} has no column {name}"
             )
         accepted = _ACCEPTED_TYPES.get(sql_type)
         if accepted is not None and found[name] not in accepted:
             raise InvalidSettingError(
-                f"column {name} of the landing table {table} is {found[name]}, not {sql_type}; "
-                "use another table, or drop the column and add it again with that type"
+                f"Use another table, or drop the column {name} and add it again as {sql_type}: in the "
+                f"landing table {table} it is {found[name]}"
             )
 
 

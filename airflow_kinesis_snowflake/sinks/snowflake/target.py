@@ -33,7 +33,7 @@ class LandingTarget:
     def __post_init__(self) -> None:
         if self.table in (self.offsets, self.dead_letters):
             raise InvalidSettingError(
-                f"{self.table} is a table that drains keep for themselves; land records in another one"
+                f"land records in another table: {self.table} is one that drains keep for themselves"
             )
 
     @classmethod

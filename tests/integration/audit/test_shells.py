@@ -50,14 +50,14 @@ def test_the_command_answers_people_and_programs_and_by_its_status(
 
     drained.query('DELETE FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 5')
 
-    assert main(asked(drained, "--json")) == 1
+    assert main(asked(drained, "--output", "json")) == 1
     report = json.loads(capsys.readouterr()[0])
     assert (report["exactly_once"], report["records"]) == (False, 19)
     assert main(asked(drained, "--no-counts")) == 0
 
     drained.query("DROP TABLE {table}")
     capsys.readouterr()
-    assert main(asked(drained)) == 1
+    assert main(asked(drained)) == 3
     out, err = capsys.readouterr()
     assert out == ""
     assert "SnowflakeObjectNotFoundError" in err

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import tempfile
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -224,6 +226,24 @@ def test_a_task_that_loaded_records_tells_so_once(
         "application_name": settings["application_name"],
     }
     assert second.events == []
+
+
+def test_dead_letters_are_a_warning_with_their_reasons_and_counts(
+    make_stream: Callable[..., str],
+    kinesis: KinesisClient,
+    settings: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stream = make_stream()
+    put(kinesis, stream, b"{", b"1", b"", b"{", b"{")
+
+    assert run(KinesisToSnowflakeOperator(stream_name=stream, **settings))["dead_letters"] == 4
+
+    ours = [record for record in caplog.records if record.name.startswith("airflow_kinesis_snowflake.")]
+    [line] = [record.getMessage() for record in ours if record.levelno == logging.WARNING]
+    said, _, reasons = line.partition(": ")
+    assert said.startswith(f"4 records of stream {stream} became dead letters, in batch ")
+    assert re.fullmatch(r".+ \(3\), .+ \(1\)", reasons)
 
 
 def test_a_mapped_task_leaves_telling_to_the_one_behind_it(

@@ -7,9 +7,16 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_kinesis_snowflake.engine.intake import Intaken
-from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport, beginning, summary
+from airflow_kinesis_snowflake.engine.reader import ShardReader
+from airflow_kinesis_snowflake.engine.report import (
+    DrainReport,
+    ShardReport,
+    beginning,
+    summary,
+)
 from airflow_kinesis_snowflake.engine.settings import DrainSettings
 from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks"
@@ -35,7 +42,10 @@ def test_the_first_line_says_from_where_until_when_which_shards_and_where_to(
         stream_arn=ARN,
     )
     intaken = Intaken(
-        readers=(),
+        readers=tuple(
+            ShardReader(ShardState(f"shardId-{number:012}"), committed=None, shard=None)
+            for number in range(10)
+        ),
         refused={},
         gaps=(),
         missed={},
@@ -43,12 +53,12 @@ def test_the_first_line_says_from_where_until_when_which_shards_and_where_to(
         surplus=0,
         left_some=False,
         held_by_others={"one": 2, "other": 1},
-        listed=4,
+        listed=13,
     )
     assert beginning(settings, report, intaken, is_new=is_new, sink="copy") == (
         f'Draining {ARN} into "ANALYTICS"."RAW"."CLICKS" by copy, until 2026-11-26 14:00:00 UTC. '
-        f"Application clicks-to-snowflake is {start}. 4 shards are listed, 0 leased by this worker, "
-        "3 by others"
+        f"Application clicks-to-snowflake is {start}. 13 shards are listed, 3 leased by others, 10 by this "
+        "worker: 0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
     )
 
 

@@ -12,7 +12,6 @@ from botocore.exceptions import (
     EndpointConnectionError,
     IncompleteReadError,
     NoCredentialsError,
-    NoRegionError,
     ParamValidationError,
     ReadTimeoutError,
     WaiterError,
@@ -20,7 +19,6 @@ from botocore.exceptions import (
 
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
-    InvalidSettingError,
     IteratorExpiredError,
     KinesisSnowflakeError,
     ServiceRefusedError,
@@ -84,7 +82,6 @@ def test_a_fault_of_the_service_is_transient_whatever_its_code() -> None:
         (ConnectionClosedError(endpoint_url="http://x"), ServiceUnavailableError),
         (IncompleteReadError(actual_bytes=1, expected_bytes=2), ServiceUnavailableError),
         (NoCredentialsError(), AccessDeniedError),
-        (NoRegionError(), InvalidSettingError),
         (ParamValidationError(report="Limit"), ServiceRefusedError),
         (WaiterError(name="w", reason="Max attempts exceeded", last_response={}), ServiceUnavailableError),
     ],

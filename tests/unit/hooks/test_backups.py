@@ -43,9 +43,9 @@ def test_a_symbolic_link_is_neither_written_through_nor_read_through(tmp_path: P
     if not dangling:
         target.write_bytes(b"of somebody")
     files = BackupFilesHook()
-    with pytest.raises(InvalidSettingError, match="can't write"):
+    with pytest.raises(InvalidSettingError, match="can't be written"):
         files.write(str(tmp_path), "rows.json", b"{}")
-    with pytest.raises(InvalidSettingError, match="can't read"):
+    with pytest.raises(InvalidSettingError, match="can't be read"):
         files.read(str(link))
     assert target.exists() is not dangling
 
@@ -53,7 +53,7 @@ def test_a_symbolic_link_is_neither_written_through_nor_read_through(tmp_path: P
 def test_a_backup_takes_the_place_of_no_other(tmp_path: Path) -> None:
     files = BackupFilesHook()
     files.write(str(tmp_path), "rows.json", b"first")
-    with pytest.raises(InvalidSettingError, match="can't write"):
+    with pytest.raises(InvalidSettingError, match="can't be written"):
         files.write(str(tmp_path), "rows.json", b"second")
     assert (tmp_path / "rows.json").read_bytes() == b"first"
 

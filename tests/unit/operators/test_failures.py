@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import AccessDeniedError, ThrottledError
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException, no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.operators.failures import (
+    AirflowFailException,
+    labelled_failure,
+    no_retry_of_terminal_errors,
+)
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
@@ -27,4 +31,11 @@ def test_what_to_do_is_an_error_line_of_its_own(
 
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("ERROR", WHAT_TO_DO)]
     assert told.value.__cause__ is None
-    assert told.value.__suppress_context__ is (raised is AirflowFailException)
+    assert told.value.__suppress_context__
+
+
+def test_a_mapped_task_that_failed_says_so_in_its_label() -> None:
+    context: dict[str, str] = {}
+    with pytest.raises(ThrottledError), labelled_failure(context, "drained"):
+        raise ThrottledError(WHAT_TO_DO)
+    assert context == {"drained": "failed: ThrottledError"}

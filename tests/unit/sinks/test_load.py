@@ -297,7 +297,7 @@ def test_dead_letters_of_all_batches_count_and_one_too_many_stops_before_anythin
     sent = list(snowflake.calls)
 
     with pytest.raises(
-        TooManyDeadLettersError, match=r"1 of 2 .* after 3 .*max_dead_letters=3.* 1 \(empty\)"
+        TooManyDeadLettersError, match=r"max_dead_letters=3.*1 of 2 .* after 3 .* 1 \(empty\)"
     ):
         loader.load(make_batch("third", began="6", reached="7", refused=1))
 

@@ -1,0 +1,65 @@
+"""``check``: what the promises rest on, tried on the user's own account."""
+
+from __future__ import annotations
+
+import signal
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.cli.command import Answer, Command, option, repeated, switch
+from airflow_kinesis_snowflake.cli.options import AWS, SNOWFLAKE, aws
+
+if TYPE_CHECKING:
+    import argparse
+
+    from airflow_kinesis_snowflake.cli.terminal import Terminal
+
+
+def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    """Check an account."""
+    from airflow_kinesis_snowflake.check import running
+    from airflow_kinesis_snowflake.check.bench import CheckSettings
+    from airflow_kinesis_snowflake.identifiers import TableName
+
+    # So that it removes what it made when it is told to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings = CheckSettings(
+        database=options.database,
+        table=TableName.parse(options.table) if options.table else None,
+        stream=options.stream,
+        application=options.application,
+        slow=options.slow,
+        only=tuple(options.only),
+        scratch_table=not options.no_scratch_table,
+        left_after=timedelta(minutes=options.left_after),
+        snowflake_conn_id=options.snowflake_conn_id,
+        aws=aws(options),
+    )
+    with terminal.working("Preparing the checks"):
+        report = running.run_checks(settings)
+    return Answer(report.as_dict(), report.parts(), report.status)
+
+
+COMMAND = Command(
+    "check",
+    run,
+    "try on your own account what the promises rest on",
+    (
+        option("--table", help="landing table: check its privileges too, and work in a schema beside it"),
+        option("--database", help="where to make the scratch schema; default is the table's"),
+        option("--stream", help="name of the Kinesis stream to read from"),
+        option("--application", help="look at its DynamoDB table"),
+        switch("--slow", help="also what takes minutes"),
+        repeated("--only", metavar="CHECK", help="only the check of this name; may be repeated"),
+        switch("--no-scratch-table", help="make no scratch table in DynamoDB"),
+        option(
+            "--left-after",
+            type=float,
+            default=120,
+            metavar="MINUTES",
+            help="after which others' scratch is removed; default is 120",
+        ),
+        SNOWFLAKE,
+        *AWS,
+    ),
+)

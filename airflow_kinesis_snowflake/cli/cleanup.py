@@ -1,0 +1,104 @@
+"""``cleanup``: tables of applications that nobody needs any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.cli.command import Answer, Command, option, repeated
+from airflow_kinesis_snowflake.cli.options import AWS, CHANGE, FOLDER, SNOWFLAKE, aws, loaded
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.stream.times import now_millis
+
+if TYPE_CHECKING:
+    import argparse
+
+    from airflow_kinesis_snowflake.cli.terminal import Terminal
+    from airflow_kinesis_snowflake.maintenance.cleanup import Rules
+
+
+def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    """Plan the cleanup, ask, and carry it out."""
+    from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+    from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
+    from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+    from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
+    from airflow_kinesis_snowflake.maintenance.cleanup import cleanup_parts
+
+    tables, consumers = DynamoDBTablesHook(**aws(options)), StreamConsumersHook(**aws(options))
+    files = BackupFilesHook(**aws(options))
+    if not options.dry_run and not options.folder:
+        raise InvalidSettingError(
+            "Give --folder or --dry-run: tables are saved there before they are deleted"
+        )
+    with terminal.working("Looking for tables"), loaded(options, count=False) as snowflake:
+        if not options.dry_run:
+            files.try_out(options.folder)
+        plan = plan_cleanup(
+            _rules(options),
+            tables=tables,
+            consumers=consumers,
+            loaded=snowflake,
+            streams=options.stream,
+            clock=now_millis,
+        )
+    planned = cleanup_parts(plan)
+    if options.dry_run or plan.changes_nothing:
+        return Answer({"plan": plan.as_dict()}, planned)
+    terminal.confirm(planned, "Delete these?", yes=options.yes)
+    with terminal.working("Deleting"), loaded(options) as snowflake:
+        done = clean_up(
+            plan,
+            tables=tables,
+            consumers=consumers,
+            files=files,
+            folder=options.folder,
+            loaded=snowflake,
+            clock=now_millis,
+        )
+    text = (
+        f"{len(done['deleted'])} tables and {done['offsets']} offsets were deleted, "
+        f"{len(done['deregistered'])} consumers deregistered, and {len(done['kept'])} tables kept, because "
+        "they were used since the plan."
+    )
+    return Answer({**done, "plan": plan.as_dict()}, [*planned, text] if options.yes else [text])
+
+
+def _rules(options: argparse.Namespace) -> Rules:
+    from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
+    from airflow_kinesis_snowflake.maintenance.cleanup import Rules
+
+    lately = AirflowApiHook(options.airflow_conn_id).applications() if options.airflow_conn_id else ()
+    return Rules(
+        days=options.days,
+        used=frozenset({*options.used, *lately}),
+        named=frozenset(options.named),
+        most=options.most,
+    )
+
+
+COMMAND = Command(
+    "cleanup",
+    run,
+    "find the tables of applications that nobody needs any more, and delete them",
+    (
+        option("--days", type=float, default=30, help="age from which a table is stale; default is 30"),
+        repeated("--used", metavar="APPLICATION", help="one to keep, whatever else; may be repeated"),
+        repeated(
+            "--named",
+            metavar="APPLICATION",
+            help="one whose tables may go although this package didn't make them; may be repeated",
+        ),
+        option("--most", type=int, default=10, help="tables to delete in one run; default is 10"),
+        repeated("--stream", metavar="STREAM", help="look at its registered consumers too; may be repeated"),
+        option("--table", help="landing table: also delete offsets and files that nobody needs any more"),
+        FOLDER,
+        option(
+            "--airflow-conn-id",
+            default="",
+            help="connection to Airflow's API, which knows what applications its tasks used lately",
+        ),
+        *CHANGE,
+        SNOWFLAKE,
+        *AWS,
+    ),
+)

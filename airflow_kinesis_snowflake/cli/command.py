@@ -1,0 +1,73 @@
+"""What a command is: a name, options, and a function that answers."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_kinesis_snowflake.cli.terminal import Terminal
+    from airflow_kinesis_snowflake.maintenance.text import Part
+
+
+class Status(IntEnum):
+    """How a command ended, for scripts."""
+
+    OK = 0
+    FINDINGS = 1
+    USAGE = 2
+    REFUSED = 3
+    OUTAGE = 4
+    FAULT = 70
+    INTERRUPTED = 130
+
+
+class Option(NamedTuple):
+    """An option of a command, with what :mod:`argparse` takes besides its name."""
+
+    flag: str
+    settings: Mapping[str, Any]
+
+
+class Answer(NamedTuple):
+    """What a command found or did.
+
+    :param data: as JSON takes it
+    :param parts: the same for people
+    :param status: :attr:`Status.OK`, or what else came of it
+    """
+
+    data: Any
+    parts: Sequence[Part]
+    status: int = Status.OK
+
+
+class Command(NamedTuple):
+    """A command.
+
+    :param run: does the work
+    :param help: what it does, in a line
+    """
+
+    name: str
+    run: Callable[[argparse.Namespace, Terminal], Answer]
+    help: str
+    options: tuple[Option, ...]
+
+
+def option(flag: str, **settings: Any) -> Option:
+    """An option; the settings are those of ``add_argument``."""
+    return Option(flag, settings)
+
+
+def repeated(flag: str, **settings: Any) -> Option:
+    """An option that may be given several times."""
+    return option(flag, action="append", default=[], **settings)
+
+
+def switch(flag: str, **settings: Any) -> Option:
+    """An option without a value."""
+    return option(flag, action="store_true", **settings)

@@ -1,0 +1,67 @@
+"""Options that commands share, and what they lead to."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.cli.command import option, switch
+
+if TYPE_CHECKING:
+    import argparse
+    from contextlib import AbstractContextManager
+
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
+
+OUTPUT = (
+    option("--output", choices=("table", "json"), default="table", help="default is table"),
+    switch("--verbose", help="show the log of Airflow and its libraries"),
+)
+AWS = (
+    option("--aws-conn-id", default="aws_default", help="Airflow connection; default is aws_default"),
+    option("--aws-region", help="default is the connection's"),
+    *OUTPUT,
+)
+APPLICATION = option("--application", required=True, help="also the name of its DynamoDB table")
+STREAM = option("--stream", required=True, help="name of the Kinesis stream")
+SNOWFLAKE = option(
+    "--snowflake-conn-id",
+    default="snowflake_default",
+    help="Airflow connection; default is snowflake_default",
+)
+FOLDER = option("--folder", help="where backups go: an absolute path, or s3://bucket/prefix")
+FORCE = switch("--force", help="take leases from workers that may still be reading")
+CHANGE = (
+    switch("--dry-run", help="only say what would be done"),
+    switch("--yes", help="don't ask before something is changed"),
+)
+
+
+def aws(options: argparse.Namespace) -> dict[str, Any]:
+    """How the hooks reach AWS."""
+    return {"aws_conn_id": options.aws_conn_id, "region_name": options.aws_region}
+
+
+def open_store(options: argparse.Namespace, application: str | None = None) -> CheckpointStoreHook:
+    """The state of an application; by default of the one that is named."""
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+
+    return CheckpointStoreHook(application or options.application, **aws(options))
+
+
+def open_stream(options: argparse.Namespace) -> KinesisStreamHook:
+    """The stream that is named."""
+    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+
+    return KinesisStreamHook(options.stream, **aws(options))
+
+
+def loaded(options: argparse.Namespace, *, count: bool = True) -> AbstractContextManager[Loaded | None]:
+    """What is loaded, over a session that ends with the block; ``None`` if no table is named."""
+    if not options.table:
+        return nullcontext()
+    from airflow_kinesis_snowflake.maintenance.loaded import open_loaded
+
+    return open_loaded(options.table, snowflake_conn_id=options.snowflake_conn_id, count=count)

@@ -1,0 +1,32 @@
+"""``show``: the state of one application on one stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.cli.command import Answer, Command, Status
+from airflow_kinesis_snowflake.cli.options import APPLICATION, AWS, STREAM, open_store, open_stream
+from airflow_kinesis_snowflake.stream.times import now_millis
+
+if TYPE_CHECKING:
+    import argparse
+
+    from airflow_kinesis_snowflake.cli.terminal import Terminal
+
+
+def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
+    """Inspect the state of an application."""
+    from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspection_parts
+
+    with terminal.working("Reading the state"):
+        inspection = inspect_state(open_store(options), open_stream(options), now=now_millis())
+    status = Status.FINDINGS if inspection.findings else Status.OK
+    return Answer(inspection.as_dict(), inspection_parts(inspection), status)
+
+
+COMMAND = Command(
+    "show",
+    run,
+    "show the shards of an application with lag, checkpoint and lease, and what is wrong with them",
+    (APPLICATION, STREAM, *AWS),
+)
