@@ -39,6 +39,7 @@ class Span:
     records: int = 0
     bytes: int = 0
     dead_letters: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     millis_behind: int | None = None
 
@@ -109,6 +110,7 @@ class Batch:
         """Count records that can't be loaded, and remember some for a message; a gap is no record."""
         refused = [letter for letter in dead_letters if letter.kind == RECORD]
         self.refused += len(refused)
+        self.spans[shard_id].reasons.update(letter.reason for letter in refused)
         room = EXAMPLES - len(self.examples)
         self.examples += [
             f"{letter.record.sequence_number} of {shard_id} ({letter.reason})" for letter in refused[:room]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError, TerminalError
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 log = logging.getLogger(__name__)
+
+FAILURE = "failure"
+"""The XCom in which a failed drain says why."""
 
 
 @contextmanager
@@ -36,3 +39,29 @@ def no_retry_of_terminal_errors() -> Iterator[None]:
             raise
         log.debug("Raised by:", exc_info=error)
         raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+
+
+@contextmanager
+def reason_kept(ti: Any) -> Iterator[None]:
+    """Leave the reason of a failure as XCom ``failure``, where the monitoring page and alerts find it.
+
+    Of errors that aren't this package's, only the class is told: their messages may quote anything.
+
+    :param ti: the task instance that may fail
+    """
+    try:
+        yield
+    except Exception as error:
+        try:
+            ti.xcom_push(FAILURE, {"reason": reason_of(error)})
+        except Exception as unheard:
+            log.warning("The reason of this failure can't be shown: %s", type(unheard).__name__)
+        raise
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a task failed, in one line that begins with the class of the error."""
+    if isinstance(error, AirflowFailException):
+        return str(error)
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, KinesisSnowflakeError) else name

@@ -14,7 +14,7 @@ from airflow_kinesis_snowflake.engine.report import totals
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, link_urls, push_links
 from airflow_kinesis_snowflake.operators.compat import THREADS_MAY_TALK
-from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors, reason_kept
 from airflow_kinesis_snowflake.operators.landing import LandingOperator
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
 from airflow_kinesis_snowflake.operators.settings import (
@@ -192,7 +192,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Drain the stream and return the report."""
-        with no_retry_of_terminal_errors():
+        with reason_kept(context["ti"]), no_retry_of_terminal_errors():
             self._drain = drain = self._make_drain(context)
             if self._killed:
                 drain.stop()

@@ -64,6 +64,7 @@ class DrainDag:
     def run(
         self, *, state: str = "success", minutes_ago: float = 1, operator: str = "KinesisToSnowflakeOperator",
         progress: dict[str, Any] | None = None,
+        failure: str | None = None, conf: dict[str, Any] | None = None,
         links: dict[str, str] | None = None, **report: Any,
     ) -> str:  # fmt: skip
         """Leave what a run with one worker leaves, which took half a minute."""
@@ -74,7 +75,7 @@ class DrainDag:
         with create_session() as session:
             run = DagRun(
                 dag_id=self.dag_id, run_id=run_id, run_after=began, run_type="manual", state="running",
-                start_date=began,
+                start_date=began, conf=conf,
             )  # fmt: skip
             session.add(run)
             session.flush()
@@ -109,6 +110,8 @@ class DrainDag:
             if progress is not None:
                 said = {"application_name": self.application, "stream_name": self.stream, **progress}
                 left["progress"] = said
+            if failure is not None:
+                left["failure"] = {"reason": failure}
             for name, value in left.items():
                 row = {"dag_run_id": run.id, "key": name, "value": value, **key}
                 session.execute(insert(XComModel).values(row))
