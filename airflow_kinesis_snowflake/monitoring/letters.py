@@ -10,8 +10,8 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.registry import NAMED
-from airflow_kinesis_snowflake.landing.identifiers import TableName
-from airflow_kinesis_snowflake.landing.target import LandingTarget
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,19 +7,19 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.drain.backlog import SHARDS_PER_LOOK, BacklogWatch, being_drained
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 from airflow_kinesis_snowflake.monitoring.state import UNREADABLE, hooks_of
+from airflow_kinesis_snowflake.sources.backlog import SHARDS_PER_LOOK, BacklogWatch, being_drained
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_kinesis_snowflake.drain.backlog import Backlog
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection
     from airflow_kinesis_snowflake.monitoring.drains import Application
     from airflow_kinesis_snowflake.monitoring.state import Access
+    from airflow_kinesis_snowflake.sources.backlog import Backlog
 
 SECONDS_BETWEEN_LOOKS = 60.0
 _MOST_WATCHED = 128

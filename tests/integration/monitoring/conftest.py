@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import insert
 
-from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.engine.report import DrainReport
 from airflow_kinesis_snowflake.monitoring.plugin import KinesisSnowflakePlugin
 
 if TYPE_CHECKING:
@@ -135,8 +135,3 @@ def drain_dag(auth_manager: Any, application_name: str) -> Callable[..., DrainDa
         return DrainDag(dag_id, application, stream, aws_conn_id)
 
     return make
-
-
-def shard_report(**values: Any) -> dict[str, Any]:
-    """A shard's part of a report."""
-    return asdict(ShardReport(**values))

@@ -11,7 +11,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.models.dag import DagModel
 from airflow.utils.session import create_session
 
-from airflow_kinesis_snowflake.drain.report import ShardReport
+from airflow_kinesis_snowflake.engine.report import ShardReport
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LandingTableLink, StreamLink

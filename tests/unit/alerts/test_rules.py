@@ -14,7 +14,7 @@ from airflow_kinesis_snowflake.alerts.rules import (
     gauges_of,
 )
 from airflow_kinesis_snowflake.alerts.thresholds import DEFAULT, Thresholds
-from airflow_kinesis_snowflake.drain.report import DrainReport
+from airflow_kinesis_snowflake.engine.report import DrainReport
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
 
 NOW = 1_767_225_600_000

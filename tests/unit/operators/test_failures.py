@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import AccessDeniedError, ThrottledError
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException, no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.operators.failures import (
+    AirflowFailException,
+    no_retry_of_terminal_errors,
+    reason_kept,
+)
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
@@ -28,3 +32,44 @@ def test_what_to_do_is_an_error_line_of_its_own(
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("ERROR", WHAT_TO_DO)]
     assert told.value.__cause__ is None
     assert told.value.__suppress_context__ is (raised is AirflowFailException)
+
+
+class Task:
+    """A task instance that takes XComs, or doesn't."""
+
+    def __init__(self, *, deaf: bool = False) -> None:
+        self.left: dict[str, object] = {}
+        self.deaf = deaf
+
+    def xcom_push(self, key: str, value: object) -> None:
+        if self.deaf:
+            raise RuntimeError("no API server")
+        self.left[key] = value
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AccessDeniedError(WHAT_TO_DO), f"AccessDeniedError: {WHAT_TO_DO}"),
+        (ThrottledError(WHAT_TO_DO), f"ThrottledError: {WHAT_TO_DO}"),
+        (KeyError("a payload"), "KeyError"),
+    ],
+)
+def test_the_reason_of_a_failure_is_kept_without_what_others_may_quote(error: Exception, reason: str) -> None:
+    ti = Task()
+    with pytest.raises(Exception, match=r".") as raised, reason_kept(ti), no_retry_of_terminal_errors():
+        raise error
+    assert ti.left == {"failure": {"reason": reason}}
+    assert isinstance(raised.value, (AirflowFailException, type(error)))
+
+
+def test_a_reason_that_nobody_takes_doesnt_hide_the_error() -> None:
+    with pytest.raises(ThrottledError), reason_kept(Task(deaf=True)):
+        raise ThrottledError(WHAT_TO_DO)
+
+
+def test_what_went_well_has_no_reason() -> None:
+    ti = Task()
+    with reason_kept(ti):
+        pass
+    assert ti.left == {}
