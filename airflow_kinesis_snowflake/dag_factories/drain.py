@@ -15,14 +15,15 @@ from airflow_kinesis_snowflake.exceptions import WorkerFailedError
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
 from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
 from airflow_kinesis_snowflake.formats.registry import NAMED
+from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, TEXT, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from airflow.sdk import Param
+    from airflow.sdk import BaseNotifier, Param
     from airflow.sdk.definitions.dag import ScheduleArg
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,10 @@ MOST_WORKERS = 100
 
 
 def build_drain_dag(
-    *, dag_id: str = "kinesis_to_snowflake", schedule: ScheduleArg = EVERY_TEN_MINUTES
+    *,
+    dag_id: str = "kinesis_to_snowflake",
+    schedule: ScheduleArg = EVERY_TEN_MINUTES,
+    notifiers: Sequence[BaseNotifier] | None = None,
 ) -> DAG:
     """A DAG whose mapped task ``drain`` is a :class:`KinesisToSnowflakeOperator` per worker.
 
@@ -59,6 +63,8 @@ def build_drain_dag(
     :param dag_id: also the default application name, so a legal name of a DynamoDB table
     :param schedule: whatever a DAG takes: a cron expression, a preset such as ``@hourly`` or ``@continuous``,
         a timetable, assets such as a stream with a watcher, or None for runs by hand only
+    :param notifiers: who is told of a drain's failure, data loss, dead letters and lag; see
+        :class:`~airflow_kinesis_snowflake.notifications.alerts.DrainAlertNotifier`. None: nobody
     """
     names = (
         "stream_name",
@@ -107,10 +113,20 @@ def build_drain_dag(
     ) as dag:
         planned = plan(stream_name=settings.pop("stream_name"), workers=setting(dag_id, "workers", "1"))
         drained = KinesisToSnowflakeOperator.partial(
-            task_id="drain", map_index_template="{{ drained | default('draining') }}", **settings
+            task_id="drain",
+            map_index_template="{{ drained | default('draining') }}",
+            **settings,
+            **_callbacks(notifiers),
         ).expand(stream_name=planned)
         summarise(planned, drained.output)  # type: ignore[arg-type]
     return dag
+
+
+def _callbacks(notifiers: Sequence[BaseNotifier] | None) -> dict[str, Any]:
+    if notifiers is None:
+        return {}
+    notifier = DrainAlertNotifier(notifiers)
+    return {"on_success_callback": notifier, "on_failure_callback": notifier}
 
 
 @task

@@ -196,10 +196,14 @@ class KinesisToSnowflakeOperator(LandingOperator):
             self._drain = drain = self._make_drain(context)
             if self._killed:
                 drain.stop()
+            failure: BaseException | None = None
             try:
                 report = drain.run()
+            except BaseException as error:
+                failure = error
+                raise
             finally:
-                send_metrics(drain.report, tags=getattr(context["ti"], "stats_tags", {}))
+                send_metrics(drain.report, tags=getattr(context["ti"], "stats_tags", {}), error=failure)
         context["drained"] = f"{report.records:,} records of {len(report.shards)} shards"  # type: ignore[typeddict-unknown-key]
         self._report = report.as_dict() | {"assets": assets_of(report, account=self._account)}
         if context["ti"].map_index in (None, -1):
