@@ -42,7 +42,7 @@ def build_alerts_dag(
         default_args={"retries": 2, "retry_delay": timedelta(seconds=20)},
         tags=["kinesis", "snowflake", "monitoring"],
         doc_md=f"""Looks after what the DAG `{drain_dag_id}` drains, and tells people of lag, of records that
-        near the end of their retention, of leases that nobody takes over, and of streams that nobody reads.""",
+        near the end of their retention, of leases that nobody takes over, and of streams nobody reads.""",
     ) as dag:
         KinesisAlertsOperator(
             task_id="look",

@@ -89,9 +89,7 @@ class KinesisAlertsOperator(StateOperator):
         repeat = int(self.setting("repeat_after").total_seconds() * 1000)
         news = news_of(alerts, self._told(ti), **names, now=now, repeat_millis=repeat)
         deliver(news.alerts, self.notifiers, context)
-        self.log.info(
-            "%s: %d alerts, %d told now; %s", self.application_name, len(alerts), len(news.alerts), gauges
-        )
+        self.log.info("%d alerts, %d told now; %s", len(alerts), len(news.alerts), gauges)
         return {"alerts": [alert.as_dict() for alert in alerts], TOLD: dict(news.told), **asdict(gauges)}
 
     def _told(self, ti: Any) -> dict[str, int]:

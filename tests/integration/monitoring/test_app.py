@@ -22,7 +22,7 @@ from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.integration.monitoring.conftest import DrainDag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from fastapi.testclient import TestClient
     from mypy_boto3_kinesis import KinesisClient
@@ -357,20 +357,11 @@ def test_dead_letters_come_with_reasons_and_sql(
     assert '"DB"."PUBLIC"."KINESIS_DEAD_LETTERS"' in letters["reasons_sql"]
 
 
-@pytest.fixture
-def source(services: LocalServices, kinesis: KinesisClient, application_name: str) -> Iterator[str]:
-    """A stream of one shard."""
-    name = f"{application_name}-stream"
-    kinesis.create_stream(StreamName=name, ShardCount=1)
-    kinesis.get_waiter("stream_exists").wait(StreamName=name, WaiterConfig={"Delay": 1})
-    yield name
-    kinesis.delete_stream(StreamName=name)
-
-
 def test_a_look_tells_whether_records_came_since_and_asks_once_a_minute(
-    client: Clients, drain_dag: Dags, services: LocalServices, kinesis: KinesisClient, source: str,
+    client: Clients, drain_dag: Dags, kinesis: KinesisClient, make_stream: Callable[[], str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    source = make_stream()
     clock = [0.0]
     monkeypatch.setattr(app, "_WATCHES", Watches(clock=lambda: clock[0]))
     dag = drain_dag(source)
