@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import expect
 
 from local import flights
 from local.airflow import USER
-from local.transfer import transfer
+from local.transfer import DAG_ID, transfer
 from tests.browser.conftest import SIZE
 
 if TYPE_CHECKING:
@@ -82,6 +84,21 @@ def test_a_resharded_stream_is_seen_reset_and_drained_again(
     page.goto(f"{airflow.url}/plugin/kinesis-snowflake?application=flights-to-snowflake&stream=flights")
     expect(shown.locator(".drain")).to_have_count(2)
     expect(shown.locator(".readout")).to_contain_text(f"{RECORDS:,} records")
+
+    shown.get_by_role("button", name="Run now…").click()
+    settings = json.loads(shown.get_by_label("Settings", exact=True).input_value())
+    assert settings == conf
+    shown.get_by_role("button", name="Run", exact=True).click()
+    expect(shown.get_by_text("The run has begun.")).to_be_visible()
+    shown.get_by_role("link", name="Look at the run").click()
+    page.wait_for_url("**/runs/**")
+    api.wait_for_run(DAG_ID, unquote(page.url.partition("/runs/")[2].partition("/")[0]))
+    page.goto(f"{airflow.url}/plugin/kinesis-snowflake?application=flights-to-snowflake&stream=flights")
+    expect(shown.locator(".drain")).to_have_count(3)
+    expect(shown.locator(".since")).to_contain_text("Nothing came since.")
+    shown.get_by_role("button", name="Pause the DAG").click()
+    expect(shown.get_by_role("button", name="Unpause the DAG")).to_be_visible()
+    expect(shown.locator(".sentence")).to_contain_text("Paused")
 
 
 def log_in(page: Page, airflow: LocalAirflow) -> None:
