@@ -63,16 +63,22 @@ class Watches:
         self._watched: dict[tuple[Application, Access], _Watched] = {}
 
     def look(self, application: Application, access: Access) -> Look:
-        """What came since the last drain, at most a minute old."""
+        """What came since the last drain, at most a minute old.
+
+        While one request looks, others get what was found before, so that a slow Kinesis holds up one only.
+        """
         with self._lock:
             while len(self._watched) >= _MOST_WATCHED and (application, access) not in self._watched:
                 del self._watched[next(iter(self._watched))]
             watched = self._watched.setdefault((application, access), _Watched())
-        with watched.lock:
-            if watched.last is None or self._clock() - watched.looked >= SECONDS_BETWEEN_LOOKS:
+        due = watched.last is None or self._clock() - watched.looked >= SECONDS_BETWEEN_LOOKS
+        if due and watched.lock.acquire(blocking=False):
+            try:
                 watched.last = _look(watched, application, access)
                 watched.looked = self._clock()
-            return watched.last
+            finally:
+                watched.lock.release()
+        return watched.last or Look(now_millis(), "unknown", "Kinesis is being asked for what came since.")
 
 
 def _look(watched: _Watched, application: Application, access: Access) -> Look:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-DRAIN, LOOK = "kinesis_to_snowflake", "kinesis_alerts"
+DRAIN, LOOK, REPLAY = "kinesis_to_snowflake", "kinesis_alerts", "kinesis_dead_letter_replay"
 DAGS = """
 import os
 from pathlib import Path
@@ -28,6 +28,7 @@ from pathlib import Path
 from airflow.sdk import BaseNotifier
 
 from airflow_kinesis_snowflake.dag_factories.alerts import build_alerts_dag
+from airflow_kinesis_snowflake.dag_factories.dead_letters import build_replay_dag
 from airflow_kinesis_snowflake.dag_factories.drain import build_drain_dag
 
 
@@ -45,6 +46,7 @@ class Told(BaseNotifier):
 
 drain = build_drain_dag(schedule=None, notifiers=[Told()])
 look = build_alerts_dag(schedule=None, notifiers=[Told()])
+replay = build_replay_dag()
 """
 
 
@@ -68,10 +70,12 @@ def test_people_are_told_and_the_page_says_why(
     with LocalAirflow(env=env, dags=tmp_path / "dags") as airflow:
         api = airflow.api()
 
-        def run(dag_id: str, **conf: str) -> None:
+        def run(dag_id: str, **conf: str) -> str:
             api.wait_for_dag(dag_id)
             api.unpause(dag_id)
-            api.wait_for_run(dag_id, api.trigger(dag_id, conf=conf))
+            run_id = api.trigger(dag_id, conf=conf)
+            api.wait_for_run(dag_id, run_id)
+            return run_id
 
         run(DRAIN)
         run(LOOK)
@@ -79,6 +83,8 @@ def test_people_are_told_and_the_page_says_why(
         with pytest.raises(RunFailedError):
             run(DRAIN, aws_conn_id="no_such_connection")
 
+        [replayed] = api.task_instances(REPLAY, run(REPLAY, payload_format="text", reason="JSON"))
+        assert api.xcom(replayed) == {"dead_letters": 1, "landed": 1, "failed": 0, "rows": 1}
         assert told.read_text().splitlines() == [
             f"warning: {named}: dead_letters",
             f"critical: {named}: unread",
