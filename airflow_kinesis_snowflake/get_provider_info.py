@@ -42,6 +42,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": INTEGRATION,
                 "python-modules": [
+                    "airflow_kinesis_snowflake.operators.alerts",
                     "airflow_kinesis_snowflake.operators.approval",
                     "airflow_kinesis_snowflake.operators.audit",
                     "airflow_kinesis_snowflake.operators.check",
@@ -72,6 +73,7 @@ def get_provider_info() -> dict[str, Any]:
             f"airflow_kinesis_snowflake.links.kinesis_to_snowflake.{link}"
             for link in ("MonitoringPageLink", "StreamLink", "CheckpointTableLink", "LandingTableLink")
         ],
+        "notifications": ["airflow_kinesis_snowflake.notifications.alerts.DrainAlertNotifier"],
         "asset-uris": [
             {
                 "schemes": ["kinesis-stream"],

@@ -24,14 +24,15 @@ from airflow_kinesis_snowflake.exceptions import WorkerFailedError
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
 from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
 from airflow_kinesis_snowflake.formats.registry import NAMED
+from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, TEXT, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from airflow.sdk import Param
+    from airflow.sdk import BaseNotifier, Param
     from airflow.sdk.definitions.dag import ScheduleArg
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,10 @@ _DOCUMENTS_IN_WORDS = ("One document", "The items of an array", "A sequence of d
 
 
 def build_drain_dag(
-    *, dag_id: str = "kinesis_to_snowflake", schedule: ScheduleArg = EVERY_TEN_MINUTES
+    *,
+    dag_id: str = "kinesis_to_snowflake",
+    schedule: ScheduleArg = EVERY_TEN_MINUTES,
+    notifiers: Sequence[BaseNotifier] | None = None,
 ) -> DAG:
     """A DAG whose mapped task ``drain`` is a :class:`KinesisToSnowflakeOperator` per worker.
 
@@ -54,7 +58,8 @@ def build_drain_dag(
     Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it
     has a default: ``stream_name`` and ``table`` (none: one of the two places must say them),
     ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
-    ``stop_at`` (the start of the task), ``follow_seconds`` (none), ``mapping`` (``envelope``),
+    ``stop_at`` (the start of the task), ``follow_seconds`` (none), ``sink`` (``copy``),
+    ``mapping`` (``envelope``),
     ``schema_evolution`` (``true``), ``unknown_keys`` (``ignore``), ``infer_timestamps`` (``false``),
     ``metadata_columns`` (none),
     ``payload_format`` (``json``), ``compression`` (none), ``json_documents`` (``one``), ``avro_schema``
@@ -70,6 +75,8 @@ def build_drain_dag(
     :param dag_id: also the default application name, so a legal name of a DynamoDB table
     :param schedule: whatever a DAG takes: a cron expression, a preset such as ``@hourly`` or ``@continuous``,
         a timetable, assets such as a stream with a watcher, or None for runs by hand only
+    :param notifiers: who is told of a drain's failure, data loss, dead letters and lag; see
+        :class:`~airflow_kinesis_snowflake.notifications.alerts.DrainAlertNotifier`. None: nobody
     """
     names = (
         "stream_name",
@@ -88,6 +95,7 @@ def build_drain_dag(
     defaults = dict.fromkeys(names, "") | {
         "application_name": dag_id,
         "initial_position": "TRIM_HORIZON",
+        "sink": "copy",
         "mapping": "envelope",
         "schema_evolution": "true",
         "unknown_keys": "ignore",
@@ -119,10 +127,20 @@ def build_drain_dag(
     ) as dag:
         planned = plan(stream_name=settings.pop("stream_name"), workers=setting(dag_id, "workers", "1"))
         drained = KinesisToSnowflakeOperator.partial(
-            task_id="drain", map_index_template="{{ drained | default('draining') }}", **settings
+            task_id="drain",
+            map_index_template="{{ drained | default('draining') }}",
+            **settings,
+            **_callbacks(notifiers),
         ).expand(stream_name=planned)
         summarise(planned, drained.output)  # type: ignore[arg-type]
     return dag
+
+
+def _callbacks(notifiers: Sequence[BaseNotifier] | None) -> dict[str, Any]:
+    if notifiers is None:
+        return {}
+    notifier = DrainAlertNotifier(notifiers)
+    return {"on_success_callback": notifier, "on_failure_callback": notifier}
 
 
 @task
@@ -205,6 +223,15 @@ _START_AND_END = {
         "For AT_TIMESTAMP: ISO-8601 with a time zone.",
         otherwise="none",
         format="date-time",
+    ),
+    "sink": choice(
+        "Sink",
+        "How rows get into Snowflake; it may change between runs.",
+        {
+            "copy": "COPY: batches, with a warehouse",
+            "streaming": "Snowpipe Streaming: within seconds and without one; needs a key pair",
+        },
+        otherwise="copy",
     ),
     "stop_at": text(
         "Stop at",

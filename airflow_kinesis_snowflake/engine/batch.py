@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.engine.report import OTHER_REASONS
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.formats.dead_letters import RECORD
 from airflow_kinesis_snowflake.stream.times import moment
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 EXAMPLES = 3
 # Some reasons say where in a payload something is wrong, so there may be as many of them as records.
 REASONS = 100
-OTHER_REASONS = "other reasons"
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Span:
     records: int = 0
     bytes: int = 0
     dead_letters: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     millis_behind: int | None = None
 
@@ -83,7 +84,6 @@ class Batch:
         self.began_at: float | None = None
         self.refused = 0
         self.examples: list[str] = []
-        self.reasons: Counter[str] = Counter()
         self._limits = limits
         self._folder = directory / self.id
         self._folder.mkdir()
@@ -113,9 +113,10 @@ class Batch:
         """Count records that can't be loaded, and remember some for a message; a gap is no record."""
         refused = [letter for letter in dead_letters if letter.kind == RECORD]
         self.refused += len(refused)
+        reasons = self.spans[shard_id].reasons
         for letter in refused:
-            known = letter.reason in self.reasons or len(self.reasons) < REASONS
-            self.reasons[letter.reason if known else OTHER_REASONS] += 1
+            known = letter.reason in reasons or len(reasons) < REASONS
+            reasons[letter.reason if known else OTHER_REASONS] += 1
         room = EXAMPLES - len(self.examples)
         self.examples += [
             f"{letter.record.sequence_number} of {shard_id} ({letter.reason})" for letter in refused[:room]
@@ -127,6 +128,11 @@ class Batch:
         span.dead_letters += 1
         span.records += 1 - rows
         self._note([letter], shard_id)
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Why records can't be loaded, and how many for each reason; for many reasons, all others in one."""
+        return sum((span.reasons for span in self.spans.values()), Counter())
 
     @property
     def records(self) -> int:

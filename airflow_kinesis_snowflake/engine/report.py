@@ -27,6 +27,9 @@ SUMMED = (
     "snowflake_connections",
 )
 
+MOST_REASONS = 20
+OTHER_REASONS = "other reasons"
+
 
 @dataclass
 class ShardReport:
@@ -53,10 +56,11 @@ class DrainReport:
 
     ``records`` counts everything committed: rows in the landing table and dead letters. ``dropped`` says how
     many records held no data by the rules of their format, and what they were: control messages, heartbeats,
-    tombstones; they are in ``bytes``, not in ``records``. ``gaps`` lists
-    records that may have aged out unread. ``held_by_others`` says how many unread shards each other owner had
-    leased when this worker looked last. ``rejected_rows`` counts rows that were streamed and that
-    Snowflake didn't take. ``stream_arn`` is known once the stream has answered.
+    tombstones; they are in ``bytes``, not in ``records``. ``gaps`` lists records that may have aged out
+    unread. ``reasons`` says why records became dead letters, and how many for each reason; beyond 20, the
+    others are counted as one. ``held_by_others`` says how many unread shards each other owner had leased when
+    this worker looked last. ``rejected_rows`` counts rows that were streamed and that Snowflake didn't take.
+    ``stream_arn`` is known once the stream has answered.
     """
 
     stream_name: str
@@ -73,6 +77,7 @@ class DrainReport:
     lost_leases: int = 0
     rejected_rows: int = 0
     snowflake_connections: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     gaps: list[dict[str, str | None]] = field(default_factory=list)
     held_by_others: dict[str, int] = field(default_factory=dict)
@@ -86,6 +91,9 @@ class DrainReport:
             total.records += span.records
             total.bytes += span.bytes
             total.dead_letters += span.dead_letters
+        for reason, count in span.reasons.items():
+            told = reason if reason in self.reasons or len(self.reasons) < MOST_REASONS else OTHER_REASONS
+            self.reasons[told] = self.reasons.get(told, 0) + count
         for what, count in span.dropped.items():
             self.dropped[what] = self.dropped.get(what, 0) + count
         shard.checkpoint = span.reached.sequence_number

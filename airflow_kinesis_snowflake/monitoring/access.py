@@ -43,5 +43,35 @@ def _readable_dags(user: GetUserDep) -> _DagsOf:
     return _DagsOf(user)
 
 
+class Rights:
+    """What a user may do to DAGs; Airflow's API asks the same before it does it."""
+
+    def __init__(self, user: Any) -> None:
+        self._user = user
+
+    def trigger(self, dag_id: str) -> bool:
+        """Whether the user may start a run."""
+        return self._may("POST", dag_id, DagAccessEntity.RUN)
+
+    def pause(self, dag_id: str) -> bool:
+        """Whether the user may pause and unpause the DAG."""
+        return self._may("PUT", dag_id, None)
+
+    def _may(self, method: Any, dag_id: str, entity: DagAccessEntity | None) -> bool:
+        return get_auth_manager().is_authorized_dag(
+            method=method,
+            access_entity=entity,
+            details=DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id)),
+            user=self._user,
+        )
+
+
+def _rights(user: GetUserDep) -> Rights:
+    return Rights(user)
+
+
+# What the user of a request may do to DAGs.
+UserRights = Annotated[Rights, Depends(_rights)]
+
 # Whether the user of a request may read a DAG, as ``dag_id in readable``.
 ReadableDags = Annotated[Container[str], Depends(_readable_dags)]

@@ -6,20 +6,33 @@ the API server.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator  # noqa: TC003 -- FastAPI resolves annotations
+from collections.abc import Container, Iterator, Sequence  # noqa: TC003 -- FastAPI resolves annotations
+from datetime import date, datetime, timedelta
 from importlib.resources import files
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from airflow.configuration import conf
+from airflow.models.variable import Variable
 from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException, Response
 from sqlalchemy.orm import Session
 
+from airflow_kinesis_snowflake.alerts.thresholds import DEFAULT, VARIABLE, Thresholds, thresholds_of
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.monitoring import history
-from airflow_kinesis_snowflake.monitoring.access import MAY_SEE_THE_PAGE, ReadableDags
-from airflow_kinesis_snowflake.monitoring.drains import Application, Drain, by_application
+from airflow_kinesis_snowflake.monitoring.access import MAY_SEE_THE_PAGE, ReadableDags, Rights, UserRights
+from airflow_kinesis_snowflake.monitoring.drains import (
+    Application,
+    Drain,
+    by_application,
+    columns_of,
+    runs_of,
+)
+from airflow_kinesis_snowflake.monitoring.look import Watches
+from airflow_kinesis_snowflake.monitoring.standing import Notice, alarms_of
 from airflow_kinesis_snowflake.monitoring.state import (
     Access,
     Reading,
@@ -28,16 +41,23 @@ from airflow_kinesis_snowflake.monitoring.state import (
 )
 from airflow_kinesis_snowflake.monitoring.view import (
     CLEANUP_DAG,
+    REPLAY_DAG,
     RESET_DAG,
     Material,
     list_of,
     page_of,
+    run_line,
     settings_of,
 )
-from airflow_kinesis_snowflake.stream.times import now_millis
+from airflow_kinesis_snowflake.stream.times import millis, now_millis
 
 RUNS_IN_LIST = 15
 RUNS_ON_PAGE = 60
+# Of a span of time, the newest in the table; the chart has all of them.
+RUNS_IN_TABLE = 200
+LONGEST_SPAN = timedelta(days=366)
+
+_WATCHES = Watches()
 
 _FILES = {
     "index.html": "text/html",
@@ -46,9 +66,14 @@ _FILES = {
         (
             "application.js",
             "chart.js",
+            "control.js",
+            "copy.js",
+            "dismissed.js",
             "dom.js",
             "form.js",
             "format.js",
+            "history.js",
+            "letters.js",
             "lineage.js",
             "list.js",
             "page.js",
@@ -102,11 +127,13 @@ def static(name: str) -> Response:
 
 
 @app.get("/api/applications")
-def applications(session: Database, readable: ReadableDags) -> dict[str, Any]:
+def applications(session: Database, readable: ReadableDags, rights: UserRights) -> dict[str, Any]:
     """All applications of whose drains the user may read the XComs."""
     now = now_millis()
     found = _found(session, readable, runs=RUNS_IN_LIST)
     readings = read_states([(application, _access(drains)) for application, drains in found.items()])
+    said, faults = _said_thresholds()
+    newest = _newest_runs(found)
     lines = list_of(
         [
             Material(
@@ -114,55 +141,149 @@ def applications(session: Database, readable: ReadableDags) -> dict[str, Any]:
                 drains=drains,
                 reading=readings[application],
                 schedule=history.schedule_of(session, drains[0].dag_id),
+                thresholds=_thresholds(said, application.name),
+                superseded=all(drain.run_number < newest[drain.dag_id] for drain in drains),
             )
             for application, drains in found.items()
         ],
         now=now,
     )
-    dags = _existing(session, readable, CLEANUP_DAG)
+    dags = _startable(session, readable, rights, CLEANUP_DAG)
     form = {"dry_run": True, "used": sorted({application.name for application in found}), "named": []}
     return {
         "at": now,
         "base": _base(),
+        "notices": [as_json(fault) for fault in faults],
         "applications": [as_json(line) for line in lines],
         "forms": dict.fromkeys(sorted(dags), form),
     }
 
 
 @app.get("/api/application")
-def application(session: Database, readable: ReadableDags, name: str, stream: str) -> dict[str, Any]:
+def application(
+    session: Database, readable: ReadableDags, rights: UserRights, name: str, stream: str
+) -> dict[str, Any]:
     """One application, from its table and the last 60 runs."""
-    return _page(session, readable, Application(name, stream), check=False)
+    return _page(session, readable, rights, Application(name, stream), check=False)
 
 
 @app.get("/api/check")
-def check(session: Database, readable: ReadableDags, name: str, stream: str) -> dict[str, Any]:
+def check(
+    session: Database, readable: ReadableDags, rights: UserRights, name: str, stream: str
+) -> dict[str, Any]:
     """The same, and the state check with what Kinesis says; done only when somebody asks for it."""
-    return _page(session, readable, Application(name, stream), check=True)
+    return _page(session, readable, rights, Application(name, stream), check=True)
 
 
-def _page(session: Session, readable: Container[str], wanted: Application, *, check: bool) -> dict[str, Any]:
+@app.get("/api/look")
+def look(session: Database, readable: ReadableDags, name: str, stream: str) -> dict[str, Any]:
+    """What came into the stream since the last drain; Kinesis is asked once a minute at most."""
+    wanted = Application(name, stream)
+    seen = _WATCHES.look(wanted, _access(_drains(session, readable, wanted)))
+    said, _ = _said_thresholds()
+    alarms = alarms_of(seen.inspection, _thresholds(said, name)) if seen.inspection else []
+    return {
+        "at": seen.at, "came": seen.came, "text": seen.text, "notices": [as_json(alarm) for alarm in alarms],
+    }  # fmt: skip
+
+
+@app.get("/api/history")
+def past(  # noqa: PLR0917 -- each is a part of the query
+    session: Database,
+    readable: ReadableDags,
+    name: str,
+    stream: str,
+    since: date,
+    until: date,
+    zone: str = "UTC",
+) -> dict[str, Any]:
+    """What an application did on some days.
+
+    :param since: the first day
+    :param until: the last day
+    :param zone: whose days they are: a name of the IANA time zone database
+    """
+    begin, end = _span(since, until, zone)
+    wanted = Application(name, stream)
+    dags = {drain.dag_id for drain in _drains(session, readable, wanted)}
+    tasks = [task for task in history.drain_tasks(session, readable) if task.dag_id in dags]
+    read = [history.drains_between(session, task, since=begin, until=end) for task in tasks]
+    drains = by_application(drain for of_task in read for drain in of_task).get(wanted, ())
+    runs = runs_of(drains)
+    cut = any(len(of_task) == history.MOST_OF_A_SPAN for of_task in read)
+    return {
+        "since": begin,
+        "until": end,
+        "runs_in_all": len(runs),
+        "oldest_read": min((run.started for run in runs if run.started is not None), default=None)
+        if cut
+        else None,
+        "columns": [as_json(column) for column in columns_of(runs)],
+        "runs": [as_json(run_line(run)) for run in runs[:RUNS_IN_TABLE]],
+    }
+
+
+def _span(since: date, until: date, zone: str) -> tuple[int, int]:
+    """Days as milliseconds since the epoch, the last one included.
+
+    :raises HTTPException: they aren't a span that can be shown
+    """
+    try:
+        midnight = datetime.min.time()
+        begin = datetime.combine(since, midnight, ZoneInfo(zone))
+        end = datetime.combine(until + timedelta(days=1), midnight, ZoneInfo(zone))
+    except (KeyError, ValueError, OverflowError):
+        raise HTTPException(422, "The days or their time zone aren't known") from None
+    if not timedelta(0) < end - begin <= LONGEST_SPAN:
+        raise HTTPException(422, "The days must be in their order, and a year at most")
+    return millis(begin), millis(end)
+
+
+def _page(
+    session: Session, readable: Container[str], rights: Rights, wanted: Application, *, check: bool
+) -> dict[str, Any]:
     now = now_millis()
     found = _found(session, readable, runs=RUNS_ON_PAGE)
-    drains = found.get(wanted)
-    if drains is None:
-        raise HTTPException(404, f"No drain of application {wanted.name} on stream {wanted.stream} is known")
+    drains = _of(found, wanted)
+    said, faults = _said_thresholds()
+    schedule = history.schedule_of(session, drains[0].dag_id)
     shown = page_of(
         Material(
             application=wanted,
             drains=drains,
             reading=_reading(wanted, _access(drains), check=check),
-            schedule=history.schedule_of(session, drains[0].dag_id),
+            schedule=schedule,
+            thresholds=_thresholds(said, wanted.name),
+            superseded=all(drain.run_number < _newest_runs(found)[drain.dag_id] for drain in drains),
         ),
         now=now,
-        dags=_existing(session, readable, RESET_DAG, CLEANUP_DAG),
+        dags=_startable(session, readable, rights, RESET_DAG, CLEANUP_DAG, REPLAY_DAG),
         applications=[application.name for application in found],
     )
-    return {"at": now, "base": _base(), "checked": check, **as_json(shown)}
+    return {
+        "at": now,
+        "base": _base(),
+        "checked": check,
+        "notices": [as_json(fault) for fault in faults],
+        "control": _control(session, rights, drains, gone=schedule.gone),
+        **as_json(shown),
+    }
 
 
-def _existing(session: Session, readable: Container[str], *dag_ids: str) -> frozenset[str]:
-    return frozenset(dag_id for dag_id in history.existing(session, dag_ids) if dag_id in readable)
+def _control(session: Session, rights: Rights, drains: Sequence[Drain], *, gone: bool) -> dict[str, Any]:
+    """What the user may do to the DAG, and what the newest run was started with."""
+    dag_id, run_id = drains[0].dag_id, drains[0].run_id
+    may_trigger = not gone and rights.trigger(dag_id)
+    return {
+        "trigger": may_trigger,
+        "pause": not gone and rights.pause(dag_id),
+        "conf": history.last_conf(session, dag_id, run_id) if may_trigger else {},
+    }
+
+
+def _startable(session: Session, readable: Container[str], rights: Rights, *dag_ids: str) -> frozenset[str]:
+    existing = history.existing(session, dag_ids)
+    return frozenset(dag_id for dag_id in existing if dag_id in readable and rights.trigger(dag_id))
 
 
 def _found(session: Session, readable: Container[str], *, runs: int) -> dict[Application, tuple[Drain, ...]]:
@@ -170,6 +291,41 @@ def _found(session: Session, readable: Container[str], *, runs: int) -> dict[App
     return by_application(
         drain for task in tasks for drain in history.recent_drains(session, task, runs=runs)
     )
+
+
+def _drains(session: Session, readable: Container[str], wanted: Application) -> tuple[Drain, ...]:
+    return _of(_found(session, readable, runs=RUNS_IN_LIST), wanted)
+
+
+def _of(found: dict[Application, tuple[Drain, ...]], wanted: Application) -> tuple[Drain, ...]:
+    if wanted not in found:
+        raise HTTPException(404, f"No drain of application {wanted.name} on stream {wanted.stream} is known")
+    return found[wanted]
+
+
+def _newest_runs(found: dict[Application, tuple[Drain, ...]]) -> dict[str, int]:
+    newest: dict[str, int] = {}
+    for drains in found.values():
+        for drain in drains:
+            newest[drain.dag_id] = max(drain.run_number, newest.get(drain.dag_id, 0))
+    return newest
+
+
+def _said_thresholds() -> tuple[str | None, list[Notice]]:
+    """The Variable of the thresholds, and a notice if it can't be used."""
+    said = Variable.get(VARIABLE, default_var=None)
+    try:
+        thresholds_of(said, "")
+    except InvalidSettingError as error:
+        return None, [Notice("warning", "The thresholds of the Variable aren't used", str(error))]
+    return said, []
+
+
+def _thresholds(said: str | None, application: str) -> Thresholds:
+    try:
+        return thresholds_of(said, application)
+    except InvalidSettingError:
+        return DEFAULT
 
 
 def _reading(application: Application, access: Access, *, check: bool) -> Reading:

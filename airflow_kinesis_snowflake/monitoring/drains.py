@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_kinesis_snowflake.monitoring.owners import holder_of
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ MINUTE = 60_000
 
 # When several workers of a run report a shard, the one that had it last tells its lag.
 _LEFT_BEFORE_THE_END = frozenset({"handed_over", "lost"})
+_FAILED = frozenset({"failed", "upstream_failed"})
 _UNDER_WAY = frozenset({"running", "restarting"})
 _TO_COME = frozenset({"scheduled", "queued", "deferred", "up_for_reschedule", "none"})
 
@@ -35,8 +38,8 @@ class ShardDone(msgspec.Struct, frozen=True):
     outcome: str = ""
 
 
-class Report(msgspec.Struct, frozen=True):
-    """What a finished drain task returned; fields that a version doesn't know are left out."""
+class Summary(msgspec.Struct, frozen=True):
+    """The totals of a report; fields that a version doesn't know are left out."""
 
     application_name: str
     stream_name: str
@@ -48,6 +51,13 @@ class Report(msgspec.Struct, frozen=True):
     millis_behind_latest: int | None = None
     seconds: float = 0.0
     gaps: tuple[dict[str, Any], ...] = ()
+    reasons: dict[str, int] = {}
+    held_by_others: dict[str, int] = {}
+
+
+class Report(Summary, frozen=True):
+    """What a finished drain task returned."""
+
     shards: dict[str, ShardDone] = {}
 
 
@@ -68,6 +78,12 @@ class Progress(msgspec.Struct, frozen=True):
     seconds_to_catch_up: float | None = None
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """Why a drain task failed, as its operator said before it did."""
+
+    reason: str
+
+
 class Settings(msgspec.Struct, frozen=True):
     """Template fields of a drain task as Airflow stored them when it began."""
 
@@ -77,6 +93,20 @@ class Settings(msgspec.Struct, frozen=True):
     aws_conn_id: str | None = "aws_default"
     region_name: str | None = None
     snowflake_conn_id: str | None = "snowflake_default"
+    mapping: Any = None
+    columns: Any = None
+    rename: Any = None
+    include: Any = None
+    exclude: Any = None
+    schema_evolution: Any = None
+    unknown_keys: Any = None
+    infer_timestamps: Any = None
+    metadata_columns: Any = None
+    payload_format: Any = None
+    compression: Any = None
+    json_documents: Any = None
+    avro_schema: Any = None
+    create_table: Any = None
 
 
 @dataclass(frozen=True, order=True)
@@ -95,6 +125,7 @@ class Drain:
     :param state: Airflow's, ``none`` before it is scheduled
     :param report: what it returned, when it succeeded
     :param progress: what it said last, while it runs
+    :param failure: why it failed; None: it didn't, or had no time to say
     :param settings: None: Airflow has forgotten them, or it hasn't begun
     :param links: pages of AWS and Snowflake about what it works with, by name
     """
@@ -109,6 +140,7 @@ class Drain:
     ended: int | None = None
     report: Report | None = None
     progress: Progress | None = None
+    failure: Failure | None = None
     settings: Settings | None = None
     links: Mapping[str, str] = field(default_factory=dict)
 
@@ -134,7 +166,11 @@ class Run:
     :param rate: records a second while it runs; None: not known
     :param seconds_to_catch_up: while it runs; None: not known
     :param spoke: when a running worker last said something
-    :param trouble: the first task instance that failed, for a link to its log: task id and map index
+    :param trouble: the task instance that failed, for a link to its log: task id and map index; of several,
+        one that said why
+    :param reason: why it failed; empty: it didn't, or had no time to say
+    :param reasons: of its dead letters, and how many there are of each
+    :param held_by_others: how many shards each owner outside of the run had leased when a drain looked last
     :param shards: what was done to each
     """
 
@@ -152,6 +188,9 @@ class Run:
     seconds_to_catch_up: float | None = None
     spoke: int | None = None
     trouble: tuple[str, int] | None = None
+    reason: str = ""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    held_by_others: Mapping[str, int] = field(default_factory=dict)
     gaps: tuple[Mapping[str, Any], ...] = ()
     shards: Mapping[str, ShardDone] = field(default_factory=dict)
 
@@ -177,6 +216,17 @@ def read_as(kind: type[Any], value: Any) -> Any:
         return None
 
 
+def summary_of(text: str | bytes) -> Report | None:
+    """A report without its shards, from its JSON; None if it isn't one."""
+    try:
+        summary = msgspec.json.decode(text, type=Summary | str)
+        while isinstance(summary, str):
+            summary = msgspec.json.decode(summary, type=Summary)
+    except msgspec.MsgspecError:
+        return None
+    return Report(*msgspec.structs.astuple(summary))
+
+
 def plain(value: Any) -> Any:
     """The value of an XCom, which Airflow 3.1 stores as JSON in a text."""
     if not isinstance(value, str):
@@ -188,11 +238,26 @@ def plain(value: Any) -> Any:
 
 
 def by_application(drains: Iterable[Drain]) -> dict[Application, tuple[Drain, ...]]:
-    """The drains of each application, newest run first; those that nothing tells are left out."""
+    """The drains of each application, newest run first.
+
+    A drain that failed before it had settings counts to the application that its task always drains; others
+    that nothing tells are left out.
+    """
     found: dict[Application, list[Drain]] = {}
+    mute = []
     for drain in drains:
-        if drain.application is not None:
+        if drain.application is None:
+            mute.append(drain)
+        else:
             found.setdefault(drain.application, []).append(drain)
+    of_task: dict[tuple[str, str], set[Application]] = {}
+    for application, told in found.items():
+        for drain in told:
+            of_task.setdefault((drain.dag_id, drain.task_id), set()).add(application)
+    for drain in mute:
+        only = of_task.get((drain.dag_id, drain.task_id), set())
+        if len(only) == 1 and drain.state in _FAILED:
+            found[next(iter(only))].append(drain)
     return {
         application: tuple(sorted(found[application], key=_newest_first)) for application in sorted(found)
     }
@@ -219,6 +284,7 @@ def _run(drains: tuple[Drain, ...]) -> Run:
     ends = [drain.ended for drain in drains]
     waits = [each.seconds_to_catch_up for each in speaking]
     failed = [drain for drain in drains if drain.state in {"failed", "up_for_retry"}]
+    trouble = next((drain for drain in failed if drain.failure is not None), failed[0] if failed else None)
     return Run(
         dag_id=drains[0].dag_id,
         run_id=drains[0].run_id,
@@ -233,10 +299,24 @@ def _run(drains: tuple[Drain, ...]) -> Run:
         rate=_total([each.records_per_second for each in speaking]),
         seconds_to_catch_up=None if None in waits else max(filter(None, waits), default=None),
         spoke=max((moment for each in speaking if (moment := _millis(each.at)) is not None), default=None),
-        trouble=(failed[0].task_id, failed[0].map_index) if failed else None,
+        trouble=None if trouble is None else (trouble.task_id, trouble.map_index),
+        reason=trouble.failure.reason if trouble is not None and trouble.failure is not None else "",
+        reasons=dict(sum((Counter(report.reasons) for report in reports), Counter())),
+        held_by_others=_held(reports, drains[0].run_id),
         gaps=tuple(gap for report in reports for gap in report.gaps),
         shards=_shards(reports),
     )
+
+
+def _held(reports: Sequence[Report], run_id: str) -> dict[str, int]:
+    """Shards that others held, by owner; the workers of one run are no others."""
+    held: dict[str, int] = {}
+    for report in reports:
+        for owner, count in report.held_by_others.items():
+            holder = holder_of(owner)
+            if holder is None or holder.run_id != run_id:
+                held[owner] = max(count, held.get(owner, 0))
+    return held
 
 
 def _state(states: set[str]) -> str:
@@ -244,7 +324,7 @@ def _state(states: set[str]) -> str:
         return "running"
     if "up_for_retry" in states:
         return "retrying"
-    if states & {"failed", "upstream_failed"}:
+    if states & _FAILED:
         return "failed"
     return "waiting" if states & _TO_COME else "success"
 
@@ -322,3 +402,68 @@ def trend_of(runs: Sequence[Run]) -> str:
     if abs(change) <= max(lags[1] / 10, MINUTE / 2):
         return "steady"
     return "growing" if change > 0 else "shrinking"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """What one column of the chart stands for: a run, or all that began in a span of time.
+
+    :param run: DAG and run id; None: it stands for ``runs`` of them
+    :param started: when the run, or the span, began; milliseconds since the epoch
+    :param state: the run's; of several, ``failed`` if one of them failed
+    :param lag: the largest, milliseconds
+    :param per_minute: records a minute while draining
+    """
+
+    run: tuple[str, str] | None
+    started: int
+    ended: int | None
+    state: str
+    runs: int
+    failed: int
+    records: int
+    bytes: int
+    dead_letters: int
+    lag: int | None
+    per_minute: float | None
+
+
+MOST_COLUMNS = 96
+
+
+def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
+    """The columns of the chart, oldest first: a run each, or 96 spans of equal length if there are more runs.
+
+    :param runs: newest first
+    """
+    begun = [(run.started, run) for run in reversed(runs) if run.started is not None]
+    if len(begun) <= MOST_COLUMNS:
+        return tuple(_column([run], (run.dag_id, run.run_id), started) for started, run in begun)
+    first, last = begun[0][0], begun[-1][0]
+    width = (last - first) // MOST_COLUMNS + 1
+    spans = [list(span) for _, span in groupby(begun, lambda each: (each[0] - first) // width)]
+    return tuple(_column([run for _, run in span], None, _floor(span[0][0], first, width)) for span in spans)
+
+
+def _floor(moment: int, first: int, width: int) -> int:
+    return first + (moment - first) // width * width
+
+
+def _column(runs: Sequence[Run], run: tuple[str, str] | None, started: int) -> Column:
+    lags = [each.lag for each in runs if each.lag is not None]
+    failed = sum(each.state == "failed" for each in runs)
+    over = [each for each in runs if each.millis is not None]
+    minutes = sum(each.millis or 0 for each in over) / MINUTE
+    return Column(
+        run=run,
+        started=started,
+        ended=max((each.ended for each in runs if each.ended is not None), default=None),
+        state=runs[0].state if run else ("failed" if failed else "success"),
+        runs=len(runs),
+        failed=failed,
+        records=sum(each.records for each in runs),
+        bytes=sum(each.bytes for each in runs),
+        dead_letters=sum(each.dead_letters for each in runs),
+        lag=max(lags, default=None),
+        per_minute=sum(each.records for each in over) / max(minutes, len(over) / 60) if over else None,
+    )

@@ -14,12 +14,22 @@ from airflow.models.dagrun import DagRun
 from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from sqlalchemy import and_, func, select
+from sqlalchemy import Text, and_, cast, func, select
 
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, MonitoringPageLink
-from airflow_kinesis_snowflake.monitoring.drains import Drain, Progress, Report, Settings, plain, read_as
+from airflow_kinesis_snowflake.monitoring.drains import (
+    Drain,
+    Failure,
+    Progress,
+    Report,
+    Settings,
+    plain,
+    read_as,
+    summary_of,
+)
 from airflow_kinesis_snowflake.monitoring.standing import Schedule
-from airflow_kinesis_snowflake.stream.times import millis
+from airflow_kinesis_snowflake.operators.failures import FAILURE
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Mapping, Sequence
@@ -34,6 +44,9 @@ CONSOLES = {link.xcom_key: link.name for link in LINKS if not isinstance(link, M
 MOST_TASKS = 200
 # Of one task, over all runs that are read: a run has an instance per worker.
 MOST_INSTANCES = 400
+# The same for a span of time, of which only the totals are read.
+MOST_OF_A_SPAN = 5_000
+_RUNS_AT_ONCE = 400
 
 
 @dataclass(frozen=True)
@@ -100,11 +113,12 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
             run_id=run_id,
             map_index=map_index,
             run_number=numbers[run_id],
-            state=str(getattr(state, "value", state) or "none"),
+            state=_state(state),
             started=_millis(started),
             ended=_millis(ended),
             report=read_as(Report, xcoms.get((run_id, map_index, RETURNED))),
             progress=read_as(Progress, xcoms.get((run_id, map_index, PROGRESS))),
+            failure=read_as(Failure, xcoms.get((run_id, map_index, FAILURE))),
             settings=read_as(Settings, fields.get((run_id, map_index))),
             links=_links({key: xcoms.get((run_id, map_index, key)) for key in CONSOLES}),
         )
@@ -112,11 +126,75 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
     )
 
 
+def drains_between(session: Session, task: DrainTask, *, since: int, until: int) -> tuple[Drain, ...]:
+    """Drains of one task that began in a span of time, with their totals, without what they did per shard.
+
+    :param since: milliseconds since the epoch, as ``until``
+    :return: the newest first; at most 5,000
+    """
+    instances = session.execute(
+        select(
+            TaskInstance.run_id,
+            DagRun.id,
+            TaskInstance.map_index,
+            TaskInstance.state,
+            TaskInstance.start_date,
+            TaskInstance.end_date,
+        )
+        .join(DagRun, and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id))
+        .where(
+            TaskInstance.dag_id == task.dag_id,
+            TaskInstance.task_id == task.task_id,
+            TaskInstance.start_date >= moment(since),
+            TaskInstance.start_date < moment(until),
+        )
+        .order_by(TaskInstance.start_date.desc())
+        .limit(MOST_OF_A_SPAN)
+    ).all()
+    reports = _summaries(session, task, list(dict.fromkeys(run_id for run_id, *_ in instances)))
+    return tuple(
+        Drain(
+            dag_id=task.dag_id,
+            task_id=task.task_id,
+            run_id=run_id,
+            map_index=map_index,
+            run_number=number,
+            state=_state(state),
+            started=_millis(started),
+            ended=_millis(ended),
+            report=reports.get((run_id, map_index)),
+        )
+        for run_id, number, map_index, state, started, ended in instances
+    )
+
+
+def _summaries(
+    session: Session, task: DrainTask, run_ids: Sequence[str]
+) -> Mapping[tuple[str, int], Report | None]:
+    """Totals of reports. They are read as text, because a report of many shards is long to take apart."""
+    found: dict[tuple[str, int], Report | None] = {}
+    for begin in range(0, len(run_ids), _RUNS_AT_ONCE):
+        runs = run_ids[begin : begin + _RUNS_AT_ONCE]
+        rows = session.execute(
+            select(XComModel.run_id, XComModel.map_index, cast(XComModel.value, Text)).where(
+                *_of(XComModel, task, runs), XComModel.key == RETURNED
+            )
+        )
+        found |= {(run_id, map_index): summary_of(text) for run_id, map_index, text in rows}
+    return found
+
+
+def last_conf(session: Session, dag_id: str, run_id: str) -> dict[str, Any]:
+    """The settings that a run was started with."""
+    conf = session.scalar(select(DagRun.conf).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+    return dict(conf) if isinstance(conf, dict) else {}
+
+
 def schedule_of(session: Session, dag_id: str) -> Schedule:
     """When a DAG runs."""
     dag = session.get(DagModel, dag_id)
-    if dag is None:
-        return Schedule(dag_id)
+    if dag is None or dag.is_stale:
+        return Schedule(dag_id, gone=True)
     by_hand = dag.timetable_summary in {None, "None"}
     return Schedule(
         dag_id,
@@ -149,7 +227,7 @@ def _of(model: Any, task: DrainTask, runs: Collection[str]) -> Sequence[Any]:
 
 
 def _xcoms(session: Session, task: DrainTask, runs: Collection[str]) -> Mapping[tuple[str, int, str], Any]:
-    keys = (RETURNED, PROGRESS, *CONSOLES)
+    keys = (RETURNED, PROGRESS, FAILURE, *CONSOLES)
     found = session.execute(
         select(XComModel.run_id, XComModel.map_index, XComModel.key, XComModel.value)
         .where(*_of(XComModel, task, runs), XComModel.key.in_(keys))
@@ -165,5 +243,9 @@ def _links(xcoms: Mapping[str, Any]) -> dict[str, str]:
     return {name: url for name, url in urls.items() if url.startswith("https://")}
 
 
-def _millis(moment: datetime | None) -> int | None:
-    return None if moment is None else millis(moment)
+def _state(state: Any) -> str:
+    return str(getattr(state, "value", state) or "none")
+
+
+def _millis(when: datetime | None) -> int | None:
+    return None if when is None else millis(when)

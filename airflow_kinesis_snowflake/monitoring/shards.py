@@ -5,48 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.monitoring.words import ago, counted, duration, named
+from airflow_kinesis_snowflake.alerts.thresholds import DEFAULT
+from airflow_kinesis_snowflake.monitoring.owners import Holder, holder_of
+from airflow_kinesis_snowflake.words import ago, counted, duration, named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
     from airflow_kinesis_snowflake.maintenance.inspection import ShardView
     from airflow_kinesis_snowflake.monitoring.drains import Run
-
-# Below this a shard counts as caught up: a drain stops at the moment it began, and records keep coming.
-CAUGHT_UP_MILLIS = 60_000
-DRAINS_WITHOUT_HEADWAY = 3
-
-
-@dataclass(frozen=True)
-class Holder:
-    """The task instance that a lease belongs to.
-
-    :param name: the task with its map index, such as ``drain[2]``
-    """
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
-    name: str
-
-
-def holder_of(owner: str | None) -> Holder | None:
-    """The task instance that a lease owner's id names; None: it isn't the id of one of our workers."""
-    task, hash_sign, _ = (owner or "").rpartition("#")
-    parts = task.split("/")
-    if not hash_sign or len(parts) < 4 or not parts[-1].lstrip("-").isdecimal():
-        return None
-    dag_id, *run, task_id, index = parts
-    name = task_id if int(index) < 0 else f"{task_id}[{index}]"
-    return Holder(dag_id, "/".join(run), task_id, int(index), name)
-
-
-def short_name(owner: str) -> str:
-    """A lease owner in a sentence."""
-    holder = holder_of(owner)
-    return owner if holder is None else holder.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,28 +54,46 @@ class ShardLine:
 
 
 def shard_lines(
-    shards: Iterable[ShardView], runs: Sequence[Run], *, now: int, drained: bool = False
+    shards: Iterable[ShardView],
+    runs: Sequence[Run],
+    *,
+    now: int,
+    drained: bool = False,
+    thresholds: Thresholds = DEFAULT,
 ) -> tuple[ShardLine, ...]:
     """All shards that have a row, in the order given.
 
     :param runs: newest first
     :param now: milliseconds since the epoch
     :param drained: a drain of this Airflow is under way: an expired lease may be about to be renewed
+    :param thresholds: from which lag on a shard is behind, and when it is stuck
     """
     rows = {shard.shard_id: shard for shard in shards if shard.row}
     children = _children(rows)
     finished = [run for run in runs if run.over]
+    scene = _Scene(finished, now, drained, thresholds)
     return tuple(
         _line(
             shard,
             children=children.get(shard.shard_id, ()),
             waits=tuple(p for p in shard.parents if p in rows and not rows[p].ended),
-            finished=finished,
-            now=now,
-            drained=drained,
+            scene=scene,
         )
         for shard in rows.values()
     )
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What is the same for all shards."""
+
+    finished: Sequence[Run]
+    now: int
+    drained: bool
+    thresholds: Thresholds
+
+    def late(self, lag: int | None) -> bool:
+        return lag is not None and lag > self.thresholds.caught_up_seconds * 1000
 
 
 def of_status(lines: Iterable[ShardLine], *statuses: str) -> tuple[ShardLine, ...]:
@@ -120,11 +106,10 @@ def _line(
     *,
     children: tuple[str, ...],
     waits: tuple[str, ...],
-    finished: Sequence[Run],
-    now: int,
-    drained: bool,
+    scene: _Scene,
 ) -> ShardLine:
-    status, why = _status(shard, waits=waits, finished=finished, now=now, drained=drained)
+    status, why = _status(shard, waits, scene)
+    now, finished = scene.now, scene.finished
     done = [run.shards[shard.shard_id] for run in finished if shard.shard_id in run.shards]
     held = shard.lease_owner is not None and shard.lease_expiry is not None
     return ShardLine(
@@ -147,23 +132,22 @@ def _line(
     )
 
 
-def _status(
-    shard: ShardView, *, waits: Collection[str], finished: Sequence[Run], now: int, drained: bool
-) -> tuple[str, str]:
+def _status(shard: ShardView, waits: Collection[str], scene: _Scene) -> tuple[str, str]:
+    now = scene.now
     if not shard.readable:
         return "damaged", "Its row holds what no drain writes"
     if shard.ended:
         return "ended", "Read to its end"
     if waits:
         return "waiting", f"Waits until {named(tuple(waits))} {'is' if len(waits) == 1 else 'are'} finished"
-    lag = _lag(shard, finished)
+    lag = _lag(shard, scene.finished)
     if shard.leased(now):
         return "reading", f"Being read{_behind(lag)}"
-    if (stuck := _why_stuck(shard, finished, now=now)) is not None:
+    if (stuck := _why_stuck(shard, scene)) is not None:
         return "stuck", stuck
-    if shard.lease_owner is not None and not drained:
+    if shard.lease_owner is not None and not scene.drained:
         return "abandoned", f"Its worker's lease expired {ago(shard.lease_expiry or now, now)}"
-    if lag is not None and lag > CAUGHT_UP_MILLIS:
+    if scene.late(lag):
         return "behind", f"Nobody reads it now{_behind(lag)}"
     return "idle", "Nobody reads it now; it was caught up"
 
@@ -172,20 +156,21 @@ def _behind(lag: int | None) -> str:
     return f"; {duration(lag)} behind when last looked at" if lag is not None and lag >= 1000 else ""
 
 
-def _why_stuck(shard: ShardView, finished: Sequence[Run], *, now: int) -> str | None:
+def _why_stuck(shard: ShardView, scene: _Scene) -> str | None:
     """Why a shard that could be read makes no headway; None if nothing says that it doesn't."""
-    last = finished[:DRAINS_WITHOUT_HEADWAY]
-    if len(last) < DRAINS_WITHOUT_HEADWAY:
+    drains = scene.thresholds.idle_drains
+    last = scene.finished[:drains]
+    if len(last) < drains:
         return None
     done = [run.shards.get(shard.shard_id) for run in last]
     seen = [each for each in done if each is not None]
     if len(seen) == len(last) and all(
-        each.records == 0 and (each.millis_behind_latest or 0) > CAUGHT_UP_MILLIS for each in seen
+        each.records == 0 and scene.late(each.millis_behind_latest) for each in seen
     ):
         return f"{len(last)} drains in a row loaded nothing from it{_behind(seen[0].millis_behind_latest)}"
     began = last[-1].started
     if not seen and began is not None and shard.last_update is not None and shard.last_update < began:
-        return f"The last {len(last)} drains didn't read it; last read {ago(shard.last_update, now)}"
+        return f"The last {len(last)} drains didn't read it; last read {ago(shard.last_update, scene.now)}"
     return None
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.alerts.rules import RETENTION, UNREAD, alerts_of_state
+from airflow_kinesis_snowflake.alerts.thresholds import DEFAULT
 from airflow_kinesis_snowflake.monitoring.drains import trend_of
-from airflow_kinesis_snowflake.monitoring.shards import CAUGHT_UP_MILLIS, of_status, short_name
-from airflow_kinesis_snowflake.monitoring.words import ago, counted, duration, named
+from airflow_kinesis_snowflake.monitoring.owners import short_name
+from airflow_kinesis_snowflake.monitoring.shards import of_status
+from airflow_kinesis_snowflake.words import ago, counted, duration, named
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from airflow_kinesis_snowflake.maintenance.inspection import Finding
+    from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
+    from airflow_kinesis_snowflake.maintenance.inspection import Finding, Inspection
     from airflow_kinesis_snowflake.monitoring.drains import Run
     from airflow_kinesis_snowflake.monitoring.shards import ShardLine
-
-# The scheduler makes a run some seconds after it is due; a busy one takes longer.
-LATE_MILLIS = 5 * 60_000
-SILENT_MILLIS = 2 * 60_000
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ class Schedule:
 
     :param text: as Airflow shows it; empty: by hand only
     :param due: when the next run is to begin; None: not known
+    :param gone: Airflow no longer has the DAG
     """
 
     dag_id: str
     text: str = ""
     paused: bool = False
     due: int | None = None
+    gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,16 @@ class Standing:
     :param tone: ``good``, ``busy``, ``warning`` or ``bad``
     :param sentence: how it is
     :param advice: what to do now
+    :param reason: why a drain failed, in its own words; empty: it didn't, or left none
+    :param log: the task instance whose log tells more: DAG, run, task and map index
     """
 
     kind: str
     tone: str
     sentence: str
     advice: str
+    reason: str = ""
+    log: tuple[str, str, str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Evidence:
     :param runs: newest first; never empty
     :param lines: its shards; empty when the table couldn't be read
     :param unreadable: why it couldn't; empty if it was read
+    :param thresholds: from which values on something is worth a word
     """
 
     now: int
@@ -78,6 +85,7 @@ class Evidence:
     lines: Sequence[ShardLine]
     schedule: Schedule
     unreadable: str = ""
+    thresholds: Thresholds = DEFAULT
 
     @property
     def last(self) -> Run:
@@ -89,14 +97,18 @@ class Evidence:
         """The newest lag that any run tells."""
         return next((run.lag for run in self.runs if run.lag is not None), None)
 
+    def late(self, lag: int | None) -> bool:
+        """Whether a lag is more than what counts as caught up."""
+        return lag is not None and lag > self.thresholds.caught_up_seconds * 1000
+
 
 def standing_of(evidence: Evidence) -> Standing:
     """How the application stands: the first of these that holds.
 
-    A drain runs; a worker is gone; the last drain failed; a shard is stuck; somebody else reads it; its DAG
-    is paused; a run is late; it is behind; it is caught up.
+    A drain runs; its DAG is gone; a worker is gone; the last drain failed; a shard is stuck; somebody else
+    reads it; its DAG is paused; a run is late; it is behind; others held shards; it is caught up.
     """
-    for judge in (_draining, _gone, _failed, _stuck, _elsewhere, _paused, _late, _behind):
+    for judge in (_draining, _retired, _gone, _failed, _stuck, _elsewhere, _paused, _late, _behind, _held):
         standing = judge(evidence)
         if standing is not None:
             return standing
@@ -116,7 +128,7 @@ def _draining(e: Evidence) -> Standing | None:
     run = e.last
     if run.state != "running":
         return None
-    if run.spoke is not None and e.now - run.spoke > SILENT_MILLIS:
+    if run.spoke is not None and e.now - run.spoke > e.thresholds.silent_seconds * 1000:
         return Standing(
             "silent",
             "warning",
@@ -125,7 +137,7 @@ def _draining(e: Evidence) -> Standing | None:
             "nothing is lost or loaded twice.",
         )
     since = f"for {duration(e.now - (run.started or e.now))}"
-    if run.lag is None or run.lag <= CAUGHT_UP_MILLIS:
+    if run.lag is None or not e.late(run.lag):
         return Standing(
             "draining", "busy", f"Draining {since}{_so_far(run)}", "Nothing to do: it ends by itself."
         )
@@ -154,6 +166,18 @@ _MORE_WORKERS = (
 
 def _so_far(run: Run) -> str:
     return f", {counted(run.records, 'record')} so far" if run.records else ""
+
+
+def _retired(e: Evidence) -> Standing | None:
+    if not e.schedule.gone:
+        return None
+    return Standing(
+        "retired",
+        "warning",
+        f"Airflow has no DAG {e.schedule.dag_id} any more; the last drain ended {_ended(e)}",
+        "If the stream is to be drained, put the DAG's file back. If not, dismiss this application; a "
+        "cleanup removes its table.",
+    )
 
 
 def _gone(e: Evidence) -> Standing | None:
@@ -197,20 +221,32 @@ def _failed(e: Evidence) -> Standing | None:
     if run.state not in {"failed", "retrying"}:
         return None
     when = ago(run.ended, e.now) if run.ended is not None else "just now"
-    behind = f", {duration(e.lag)} behind" if e.lag is not None and e.lag > CAUGHT_UP_MILLIS else ""
+    behind = f", {duration(e.lag)} behind" if e.lag is not None and e.late(e.lag) else ""
+    log = None if run.trouble is None else (run.dag_id, run.run_id, *run.trouble)
     if run.state == "retrying":
         return Standing(
             "retrying",
             "warning",
             f"A worker failed {when} and is about to be tried again{behind}",
             "Wait for the retry. What was committed stays; the rest is read again.",
+            run.reason,
+            log,
         )
+    if log is None:
+        look = (
+            "A task before the drain failed, so that it didn't begin: open the run, and read that task's log."
+        )
+    elif run.reason:
+        look = "Do what the message says."
+    else:
+        look = "It left no message, as one that was killed: read the end of its log."
     return Standing(
         "failed",
         "bad",
         f"The last drain failed {when}{behind}",
-        f"Read the end of its log: it says what happened and what to change. {_how_to_go_on(e)} "
-        "What was committed stays; the rest is read again.",
+        f"{look} {_how_to_go_on(e)} What was committed stays; the rest is read again.",
+        run.reason,
+        log,
     )
 
 
@@ -220,7 +256,7 @@ def _stuck(e: Evidence) -> Standing | None:
         return None
     names = named(tuple(line.shard_id for line in stuck))
     lag = max((line.lag for line in stuck if line.lag is not None), default=0)
-    late = f", {duration(lag)} behind" if lag > CAUGHT_UP_MILLIS else ""
+    late = f", {duration(lag)} behind" if e.late(lag) else ""
     return Standing(
         "stuck",
         "bad",
@@ -257,7 +293,7 @@ def _paused(e: Evidence) -> Standing | None:
 
 def _late(e: Evidence) -> Standing | None:
     due = e.schedule.due
-    if due is None or e.now - due <= LATE_MILLIS or e.runs[0].state == "waiting":
+    if due is None or e.now - due <= e.thresholds.late_seconds * 1000 or e.runs[0].state == "waiting":
         return None
     return Standing(
         "late",
@@ -269,7 +305,7 @@ def _late(e: Evidence) -> Standing | None:
 
 
 def _behind(e: Evidence) -> Standing | None:
-    if e.lag is None or e.lag <= CAUGHT_UP_MILLIS:
+    if e.lag is None or not e.late(e.lag):
         return None
     trend = trend_of(e.runs)
     how = {"growing": " and growing", "shrinking": ", but catching up", "steady": ", neither more nor less"}
@@ -278,10 +314,31 @@ def _behind(e: Evidence) -> Standing | None:
     )
     return Standing(
         "behind",
-        "bad" if trend == "growing" else "warning",
+        "bad" if trend == "growing" or e.lag > e.thresholds.lag_seconds * 1000 else "warning",
         f"Behind by {duration(e.lag)}{how.get(trend, '')}; the last drain ended {_ended(e)}",
         advice,
     )
+
+
+def _held(e: Evidence) -> Standing | None:
+    run = next((run for run in e.runs if run.state == "success"), None)
+    if run is None or not run.held_by_others:
+        return None
+    found = "found nothing new" if run.records == 0 else f"loaded {counted(run.records, 'record')}"
+    owners = tuple(sorted({short_name(owner) for owner in run.held_by_others}))
+    shards = counted(sum(run.held_by_others.values()), "shard")
+    return Standing(
+        "held",
+        "warning",
+        f"The last drain {found} in the shards that were free; {shards} {_were(run.held_by_others)} held by "
+        f"{named(owners, most=2)}",
+        "Another Airflow, the Openflow connector or another DAG reads under this application's name. Stop "
+        "it, or give one of the two a name of its own, unless they are to share the shards.",
+    )
+
+
+def _were(held: Mapping[str, int]) -> str:
+    return "was" if sum(held.values()) == 1 else "were"
 
 
 def _caught_up(e: Evidence) -> Standing:
@@ -303,10 +360,13 @@ def _ended(e: Evidence) -> str:
     return "at an unknown time" if ended is None else ago(ended, e.now)
 
 
-def notices_of(evidence: Evidence, findings: Sequence[Finding]) -> tuple[Notice, ...]:
+def notices_of(
+    evidence: Evidence, findings: Sequence[Finding], inspection: Inspection | None = None
+) -> tuple[Notice, ...]:
     """What else somebody should know, the worst first.
 
     :param findings: of the state check
+    :param inspection: for the alerts that only the state tells; None: it couldn't be read
     """
     notices = []
     if evidence.unreadable:
@@ -317,6 +377,8 @@ def notices_of(evidence: Evidence, findings: Sequence[Finding]) -> tuple[Notice,
                 "Leases, checkpoints and shards are missing below; what the drains reported is shown.",
             )
         )
+    if inspection is not None:
+        notices += alarms_of(inspection, evidence.thresholds)
     notices += [Notice("warning", f"{found.where}: {found.what}", f"{found.mend}.") for found in findings]
     gaps = sum(len(run.gaps) for run in evidence.runs)
     if gaps:
@@ -328,12 +390,21 @@ def notices_of(evidence: Evidence, findings: Sequence[Finding]) -> tuple[Notice,
             )
         )
     letters = sum(run.dead_letters for run in evidence.runs)
-    if letters:
+    if letters > evidence.thresholds.dead_letters:
         notices.append(
             Notice(
                 "warning",
                 f"{counted(letters, 'dead letter')} in the drains below",
-                "KINESIS_DEAD_LETTERS beside the landing table has each with its reason and payload.",
+                "See below for what is wrong with them, and how to replay them.",
             )
         )
     return tuple(notices)
+
+
+def alarms_of(inspection: Inspection, thresholds: Thresholds) -> list[Notice]:
+    """The alerts that the sentence on top doesn't tell anyway."""
+    return [
+        Notice("bad", f"{alert.what[0].upper()}{alert.what[1:]}", alert.advice)
+        for alert in alerts_of_state(inspection, thresholds)
+        if alert.rule in {RETENTION, UNREAD}
+    ]

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 _IMPATIENT = Config(connect_timeout=2, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 1})
 PATIENCE_SECONDS = 8.0
 _AT_ONCE = 8
+# What comes of a service or a connection; all else is a fault of this package.
+UNREADABLE = (KinesisSnowflakeError, AirflowException, BotoCoreError)
 _HOOK_SECONDS = 300
 
 
@@ -93,15 +95,25 @@ def check_state(application: Application, access: Access) -> Reading:
 def _read(application: Application, access: Access, *, with_kinesis: bool = False) -> Reading:
     now = now_millis()
     try:
-        store, kinesis = _hooks(application, access, epoch=now // 1000 // _HOOK_SECONDS)
+        store, kinesis = hooks_of(application, access, now=now)
         inspection = (
             inspect_state(store, kinesis, now=now)
             if with_kinesis
             else inspect_table(store, application.stream, now=now)
         )
-    except (KinesisSnowflakeError, AirflowException, BotoCoreError) as error:
+    except UNREADABLE as error:
         return Reading(unreadable=str(error))
     return Reading(inspection)
+
+
+def hooks_of(
+    application: Application, access: Access, *, now: int
+) -> tuple[CheckpointStoreHook, KinesisStreamHook]:
+    """The state of an application and its stream, with little patience.
+
+    :param now: milliseconds since the epoch
+    """
+    return _hooks(application, access, epoch=now // 1000 // _HOOK_SECONDS)
 
 
 @lru_cache(maxsize=128)

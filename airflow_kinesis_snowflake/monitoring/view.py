@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.monitoring.drains import flow_of, runs_of, trend_of
+from airflow_kinesis_snowflake.alerts.thresholds import DEFAULT
+from airflow_kinesis_snowflake.monitoring.drains import Column, columns_of, flow_of, runs_of, trend_of
 from airflow_kinesis_snowflake.monitoring.drawing import Drawing, draw
-from airflow_kinesis_snowflake.monitoring.shards import CAUGHT_UP_MILLIS, ShardLine, shard_lines, summary
+from airflow_kinesis_snowflake.monitoring.letters import DeadLetters, dead_letters_of
+from airflow_kinesis_snowflake.monitoring.shards import ShardLine, shard_lines, summary
 from airflow_kinesis_snowflake.monitoring.standing import (
     Evidence,
     Notice,
@@ -20,11 +22,13 @@ from airflow_kinesis_snowflake.monitoring.standing import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
     from airflow_kinesis_snowflake.monitoring.drains import Application, Drain, Run, Settings
     from airflow_kinesis_snowflake.monitoring.state import Reading
 
 RESET_DAG = "kinesis_state_reset"
 CLEANUP_DAG = "kinesis_table_cleanup"
+REPLAY_DAG = "kinesis_dead_letter_replay"
 # The order of the list: what needs somebody comes first.
 _TONES = ("bad", "warning", "busy", "good")
 
@@ -38,6 +42,8 @@ class Line:
     :param live_leases: shards that a worker may read now
     :param stale_leases: shards whose lease expired without being given back
     :param state_read: DynamoDB answered; else leases and shards are unknown
+    :param last_began: when the newest drain that has begun did so
+    :param gone: nothing drains it any more: its DAG is gone, or drains another application now
     """
 
     application: str
@@ -58,6 +64,8 @@ class Line:
     stale_leases: int
     findings: int
     state_read: bool
+    last_began: int | None
+    gone: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +83,7 @@ class RunLine:
     dead_letters: int
     lag: int | None
     trouble: tuple[str, int] | None
+    reason: str
     gaps: int
 
 
@@ -82,10 +91,13 @@ class RunLine:
 class Page:
     """Everything about one application.
 
+    :param columns: of the chart
     :param shards_text: how many shards there are, in words
     :param workers: worker ids and when each gave its last sign of life
     :param links: consoles of AWS and Snowflake, by name
     :param forms: what the forms of the maintenance DAGs are filled in with, by DAG id; only DAGs that exist
+    :param letters: about dead letters; None: no landing table is known
+    :param thresholds: from which values on something is worth a word
     """
 
     line: Line
@@ -93,10 +105,13 @@ class Page:
     shards_text: str
     shards: tuple[ShardLine, ...]
     drawing: Drawing
+    columns: tuple[Column, ...]
     runs: tuple[RunLine, ...]
     workers: Mapping[str, int]
     links: Mapping[str, str]
     forms: Mapping[str, Mapping[str, Any]]
+    letters: DeadLetters | None
+    thresholds: Thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +119,15 @@ class Material:
     """What was read about an application.
 
     :param drains: newest first, at least one
+    :param superseded: the last run of its DAG drained other applications only
     """
 
     application: Application
     drains: Sequence[Drain]
     reading: Reading
     schedule: Schedule
+    thresholds: Thresholds = DEFAULT
+    superseded: bool = False
 
 
 def settings_of(drains: Sequence[Drain]) -> Settings | None:
@@ -134,13 +152,16 @@ def page_of(material: Material, *, now: int, dags: frozenset[str], applications:
     """
     study = _study(material, now=now)
     inspection = material.reading.inspection
+    settings = settings_of(material.drains)
+    letters = dead_letters_of(material.application, study.runs, settings, study.line.table)
     return Page(
         line=study.line,
         schedule=material.schedule,
         shards_text=summary(study.lines) if inspection else "",
         shards=study.lines,
         drawing=draw({line.shard_id: line.parents for line in study.lines}),
-        runs=tuple(_run_line(run) for run in study.runs),
+        columns=columns_of(study.runs),
+        runs=tuple(run_line(run) for run in study.runs),
         workers={} if inspection is None else inspection.workers,
         links=next((drain.links for drain in material.drains if drain.links), {}),
         forms={
@@ -148,9 +169,12 @@ def page_of(material: Material, *, now: int, dags: frozenset[str], applications:
             for dag_id, form in (
                 (RESET_DAG, _reset_form(material, study.line)),
                 (CLEANUP_DAG, {"dry_run": True, "used": sorted({*applications}), "named": []}),
+                (REPLAY_DAG, letters.form if letters else None),
             )
-            if dag_id in dags
+            if dag_id in dags and form is not None
         },
+        letters=letters,
+        thresholds=material.thresholds,
     )
 
 
@@ -165,13 +189,19 @@ def _study(material: Material, *, now: int) -> _Study:
     runs = runs_of(material.drains)
     inspection = material.reading.inspection
     drained = any(run.state == "running" for run in runs)
-    lines = shard_lines(inspection.shards, runs, now=now, drained=drained) if inspection else ()
+    thresholds = material.thresholds
+    lines = (
+        shard_lines(inspection.shards, runs, now=now, drained=drained, thresholds=thresholds)
+        if inspection
+        else ()
+    )
     evidence = Evidence(
         now=now,
         runs=runs,
         lines=lines,
         schedule=material.schedule,
         unreadable=material.reading.unreadable,
+        thresholds=thresholds,
     )
     findings = inspection.findings if inspection else ()
     flow = flow_of(runs, now=now)
@@ -182,9 +212,9 @@ def _study(material: Material, *, now: int) -> _Study:
         table=_table_of(material.drains),
         dag_id=runs[0].dag_id,
         standing=standing_of(evidence),
-        notices=notices_of(evidence, findings),
+        notices=notices_of(evidence, findings, inspection),
         lag=evidence.lag,
-        trend=trend_of(runs) if (evidence.lag or 0) > CAUGHT_UP_MILLIS else "",
+        trend=trend_of(runs) if evidence.late(evidence.lag) else "",
         records_per_minute=flow.records_per_minute,
         bytes_per_minute=flow.bytes_per_minute,
         dead_letters=flow.dead_letters,
@@ -195,6 +225,8 @@ def _study(material: Material, *, now: int) -> _Study:
         stale_leases=sum(left < 0 for left in leases),
         findings=len(findings),
         state_read=inspection is not None,
+        last_began=evidence.last.started,
+        gone=material.schedule.gone or material.superseded,
     )
     return _Study(line, lines, runs)
 
@@ -204,7 +236,8 @@ def _table_of(drains: Sequence[Drain]) -> str:
     return next((table for table in told if table), "")
 
 
-def _run_line(run: Run) -> RunLine:
+def run_line(run: Run) -> RunLine:
+    """A run as the page lists it."""
     return RunLine(
         dag_id=run.dag_id,
         run_id=run.run_id,
@@ -217,6 +250,7 @@ def _run_line(run: Run) -> RunLine:
         dead_letters=run.dead_letters,
         lag=run.lag,
         trouble=run.trouble,
+        reason=run.reason,
         gaps=len(run.gaps),
     )
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FAILURE = "failure"
+"""The XCom in which a failed drain says why."""
+
 
 @contextmanager
 def labelled_failure(context: Any, name: str) -> Iterator[None]:
@@ -51,3 +54,29 @@ def no_retry_of_terminal_errors() -> Iterator[None]:
         if not isinstance(error, TerminalError):
             raise error from None
         raise AirflowFailException(f"{type(error).__name__}: {error}") from None
+
+
+@contextmanager
+def reason_kept(context: Any) -> Iterator[None]:
+    """Leave the reason of a failure as XCom ``failure``, where the monitoring page and alerts find it.
+
+    Of errors that aren't this package's, only the class is told: their messages may quote anything.
+
+    :param context: of the task that may fail
+    """
+    try:
+        yield
+    except Exception as error:
+        try:
+            context["ti"].xcom_push(FAILURE, {"reason": reason_of(error)})
+        except Exception as unheard:
+            log.warning("The reason of this failure can't be shown: %s", type(unheard).__name__)
+        raise
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a task failed, in one line that begins with the class of the error."""
+    if isinstance(error, AirflowFailException):
+        return str(error)
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, KinesisSnowflakeError) else name

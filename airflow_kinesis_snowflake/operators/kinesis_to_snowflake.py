@@ -14,7 +14,11 @@ from airflow_kinesis_snowflake.engine.report import totals
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, link_urls, push_links
 from airflow_kinesis_snowflake.operators.compat import THREADS_MAY_TALK
-from airflow_kinesis_snowflake.operators.failures import labelled_failure, no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.operators.failures import (
+    labelled_failure,
+    no_retry_of_terminal_errors,
+    reason_kept,
+)
 from airflow_kinesis_snowflake.operators.landing import LandingOperator
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
 from airflow_kinesis_snowflake.operators.settings import (
@@ -192,14 +196,22 @@ class KinesisToSnowflakeOperator(LandingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Drain the stream and return the report."""
-        with no_retry_of_terminal_errors(), labelled_failure(context, "drained"):
+        with (
+            reason_kept(context),
+            no_retry_of_terminal_errors(),
+            labelled_failure(context, "drained"),
+        ):
             self._drain = drain = self._make_drain(context)
             if self._killed:
                 drain.stop()
+            failure: BaseException | None = None
             try:
                 report = drain.run()
+            except BaseException as error:
+                failure = error
+                raise
             finally:
-                send_metrics(drain.report, tags=getattr(context["ti"], "stats_tags", {}))
+                send_metrics(drain.report, tags=getattr(context["ti"], "stats_tags", {}), error=failure)
         context["drained"] = f"{report.records:,} records of {len(report.shards)} shards"  # type: ignore[typeddict-unknown-key]
         self._report = report.as_dict() | {"assets": assets_of(report, account=self._account)}
         if context["ti"].map_index in (None, -1):

@@ -1,21 +1,28 @@
-"""Numbers of a drain for Airflow's metrics; ``docs/metrics.md`` lists them."""
+"""Numbers of a drain and of an application's state for Airflow's metrics; ``docs/metrics.md`` lists them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.exceptions import DataLossError
 from airflow_kinesis_snowflake.operators.compat import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_kinesis_snowflake.alerts.rules import Gauges
     from airflow_kinesis_snowflake.engine.report import DrainReport
 
 PREFIX = "kinesis_snowflake"
+# Of an application's state, as :class:`~airflow_kinesis_snowflake.alerts.rules.Gauges` has them.
+GAUGES = ("behind_millis", "retention_percent", "stale_leases", "unread_millis")
 
 
-def counters(report: DrainReport) -> dict[str, int]:
-    """What one drain adds to the counters."""
+def counters(report: DrainReport, error: BaseException | None = None) -> dict[str, int]:
+    """What one drain adds to the counters.
+
+    :param error: with which it ended; None: it ended well
+    """
     return {
         "records": report.records,
         "bytes": report.bytes,
@@ -23,23 +30,48 @@ def counters(report: DrainReport) -> dict[str, int]:
         "dead_letters": report.dead_letters,
         "lease_losses": report.lost_leases,
         "fenced_commits": report.fenced,
+        "data_losses": len(report.gaps) + isinstance(error, DataLossError),
+        "failures": int(error is not None),
     }
 
 
-def send_metrics(report: DrainReport, *, tags: Mapping[str, str]) -> None:
+def send_metrics(report: DrainReport, *, tags: Mapping[str, str], error: BaseException | None = None) -> None:
     """Send the numbers of a drain that has ended, well or not.
 
     Plain StatsD has no tags, so each number goes out twice: under a name with the application and the stream,
     and with them as tags. Lag is sent only when a shard was read: without one it isn't known.
 
     :param tags: of the task
+    :param error: with which the drain ended; None: it ended well
     """
-    all_tags = {**tags, "application": report.application_name, "stream": report.stream_name}
-    named = f"{PREFIX}.{report.application_name}.{report.stream_name}"
-    for name, value in counters(report).items():
+    source = (report.application_name, report.stream_name)
+    for name, value in counters(report, error).items():
         if value:
-            Stats.incr(f"{named}.{name}", value)
-            Stats.incr(f"{PREFIX}.{name}", value, tags=all_tags)
+            Stats.incr(_named(*source, name), value)
+            Stats.incr(f"{PREFIX}.{name}", value, tags=_tags(*source, tags))
     if any(shard.millis_behind_latest is not None for shard in report.shards.values()):
-        Stats.gauge(f"{named}.millis_behind_latest", report.millis_behind_latest)
-        Stats.gauge(f"{PREFIX}.millis_behind_latest", report.millis_behind_latest, tags=all_tags)
+        _send_gauge("millis_behind_latest", report.millis_behind_latest, source, tags)
+
+
+def send_gauges(gauges: Gauges, *, application: str, stream: str, tags: Mapping[str, str]) -> None:
+    """Send the state of an application in numbers, those that are known.
+
+    :param tags: of the task
+    """
+    for name in GAUGES:
+        value = getattr(gauges, name)
+        if value is not None:
+            _send_gauge(name, value, (application, stream), tags)
+
+
+def _send_gauge(name: str, value: float, source: tuple[str, str], tags: Mapping[str, str]) -> None:
+    Stats.gauge(_named(*source, name), value)
+    Stats.gauge(f"{PREFIX}.{name}", value, tags=_tags(*source, tags))
+
+
+def _named(application: str, stream: str, name: str) -> str:
+    return f"{PREFIX}.{application}.{stream}.{name}"
+
+
+def _tags(application: str, stream: str, tags: Mapping[str, str]) -> dict[str, str]:
+    return {**tags, "application": application, "stream": stream}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from local.airflow import LocalAirflow
 from tests.browser.stage import on_stage
@@ -30,6 +30,8 @@ def browser() -> Iterator[Browser]:
     """Debian's Chromium: playwright's own needs a download."""
     chromium = shutil.which("chromium")
     assert chromium, "install the Debian package chromium"
+    # Two cores that also run an Airflow take their time.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         # Chromium's own sandbox doesn't work as root; only local pages are opened.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

@@ -9,15 +9,32 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from airflow_kinesis_snowflake.maintenance.inspection import Finding, Inspection, ShardView
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.monitoring.app import static
-from airflow_kinesis_snowflake.monitoring.drains import Application, Drain, Report, Settings, ShardDone
+from airflow_kinesis_snowflake.monitoring.drains import (
+    Application,
+    Drain,
+    Failure,
+    Report,
+    Settings,
+    ShardDone,
+    columns_of,
+    runs_of,
+)
 from airflow_kinesis_snowflake.monitoring.standing import Schedule
 from airflow_kinesis_snowflake.monitoring.state import Reading
-from airflow_kinesis_snowflake.monitoring.view import CLEANUP_DAG, RESET_DAG, Material, list_of, page_of
+from airflow_kinesis_snowflake.monitoring.view import (
+    CLEANUP_DAG,
+    REPLAY_DAG,
+    RESET_DAG,
+    Material,
+    list_of,
+    page_of,
+    run_line,
+)
 from airflow_kinesis_snowflake.stream.positions import Position
 from local.airflow import free_port, wait_until
 
@@ -28,7 +45,11 @@ NOW = 1_767_225_600_000
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 HOSTILE = "<img src=x onerror=alert(1)>"
-MAINTENANCE = frozenset({RESET_DAG, CLEANUP_DAG})
+MAINTENANCE = frozenset({RESET_DAG, CLEANUP_DAG, REPLAY_DAG})
+REASON = (
+    "AccessDeniedError: Grant INSERT on table RAW.KINESIS.REFUNDS to the role LOADER. Snowflake refused COPY "
+    "INTO with error 003001 (connection snowflake_default)."
+)
 
 
 def shard_id(number: int) -> str:
@@ -82,6 +103,43 @@ def drains(
             )
         )
     return found
+
+
+def failed() -> Material:
+    """The last drain failed and said why; the ones before it put records aside."""
+    application = Application("refunds-to-snowflake", "refunds")
+    good = drains(application, [2_000] * 12, records=4_000)
+    put_aside = replace(
+        good[0],
+        report=Report(
+            application.name, application.stream, "RAW.KINESIS.REFUNDS", records=4_000, bytes=900_000,
+            dead_letters=41, millis_behind_latest=2_000,
+            reasons={"not JSON: it begins with 0x1f, as gzip does": 38, "column AMOUNT: not a number": 3},
+        ),
+    )  # fmt: skip
+    bad = replace(
+        good[0], state="failed", report=None, failure=Failure(REASON), run_number=1001,
+        run_id="scheduled__now", started=NOW - 5 * MINUTE, ended=NOW - 4 * MINUTE, map_index=2,
+    )  # fmt: skip
+    drained = [bad, replace(put_aside, started=NOW - 11 * MINUTE, ended=NOW - 10 * MINUTE), *good[1:]]
+    return material("refunds-to-snowflake", "refunds", [], [shard(0)], drains=drained)
+
+
+def held() -> Material:
+    """Another consumer had the shards."""
+    application = Application("fraud", "fraud")
+    report = Report(
+        application.name, application.stream, "RAW.KINESIS.FRAUD",
+        held_by_others={"openflow-6f1c": 3}, millis_behind_latest=0,
+    )  # fmt: skip
+    found = [replace(each, report=report) for each in drains(application, [0] * 3)]
+    return material("fraud", "fraud", [], [shard(n) for n in range(3)], drains=found)
+
+
+def retired() -> Material:
+    return material(
+        "legacy-to-snowflake", "legacy", [2_000] * 3, [shard(0)], schedule=Schedule("drain_legacy", gone=True)
+    )
 
 
 def replace_lag(done: ShardDone, lag: int) -> ShardDone:
@@ -172,6 +230,9 @@ def materials() -> list[Material]:
         wide(),
         material("audit", "audit", [2_000] * 12, [shard(0)]),
         material("payments", "payments", [1_000] * 12, None),
+        failed(),
+        held(),
+        retired(),
         material(HOSTILE, "hostile", [1_000] * 3, [replace(shard(0), shard_id=HOSTILE)], findings=[finding]),
     ]
 
@@ -180,12 +241,16 @@ class Stage:
     """What the page is told.
 
     :ivar listed: the applications in the list
+    :ivar came: what a look into the stream finds
+    :ivar asked: what Airflow's API was asked: method, path and body
     """
 
     def __init__(self) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.materials = {each.application.name: each for each in materials()}
         self.listed = [name for name in self.materials if name != HOSTILE]
+        self.came = ("yes", f"There is something to drain: {shard_id(0)} has records.")
+        self.asked: list[tuple[str, str, Any]] = []
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -194,15 +259,46 @@ class Stage:
         app.get("/api/applications")(self.list)
         app.get("/api/application")(self.page)
         app.get("/api/check")(self.page)
+        app.get("/api/look")(self.look)
+        app.get("/api/history")(self.history)
+        app.get("/api/v2/dags/{dag_id}")(lambda dag_id: {"dag_id": dag_id, "is_paused": False})
+        app.patch("/api/v2/dags/{dag_id}")(self.airflow)
+        app.post("/api/v2/dags/{dag_id}/dagRuns")(self.airflow)
         return app
+
+    async def airflow(self, request: Request) -> dict[str, Any]:
+        self.asked.append((request.method, request.url.path, await request.json()))
+        return {"dag_run_id": "manual__now"}
 
     def list(self) -> dict[str, Any]:
         lines = list_of([self.materials[name] for name in self.listed], now=NOW)
-        return {"at": NOW, "base": "", "applications": [as_json(line) for line in lines], "forms": {}}
+        return {
+            "at": NOW,
+            "base": "",
+            "notices": [],
+            "applications": [as_json(line) for line in lines],
+            "forms": {},
+        }
 
     def page(self, name: str) -> dict[str, Any]:
         shown = page_of(self.materials[name], now=NOW, dags=MAINTENANCE, applications=[*self.materials])
-        return {"at": NOW, "base": "", "checked": False, **as_json(shown)}
+        control = {"trigger": True, "pause": True, "conf": {"workers": 2}}
+        return {"at": NOW, "base": "", "checked": False, "notices": [], "control": control, **as_json(shown)}
+
+    def look(self, name: str) -> dict[str, Any]:
+        came, text = self.came
+        return {"at": NOW, "came": came, "text": text, "notices": []}
+
+    def history(self, name: str, since: str, until: str, zone: str) -> dict[str, Any]:
+        """A run every ten minutes for a week, one of them failed."""
+        application = Application(name, "any")
+        runs = list(runs_of(drains(application, [60_000 + 1_000 * (n % 240) for n in range(1008)])))
+        runs[500] = replace(runs[500], state="failed", lag=None)
+        return {
+            "since": runs[-1].started, "until": NOW, "runs_in_all": len(runs), "oldest_read": None,
+            "columns": [as_json(column) for column in columns_of(runs)],
+            "runs": [as_json(run_line(run)) for run in runs[:200]],
+        }  # fmt: skip
 
 
 @contextmanager

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import expect
 
 from local import flights
 from local.airflow import USER
-from local.transfer import transfer
+from local.transfer import DAG_ID, transfer
 from tests.browser.conftest import SIZE
 
 if TYPE_CHECKING:
@@ -82,6 +84,36 @@ def test_a_resharded_stream_is_seen_reset_and_drained_again(
     page.goto(f"{airflow.url}/plugin/kinesis-snowflake?application=flights-to-snowflake&stream=flights")
     expect(shown.locator(".drain")).to_have_count(2)
     expect(shown.locator(".readout")).to_contain_text(f"{RECORDS:,} records")
+
+
+def test_a_drain_is_started_and_its_dag_paused_from_the_page(
+    services: LocalServices, airflow: LocalAirflow, kinesis: KinesisClient, make_stream: Callable[..., str],
+    application_name: str, table: str, open_page: Callable[..., Page],
+) -> None:  # fmt: skip
+    stream = make_stream()
+    kinesis.put_record(StreamName=stream, Data=b"{}", PartitionKey="k")
+    conf = {"stream_name": stream, "application_name": application_name, "table": table}
+    api = airflow.api()
+    transfer(api, services, conf=conf)
+    page = open_page()
+    log_in(page, airflow)
+    address = f"{airflow.url}/plugin/kinesis-snowflake?application={application_name}&stream={stream}"
+    page.goto(address)
+    shown = page.frame_locator("iframe")
+    expect(shown.locator(".since")).to_contain_text("Nothing came since.")
+
+    shown.get_by_role("button", name="Run now…").click()
+    assert json.loads(shown.get_by_label("Settings", exact=True).input_value()) == conf
+    shown.get_by_role("button", name="Run", exact=True).click()
+    shown.get_by_role("link", name="Look at the run").click()
+    page.wait_for_url("**/runs/**")
+    api.wait_for_run(DAG_ID, unquote(page.url.partition("/runs/")[2].partition("/")[0]))
+
+    page.goto(address)
+    expect(shown.locator(".drain")).to_have_count(2)
+    shown.get_by_role("button", name="Pause the DAG").click()
+    expect(shown.get_by_role("button", name="Unpause the DAG")).to_be_visible()
+    expect(shown.locator(".sentence")).to_contain_text("Paused")
 
 
 def log_in(page: Page, airflow: LocalAirflow) -> None:

@@ -1,60 +1,93 @@
 // One application: how it stands, what it did, its shards.
 
-import { chart, perMinute } from "./chart.js";
+import { chart } from "./chart.js";
+import { control } from "./control.js";
+import { copyButton } from "./copy.js";
 import { el, show } from "./dom.js";
 import { openForm } from "./form.js";
 import { NONE, ago, bytes, counted, duration, moment, number, shortShard } from "./format.js";
+import { shownRuns, spanNote, spanPicker } from "./history.js";
+import { lettersCard } from "./letters.js";
 import { STATUS, lineage } from "./lineage.js";
-import { CLEANUP, RESET, leases, tone } from "./parts.js";
+import { CLEANUP, RESET, leases, notice, table, tone } from "./parts.js";
 import { runPath, toAirflow, toConsole, toTask } from "./places.js";
 
 const URGENCY = Object.keys(STATUS);
 // One of these is chosen to begin with.
 const URGENT = new Set(["stuck", "damaged", "abandoned"]);
 const ROWS = 60;
+const DRAINS = 20;
+const NARROW = 700;
 
 // What the user chose; it outlives a refresh.
-const chosen = { shard: undefined, filter: "", all: false };
+const chosen = { shard: undefined, filter: "", all: false, allDrains: false, told: "" };
 
-export function showApplication(place, page, check) {
-  const again = () => showApplication(place, page, check);
+// What the page can do: check with Kinesis, refresh, fetch the runs of some days; and what came since the last drain.
+export function showApplication(place, page, acts, look) {
+  const again = () => showApplication(place, page, acts, look);
   const select = (shardId) => {
     chosen.shard = chosen.shard === shardId ? null : shardId;
+    again();
+  };
+  const told = (text) => {
+    chosen.told = text;
     again();
   };
   if (chosen.shard === undefined) chosen.shard = page.shards.find((shard) => URGENT.has(shard.status))?.shard_id;
   const line = page.line;
   const links = Object.entries(page.links).map(([text, href]) => toConsole(href, `${text} ↗`));
+  const picker = spanPicker(acts.fetchDays, again);
   show(
     place,
-    el("nav", {}, el("a", { href: "?all", "data-key": "all" }, "← All applications")),
+    el("nav", { ariaLabel: "Applications" }, el("a", { href: "?all", "data-key": "all" }, "← All applications")),
     el(
       "header",
       { className: "bar" },
-      el("div", {}, el("h1", {}, line.application), el("p", { className: "route" }, "Stream ", el("b", {}, line.stream), " → table ", el("b", {}, line.table || "not known yet")), el("p", { className: "links" }, links)),
-      el("div", { className: "buttons" }, buttons(page, check)),
+      el("div", {}, el("div", { className: "named" }, el("h1", {}, line.application), copyButton(line.application, "the application's name")), el("p", { className: "route" }, "Stream ", el("b", {}, line.stream), " → table ", el("b", {}, line.table || "not known yet")), el("p", { className: "links" }, links)),
+      el("div", { className: "buttons" }, control(page, acts.refresh, told), buttons(page, acts.check)),
     ),
-    state(line),
-    line.notices.map(notice),
+    chosen.told ? el("p", { className: "quiet told", role: "status" }, chosen.told) : null,
+    state(line, fresh(look, line)),
+    notices(page, look).map(notice),
     facts(page),
-    runsCard(page, place),
-    drawingOf(page, select),
+    runsCard(place, page, picker),
+    lettersCard(page),
+    drawingOf(page, select, place),
     page.line.state_read && page.shards.length ? shardTable(page, select, again) : null,
-    drainTable(page),
+    drainTable(page, again),
+    thresholds(page.thresholds),
   );
 }
 
-function state(line) {
+function state(line, look) {
+  const { standing } = line;
+  const [dagId, runId, taskId, mapIndex] = standing.log ?? [];
+  const name = mapIndex < 0 ? taskId : `${taskId}[${mapIndex}]`;
   return el(
     "section",
-    { className: `state ${line.standing.tone}`, role: "status" },
-    tone(line.standing.tone),
-    el("div", {}, el("p", { className: "sentence" }, line.standing.sentence), el("p", {}, el("b", {}, "What to do now: "), line.standing.advice)),
+    { className: `state ${standing.tone}`, role: "status" },
+    tone(standing.tone),
+    el(
+      "div",
+      {},
+      el("p", { className: "sentence" }, standing.sentence),
+      standing.reason ? el("p", { className: "reason" }, standing.reason, " ", copyButton(standing.reason, "the reason")) : null,
+      standing.log ? el("p", {}, toTask(dagId, runId, taskId, mapIndex, `Open the log of ${name}`)) : null,
+      look ? el("p", { className: "since" }, el("b", {}, "Since then: "), `${look.text} Looked at ${moment(look.at)}.`) : null,
+      el("p", {}, el("b", {}, "What to do now: "), standing.advice),
+    ),
   );
 }
 
-function notice(each) {
-  return el("section", { className: `notice ${each.tone}` }, tone(each.tone), el("div", {}, el("b", {}, each.text), ". ", each.advice));
+// A look from before the last drain ended says nothing about what came since.
+function fresh(look, line) {
+  if (!look || line.standing.tone === "busy") return null;
+  return line.last_ended !== null && look.at < line.last_ended ? null : look;
+}
+
+function notices(page, look) {
+  const known = new Set(page.line.notices.map((each) => each.text));
+  return [...page.notices, ...(look?.notices ?? []).filter((each) => !known.has(each.text)), ...page.line.notices];
 }
 
 function buttons(page, check) {
@@ -89,17 +122,19 @@ function fact(name, value, more, ...rest) {
   return el("div", { className: "fact" }, el("span", { className: "name" }, name), el("span", { className: "value" }, value), el("span", { className: "quiet" }, more), ...rest);
 }
 
-function drawingOf(page, select) {
+function drawingOf(page, select, place) {
   const shard = page.shards.find((each) => each.shard_id === chosen.shard);
   const used = new Set(page.shards.map((each) => each.status));
   if (!page.line.state_read) return el("section", { className: "card" }, el("h2", {}, "Shards"), el("p", { className: "quiet" }, "Unknown while DynamoDB can't be read."));
   if (!page.shards.length) return el("section", { className: "card" }, el("h2", {}, "Shards"), el("p", { className: "quiet" }, "No shard has a row yet: the first drain makes them."));
+  const narrow = place.clientWidth < NARROW;
+  const where = narrow ? "Children stand below their parents" : "Parents stand to the left of their children";
   return el(
     "section",
     { className: "card" },
     el("h2", {}, "Shards"),
-    el("p", { className: "quiet" }, `${page.shards_text}. Parents stand to the left of their children; choose a shard to see who holds it and where it is.`),
-    el("div", { className: "split" }, el("div", { className: "scroll drawing" }, lineage(page.drawing, page.shards, chosen.shard, select)), shard ? details(shard, page, select) : null),
+    el("p", { className: "quiet" }, `${page.shards_text}. ${where}; choose a shard to see who holds it and where it is.`),
+    el("div", { className: "split" }, el("div", { className: "scroll drawing" }, lineage(page.drawing, page.shards, chosen.shard, select, narrow ? inner(place) : 0)), shard ? details(shard, page, select) : null),
     el("p", { className: "legend" }, URGENCY.filter((each) => used.has(each)).map((each) => el("span", { className: `key ${each}` }, STATUS[each])), page.drawing.boxes ? "dashed: closed, takes no more records" : null),
   );
 }
@@ -111,7 +146,7 @@ function details(shard, page, select) {
     ["Held by", holder(shard)],
     ["Lease", lease(shard)],
     ["Behind", duration(shard.lag)],
-    ["Checkpoint", shard.checkpoint ? el("code", {}, shard.checkpoint) : shard.start_at ? `none yet; starts at ${shard.start_at}` : "none yet"],
+    ["Checkpoint", shard.checkpoint ? [el("code", {}, shard.checkpoint), copyButton(shard.checkpoint, "the checkpoint")] : shard.start_at ? `none yet; starts at ${shard.start_at}` : "none yet"],
     ["Written", shard.age === null ? NONE : `${duration(shard.age)} ago (the record at the checkpoint)`],
     ["Last touched", shard.touched === null ? NONE : `${duration(shard.touched)} ago`],
     ["Loaded", `${counted(shard.records, "record")}, ${counted(shard.dead_letters, "dead letter")} in the drains below`],
@@ -122,7 +157,7 @@ function details(shard, page, select) {
   return el(
     "aside",
     { className: `details ${shard.status}`, ariaLabel: "The chosen shard", "aria-live": "polite" },
-    el("h3", {}, shard.shard_id),
+    el("div", { className: "named" }, el("h3", {}, shard.shard_id), copyButton(shard.shard_id, "the shard's id")),
     el("dl", {}, pairs.map(([name, value]) => [el("dt", {}, name), el("dd", {}, ...[value].flat())]).flat()),
     form ? el("button", { type: "button", "data-key": "reset shard", onclick: () => openForm(RESET, { ...form, shards: [shard.shard_id] }) }, "Reset this shard…") : null,
   );
@@ -147,7 +182,6 @@ function shardTable(page, select, again) {
     .filter((shard) => !wanted || `${shard.shard_id} ${STATUS[shard.status]} ${shard.owner ?? ""}`.toLowerCase().includes(wanted))
     .sort((one, other) => URGENCY.indexOf(one.status) - URGENCY.indexOf(other.status) || (other.lag ?? -1) - (one.lag ?? -1) || (one.shard_id < other.shard_id ? -1 : 1));
   const rows = chosen.all ? matches : matches.slice(0, ROWS);
-  const heads = [["Shard"], ["Status"], ["Behind", 1], ["Checkpoint written", 1], ["Held by"], ["Lease"], ["Records", 1], ["Dead letters", 1], ["Last touched", 1]];
   return el(
     "section",
     { className: "card" },
@@ -157,74 +191,99 @@ function shardTable(page, select, again) {
       el("h2", {}, "Every shard"),
       el("label", {}, "Find ", el("input", { type: "search", value: chosen.filter, placeholder: "shard, status or worker", "data-key": "filter", oninput: (event) => { chosen.filter = event.target.value; again(); } })),
     ),
-    el(
-      "div",
-      { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Every shard", "data-key": "shards" },
-      el(
-        "table",
-        { className: "shards" },
-        el("thead", {}, el("tr", {}, heads.map(([name, numeric]) => el("th", { scope: "col", className: numeric ? "number" : "" }, name)))),
-        el("tbody", {}, rows.map((shard) => shardRow(shard, select))),
-      ),
-    ),
+    table("Every shard", SHARD_HEADS, rows.map((shard) => shardRow(shard, select)), { className: "shards" }),
     rows.length < matches.length ? el("button", { type: "button", "data-key": "more", onclick: () => { chosen.all = true; again(); } }, `Show all ${number(matches.length)}`) : null,
     matches.length ? null : el("p", { className: "quiet" }, "No shard matches."),
   );
 }
 
+const SHARD_HEADS = [{ name: "Shard" }, { name: "Status" }, { name: "Behind", numeric: true }, { name: "Checkpoint written", numeric: true }, { name: "Held by" }, { name: "Lease" }, { name: "Records", numeric: true }, { name: "Dead letters", numeric: true }, { name: "Last touched", numeric: true }];
+
 function shardRow(shard, select) {
-  const cell = (value, className = "") => el("td", { className }, value);
   const old = (value) => (value === null ? NONE : `${duration(value)} ago`);
-  return el(
-    "tr",
-    { className: shard.shard_id === chosen.shard ? "selected" : "" },
-    el("th", { scope: "row" }, el("button", { type: "button", className: "plain", "data-key": `row ${shard.shard_id}`, onclick: () => select(shard.shard_id) }, shard.shard_id)),
-    el("td", { title: shard.why }, el("span", { className: `key ${shard.status}` }, STATUS[shard.status])),
-    cell(duration(shard.lag), "number"),
-    cell(old(shard.age), "number"),
-    el("td", { title: shard.owner ?? "" }, holder(shard, true)),
-    cell(lease(shard), shard.lease_left !== null && shard.lease_left < 0 ? "warn" : ""),
-    cell(number(shard.records), "number"),
-    cell(number(shard.dead_letters), shard.dead_letters ? "number warn" : "number"),
-    cell(old(shard.touched), "number"),
-  );
+  return {
+    className: shard.shard_id === chosen.shard ? "selected" : "",
+    cells: [
+      el("button", { type: "button", className: "plain", "data-key": `row ${shard.shard_id}`, onclick: () => select(shard.shard_id) }, shard.shard_id),
+      { content: el("span", { className: `key ${shard.status}` }, STATUS[shard.status]), title: shard.why },
+      duration(shard.lag),
+      old(shard.age),
+      { content: holder(shard, true), title: shard.owner ?? "" },
+      { content: lease(shard), className: shard.lease_left !== null && shard.lease_left < 0 ? "warn" : "" },
+      number(shard.records),
+      { content: number(shard.dead_letters), className: shard.dead_letters ? "warn" : "" },
+      old(shard.touched),
+    ],
+  };
 }
 
-function runsCard(page, place) {
+// The width of what lies in a card.
+function inner(place) {
+  return Math.max(240, (place.clientWidth || 960) - 34);
+}
+
+function runsCard(place, page, picker) {
   const readout = el("p", { className: "readout", "aria-live": "polite" });
-  const width = Math.max(320, (place.clientWidth || 960) - 42);
-  return el("section", { className: "card" }, el("h2", {}, "Lag and throughput"), readout, el("div", { className: "scroll" }, chart(page.runs, width, readout)));
-}
-
-function drainTable(page) {
-  const heads = [["Began"], ["State"], ["Took", 1], ["Records", 1], ["Records/min", 1], ["Volume", 1], ["Behind at its end", 1], ["Dead letters", 1], ["Workers", 1], [""]];
+  const { columns } = shownRuns(page);
   return el(
     "section",
     { className: "card" },
-    el("h2", {}, "Recent drains"),
-    el(
-      "div",
-      { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Recent drains", "data-key": "drains" },
-      el("table", {}, el("thead", {}, el("tr", {}, heads.map(([name, numeric]) => el("th", { scope: "col", className: numeric ? "number" : "" }, name)))), el("tbody", {}, page.runs.map(drainRow))),
-    ),
+    el("div", { className: "bar" }, el("h2", {}, "Lag and throughput"), picker),
+    el("p", { className: "quiet" }, spanNote()),
+    readout,
+    chart(columns, inner(place), readout),
+  );
+}
+
+const DRAIN_HEADS = [{ name: "Began" }, { name: "State" }, { name: "Took", numeric: true }, { name: "Records", numeric: true }, { name: "Records a minute", numeric: true }, { name: "Volume", numeric: true }, { name: "Behind at its end", numeric: true }, { name: "Dead letters", numeric: true }, { name: "Workers", numeric: true }, { name: "Trouble" }];
+
+function drainTable(page, again) {
+  const { runs, runs_in_all } = shownRuns(page);
+  const rows = chosen.allDrains ? runs : runs.slice(0, DRAINS);
+  return el(
+    "section",
+    { className: "card" },
+    el("h2", {}, "Drains"),
+    runs.length < runs_in_all ? el("p", { className: "quiet" }, `The newest ${number(runs.length)} of ${counted(runs_in_all, "run")}.`) : null,
+    table("Drains", DRAIN_HEADS, rows.map(drainRow), { className: "drains" }),
+    rows.length < runs.length ? el("button", { type: "button", "data-key": "more drains", onclick: () => { chosen.allDrains = true; again(); } }, `Show all ${number(runs.length)}`) : null,
   );
 }
 
 function drainRow(run) {
-  const cell = (value, className = "number") => el("td", { className }, value);
   const over = run.started && run.ended;
+  const minutes = over ? Math.max((run.ended - run.started) / 60000, 1 / 60) : null;
+  return {
+    cells: [
+      toAirflow(runPath(run.dag_id, run.run_id), run.started ? moment(run.started) : run.run_id),
+      el("span", { className: `run ${run.state}` }, run.state),
+      over ? duration(run.ended - run.started) : NONE,
+      number(run.records),
+      minutes ? number(run.records / minutes) : NONE,
+      bytes(run.bytes),
+      duration(run.lag),
+      { content: number(run.dead_letters), className: run.dead_letters ? "warn" : "" },
+      number(run.workers),
+      { content: trouble(run), className: run.trouble || run.gaps ? "warn wide" : "" },
+    ],
+  };
+}
+
+function trouble(run) {
+  const parts = [
+    run.trouble ? toTask(run.dag_id, run.run_id, ...run.trouble, "log of the failure") : null,
+    run.reason ? el("div", { className: "quiet" }, run.reason) : null,
+    run.gaps ? ` ${counted(run.gaps, "gap")}` : null,
+  ].filter(Boolean);
+  return parts.length ? parts : NONE;
+}
+
+function thresholds(each) {
+  const seconds = (value) => duration(value * 1000);
+  const unread = each.unread_seconds === null ? "" : `, unread for ${seconds(each.unread_seconds)}`;
   return el(
-    "tr",
-    {},
-    el("th", { scope: "row" }, toAirflow(runPath(run.dag_id, run.run_id), run.started ? moment(run.started) : run.run_id)),
-    cell(el("span", { className: `run ${run.state}` }, run.state), ""),
-    cell(over ? duration(run.ended - run.started) : NONE),
-    cell(number(run.records)),
-    cell(number(perMinute(run))),
-    cell(bytes(run.bytes)),
-    cell(duration(run.lag)),
-    cell(number(run.dead_letters), run.dead_letters ? "number warn" : "number"),
-    cell(number(run.workers)),
-    el("td", { className: "warn" }, run.trouble ? toTask(run.dag_id, run.run_id, ...run.trouble, "log of the failure") : "", run.gaps ? ` ${counted(run.gaps, "gap")}` : ""),
+    "p",
+    { className: "quiet" },
+    `Thresholds: caught up to ${seconds(each.caught_up_seconds)}, alert above ${seconds(each.lag_seconds)} of lag, ${each.retention_percent} % of the retention, ${counted(each.dead_letters, "dead letter")}${unread}. The Variable kinesis_snowflake_thresholds sets them.`,
   );
 }

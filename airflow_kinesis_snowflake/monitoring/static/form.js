@@ -9,6 +9,7 @@ const FORMS = {
     lead: "Starts the DAG kinesis_state_reset. It shows a plan, shard by shard; nothing changes before somebody approves it.",
     submit: "Make the plan",
     next: "Look at the plan, then approve or reject it",
+    where: "/required_actions",
     fields: [
       { name: "application_name", label: "Application", fixed: true },
       { name: "stream_name", label: "Stream", fixed: true },
@@ -29,6 +30,7 @@ const FORMS = {
     lead: "Starts the DAG kinesis_table_cleanup. It lists the checkpoint tables that nobody uses; it deletes only without a dry run, and after an approval.",
     submit: "Start",
     next: "Look at what it found",
+    where: "/required_actions",
     fields: [
       { name: "dry_run", label: "Dry run: only list", check: true },
       { name: "used", label: "In use", list: true, help: "Applications to keep, whatever else. Filled in with those on this page." },
@@ -36,10 +38,25 @@ const FORMS = {
       { name: "backup_folder", label: "Backup folder", help: "Where tables are saved before they are deleted." },
     ],
   },
+  kinesis_dead_letter_replay: {
+    title: "Replay dead letters",
+    lead: "Starts the DAG kinesis_dead_letter_replay, with the settings of the newest drain. What lands is deleted from the dead letters in the same transaction; what still fails stays, with its new reason.",
+    submit: "Replay",
+    next: "Look at the run",
+    fields: [
+      { name: "application_name", label: "Application", fixed: true },
+      { name: "stream_name", label: "Stream", fixed: true },
+      { name: "table", label: "Landing table", fixed: true },
+      { name: "reason", label: "Reason", help: "Only those with this text in their reason. Empty: all." },
+      { name: "column", label: "Column", help: "Only those that this column refused. Empty: all." },
+      { name: "failed_since", label: "Failed since", help: "ISO-8601 with a time zone. Empty: all." },
+      { name: "failed_until", label: "Failed until", help: "ISO-8601 with a time zone. Empty: up to now." },
+    ],
+  },
 };
 
-export function openForm(dagId, values) {
-  const { title, lead, submit, next, fields } = FORMS[dagId];
+export function openForm(dagId, values, content = FORMS[dagId], started = () => {}) {
+  const { title, lead, submit, next, fields, where = "" } = content;
   const inputs = new Map(fields.map((field) => [field, input(field, values[field.name])]));
   const rows = [...inputs].map(([field, each]) => [field, row(field, each)]);
   const result = el("div", { className: "result", role: "status" });
@@ -52,9 +69,11 @@ export function openForm(dagId, values) {
         start.disabled = true;
         result.replaceChildren(el("p", { className: "quiet" }, "Starting…"));
         try {
-          const conf = { ...values, ...Object.fromEntries([...inputs].map(([field, each]) => [field.name, read(field, each)])) };
-          const run = await trigger(dagId, conf);
-          result.replaceChildren(el("p", {}, el("b", {}, "The run has begun. "), toAirflow(`${runPath(dagId, run.dag_run_id)}/required_actions`, next), " · ", toAirflow(runPath(dagId, run.dag_run_id), "open the run")));
+          const read = Object.fromEntries([...inputs].map(([field, each]) => [field.name, valueOf(field, each)]));
+          const run = await trigger(dagId, fields[0].json ? read.conf : { ...values, ...read });
+          const path = runPath(dagId, run.dag_run_id);
+          result.replaceChildren(el("p", {}, el("b", {}, "The run has begun. "), toAirflow(path + where, next), ...(where ? [" · ", toAirflow(path, "open the run")] : [])));
+          started();
         } catch (error) {
           start.disabled = false;
           result.replaceChildren(el("p", { className: "warn" }, error.message));
@@ -79,16 +98,29 @@ export function openForm(dagId, values) {
 }
 
 function input(field, value) {
+  if (field.json) return el("textarea", { name: field.name, rows: 6, spellcheck: false, value: JSON.stringify(value ?? {}, null, 2) });
   if (field.options) return el("select", { name: field.name }, field.options.map((option) => el("option", { value: option, selected: option === value }, option)));
   if (field.list) return el("textarea", { name: field.name, rows: 3, value: (value ?? []).join("\n") });
   if (field.check) return el("input", { name: field.name, type: "checkbox", checked: Boolean(value) });
   return el("input", { name: field.name, type: "text", value: value ?? "", readOnly: Boolean(field.fixed) });
 }
 
-function read(field, each) {
+function valueOf(field, each) {
+  if (field.json) return object(each.value);
   if (field.check) return each.checked;
   if (field.list) return each.value.split("\n").map((line) => line.trim()).filter(Boolean);
   return each.value.trim();
+}
+
+function object(text) {
+  let value;
+  try {
+    value = JSON.parse(text.trim() || "{}");
+  } catch (error) {
+    throw new Error(`The settings aren't JSON: ${error.message}`);
+  }
+  if (value === null || typeof value !== "object" || Array.isArray(value)) throw new Error("The settings must be an object, such as {}");
+  return value;
 }
 
 function row(field, each) {

@@ -6,6 +6,24 @@ const SMALL = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
 const SIZES = ["B", "kB", "MB", "GB", "TB"];
 export const NONE = "–";
 
+// Airflow keeps the time zone that the user chose for its pages here; without one it is the browser's.
+let zone;
+readZone();
+
+export function readZone() {
+  const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  try {
+    const chosen = JSON.parse(window.localStorage.getItem("timezone")) ?? own;
+    zone = new Intl.DateTimeFormat("en", { timeZone: chosen }).resolvedOptions().timeZone;
+  } catch {
+    zone = own;
+  }
+}
+
+export function zoneName() {
+  return zone;
+}
+
 export function duration(millis) {
   if (millis === null || millis === undefined) return NONE;
   let seconds = Math.max(0, Math.floor(millis / 1000));
@@ -42,11 +60,24 @@ export function counted(count, noun) {
 
 export function moment(millis) {
   if (millis === null || millis === undefined) return NONE;
-  return new Date(millis).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return new Date(millis).toLocaleString("en-GB", { timeZone: zone, day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 }
 
 export function clock(millis) {
-  return new Date(millis).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  return new Date(millis).toLocaleTimeString("en-GB", { timeZone: zone, hour: "2-digit", minute: "2-digit" });
+}
+
+export function date(millis) {
+  return new Date(millis).toLocaleDateString("en-GB", { timeZone: zone, day: "numeric", month: "short" });
+}
+
+export function timeOfDay(millis) {
+  return new Date(millis).toLocaleTimeString("en-GB", { timeZone: zone });
+}
+
+// A day as programs write it, 2026-01-31.
+export function day(millis) {
+  return new Date(millis).toLocaleDateString("en-CA", { timeZone: zone });
 }
 
 // A shard id without what all of them begin with.

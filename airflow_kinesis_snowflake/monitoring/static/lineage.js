@@ -6,6 +6,7 @@ import { duration, shortShard } from "./format.js";
 const BOX = { width: 148, height: 40, gapX: 56, gapY: 12 };
 const CELL = { width: 16, height: 16, gapX: 5, gapY: 5 };
 const PAD = 6;
+const INDENT = 18;
 
 export const STATUS = {
   stuck: "stuck",
@@ -18,24 +19,23 @@ export const STATUS = {
   ended: "read to its end",
 };
 
-export function lineage(drawing, shards, selected, select) {
+// With a width, shards stand below each other in the order of their generations, and are as wide as there is room.
+export function lineage(drawing, shards, selected, select, width = 0) {
   const byId = new Map(shards.map((shard) => [shard.shard_id, shard]));
-  const size = drawing.boxes ? BOX : CELL;
-  const stepX = size.width + size.gapX;
-  const stepY = size.height + size.gapY;
-  const place = new Map(
-    drawing.places.map((each) => [each.shard_id, { x: PAD + each.column * stepX, y: PAD + each.row * stepY, ...each }]),
-  );
+  const stacked = drawing.boxes && width > 0;
+  const { place, size, extent } = stacked ? stack(drawing, width) : grid(drawing);
   const kin = relatives(drawing.lines, selected);
   const lines = drawing.lines
     .filter(([parent, child]) => drawing.boxes || (kin.has(parent) && kin.has(child)))
     .map(([parent, child]) => {
       const [from, to] = [place.get(parent), place.get(child)];
+      const near = kin.has(parent) && kin.has(child);
+      const className = near ? "line near" : "line";
+      if (stacked) return svg("path", { class: className, d: `M${from.x + INDENT / 2},${from.y + size.height}V${to.y + size.height / 2}H${to.x}` });
       const [x1, y1] = [from.x + size.width, from.y + size.height / 2];
       const [x2, y2] = [to.x, to.y + size.height / 2];
       const bend = Math.max(14, (x2 - x1) / 2);
-      const near = kin.has(parent) && kin.has(child);
-      return svg("path", { class: near ? "line near" : "line", d: `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}` });
+      return svg("path", { class: className, d: `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}` });
     });
   const chosen = byId.has(selected) ? selected : drawing.places[0]?.shard_id;
   const nodes = drawing.places.map((each) => {
@@ -62,7 +62,7 @@ export function lineage(drawing, shards, selected, select) {
         },
       },
       svg("title", {}, `${shard.shard_id}: ${shard.why}`),
-      svg("rect", { width: size.width, height: size.height, rx: drawing.boxes ? 5 : 3 }),
+      svg("rect", { width: stacked ? extent.width - PAD - x : size.width, height: size.height, rx: drawing.boxes ? 5 : 3 }),
       ...(drawing.boxes ? labels(shard) : []),
     );
   });
@@ -71,14 +71,31 @@ export function lineage(drawing, shards, selected, select) {
     "svg",
     {
       class: drawing.boxes ? "lineage boxes" : "lineage cells",
-      width: 2 * PAD + drawing.columns * stepX,
-      height: 2 * PAD + drawing.rows * stepY,
+      width: extent.width,
+      height: extent.height,
       role: "group",
       "aria-label": "Shards and their descent; arrow keys go from shard to shard",
     },
     ...lines,
     ...nodes,
   );
+}
+
+// One generation to a column, or to several of cells.
+function grid(drawing) {
+  const size = drawing.boxes ? BOX : CELL;
+  const stepX = size.width + size.gapX;
+  const stepY = size.height + size.gapY;
+  const place = new Map(drawing.places.map((each) => [each.shard_id, { x: PAD + each.column * stepX, y: PAD + each.row * stepY, ...each }]));
+  return { size, place, extent: { width: 2 * PAD + drawing.columns * stepX - size.gapX, height: 2 * PAD + drawing.rows * stepY - size.gapY } };
+}
+
+function stack(drawing, width) {
+  const step = BOX.height + BOX.gapY;
+  const indent = Math.min(INDENT, (width - BOX.width) / Math.max(1, drawing.columns));
+  const ordered = [...drawing.places].sort((one, other) => one.column - other.column || one.row - other.row);
+  const place = new Map(ordered.map((each, index) => [each.shard_id, { ...each, x: PAD + each.column * indent, y: PAD + index * step, column: 0, row: index }]));
+  return { size: BOX, place, extent: { width, height: 2 * PAD + ordered.length * step - BOX.gapY } };
 }
 
 function labels(shard) {

@@ -1,25 +1,86 @@
 // All applications, those that need somebody first.
 
+import { dismiss, dismissed, restore } from "./dismissed.js";
 import { el, show } from "./dom.js";
 import { openForm } from "./form.js";
 import { NONE, ago, bytes, counted, duration, moment, number } from "./format.js";
-import { CLEANUP, leases, tone } from "./parts.js";
+import { CLEANUP, leases, notice, table, tone } from "./parts.js";
 import { toApplication } from "./places.js";
 
-const COLUMNS = ["Application", "How it stands", "Behind", "Per minute", "Last drain", "Dead letters", "Leases", "Check"];
-const NUMBERS = new Set(["Behind", "Per minute", "Dead letters"]);
+const HEADS = [
+  { name: "Application", by: "application" },
+  { name: "How it stands", by: "standing" },
+  { name: "Behind", by: "lag", numeric: true },
+  { name: "Per minute", by: "records_per_minute", numeric: true },
+  { name: "Last drain", by: "last_ended" },
+  { name: "Dead letters", by: "dead_letters", numeric: true },
+  { name: "Leases", by: "live_leases" },
+  { name: "Check", by: "findings" },
+];
+const TONES = ["bad", "warning", "busy", "good"];
+const FILTERS = [["", "all"], ["needy", "those that need a look"], ["busy", "those that drain"], ["good", "those that are caught up"]];
+// Of these the largest is what one looks for; of the others the first of the alphabet.
+const DOWNWARDS = new Set(["lag", "records_per_minute", "last_ended", "dead_letters", "live_leases", "findings"]);
+const PLACE = "kinesis-snowflake-list";
+
+// What the user chose; it outlives a refresh, and a visit of an application.
+const chosen = { by: "standing", down: false, search: "", tone: "", dismissed: false, ...remembered() };
+
+function remembered() {
+  try {
+    return JSON.parse(window.sessionStorage.getItem(PLACE)) ?? {};
+  } catch {
+    return {};
+  }
+}
 
 export function showList(place, answer) {
+  const again = (change) => {
+    Object.assign(chosen, change);
+    window.sessionStorage.setItem(PLACE, JSON.stringify(chosen));
+    showList(place, answer);
+  };
   const form = answer.forms[CLEANUP];
+  const kept = answer.applications.filter((line) => chosen.dismissed || !dismissed(line));
+  const lines = sorted(kept.filter(wanted));
+  const sort = { by: chosen.by, down: chosen.down, choose: (by) => again({ by, down: by === chosen.by ? !chosen.down : DOWNWARDS.has(by) }) };
   show(
     place,
     el(
       "header",
       { className: "bar" },
-      el("div", {}, el("h1", {}, "Kinesis to Snowflake"), el("p", { className: "lead" }, headline(answer.applications))),
+      el("div", {}, el("h1", {}, "Kinesis to Snowflake"), el("p", { className: "lead" }, headline(kept))),
       form ? el("button", { type: "button", "data-key": "cleanup", onclick: () => openForm(CLEANUP, form) }, "Clean up old tables…") : null,
     ),
-    answer.applications.length ? table(answer) : nothing(),
+    answer.notices.map(notice),
+    answer.applications.length ? [tools(answer, sort, again), table("Applications", HEADS, lines.map((line) => row(line, answer.at, again)), { className: "list", sort, plain: true })] : nothing(),
+    answer.applications.length && !lines.length ? el("p", { className: "quiet" }, "No application matches.") : null,
+  );
+}
+
+function wanted(line) {
+  const needy = ["bad", "warning"].includes(line.standing.tone);
+  if (chosen.tone && (chosen.tone === "needy" ? !needy : line.standing.tone !== chosen.tone)) return false;
+  const text = [line.application, line.stream, line.table, line.dag_id, line.standing.sentence].join(" ").toLowerCase();
+  return chosen.search.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+}
+
+function sorted(lines) {
+  const value = { standing: (line) => TONES.indexOf(line.standing.tone), application: (line) => line.application.toLowerCase() }[chosen.by] ?? ((line) => line[chosen.by] ?? -1);
+  const order = chosen.down ? -1 : 1;
+  // What is equal stays in the order of the server: what needs somebody first, then by name.
+  return [...lines].sort((one, other) => order * (value(one) < value(other) ? -1 : Number(value(one) > value(other))));
+}
+
+function tools(answer, sort, again) {
+  const gone = answer.applications.filter(dismissed).length;
+  return el(
+    "div",
+    { className: "tools", role: "search" },
+    el("label", {}, "Find ", el("input", { type: "search", value: chosen.search, placeholder: "application, stream, table or DAG", "data-key": "search", oninput: (event) => again({ search: event.target.value }) })),
+    el("label", {}, "Show ", el("select", { "data-key": "tone", onchange: (event) => again({ tone: event.target.value }) }, FILTERS.map(([value, text]) => el("option", { value, selected: value === chosen.tone }, text)))),
+    el("label", { className: "stacked" }, "Sort by ", el("select", { "data-key": "sort", onchange: (event) => sort.choose(event.target.value) }, HEADS.map(({ name, by }) => el("option", { value: by, selected: by === chosen.by }, name.toLowerCase())))),
+    gone ? el("button", { type: "button", "data-key": "dismissed", "aria-pressed": String(chosen.dismissed), onclick: () => again({ dismissed: !chosen.dismissed }) }, chosen.dismissed ? "Hide what was dismissed" : `Show ${number(gone)} dismissed`) : null,
   );
 }
 
@@ -45,32 +106,30 @@ function nothing() {
   );
 }
 
-function table(answer) {
-  return el(
-    "div",
-    { className: "card scroll", tabIndex: 0, role: "region", ariaLabel: "Applications", "data-key": "applications" },
-    el(
-      "table",
-      { className: "list" },
-      el("thead", {}, el("tr", {}, COLUMNS.map((name) => el("th", { scope: "col", className: NUMBERS.has(name) ? "number" : "" }, name)))),
-      el("tbody", {}, answer.applications.map((line) => row(line, answer.at))),
-    ),
-  );
+function row(line, now, again) {
+  const unknown = (value) => (line.state_read ? value : "unknown");
+  return {
+    className: line.standing.tone,
+    "data-application": line.application,
+    cells: [
+      { content: [toApplication(line, line.application), el("div", { className: "quiet" }, line.stream)] },
+      { className: "stand", content: el("div", {}, tone(line.standing.tone), el("div", {}, el("div", {}, line.standing.sentence), line.standing.reason ? el("div", { className: "reason" }, line.standing.reason) : null, el("div", { className: "quiet" }, line.standing.advice), line.gone ? dismissal(line, again) : null)) },
+      line.lag === null ? NONE : duration(line.lag),
+      { content: [`${number(line.records_per_minute)} records`, el("div", { className: "quiet" }, bytes(line.bytes_per_minute))] },
+      { content: ago(line.last_ended, now), title: moment(line.last_ended) },
+      { content: number(line.dead_letters), className: line.dead_letters ? "warn" : "" },
+      { content: unknown(leases(line)), className: line.stale_leases ? "warn" : "" },
+      { content: unknown(line.findings ? counted(line.findings, "finding") : "all well"), className: line.findings || !line.state_read ? "warn" : "" },
+    ],
+  };
 }
 
-function row(line, now) {
-  const unknown = (value) => (line.state_read ? value : "unknown");
-  const cell = (value, className = "") => el("td", { className }, value);
-  return el(
-    "tr",
-    { className: line.standing.tone, "data-application": line.application },
-    el("th", { scope: "row" }, toApplication(line, line.application), el("div", { className: "quiet" }, line.stream)),
-    el("td", { className: "stand" }, el("div", {}, tone(line.standing.tone), el("div", {}, el("div", {}, line.standing.sentence), el("div", { className: "quiet" }, line.standing.advice)))),
-    cell(line.lag === null ? NONE : duration(line.lag), "number"),
-    el("td", { className: "number" }, `${number(line.records_per_minute)} records`, el("div", { className: "quiet" }, bytes(line.bytes_per_minute))),
-    el("td", { title: moment(line.last_ended) }, ago(line.last_ended, now)),
-    cell(number(line.dead_letters), line.dead_letters ? "number warn" : "number"),
-    cell(unknown(leases(line)), line.stale_leases ? "warn" : ""),
-    cell(unknown(line.findings ? counted(line.findings, "finding") : "all well"), line.findings || !line.state_read ? "warn" : ""),
-  );
+function dismissal(line, again) {
+  const act = (each) => () => {
+    each(line);
+    again({});
+  };
+  return dismissed(line)
+    ? el("button", { type: "button", className: "plain", "data-key": `restore ${line.application}`, onclick: act(restore) }, "Show it again")
+    : el("button", { type: "button", className: "plain", "data-key": `dismiss ${line.application}`, ariaLabel: `Dismiss ${line.application}`, onclick: act(dismiss) }, "Dismiss");
 }

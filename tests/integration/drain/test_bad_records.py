@@ -84,6 +84,8 @@ def test_payloads_of_every_format_land_and_keep_what_cannot(
 
     assert contents(pipeline) == landed
     assert (report.records, report.dead_letters) == (len(landed) + len(dead), len(dead))
+    reasons = pipeline.query('SELECT "REASON", COUNT(*) FROM {dead_letters} GROUP BY 1')
+    assert report.reasons == {reason: count for reason, count in reasons}  # noqa: C416 -- rows are no pairs
     letters = pipeline.query('SELECT "PAYLOAD", "PAYLOAD_ENCODING", "KIND" FROM {dead_letters}')
     assert {(payload_of(text, encoding), kind) for text, encoding, kind in letters} == {
         (payload, "record") for payload in dead

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import insert
 
-from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.engine.report import DrainReport
 from airflow_kinesis_snowflake.monitoring.plugin import KinesisSnowflakePlugin
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class DrainDag:
     def run(
         self, *, state: str = "success", minutes_ago: float = 1, operator: str = "KinesisToSnowflakeOperator",
         progress: dict[str, Any] | None = None,
+        failure: str | None = None, conf: dict[str, Any] | None = None,
         links: dict[str, str] | None = None, **report: Any,
     ) -> str:  # fmt: skip
         """Leave what a run with one worker leaves, which took half a minute."""
@@ -74,7 +75,7 @@ class DrainDag:
         with create_session() as session:
             run = DagRun(
                 dag_id=self.dag_id, run_id=run_id, run_after=began, run_type="manual", state="running",
-                start_date=began,
+                start_date=began, conf=conf,
             )  # fmt: skip
             session.add(run)
             session.flush()
@@ -109,6 +110,8 @@ class DrainDag:
             if progress is not None:
                 said = {"application_name": self.application, "stream_name": self.stream, **progress}
                 left["progress"] = said
+            if failure is not None:
+                left["failure"] = {"reason": failure}
             for name, value in left.items():
                 row = {"dag_run_id": run.id, "key": name, "value": value, **key}
                 session.execute(insert(XComModel).values(row))
@@ -132,8 +135,3 @@ def drain_dag(auth_manager: Any, application_name: str) -> Callable[..., DrainDa
         return DrainDag(dag_id, application, stream, aws_conn_id)
 
     return make
-
-
-def shard_report(**values: Any) -> dict[str, Any]:
-    """A shard's part of a report."""
-    return asdict(ShardReport(**values))

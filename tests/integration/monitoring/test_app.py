@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.models.dag import DagModel
+from airflow.utils.session import create_session
 
+from airflow_kinesis_snowflake.engine.report import ShardReport
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LandingTableLink, StreamLink
-from airflow_kinesis_snowflake.monitoring import history
+from airflow_kinesis_snowflake.monitoring import app, history
+from airflow_kinesis_snowflake.monitoring.look import Watches
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.times import now_millis
+from tests.integration.monitoring.conftest import DrainDag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastapi.testclient import TestClient
+    from mypy_boto3_kinesis import KinesisClient
 
     from local.services import LocalServices
-    from tests.integration.monitoring.conftest import DrainDag
 
     Clients = Callable[..., TestClient]
     Dags = Callable[..., DrainDag]
@@ -31,6 +38,8 @@ ROUTES = (
     "api/applications",
     "api/application?name=a&stream=s",
     "api/check?name=a&stream=s",
+    "api/look?name=a&stream=s",
+    "api/history?name=a&stream=s&since=2026-01-01&until=2026-01-02",
 )
 NOW = now_millis()
 
@@ -188,7 +197,7 @@ def test_applications_of_dags_that_the_user_cant_read_dont_exist(
     lines = client().get("api/applications").json()["applications"]
     assert dag.application not in [line["application"] for line in lines]
     query = {"name": dag.application, "stream": "stream"}
-    for route in ("api/application", "api/check"):
+    for route in ("api/application", "api/check", "api/look"):
         assert client().get(route, params=query).status_code == 404
 
 
@@ -272,3 +281,171 @@ def test_no_more_runs_are_read_than_are_shown(
     query = {"name": dag.application, "stream": "stream"}
     page = client().get("api/application", params=query).json()
     assert [run["records"] for run in page["runs"]] == [3, 2]
+
+
+def page_of(client: TestClient, dag: DrainDag) -> dict[str, Any]:
+    query = {"name": dag.application, "stream": dag.stream}
+    page: dict[str, Any] = client.get("api/application", params=query).raise_for_status().json()
+    return page
+
+
+def test_a_failure_tells_its_reason_and_where_its_log_is(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    run_id = dag.run(state="failed", failure="AccessDeniedError: Grant INSERT.")
+    standing = line_of(client(), dag.application)["standing"]
+    assert standing["reason"] == "AccessDeniedError: Grant INSERT."
+    assert standing["log"] == [dag.dag_id, run_id, "drain", 0]
+
+
+def test_an_application_whose_dag_is_gone_says_so(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    dag.run()
+    with create_session() as session:
+        session.get_one(DagModel, dag.dag_id).is_stale = True
+    line = line_of(client(), dag.application)
+    assert (line["standing"]["kind"], line["gone"]) == ("retired", True)
+    assert page_of(client("admin"), dag)["control"] == {"trigger": False, "pause": False, "conf": {}}
+
+
+def test_an_application_that_its_dag_no_longer_drains_can_be_dismissed(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    dag.run(minutes_ago=20)
+    assert not line_of(client(), dag.application)["gone"]
+    renamed = DrainDag(dag.dag_id, f"{dag.application}-2", "stream")
+    renamed.run(minutes_ago=10)
+    lines = {line["application"]: line for line in client().get("api/applications").json()["applications"]}
+    assert (lines[dag.application]["gone"], lines[renamed.application]["gone"]) == (True, False)
+
+
+def test_only_who_may_start_the_dag_is_offered_to_and_sees_its_settings(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    dag.run(conf={"workers": 3})
+    assert page_of(client("viewer"), dag)["control"] == {"trigger": False, "pause": False, "conf": {}}
+    assert page_of(client("op"), dag)["control"] == {"trigger": True, "pause": True, "conf": {"workers": 3}}
+
+
+def test_thresholds_come_from_the_variable(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dag = drain_dag("stream")
+    dag.run(shards={"shardId-0": ShardReport(millis_behind_latest=90_000)})
+    assert line_of(client(), dag.application)["standing"]["kind"] == "behind"
+    said = {"applications": {dag.application: {"caught_up_seconds": 120}}}
+    monkeypatch.setenv("AIRFLOW_VAR_KINESIS_SNOWFLAKE_THRESHOLDS", json.dumps(said))
+    assert line_of(client(), dag.application)["standing"]["kind"] == "caught_up"
+    monkeypatch.setenv("AIRFLOW_VAR_KINESIS_SNOWFLAKE_THRESHOLDS", "{")
+    answer = client().get("api/applications").json()
+    assert [notice["text"] for notice in answer["notices"]] == ["The thresholds of the Variable aren't used"]
+    assert line_of(client(), dag.application)["standing"]["kind"] == "behind"
+
+
+def test_dead_letters_come_with_reasons_and_sql(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    dag.run(dead_letters=3, reasons={"not JSON": 3})
+    letters = page_of(client(), dag)["letters"]
+    assert (letters["count"], letters["reasons"]) == (3, [["not JSON", 3]])
+    assert '"DB"."PUBLIC"."KINESIS_DEAD_LETTERS"' in letters["reasons_sql"]
+
+
+def test_a_look_tells_whether_records_came_since_and_asks_once_a_minute(
+    client: Clients, drain_dag: Dags, kinesis: KinesisClient, make_stream: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    source = make_stream()
+    clock = [0.0]
+    monkeypatch.setattr(app, "_WATCHES", Watches(clock=lambda: clock[0]))
+    dag = drain_dag(source)
+    dag.run()
+    found = CheckpointStoreHook(dag.application)
+    found.create_table()
+    [listed] = KinesisStreamHook(source).list_shards()
+    found.create_shard(
+        source, listed.shard_id, start_at=StartAt.parse("TRIM_HORIZON"), parents=(), incarnation="i",
+        stream_created=1,
+    )  # fmt: skip
+    query = {"name": dag.application, "stream": source}
+
+    def came() -> str:
+        return str(client().get("api/look", params=query).raise_for_status().json()["came"])
+
+    assert came() == "no"
+    kinesis.put_record(StreamName=source, Data=b"{}", PartitionKey="k")
+    assert came() == "no"
+    clock[0] = 60.0
+    assert came() == "yes"
+    row = found.read_state(source).shards[listed.shard_id]
+    now = now_millis()
+    found.take_lease(source, row, owner="w", expiry=now + 30_000, now=now, incarnation="i")
+    clock[0] = 120.0
+    assert came() == "drained"
+
+
+def test_where_nothing_can_be_seen_a_look_says_so(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream", aws_conn_id="no_such_connection")
+    dag.run()
+    query = {"name": dag.application, "stream": "stream"}
+    look = client().get("api/look", params=query).raise_for_status().json()
+    assert look["came"] == "unknown"
+    assert "Create the Airflow connection 'no_such_connection'" in look["text"]
+
+
+def history_of(client: TestClient, dag: DrainDag, **query: str) -> dict[str, Any]:
+    asked = {"name": dag.application, "stream": dag.stream, **query}
+    found: dict[str, Any] = client.get("api/history", params=asked).raise_for_status().json()
+    return found
+
+
+def test_the_runs_of_some_days_are_shown_however_many_came_after(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dag = drain_dag("stream")
+    for days_ago in (9, 8, 8, 2, 0):
+        dag.run(minutes_ago=days_ago * 1440 + 1 + len(dag.runs), records=days_ago)
+    dag.run(state="failed", minutes_ago=8 * 1440 + 30)
+    monkeypatch.setattr(app, "RUNS_IN_TABLE", 2)
+    today = datetime.now(UTC).date()
+    days = {"since": str(today - timedelta(days=9)), "until": str(today - timedelta(days=7))}
+    found = history_of(client(), dag, **days)
+    assert found["runs_in_all"] == 4
+    assert sorted(each["records"] for each in found["columns"]) == [0, 8, 8, 9]
+    assert [each["state"] for each in found["columns"]].count("failed") == 1
+    assert len(found["runs"]) == 2
+    assert history_of(client(), dag, since=str(today), until=str(today))["runs_in_all"] <= 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"since": "2026-01-02", "until": "2026-01-01"},
+        {"since": "2024-01-01", "until": "2026-01-01"},
+        {"since": "2026-01-01", "until": "9999-12-31"},
+        {"since": "2026-01-01", "until": "2026-01-01", "zone": "../etc/passwd"},
+        {"since": "2026-01-01", "until": "2026-01-01", "zone": "No/Where"},
+        {"since": "yesterday", "until": "2026-01-01"},
+    ],
+)
+def test_days_that_cant_be_shown_are_refused(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook, query: dict[str, str]
+) -> None:
+    dag = drain_dag("stream")
+    dag.run()
+    asked = {"name": dag.application, "stream": "stream", **query}
+    assert client().get("api/history", params=asked).status_code == 422
+
+
+def test_a_day_is_one_of_the_users_time_zone() -> None:
+    begin, end = app._span(date(2026, 3, 29), date(2026, 3, 29), "Europe/Berlin")
+    assert (end - begin) / 3_600_000 == 23
+    assert datetime.fromtimestamp(begin / 1000, UTC).isoformat() == "2026-03-28T23:00:00+00:00"

@@ -15,15 +15,18 @@ from airflow_kinesis_snowflake.monitoring.drains import (
     MINUTE,
     Application,
     Drain,
+    Failure,
     Progress,
     Report,
     Run,
     Settings,
     ShardDone,
     by_application,
+    columns_of,
     flow_of,
     read_as,
     runs_of,
+    summary_of,
     trend_of,
 )
 
@@ -166,3 +169,76 @@ def test_flow_of_a_young_application_is_averaged_over_its_life() -> None:
 )
 def test_the_trend_is_that_of_the_last_two_known_lags(lags: tuple[int | None, ...], trend: str) -> None:
     assert trend_of([run(lag=lag) for lag in lags]) == trend
+
+
+def test_a_run_tells_the_reason_of_the_worker_that_had_time_to_say_it() -> None:
+    [found] = runs_of(
+        [
+            drain(0, state="failed"),
+            drain(1, state="failed", failure=Failure("DataLossError: gone")),
+            drain(2, state="failed", failure=Failure("another")),
+        ]
+    )
+    assert (found.trouble, found.reason) == (("drain", 1), "DataLossError: gone")
+    [killed] = runs_of([drain(3, state="failed")])
+    assert (killed.trouble, killed.reason) == (("drain", 3), "")
+
+
+def test_those_who_held_shards_are_others_than_the_workers_of_the_run() -> None:
+    held = {"d/r/drain/1#1-a": 2, "d/r0/drain/0#1-b": 1, "openflow": 3}
+    [found] = runs_of([drain(0, report=report(held_by_others=held)), drain(1, report=report())])
+    assert found.held_by_others == {"d/r0/drain/0#1-b": 1, "openflow": 3}
+
+
+def test_reasons_of_dead_letters_add_up() -> None:
+    [found] = runs_of(
+        [drain(n, report=report(dead_letters=3, reasons={"a": 2, f"b{n}": 1})) for n in range(2)]
+    )
+    assert found.reasons == {"a": 4, "b0": 1, "b1": 1}
+
+
+def test_a_drain_that_failed_before_it_had_settings_counts_to_what_its_task_drains() -> None:
+    good = drain(run_id="r1", report=report())
+    early = drain(run_id="r2", state="upstream_failed", started=5, ended=5)
+    [(application, found)] = by_application([early, good]).items()
+    assert (application, len(found)) == (Application("app", "stream"), 2)
+    assert early in found
+    other = drain(run_id="r3", report=Report("another", "stream"))
+    assert all(early not in of for of in by_application([early, good, other]).values())
+
+
+def test_a_report_is_summed_up_without_its_shards() -> None:
+    written = DrainReport("stream", "app", "T", "w", records=3, shards={"s": ShardReport(records=3)})
+    text = json.dumps(written.as_dict())
+    for stored in (text, json.dumps(text)):  # Airflow 3.1 stores JSON in a text
+        found = summary_of(stored)
+        assert found is not None
+        assert (found.application_name, found.records, found.shards) == ("app", 3, {})
+    assert summary_of("7") is None
+    assert summary_of('{"records": 1}') is None
+
+
+def test_each_run_is_a_column_as_long_as_there_is_room() -> None:
+    runs = [run(started=n * MINUTE, ended=n * MINUTE + 30_000, records=10, lag=n) for n in range(3)]
+    columns = columns_of(runs[::-1])
+    assert [(each.run, each.started, each.lag) for each in columns] == [
+        (("d", "r"), n * MINUTE, n) for n in range(3)
+    ]
+    assert columns[0].per_minute == 20
+
+
+@given(st.lists(st.integers(0, 30 * 24 * HOUR), min_size=97, max_size=300))
+def test_many_runs_share_columns_and_none_is_left_out(starts: list[int]) -> None:
+    runs = [
+        run(
+            "failed" if start % 7 == 0 else "success", started=start, ended=start + 1000, records=5, lag=start
+        )
+        for start in sorted(starts, reverse=True)
+    ]
+    columns = columns_of(runs)
+    assert len(columns) <= 96
+    assert sum(each.runs for each in columns) == len(runs)
+    assert sum(each.records for each in columns) == 5 * len(runs)
+    assert sum(each.failed for each in columns) == sum(each.state == "failed" for each in runs)
+    assert max(each.lag for each in columns if each.lag is not None) == max(starts)
+    assert sorted(each.started for each in columns) == [each.started for each in columns]

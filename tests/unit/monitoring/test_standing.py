@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_snowflake.maintenance.inspection import Finding
+from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
+from airflow_kinesis_snowflake.maintenance.inspection import Finding, Inspection, ShardView
 from airflow_kinesis_snowflake.monitoring.drains import Run
 from airflow_kinesis_snowflake.monitoring.shards import ShardLine
 from airflow_kinesis_snowflake.monitoring.standing import (
@@ -129,6 +130,78 @@ def test_notices_tell_what_else_is_wrong() -> None:
         "Records were lost before they were read: 1 gap in the drains below",
         "2 dead letters in the drains below",
     ]
+
+
+def test_a_failure_is_told_with_its_reason_and_its_log() -> None:
+    standing = stands(run("failed", trouble=("drain", 2), reason="AccessDeniedError: Grant it."))
+    assert (standing.reason, standing.log) == ("AccessDeniedError: Grant it.", ("dag", "r", "drain", 2))
+    assert standing.advice.startswith("Do what the message says.")
+    killed = stands(run("failed", trouble=("drain", -1)))
+    assert killed.advice.startswith("It left no message, as one that was killed")
+    early = stands(run("failed"))
+    assert (early.log, early.advice[:34]) == (None, "A task before the drain failed, so")
+
+
+def test_a_dag_that_is_gone_isnt_late() -> None:
+    gone = Schedule("dag", gone=True)
+    standing = stands(run(lag=LAG), schedule=gone)
+    assert (standing.kind, standing.tone) == ("retired", "warning")
+    assert standing.sentence == "Airflow has no DAG dag any more; the last drain ended 3 min ago"
+
+
+def test_who_held_the_shards_is_told_when_a_drain_found_nothing() -> None:
+    standing = stands(run(lag=0, held_by_others={"openflow": 1}))
+    assert (standing.kind, standing.tone) == ("held", "warning")
+    assert standing.sentence == (
+        "The last drain found nothing new in the shards that were free; 1 shard was held by openflow"
+    )
+    some = stands(run(lag=0, records=5, held_by_others={"openflow": 1, "d/x/drain/0#1-a": 2}))
+    assert some.sentence == (
+        "The last drain loaded 5 records in the shards that were free; "
+        "3 shards were held by drain[0], openflow"
+    )
+
+
+def test_thresholds_move_the_lines() -> None:
+    strict, lenient = Thresholds(caught_up_seconds=1, lag_seconds=100), Thresholds(caught_up_seconds=9_000)
+    assert stands(run(lag=5_000), thresholds=strict).kind == "behind"
+    assert stands(run(lag=LAG), thresholds=strict).tone == "bad"
+    assert stands(run(lag=LAG), thresholds=lenient).kind == "caught_up"
+    late = Schedule("dag", "@daily", due=NOW - 12 * MINUTE)
+    assert stands(run(lag=0), schedule=late, thresholds=Thresholds(late_seconds=3_600)).kind == "caught_up"
+    silent = running(spoke=NOW - 9 * MINUTE)
+    assert stands(silent, thresholds=Thresholds(silent_seconds=3_600)).kind == "draining"
+    letters = Evidence(
+        now=NOW,
+        runs=[run(dead_letters=2)],
+        lines=(),
+        schedule=EVERY_TEN,
+        thresholds=Thresholds(dead_letters=2),
+    )
+    assert notices_of(letters, []) == ()
+
+
+def test_records_that_near_their_retention_are_a_notice() -> None:
+    view = ShardView(shard_id="s", row=True, caught_up_at=NOW - 20 * MINUTE)
+    inspection = inspection_of(view, retention_seconds=3600)
+    [notice] = notices_of(
+        Evidence(
+            now=NOW, runs=[run()], lines=(), schedule=EVERY_TEN, thresholds=Thresholds(retention_percent=30)
+        ),
+        [],
+        inspection,
+    )
+    assert notice.tone == "bad"
+    assert notice.text == (
+        "Everything is loaded only up to 20 min ago; in 40 min the stream begins to drop what came then"
+    )
+
+
+def inspection_of(*shards: ShardView, retention_seconds: int = 0) -> Inspection:
+    return Inspection(
+        application="a", stream="s", at=NOW, table_created=1, table_status="ACTIVE", protected=False,
+        stream_created=1, retention_seconds=retention_seconds, shards=shards, workers={}, findings=(),
+    )  # fmt: skip
 
 
 lags = st.none() | st.integers(0, 10**9)

@@ -11,6 +11,7 @@ from airflow_kinesis_snowflake.operators.failures import (
     AirflowFailException,
     labelled_failure,
     no_retry_of_terminal_errors,
+    reason_kept,
 )
 
 if TYPE_CHECKING:
@@ -39,3 +40,48 @@ def test_a_mapped_task_that_failed_says_so_in_its_label() -> None:
     with pytest.raises(ThrottledError), labelled_failure(context, "drained"):
         raise ThrottledError(WHAT_TO_DO)
     assert context == {"drained": "failed: ThrottledError"}
+
+
+class Task:
+    """A task instance that takes XComs, or doesn't."""
+
+    def __init__(self, *, deaf: bool = False) -> None:
+        self.left: dict[str, object] = {}
+        self.deaf = deaf
+
+    def xcom_push(self, key: str, value: object) -> None:
+        if self.deaf:
+            raise RuntimeError("no API server")
+        self.left[key] = value
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (AccessDeniedError(WHAT_TO_DO), f"AccessDeniedError: {WHAT_TO_DO}"),
+        (ThrottledError(WHAT_TO_DO), f"ThrottledError: {WHAT_TO_DO}"),
+        (KeyError("a payload"), "KeyError"),
+    ],
+)
+def test_the_reason_of_a_failure_is_kept_without_what_others_may_quote(error: Exception, reason: str) -> None:
+    ti = Task()
+    with (
+        pytest.raises(Exception, match=r".") as raised,
+        reason_kept({"ti": ti}),
+        no_retry_of_terminal_errors(),
+    ):
+        raise error
+    assert ti.left == {"failure": {"reason": reason}}
+    assert isinstance(raised.value, (AirflowFailException, type(error)))
+
+
+def test_a_reason_that_nobody_takes_doesnt_hide_the_error() -> None:
+    with pytest.raises(ThrottledError), reason_kept({"ti": Task(deaf=True)}):
+        raise ThrottledError(WHAT_TO_DO)
+
+
+def test_what_went_well_has_no_reason() -> None:
+    ti = Task()
+    with reason_kept({"ti": ti}):
+        pass
+    assert ti.left == {}

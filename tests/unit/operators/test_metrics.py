@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.exceptions import DataLossError, ThrottledError
 from airflow_kinesis_snowflake.operators import metrics
-from airflow_kinesis_snowflake.operators.metrics import PREFIX, counters, send_metrics
+from airflow_kinesis_snowflake.operators.metrics import GAUGES, PREFIX, counters, send_metrics
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
 REPORT = DrainReport(
@@ -25,6 +26,7 @@ REPORT = DrainReport(
     dead_letters=1,
     fenced=3,
     lost_leases=4,
+    gaps=[{}],
     shards={"a": ShardReport(millis_behind_latest=1_500), "b": ShardReport()},
 )
 
@@ -43,13 +45,23 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, tuple[tuple[str,
 
 
 def test_every_number_goes_out_by_name_and_by_tags(sent: Counter[Any]) -> None:
-    send_metrics(REPORT, tags={"dag_id": "dag"})
-    numbers = counters(REPORT) | {"millis_behind_latest": 1_500}
+    lost = DataLossError("gone")
+    send_metrics(REPORT, tags={"dag_id": "dag"}, error=lost)
+    numbers = counters(REPORT, lost) | {"millis_behind_latest": 1_500}
     tags = (("application", "app"), ("dag_id", "dag"), ("stream", "clicks"))
     assert sent == Counter(
         {(f"{PREFIX}.app.clicks.{name}", ()): value for name, value in numbers.items()}
         | {(f"{PREFIX}.{name}", tags): value for name, value in numbers.items()}
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "losses", "failures"),
+    [(None, 1, 0), (ThrottledError("slow"), 1, 1), (DataLossError("gone"), 2, 1)],
+)
+def test_failures_and_losses_are_counted(error: Exception | None, losses: int, failures: int) -> None:
+    counted = counters(REPORT, error)
+    assert (counted["data_losses"], counted["failures"]) == (losses, failures)
 
 
 def test_a_lag_that_nobody_measured_is_not_sent(sent: Counter[Any]) -> None:
@@ -59,4 +71,4 @@ def test_a_lag_that_nobody_measured_is_not_sent(sent: Counter[Any]) -> None:
 
 def test_every_metric_is_documented_and_no_other() -> None:
     documented = re.findall(rf"^\| `{PREFIX}\.([a-z_]+)`", DOCUMENT.read_text(), re.MULTILINE)
-    assert sorted(documented) == sorted([*counters(REPORT), "millis_behind_latest"])
+    assert sorted(documented) == sorted([*counters(REPORT), "millis_behind_latest", *GAUGES])

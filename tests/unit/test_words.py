@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_kinesis_snowflake.monitoring.words import ago, counted, duration, named
+from airflow_kinesis_snowflake.words import ago, counted, duration, named
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them in a sentence."""
+"""Numbers and names as people read them in a sentence."""
 
 from __future__ import annotations
 

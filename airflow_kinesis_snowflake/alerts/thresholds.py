@@ -1,0 +1,59 @@
+"""From which values on something needs somebody; read from one Airflow Variable."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+
+VARIABLE = "kinesis_snowflake_thresholds"
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From which values on something needs somebody.
+
+    :param caught_up_seconds: lag up to which an application counts as caught up
+    :param lag_seconds: lag above which there is an alert
+    :param retention_percent: share of the stream's retention after which unread records are in danger
+    :param dead_letters: how many a drain may put aside before there is an alert
+    :param lease_seconds: how long a lease may have expired before somebody should have taken it over
+    :param unread_seconds: how long nobody may have read the stream; None: as long as it likes. For a stream
+        that is followed, two minutes; else a few times what lies between two drains
+    :param late_seconds: how long after it is due a run may begin
+    :param silent_seconds: how long a drain may work without saying how far it is
+    :param idle_drains: how many drains in a row may load nothing from a shard that is behind
+    """
+
+    caught_up_seconds: Seconds = 60
+    lag_seconds: Seconds = 900
+    retention_percent: Annotated[float, msgspec.Meta(gt=0, le=100)] = 50
+    dead_letters: Annotated[int, msgspec.Meta(ge=0)] = 0
+    lease_seconds: Seconds = 900
+    unread_seconds: Seconds | None = None
+    late_seconds: Seconds = 300
+    silent_seconds: Seconds = 120
+    idle_drains: Annotated[int, msgspec.Meta(ge=1)] = 3
+
+
+DEFAULT = Thresholds()
+
+
+def thresholds_of(said: str | None, application: str) -> Thresholds:
+    """What the Variable says of an application.
+
+    :param said: JSON of an object with the names above, and as ``applications`` an object of such objects for
+        single applications; None or empty: nothing
+    :raises InvalidSettingError: it isn't that
+    """
+    if not said or not said.strip():
+        return DEFAULT
+    try:
+        every = msgspec.json.decode(said, type=dict[str, Any])
+        own = msgspec.convert(every.pop("applications", {}), dict[str, dict[str, Any]])
+        return msgspec.convert(every | own.get(application, {}), Thresholds)
+    except msgspec.MsgspecError as error:
+        raise InvalidSettingError(f"Correct the Airflow Variable {VARIABLE}: {error}.") from None

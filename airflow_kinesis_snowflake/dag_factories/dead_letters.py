@@ -1,0 +1,79 @@
+"""The DAG that replays dead letters, by hand or from the monitoring page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param
+
+from airflow_kinesis_snowflake.dag_factories.drain import drain_params
+from airflow_kinesis_snowflake.dag_factories.settings import Field, form, setting, text
+from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
+
+_WHOSE = {"stream_name": "", "table": "", "application_name": ""}
+# What says how a record becomes rows, and its default; the same as of the drain.
+_LANDING = {
+    "mapping": "envelope",
+    "schema_evolution": "true",
+    "unknown_keys": "ignore",
+    "infer_timestamps": "false",
+    "metadata_columns": "",
+    "payload_format": "json",
+    "compression": "",
+    "json_documents": "one",
+    "avro_schema": "",
+    "create_table": "",
+    "snowflake_conn_id": "snowflake_default",
+}
+
+
+def build_replay_dag(
+    *, dag_id: str = "kinesis_dead_letter_replay", drain_dag_id: str = "kinesis_to_snowflake"
+) -> DAG:
+    """A DAG of one task, a :class:`ReplayDeadLettersOperator`, started by hand.
+
+    Whatever is left empty in the form is what the drain's DAG uses by its Variables.
+
+    :param dag_id: of the DAG
+    :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`
+    """
+    with DAG(
+        dag_id,
+        schedule=None,
+        catchup=False,
+        max_active_runs=1,
+        params=replay_params(drain_dag_id),
+        tags=["kinesis", "snowflake", "maintenance"],
+        doc_md="""Moves dead letters into the landing table, after what was wrong with them has been mended.
+        What lands is deleted from the dead letters in the same transaction; what still fails stays.""",
+    ) as dag:
+        names: dict[str, Any] = {**_WHOSE, "application_name": drain_dag_id, **_LANDING}
+        ReplayDeadLettersOperator(
+            task_id="replay",
+            reason="{{ params.reason or '' }}",
+            column="{{ params.column or '' }}",
+            failed_since="{{ params.failed_since or '' }}",
+            failed_until="{{ params.failed_until or '' }}",
+            **{name: setting(drain_dag_id, name, default) for name, default in names.items()},
+        )
+    return dag
+
+
+def replay_params(drain_dag_id: str) -> dict[str, Param]:
+    """The form of the DAG; every field may be left empty."""
+    of_drain = drain_params(drain_dag_id)
+    chosen = {
+        "reason": _filter("Reason", "Only dead letters with this text in their reason."),
+        "column": _filter("Column", "Only those that this column refused."),
+        "failed_since": _filter("Failed since", "ISO-8601 with a time zone.", format="date-time"),
+        "failed_until": _filter("Failed until", "ISO-8601 with a time zone.", format="date-time"),
+    }
+    return {
+        **{name: of_drain[name] for name in _WHOSE},
+        **form(drain_dag_id, {"Which dead letters": chosen}),
+        **{name: of_drain[name] for name in _LANDING},
+    }
+
+
+def _filter(title: str, description: str, **schema: Any) -> Field:
+    return text(title, f"{description} Default: all.", otherwise=None, has_variable=False, **schema)

@@ -1,0 +1,138 @@
+"""Dead letters on the page: how many of which reason, how to look at them, and how to replay them; pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.registry import NAMED
+from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_kinesis_snowflake.monitoring.drains import Application, Run, Settings
+
+# What says how a record becomes rows, and its values that are the operator's own.
+_LANDING: dict[str, Any] = {
+    "mapping": "envelope",
+    "columns": None,
+    "rename": None,
+    "include": None,
+    "exclude": [],
+    "schema_evolution": True,
+    "unknown_keys": "ignore",
+    "infer_timestamps": False,
+    "metadata_columns": [],
+    "payload_format": "json",
+    "compression": None,
+    "json_documents": "one",
+    "avro_schema": None,
+    "create_table": None,
+    "snowflake_conn_id": "snowflake_default",
+}
+_ONE_OF = {"mapping": ("envelope", "columns"), "payload_format": NAMED}
+_IN_A_FORM = (str, bool, int)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetters:
+    """What the page says about dead letters.
+
+    :param count: in the drains that the page knows
+    :param reasons: the most frequent first; those of drains that counted them
+    :param reasons_sql: which reasons there are, and how many of each
+    :param records_sql: the newest hundred, with their payloads
+    :param operator: the task that replays them, as Python
+    :param form: what the form of the replay's DAG is filled in with; None: a form can't hold the settings
+    :param objects: settings whose values Airflow doesn't keep, for a person to fill in
+    """
+
+    count: int
+    reasons: tuple[tuple[str, int], ...]
+    reasons_sql: str
+    records_sql: str
+    operator: str
+    form: Mapping[str, Any] | None
+    objects: tuple[str, ...]
+
+
+def dead_letters_of(
+    application: Application, runs: Sequence[Run], settings: Settings | None, table: str
+) -> DeadLetters | None:
+    """What the page says about dead letters; None where no table is known that could hold them.
+
+    :param settings: of the newest drain
+    :param table: the landing table
+    """
+    try:
+        letters = LandingTarget.beside(TableName.parse(table)).dead_letters.sql
+    except InvalidSettingError:
+        return None
+    reasons: Counter[str] = sum((Counter(run.reasons) for run in runs), Counter())
+    name, stream = _literal(application.name), _literal(application.stream)
+    where = f'WHERE "APPLICATION" = {name} AND "STREAM" = {stream}'
+    chosen, objects = _landing(settings)
+    names = {"application_name": application.name, "stream_name": application.stream, "table": table}
+    return DeadLetters(
+        count=sum(run.dead_letters for run in runs),
+        reasons=tuple(reasons.most_common()),
+        reasons_sql=(
+            'SELECT "REASON", "COLUMN_NAME", COUNT(*) AS "RECORDS", MIN("FAILED_AT"), MAX("FAILED_AT")\n'
+            f"FROM {letters}\n{where}\n"
+            'GROUP BY 1, 2 ORDER BY "RECORDS" DESC;'
+        ),
+        records_sql=(
+            'SELECT "FAILED_AT", "SHARD_ID", "SEQUENCE_NUMBER", "PARTITION_KEY", "REASON", "COLUMN_NAME", '
+            f'"PAYLOAD"\nFROM {letters}\n{where}\nORDER BY "FAILED_AT" DESC LIMIT 100;'
+        ),
+        operator=_operator(names | chosen, objects),
+        form=None if objects or not _fits_a_form(chosen) else {**names, **chosen},
+        objects=objects,
+    )
+
+
+def _landing(settings: Settings | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The drain's settings that a replay needs too, and those that were objects."""
+    said = {} if settings is None else msgspec.structs.asdict(settings)
+    chosen: dict[str, Any] = {}
+    objects = []
+    for name, default in _LANDING.items():
+        value = said.get(name)
+        if value in (None, "", default, str(default).lower()):
+            continue
+        if name in _ONE_OF and value not in _ONE_OF[name]:
+            objects.append(name)
+        else:
+            chosen[name] = value
+    return chosen, tuple(objects)
+
+
+def _fits_a_form(chosen: Mapping[str, Any]) -> bool:
+    return all(isinstance(value, _IN_A_FORM) for value in chosen.values())
+
+
+def _operator(settings: Mapping[str, Any], objects: Sequence[str]) -> str:
+    lines = [f"    {name}={value!r}," for name, value in settings.items()]
+    lines += [f"    {name}=...,  # as the drain has it" for name in objects]
+    return "\n".join(
+        (
+            "from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator",
+            "",
+            "ReplayDeadLettersOperator(",
+            '    task_id="replay",',
+            *lines,
+            ")",
+        )
+    )
+
+
+def _literal(text: str) -> str:
+    """A string in SQL that a person copies; what programs send is bound instead."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"

@@ -1,0 +1,107 @@
+"""Looks into the stream for what came since the last drain, once a minute at most."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
+from airflow_kinesis_snowflake.monitoring.state import UNREADABLE, hooks_of
+from airflow_kinesis_snowflake.sources.backlog import SHARDS_PER_LOOK, BacklogWatch, being_drained
+from airflow_kinesis_snowflake.stream.times import now_millis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.maintenance.inspection import Inspection
+    from airflow_kinesis_snowflake.monitoring.drains import Application
+    from airflow_kinesis_snowflake.monitoring.state import Access
+    from airflow_kinesis_snowflake.sources.backlog import Backlog
+
+SECONDS_BETWEEN_LOOKS = 60.0
+_MOST_WATCHED = 128
+
+
+@dataclass(frozen=True)
+class Look:
+    """What came since the last drain.
+
+    :param at: when it was looked, in milliseconds since the epoch
+    :param came: ``yes``, ``no``, ``drained`` (a drain is under way), or ``unknown``
+    :param text: the same in a sentence
+    :param inspection: the state beside what Kinesis says; None: not known
+    """
+
+    at: int
+    came: str
+    text: str
+    inspection: Inspection | None = None
+
+
+@dataclass
+class _Watched:
+    """One application that somebody looks at."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    watch: BacklogWatch | None = None
+    looked: float = 0.0
+    last: Look | None = None
+
+
+class Watches:
+    """Looks, shared by all who have the page open.
+
+    :param clock: monotonic, in seconds
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._watched: dict[tuple[Application, Access], _Watched] = {}
+
+    def look(self, application: Application, access: Access) -> Look:
+        """What came since the last drain, at most a minute old.
+
+        While one request looks, others get what was found before, so that a slow Kinesis holds up one only.
+        """
+        with self._lock:
+            while len(self._watched) >= _MOST_WATCHED and (application, access) not in self._watched:
+                del self._watched[next(iter(self._watched))]
+            watched = self._watched.setdefault((application, access), _Watched())
+        due = watched.last is None or self._clock() - watched.looked >= SECONDS_BETWEEN_LOOKS
+        if due and watched.lock.acquire(blocking=False):
+            try:
+                watched.last = _look(watched, application, access)
+                watched.looked = self._clock()
+            finally:
+                watched.lock.release()
+        return watched.last or Look(now_millis(), "unknown", "Kinesis is being asked for what came since.")
+
+
+def _look(watched: _Watched, application: Application, access: Access) -> Look:
+    now = now_millis()
+    try:
+        store, kinesis = hooks_of(application, access, now=now)
+        if watched.watch is None:
+            watched.watch = BacklogWatch(kinesis=kinesis, store=store)
+        came, text = _told(watched.watch.look(now=now), store, application.stream, now=now)
+        return Look(now, came, text, inspect_state(store, kinesis, now=now))
+    except UNREADABLE as error:
+        watched.watch = None
+        return Look(now, "unknown", f"Whether records came since isn't known: {error}")
+
+
+def _told(backlog: Backlog, store: CheckpointStoreHook, stream: str, *, now: int) -> tuple[str, str]:
+    if backlog.reason is not None:
+        return "yes", f"There is something to drain: {backlog.reason}."
+    state = store.read_state(stream)
+    if being_drained(state, now=now):
+        return "drained", "A worker is reading the stream now."
+    if backlog.unclear:
+        return "unknown", "Kinesis hasn't told yet whether records came since."
+    if sum(not row.ended for row in state.shards.values()) > SHARDS_PER_LOOK:
+        return "no", f"Nothing came since, in the {SHARDS_PER_LOOK} shards that were looked at now."
+    return "no", "Nothing came since."

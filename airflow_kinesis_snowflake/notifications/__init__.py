@@ -1,0 +1,1 @@
+"""Notifiers: how alerts reach people."""

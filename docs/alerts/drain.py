@@ -1,0 +1,14 @@
+"""A drain that tells people when its end is worth it."""
+
+from __future__ import annotations
+
+from airflow.providers.amazon.aws.notifications.sns import SnsNotifier
+
+from airflow_kinesis_snowflake.dag_factories.drain import build_drain_dag
+
+on_call = SnsNotifier(
+    target_arn="arn:aws:sns:eu-west-1:123456789012:on-call",
+    subject="{{ alert_subject }}",
+    message="{{ alert_text }}",
+)
+dag = build_drain_dag(dag_id="drain_clicks", notifiers=[on_call])

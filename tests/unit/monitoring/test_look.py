@@ -1,0 +1,56 @@
+"""Looks into a stream are shared, and a slow one holds up nobody else."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from airflow_kinesis_snowflake.monitoring import look
+from airflow_kinesis_snowflake.monitoring.drains import Application
+from airflow_kinesis_snowflake.monitoring.look import Look, Watches
+from airflow_kinesis_snowflake.monitoring.state import Access
+
+APPLICATION, ACCESS = Application("a", "s"), Access()
+
+
+def test_while_one_looks_the_others_get_what_was_found_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    watches = Watches(clock=lambda: clock[0])
+    asked, answer = threading.Event(), threading.Event()
+    found = iter([Look(1, "no", "first"), Look(2, "yes", "second")])
+
+    def slow(*_: object) -> Look:
+        asked.set()
+        assert answer.wait(30)
+        return next(found)
+
+    monkeypatch.setattr(look, "_look", slow)
+    for before, after in (("being asked", "first"), ("first", "second")):
+        thread = threading.Thread(target=watches.look, args=(APPLICATION, ACCESS))
+        thread.start()
+        assert asked.wait(30)
+        assert before in watches.look(APPLICATION, ACCESS).text
+        answer.set()
+        thread.join()
+        assert watches.look(APPLICATION, ACCESS).text == after
+        clock[0] += 60
+        asked.clear()
+        answer.clear()
+
+
+def test_a_look_that_failed_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    watches = Watches(clock=lambda: 0.0)
+    monkeypatch.setattr(look, "_look", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        watches.look(APPLICATION, ACCESS)
+    monkeypatch.setattr(look, "_look", lambda *_: Look(1, "no", "Nothing came since."))
+    assert watches.look(APPLICATION, ACCESS).came == "no"
+
+
+def test_applications_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    watches = Watches(clock=lambda: 0.0)
+    monkeypatch.setattr(look, "_MOST_WATCHED", 2)
+    monkeypatch.setattr(look, "_look", lambda _, application, __: Look(1, "no", application.name))
+    for name in "abcab":
+        assert watches.look(Application(name, "s"), ACCESS).text == name
