@@ -71,7 +71,7 @@ def replay_params(drain_dag_id: str) -> dict[str, Param]:
     return {
         **{name: of_drain[name] for name in _WHOSE},
         **form(drain_dag_id, {"Which dead letters": chosen}),
-        **{name: of_drain[name] for name in _LANDING},
+        **{name: field for name, field in of_drain.items() if name in _LANDING},
     }
 
 
