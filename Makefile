@@ -5,7 +5,7 @@ UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test torture simulate mutants reset celery browser demo bench docs lowest lock clean
+.PHONY: help setup lint types unit integration e2e test torture simulate mutants reset install celery browser demo bench docs lowest lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ mutants: setup ## Take safeguards away one by one, and see that torture and simu
 
 reset: setup ## Reset state and delete tables through the DAGs of a whole Airflow
 	$(BIN)/python -m pytest tests/e2e -m reset
+
+install: setup ## Install the wheel beside Airflow 3.1, 3.2 and 3.3, drain once in each, and open the page
+	$(BIN)/python -m pytest tests/install -m install
 
 celery: setup .venv/.celery ## Run the tests with Celery workers; needs the Debian packages postgresql and redis-server
 	$(BIN)/python -m pytest tests/celery -m celery
