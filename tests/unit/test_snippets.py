@@ -1,0 +1,167 @@
+"""Every snippet of README and docs: Python runs as it stands; what is else is what its parser takes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlglot
+import yaml
+from airflow.cli import cli_parser
+from airflow.sdk import DAG
+from packaging.requirements import Requirement
+
+from airflow_kinesis_snowflake import cli
+from tests.compose import SERVICES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *map(ROOT.joinpath, ("README.md", "CONTRIBUTING.md"))]
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\S*)\n(?P<code>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
+)
+LANGUAGES = {"python", "sql", "bash", "json", "yaml", "text", "mermaid"}
+TARGETS = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@dataclass(frozen=True)
+class Snippet:
+    page: Path
+    line: int
+    language: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def snippets() -> Iterator[Snippet]:
+    for page in PAGES:
+        text = page.read_text()
+        for fence in FENCE.finditer(text):
+            indent = re.compile(f"^{fence['indent']}", re.MULTILINE)
+            line = text.count("\n", 0, fence.start()) + 1
+            yield Snippet(page, line, fence["language"], indent.sub("", fence["code"]))
+
+
+SNIPPETS = list(snippets())
+
+
+def of(*languages: str) -> pytest.MarkDecorator:
+    chosen = [snippet for snippet in SNIPPETS if snippet.language in languages]
+    return pytest.mark.parametrize("snippet", chosen, ids=str)
+
+
+def test_every_snippet_says_what_language_it_is_in() -> None:
+    assert [str(snippet) for snippet in SNIPPETS if snippet.language not in LANGUAGES] == []
+    assert len(SNIPPETS) * 2 == sum(
+        len(re.findall(r"^ *```", page.read_text(), re.MULTILINE)) for page in PAGES
+    )
+
+
+@of("python")
+def test_python_runs_as_it_stands(snippet: Snippet) -> None:
+    namespace: dict[str, object] = {"__name__": "snippet"}
+    exec(compile(snippet.code, str(snippet), "exec"), namespace)
+    for dag in namespace.values():
+        if isinstance(dag, DAG):
+            dag.validate()
+            assert dag.tasks
+
+
+@of("sql")
+def test_sql_is_snowflakes(snippet: Snippet) -> None:
+    statements = sqlglot.parse(snippet.code, dialect="snowflake")
+    assert [statement for statement in statements if statement is None] == []
+
+
+@of("json")
+def test_json_is_json(snippet: Snippet) -> None:
+    decoder, rest = json.JSONDecoder(), snippet.code.strip()
+    while rest:
+        _, end = decoder.raw_decode(rest)
+        rest = rest[end:].strip()
+
+
+@of("yaml")
+def test_yaml_is_yaml(snippet: Snippet) -> None:
+    assert [document for document in yaml.safe_load_all(snippet.code) if document is None] == []
+
+
+@of("bash")
+def test_commands_are_taken_by_their_programs(snippet: Snippet) -> None:
+    lines = snippet.code.replace("\\\n", " ").splitlines()
+    for command in filter(None, (shlex.split(line, comments=True) for line in lines)):
+        check(command)
+
+
+def check(command: list[str]) -> None:
+    """Fail unless a program takes its arguments, as far as that can be told without running it."""
+    program, *arguments = command
+    PROGRAMS[Path(program).name](arguments)
+
+
+def make(targets: list[str]) -> None:
+    assert set(targets) <= TARGETS
+
+
+def python(arguments: list[str]) -> None:
+    option, what, *rest = arguments
+    if option == "-c":
+        compile(what, "command", "exec")
+    elif what == "airflow_kinesis_snowflake":
+        cli.parser().parse_args(rest)
+    else:
+        module = ROOT.joinpath(*what.split("."))
+        assert option == "-m"
+        assert module.with_suffix(".py").exists() or (module / "__main__.py").exists()
+
+
+def airflow(arguments: list[str]) -> None:
+    if arguments[0] == "kinesis-snowflake":
+        cli.parser().parse_args(arguments[1:])
+    else:
+        cli_parser.get_parser().parse_args(arguments)
+
+
+def pip(arguments: list[str]) -> None:
+    """``pip install`` with requirements and files; of its options only those that take one."""
+    action, *rest = arguments
+    assert action == "install"
+    for before, argument in pairwise([action, *rest]):
+        if not argument.startswith("-") and before not in {"--constraint", "--requirement"}:
+            Requirement(argument)
+
+
+def docker(arguments: list[str]) -> None:
+    assert arguments[0] in {"build", "compose"}
+    if arguments[:2] == ["compose", "exec"]:
+        assert arguments[2] in SERVICES
+
+
+def kubectl(arguments: list[str]) -> None:
+    """The files that are applied exist; what else is said can only be told by a cluster."""
+    files = [file for option, file in pairwise(arguments) if option == "--filename"]
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+PROGRAMS: dict[str, Callable[[list[str]], object]] = {
+    "airflow": airflow,
+    "cp": lambda paths: len(paths) > 1,
+    "docker": docker,
+    "kubectl": kubectl,
+    "make": make,
+    "mkdir": lambda paths: len(paths) > 0,
+    "openssl": lambda arguments: arguments[0] in {"genrsa", "pkcs8", "rsa"},
+    "pip": pip,
+    "py-spy": lambda arguments: check(arguments[arguments.index("--") + 1 :]),
+    "python": python,
+}
