@@ -471,7 +471,7 @@ def test_the_connection_test_says_why_it_failed(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_session_that_sent_nothing_again_begins_another_transaction() -> None:
     tries = Tries()
-    used = SnowflakeSession(lambda: StubConnection(), tries=tries)  # type: ignore[arg-type, return-value]
+    used = SnowflakeSession(StubConnection, tries=tries)  # type: ignore[arg-type, return-value]
     next(tries())
 
     with used.transaction():
