@@ -62,7 +62,7 @@ demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow
 connector5: setup .venv-connector5/.ready ## Run the tests that talk to Snowflake with snowflake-connector-python 5
 	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-connector5/bin/python -m pytest -o filterwarnings=default \
 		tests/integration/hooks/test_faults.py tests/integration/hooks/test_snowflake.py \
-		tests/integration/test_local_snowflake.py tests/integration/drain/test_drain.py tests/integration/check
+		tests/integration/test_local_snowflake.py tests/integration/drain/test_drain.py
 
 docs: .venv-docs/.ready ## Build the documentation site in build/docs; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict

@@ -67,6 +67,7 @@ class LocalAirflow:
     url: str
     password: str
     home: Path
+    env: dict[str, str]
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class LocalAirflow:
             port = free_port()
             self.url = f"http://127.0.0.1:{port}"
             self.password = self._write_password()
-            env = self._environment()
+            env = self.env = self._environment()
             subprocess.run([self._program, "db", "migrate"], env=env, check=True, capture_output=True)
             for part in (*standalone(port), *self._more_parts):
                 process = starting.enter_context(

@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
+
+from tests.install.pythons import interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from local.airflow import AirflowApi
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 REPOSITORY_URL = "https://example.com/team/airflow-kinesis-snowflake"
 UV = Path(sys.executable).with_name("uv")
+# The versions of Python that the pins of an Airflow fit, each with another first.
+PYTHONS = {"3.1": ("3.11", "3.12"), "3.2": ("3.12", "3.11", "3.13"), "3.3": ("3.13", "3.12")}
+ONLY_INSTALLED = {"PYTHONPATH": ""}  # so that nothing is imported from this tree
 
 
 def uv(*arguments: str | Path) -> str:
@@ -41,13 +49,25 @@ def wheel(distributions: Path) -> Path:
 
 
 @pytest.fixture
-def environment(wheel: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Function that makes a virtual environment with the wheel, and returns its folder of commands."""
+def environment(wheel: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Function that installs the wheel beside an Airflow, and returns the folder of commands."""
 
-    def make(python: str, constraints: Path) -> Path:
+    def make(version: str) -> Path:
         venv = tmp_path / "venv"
-        uv("venv", "--quiet", "--python", python, venv)
-        uv("pip", "install", "--quiet", "--python", venv, "--constraint", constraints, wheel)
+        uv("venv", "--quiet", "--python", interpreter(*PYTHONS[version]), venv)
+        uv("pip", "install", "--quiet", "--python", venv, "--constraint", constraints(version), "pip", wheel)
         return venv / "bin"
 
     return make
+
+
+def constraints(version: str) -> Path:
+    """The kept pins of an Airflow."""
+    return REPOSITORY / "requirements" / "constraints" / f"airflow-{version}.txt"
+
+
+def opened(url: str, api: AirflowApi) -> str:
+    """Return what a browser gets there that is logged in."""
+    answer = requests.get(url, headers={"Authorization": f"Bearer {api.token}"}, timeout=60)
+    answer.raise_for_status()
+    return answer.text

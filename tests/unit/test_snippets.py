@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +30,7 @@ PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *map(ROOT.joinpath, ("README.md
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\S*)\n(?P<code>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
 )
-LANGUAGES = {"python", "sql", "bash", "json", "yaml", "text", "mermaid"}
+LANGUAGES = {"bash", "dockerfile", "json", "mermaid", "python", "sql", "text", "yaml"}
 TARGETS = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -67,14 +69,27 @@ def test_every_snippet_says_what_language_it_is_in() -> None:
     )
 
 
+@pytest.fixture
+def _first_dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The module ``clicks``, which the page about tests imports."""
+    [code] = [each.code for each in SNIPPETS if (each.page.name, each.language) == ("first-dag.md", "python")]
+    (tmp_path / "clicks.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("clicks", None)
+
+
 @of("python")
-def test_python_runs_as_it_stands(snippet: Snippet) -> None:
+@pytest.mark.usefixtures("_first_dag")
+def test_python_runs_as_it_stands_and_its_tests_pass(snippet: Snippet) -> None:
     namespace: dict[str, object] = {"__name__": "snippet"}
     exec(compile(snippet.code, str(snippet), "exec"), namespace)
-    for dag in namespace.values():
-        if isinstance(dag, DAG):
-            dag.validate()
-            assert dag.tasks
+    for name, value in namespace.items():
+        if isinstance(value, DAG):
+            value.validate()
+            assert value.tasks
+        if name.startswith("test_") and callable(value):
+            value()
 
 
 @of("sql")
@@ -96,11 +111,32 @@ def test_yaml_is_yaml(snippet: Snippet) -> None:
     assert [document for document in yaml.safe_load_all(snippet.code) if document is None] == []
 
 
+@of("dockerfile")
+def test_a_dockerfile_runs_commands_that_are_taken(snippet: Snippet) -> None:
+    for line in snippet.code.replace("\\\n", " ").splitlines():
+        instruction, *command = shlex.split(line)
+        assert instruction in {"COPY", "FROM", "RUN"}
+        if instruction == "RUN":
+            check(command)
+
+
 @of("bash")
 def test_commands_are_taken_by_their_programs(snippet: Snippet) -> None:
-    lines = snippet.code.replace("\\\n", " ").splitlines()
-    for command in filter(None, (shlex.split(line, comments=True) for line in lines)):
+    for command in commands(snippet.code):
         check(command)
+
+
+def commands(script: str) -> Iterator[list[str]]:
+    """The commands of a script, as words; quotes may go over several lines."""
+    pending = ""
+    for line in script.replace("\\\n", " ").splitlines(keepends=True):
+        pending += line
+        with suppress(ValueError):
+            words = shlex.split(pending, comments=True)
+            pending = ""
+            if words:
+                yield words
+    assert pending == ""
 
 
 def check(command: list[str]) -> None:
