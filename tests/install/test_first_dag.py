@@ -37,10 +37,10 @@ class Step(NamedTuple):
 
 
 def steps() -> list[Step]:
-    """The blocks of the page, in their order."""
+    """The blocks of the numbered sections, in their order."""
     return [
         Step(section.splitlines()[0], language, code)
-        for section in PAGE.split("\n## ")[1:]
+        for section in re.split(r"\n## (?=\d)", PAGE.partition("\n## Instead")[0])[1:]
         for language, code in re.findall(r"```(\w+)\n(.+?)```", section, re.DOTALL)
     ]
 
@@ -66,9 +66,7 @@ def test_the_first_five_minutes_go_as_the_page_says(
         snowflake.cursor().execute("CREATE SCHEMA ANALYTICS.RAW")
         api = airflow.api()
         shell = airflow.env | {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}"}
-        import time
         for step in steps():
-            print(time.strftime("%X"), step.heading, step.code[:30], flush=True)
             if step.language == "bash":
                 done = subprocess.run(
                     ["sh", "-ec", step.code],

@@ -62,6 +62,14 @@ def of(*languages: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("snippet", chosen, ids=str)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(
+        r"`((?:airflow_kinesis_snowflake|docs|local|requirements|tests)/[\w./-]+)`", page.read_text()
+    )
+    assert [file for file in named if not (ROOT / file).exists()] == []
+
+
 def test_every_snippet_says_what_language_it_is_in() -> None:
     assert [str(snippet) for snippet in SNIPPETS if snippet.language not in LANGUAGES] == []
     assert len(SNIPPETS) * 2 == sum(
