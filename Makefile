@@ -50,7 +50,7 @@ install: setup ## Install the wheel beside Airflow 3.1, 3.2 and 3.3, drain once 
 celery: setup .venv/.celery ## Run the tests with Celery workers; needs the Debian packages postgresql and redis-server
 	$(BIN)/python -m pytest tests/celery -m celery
 
-browser: setup .venv/.browser ## Use the monitoring page with Chromium; needs the Debian package chromium
+browser: setup .venv/.browser .venv-docs/.ready ## Use the monitoring page and the docs with Chromium; needs the Debian package chromium
 	$(BIN)/python -m pytest tests/browser -m browser
 
 bench: setup ## Compare speed, memory and calls with others; takes a quarter of an hour
