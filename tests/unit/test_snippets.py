@@ -19,7 +19,7 @@ from airflow.cli import cli_parser
 from airflow.sdk import DAG
 from packaging.requirements import Requirement
 
-from airflow_kinesis_snowflake import cli
+from airflow_kinesis_snowflake.cli import program
 from tests.compose import SERVICES
 
 if TYPE_CHECKING:
@@ -100,6 +100,12 @@ def test_python_runs_as_it_stands_and_its_tests_pass(snippet: Snippet) -> None:
             value()
 
 
+@of("bash", "python")
+def test_one_application_is_named_throughout(snippet: Snippet) -> None:
+    named = re.findall(r"(?:application_name=|--application )\"?([\w-]+)", snippet.code)
+    assert set(named) <= {"clicks-to-snowflake"}
+
+
 @of("sql")
 def test_sql_is_snowflakes(snippet: Snippet) -> None:
     statements = sqlglot.parse(snippet.code, dialect="snowflake")
@@ -149,8 +155,8 @@ def commands(script: str) -> Iterator[list[str]]:
 
 def check(command: list[str]) -> None:
     """Fail unless a program takes its arguments, as far as that can be told without running it."""
-    program, *arguments = command
-    PROGRAMS[Path(program).name](arguments)
+    name, *arguments = command
+    PROGRAMS[Path(name).name](arguments)
 
 
 def make(targets: list[str]) -> None:
@@ -162,7 +168,7 @@ def python(arguments: list[str]) -> None:
     if option == "-c":
         compile(what, "command", "exec")
     elif what == "airflow_kinesis_snowflake":
-        cli.parser().parse_args(rest)
+        program.parser().parse_args(rest)
     else:
         module = ROOT.joinpath(*what.split("."))
         assert option == "-m"
@@ -171,7 +177,7 @@ def python(arguments: list[str]) -> None:
 
 def airflow(arguments: list[str]) -> None:
     if arguments[0] == "kinesis-snowflake":
-        cli.parser().parse_args(arguments[1:])
+        program.parser().parse_args(arguments[1:])
     else:
         cli_parser.get_parser().parse_args(arguments)
 
