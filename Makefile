@@ -5,7 +5,7 @@ UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test torture simulate mutants reset celery browser demo bench docs lowest lock clean
+.PHONY: help setup lint types unit integration e2e test torture simulate mutants reset install celery browser demo bench connector5 docs lowest lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,10 +44,13 @@ mutants: setup ## Take safeguards away one by one, and see that torture and simu
 reset: setup ## Reset state and delete tables through the DAGs of a whole Airflow
 	$(BIN)/python -m pytest tests/e2e -m reset
 
+install: setup ## Install the wheel beside Airflow 3.1, 3.2 and 3.3, drain once in each, and open the page
+	$(BIN)/python -m pytest tests/install -m install
+
 celery: setup .venv/.celery ## Run the tests with Celery workers; needs the Debian packages postgresql and redis-server
 	$(BIN)/python -m pytest tests/celery -m celery
 
-browser: setup .venv/.browser ## Use the monitoring page with Chromium; needs the Debian package chromium
+browser: setup .venv/.browser .venv-docs/.ready ## Use the monitoring page and the docs with Chromium; needs the Debian package chromium
 	$(BIN)/python -m pytest tests/browser -m browser
 
 bench: setup ## Compare speed, memory and calls with others; takes a quarter of an hour
@@ -55,6 +58,11 @@ bench: setup ## Compare speed, memory and calls with others; takes a quarter of 
 
 demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow, and check the result
 	$(BIN)/python -m local.demo
+
+connector5: setup .venv-connector5/.ready ## Run the tests that talk to Snowflake with snowflake-connector-python 5
+	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-connector5/bin/python -m pytest -o filterwarnings=default \
+		tests/integration/hooks/test_faults.py tests/integration/hooks/test_snowflake.py \
+		tests/integration/test_local_snowflake.py tests/integration/drain/test_drain.py
 
 docs: .venv-docs/.ready ## Build the documentation site in build/docs; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
@@ -81,8 +89,11 @@ lock: $(BIN)/uv ## Resolve the pinned requirements again
 			--no-emit-index-url requirements/$$name.in --output-file requirements/$$name.txt || exit; \
 	done
 
+dist: $(BIN)/uv ## Build the wheel and the source distribution in dist; REPOSITORY_URL is where the links of the README lead
+	$(BIN)/uv build --quiet --out-dir dist
+
 clean: ## Remove everything that setup and the tests made
-	rm -rf .venv .venv-docs .venv-fakesnow .venv-lowest build/docs local/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-connector5 .venv-docs .venv-fakesnow .venv-lowest build/docs dist local/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/uv: requirements/uv.txt
@@ -96,6 +107,13 @@ $(BIN)/uv: requirements/uv.txt
 
 .venv/.celery: .venv/.ready requirements/celery.txt
 	$(UV) --python .venv --requirements requirements/celery.txt
+	touch $@
+
+# The Snowflake provider wants Snowpark, which wants an older connector, except on Python 3.14. Nothing here uses it.
+.venv-connector5/.ready: $(BIN)/uv requirements/test.txt requirements/connector5.txt
+	$(PYTHON) -m venv --without-pip .venv-connector5
+	$(UV) --python .venv-connector5 --no-deps --requirements requirements/test.txt --editable .
+	$(UV) --python .venv-connector5 --no-deps --requirements requirements/connector5.txt
 	touch $@
 
 .venv-lowest/.ready: $(BIN)/uv requirements/lowest.txt pyproject.toml

@@ -14,6 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
+from local.airflow import EXAMPLE_DAGS
 from local.processes import Process
 
 if TYPE_CHECKING:
@@ -167,6 +168,6 @@ def parsing(*, rounds: int) -> Measures:
         file.write_text("from airflow.sdk import DAG\n\ndag = DAG('empty')\n")
         for _ in range(rounds):
             empty.append(run("benchmarks.parsing", str(file)))
-            ours.append(run("benchmarks.parsing", str(REPOSITORY / "dags" / "kinesis_to_snowflake.py")))
+            ours.append(run("benchmarks.parsing", str(EXAMPLE_DAGS / "kinesis_to_snowflake.py")))
     of_empty, of_ours = (medians(of)["cpu_seconds"] for of in (empty, ours))
     return {"empty_seconds": of_empty, "ours_seconds": of_ours, "to_empty": of_ours / of_empty}

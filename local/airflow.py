@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+EXAMPLE_DAGS = REPOSITORY / "airflow_kinesis_snowflake" / "example_dags"
 AIRFLOW = Path(sys.executable).with_name("airflow")
 USER = "admin"
 HEALTH_PATH = "/api/v2/monitor/health"
@@ -59,19 +60,27 @@ class LocalAirflow:
     :param env: further environment variables, such as ``AIRFLOW_CONN_*`` and ``AIRFLOW_VAR_*``.
     :param dags: the folder with DAG files.
     :param more_parts: what runs beside those, such as Celery workers.
+    :param program: the command ``airflow`` of the environment to run; by default of this program's own.
     :raises ProcessFailedError: a part didn't start; the message ends with the tail of its log.
     """
 
     url: str
     password: str
     home: Path
+    env: dict[str, str]
 
     def __init__(
-        self, *, env: Mapping[str, str], dags: Path = REPOSITORY / "dags", more_parts: Sequence[Part] = ()
+        self,
+        *,
+        env: Mapping[str, str],
+        dags: Path = EXAMPLE_DAGS,
+        more_parts: Sequence[Part] = (),
+        program: Path = AIRFLOW,
     ) -> None:
         self._extra_env = env
         self._dags = dags
         self._more_parts = more_parts
+        self._program = program
         self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -80,13 +89,13 @@ class LocalAirflow:
             port = free_port()
             self.url = f"http://127.0.0.1:{port}"
             self.password = self._write_password()
-            env = self._environment()
-            subprocess.run([AIRFLOW, "db", "migrate"], env=env, check=True, capture_output=True)
+            env = self.env = self._environment()
+            subprocess.run([self._program, "db", "migrate"], env=env, check=True, capture_output=True)
             for part in (*standalone(port), *self._more_parts):
                 process = starting.enter_context(
                     Process(
                         part.name,
-                        [AIRFLOW, *part.arguments],
+                        [self._program, *part.arguments],
                         folder=self.home,
                         env=env | dict(part.env),
                         grace=20,

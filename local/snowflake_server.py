@@ -385,6 +385,7 @@ OWN_ROUTES = [
     Route("/session/heartbeat", end_or_keep, methods=["POST"]),
     Route("/queries/v1/query-request", query, methods=["POST"]),
     Route("/monitoring/queries/{sfqid}", monitor, methods=["GET"]),
+    Route("/monitoring/queries//{sfqid}", monitor, methods=["GET"]),  # connectors from version 5 on
     Route("/fs_bucket/{path:path}", upload, methods=["PUT"]),
     Route("/faults", add_fault, methods=["POST"]),
     Route("/faults", show_faults, methods=["GET"]),

@@ -25,7 +25,7 @@ def isolate_from_the_developer() -> None:
             del os.environ[name]
     os.environ |= {
         "AIRFLOW_HOME": HOME.name,
-        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "airflow_kinesis_snowflake" / "example_dags"),
         "AIRFLOW__API_AUTH__JWT_ISSUER": "tests",
         "AIRFLOW__API_AUTH__JWT_SECRET": "only for tests" * 5,
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",

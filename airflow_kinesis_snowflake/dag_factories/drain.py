@@ -18,16 +18,22 @@ from airflow_kinesis_snowflake.dag_factories.settings import (
     number,
     setting,
     text,
+    variable,
 )
 from airflow_kinesis_snowflake.engine.report import totals
-from airflow_kinesis_snowflake.exceptions import WorkerFailedError
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, WorkerFailedError
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
 from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
 from airflow_kinesis_snowflake.formats.registry import NAMED
 from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
-from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, TEXT, whole
+from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, whole
+
+try:
+    from airflow.sdk.exceptions import AirflowSkipException
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import AirflowSkipException  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,7 +62,7 @@ def build_drain_dag(
     mapped.
 
     Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it
-    has a default: ``stream_name`` and ``table`` (none: one of the two places must say them),
+    has a default: ``stream_name`` and ``table`` (none: a run that is told neither does nothing),
     ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
     ``stop_at`` (the start of the task), ``follow_seconds`` (none), ``sink`` (``copy``),
     ``mapping`` (``envelope``),
@@ -125,7 +131,12 @@ def build_drain_dag(
 
         Settings left empty in the form come from the Airflow Variables `{dag_id}_<setting>`.""",
     ) as dag:
-        planned = plan(stream_name=settings.pop("stream_name"), workers=setting(dag_id, "workers", "1"))
+        planned = plan(
+            dag_id=dag_id,
+            stream_name=settings.pop("stream_name"),
+            table=settings["table"],
+            workers=setting(dag_id, "workers", "1"),
+        )
         drained = KinesisToSnowflakeOperator.partial(
             task_id="drain",
             map_index_template="{{ drained | default('draining') }}",
@@ -144,14 +155,21 @@ def _callbacks(notifiers: Sequence[BaseNotifier] | None) -> dict[str, Any]:
 
 
 @task
-def plan(stream_name: str, workers: str) -> list[str]:
-    """The stream of each worker: the same for all.
+def plan(dag_id: str, stream_name: str, table: str, workers: str) -> list[str]:
+    """The stream of each worker: the same for all; none if neither stream nor table has been said.
 
-    :raises AirflowFailException: no stream is given, or not a number of workers from 1 to 100
+    :raises AirflowFailException: only one of the two is given, or not a number of workers from 1 to 100
     """
+    given = {"stream_name": stream_name.strip(), "table": table.strip()}
+    missing = [f"{variable(dag_id, name)} (in the form: {name})" for name in given if not given[name]]
+    advice = f"Set Airflow Variables: {' and '.join(missing)}."
+    if len(missing) == len(given):
+        log.warning("%s Nothing was read.", advice)
+        return []
     with no_retry_of_terminal_errors():
-        number_of_workers = whole(1, MOST_WORKERS).read("workers", workers)
-        return [TEXT.read("stream_name", stream_name)] * number_of_workers
+        if missing:
+            raise InvalidSettingError(f"{advice} A drain needs both a stream and a table.")
+        return [stream_name] * whole(1, MOST_WORKERS).read("workers", workers)
 
 
 @task(trigger_rule="all_done", retries=0, outlets=[LOADED])
@@ -162,7 +180,10 @@ def summarise(
 
     :param outlet_events: of the task's context
     :raises AirflowFailException: a worker failed; what the others did is in the log
+    :raises AirflowSkipException: nothing has been set that could be drained
     """
+    if planned is not None and not planned:
+        raise AirflowSkipException("Nothing was drained; the log of task plan says what to set.")
     done = [report for report in reports or () if report is not None]
     summed = totals(done)
     log.info("%d of %d workers: %s", len(done), len(planned or ()), summed)

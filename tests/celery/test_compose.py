@@ -14,7 +14,7 @@ import pytest
 from airflow.utils.net import get_hostname
 
 from local import flights, keys
-from local.airflow import AirflowApi, free_port, wait_until
+from local.airflow import EXAMPLE_DAGS, AirflowApi, free_port, wait_until
 from local.cluster import LocalCluster
 from local.processes import Process
 from local.transfer import BY_HAND_ONLY, transfer
@@ -56,7 +56,7 @@ def replacing(services: LocalServices, tmp_path: Path, ports: dict[str, int]) ->
             "http://dynamodb:8000": services.dynamodb_url,
             '"host": "snowflake", "port": 8084': f'"host": "127.0.0.1", "port": {services.snowflake_port}',
             "/opt/airflow-kinesis-snowflake": str(REPOSITORY),
-            "/opt/airflow/dags": str(REPOSITORY / "dags"),
+            "/opt/airflow/dags": str(EXAMPLE_DAGS),
             "/opt/airflow": str(tmp_path),
         }
 

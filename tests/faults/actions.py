@@ -208,8 +208,11 @@ async def renew_session(request: Request, forward: Forward) -> Answer:
     body = {
         "data": {
             "sessionToken": request.json["oldSessionToken"],
+            "validityInSecondsST": 3600,
             "masterToken": "renewed",
             "masterValidityInSeconds": 14400,
+            "validityInSecondsMT": 14400,
+            "sessionId": 1,
         },
         "success": True,
     }

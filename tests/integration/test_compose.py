@@ -69,7 +69,7 @@ def test_the_images_get_every_file_that_their_build_needs() -> None:
     ]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
-    assert {project["readme"], *project["license-files"], "pyproject.toml"} <= set(copied)
+    assert {"README.md", "hatch_build.py", *project["license-files"], "pyproject.toml"} <= set(copied)
     sources = [source for source in copied if not source.startswith("--")]
     assert [source for source in sources if not any(REPOSITORY.glob(source))] == []
     ignored = (REPOSITORY / ".dockerignore").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What the DAG files of the repository hold."""
+"""What the DAG files that come with the package hold."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from airflow.sdk import DAG, Param
 
-from airflow_kinesis_snowflake.dag_factories.drain import plan, summarise
+from airflow_kinesis_snowflake import example_dags
+from airflow_kinesis_snowflake.dag_factories.drain import AirflowSkipException, plan, summarise
 from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 
-DAGS = Path(__file__).resolve().parents[2] / "dags"
-FILES = sorted(file.stem for file in DAGS.glob("*.py"))
+DAGS = Path(example_dags.__file__).parent
+FILES = sorted(file.stem for file in DAGS.glob("*.py") if file.stem != "__init__")
 # Lists, dicts and functions, for a DAG file of one's own; and what belongs to the connection.
 NOT_IN_A_FORM = {
     "avro_schema_resolver",
@@ -95,7 +96,30 @@ def test_every_field_of_a_form_is_used(name: str) -> None:
 @pytest.mark.parametrize("workers", ["0", "101", "many", ""])
 def test_a_number_of_workers_that_makes_no_sense_is_refused(workers: str) -> None:
     with pytest.raises(AirflowFailException, match="workers"):
-        plan.function("stream", workers)
+        plan.function("drain", "stream", "DB.RAW.CLICKS", workers)
+
+
+def test_without_its_variables_the_drain_plans_nothing_and_says_which_to_set(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert plan.function("drain_clicks", "", "", "1") == []
+    assert "drain_clicks_stream_name" in caplog.text
+    assert "drain_clicks_table" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("stream", "table", "missing"), [("clicks", "", "table"), ("", "DB.RAW.CLICKS", "stream_name")]
+)
+def test_half_of_the_settings_is_a_mistake_and_names_the_other_half(
+    stream: str, table: str, missing: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=f"drain_clicks_{missing} "):
+        plan.function("drain_clicks", stream, table, "1")
+
+
+def test_a_run_that_planned_nothing_is_no_failure() -> None:
+    with pytest.raises(AirflowSkipException, match="plan"):
+        summarise.function([], None)
 
 
 def test_a_run_fails_if_one_of_its_workers_did() -> None:

@@ -29,6 +29,7 @@ OF_AIRFLOW = {
     "asgiref",
     "fastapi",
     "packaging",
+    "rich",
     "sqlalchemy",
 }
 # Optional everywhere: imported only where Airflow has them.

@@ -26,6 +26,8 @@ _LOGIN_FAILED = 250001
 _TRY_AGAIN = frozenset({2002, 603, 604, 615, 625, 630, 390111, 390112, 390113, 390114, 390115, 390318})
 _DATA = range(100000, 101000)
 _HTTP_REFUSED = frozenset({290400, 290404, 290405})
+# A login that reached nobody, in the words of connectors from version 5 on.
+_NOT_REACHED = ("HTTP request failed", "Failed to communicate")
 # The classes of errors that Snowflake answers to a statement; all others are about reaching it.
 _ANSWERS = (errors.ProgrammingError, errors.IntegrityError, errors.DataError, errors.NotSupportedError)
 
@@ -42,10 +44,12 @@ class Tries:
     """How long the connector waits between tries of one HTTP request: 1, 2 and 4 s, then it gives up.
 
     A ``backoff_policy`` of the connector, whose own limit for broken connections is that for statements too,
-    and would be far too long for them. Remembers whether any request was tried more than once.
+    and would be far too long for them. Remembers whether any request was tried more than once, which
+    connectors from version 5 on don't tell: they ask for no time to wait.
     """
 
     def __init__(self) -> None:
+        self.told = False
         self.repeated = False
 
     def __call__(self) -> Iterator[int]:
@@ -53,6 +57,7 @@ class Tries:
 
         :raises OperationalError: four tries failed
         """
+        self.told = True
         yield 1
         self.repeated = True
         yield from (2, 4, 0)
@@ -107,8 +112,12 @@ def _meaning(error: errors.Error) -> tuple[type[KinesisSnowflakeError], str]:
 
 def _is_denied(error: errors.Error) -> bool:
     # The connector reports a login that the server refuses as a plain DatabaseError, and one that doesn't
-    # reach the server as an OperationalError with the same number.
-    refused_login = type(error) is errors.DatabaseError and error.errno == _LOGIN_FAILED
+    # reach the server as an OperationalError with the same number; from version 5 on, only words differ.
+    refused_login = (
+        type(error) is errors.DatabaseError
+        and error.errno == _LOGIN_FAILED
+        and not any(words in str(error.msg) for words in _NOT_REACHED)
+    )
     return refused_login or error.errno in _DENIED or any(error.errno in codes for codes in _LOGIN_REFUSED)
 
 

@@ -71,6 +71,7 @@ class SnowflakeSession:
         self._tries = tries or Tries()
         self._connection = open_connection()
         self._closed = False
+        self._used = False
 
     def version(self) -> str:
         """Version of the Snowflake service."""
@@ -223,6 +224,7 @@ class SnowflakeSession:
             a transaction that is still open ends
         """
         try:
+            self._used = True
             self._rows(Statement("BEGIN"), doing="begin a transaction")
             yield self._current_transaction()
             self._require_open("commit")
@@ -487,9 +489,11 @@ class SnowflakeSession:
         """Whether to begin another transaction in this session.
 
         Not after a request was sent again: a COMMIT whose first copy arrives late would end that transaction
-        half-way. That Snowflake knows it by its request id isn't promised.
+        half-way. That Snowflake knows it by its request id isn't promised. With a connector that doesn't tell
+        whether it sent one again, not after any transaction.
         """
-        return not self._closed and not self._tries.repeated
+        in_doubt = self._tries.repeated if self._tries.told else self._used
+        return not self._closed and not in_doubt
 
     def __enter__(self) -> Self:
         return self

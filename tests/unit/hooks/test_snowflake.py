@@ -29,7 +29,7 @@ from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.hooks import snowflake as module
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.errors import translate
+from airflow_kinesis_snowflake.sinks.snowflake.errors import Tries, translate
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.positions import Position
@@ -101,6 +101,7 @@ LOST = answer(250003, errors.OperationalError)
         (answer(394304, errors.DatabaseError), AccessDeniedError),
         (errors.ForbiddenError(errno=403), AccessDeniedError),
         (answer(250001, errors.OperationalError), ServiceUnavailableError),
+        (answer(250001, errors.DatabaseError, "HTTP request failed after retries"), ServiceUnavailableError),
         (answer(250002, errors.DatabaseError), ServiceUnavailableError),
         (answer(253003, errors.OperationalError), ServiceUnavailableError),
         (answer(603), ServiceUnavailableError),
@@ -466,3 +467,24 @@ def test_the_connection_test_says_why_it_failed(monkeypatch: pytest.MonkeyPatch)
     assert not ok
     assert "org-account" in message
     assert "Incorrect username" in message
+
+
+def test_a_session_that_sent_nothing_again_begins_another_transaction() -> None:
+    tries = Tries()
+    used = SnowflakeSession(StubConnection, tries=tries)  # type: ignore[arg-type, return-value]
+    next(tries())
+
+    with used.transaction():
+        pass
+
+    assert used.fit
+
+
+def test_a_session_whose_connector_tells_of_no_tries_begins_one_transaction() -> None:
+    used = session(StubConnection())
+    assert used.fit
+
+    with used.transaction():
+        pass
+
+    assert not used.fit
