@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 JSON = "application/x-amz-json-1.1"
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 POLL_SECONDS = 0.1
-MOST_RECORDS = 500
 _STRING = 7
 
 
@@ -76,6 +75,7 @@ class Rules:
     :param most_consumers: of a stream
     :param between_seconds: from one subscription of a shard to the next
     :param lifetime_seconds: of a subscription
+    :param event_records: at most so many records come in one event
     :param heartbeat_seconds: from one event to the next while there are no records
     :param denied: operations that are answered with AccessDeniedException
     :param alter: what happens to the messages of each subscription on their way
@@ -84,6 +84,7 @@ class Rules:
     most_consumers: int = 20
     between_seconds: float = 5.0
     lifetime_seconds: float = 300.0
+    event_records: int = 500
     heartbeat_seconds: float = 5.0
     denied: set[str] = field(default_factory=set)
     alter: Alter = iter
@@ -100,7 +101,7 @@ class FanOut:
         self.calls: list[str] = []
         self.consumers: dict[tuple[str, str], dict[str, Any]] = {}
         self.subscriptions: dict[tuple[str, str], Subscriptions] = {}
-        self.open_subscriptions = 0
+        self.open_subscriptions = self.cuts = 0
         self.lock = threading.Lock()
         self.behind = urlsplit(kinesis_url)
         self.kinesis: KinesisClient = AWS.client("kinesis", endpoint_url=kinesis_url)
@@ -189,12 +190,29 @@ class FanOut:
                 raise RefusedError(
                     "ResourceInUseException", f"Another active subscription exists for this consumer: {arn}."
                 )
-        reading = _Reading(self.kinesis, stream_of(stream_arn), shard_id, asked["StartingPosition"])
+        cuts = self.cuts
+        reading = _Reading(
+            self.kinesis,
+            stream_of(stream_arn),
+            shard_id,
+            asked["StartingPosition"],
+            limit=self.rules.event_records,
+        )
         with self.lock:
             state.count += 1
             state.since = time.monotonic()
             number = state.count
-        return self._messages(reading, lambda: state.count == number)
+
+        def current() -> bool:
+            if self.cuts > cuts:
+                raise CutOffError
+            return state.count == number
+
+        return self._messages(reading, current)
+
+    def cut_off(self) -> None:
+        """Break the connections of all subscriptions."""
+        self.cuts += 1
 
     def _messages(self, reading: _Reading, current: Callable[[], bool]) -> Iterator[bytes]:
         ends = time.monotonic() + self.rules.lifetime_seconds
@@ -217,8 +235,11 @@ class FanOut:
 class _Reading:
     """Reads a shard by GetRecords."""
 
-    def __init__(self, kinesis: KinesisClient, stream: str, shard_id: str, start: dict[str, Any]) -> None:
+    def __init__(
+        self, kinesis: KinesisClient, stream: str, shard_id: str, start: dict[str, Any], *, limit: int
+    ) -> None:
         self._kinesis = kinesis
+        self._limit = limit
         self._stream = stream
         self._shard_id = shard_id
         answer = self._iterator(start)
@@ -228,7 +249,7 @@ class _Reading:
     def next(self) -> dict[str, Any]:
         """What an event says."""
         assert self._next is not None
-        answer = self._kinesis.get_records(ShardIterator=self._next, Limit=MOST_RECORDS)
+        answer = self._kinesis.get_records(ShardIterator=self._next, Limit=self._limit)
         self._next = answer.get("NextShardIterator")
         if answer["Records"]:
             self._continuation = answer["Records"][-1]["SequenceNumber"]

@@ -72,7 +72,8 @@ class FanOutHook(KinesisStreamHook):
         consumer = f"consumer {name} of {self._stream}"
         with translated(doing="kinesis:RegisterStreamConsumer", resource=consumer):
             try:
-                self._client_for_control().register_stream_consumer(StreamARN=arn, ConsumerName=name)
+                # Tried once: to botocore a stream that has all its consumers looks throttled.
+                self._client_for_subscriptions().register_stream_consumer(StreamARN=arn, ConsumerName=name)
             except ClientError as error:
                 if error_code(error) != "ResourceInUseException":
                     raise

@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# AWS ends a subscription after five minutes, and refuses another one within five seconds of the last.
-RENEWAL_SECONDS = 280.0
-BETWEEN_SUBSCRIPTIONS_SECONDS = 5.0
 # An event that was waited for longer than this wasn't there when the wait began.
 NOT_THERE_SECONDS = 0.01
 # Whoever had the shard before may hold its subscription for a while, and a connection may break at any time.
@@ -64,7 +61,7 @@ NOT_AT_TIP = 1
 
 @dataclass(frozen=True, kw_only=True)
 class FanOutLimits:
-    """How much a drain holds of what is pushed to it.
+    """How much a drain holds of what is pushed to it, and how often it subscribes.
 
     Bytes are those of events as they come: JSON in which payloads are base64. While an event is being decoded
     it takes about four times as much. One event always fits, however large.
@@ -73,11 +70,15 @@ class FanOutLimits:
     :param shard_bytes: of one shard
     :param subscriptions: shards that are subscribed to at a time, each with a thread and a connection, which
         take about 200 KB; others are polled
+    :param between_seconds: from one subscription of a shard to the next; AWS refuses another one within 5 s
+    :param renewal_seconds: after so long a subscription is ended, to be renewed; AWS ends it after 5 minutes
     """
 
     total_bytes: int = 32 * 2**20
     shard_bytes: int = 4 * 2**20
     subscriptions: int = 256
+    between_seconds: float = 5.0
+    renewal_seconds: float = 280.0
 
 
 class Subscription(Protocol):
@@ -170,6 +171,11 @@ class FanOutSource:
         """As soon as always, since it calls nobody; where shards are polled, as often as they are then."""
         return self.pause_seconds if self._without is None else self._polling.idle_seconds
 
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of events that wait to be read, and of those that are being decoded."""
+        return self._room.bytes
+
     def describe(self) -> StreamFacts:
         """The facts of the stream, by DescribeStreamSummary."""
         return self._kinesis.describe()
@@ -228,7 +234,7 @@ class FanOutSource:
     def _wait_before(self, shard_id: str) -> float:
         """For how many seconds the shard can't be subscribed to again."""
         since = self._subscribed_at.get(shard_id, -inf)
-        return since + BETWEEN_SUBSCRIPTIONS_SECONDS - self._runtime.monotonic()
+        return since + self._limits.between_seconds - self._runtime.monotonic()
 
     def _subscribe(self, cursor: FanOutCursor) -> Subscription | None:
         """Subscribe a cursor to the rest of its shard; ``None``: it must poll."""
@@ -420,11 +426,11 @@ class FanOutCursor:
     def connect(self) -> None:
         """Subscribe after what came last, unless it is too soon for that."""
         self._millis_behind = max(NOT_AT_TIP, self._millis_behind)
-        if self._source._wait_before(self.shard_id) > 0:
+        if (wait := self._source._wait_before(self.shard_id)) > 0:
             if self._fruitless:
                 raise ThrottledError(
-                    f"Shard {self.shard_id} of stream {self._source.stream_name} is subscribed to again "
-                    f"{BETWEEN_SUBSCRIPTIONS_SECONDS:.0f} s after the subscription that broke off"
+                    f"Shard {self.shard_id} of stream {self._source.stream_name} can be subscribed to again "
+                    f"in {wait:.1f} s: the last subscription broke off"
                 )
             return
         began = self._runtime.monotonic()
@@ -520,7 +526,7 @@ class FanOutCursor:
     def _pump(self, subscription: Subscription) -> None:
         """Keep the events of a subscription until it ends, or has to be renewed."""
         error: Exception | None = None
-        renewal = self._runtime.monotonic() + RENEWAL_SECONDS
+        renewal = self._runtime.monotonic() + self._source._limits.renewal_seconds
         try:
             for event in subscription:
                 self._keep(event)

@@ -1,0 +1,3 @@
+"""What the contract suites run on."""
+
+pytest_plugins = ["tests.faults.fixtures"]
