@@ -18,7 +18,6 @@ from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     ConsumerUnusableError,
-    InvalidSettingError,
     ServiceUnavailableError,
     ThrottledError,
     TransientError,
@@ -27,9 +26,8 @@ from airflow_kinesis_snowflake.sources.polling import KinesisCalls, PollingSourc
 from airflow_kinesis_snowflake.stream.consumers import (
     MOST_CONSUMERS,
     Consumer,
-    ConsumerArn,
     ShardEvent,
-    can_name_a_consumer,
+    check_consumer,
 )
 from airflow_kinesis_snowflake.stream.positions import Position, is_after
 from airflow_kinesis_snowflake.stream.records import Delivery
@@ -138,14 +136,9 @@ class FanOutSource:
         limits: FanOutLimits | None = None,
         runtime: Runtime = MACHINE,
     ) -> None:
-        if consumer_arn is not None:
-            check_consumer_arn(consumer_arn, stream_name=kinesis.stream_name)
-        elif not can_name_a_consumer(application_name):
-            raise InvalidSettingError(
-                "Register a consumer and give its consumer_arn: the consumer of enhanced fan-out can't be "
-                f"named after application {application_name!r}, as names of consumers have up to 128 "
-                "characters"
-            )
+        check_consumer(
+            stream_name=kinesis.stream_name, application_name=application_name, consumer_arn=consumer_arn
+        )
         self._kinesis = kinesis
         self._polling = PollingSource(kinesis)
         self._name = application_name
@@ -339,25 +332,6 @@ class FanOutSource:
                 self.stream_name,
                 error,
             )
-
-
-def check_consumer_arn(text: str, *, stream_name: str) -> None:
-    """Check that a consumer is one of a stream.
-
-    :raises InvalidSettingError: it is of another stream, or not a consumer's ARN
-    """
-    try:
-        arn = ConsumerArn.parse(text)
-    except ValueError as error:
-        raise InvalidSettingError(
-            "Give consumer_arn as RegisterStreamConsumer returned it, or leave it out to have a consumer "
-            f"registered: {error}"
-        ) from error
-    if arn.stream != stream_name:
-        raise InvalidSettingError(
-            f"Give the consumer_arn of a consumer of stream {stream_name}: consumer {arn.name} is one of "
-            f"stream {arn.stream}"
-        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
 
@@ -39,11 +41,14 @@ class ConsumerArn:
     def parse(cls, text: str) -> ConsumerArn:
         """Read an ARN.
 
-        :raises ValueError: it isn't that of a consumer; the message says what it is instead
+        :raises InvalidSettingError: it isn't that of a consumer; the message says what it is instead
         """
         match = _ARN.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text!r} isn't the ARN of a registered consumer{_what_else(text)}")
+            raise InvalidSettingError(
+                "Give the ARN of a consumer as RegisterStreamConsumer returned it, or leave it out "
+                f"to have a consumer registered: {text!r} isn't one{_what_else(text)}"
+            )
         return cls(text, match["region"], match["account"], match["stream"], match["name"])
 
 
@@ -56,9 +61,24 @@ def _what_else(text: str) -> str:
     return ", but of a stream" if "/consumer/" not in text else ""
 
 
-def can_name_a_consumer(name: str) -> bool:
-    """Whether Kinesis takes a name for a consumer: 1 to 128 letters, digits, ``_``, ``.`` or ``-``."""
-    return _NAME.fullmatch(name) is not None
+def check_consumer(*, stream_name: str, application_name: str, consumer_arn: str | None) -> None:
+    """Check that there can be a consumer.
+
+    :param consumer_arn: ``None``: the consumer is named after the application
+    :raises InvalidSettingError: it is a consumer of another stream, or the name can't be that of a consumer
+    """
+    if consumer_arn is not None:
+        arn = ConsumerArn.parse(consumer_arn)
+        if arn.stream != stream_name:
+            raise InvalidSettingError(
+                f"Give the consumer_arn of a consumer of stream {stream_name}: {arn.name} is one of stream "
+                f"{arn.stream}"
+            )
+    elif not _NAME.fullmatch(application_name):
+        raise InvalidSettingError(
+            "Register a consumer and give its consumer_arn: the consumer of enhanced fan-out can't be named "
+            f"after application {application_name!r}, as names of consumers have up to 128 characters"
+        )
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,8 @@ from airflow_kinesis_snowflake.sources.fan_out import FanOutLimits, FanOutSource
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.testing.source import FakeSource
-from local.fan_out import FanOut
 from local.services import wait_until_active
 from tests.faults.actions import THROTTLED, aws_error
-from tests.faults.fixtures import lead_airflow_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.ports import Cursor, Source
     from airflow_kinesis_snowflake.stream.lineage import Shard
     from airflow_kinesis_snowflake.stream.records import Delivery, Record
-    from local.services import LocalServices
+    from local.fan_out import FanOut
     from tests.faults.proxy import FaultProxy
 
 PATIENCE_SECONDS = 30.0
@@ -110,22 +108,11 @@ def polled(kinesis: KinesisClient, make_stream: Callable[..., str], kinesis_prox
 
 
 @pytest.fixture
-def pushed(
-    kinesis: KinesisClient,
-    make_stream: Callable[..., str],
-    detour: LocalServices,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[OnKinesis]:
+def pushed(kinesis: KinesisClient, make_stream: Callable[..., str], fan_out: FanOut) -> Iterator[OnKinesis]:
     name = make_stream(2)
-    with FanOut(detour.kinesis_url) as server:
-        server.rules.between_seconds = 0
-        detour.kinesis_url = server.url
-        lead_airflow_there(detour, monkeypatch)
-        source = FanOutSource(
-            FanOutHook(name), application_name="app", limits=FanOutLimits(between_seconds=0)
-        )
-        yield OnKinesis(kinesis, name, source, server.cut_off)
-        source.close()
+    source = FanOutSource(FanOutHook(name), application_name="app", limits=FanOutLimits(between_seconds=0))
+    yield OnKinesis(kinesis, name, source, fan_out.cut_off)
+    source.close()
 
 
 @pytest.fixture(params=["in_memory", "polled", "pushed"])

@@ -53,7 +53,6 @@ def make_source(stream: str, fan_out: FanOut) -> Iterator[Callable[..., FanOutSo
         made.append(source)
         return source
 
-    fan_out.rules.between_seconds = 0
     yield make
     for source in made:
         source.close()
@@ -522,7 +521,6 @@ def test_more_shards_than_may_be_subscribed_to_are_polled(
     kinesis: KinesisClient, make_stream: Callable[..., str], fan_out: FanOut
 ) -> None:
     name = make_stream(3)
-    fan_out.rules.between_seconds = 0
     source = FanOutSource(
         FanOutHook(name), application_name="app", limits=FanOutLimits(subscriptions=2, between_seconds=0)
     )
