@@ -232,7 +232,7 @@ _READING = {
         "How records are read.",
         {
             "polling": "polling: GetRecords, at no cost",
-            "enhanced_fan_out": "enhanced_fan_out: pushed to a registered consumer, by shard-hour and gigabyte",
+            "enhanced_fan_out": "enhanced_fan_out: pushed to a registered consumer, which AWS bills",
         },
         otherwise="polling",
     ),

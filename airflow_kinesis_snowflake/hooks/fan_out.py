@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
@@ -272,12 +272,9 @@ class MessageBody:
 
     def shut_down(self) -> None:
         """Let the thread that reads notice the end; from another thread."""
-        shut_down = getattr(self._body, "shutdown", None)
-        if shut_down is not None:
-            try:
-                shut_down()
-            except (OSError, RuntimeError, ValueError):
-                return  # It is closed already.
+        # An error says that it is closed already.
+        with suppress(OSError, RuntimeError, ValueError):
+            self._body.shutdown()
 
     def close(self) -> None:
         """End the connection; by the thread that reads."""

@@ -327,7 +327,7 @@ class FanOutSource:
             )
         elif first:
             log.warning(
-                "Shards of stream %s are polled: enhanced fan-out isn't allowed. `state iam --consumer-type "
+                "Shards of stream %s are polled: enhanced fan-out isn't allowed. `iam --consumer-type "
                 "enhanced_fan_out` prints what it needs: %s",
                 self.stream_name,
                 error,

@@ -151,7 +151,7 @@ def test_where_fan_out_isnt_allowed_shards_are_polled_with_one_warning(
     assert [read(cursor, 3) for cursor in cursors] == [numbered(3)] * 2
     (warning,) = warnings(caplog)
     assert f"kinesis:{operation}" in warning
-    assert "state iam" in warning
+    assert "iam --consumer-type enhanced_fan_out" in warning
     assert source.idle_seconds == 1.0
 
 
