@@ -1,3 +1,5 @@
 """What the contract suites run on."""
 
-pytest_plugins = ["tests.faults.fixtures"]
+from tests.faults.fixtures import detour, fan_out, kinesis_proxy
+
+__all__ = ["detour", "fan_out", "kinesis_proxy"]
