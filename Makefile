@@ -24,7 +24,7 @@ unit: .venv/.ready ## Run the tests that need no services
 	$(BIN)/python -m pytest tests/unit
 
 integration: setup ## Run the tests against local services
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/contract tests/integration
 
 e2e: setup ## Run the tests with a whole Airflow
 	$(BIN)/python -m pytest tests/e2e

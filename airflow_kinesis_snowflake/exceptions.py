@@ -46,6 +46,10 @@ class StreamNotFoundError(TerminalError):
     """The Kinesis stream doesn't exist in this account and region."""
 
 
+class ConsumerUnusableError(TerminalError):
+    """The registered consumer of enhanced fan-out is gone, of another stream, or used by another program."""
+
+
 class SnowflakeObjectNotFoundError(TerminalError):
     """A Snowflake database, schema or table doesn't exist or isn't visible to the role."""
 

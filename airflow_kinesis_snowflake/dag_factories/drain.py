@@ -71,9 +71,10 @@ def build_drain_dag(
     ``payload_format`` (``json``), ``compression`` (none), ``json_documents`` (``one``), ``avro_schema``
     (none), ``create_table`` (as needed), ``max_dead_letters`` (no limit), ``max_batch_bytes``,
     ``max_batch_records`` and ``max_batch_seconds`` (the operator's), ``max_seconds`` and ``max_records`` (no
-    limit), ``on_data_loss`` (``fail``), ``own_hash_keys_only`` (``false``), ``aws_conn_id``
-    (``aws_default``), ``region_name`` (the connection's), ``snowflake_conn_id`` (``snowflake_default``),
-    ``workers`` (1). What else the operator takes, such as pinned columns, is for a DAG of your own.
+    limit), ``consumer_type`` (``polling``), ``consumer_arn`` (the application's), ``on_data_loss``
+    (``fail``), ``own_hash_keys_only`` (``false``), ``aws_conn_id`` (``aws_default``), ``region_name`` (the
+    connection's), ``snowflake_conn_id`` (``snowflake_default``), ``workers`` (1). What else the operator
+    takes, such as pinned columns, is for a DAG of your own.
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
     then longer, up to 5 minutes.
@@ -96,6 +97,7 @@ def build_drain_dag(
         "create_table",
         "max_dead_letters",
         *LIMITS,
+        "consumer_arn",
         "region_name",
     )
     defaults = dict.fromkeys(names, "") | {
@@ -108,6 +110,7 @@ def build_drain_dag(
         "infer_timestamps": "false",
         "payload_format": "json",
         "json_documents": "one",
+        "consumer_type": "polling",
         "on_data_loss": "fail",
         "own_hash_keys_only": "false",
         "aws_conn_id": "aws_default",
@@ -204,6 +207,7 @@ def drain_params(dag_id: str) -> dict[str, Param]:
         {
             "": _essentials(dag_id),
             "Start and end": _START_AND_END,
+            "Reading": _READING,
             "Payloads": _PAYLOADS,
             "Mapping": _MAPPING,
             "Batches": _BATCHES,
@@ -269,6 +273,22 @@ _START_AND_END = {
         "Maximum duration (seconds)", "After which nothing more is read.", otherwise="no limit"
     ),
     "max_records": number("Maximum records", "After which nothing more is read.", otherwise="no limit"),
+}
+_READING = {
+    "consumer_type": choice(
+        "Consumer type",
+        "How records are read.",
+        {
+            "polling": "polling: GetRecords, at no cost",
+            "enhanced_fan_out": "enhanced_fan_out: pushed to a registered consumer, which AWS bills",
+        },
+        otherwise="polling",
+    ),
+    "consumer_arn": text(
+        "Consumer ARN",
+        "For enhanced_fan_out: a consumer of the stream that nobody else uses.",
+        otherwise="one that is named after the application, and registered if it is missing",
+    ),
 }
 _PAYLOADS = {
     "payload_format": choice(

@@ -101,6 +101,7 @@ class Drain:
     ) -> None:
         self._settings = settings
         self._runtime = runtime
+        self._source = source
         self._stop_at = millis(settings.stop_at)
         self._stop_asked = False
         self._stopping = runtime.event()
@@ -387,7 +388,7 @@ class Drain:
                 self._warn_of(page.gap)
             self._accept(reader, page, folder)
             self._log_end_of_stall(reader)
-            caught_up_at = min(self._intake.time_at(page.asked_at), self._stop_at)
+            caught_up_at = min(self._intake.time_at(page.as_of), self._stop_at)
             reader.accept(page, caught_up_at=caught_up_at)
             if page.at_tip and self._settled(reader):
                 self._leases.note(
@@ -539,6 +540,7 @@ class Drain:
         """Release what is held and end the threads; never takes longer than a stop may take."""
         self._progress.close()
         with contextlib.ExitStack() as leaving:
+            leaving.callback(self._source.close)
             for threads in (self._fetching, self._loading, self._writers):
                 leaving.callback(threads.close)
             leaving.callback(self._loading.submit, self._loader.close)

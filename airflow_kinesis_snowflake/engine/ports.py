@@ -48,7 +48,7 @@ class Cursor(Protocol):
         """The next records, in order, and none of them twice.
 
         An empty delivery isn't the end of the backlog: only one that is 0 ms behind is. After an error the
-        next call goes on where the last delivery ended.
+        next call goes on where the last delivery ended. Doesn't wait for records to arrive.
 
         :param limit: how many Kinesis records the caller has room for; a source that can't be told so may
             deliver more, up to 10 MB
@@ -91,6 +91,9 @@ class Source(Protocol):
 
     def read_again(self, shard_id: str, sequence_number: str) -> Sequence[Record]:
         """The user records of one Kinesis record; none if the stream doesn't have it any more."""
+
+    def close(self) -> None:
+        """Close all cursors; from any thread, more than once. Whoever opens a shard then may get records."""
 
 
 # --- where rows go -----------------------------------------------------------------------------------------

@@ -249,6 +249,7 @@ class Fetched:
     :param taken: Kinesis records that were encoded
     :param checking: the record of the checkpoint was neither found nor missed yet
     :param at_tip: the shard has nothing more for now
+    :param age_seconds: how long before it was asked for the source learned how far behind it is
     :param gap: the record of the checkpoint aged out, and perhaps others after it
     """
 
@@ -262,7 +263,13 @@ class Fetched:
     taken: int = 0
     checking: bool = False
     at_tip: bool = False
+    age_seconds: float = 0.0
     gap: Gap | None = None
+
+    @property
+    def as_of(self) -> float:
+        """When the lag was what the page says, on the monotonic clock."""
+        return self.asked_at - self.age_seconds
 
     @property
     def records(self) -> int:
@@ -380,6 +387,7 @@ class PageSource:
             taken=len(records),
             checking=checking,
             at_tip=at_tip,
+            age_seconds=page.age_seconds,
             gap=gap,
         )
 

@@ -320,7 +320,7 @@ def retry_of_broken_answers(most: int) -> Callable[..., float | None]:
     def needs_retry(
         *, response: tuple[Any, Any] | None, operation: Any, attempts: int, **_: Any
     ) -> float | None:
-        if response is None:
+        if response is None or operation.has_event_stream_output:
             return None
         answer = response[0]
         announced, came = answer.headers.get("Content-Length"), len(answer.content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +47,11 @@ class StreamConsumersHook(AwsHook):
             return ()
 
     def deregister(self, consumer: StreamConsumer) -> None:
-        """Deregister a consumer. Needs ``kinesis:DeregisterStreamConsumer``."""
-        with translated(doing="kinesis:DeregisterStreamConsumer", resource=f"consumer {consumer.name}"):
+        """Deregister a consumer, if it is there. Needs ``kinesis:DeregisterStreamConsumer``."""
+        with (
+            suppress(StreamNotFoundError),
+            translated(doing="kinesis:DeregisterStreamConsumer", resource=f"consumer {consumer.name}"),
+        ):
             self._client.deregister_stream_consumer(ConsumerARN=consumer.arn)
 
     @property

@@ -222,12 +222,17 @@ class KinesisStreamHook(AwsHook):
             except ClientError as error:
                 number = start.get("StartingSequenceNumber")
                 if number and error_code(error) == "InvalidArgumentException":
-                    raise ForeignCheckpointError(
-                        f"Rewind this shard with the DAG kinesis_state_reset: {shard} never gave out the "
-                        f"sequence number {number}; the checkpoint was written for another shard or stream"
-                    ) from error
+                    raise foreign(number, shard=shard) from error
                 raise
         return str(answer["ShardIterator"])
+
+
+def foreign(sequence_number: str, *, shard: str) -> ForeignCheckpointError:
+    """The error of a sequence number that its shard can't have given out."""
+    return ForeignCheckpointError(
+        f"Rewind this shard with the DAG kinesis_state_reset: {shard} never gave out the sequence number "
+        f"{sequence_number}; the checkpoint was written for another shard or stream"
+    )
 
 
 class _Body(msgspec.Struct):
@@ -258,11 +263,12 @@ def decode_page(response_dict: dict[str, Any], customized_response_dict: dict[st
 def _page_of_plain_answer(answer: Mapping[str, Any]) -> Page | None:
     if "Records" not in answer:
         return None
-    records = tuple(map(_record, answer["Records"]))
+    records = tuple(map(plain_record, answer["Records"]))
     return Page(records, answer.get("NextShardIterator"), answer.get("MillisBehindLatest", 0))
 
 
-def _record(plain: Mapping[str, Any]) -> Record:
+def plain_record(plain: Mapping[str, Any]) -> Record:
+    """A record as botocore parsed it."""
     return Record(
         sequence_number=plain["SequenceNumber"],
         approximate_arrival=plain["ApproximateArrivalTimestamp"].timestamp(),

@@ -106,7 +106,8 @@ def clean_up(
 ) -> dict[str, Any]:
     """Back up and delete what a plan dooms. Can be repeated.
 
-    A table that was made again since, or in which a worker shows up now, is left alone.
+    A table that was made again since, or in which a worker shows up now, is left alone, and so is the
+    application's consumer.
 
     :param loaded: where to forget the offsets and staged files of deleted applications, and offsets that
         nobody needs any more; None: they stay
@@ -131,7 +132,8 @@ def clean_up(
     if loaded is not None:
         _forget(loaded, applications)
         pruned = _prune(loaded, plan, tables)
-    doomed_consumers = [view for view in plan.consumers if view.deregister]
+    spared = {view.table.application for view in plan.doomed if view.table.name in kept}
+    doomed_consumers = [view for view in plan.consumers if view.deregister and view.name not in spared]
     for view in doomed_consumers:
         consumers.deregister(_registered(view))
         log.info("Consumer %s of stream %s is deregistered", view.name, view.stream)

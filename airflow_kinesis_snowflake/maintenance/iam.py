@@ -23,7 +23,9 @@ class Resources:
 
     :param application: whose table
     :param stream: which stream is read
-    :param consumer: name of a registered consumer that a cleanup may deregister; default is the application's
+    :param consumer: name of the registered consumer, which a drain with enhanced fan-out registers and a
+        cleanup deregisters; default is the application's
+    :param fan_out: a drain reads by enhanced fan-out, and by polling where that fails
     :param source: the table that an import reads
     :param key: ARN of the stream's KMS key, if it is encrypted with one
     :param backups: ``bucket/prefix`` of the JSON backups, if they go to S3
@@ -35,9 +37,15 @@ class Resources:
     region: str = "*"
     partition: str = "aws"
     consumer: str | None = None
+    fan_out: bool = False
     source: str | None = None
     key: str | None = None
     backups: str | None = None
+
+    @property
+    def consumer_arn(self) -> str:
+        """The ARN of the registered consumer, which ends with the time when it was registered."""
+        return self.arn("kinesis", f"stream/{self.stream}/consumer/{self.consumer or self.application}:*")
 
     def arn(self, service: str, name: str) -> str:
         """The ARN of something in the account and region."""
@@ -68,6 +76,8 @@ _STREAM = {
     Purpose.CLEANUP: ("DescribeStreamSummary", "ListStreamConsumers"),
     Purpose.IMPORT: ("DescribeStreamSummary", "ListShards"),
 }
+# Of consumers that are named after their application; DescribeStreamConsumer is about either of the two.
+_FAN_OUT = ("DescribeStreamConsumer", "RegisterStreamConsumer", "SubscribeToShard")
 _BACKUPS = {Purpose.RESET: ("GetObject", "PutObject"), Purpose.CLEANUP: ("PutObject",)}
 
 
@@ -82,12 +92,11 @@ def policy(purpose: Purpose, resources: Resources) -> dict[str, Any]:
         statements.append(_statement("ReadSource", "dynamodb", ("DescribeTable", "Scan"), source))
     stream = [resources.arn("kinesis", f"stream/{resources.stream}")]
     statements.append(_statement("Stream", "kinesis", _STREAM[purpose], stream))
+    if purpose is Purpose.DRAIN and resources.fan_out:
+        statements.append(_statement("FanOut", "kinesis", _FAN_OUT, [*stream, resources.consumer_arn]))
     if purpose is Purpose.CLEANUP:
-        consumer = f"stream/{resources.stream}/consumer/{resources.consumer or resources.application}:*"
         statements.append(
-            _statement(
-                "Consumer", "kinesis", ("DeregisterStreamConsumer",), [resources.arn("kinesis", consumer)]
-            )
+            _statement("Consumer", "kinesis", ("DeregisterStreamConsumer",), [resources.consumer_arn])
         )
     if resources.key and "GetRecords" in _STREAM[purpose]:
         statements.append(_statement("ReadEncrypted", "kms", ("Decrypt",), [resources.key]))

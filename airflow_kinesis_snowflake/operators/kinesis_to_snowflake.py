@@ -23,6 +23,7 @@ from airflow_kinesis_snowflake.operators.landing import LandingOperator
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
 from airflow_kinesis_snowflake.operators.settings import (
     AWS,
+    CONSUMER_ARN,
     DEAD_LETTERS,
     MOMENT,
     POSITIVE,
@@ -31,6 +32,7 @@ from airflow_kinesis_snowflake.operators.settings import (
     choice,
     optional,
 )
+from airflow_kinesis_snowflake.stream.consumers import check_consumer
 from airflow_kinesis_snowflake.stream.positions import initial_position
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_kinesis_snowflake.engine.drain import Drain
+    from airflow_kinesis_snowflake.engine.ports import Source
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
@@ -93,6 +96,12 @@ class KinesisToSnowflakeOperator(LandingOperator):
     :param max_batch_seconds: age at which a batch is loaded; default 60, or 1 where rows are streamed
     :param max_seconds: stop reading after so many seconds; what was read is still loaded. Default: no limit
     :param max_records: stop reading after so many records; pages under way still count. Default: no limit
+    :param consumer_type: ``polling``, or ``enhanced_fan_out`` to have records pushed to a registered
+        consumer, which AWS bills by shard-hour and gigabyte. The consumer is named after the application,
+        registered when it is missing, and deregistered by the cleanup. Where that isn't allowed, or the
+        stream has all the consumers it may have, the drain warns and polls (templated)
+    :param consumer_arn: for ``enhanced_fan_out``: a consumer of the stream that exists and that nobody else
+        uses; what keeps it from being used is an error then (templated)
     :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
         (templated)
     :param own_hash_keys_only: drop KPL aggregates that hold a record outside the shard's range of hash keys,
@@ -126,6 +135,8 @@ class KinesisToSnowflakeOperator(LandingOperator):
         "max_batch_seconds",
         "max_seconds",
         "max_records",
+        "consumer_type",
+        "consumer_arn",
         "on_data_loss",
         "own_hash_keys_only",
         "aws_conn_id",
@@ -140,6 +151,8 @@ class KinesisToSnowflakeOperator(LandingOperator):
         "sink": choice("copy", "streaming"),
         "max_dead_letters": DEAD_LETTERS,
         **dict.fromkeys(LIMITS, optional(POSITIVE)),
+        "consumer_type": choice("polling", "enhanced_fan_out"),
+        "consumer_arn": optional(CONSUMER_ARN),
         "on_data_loss": choice("fail", "warn"),
         "own_hash_keys_only": TRUTH,
         **AWS,
@@ -160,6 +173,8 @@ class KinesisToSnowflakeOperator(LandingOperator):
         max_batch_seconds: float | str | None = None,
         max_seconds: float | str | None = None,
         max_records: int | str | None = None,
+        consumer_type: Literal["polling", "enhanced_fan_out"] = "polling",
+        consumer_arn: str | None = None,
         on_data_loss: Literal["fail", "warn"] = "fail",
         own_hash_keys_only: bool | str = False,
         aws_conn_id: str | None = "aws_default",
@@ -181,6 +196,8 @@ class KinesisToSnowflakeOperator(LandingOperator):
         self.max_batch_seconds = max_batch_seconds
         self.max_seconds = max_seconds
         self.max_records = max_records
+        self.consumer_type = consumer_type
+        self.consumer_arn = consumer_arn
         self.on_data_loss = on_data_loss
         self.own_hash_keys_only = own_hash_keys_only
         self.aws_conn_id = aws_conn_id
@@ -233,9 +250,10 @@ class KinesisToSnowflakeOperator(LandingOperator):
     def _make_drain(self, context: Context) -> Drain:
         from airflow_kinesis_snowflake.engine.drain import Drain
         from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-        from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+        from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
         from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Streaming
+        from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
         from airflow_kinesis_snowflake.sources.polling import PollingSource
 
         given = self.read_settings()
@@ -243,7 +261,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         landing = self.landing(given)
         aws = {name: given[name] for name in ("aws_conn_id", "region_name", "verify")}
         aws["config"] = given["botocore_config"]
-        kinesis = KinesisStreamHook(settings.stream_name, **aws)
+        kinesis = FanOutHook(settings.stream_name, **aws)
         store = CheckpointStoreHook(settings.application_name, **aws)
         snowflake = SnowflakeLoadHook(
             snowflake_conn_id=given["snowflake_conn_id"], database=landing.table.database
@@ -257,11 +275,16 @@ class KinesisToSnowflakeOperator(LandingOperator):
         if given["sink"] == "streaming":
             snowflake.streaming_login()
         self._show_links(context, settings, table=landing.table, kinesis=kinesis, snowflake=snowflake)
+        source: Source = PollingSource(kinesis)
+        if given["consumer_type"] == "enhanced_fan_out":
+            source = FanOutSource(
+                kinesis, application_name=settings.application_name, consumer_arn=given["consumer_arn"]
+            )
         ti = context["ti"]
         return Drain(
             settings,
             worker=worker_of(context),
-            source=PollingSource(kinesis),
+            source=source,
             store=store,
             sink=next(sink for sink in sinks if sink.name == given["sink"]),
             other_sinks=[sink for sink in sinks if sink.name != given["sink"]],
@@ -292,11 +315,12 @@ class KinesisToSnowflakeOperator(LandingOperator):
 
     @classmethod
     def check_together(cls, settings: Mapping[str, Any]) -> None:
-        """Check that a timestamp is there where the initial position needs one, and only there.
+        """Check that a timestamp is there where the initial position needs one, a consumer where it is used.
 
-        :raises InvalidSettingError: it is missing or superfluous
+        :raises InvalidSettingError: one is missing or superfluous
         """
         super().check_together(settings)
+        _check_consumer(settings)
         if settings.get("stop_at") is not None and settings.get("follow_seconds") is not None:
             raise InvalidSettingError(
                 "stop_at must be left out, or follow_seconds: a drain that follows ends by itself, so many "
@@ -321,6 +345,21 @@ class KinesisToSnowflakeOperator(LandingOperator):
             own_hash_keys_only=given["own_hash_keys_only"],
             max_dead_letters=given["max_dead_letters"],
             **{name: given[name] for name in LIMITS if given[name] is not None},
+        )
+
+
+def _check_consumer(settings: Mapping[str, Any]) -> None:
+    consumer_type, consumer_arn = settings.get("consumer_type"), settings.get("consumer_arn")
+    if consumer_type == "polling" and consumer_arn is not None:
+        raise InvalidSettingError(
+            "Leave out consumer_arn, or set consumer_type='enhanced_fan_out': who polls is no consumer"
+        )
+    known = {"stream_name", "application_name", "consumer_arn"} <= settings.keys()
+    if consumer_type == "enhanced_fan_out" and known:
+        check_consumer(
+            stream_name=settings["stream_name"],
+            application_name=settings["application_name"],
+            consumer_arn=consumer_arn,
         )
 
 

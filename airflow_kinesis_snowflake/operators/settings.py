@@ -26,6 +26,7 @@ from airflow_kinesis_snowflake.formats.registry import EXPECTED, NAMED
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.tables import NEVER, TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
+from airflow_kinesis_snowflake.stream.consumers import ConsumerArn
 from airflow_kinesis_snowflake.stream.positions import parse_timestamp
 
 if TYPE_CHECKING:
@@ -233,6 +234,10 @@ def _schema(value: Any) -> dict[str, Any] | list[Any] | str | None:
     return _require(isinstance(value, (dict, list, str)), value)  # type: ignore[no-any-return]
 
 
+def _consumer_arn(value: Any) -> str:
+    return str(ConsumerArn.parse(_text(value)))
+
+
 def _format(value: Any) -> Any:
     if isinstance(value, str):
         return _require(value in NAMED, value)
@@ -275,6 +280,7 @@ COLUMN_TYPES = SettingType("a dict of types by column, such as {'AMOUNT': 'NUMBE
 TABLE = SettingType("a table as 'DATABASE.SCHEMA.TABLE'", _table)
 TABLE_OPTIONS = SettingType(f"a dict of options, such as {{'transient': True}}, or {NEVER!r}", _table_options)
 DEAD_LETTERS = SettingType("a number such as 100, or a share such as '5%'", Threshold.parse)
+CONSUMER_ARN = SettingType("the ARN of a registered consumer", _consumer_arn)
 FORMAT = SettingType(EXPECTED, _format)
 SCHEMA = SettingType("an Avro schema: JSON as text, or parsed", _schema)
 FUNCTION = SettingType("a function or None", lambda value: _require(value is None or callable(value), value))

@@ -71,6 +71,9 @@ class PollingSource:
             iterator = page.next_iterator if page.millis_behind else None
         return ()
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 class PollingCursor:
     """One shard, read by iterators. One that has expired is replaced at the next read."""

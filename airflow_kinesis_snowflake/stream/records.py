@@ -57,8 +57,10 @@ class Delivery:
     :param records: Kinesis records as they came, in order of their sequence numbers
     :param millis_behind: how far their end is behind the tip of the shard, in milliseconds
     :param ended: the shard is closed, and these were its last
+    :param age_seconds: how long before the read that was so; 0 where the stream was asked by the read itself
     """
 
     records: tuple[Record, ...]
     millis_behind: int
     ended: bool
+    age_seconds: float = 0.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from local.fan_out import FanOut
 from tests.faults.detours import port_of
 from tests.faults.proxy import FaultProxy
 
@@ -56,6 +57,18 @@ def snowflake_proxy(
         detour.snowflake_port = port_of(proxy.url)
         lead_airflow_there(detour, monkeypatch)
         yield proxy
+
+
+@pytest.fixture
+def fan_out(
+    services: LocalServices, detour: LocalServices, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FanOut]:
+    """Enhanced fan-out before Kinesis; a shard may be subscribed to again at once."""
+    with FanOut(services.kinesis_url) as server:
+        server.rules.between_seconds = 0
+        detour.kinesis_url = server.url
+        lead_airflow_there(detour, monkeypatch)
+        yield server
 
 
 def lead_airflow_there(services: LocalServices, monkeypatch: pytest.MonkeyPatch) -> None:

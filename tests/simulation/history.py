@@ -15,11 +15,12 @@ from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.exceptions import DrainStoppedError, TransientError
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.sources.fan_out import FanOutLimits, FanOutSource
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, decode_position
 from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.dynamodb import SimulatedStore, Table
-from tests.simulation.kinesis import SimulatedKinesis, Stream
+from tests.simulation.kinesis import SimulatedFanOut, SimulatedKinesis, Stream
 from tests.simulation.machine import Machine
 from tests.simulation.scheduler import Scheduler, Signal
 from tests.simulation.snowflake import Key, Server, SimulatedSnowflake
@@ -28,6 +29,7 @@ from tests.simulation.weather import Weather
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_kinesis_snowflake.engine.ports import Source
     from airflow_kinesis_snowflake.engine.report import DrainReport
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class History:
         self._stream = Stream(self._scheduler, self.random, shards=self.random.randint(2, 4))
         self._table = Table(self._check_write)
         self._server = Server(self._scheduler, self._weather)
+        self._pushed = self.random.choice([0.0, 0.0, 0.5, 1.0])
         self._broken: list[str] = []
         self._writing = True
         self._done = False
@@ -182,6 +185,8 @@ class History:
         limits |= settings
         following = timedelta(seconds=limits["follow_seconds"] or 0)
 
+        source = self._source(machine)
+
         def work() -> None:
             try:
                 tried.drain = Drain(
@@ -193,7 +198,7 @@ class History:
                         **limits,
                     ),
                     worker=worker,
-                    source=PollingSource(SimulatedKinesis(self._stream, machine, self._weather)),
+                    source=source,
                     store=SimulatedStore(self._table, machine, self._weather),
                     sink=Copy(
                         Landing(table=TABLE),
@@ -221,6 +226,21 @@ class History:
 
         self._scheduler.spawn(work, owner=machine)
         return tried
+
+    def _source(self, machine: Machine) -> Source:
+        """How a try reads; workers of both kinds may share the shards."""
+        if self.random.random() >= self._pushed:
+            return PollingSource(SimulatedKinesis(self._stream, machine, self._weather))
+        self.counts["pushed"] += 1
+        room = self.random.choice([500, 5_000, 1_000_000])
+        return FanOutSource(
+            SimulatedFanOut(self._stream, machine, self._weather),
+            application_name=APPLICATION,
+            limits=FanOutLimits(
+                total_bytes=2 * room, shard_bytes=room, subscriptions=self.random.choice([1, 3, 256])
+            ),
+            runtime=machine,
+        )
 
     def _drain_the_rest(self) -> None:
         """Drain in calm weather until there is nothing more, and then once more for nothing."""

@@ -13,14 +13,16 @@ from airflow_kinesis_snowflake.exceptions import (
     ThrottledError,
 )
 from airflow_kinesis_snowflake.stream.clock import ServiceClock
+from airflow_kinesis_snowflake.stream.consumers import Consumer, ShardEvent
 from airflow_kinesis_snowflake.stream.facts import StreamFacts
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
 from tests.simulation.machine import EPOCH
+from tests.simulation.scheduler import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from random import Random
 
     from tests.simulation.machine import Machine
@@ -31,6 +33,10 @@ T = TypeVar("T")
 
 HASH_KEYS = 2**128
 ITERATOR_SECONDS = 300
+SUBSCRIPTION_SECONDS = 300
+BETWEEN_SUBSCRIPTIONS_SECONDS = 5
+HEARTBEAT_SECONDS = 5
+CONSUMER_ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks/consumer/simulated:1"
 
 
 @dataclass
@@ -76,6 +82,8 @@ class Stream:
         self.sent: dict[int, str] = {}
         self.created = datetime.fromtimestamp(EPOCH - 3600, UTC)
         self._count = 0
+        self.consumer_since: float | None = None
+        self.subscribed: dict[str, tuple[int, float]] = {}
         for number in range(shards):
             self._open((), HASH_KEYS * number // shards, HASH_KEYS * (number + 1) // shards - 1)
 
@@ -207,3 +215,106 @@ class SimulatedKinesis:
             None if last and shard.closed else self._iterator(shard_id, end),
             behind,
         )
+
+
+class SimulatedFanOut(SimulatedKinesis):
+    """What a drain calls of :class:`~airflow_kinesis_snowflake.hooks.fan_out.FanOutHook`."""
+
+    def find_consumer(self, name: str) -> Consumer | None:
+        return self._call(self._consumer)
+
+    def register_consumer(self, name: str) -> None:
+        def register() -> None:
+            if self._stream.consumer_since is None:
+                self._stream.consumer_since = self._machine.scheduler.now
+
+        self._call(register)
+
+    def subscribe(
+        self,
+        consumer_arn: str,
+        shard_id: str,
+        start: Position | StartAt,
+        *,
+        with_start: bool = False,
+        admit: Callable[[int], bool],
+    ) -> SimulatedSubscription:
+        def subscribe() -> SimulatedSubscription:
+            now = self._machine.scheduler.now
+            number, since = self._stream.subscribed.get(shard_id, (0, -1e9))
+            if now - since < BETWEEN_SUBSCRIPTIONS_SECONDS:
+                raise ThrottledError("simulated: another subscription")
+            self._stream.subscribed[shard_id] = number + 1, now
+            index = self._index(shard_id, start)
+            if with_start and isinstance(start, Position):
+                index -= 1
+            return SimulatedSubscription(self, self._stream.shards[shard_id], index, admit)
+
+        return self._call(subscribe)
+
+    def _consumer(self) -> Consumer | None:
+        since = self._stream.consumer_since
+        if since is None:
+            return None
+        active = self._machine.scheduler.now - since > 10
+        return Consumer(CONSUMER_ARN, "ACTIVE" if active else "CREATING")
+
+
+class SimulatedSubscription:
+    """Events of a shard, which may be late, short, empty or partly repeated; the connection may break."""
+
+    def __init__(
+        self, kinesis: SimulatedFanOut, shard: ShardModel, index: int, admit: Callable[[int], bool]
+    ) -> None:
+        self._stream = kinesis._stream
+        self._weather = kinesis._weather
+        self._scheduler = kinesis._machine.scheduler
+        self._shard = shard
+        self._index = index
+        self._admit = admit
+        self._closing = Signal()
+        self._closed = False
+        self._number = self._stream.subscribed[shard.shard_id][0]
+        self._since = self._scheduler.now
+
+    def __iter__(self) -> Iterator[ShardEvent]:
+        heartbeat_at = self._scheduler.now
+        while not self._closed and self._scheduler.now - self._since < SUBSCRIPTION_SECONDS:
+            late = self._weather.random.uniform(1, 20) if self._weather.strikes(self._weather.slow) else 0.1
+            self._scheduler.wait(self._closing, late)
+            if self._closed:
+                return
+            if self._stream.subscribed[self._shard.shard_id][0] != self._number:
+                raise ThrottledError("simulated: another subscription took over")
+            if self._weather.strikes(self._weather.refused / 5):
+                raise ServiceUnavailableError("simulated: cut off")
+            event = self._event()
+            if not event.records and not event.ended and self._scheduler.now < heartbeat_at:
+                continue
+            heartbeat_at = self._scheduler.now + HEARTBEAT_SECONDS
+            if not self._admit(200 * (1 + len(event.records))):
+                return
+            if self._weather.strikes(self._weather.refused / 5):
+                raise ServiceUnavailableError("simulated: cut off within an event")
+            yield event
+            if event.ended:
+                return
+
+    def close(self) -> None:
+        self._closed = True
+        self._scheduler.give(self._closing)
+
+    def _event(self) -> ShardEvent:
+        records = self._shard.records
+        begin = self._index
+        if self._weather.strikes(self._weather.repeated):
+            begin = max(0, begin - self._weather.random.randint(1, 3))
+        end = self._index = min(len(records), self._index + self._weather.random.randint(0, 8))
+        last = end == len(records)
+        now = EPOCH + self._scheduler.now
+        behind = 0 if last else max(1, int((now - records[end].approximate_arrival) * 1000))
+        before = records[end - 1].sequence_number if end else self._first()
+        return ShardEvent(tuple(records[begin:end]), None if last and self._shard.closed else before, behind)
+
+    def _first(self) -> str:
+        return self._shard.sequence_number(written=self._shard.created, count=0)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
     from snowflake.connector import SnowflakeConnection
 
+    from airflow_kinesis_snowflake.engine.ports import Source
     from airflow_kinesis_snowflake.engine.runtime import Runtime
     from airflow_kinesis_snowflake.state.shards import StreamState
 
@@ -59,7 +60,13 @@ class Pipeline:
         assert answer["FailedRecordCount"] == 0
 
     def drain(
-        self, *, worker: Worker | None = None, sink: str = "copy", runtime: Runtime = MACHINE, **settings: Any
+        self,
+        *,
+        worker: Worker | None = None,
+        source: Source | None = None,
+        sink: str = "copy",
+        runtime: Runtime = MACHINE,
+        **settings: Any,
     ) -> Drain:
         """A drain that hasn't begun; by default of all that was sent, also in this very millisecond."""
         how = {field.name: settings.pop(field.name) for field in fields(Landing) if field.name in settings}
@@ -80,7 +87,7 @@ class Pipeline:
                 | settings
             ),
             worker=worker or Worker("test", uuid.uuid4().hex),
-            source=PollingSource(KinesisStreamHook(self.stream)),
+            source=source or PollingSource(KinesisStreamHook(self.stream)),
             store=self.store,
             sink=sinks.pop(sink),
             other_sinks=list(sinks.values()),

@@ -26,6 +26,8 @@ from local.services import AWS, REGION
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
+
 STREAM = "orders"
 SHARDS = ("shardId-000000000000", "shardId-000000000001")
 BUCKET = "backups-of-tests"
@@ -130,6 +132,36 @@ def plan_reset(store: CheckpointStoreHook, *, backup_folder: str) -> dict[str, A
     ).execute({})
 
 
+def carry_out(plan: CleanupPlan, consumers: StreamConsumersHook) -> dict[str, Any]:
+    return clean_up(
+        plan,
+        tables=DynamoDBTablesHook(),
+        consumers=consumers,
+        files=BackupFilesHook(),
+        folder=f"s3://{BUCKET}",
+        loaded=None,
+        clock=lambda: now_millis() + LATER,
+    )
+
+
+def test_an_application_that_came_back_to_life_keeps_its_consumer(
+    store: CheckpointStoreHook, cloud: str
+) -> None:
+    kinesis = AWS.client("kinesis", endpoint_url=cloud)
+    arn = kinesis.describe_stream_summary(StreamName=STREAM)["StreamDescriptionSummary"]["StreamARN"]
+    kinesis.register_stream_consumer(StreamARN=arn, ConsumerName=store.application_name)
+    consumers = StreamConsumersHook()
+    plan = plan_cleanup(
+        Rules(days=30), tables=DynamoDBTablesHook(), consumers=consumers, clock=lambda: now_millis() + LATER
+    )
+    store.heartbeat(STREAM, "worker", now=now_millis() + LATER)
+
+    done = carry_out(plan, consumers)
+
+    assert (done["kept"], done["deregistered"]) == ([store.application_name], [])
+    assert [consumer.name for consumer in consumers.list(STREAM)] == [store.application_name]
+
+
 def test_a_deleted_application_loses_its_consumer_and_others_keep_theirs(
     store: CheckpointStoreHook, cloud: str
 ) -> None:
@@ -142,15 +174,7 @@ def test_a_deleted_application_loses_its_consumer_and_others_keep_theirs(
         Rules(days=30), tables=DynamoDBTablesHook(), consumers=consumers, clock=lambda: now_millis() + LATER
     )
 
-    done = clean_up(
-        plan,
-        tables=DynamoDBTablesHook(),
-        consumers=consumers,
-        files=BackupFilesHook(),
-        folder=f"s3://{BUCKET}",
-        loaded=None,
-        clock=lambda: now_millis() + LATER,
-    )
+    done = carry_out(plan, consumers)
 
     assert done == {
         "deleted": [store.application_name],
@@ -159,6 +183,7 @@ def test_a_deleted_application_loses_its_consumer_and_others_keep_theirs(
         "offsets": 0,
     }
     assert [consumer.name for consumer in consumers.list(STREAM)] == ["somebody"]
+    assert carry_out(plan, consumers)["deregistered"] == [store.application_name], "it can be repeated"
     assert len(backups(cloud, store.application_name)) == 1
     [saved] = AWS.client("s3", endpoint_url=cloud).list_objects_v2(Bucket=BUCKET)["Contents"]
     assert saved["Key"].startswith(store.application_name)

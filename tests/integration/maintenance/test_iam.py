@@ -11,6 +11,7 @@ from botocore.client import BaseClient
 from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
+from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
@@ -19,6 +20,7 @@ from airflow_kinesis_snowflake.maintenance.cleanup import Rules, cleanup_text
 from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
 from airflow_kinesis_snowflake.maintenance.importing import carry_out_import, plan_import
 from airflow_kinesis_snowflake.maintenance.reset import Method
+from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.times import now_millis
 from local.services import AWS
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
+    from local.fan_out import FanOut
     from tests.faults.proxy import FaultProxy
     from tests.integration.drain.conftest import Pipeline
 
@@ -43,8 +46,8 @@ pytest_plugins = ["tests.faults.fixtures"]
 IMPLIED = {"dynamodb:TagResource"}
 
 
-def allowed(purpose: Purpose) -> set[str]:
-    resources = Resources(application="app", stream="orders", backups="bucket/prefix")
+def allowed(purpose: Purpose, *, fan_out: bool = False) -> set[str]:
+    resources = Resources(application="app", stream="orders", backups="bucket/prefix", fan_out=fan_out)
     return {action for statement in policy(purpose, resources)["Statement"] for action in statement["Action"]}
 
 
@@ -82,6 +85,20 @@ def test_a_drain_needs_what_its_policy_allows(make_pipeline: Callable[..., Pipel
         pipeline.drain().run()
         ask_who_holds_a_lease(pipeline.store, pipeline.stream)
     assert calls | IMPLIED == allowed(Purpose.DRAIN)
+
+
+def test_a_drain_with_fan_out_needs_what_its_policy_allows(
+    make_pipeline: Callable[..., Pipeline], fan_out: FanOut
+) -> None:
+    pipeline = make_pipeline(1)
+    pipeline.send(3)
+    with recorded() as calls:
+        source = FanOutSource(FanOutHook(pipeline.stream), application_name=pipeline.application)
+        report = pipeline.drain(source=source).run()
+        ask_who_holds_a_lease(pipeline.store, pipeline.stream)
+    assert report.records == 3
+    polling = {"kinesis:GetRecords", "kinesis:GetShardIterator"}
+    assert calls | IMPLIED | polling == allowed(Purpose.DRAIN, fan_out=True)
 
 
 def test_resets_backups_and_restores_need_what_their_policy_allows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,19 @@ def test_a_cleanup_may_deregister_the_consumer_of_the_application() -> None:
     plain = Resources(application="app", stream="orders")
     [consumer] = [each for each in policy(Purpose.CLEANUP, plain)["Statement"] if each["Sid"] == "Consumer"]
     assert consumer["Resource"] == ["arn:aws:kinesis:*:*:stream/orders/consumer/app:*"]
+
+
+def test_only_a_drain_with_fan_out_may_register_a_consumer_and_subscribe() -> None:
+    more = {"DescribeStreamConsumer", "RegisterStreamConsumer", "SubscribeToShard"}
+    fan_out = replace(RESOURCES, fan_out=True)
+    for purpose in Purpose:
+        added = actions(purpose, fan_out) - actions(purpose)
+        assert added == ({f"kinesis:{action}" for action in more} if purpose is Purpose.DRAIN else set())
+    [statement] = [each for each in policy(Purpose.DRAIN, fan_out)["Statement"] if each["Sid"] == "FanOut"]
+    assert statement["Resource"] == [
+        "arn:aws:kinesis:eu-west-1:123456789012:stream/orders",
+        "arn:aws:kinesis:eu-west-1:123456789012:stream/orders/consumer/fan:*",
+    ]
 
 
 def test_only_what_reads_records_may_decrypt_them() -> None:

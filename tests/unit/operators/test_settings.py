@@ -33,6 +33,7 @@ from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
 STREAM = {"stream_name": "clicks", "application_name": "clicks-to-snowflake"}
 LANDING = STREAM | {"table": "ANALYTICS.RAW.CLICKS"}
 PLAN = {"plan": {"plan": {}}}
+CONSUMER = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks/consumer/clicks:1767225600"
 NAIVE = datetime(2026, 1, 1)
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -106,6 +107,8 @@ WRONG: dict[str, Any] = {
     "most": "1.5",
     "named": 5,
     "new_application_name": 5,
+    "consumer_arn": "arn:aws:sqs:us-east-1:123456789012:queue",
+    "consumer_type": "pulling",
     "on_data_loss": "ignore",
     "on_findings": "ignore",
     "own_hash_keys_only": "perhaps",
@@ -228,12 +231,21 @@ def test_default_args_are_checked_while_the_dag_is_parsed() -> None:
         {"mapping": Columns(), "schema_evolution": False},
         {"initial_position": "AT_TIMESTAMP"},
         {"initial_timestamp": "2026-01-01T00:00:00Z"},
+        {"consumer_arn": CONSUMER},
+        {"consumer_arn": CONSUMER, "consumer_type": "enhanced_fan_out", "stream_name": "orders"},
+        {"application_name": "a" * 129, "consumer_type": "enhanced_fan_out"},
     ],
     ids=str,
 )
 def test_settings_that_do_not_go_together_are_refused_while_the_dag_is_parsed(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidSettingError):
         make(KinesisToSnowflakeOperator, **wrong)
+
+
+def test_a_consumer_goes_with_its_stream_and_with_fan_out() -> None:
+    long_name = {"application_name": "a" * 129, "consumer_type": "enhanced_fan_out"}
+    assert make(KinesisToSnowflakeOperator, **long_name, consumer_arn=CONSUMER).consumer_arn == CONSUMER
+    make(KinesisToSnowflakeOperator, consumer_type="enhanced_fan_out", stream_name="{{ params.stream }}")
 
 
 def test_a_cleanup_needs_a_backup_folder_only_if_it_deletes() -> None:

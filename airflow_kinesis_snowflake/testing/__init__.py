@@ -1,0 +1,1 @@
+"""Fakes of the engine's ports, for tests without services."""
