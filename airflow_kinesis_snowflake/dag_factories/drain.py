@@ -27,7 +27,7 @@ from airflow_kinesis_snowflake.formats.registry import NAMED
 from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
-from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, TEXT, whole
+from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, STREAM, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,7 +66,8 @@ def build_drain_dag(
     (none), ``create_table`` (as needed), ``max_dead_letters`` (no limit), ``max_batch_bytes``,
     ``max_batch_records`` and ``max_batch_seconds`` (the operator's), ``max_seconds`` and ``max_records`` (no
     limit), ``on_data_loss`` (``fail``), ``own_hash_keys_only`` (``false``), ``aws_conn_id``
-    (``aws_default``), ``region_name`` (the connection's), ``snowflake_conn_id`` (``snowflake_default``),
+    (``aws_default``), ``dynamodb_conn_id`` (``aws_conn_id``), ``region_name`` (the connection's),
+    ``snowflake_conn_id`` (``snowflake_default``),
     ``workers`` (1). What else the operator takes, such as pinned columns, is for a DAG of your own.
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
@@ -90,6 +91,7 @@ def build_drain_dag(
         "create_table",
         "max_dead_letters",
         *LIMITS,
+        "dynamodb_conn_id",
         "region_name",
     )
     defaults = dict.fromkeys(names, "") | {
@@ -151,7 +153,7 @@ def plan(stream_name: str, workers: str) -> list[str]:
     """
     with no_retry_of_terminal_errors():
         number_of_workers = whole(1, MOST_WORKERS).read("workers", workers)
-        return [TEXT.read("stream_name", stream_name)] * number_of_workers
+        return [STREAM.read("stream_name", stream_name)] * number_of_workers
 
 
 @task(trigger_rule="all_done", retries=0, outlets=[LOADED])
@@ -194,7 +196,11 @@ def drain_params(dag_id: str) -> dict[str, Param]:
 
 def _essentials(dag_id: str) -> dict[str, Field]:
     return {
-        "stream_name": text("Stream name", "The Kinesis stream.", otherwise=None),
+        "stream_name": text(
+            "Stream name",
+            "The Kinesis stream, or its ARN if it is of another account or region.",
+            otherwise=None,
+        ),
         "table": text(
             "Landing table", "DATABASE.SCHEMA.TABLE; it is created if it is missing.", otherwise=None
         ),
