@@ -46,7 +46,7 @@ def send_metrics(report: DrainReport, *, tags: Mapping[str, str], error: BaseExc
     :param tags: of the task
     :param error: with which the drain ended; None: it ended well
     """
-    source, tags = (report.application_name, report.stream_name), {**tags, **_place(report.stream_arn)}
+    source, tags = (report.application_name, report.stream_name), {**tags, **tags_of_place(report.stream_arn)}
     for name, value in counters(report, error).items():
         if value:
             Stats.incr(_named(*source, name), value)
@@ -79,7 +79,10 @@ def _tags(application: str, stream: str, tags: Mapping[str, str]) -> dict[str, s
     return {**tags, "application": application, "stream": stream}
 
 
-def _place(arn: str | None) -> dict[str, str]:
-    """A drain that failed at its beginning doesn't know the ARN."""
+def tags_of_place(arn: str | None) -> dict[str, str]:
+    """What the name of a stream doesn't tell, as tags.
+
+    :param arn: of the stream; ``None``: not known, as by a drain that failed at its beginning
+    """
     stream = StreamRef.parse(arn) if arn else None
     return {} if stream is None else {"account": str(stream.account), "region": str(stream.region)}

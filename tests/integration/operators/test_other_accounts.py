@@ -186,7 +186,7 @@ def test_a_stream_of_another_account_is_drained_by_arn_with_the_state_in_ones_ow
     assert found["findings"] == []
     audited = AuditOperator(task_id="audit", **looked_after).execute({"ti": TaskInstance()})
     assert audited["exactly_once"]
-    assert main(["state", "show", "--application", application, *OF_STREAM, arn]) == 0
+    assert main(["show", "--application", application, *OF_STREAM, arn]) == 0
     assert "2 shards" in capsys.readouterr().out
 
 
