@@ -109,6 +109,10 @@ class StreamRecreatedError(CorruptStateError):
     """The checkpoints belong to a deleted stream of the same name."""
 
 
+class AnotherStreamError(CorruptStateError):
+    """The checkpoints belong to a stream of the same name in another account or region."""
+
+
 class ForeignCheckpointError(CorruptStateError):
     """A checkpoint holds a sequence number that its shard can't have given out."""
 

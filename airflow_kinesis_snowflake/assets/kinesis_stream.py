@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.stream.refs import StreamRef, partition_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from urllib.parse import SplitResult
@@ -19,9 +22,6 @@ if TYPE_CHECKING:
 
 SCHEME = "kinesis-stream"
 _PATH = re.compile(r"/\d{12}/[a-zA-Z0-9_.-]{1,128}")
-_ARN = re.compile(
-    r"arn:[a-z-]+:kinesis:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):stream/(?P<stream>[a-zA-Z0-9_.-]{1,128})"
-)
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
@@ -36,32 +36,41 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
 
 def create_asset(
     *,
-    region: str,
-    account: str,
     stream: str,
+    region: str | None = None,
+    account: str | None = None,
     watchers: Sequence[AssetWatcher] = (),
     extra: dict[str, Any] | None = None,
 ) -> Asset:
     """A stream as an asset, for ``schedule`` and ``inlets``.
 
+    :param stream: name of the stream, or its ARN, which says the next two as well
     :param region: AWS region
     :param account: AWS account id, twelve digits
-    :param stream: name of the stream
     :param watchers: what tells Airflow that there is something new, such as one with a
         :class:`~airflow_kinesis_snowflake.triggers.backlog.KinesisBacklogTrigger`
+    :raises InvalidSettingError: region or account is missing beside a name, or contradicts the ARN
     """
-    return Asset(uri=f"{SCHEME}://{region}/{account}/{stream}", watchers=list(watchers), extra=extra)
+    ref = StreamRef.parse(stream)
+    its_region, its_account = ref.region_beside(region), ref.account or account
+    if its_region is None or its_account is None or account not in {None, its_account}:
+        raise InvalidSettingError(
+            f"Give the region and the account of stream {stream!r}, or its ARN alone: not region {region!r} "
+            f"and account {account!r}"
+        )
+    uri = f"{SCHEME}://{its_region}/{its_account}/{ref.name}"
+    return Asset(uri=uri, watchers=list(watchers), extra=extra)
 
 
 def uri_of_arn(arn: str) -> str:
     """The URI of the stream with this ARN.
 
-    :raises ValueError: not the ARN of a stream
+    :raises InvalidSettingError: not the ARN of a stream
     """
-    named = _ARN.fullmatch(arn)
-    if named is None:
-        raise ValueError(f"not the ARN of a Kinesis stream: {arn!r}")
-    return f"{SCHEME}://{named['region']}/{named['account']}/{named['stream']}"
+    stream = StreamRef.parse(arn)
+    if stream.arn is None:
+        raise InvalidSettingError(f"{arn!r} isn't the ARN of a Kinesis stream")
+    return f"{SCHEME}://{stream.region}/{stream.account}/{stream.name}"
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: object) -> Any:
@@ -71,10 +80,5 @@ def convert_asset_to_openlineage(asset: Asset, lineage_context: object) -> Any:
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
     region, (_, account, stream) = urlsplit(asset.uri).netloc, urlsplit(asset.uri).path.split("/")
-    return Dataset(namespace=f"arn:{partition(region)}:kinesis:{region}:{account}", name=f"stream/{stream}")
-
-
-def partition(region: str) -> str:
-    """The part of AWS that a region belongs to, as ARNs name it."""
-    special = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
-    return next((name for start, name in special.items() if region.startswith(start)), "aws")
+    owner = f"arn:{partition_of(region)}:kinesis:{region}:{account}"
+    return Dataset(namespace=owner, name=f"stream/{stream}")

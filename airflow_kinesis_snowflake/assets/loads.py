@@ -65,6 +65,7 @@ def tell_consumers(
         return
     extra = {name: totals[name] for name in TOLD} | {
         "stream_name": reports[0]["stream_name"],
+        "stream_arn": reports[0]["stream_arn"],
         "application_name": reports[0]["application_name"],
     }
     for uri in sorted(uris):

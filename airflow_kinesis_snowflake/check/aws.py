@@ -158,7 +158,7 @@ def application_table(bench: Bench) -> Finding:
         return not_shown("it doesn't exist yet; the first drain makes it")
     if not bench.settings.stream:
         return held(f"{facts.arn} is {facts.status}")
-    state = bench.store.read_state(bench.settings.stream)
+    state = bench.store.read_state(bench.kinesis.stream_name)
     text = f"{facts.arn} is {facts.status}, with {len(state.shards)} shards of the stream"
     return held(text) if facts.status == "ACTIVE" else failed(text)
 

@@ -27,6 +27,7 @@ from airflow_kinesis_snowflake.exceptions import (
     SnowflakeObjectNotFoundError,
 )
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
@@ -60,13 +61,14 @@ class CheckSettings:
 
     :param database: where the scratch schema is made, as in SQL; by default the landing table's
     :param table: landing table whose privileges are checked
-    :param stream: name of the stream to read from
+    :param stream: name or ARN of the stream to read from
     :param application: whose table in DynamoDB is looked at
     :param slow: try the slow checks too
     :param only: names of the checks to try; empty: all
     :param scratch_table: make a scratch table in DynamoDB
     :param left_after: how old something is that an earlier check left
-    :param aws: how the hooks reach AWS
+    :param aws: how the hook of the stream reaches AWS
+    :param dynamodb_conn_id: Airflow connection for the state; by default that of the stream
     """
 
     database: str | None = None
@@ -79,6 +81,7 @@ class CheckSettings:
     left_after: timedelta = LEFT_AFTER
     snowflake_conn_id: str = "snowflake_default"
     aws: Mapping[str, Any] = field(default_factory=dict)
+    dynamodb_conn_id: str | None = None
 
     def names(self, needed: Needs) -> bool:
         """Whether what a check needs was named."""
@@ -93,6 +96,11 @@ class CheckSettings:
                 return bool(self.application)
             case Needs.SCRATCH_TABLE:
                 return self.scratch_table and bool(self.stream or self.application)
+
+    @property
+    def aws_of_state(self) -> dict[str, Any]:
+        """How the hooks of the state reach AWS."""
+        return parameters_of_state(self.aws, self.dynamodb_conn_id)
 
     @property
     def scratch_database(self) -> str | None:
@@ -230,7 +238,7 @@ class Bench:
     @cached_property
     def scratch_store(self) -> CheckpointStoreHook:
         """The state of an application that nobody has, in a table that is removed."""
-        store = CheckpointStoreHook(self.name, **self.settings.aws)
+        store = CheckpointStoreHook(self.name, **self.settings.aws_of_state)
         self._table_tried = True
         store.create_table()
         return store
@@ -238,14 +246,14 @@ class Bench:
     @property
     def store(self) -> CheckpointStoreHook:
         """The state of the user's application, to be looked at."""
-        return CheckpointStoreHook(self.settings.application or "", **self.settings.aws)
+        return CheckpointStoreHook(self.settings.application or "", **self.settings.aws_of_state)
 
     def remove_tables(self) -> list[str]:
         """Remove the tables in DynamoDB that earlier checks left.
 
         :return: names of those that were removed
         """
-        tables = DynamoDBTablesHook(**self.settings.aws)
+        tables = DynamoDBTablesHook(**self.settings.aws_of_state)
         left = leftovers(tables.names(), now=self._now, after=self.settings.left_after)
         for name in left:
             tables.delete(name)
@@ -269,7 +277,7 @@ class Bench:
             session.close()
         if self._table_tried:
             try:
-                DynamoDBTablesHook(**self.settings.aws).delete(self.name)
+                DynamoDBTablesHook(**self.settings.aws_of_state).delete(self.name)
             except AccessDeniedError as error:
                 # Who may not make the table mayn't remove it either, and then there is none.
                 if "scratch_store" in vars(self):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from airflow_kinesis_snowflake.check import aws, snowflake_loading, snowflake_objects, snowflake_transactions
+from airflow_kinesis_snowflake.check import (
+    aws,
+    permissions,
+    snowflake_loading,
+    snowflake_objects,
+    snowflake_transactions,
+)
 from airflow_kinesis_snowflake.check.snowflake_killed import KILLED_HOLDER
 
 CHECKS = (
@@ -25,6 +31,7 @@ CHECKS = (
     snowflake_objects.CANCEL,
     KILLED_HOLDER,
     snowflake_objects.ICEBERG,
+    *permissions.CHECKS,
     *aws.CHECKS,
 )
 """Their names are unique."""

@@ -20,7 +20,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     from airflow_kinesis_snowflake.audit.text import report_parts
 
     request = AuditRequest(
-        stream=options.stream,
+        stream=open_stream(options).stream_name,
         applications=(options.application, *options.together_with),
         several_documents=options.several_documents,
         compare_counts=not options.no_counts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.cli.command import Answer, Command
-from airflow_kinesis_snowflake.cli.options import APPLICATION, AWS, FOLDER, aws, open_store
+from airflow_kinesis_snowflake.cli.options import APPLICATION, AWS, FOLDER, aws_of_state, open_store
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
     with terminal.working("Saving the rows"):
         saved = back_up(
-            open_store(options), BackupFilesHook(**aws(options)), folder=options.folder, now=now_millis()
+            open_store(options),
+            BackupFilesHook(**aws_of_state(options)),
+            folder=options.folder,
+            now=now_millis(),
         )
     return Answer(saved, [backup_text(saved)])
 

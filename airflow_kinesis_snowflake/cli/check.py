@@ -34,6 +34,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         left_after=timedelta(minutes=options.left_after),
         snowflake_conn_id=options.snowflake_conn_id,
         aws=aws(options),
+        dynamodb_conn_id=options.dynamodb_conn_id,
     )
     with terminal.working("Preparing the checks"):
         report = running.run_checks(settings)
@@ -47,7 +48,7 @@ COMMAND = Command(
     (
         option("--table", help="landing table: check its privileges too, and work in a schema beside it"),
         option("--database", help="where to make the scratch schema; default is the table's"),
-        option("--stream", help="name of the Kinesis stream to read from"),
+        option("--stream", help="name or ARN of the Kinesis stream to read from"),
         option("--application", help="look at its DynamoDB table"),
         switch("--slow", help="also what takes minutes"),
         repeated("--only", metavar="CHECK", help="only the check of this name; may be repeated"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.cli.command import Answer, Command, option, repeated
-from airflow_kinesis_snowflake.cli.options import AWS, CHANGE, FOLDER, SNOWFLAKE, aws, loaded
+from airflow_kinesis_snowflake.cli.options import AWS, CHANGE, FOLDER, SNOWFLAKE, aws, aws_of_state, loaded
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.stream.times import now_millis
 
@@ -24,8 +24,8 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
     from airflow_kinesis_snowflake.maintenance.cleanup import cleanup_parts
 
-    tables, consumers = DynamoDBTablesHook(**aws(options)), StreamConsumersHook(**aws(options))
-    files = BackupFilesHook(**aws(options))
+    tables, consumers = DynamoDBTablesHook(**aws_of_state(options)), StreamConsumersHook(**aws(options))
+    files = BackupFilesHook(**aws_of_state(options))
     if not options.dry_run and not options.folder:
         raise InvalidSettingError(
             "Give --folder or --dry-run: tables are saved there before they are deleted"

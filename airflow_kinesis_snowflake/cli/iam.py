@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.cli.command import Answer, Command, option
 from airflow_kinesis_snowflake.cli.options import APPLICATION, OUTPUT, STREAM
-from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
+from airflow_kinesis_snowflake.maintenance.iam import Document, Purpose, Resources, document
 
 if TYPE_CHECKING:
     import argparse
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace, _: Terminal) -> Answer:
     """Make a policy; no service is asked."""
-    document = policy(
+    policy = document(
+        Document(options.document),
         Purpose(options.purpose),
         Resources(
             application=options.application,
@@ -30,22 +31,34 @@ def run(options: argparse.Namespace, _: Terminal) -> Answer:
             source=options.source,
             key=options.key,
             backups=options.backups,
+            principal=options.principal,
+            external_id=options.external_id,
+            role=options.role,
         ),
     )
-    return Answer(document, [json.dumps(document, indent=2)])
+    return Answer(policy, [json.dumps(policy, indent=2)])
 
 
 COMMAND = Command(
     "iam",
     run,
-    "print the smallest IAM policy",
+    "print the smallest policy",
     (
         APPLICATION,
         STREAM,
         option("--for", dest="purpose", choices=tuple(Purpose), default="drain", help="default is drain"),
-        option("--account", default="*", help="default is *"),
-        option("--region", default="*", help="default is *"),
-        option("--partition", default="aws", help="default is aws"),
+        option(
+            "--document",
+            choices=tuple(Document),
+            default="policy",
+            help="for a stream of another account also what its owner attaches; default is policy",
+        ),
+        option("--principal", help="for its owner: ARN of the role that runs the tasks"),
+        option("--external-id", help="for a trust policy: what the connection has to present"),
+        option("--role", help="ARN of the role in the stream's account that the connection assumes"),
+        option("--account", default="*", help="of the state; default is *"),
+        option("--region", help="of the state; default is that of the stream's ARN, or *"),
+        option("--partition", help="of AWS; default is that of the region"),
         option("--consumer-type", choices=("polling", "enhanced_fan_out"), default="polling"),
         option("--consumer", help="name of the registered consumer; default is the application's"),
         option("--source", help="table that an import reads"),

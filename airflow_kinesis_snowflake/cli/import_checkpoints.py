@@ -11,7 +11,7 @@ from airflow_kinesis_snowflake.cli.options import (
     CHANGE,
     FORCE,
     STREAM,
-    aws,
+    aws_of_state,
     open_store,
     open_stream,
 )
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         plan = plan_import(
             source=options.source,
             kinesis=open_stream(options),
-            tables=DynamoDBTablesHook(**aws(options)),
+            tables=DynamoDBTablesHook(**aws_of_state(options)),
             store=store,
             now=now_millis(),
             timestamp=options.timestamp,

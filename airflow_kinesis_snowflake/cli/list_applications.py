@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.cli.command import Answer, Command
-from airflow_kinesis_snowflake.cli.options import AWS, aws, open_store
+from airflow_kinesis_snowflake.cli.options import AWS, aws_of_state, open_store
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
     with terminal.working("Looking for tables"):
         listing = list_applications(
-            DynamoDBTablesHook(**aws(options)), open_store=partial(open_store, options), now=now_millis()
+            DynamoDBTablesHook(**aws_of_state(options)),
+            open_store=partial(open_store, options),
+            now=now_millis(),
         )
     return Answer(listing.as_dict(), listing_parts(listing))
 

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.cli.command import option, switch
+from airflow_kinesis_snowflake.stream.refs import region_of
 
 if TYPE_CHECKING:
     import argparse
@@ -21,11 +22,12 @@ OUTPUT = (
 )
 AWS = (
     option("--aws-conn-id", default="aws_default", help="Airflow connection; default is aws_default"),
-    option("--aws-region", help="default is the connection's"),
+    option("--dynamodb-conn-id", help="Airflow connection for the state, if it isn't where the stream is"),
+    option("--aws-region", help="of the stream; default is that of its ARN, or the connection's"),
     *OUTPUT,
 )
 APPLICATION = option("--application", required=True, help="also the name of its DynamoDB table")
-STREAM = option("--stream", required=True, help="name of the Kinesis stream")
+STREAM = option("--stream", required=True, help="name or ARN of the Kinesis stream")
 SNOWFLAKE = option(
     "--snowflake-conn-id",
     default="snowflake_default",
@@ -40,15 +42,24 @@ CHANGE = (
 
 
 def aws(options: argparse.Namespace) -> dict[str, Any]:
-    """How the hooks reach AWS."""
-    return {"aws_conn_id": options.aws_conn_id, "region_name": options.aws_region}
+    """How the hook of a stream reaches AWS."""
+    stream = getattr(options, "stream", None)
+    region = region_of(stream if isinstance(stream, str) else None, options.aws_region)
+    return {"aws_conn_id": options.aws_conn_id, "region_name": region}
+
+
+def aws_of_state(options: argparse.Namespace) -> dict[str, Any]:
+    """How the hooks of state and backups reach AWS."""
+    from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
+
+    return parameters_of_state(aws(options), options.dynamodb_conn_id)
 
 
 def open_store(options: argparse.Namespace, application: str | None = None) -> CheckpointStoreHook:
     """The state of an application; by default of the one that is named."""
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 
-    return CheckpointStoreHook(application or options.application, **aws(options))
+    return CheckpointStoreHook(application or options.application, **aws_of_state(options))
 
 
 def open_stream(options: argparse.Namespace) -> KinesisStreamHook:

@@ -15,7 +15,7 @@ from airflow_kinesis_snowflake.cli.options import (
     FORCE,
     SNOWFLAKE,
     STREAM,
-    aws,
+    aws_of_state,
     loaded,
     open_store,
     open_stream,
@@ -63,7 +63,7 @@ def _plan(options: argparse.Namespace) -> ResetPlan:
 
     request = _request(options)
     if not options.dry_run:
-        try_out(open_store(options), BackupFilesHook(**aws(options)), folder=options.folder)
+        try_out(open_store(options), BackupFilesHook(**aws_of_state(options)), folder=options.folder)
     with loaded(options) as snowflake:
         return plan_reset(
             request,
@@ -80,7 +80,7 @@ def _request(options: argparse.Namespace) -> ResetRequest:
 
     return ResetRequest(
         application=options.application,
-        stream=options.stream,
+        stream=open_stream(options).stream_name,
         method=Method(options.method),
         shards=tuple(options.shard),
         position=options.position,
@@ -97,7 +97,7 @@ def _carry_out(plan: ResetPlan, options: argparse.Namespace) -> tuple[dict[str, 
     from airflow_kinesis_snowflake.maintenance.resetting import Resetting, verify_reset
 
     store = open_store(options)
-    saved = back_up(store, BackupFilesHook(**aws(options)), folder=options.folder, now=now_millis())
+    saved = back_up(store, BackupFilesHook(**aws_of_state(options)), folder=options.folder, now=now_millis())
     with loaded(options) as snowflake:
         resetting = Resetting(plan, store=store, loaded=snowflake, clock=now_millis)
         done = resetting.run(open_store=partial(open_store, options), remember=_leave_to_the_user)

@@ -11,7 +11,7 @@ from airflow_kinesis_snowflake.cli.options import (
     CHANGE,
     FORCE,
     SNOWFLAKE,
-    aws,
+    aws_of_state,
     loaded,
     open_store,
 )
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
     store = open_store(options)
     with terminal.working("Reading the backup"):
-        backup = Backup.decode(BackupFilesHook(**aws(options)).read(options.file))
+        backup = Backup.decode(BackupFilesHook(**aws_of_state(options)).read(options.file))
         plan = plan_restore(backup, store=store)
     planned = restore_parts(plan, now=now_millis(), with_table=bool(options.table))
     if options.dry_run:

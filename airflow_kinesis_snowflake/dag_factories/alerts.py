@@ -49,6 +49,7 @@ def build_alerts_dag(
             stream_name=variable_of(drain_dag_id, "stream_name"),
             application_name=variable_of(drain_dag_id, "application_name", drain_dag_id),
             aws_conn_id=variable_of(drain_dag_id, "aws_conn_id", "aws_default"),
+            dynamodb_conn_id=variable_of(drain_dag_id, "dynamodb_conn_id"),
             region_name=variable_of(drain_dag_id, "region_name"),
             notifiers=notifiers,
             repeat_after=repeat_after,

@@ -46,6 +46,7 @@ def build_check_dag(
             slow="{{ params.slow }}",
             scratch_table="{{ params.scratch_table }}",
             aws_conn_id=setting(drain_dag_id, "aws_conn_id", "aws_default"),
+            dynamodb_conn_id=setting(drain_dag_id, "dynamodb_conn_id"),
             region_name=setting(drain_dag_id, "region_name"),
             snowflake_conn_id=setting(drain_dag_id, "snowflake_conn_id", "snowflake_default"),
         )
@@ -60,7 +61,7 @@ def check_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
             "": {
                 "stream_name": text(
                     "Stream name",
-                    "The Kinesis stream, of which a few records are read.",
+                    "Name or ARN of the Kinesis stream, of which a few records are read.",
                     otherwise="nothing of Kinesis is checked",
                     of_dag=drain_dag_id,
                 ),

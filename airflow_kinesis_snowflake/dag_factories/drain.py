@@ -28,7 +28,7 @@ from airflow_kinesis_snowflake.formats.registry import NAMED
 from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
-from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, whole
+from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, STREAM, whole
 
 try:
     from airflow.sdk.exceptions import AirflowSkipException
@@ -72,9 +72,9 @@ def build_drain_dag(
     (none), ``create_table`` (as needed), ``max_dead_letters`` (no limit), ``max_batch_bytes``,
     ``max_batch_records`` and ``max_batch_seconds`` (the operator's), ``max_seconds`` and ``max_records`` (no
     limit), ``consumer_type`` (``polling``), ``consumer_arn`` (the application's), ``on_data_loss``
-    (``fail``), ``own_hash_keys_only`` (``false``), ``aws_conn_id`` (``aws_default``), ``region_name`` (the
-    connection's), ``snowflake_conn_id`` (``snowflake_default``), ``workers`` (1). What else the operator
-    takes, such as pinned columns, is for a DAG of your own.
+    (``fail``), ``own_hash_keys_only`` (``false``), ``aws_conn_id`` (``aws_default``), ``dynamodb_conn_id``
+    (``aws_conn_id``), ``region_name`` (the connection's), ``snowflake_conn_id`` (``snowflake_default``),
+    ``workers`` (1). What else the operator takes, such as pinned columns, is for a DAG of your own.
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
     then longer, up to 5 minutes.
@@ -98,6 +98,7 @@ def build_drain_dag(
         "max_dead_letters",
         *LIMITS,
         "consumer_arn",
+        "dynamodb_conn_id",
         "region_name",
     )
     defaults = dict.fromkeys(names, "") | {
@@ -172,7 +173,8 @@ def plan(dag_id: str, stream_name: str, table: str, workers: str) -> list[str]:
     with no_retry_of_terminal_errors():
         if missing:
             raise InvalidSettingError(f"{advice} A drain needs both a stream and a table.")
-        return [stream_name] * whole(1, MOST_WORKERS).read("workers", workers)
+        number_of_workers = whole(1, MOST_WORKERS).read("workers", workers)
+        return [STREAM.read("stream_name", stream_name)] * number_of_workers
 
 
 @task(trigger_rule="all_done", retries=0, outlets=[LOADED])
@@ -219,7 +221,11 @@ def drain_params(dag_id: str) -> dict[str, Param]:
 
 def _essentials(dag_id: str) -> dict[str, Field]:
     return {
-        "stream_name": text("Stream name", "The Kinesis stream.", otherwise=None),
+        "stream_name": text(
+            "Stream name",
+            "The Kinesis stream, or its ARN if it is of another account or region.",
+            otherwise=None,
+        ),
         "table": text(
             "Landing table", "DATABASE.SCHEMA.TABLE; it is created if it is missing.", otherwise=None
         ),

@@ -172,8 +172,17 @@ def connections(drain_dag_id: str) -> dict[str, Field]:
             otherwise="aws_default",
             of_dag=drain_dag_id,
         ),
+        "dynamodb_conn_id": text(
+            "AWS connection ID of the state",
+            "Airflow connection of type aws for the DynamoDB table, if it isn't where the stream is.",
+            otherwise="the AWS connection",
+            of_dag=drain_dag_id,
+        ),
         "region_name": text(
-            "AWS region", "Of stream and state.", otherwise="the connection's", of_dag=drain_dag_id
+            "AWS region",
+            "Of the stream.",
+            otherwise="that of its ARN, or the connection's",
+            of_dag=drain_dag_id,
         ),
         "snowflake_conn_id": text(
             "Snowflake connection ID",

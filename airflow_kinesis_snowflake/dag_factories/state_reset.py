@@ -56,6 +56,7 @@ def build_state_reset_dag(
         "stream_name": "{{ params.stream_name }}",
         "table": setting(drain_dag_id, "table"),
         "aws_conn_id": setting(drain_dag_id, "aws_conn_id", "aws_default"),
+        "dynamodb_conn_id": setting(drain_dag_id, "dynamodb_conn_id"),
         "region_name": setting(drain_dag_id, "region_name"),
         "snowflake_conn_id": setting(drain_dag_id, "snowflake_conn_id", "snowflake_default"),
     }
@@ -137,7 +138,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     "Whose state is reset; also the name of its DynamoDB table.",
                     minLength=3,
                 ),
-                "stream_name": required("Stream name", "The Kinesis stream.", minLength=1),
+                "stream_name": required("Stream name", "The Kinesis stream: its name or ARN.", minLength=1),
                 "method": Field(
                     title="Method",
                     description="What becomes of the checkpoints; the plan says what that causes.",

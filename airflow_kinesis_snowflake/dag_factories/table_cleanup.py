@@ -43,9 +43,13 @@ def build_table_cleanup_dag(
     :param schedule: cron expression, preset, or None for runs by hand only
     :param approval_timeout: how long to wait for a person; then the plan counts as rejected
     """
+    stream = f"var.value.get({variable(drain_dag_id, 'stream_name')!r}, '')"
     common: dict[str, Any] = {
+        # Its ARN says in which region the state of the drain is.
+        "stream_name": f"{{{{ '' if params.region_name else {stream} }}}}",
         "table": "{{ params.table or '' }}",
         "aws_conn_id": setting(drain_dag_id, "aws_conn_id", "aws_default"),
+        "dynamodb_conn_id": setting(drain_dag_id, "dynamodb_conn_id"),
         "region_name": setting(drain_dag_id, "region_name"),
         "snowflake_conn_id": setting(drain_dag_id, "snowflake_conn_id", "snowflake_default"),
     }

@@ -19,6 +19,7 @@ from airflow_kinesis_snowflake.engine.reader import ShardReader
 from airflow_kinesis_snowflake.engine.rows import contradiction, founding_rows, missing_rows, progress
 from airflow_kinesis_snowflake.engine.watching import Watch
 from airflow_kinesis_snowflake.exceptions import (
+    AnotherStreamError,
     CorruptStateError,
     DataLossError,
     ForeignCheckpointError,
@@ -240,6 +241,11 @@ class Intake:
     def _read_state(self) -> StreamState:
         state = self._store.read_state(self._settings.stream_name)
         for shard in state.shards.values():
+            if shard.stream_arn not in (None, self._facts.arn):
+                raise AnotherStreamError(
+                    f"Give {self._facts.arn} an application of its own: application "
+                    f"{self._settings.application_name} has the checkpoints of {shard.stream_arn}"
+                )
             if shard.stream_created not in (None, self._stream_created):
                 raise StreamRecreatedError(
                     "Reset the state with the DAG kinesis_state_reset, method delete_table or rewind: the "
@@ -276,6 +282,7 @@ class Intake:
                 parents=row.shard.parents,
                 incarnation=self._runtime.new_id(),
                 stream_created=self._stream_created,
+                stream_arn=self._facts.arn,
                 initial_shards=row.initial_shards,
                 sinks=[self._loader.sink],
             )
@@ -314,7 +321,12 @@ class Intake:
     def _take(self, assignment: Assignment) -> list[Candidate]:
         def lease(candidate: Candidate) -> Candidate | None:
             start_at = self._start_of_foreign(candidate.state)
-            state = self._leases.take(candidate.state, incarnation=self._runtime.new_id(), start_at=start_at)
+            state = self._leases.take(
+                candidate.state,
+                incarnation=self._runtime.new_id(),
+                start_at=start_at,
+                stream_arn=self._facts.arn,
+            )
             if state is None:
                 return None
             if start_at is not None and state.checkpoint is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_kinesis_snowflake.engine.rows import caught_up_by, contradiction, missing_rows
+from airflow_kinesis_snowflake.exceptions import AnotherStreamError
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.retention import read_until, why_foreign
 from airflow_kinesis_snowflake.stream.times import moment, now_millis
@@ -22,6 +23,7 @@ class Lister(Protocol):
 
     @property
     def stream_name(self) -> str: ...
+    def may_be(self, arn: str) -> bool: ...
     def list_shards(self) -> tuple[Shard, ...]: ...
 
 
@@ -38,10 +40,16 @@ def read_drained_until(kinesis: Lister, store: StateReader) -> datetime | None:
     Needs ``dynamodb:DescribeTable``, ``dynamodb:Query`` and ``kinesis:ListShards``.
 
     :return: in UTC; ``None``: nothing can be said yet
+    :raises AnotherStreamError: the rows are those of a stream of the same name elsewhere
     """
     if not store.describe_table().exists:
         return None
     state = store.read_state(kinesis.stream_name)
+    arns = {row.stream_arn for row in state.shards.values() if row.stream_arn is not None}
+    if others := sorted(arn for arn in arns if not kinesis.may_be(arn)):
+        raise AnotherStreamError(
+            f"Look at the stream's account and region: the application has the checkpoints of {others[0]}"
+        )
     return drained_until(kinesis.list_shards(), state, now=now_millis()) if state.shards else None
 
 

@@ -103,13 +103,19 @@ class Leases:
                 self._store.leave(self._stream, self._worker.id)
 
     def take(
-        self, shard: ShardState, *, incarnation: str, start_at: StartAt | None = None
+        self,
+        shard: ShardState,
+        *,
+        incarnation: str,
+        start_at: StartAt | None = None,
+        stream_arn: str | None = None,
     ) -> ShardState | None:
         """Take the lease of a shard that is free, or that nobody alive holds any more.
 
         :param shard: the row as last read; a lease in it is over, or of an earlier start of this task
         :param incarnation: given to the row if it has none
         :param start_at: the same
+        :param stream_arn: the same
         :return: the row after the write, or ``None`` when another worker holds the lease, or this one retires
         """
         if self._leaving.is_set():
@@ -125,6 +131,7 @@ class Leases:
             incarnation=incarnation,
             start_at=start_at,
             sinks=shard.sinks | {self._sink},
+            stream_arn=stream_arn,
             predecessor=self._worker.succeeds(shard.lease_owner),
         )
         if taken is None:

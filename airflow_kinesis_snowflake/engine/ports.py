@@ -297,6 +297,7 @@ class StateStore(Protocol):
         parents: Iterable[str],
         incarnation: str,
         stream_created: int,
+        stream_arn: str | None = None,
         initial_shards: Iterable[str] = (),
         sinks: Iterable[str] = (),
     ) -> bool:
@@ -305,7 +306,7 @@ class StateStore(Protocol):
     def forget_shard(self, stream_name: str, shard_id: str) -> bool:
         """Delete the row of a shard that is read to its end and that nobody has leased."""
 
-    def take_lease(
+    def take_lease(  # noqa: PLR0913 -- what a row lacks is written together with its first lease
         self,
         stream_name: str,
         shard: ShardState,
@@ -316,9 +317,13 @@ class StateStore(Protocol):
         incarnation: str,
         start_at: StartAt | None = None,
         sinks: Iterable[str] = (),
+        stream_arn: str | None = None,
         predecessor: bool = False,
     ) -> ShardState | None:
-        """Take a lease that is free, the worker's own, or as it was read; the row after it, or ``None``."""
+        """Take a lease that is free, the worker's own, or as it was read; the row after it, or ``None``.
+
+        The lease of a row that says it belongs to another stream isn't taken.
+        """
 
     def renew_lease(
         self,

@@ -45,7 +45,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.hooks.connections import find_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
@@ -66,7 +66,8 @@ class _Meaning(NamedTuple):
 _NOT_FOUND = _Meaning(ServiceRefusedError, "Check its name: it doesn't exist in this account and region.")
 _STREAM_NOT_FOUND = _Meaning(
     StreamNotFoundError,
-    "Check the stream's name and the connection's region: no such stream is in this account and region.",
+    "Check its name or ARN, and the connection's account and region: no such stream is in this account and "
+    "region.",
 )
 _EXPIRED = _Meaning(IteratorExpiredError, "Get a new iterator at the same position.")
 _THROTTLED = _Meaning(ThrottledError, "Call it less often, or raise the limit.")
@@ -204,6 +205,19 @@ def _meaning_of_answer(error: ClientError, doing: str) -> _Meaning:
     return _UNAVAILABLE if status >= 500 else _REFUSED
 
 
+def parameters_of_state(aws: Mapping[str, Any], dynamodb_conn_id: str | None) -> dict[str, Any]:
+    """What the hooks of an application's state take, beside what the hook of its stream takes.
+
+    State lies where the stream is, unless it has a connection of its own: then it lies where that leads.
+
+    :param aws: parameters of the stream's hook
+    :param dynamodb_conn_id: Airflow connection for the state; empty: that of the stream
+    """
+    if not dynamodb_conn_id or dynamodb_conn_id == aws.get("aws_conn_id"):
+        return dict(aws)
+    return {**aws, "aws_conn_id": dynamodb_conn_id, "region_name": None}
+
+
 class CheckedAwsHook(AwsBaseHook):
     """Takes an Airflow connection as it is meant, or says what is wrong with it, before AWS is called.
 
@@ -339,9 +353,10 @@ def retry_of_broken_answers(most: int) -> Callable[..., float | None]:
 
 
 def _is_json(answer: Any, operation: Any) -> bool:
-    """Whether an answer looks like the JSON object that was asked for."""
+    """Whether an answer looks like the JSON object that was asked for, if it was one."""
     expected = operation.output_shape is not None and operation.output_shape.members
-    if not expected or "cbor" in answer.headers.get("Content-Type", ""):
+    speaks_json = "json" in operation.service_model.protocol  # STS and IAM speak XML.
+    if not (expected and speaks_json) or "cbor" in answer.headers.get("Content-Type", ""):
         return True
     body = answer.content.strip()
     return bool(body[:1] == b"{" and body[-1:] == b"}")

@@ -97,6 +97,14 @@ class CheckpointStoreHook(AwsHook):
         """The botocore settings: those of the connection and the caller over the defaults of this hook."""
         return _DEFAULTS.merge(super().config)
 
+    def place(self) -> tuple[str, str]:
+        """Return the region and the partition (``aws``, ``aws-cn`` ...) of the table. Calls no service.
+
+        :raises InvalidSettingError: neither connection nor settings name a region
+        """
+        with self._call("DescribeTable") as client:
+            return client.meta.region_name, client.meta.partition
+
     # --- the table -----------------------------------------------------------------------------------------
 
     def describe_table(self) -> TableFacts:
@@ -229,6 +237,7 @@ class CheckpointStoreHook(AwsHook):
         parents: Iterable[str],
         incarnation: str,
         stream_created: int,
+        stream_arn: str | None = None,
         initial_shards: Iterable[str] = (),
         sinks: Iterable[str] = (),
     ) -> bool:
@@ -247,6 +256,7 @@ class CheckpointStoreHook(AwsHook):
                 "startAt": text_value(str(start_at)),
                 "incarnation": text_value(incarnation),
                 "streamCreated": number_value(stream_created),
+                "streamArn": None if stream_arn is None else text_value(stream_arn),
                 "parentShardIds": texts_value(parents),
                 "initialShardIds": texts_value(initial_shards),
                 "sinks": texts_value(sinks),
@@ -269,7 +279,7 @@ class CheckpointStoreHook(AwsHook):
             values={":ended": {"BOOL": True}},
         )
 
-    def take_lease(
+    def take_lease(  # noqa: PLR0913 -- what a row lacks is written together with its first lease
         self,
         stream_name: str,
         shard: ShardState,
@@ -280,6 +290,7 @@ class CheckpointStoreHook(AwsHook):
         incarnation: str,
         start_at: StartAt | None = None,
         sinks: Iterable[str] = (),
+        stream_arn: str | None = None,
         predecessor: bool = False,
     ) -> ShardState | None:
         """Take the right to read a shard. Needs ``dynamodb:UpdateItem``.
@@ -290,14 +301,17 @@ class CheckpointStoreHook(AwsHook):
         Condition: the row is there, and its lease is free, the worker's own, or still held as ``shard`` says,
         to the same millisecond. So of several workers one gets it, and a lease that was renewed since
         ``shard`` was read stays where it is. Whether a lease that wasn't is over is for the caller to know.
+        Nor does the row say that it belongs to another stream.
 
         :param shard: the row as it was read
         :param incarnation: for a row without one, which the Openflow connector wrote
         :param start_at: for a row that doesn't say where it starts; None: it stays so
         :param sinks: ways in which the owner, or one before it, may commit; those in the row stay in it
+        :param stream_arn: for a row that doesn't say which stream it belongs to; None: it stays so
         :param predecessor: take it from ``shard.lease_owner`` even if it was renewed since: an earlier try of
             the same task instance, known to be over
-        :return: the row as this write left it; None: another worker holds the lease, or the row is gone
+        :return: the row as this write left it; None: another worker holds the lease, or the row is gone or
+            belongs to another stream
         """
         free = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner"
         values = {":owner": text_value(owner)}
@@ -313,6 +327,10 @@ class CheckpointStoreHook(AwsHook):
             unless_there["startAt"] = text_value(str(start_at))
         if shard.incarnation is None and shard.last_update is not None:
             unless_there["othersUntil"] = number_value(shard.last_update)
+        condition = f"attribute_exists(shardId) AND ({free})"
+        if stream_arn is not None:
+            condition += " AND (attribute_not_exists(streamArn) OR streamArn = :arn)"
+            values[":arn"] = unless_there["streamArn"] = text_value(stream_arn)
         row = self._update(
             stream_name,
             shard.shard_id,
@@ -323,7 +341,7 @@ class CheckpointStoreHook(AwsHook):
             },
             unless_there=unless_there,
             add={} if (members := texts_value(sinks)) is None else {"sinks": members},
-            condition=f"attribute_exists(shardId) AND ({free})",
+            condition=condition,
             values=values,
         )
         return None if row is None else row.shard_state()
@@ -542,6 +560,7 @@ class CheckpointStoreHook(AwsHook):
             "incarnation": None if shard.incarnation is None else text_value(shard.incarnation),
             "parentShardIds": texts_value(shard.parents),
             "streamCreated": None if shard.stream_created is None else number_value(shard.stream_created),
+            "streamArn": None if shard.stream_arn is None else text_value(shard.stream_arn),
             "othersUntil": None if shard.others_until is None else number_value(shard.others_until),
             "lastUpdateTimestamp": number_value(now),
             **({} if shard.checkpoint is None else checkpoint_attributes(shard.checkpoint)),

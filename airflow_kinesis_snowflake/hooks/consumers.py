@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_kinesis_snowflake.exceptions import StreamNotFoundError
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, translated
+from airflow_kinesis_snowflake.stream.refs import StreamRef
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,15 @@ class StreamConsumersHook(AwsHook):
     def list(self, stream_name: str) -> tuple[StreamConsumer, ...]:
         """Consumers of a stream; none if there is no such stream.
 
-        Needs ``kinesis:DescribeStreamSummary`` and ``kinesis:ListStreamConsumers``.
+        Needs ``kinesis:ListStreamConsumers``, and for a name ``kinesis:DescribeStreamSummary``.
+
+        :param stream_name: a name, or the ARN of a stream of the hook's region
         """
         try:
             with translated(doing="kinesis:ListStreamConsumers", resource=f"stream {stream_name!r}"):
-                summary = self._client.describe_stream_summary(StreamName=stream_name)
-                arn = summary["StreamDescriptionSummary"]["StreamARN"]
-                pages = self._client.get_paginator("list_stream_consumers").paginate(StreamARN=arn)
+                pages = self._client.get_paginator("list_stream_consumers").paginate(
+                    StreamARN=StreamRef.parse(stream_name).arn or self._arn(stream_name)
+                )
                 return tuple(
                     StreamConsumer(stream_name, consumer["ConsumerName"], consumer["ConsumerARN"])
                     for page in pages
@@ -53,6 +56,10 @@ class StreamConsumersHook(AwsHook):
             translated(doing="kinesis:DeregisterStreamConsumer", resource=f"consumer {consumer.name}"),
         ):
             self._client.deregister_stream_consumer(ConsumerARN=consumer.arn)
+
+    def _arn(self, stream_name: str) -> str:
+        summary = self._client.describe_stream_summary(StreamName=stream_name)
+        return str(summary["StreamDescriptionSummary"]["StreamARN"])
 
     @property
     def _client(self) -> Any:

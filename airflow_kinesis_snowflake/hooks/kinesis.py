@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
@@ -15,7 +14,6 @@ from botocore.exceptions import ClientError
 
 from airflow_kinesis_snowflake.exceptions import (
     ForeignCheckpointError,
-    InvalidSettingError,
     KinesisSnowflakeError,
     ServiceUnavailableError,
 )
@@ -25,11 +23,11 @@ from airflow_kinesis_snowflake.stream.facts import StreamFacts
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
+from airflow_kinesis_snowflake.stream.refs import StreamRef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_STREAM_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 # A connection for each thread that reads; more readers than this only wait for one another.
 _DEFAULTS = Config(
     connect_timeout=5,
@@ -48,23 +46,26 @@ class KinesisStreamHook(AwsHook):
     KMS key too), ``ThrottledError``, ``ServiceUnavailableError`` and ``ServiceRefusedError``. All calls but
     those of :meth:`get_page` are tried up to five times. A try ends when nothing comes for 15 s.
 
-    :param stream_name: 1 to 128 characters of ``a-z A-Z 0-9 _ . -``; not an ARN
+    :param stream_name: a name, or the ARN of a stream of whatever account and region. With an ARN every call
+        names the stream by it, and goes to its region
+    :param region_name: of AWS; default is that of the ARN, or else the connection's
     :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`:
-        ``aws_conn_id``, ``region_name``, ``verify`` and ``config``. What ``config`` says wins, except that
+        ``aws_conn_id``, ``verify`` and ``config``. What ``config`` says wins, except that
         :meth:`get_page` never retries.
-    :raises InvalidSettingError: not a legal stream name
+    :raises InvalidSettingError: neither the name nor the ARN of a stream, or ``region_name`` contradicts the
+        ARN
     """
 
-    def __init__(self, stream_name: str, **aws: Any) -> None:
-        if not _STREAM_NAME.fullmatch(stream_name):
-            raise InvalidSettingError(
-                "Give the name of the Kinesis stream, not its ARN; it has 1 to 128 letters, digits, '_', '.' "
-                f"or '-': {stream_name!r} isn't one"
-            )
-        super().__init__(client_type="kinesis", **aws)
-        self.stream_name = stream_name
+    def __init__(self, stream_name: str | StreamRef, *, region_name: str | None = None, **aws: Any) -> None:
+        self.ref = stream_name if isinstance(stream_name, StreamRef) else StreamRef.parse(stream_name)
+        super().__init__(client_type="kinesis", region_name=self.ref.region_beside(region_name), **aws)
         self._opening = Lock()
         self._reader: Any = None
+
+    @property
+    def stream_name(self) -> str:
+        """The name of the stream, without account and region."""
+        return self.ref.name
 
     @property
     def config(self) -> Config:
@@ -80,12 +81,19 @@ class KinesisStreamHook(AwsHook):
             meta = self._client_for_control().meta
         return meta.region_name, meta.partition
 
+    def may_be(self, arn: str) -> bool:
+        """Whether an ARN can be that of this stream, as far as it is known without a call of Kinesis.
+
+        :raises InvalidSettingError: not the ARN of a stream, or no region is known
+        """
+        return arn == self.ref.arn if self.ref.arn else StreamRef.parse(arn).region == self.place()[0]
+
     def describe(self) -> StreamFacts:
         """Return the facts of the stream. Needs ``kinesis:DescribeStreamSummary``."""
         with translated(doing="kinesis:DescribeStreamSummary", resource=self._stream):
             client = self._client_for_control()
             asked_at = time.monotonic()
-            answer = client.describe_stream_summary(StreamName=self.stream_name)
+            answer = client.describe_stream_summary(**self.ref.parameters)
         answered_at = time.monotonic()
         try:
             date = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"].get("date"))
@@ -113,13 +121,13 @@ class KinesisStreamHook(AwsHook):
         :raises ServiceUnavailableError: the service names no shard, which can't be
         """
         shards: list[Shard] = []
-        asked: dict[str, str] | None = {"StreamName": self.stream_name}
+        asked: dict[str, str] | None = self.ref.parameters
         while asked:
             with translated(doing="kinesis:ListShards", resource=self._stream):
                 answer = self._client_for_control().list_shards(**asked)
             shards += map(_shard, answer["Shards"])
             token = answer.get("NextToken")
-            # The service takes a token only without the stream's name, which botocore's paginator repeats.
+            # The service takes a token only without the stream, which botocore's paginator names again.
             asked = {"NextToken": token} if token else None
         if not shards:
             # Taken for a list, it would say that every shard is gone with all its records.
@@ -174,7 +182,9 @@ class KinesisStreamHook(AwsHook):
         :raises ServiceUnavailableError: no answer, or one that isn't a page of records
         """
         with translated(doing="kinesis:GetRecords", resource=self._stream):
-            answer = self._client_for_records().get_records(ShardIterator=iterator, Limit=limit)
+            answer = self._client_for_records().get_records(
+                ShardIterator=iterator, Limit=limit, **self._parameters_beside_iterator
+            )
         page = answer.get("Page") or _page_of_plain_answer(answer)
         if page is None:
             # Taken for a page, an answer without records and iterator would end the shard.
@@ -195,7 +205,12 @@ class KinesisStreamHook(AwsHook):
 
     @property
     def _stream(self) -> str:
-        return f"stream {self.stream_name!r} {self.where}"
+        return f"stream {str(self.ref)!r} {self.where}"
+
+    @property
+    def _parameters_beside_iterator(self) -> dict[str, str]:
+        """An iterator says which stream it is of, but not to the policy of a stream of another account."""
+        return {} if self.ref.arn is None else self.ref.parameters
 
     def _client_for_control(self) -> Any:
         with self._opening:
@@ -217,7 +232,7 @@ class KinesisStreamHook(AwsHook):
         with translated(doing="kinesis:GetShardIterator", resource=shard):
             try:
                 answer = self._client_for_control().get_shard_iterator(
-                    StreamName=self.stream_name, ShardId=shard_id, ShardIteratorType=kind, **start
+                    ShardId=shard_id, ShardIteratorType=kind, **self.ref.parameters, **start
                 )
             except ClientError as error:
                 number = start.get("StartingSequenceNumber")

@@ -69,6 +69,7 @@ def link_urls(
     *,
     base_url: str,
     region: str,
+    state_region: str,
     partition: str,
     stream_name: str,
     application_name: str,
@@ -78,7 +79,8 @@ def link_urls(
     """The URLs of the links, by name.
 
     :param base_url: of Airflow's web server
-    :param region: of stream and checkpoints
+    :param region: of the stream
+    :param state_region: of the checkpoints
     :param partition: of AWS: ``aws``, ``aws-cn`` or ``aws-us-gov``; others have no console
     :param account: as the Snowflake connection names it
     """
@@ -90,7 +92,7 @@ def link_urls(
             f"#/streams/details/{quote(stream_name, safe='')}/monitoring"
         )
         urls[CheckpointTableLink.name] = (
-            f"https://{region}.{console}/dynamodbv2/home?region={region}"
+            f"https://{state_region}.{console}/dynamodbv2/home?region={state_region}"
             f"#table?name={quote(application_name, safe='')}"
         )
     if snowsight := snowsight_url(account):

@@ -33,6 +33,7 @@ from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
 from airflow_kinesis_snowflake.state.items import text_of
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, parse_timestamp
+from airflow_kinesis_snowflake.stream.refs import StreamRef
 from airflow_kinesis_snowflake.stream.retention import why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
@@ -97,6 +98,7 @@ class ImportPlan:
     stream_created: int
     shards: tuple[Imported, ...]
     skipped: dict[str, int] = field(default_factory=dict)
+    stream_arn: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it."""
@@ -128,6 +130,7 @@ class _Reading:
 
     stream: str
     stream_created: int
+    stream_arn: str | None
     now: StartAt
     timestamp: StartAt | None
 
@@ -144,11 +147,13 @@ def read_items(
     stream: str,
     stream_created: int,
     now: int,
+    stream_arn: str | None = None,
     timestamp: str | None = None,
 ) -> tuple[tuple[Imported, ...], dict[str, int]]:
     """Read the checkpoints of a stream out of a table.
 
     :param stream_created: milliseconds since the epoch, as ``now``
+    :param stream_arn: ``None``: items of streams of the same name in other accounts aren't told apart
     :param now: where a shard goes on that stands at ``LATEST`` and has read nothing
     :param timestamp: where one goes on that stands at ``AT_TIMESTAMP``: ISO-8601 with a time zone
     :return: by shard, and what was skipped
@@ -158,7 +163,7 @@ def read_items(
         start = None if timestamp is None else StartAt(parse_timestamp(timestamp))
     except ValueError as error:
         raise InvalidSettingError(f"the timestamp can't be read: {error}") from error
-    reading = _Reading(stream, stream_created // 1000, StartAt(moment(now)), start)
+    reading = _Reading(stream, stream_created // 1000, stream_arn, StartAt(moment(now)), start)
     read = {Source.KCL: _from_kcl, Source.OPENFLOW: _from_openflow, Source.REDPANDA: _from_redpanda}[kind]
     shards: list[Imported] = []
     skipped: dict[str, int] = {}
@@ -207,9 +212,11 @@ def _shard_of_lease(key: str, reading: _Reading) -> str:
     account_stream, _, shard_id = key.rpartition(":")
     if not account_stream:
         return key
-    _, stream, created = [*account_stream.split(":"), "", ""][:3]
+    account, stream, created = [*account_stream.split(":"), "", ""][:3]
     if stream != reading.stream:
         raise _SkippedError(f"leases of stream {stream}")
+    if reading.stream_arn is not None and account != StreamRef.parse(reading.stream_arn).account:
+        raise _SkippedError(f"leases of stream {stream} of account {account}")
     # The Kinesis Client Library rounds the creation time down to the second.
     if created.isdigit() and int(created) != reading.stream_created:
         raise _SkippedError(f"leases of a deleted stream {stream}")
@@ -222,6 +229,9 @@ def _from_openflow(item: Item, reading: _Reading) -> Imported:
         raise _SkippedError(f"rows of stream {stream}")
     if shard_id.startswith("__"):
         raise _SkippedError("rows of workers")
+    arn = _held(item, "streamArn", "S")
+    if arn is not None and reading.stream_arn not in {None, arn}:
+        raise _SkippedError(f"rows of {arn}")
     number = _held(item, "sequenceNumber", "S")
     ended = _held(item, "shardEnded", "BOOL") or False
     start_at = _start_at(_held(item, "startAt", "S") or str(TRIM_HORIZON), shard_id)
@@ -315,7 +325,13 @@ def plan_import(
     facts = kinesis.describe()
     created = millis(facts.created)
     shards, skipped = read_items(
-        items, kind=kind, stream=kinesis.stream_name, stream_created=created, now=now, timestamp=timestamp
+        items,
+        kind=kind,
+        stream=kinesis.stream_name,
+        stream_created=created,
+        stream_arn=facts.arn,
+        now=now,
+        timestamp=timestamp,
     )
     if not shards:
         raise MaintenanceRefusedError(
@@ -330,6 +346,7 @@ def plan_import(
         application=store.application_name,
         stream=kinesis.stream_name,
         stream_created=created,
+        stream_arn=facts.arn,
         shards=shards,
         skipped=skipped,
     )
@@ -374,6 +391,7 @@ def _row(plan: ImportPlan, shard: Imported, table_created: int) -> ShardState:
         ended=shard.ended,
         incarnation=_incarnation(plan.source, plan.stream, shard.shard_id, table_created),
         stream_created=plan.stream_created,
+        stream_arn=plan.stream_arn,
     )
 
 

@@ -70,6 +70,7 @@ class ShardView:
     unsettled: bool = False
     incarnation: str | None = None
     stream_created: int | None = None
+    stream_arn: str | None = None
     lease_owner: str | None = None
     lease_expiry: int | None = None
     last_update: int | None = None
@@ -91,6 +92,7 @@ class Inspection:
     :param table_created: None: there is no table
     :param table_status: of the table, or None
     :param stream_created: None: there is no such stream
+    :param stream_arn: None: there is no such stream, or Kinesis wasn't asked
     :param retention_seconds: how long the stream keeps records
     :param shards: by shard id: those with a row and those that Kinesis lists
     :param workers: those that gave a sign of life, and when they did last
@@ -107,6 +109,7 @@ class Inspection:
     shards: tuple[ShardView, ...]
     workers: Mapping[str, int]
     findings: tuple[Finding, ...]
+    stream_arn: str | None = None
 
     @property
     def leased(self) -> tuple[ShardView, ...]:
@@ -131,6 +134,7 @@ def inspect_state(store: CheckpointStoreHook, kinesis: KinesisStreamHook, *, now
     return replace(
         inspection,
         stream_created=created,
+        stream_arn=None if stream is None else stream.arn,
         retention_seconds=0 if stream is None else int(stream.retention.total_seconds()),
         findings=(
             *inspection.findings,
@@ -144,7 +148,7 @@ def inspect_state(store: CheckpointStoreHook, kinesis: KinesisStreamHook, *, now
                     *_position_findings(rows[shard.shard_id], shard, stream, now=now),
                 )
             ),
-            *(finding for row in rows.values() for finding in _recreation_findings(row, created)),
+            *(finding for row in rows.values() for finding in _belonging_findings(row, stream)),
         ),
     )
 
@@ -304,6 +308,7 @@ def _view(shard_id: str, row: ShardState | None, shard: Shard | None, *, broken:
         unsettled=state.unsettled,
         incarnation=state.incarnation,
         stream_created=state.stream_created,
+        stream_arn=state.stream_arn,
         lease_owner=state.lease_owner,
         lease_expiry=state.lease_expiry,
         last_update=state.last_update,
@@ -386,8 +391,16 @@ def _position_findings(row: ShardState, shard: Shard, stream: StreamFacts, *, no
         )
 
 
-def _recreation_findings(row: ShardState, stream_created: int | None) -> Iterable[Finding]:
-    if stream_created is not None and row.stream_created not in {None, stream_created}:
+def _belonging_findings(row: ShardState, stream: StreamFacts | None) -> Iterable[Finding]:
+    if stream is None:
+        return
+    if row.stream_arn not in {None, stream.arn}:
+        yield Finding(
+            row.shard_id,
+            f"it is of {row.stream_arn}, not of {stream.arn}",
+            "Give each of the two streams an application of its own",
+        )
+    elif row.stream_created not in {None, millis(stream.created)}:
         yield Finding(
             row.shard_id,
             "it is of a deleted stream of the same name",

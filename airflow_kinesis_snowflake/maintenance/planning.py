@@ -80,6 +80,7 @@ def plan_reset(
         made_at=now,
         table_created=inspection.table_created,
         stream_created=inspection.stream_created,
+        stream_arn=inspection.stream_arn,
         changes=tuple(_with_effect(change, outlooks, counts) for change in changes),
         other_streams=_other_streams(request, store),
         offsets_unseen=loaded is not None and offsets is None,

@@ -188,7 +188,7 @@ class ResetPlan:
     :param id: of the plan; carrying it out twice changes nothing more
     :param made_at: milliseconds since the epoch
     :param table_created: of the table it was made for; another table of the name is left alone
-    :param stream_created: of the stream it was made for
+    :param stream_created: of the stream it was made for, as ``stream_arn``
     :param other_streams: of which the table has rows too, which ``delete_table`` deletes as well
     :param offsets_unseen: there is no offsets table, as far as the role can see: no incarnation is closed
     """
@@ -202,6 +202,7 @@ class ResetPlan:
     other_streams: tuple[str, ...] = ()
     offsets_unseen: bool = False
     notes: tuple[str, ...] = ()
+    stream_arn: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it."""
@@ -247,6 +248,8 @@ def refusals(request: ResetRequest, inspection: Inspection) -> list[str]:
         )
     if inspection.stream_created is None and request.method in {Method.REWIND, Method.RECOVER}:
         reasons.append(f"the stream {request.stream} doesn't exist in this account and region")
+    if others := {shard.stream_arn for shard in inspection.shards} - {None, inspection.stream_arn}:
+        reasons += _refused_arns(request, inspection, others)
     if inspection.protected and request.method is Method.DELETE_TABLE:
         reasons.append(
             f"the table {request.application} is protected against deletion: use rewind, or turn the "
@@ -256,6 +259,16 @@ def refusals(request: ResetRequest, inspection: Inspection) -> list[str]:
     if unknown and not reasons:
         reasons.append(f"the stream {request.stream} has no shard {', '.join(sorted(unknown))}")
     return [*reasons, *_refused_times(request, inspection)]
+
+
+def _refused_arns(request: ResetRequest, inspection: Inspection, others: Iterable[str | None]) -> list[str]:
+    """What writes rows for a stream would take them away from another that is perhaps alive."""
+    if inspection.stream_arn is None or request.method not in {Method.REWIND, Method.RECOVER}:
+        return []
+    return [
+        f"the application has the checkpoints of {', '.join(sorted(map(str, others)))}, and not of "
+        f"{inspection.stream_arn}: give each of the two streams an application of its own"
+    ]
 
 
 def _refused_times(request: ResetRequest, inspection: Inspection) -> Iterable[str]:

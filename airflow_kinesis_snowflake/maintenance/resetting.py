@@ -160,6 +160,7 @@ class Resetting:
             ended=change.new_ended,
             incarnation=change.new_incarnation,
             stream_created=self._plan.stream_created,
+            stream_arn=self._plan.stream_arn,
             offset=change.new_offset,
             caught_up_at=change.new_caught_up_at,
         )

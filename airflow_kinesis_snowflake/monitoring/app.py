@@ -29,6 +29,7 @@ from airflow_kinesis_snowflake.monitoring.drains import (
     Drain,
     by_application,
     columns_of,
+    places,
     runs_of,
 )
 from airflow_kinesis_snowflake.monitoring.look import Watches
@@ -108,7 +109,12 @@ def _session() -> Iterator[Session]:
         yield session
 
 
+def _wanted(name: str, stream: str, arn: str = "") -> Application:
+    return Application(name, stream, arn)
+
+
 Database = Annotated[Session, Depends(_session)]
+Wanted = Annotated[Application, Depends(_wanted)]
 
 
 @app.get("/")
@@ -131,6 +137,7 @@ def applications(session: Database, readable: ReadableDags, rights: UserRights) 
     """All applications of whose drains the user may read the XComs."""
     now = now_millis()
     found = _found(session, readable, runs=RUNS_IN_LIST)
+    where = places(found)
     readings = read_states([(application, _access(drains)) for application, drains in found.items()])
     said, faults = _said_thresholds()
     newest = _newest_runs(found)
@@ -143,6 +150,7 @@ def applications(session: Database, readable: ReadableDags, rights: UserRights) 
                 schedule=history.schedule_of(session, drains[0].dag_id),
                 thresholds=_thresholds(said, application.name),
                 superseded=all(drain.run_number < newest[drain.dag_id] for drain in drains),
+                place=where.get(application, ""),
             )
             for application, drains in found.items()
         ],
@@ -161,27 +169,25 @@ def applications(session: Database, readable: ReadableDags, rights: UserRights) 
 
 @app.get("/api/application")
 def application(
-    session: Database, readable: ReadableDags, rights: UserRights, name: str, stream: str
+    session: Database, readable: ReadableDags, rights: UserRights, wanted: Wanted
 ) -> dict[str, Any]:
     """One application, from its table and the last 60 runs."""
-    return _page(session, readable, rights, Application(name, stream), check=False)
+    return _page(session, readable, rights, wanted, check=False)
 
 
 @app.get("/api/check")
-def check(
-    session: Database, readable: ReadableDags, rights: UserRights, name: str, stream: str
-) -> dict[str, Any]:
+def check(session: Database, readable: ReadableDags, rights: UserRights, wanted: Wanted) -> dict[str, Any]:
     """The same, and the state check with what Kinesis says; done only when somebody asks for it."""
-    return _page(session, readable, rights, Application(name, stream), check=True)
+    return _page(session, readable, rights, wanted, check=True)
 
 
 @app.get("/api/look")
-def look(session: Database, readable: ReadableDags, name: str, stream: str) -> dict[str, Any]:
+def look(session: Database, readable: ReadableDags, wanted: Wanted) -> dict[str, Any]:
     """What came into the stream since the last drain; Kinesis is asked once a minute at most."""
-    wanted = Application(name, stream)
-    seen = _WATCHES.look(wanted, _access(_drains(session, readable, wanted)))
+    meant, drains = _drains(session, readable, wanted)
+    seen = _WATCHES.look(meant, _access(drains))
     said, _ = _said_thresholds()
-    alarms = alarms_of(seen.inspection, _thresholds(said, name)) if seen.inspection else []
+    alarms = alarms_of(seen.inspection, _thresholds(said, meant.name)) if seen.inspection else []
     return {
         "at": seen.at, "came": seen.came, "text": seen.text, "notices": [as_json(alarm) for alarm in alarms],
     }  # fmt: skip
@@ -191,8 +197,7 @@ def look(session: Database, readable: ReadableDags, name: str, stream: str) -> d
 def past(  # noqa: PLR0917 -- each is a part of the query
     session: Database,
     readable: ReadableDags,
-    name: str,
-    stream: str,
+    wanted: Wanted,
     since: date,
     until: date,
     zone: str = "UTC",
@@ -204,11 +209,11 @@ def past(  # noqa: PLR0917 -- each is a part of the query
     :param zone: whose days they are: a name of the IANA time zone database
     """
     begin, end = _span(since, until, zone)
-    wanted = Application(name, stream)
-    dags = {drain.dag_id for drain in _drains(session, readable, wanted)}
+    meant, known = _drains(session, readable, wanted)
+    dags = {drain.dag_id for drain in known}
     tasks = [task for task in history.drain_tasks(session, readable) if task.dag_id in dags]
     read = [history.drains_between(session, task, since=begin, until=end) for task in tasks]
-    drains = by_application(drain for of_task in read for drain in of_task).get(wanted, ())
+    drains = by_application(drain for of_task in read for drain in of_task).get(meant, ())
     runs = runs_of(drains)
     cut = any(len(of_task) == history.MOST_OF_A_SPAN for of_task in read)
     return {
@@ -244,17 +249,18 @@ def _page(
 ) -> dict[str, Any]:
     now = now_millis()
     found = _found(session, readable, runs=RUNS_ON_PAGE)
-    drains = _of(found, wanted)
+    meant, drains = _of(found, wanted)
     said, faults = _said_thresholds()
     schedule = history.schedule_of(session, drains[0].dag_id)
     shown = page_of(
         Material(
-            application=wanted,
+            application=meant,
             drains=drains,
-            reading=_reading(wanted, _access(drains), check=check),
+            reading=_reading(meant, _access(drains), check=check),
             schedule=schedule,
-            thresholds=_thresholds(said, wanted.name),
+            thresholds=_thresholds(said, meant.name),
             superseded=all(drain.run_number < _newest_runs(found)[drain.dag_id] for drain in drains),
+            place=places(found).get(meant, ""),
         ),
         now=now,
         dags=_startable(session, readable, rights, RESET_DAG, CLEANUP_DAG, REPLAY_DAG),
@@ -293,14 +299,21 @@ def _found(session: Session, readable: Container[str], *, runs: int) -> dict[App
     )
 
 
-def _drains(session: Session, readable: Container[str], wanted: Application) -> tuple[Drain, ...]:
+def _drains(
+    session: Session, readable: Container[str], wanted: Application
+) -> tuple[Application, tuple[Drain, ...]]:
     return _of(_found(session, readable, runs=RUNS_IN_LIST), wanted)
 
 
-def _of(found: dict[Application, tuple[Drain, ...]], wanted: Application) -> tuple[Drain, ...]:
-    if wanted not in found:
+def _of(
+    found: dict[Application, tuple[Drain, ...]], wanted: Application
+) -> tuple[Application, tuple[Drain, ...]]:
+    """The application that is meant, and its drains: with the ARN if it is known, else one of the names."""
+    named = [each for each in found if (each.name, each.stream) == (wanted.name, wanted.stream)]
+    if not named:
         raise HTTPException(404, f"No drain of application {wanted.name} on stream {wanted.stream} is known")
-    return found[wanted]
+    meant = wanted if wanted in named else named[0]
+    return meant, found[meant]
 
 
 def _newest_runs(found: dict[Application, tuple[Drain, ...]]) -> dict[str, int]:
@@ -335,7 +348,14 @@ def _reading(application: Application, access: Access, *, check: bool) -> Readin
 def _access(drains: tuple[Drain, ...]) -> Access:
     """How the newest drain reached AWS."""
     settings = settings_of(drains)
-    return Access() if settings is None else Access(settings.aws_conn_id, settings.region_name or None)
+    if settings is None:
+        return Access()
+    return Access(
+        settings.aws_conn_id,
+        settings.region_name or None,
+        stream_name=settings.stream_name,
+        dynamodb_conn_id=settings.dynamodb_conn_id or None,
+    )
 
 
 def _base() -> str:

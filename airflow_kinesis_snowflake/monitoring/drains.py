@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.monitoring.owners import holder_of
+from airflow_kinesis_snowflake.stream.refs import StreamRef
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     application_name: str
     stream_name: str
+    stream_arn: str | None = None
     table: str = ""
     worker: str = ""
     records: int = 0
@@ -85,12 +88,16 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Template fields of a drain task as Airflow stored them when it began."""
+    """Template fields of a drain task as Airflow stored them when it began.
+
+    :param stream_name: a name or an ARN
+    """
 
     application_name: str
     stream_name: str
     table: str = ""
     aws_conn_id: str | None = "aws_default"
+    dynamodb_conn_id: str | None = None
     region_name: str | None = None
     snowflake_conn_id: str | None = "snowflake_default"
     mapping: Any = None
@@ -111,10 +118,15 @@ class Settings(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, order=True)
 class Application:
-    """An application on a stream: what has a state, a lag and a line on the page."""
+    """An application on a stream: what has a state, a lag and a line on the page.
+
+    :param stream: its name
+    :param arn: empty: not known
+    """
 
     name: str
     stream: str
+    arn: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +161,10 @@ class Drain:
         """Whose drain it is; None: nothing says so."""
         for source in (self.report, self.progress, self.settings):
             if source is not None:
-                return Application(source.application_name, source.stream_name)
+                name, arn = _name_and_arn(source.stream_name)
+                if isinstance(source, Report):
+                    arn = source.stream_arn or arn
+                return Application(source.application_name, name, arn)
         return None
 
 
@@ -240,27 +255,59 @@ def plain(value: Any) -> Any:
 def by_application(drains: Iterable[Drain]) -> dict[Application, tuple[Drain, ...]]:
     """The drains of each application, newest run first.
 
-    A drain that failed before it had settings counts to the application that its task always drains; others
-    that nothing tells are left out.
+    A drain that knows its stream by name only counts to the one that other drains of its task have met, or
+    else to the only one of that name. A drain that failed before it had settings counts to the application
+    that its task always drains; others that nothing tells are left out.
     """
+    drains = tuple(drains)
+    named = [(drain, drain.application) for drain in drains if drain.application is not None]
+    met: dict[tuple[str, ...], set[Application]] = {}
+    for drain, application in named:
+        if application.arn:
+            for key in _keys(drain, application):
+                met.setdefault(key, set()).add(application)
     found: dict[Application, list[Drain]] = {}
-    mute = []
-    for drain in drains:
-        if drain.application is None:
-            mute.append(drain)
-        else:
-            found.setdefault(drain.application, []).append(drain)
     of_task: dict[tuple[str, str], set[Application]] = {}
-    for application, told in found.items():
-        for drain in told:
-            of_task.setdefault((drain.dag_id, drain.task_id), set()).add(application)
-    for drain in mute:
+    for drain, application in named:
+        candidates = next((met[key] for key in _keys(drain, application) if key in met), set())
+        whose = application if application.arn or len(candidates) != 1 else next(iter(candidates))
+        found.setdefault(whose, []).append(drain)
+        of_task.setdefault((drain.dag_id, drain.task_id), set()).add(whose)
+    for drain in drains:
         only = of_task.get((drain.dag_id, drain.task_id), set())
-        if len(only) == 1 and drain.state in _FAILED:
+        if drain.application is None and len(only) == 1 and drain.state in _FAILED:
             found[next(iter(only))].append(drain)
     return {
         application: tuple(sorted(found[application], key=_newest_first)) for application in sorted(found)
     }
+
+
+def _keys(drain: Drain, application: Application) -> tuple[tuple[str, ...], ...]:
+    """What drains of one application have in common, the closest first."""
+    names = (application.name, application.stream)
+    return (*names, drain.dag_id, drain.task_id), names
+
+
+def places(applications: Iterable[Application]) -> dict[Application, str]:
+    """Where the streams are whose names don't tell them apart: region and account; others have no entry."""
+    by_name = attrgetter("name", "stream")
+    groups = [tuple(group) for _, group in groupby(sorted(applications), by_name)]
+    return {each: _place(each.arn) for group in groups if len(group) > 1 for each in group}
+
+
+def _place(arn: str) -> str:
+    if not arn:
+        return "not known yet where"
+    ref = StreamRef.parse(arn)
+    return f"{ref.region}, account {ref.account}"
+
+
+def _name_and_arn(stream: str) -> tuple[str, str]:
+    try:
+        ref = StreamRef.parse(stream)
+    except InvalidSettingError:
+        return stream, ""  # Whatever it is, it shows.
+    return ref.name, ref.arn or ""
 
 
 def _newest_first(drain: Drain) -> tuple[Any, ...]:

@@ -6,12 +6,13 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
+from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspect_table
@@ -20,6 +21,7 @@ try:
     from airflow.sdk.exceptions import AirflowException
 except ImportError:  # Airflow 3.1
     from airflow.exceptions import AirflowException  # type: ignore[attr-defined]
+from airflow_kinesis_snowflake.stream.refs import region_of
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
@@ -43,12 +45,16 @@ _HOOK_SECONDS = 300
 class Access:
     """How a drain reached AWS, and so how the page does.
 
+    :param stream_name: name or ARN of the stream; empty: the application's
     :param aws_conn_id: Airflow connection of type ``aws``
     :param region_name: None: the connection's
+    :param dynamodb_conn_id: Airflow connection for the state; None: that of the stream
     """
 
     aws_conn_id: str | None = "aws_default"
     region_name: str | None = None
+    stream_name: str = ""
+    dynamodb_conn_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,5 +130,11 @@ def _hooks(
 
     :param epoch: another one gives new hooks, so that a changed connection is noticed
     """
-    aws = {"aws_conn_id": access.aws_conn_id, "region_name": access.region_name, "config": _IMPATIENT}
-    return CheckpointStoreHook(application.name, **aws), KinesisStreamHook(application.stream, **aws)
+    stream_name = access.stream_name or application.stream
+    aws: dict[str, Any] = {
+        "aws_conn_id": access.aws_conn_id,
+        "region_name": region_of(stream_name, access.region_name),
+        "config": _IMPATIENT,
+    }
+    store = CheckpointStoreHook(application.name, **parameters_of_state(aws, access.dynamodb_conn_id))
+    return store, KinesisStreamHook(stream_name, **aws)

@@ -37,6 +37,8 @@ _TONES = ("bad", "warning", "busy", "good")
 class Line:
     """An application in the list. Times are milliseconds since the epoch, lags milliseconds.
 
+    :param arn: of the stream; empty: not known
+    :param place: where the stream is, if there is another of its name; else empty
     :param trend: where the lag goes: ``growing``, ``shrinking``, ``steady``, or empty
     :param last_ended: when the last drain ended, well or not
     :param live_leases: shards that a worker may read now
@@ -48,6 +50,8 @@ class Line:
 
     application: str
     stream: str
+    arn: str
+    place: str
     table: str
     dag_id: str
     standing: Standing
@@ -120,6 +124,7 @@ class Material:
 
     :param drains: newest first, at least one
     :param superseded: the last run of its DAG drained other applications only
+    :param place: where the stream is, if there is another of its name
     """
 
     application: Application
@@ -128,6 +133,7 @@ class Material:
     schedule: Schedule
     thresholds: Thresholds = DEFAULT
     superseded: bool = False
+    place: str = ""
 
 
 def settings_of(drains: Sequence[Drain]) -> Settings | None:
@@ -139,7 +145,10 @@ def list_of(materials: Sequence[Material], *, now: int) -> tuple[Line, ...]:
     """The lines of the list: what needs somebody first, then by name."""
     lines = [_study(material, now=now).line for material in materials]
     return tuple(
-        sorted(lines, key=lambda line: (_TONES.index(line.standing.tone), line.application, line.stream))
+        sorted(
+            lines,
+            key=lambda line: (_TONES.index(line.standing.tone), line.application, line.stream, line.place),
+        )
     )
 
 
@@ -209,6 +218,8 @@ def _study(material: Material, *, now: int) -> _Study:
     line = Line(
         application=material.application.name,
         stream=material.application.stream,
+        arn=material.application.arn,
+        place=material.place,
         table=_table_of(material.drains),
         dag_id=runs[0].dag_id,
         standing=standing_of(evidence),
@@ -267,7 +278,9 @@ def _reset_form(material: Material, line: Line) -> dict[str, Any]:
     }
     if settings is not None:
         form |= {
+            "stream_name": settings.stream_name,
             "aws_conn_id": settings.aws_conn_id,
+            "dynamodb_conn_id": settings.dynamodb_conn_id,
             "region_name": settings.region_name,
             "snowflake_conn_id": settings.snowflake_conn_id,
         }

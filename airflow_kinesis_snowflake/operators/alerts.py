@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_kinesis_snowflake.notifications.alerts import THRESHOLDS, deliver
 from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.maintenance import StateOperator
-from airflow_kinesis_snowflake.operators.metrics import send_gauges
+from airflow_kinesis_snowflake.operators.metrics import send_gauges, tags_of_place
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class KinesisAlertsOperator(StateOperator):
     template_fields: Sequence[str] = (*StateOperator.template_fields, "thresholds")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
-        "stream_name": types.TEXT,
+        "stream_name": types.STREAM,
         "thresholds": types.optional(types.TEXT),
         "repeat_after": types.DURATION,
     }
@@ -78,13 +78,15 @@ class KinesisAlertsOperator(StateOperator):
         from airflow_kinesis_snowflake.alerts.thresholds import thresholds_of
         from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 
-        names = {"application": self.application_name, "stream": self.stream_name}
+        kinesis = self.kinesis
+        names = {"application": self.application_name, "stream": kinesis.stream_name}
         thresholds = thresholds_of(self.setting("thresholds"), self.application_name)
         now = now_millis()
-        inspection = inspect_state(self.store, self.kinesis, now=now)
+        inspection = inspect_state(self.store, kinesis, now=now)
         gauges = gauges_of(inspection)
         ti = context["ti"]
-        send_gauges(gauges, **names, tags=getattr(ti, "stats_tags", {}))
+        tags = {**getattr(ti, "stats_tags", {}), **tags_of_place(inspection.stream_arn)}
+        send_gauges(gauges, **names, tags=tags)
         alerts = alerts_of_state(inspection, thresholds)
         repeat = int(self.setting("repeat_after").total_seconds() * 1000)
         news = news_of(alerts, self._told(ti), **names, now=now, repeat_millis=repeat)

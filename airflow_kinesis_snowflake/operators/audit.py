@@ -52,7 +52,7 @@ class AuditOperator(StateOperator):
     )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
-        "stream_name": types.TEXT,
+        "stream_name": types.STREAM,
         "table": types.TABLE,
         "on_findings": types.choice("fail", "warn"),
         "with_stream": types.TRUTH,
@@ -86,7 +86,7 @@ class AuditOperator(StateOperator):
 
         settings = self.read_settings()
         request = AuditRequest(
-            stream=settings["stream_name"],
+            stream=self.kinesis.stream_name,
             applications=(settings["application_name"], *settings["together_with"]),
             several_documents=settings["several_documents"],
             compare_counts=settings["compare_counts"],

@@ -116,4 +116,5 @@ class CheckAccountOperator(StateOperator):
             left_after=timedelta(minutes=self.setting("left_after_minutes")),
             snowflake_conn_id=self.snowflake_conn_id,
             aws=self.aws,
+            dynamodb_conn_id=self.setting("dynamodb_conn_id"),
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.landing import LandingOperator
 from airflow_kinesis_snowflake.operators.settings import MOMENT, TEXT, SettingType, optional
+from airflow_kinesis_snowflake.stream.refs import StreamRef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ class ReplayDeadLettersOperator(LandingOperator):
 
         return LetterFilter(
             application=settings["application_name"],
-            stream=settings["stream_name"],
+            stream=StreamRef.parse(settings["stream_name"]).name,
             reason=settings["reason"],
             column=settings["column"],
             since=settings["failed_since"],

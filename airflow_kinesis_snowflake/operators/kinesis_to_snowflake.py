@@ -29,11 +29,13 @@ from airflow_kinesis_snowflake.operators.settings import (
     POSITIVE,
     TRUTH,
     SettingType,
+    aws_parameters,
     choice,
     optional,
 )
 from airflow_kinesis_snowflake.stream.consumers import check_consumer
 from airflow_kinesis_snowflake.stream.positions import initial_position
+from airflow_kinesis_snowflake.stream.refs import StreamRef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.drain import Drain
     from airflow_kinesis_snowflake.engine.ports import Source
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
     from airflow_kinesis_snowflake.identifiers import TableName
@@ -108,7 +111,10 @@ class KinesisToSnowflakeOperator(LandingOperator):
         as the Kinesis Client Library does; by default every record is kept, as it may be there only once
         (templated)
     :param aws_conn_id: Airflow connection of type ``aws`` (templated)
-    :param region_name: AWS region, default is the connection's (templated)
+    :param region_name: AWS region of the stream, default is that of its ARN, or else the connection's
+        (templated)
+    :param dynamodb_conn_id: Airflow connection of type ``aws`` for the state, whose region counts then;
+        default is ``aws_conn_id`` in the stream's region (templated)
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
     :param kwargs: ``stream_name``, ``application_name``, ``table`` and what
@@ -140,6 +146,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         "on_data_loss",
         "own_hash_keys_only",
         "aws_conn_id",
+        "dynamodb_conn_id",
         "region_name",
     )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
@@ -178,6 +185,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         on_data_loss: Literal["fail", "warn"] = "fail",
         own_hash_keys_only: bool | str = False,
         aws_conn_id: str | None = "aws_default",
+        dynamodb_conn_id: str | None = None,
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
@@ -201,6 +209,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         self.on_data_loss = on_data_loss
         self.own_hash_keys_only = own_hash_keys_only
         self.aws_conn_id = aws_conn_id
+        self.dynamodb_conn_id = dynamodb_conn_id
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
@@ -249,6 +258,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
 
     def _make_drain(self, context: Context) -> Drain:
         from airflow_kinesis_snowflake.engine.drain import Drain
+        from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
         from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
         from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
@@ -257,12 +267,12 @@ class KinesisToSnowflakeOperator(LandingOperator):
         from airflow_kinesis_snowflake.sources.polling import PollingSource
 
         given = self.read_settings()
-        settings = self._settings(given)
+        settings, aws = self._settings(given), aws_parameters(given)
         landing = self.landing(given)
-        aws = {name: given[name] for name in ("aws_conn_id", "region_name", "verify")}
-        aws["config"] = given["botocore_config"]
-        kinesis = FanOutHook(settings.stream_name, **aws)
-        store = CheckpointStoreHook(settings.application_name, **aws)
+        kinesis = FanOutHook(given["stream_name"], **aws)
+        store = CheckpointStoreHook(
+            settings.application_name, **parameters_of_state(aws, given["dynamodb_conn_id"])
+        )
         snowflake = SnowflakeLoadHook(
             snowflake_conn_id=given["snowflake_conn_id"], database=landing.table.database
         )
@@ -274,7 +284,9 @@ class KinesisToSnowflakeOperator(LandingOperator):
         snowflake.check_connection()
         if given["sink"] == "streaming":
             snowflake.streaming_login()
-        self._show_links(context, settings, table=landing.table, kinesis=kinesis, snowflake=snowflake)
+        self._show_links(
+            context, settings, table=landing.table, kinesis=kinesis, store=store, snowflake=snowflake
+        )
         source: Source = PollingSource(kinesis)
         if given["consumer_type"] == "enhanced_fan_out":
             source = FanOutSource(
@@ -298,6 +310,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         *,
         table: TableName,
         kinesis: KinesisStreamHook,
+        store: CheckpointStoreHook,
         snowflake: SnowflakeLoadHook,
     ) -> None:
         region, partition = kinesis.place()
@@ -305,6 +318,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         self.link_urls = link_urls(
             base_url=conf.get("api", "base_url", fallback="/"),
             region=region,
+            state_region=store.place()[0],
             partition=partition,
             stream_name=settings.stream_name,
             application_name=settings.application_name,
@@ -336,7 +350,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         now = datetime.now(UTC)
         following = given["follow_seconds"]
         return DrainSettings(
-            stream_name=given["stream_name"],
+            stream_name=StreamRef.parse(given["stream_name"]).name,
             application_name=given["application_name"],
             initial_position=_initial_position(given, now=now),
             stop_at=given["stop_at"] or now + timedelta(seconds=following or 0),

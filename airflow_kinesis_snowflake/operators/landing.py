@@ -37,7 +37,8 @@ _OF_COLUMNS = (
 class LandingOperator(CheckedSettings, BaseOperator):
     """Base of the operators that load records of a stream into a landing table.
 
-    :param stream_name: the Kinesis stream (templated)
+    :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region
+        (templated)
     :param application_name: whose checkpoints these are: the name of the DynamoDB table with the state
         (templated)
     :param table: the landing table as ``DATABASE.SCHEMA.TABLE``; unquoted parts fold to upper case
@@ -104,7 +105,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "snowflake_conn_id",
     )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
-        "stream_name": types.TEXT,
+        "stream_name": types.STREAM,
         "application_name": types.TEXT,
         "table": types.TABLE,
         "mapping": MAPPING,

@@ -32,11 +32,15 @@ class StateOperator(CheckedSettings, BaseOperator):
     """Base of the operators that work on the state of one application.
 
     :param application_name: whose state: the name of the DynamoDB table (templated)
-    :param stream_name: the Kinesis stream (templated)
+    :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region
+        (templated)
     :param table: the landing table as ``DATABASE.SCHEMA.TABLE``, where the operator has to do with Snowflake
         (templated)
     :param aws_conn_id: Airflow connection of type ``aws`` (templated)
-    :param region_name: AWS region, default is the connection's (templated)
+    :param region_name: AWS region of the stream, default is that of its ARN, or else the connection's
+        (templated)
+    :param dynamodb_conn_id: Airflow connection of type ``aws`` for the state, whose region counts then;
+        default is ``aws_conn_id`` in the stream's region (templated)
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
     :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
@@ -47,12 +51,13 @@ class StateOperator(CheckedSettings, BaseOperator):
         "stream_name",
         "table",
         "aws_conn_id",
+        "dynamodb_conn_id",
         "region_name",
         "snowflake_conn_id",
     )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "application_name": types.TEXT,
-        "stream_name": types.optional(types.TEXT),
+        "stream_name": types.optional(types.STREAM),
         "table": types.optional(types.TABLE),
         **types.AWS,
         "snowflake_conn_id": types.TEXT,
@@ -66,6 +71,7 @@ class StateOperator(CheckedSettings, BaseOperator):
         stream_name: str = "",
         table: str | None = None,
         aws_conn_id: str | None = "aws_default",
+        dynamodb_conn_id: str | None = None,
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
@@ -77,6 +83,7 @@ class StateOperator(CheckedSettings, BaseOperator):
         self.stream_name = stream_name
         self.table = table
         self.aws_conn_id = aws_conn_id
+        self.dynamodb_conn_id = dynamodb_conn_id
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config
@@ -95,15 +102,21 @@ class StateOperator(CheckedSettings, BaseOperator):
 
     @property
     def aws(self) -> dict[str, Any]:
-        """How the hooks reach AWS."""
-        settings = {name: self.setting(name) for name in ("aws_conn_id", "region_name", "verify")}
-        return settings | {"config": self.setting("botocore_config")}
+        """How the hook of the stream reaches AWS."""
+        return types.aws_parameters({name: self.setting(name) for name in ("stream_name", *types.AWS)})
+
+    @property
+    def aws_of_state(self) -> dict[str, Any]:
+        """How the hooks of state and backups reach AWS."""
+        from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
+
+        return parameters_of_state(self.aws, self.setting("dynamodb_conn_id"))
 
     def open_store(self, application_name: str) -> CheckpointStoreHook:
         """The state of an application."""
         from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 
-        return CheckpointStoreHook(application_name, **self.aws)
+        return CheckpointStoreHook(application_name, **self.aws_of_state)
 
     @property
     def store(self) -> CheckpointStoreHook:
@@ -248,14 +261,14 @@ class PlanStateResetOperator(StateOperator):
         from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
         from airflow_kinesis_snowflake.maintenance.backup import try_out
 
-        try_out(self.store, BackupFilesHook(**self.aws), folder=folder)
+        try_out(self.store, BackupFilesHook(**self.aws_of_state), folder=folder)
 
     def _request(self) -> ResetRequest:
         from airflow_kinesis_snowflake.maintenance.reset import Method, ResetRequest
 
         return ResetRequest(
             application=self.application_name,
-            stream=self.stream_name,
+            stream=self.kinesis.stream_name,
             method=Method(self.setting("method")),
             shards=self.setting("shards"),
             position=self.setting("position"),
@@ -373,7 +386,7 @@ class BackUpStateOperator(StateOperator):
         from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
         from airflow_kinesis_snowflake.maintenance.backup import back_up
 
-        return back_up(self.store, BackupFilesHook(**self.aws), folder=self.folder, now=now_millis())
+        return back_up(self.store, BackupFilesHook(**self.aws_of_state), folder=self.folder, now=now_millis())
 
 
 class RestoreStateOperator(StateOperator):
@@ -407,7 +420,7 @@ class RestoreStateOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.backup import Backup, restore
 
         ti = context["ti"]
-        backup = Backup.decode(BackupFilesHook(**self.aws).read(self.file))
+        backup = Backup.decode(BackupFilesHook(**self.aws_of_state).read(self.file))
         with self.loaded() as loaded:
             return restore(
                 backup,
@@ -492,7 +505,7 @@ class PlanTableCleanupOperator(StateOperator):
         with self.loaded(count=False) as loaded:
             plan = plan_cleanup(
                 self._rules(),
-                tables=DynamoDBTablesHook(**self.aws),
+                tables=DynamoDBTablesHook(**self.aws_of_state),
                 consumers=StreamConsumersHook(**self.aws),
                 loaded=loaded,
                 streams=self.setting("streams"),
@@ -576,9 +589,9 @@ class DeleteCheckpointTablesOperator(StateOperator):
         with self.loaded() as loaded:
             return clean_up(
                 plan,
-                tables=DynamoDBTablesHook(**self.aws),
+                tables=DynamoDBTablesHook(**self.aws_of_state),
                 consumers=StreamConsumersHook(**self.aws),
-                files=BackupFilesHook(**self.aws),
+                files=BackupFilesHook(**self.aws_of_state),
                 folder=folder,
                 loaded=loaded,
                 clock=now_millis,
@@ -645,7 +658,7 @@ class ImportCheckpointsOperator(StateOperator):
         plan = plan_import(
             source=self.source_table,
             kinesis=self.kinesis,
-            tables=DynamoDBTablesHook(**self.aws),
+            tables=DynamoDBTablesHook(**self.aws_of_state),
             store=self.store,
             now=now_millis(),
             timestamp=None if moment is None else moment.isoformat(),

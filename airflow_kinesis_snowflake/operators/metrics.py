@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import DataLossError
 from airflow_kinesis_snowflake.operators.compat import Stats
+from airflow_kinesis_snowflake.stream.refs import StreamRef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,12 +40,13 @@ def send_metrics(report: DrainReport, *, tags: Mapping[str, str], error: BaseExc
     """Send the numbers of a drain that has ended, well or not.
 
     Plain StatsD has no tags, so each number goes out twice: under a name with the application and the stream,
-    and with them as tags. Lag is sent only when a shard was read: without one it isn't known.
+    and with them as tags, together with the ``account`` and ``region`` of the stream, which its name doesn't
+    tell. Lag is sent only when a shard was read: without one it isn't known.
 
     :param tags: of the task
     :param error: with which the drain ended; None: it ended well
     """
-    source = (report.application_name, report.stream_name)
+    source, tags = (report.application_name, report.stream_name), {**tags, **tags_of_place(report.stream_arn)}
     for name, value in counters(report, error).items():
         if value:
             Stats.incr(_named(*source, name), value)
@@ -75,3 +77,12 @@ def _named(application: str, stream: str, name: str) -> str:
 
 def _tags(application: str, stream: str, tags: Mapping[str, str]) -> dict[str, str]:
     return {**tags, "application": application, "stream": stream}
+
+
+def tags_of_place(arn: str | None) -> dict[str, str]:
+    """What the name of a stream doesn't tell, as tags.
+
+    :param arn: of the stream; ``None``: not known, as by a drain that failed at its beginning
+    """
+    stream = StreamRef.parse(arn) if arn else None
+    return {} if stream is None else {"account": str(stream.account), "region": str(stream.region)}

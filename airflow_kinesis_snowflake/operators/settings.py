@@ -28,6 +28,7 @@ from airflow_kinesis_snowflake.sinks.snowflake.tables import NEVER, TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.consumers import ConsumerArn
 from airflow_kinesis_snowflake.stream.positions import parse_timestamp
+from airflow_kinesis_snowflake.stream.refs import StreamRef, region_of
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator as _Operator
@@ -170,6 +171,10 @@ def _text(value: Any) -> str:
     return str(_require(isinstance(value, str) and not _is_blank(value), value))
 
 
+def _stream(value: Any) -> str:
+    return str(StreamRef.parse(_text(value)))
+
+
 def _truth(value: Any) -> bool:
     if isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower())
@@ -252,6 +257,7 @@ def _verify(value: Any) -> bool | str | None:
 
 
 TEXT = SettingType("text that isn't empty", _text)
+STREAM = SettingType("the name of a Kinesis stream, or its ARN", _stream)
 TRUTH = SettingType("true or false", _truth)
 POSITIVE = SettingType(
     "a number greater than 0", lambda value: _require((found := _number(value)) > 0, found)
@@ -297,11 +303,12 @@ PLAN = SettingType(
 
 AWS: Mapping[str, SettingType[Any]] = {
     "aws_conn_id": optional(TEXT),
+    "dynamodb_conn_id": optional(TEXT),
     "region_name": optional(TEXT),
     "verify": VERIFY,
     "botocore_config": CONFIG,
 }
-"""The four settings of everything that reaches AWS."""
+"""The five settings of everything that reaches AWS."""
 
 
 # --- reading them ------------------------------------------------------------------------------------------
@@ -313,6 +320,19 @@ def read(types: Mapping[str, SettingType[Any]], values: Mapping[str, Any]) -> di
     :raises InvalidSettingError: one can't be meant
     """
     return {name: types[name].read(name, value) for name, value in values.items()}
+
+
+def aws_parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the hook of a stream takes, of the settings in :data:`AWS` and ``stream_name``.
+
+    :raises InvalidSettingError: the stream's ARN and the region contradict each other
+    """
+    return {
+        "aws_conn_id": settings["aws_conn_id"],
+        "region_name": region_of(settings["stream_name"], settings["region_name"]),
+        "verify": settings["verify"],
+        "config": settings["botocore_config"],
+    }
 
 
 class SettingGroup:
@@ -410,6 +430,7 @@ class CheckedSettings(_Operator):
         :param settings: what they stand for; those that aren't known yet are missing
         :raises InvalidSettingError: they don't go together
         """
+        region_of(settings.get("stream_name"), settings.get("region_name"))
 
     @classmethod
     def _check_written(cls, values: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from airflow_kinesis_snowflake.operators.settings import (
     AWS,
     DURATION,
     MOMENT,
+    STREAM,
     TEXT,
     TRUTH,
     CheckedSettings,
@@ -36,7 +37,8 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
     producers have sent since: an idle stream counts as drained up to where the last drain looked. So wait for
     a ``max_lag`` that is longer than the time between two drains.
 
-    :param stream_name: the Kinesis stream (templated)
+    :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region
+        (templated)
     :param application_name: the name of the DynamoDB table with its state (templated)
     :param until: caught up: the moment, ISO-8601 with a time zone, or an aware datetime; default is the start
         of the DAG run (templated)
@@ -44,7 +46,10 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
     :param deferrable: wait in the triggerer instead of on a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param aws_conn_id: Airflow connection of type ``aws`` (templated)
-    :param region_name: AWS region, default is the connection's (templated)
+    :param region_name: AWS region of the stream, default is that of its ARN, or else the connection's
+        (templated)
+    :param dynamodb_conn_id: Airflow connection of type ``aws`` for the state, whose region counts then;
+        default is ``aws_conn_id`` in the stream's region (templated)
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
     :param kwargs: as every sensor takes them: ``poke_interval``, ``timeout``, ``soft_fail`` ...
@@ -56,10 +61,11 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
         "application_name",
         "until",
         "aws_conn_id",
+        "dynamodb_conn_id",
         "region_name",
     )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
-        "stream_name": TEXT,
+        "stream_name": STREAM,
         "application_name": TEXT,
         "until": optional(MOMENT),
         "max_lag": optional(DURATION),
@@ -68,7 +74,7 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
     }
     ui_color = "#e6f2fb"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- each is a setting of the sensor
         self,
         *,
         stream_name: str,
@@ -77,6 +83,7 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
         max_lag: timedelta | None = None,
         deferrable: bool | None = None,
         aws_conn_id: str | None = "aws_default",
+        dynamodb_conn_id: str | None = None,
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
@@ -91,6 +98,7 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
         if deferrable is not None:
             self.deferrable = deferrable
         self.aws_conn_id = aws_conn_id
+        self.dynamodb_conn_id = dynamodb_conn_id
         self.region_name = region_name
         self.verify = verify
         self.botocore_config = botocore_config

@@ -26,6 +26,7 @@ class ShardState:
     :param incarnation: an id given to the row when it was created; ``None`` until the first lease of a row of
         the Openflow connector
     :param stream_created: creation time of the stream the row belongs to
+    :param stream_arn: ARN of the stream the row belongs to; ``None``: no drain that knows ARNs has had it
     :param unsettled: the last owner left with a commit of unknown outcome
     :param caught_up_at: the shard was drained up to this moment
     :param initial_shards: on the row that founded the application on this stream, the shards listed then
@@ -48,6 +49,7 @@ class ShardState:
     lease_expiry: int | None = None
     incarnation: str | None = None
     stream_created: int | None = None
+    stream_arn: str | None = None
     last_update: int | None = None
     millis_behind: int | None = None
     unsettled: bool = False

@@ -35,12 +35,14 @@ class KinesisBacklogTrigger(BaseEventTrigger):
 
     An error of AWS is logged when it appears, and the look repeated at the next poll.
 
-    :param stream_name: the Kinesis stream
+    :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region
     :param application_name: whose checkpoints count: the name of the DynamoDB table with the state
     :param poll_seconds: time between two looks; what a look costs says
         :class:`~airflow_kinesis_snowflake.sources.backlog.BacklogWatch`
     :param aws_conn_id: Airflow connection of type ``aws``
-    :param region_name: AWS region, default is the connection's
+    :param region_name: AWS region of the stream, default is that of its ARN, or else the connection's
+    :param dynamodb_conn_id: Airflow connection of type ``aws`` for the state, whose region counts then;
+        default is ``aws_conn_id`` in the stream's region
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
     :raises InvalidSettingError: ``poll_seconds`` is below 1, or another value can't be meant
@@ -53,6 +55,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
         application_name: str,
         poll_seconds: float = 30.0,
         aws_conn_id: str | None = "aws_default",
+        dynamodb_conn_id: str | None = None,
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
@@ -63,6 +66,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
             stream_name=stream_name,
             application_name=application_name,
             aws_conn_id=aws_conn_id,
+            dynamodb_conn_id=dynamodb_conn_id,
             region_name=region_name,
             verify=verify,
             botocore_config=botocore_config,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
-from airflow_kinesis_snowflake.operators.settings import AWS, TEXT, read
+from airflow_kinesis_snowflake.operators.settings import AWS, STREAM, TEXT, aws_parameters, read
+from airflow_kinesis_snowflake.stream.refs import region_of
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 class Source:
     """A stream and the application that drains it, as triggers name them.
 
-    :param stream_name: the Kinesis stream
+    :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region
     :param application_name: the name of the DynamoDB table with its state
     :param aws_conn_id: Airflow connection of type ``aws``
-    :param region_name: AWS region, default is the connection's
+    :param region_name: AWS region of the stream, default is that of its ARN, or else the connection's
+    :param dynamodb_conn_id: Airflow connection of type ``aws`` for the state, whose region counts then;
+        default is ``aws_conn_id`` in the stream's region
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
     :raises InvalidSettingError: one of them can't be meant
@@ -31,34 +34,38 @@ class Source:
         stream_name: str,
         application_name: str,
         aws_conn_id: str | None = "aws_default",
+        dynamodb_conn_id: str | None = None,
         region_name: str | None = None,
         verify: bool | str | None = None,
         botocore_config: dict[str, Any] | None = None,
     ) -> None:
         self.settings = read(
-            {"stream_name": TEXT, "application_name": TEXT, **AWS},
+            {"stream_name": STREAM, "application_name": TEXT, **AWS},
             {
                 "stream_name": stream_name,
                 "application_name": application_name,
                 "aws_conn_id": aws_conn_id,
+                "dynamodb_conn_id": dynamodb_conn_id,
                 "region_name": region_name,
                 "verify": verify,
                 "botocore_config": botocore_config,
             },
         )
+        region_of(self.settings["stream_name"], self.settings["region_name"])
 
     def open(self) -> tuple[KinesisStreamHook, CheckpointStoreHook]:
         """The hooks of stream and state, with their connection looked up.
 
         :raises InvalidSettingError: a name can't be one, or there is no region
         """
+        from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
         from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
         from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 
-        aws = {name: self.settings[name] for name in ("aws_conn_id", "region_name", "verify")}
-        aws["config"] = self.settings["botocore_config"]
+        aws = aws_parameters(self.settings)
         kinesis = KinesisStreamHook(self.settings["stream_name"], **aws)
-        store = CheckpointStoreHook(self.settings["application_name"], **aws)
+        of_state = parameters_of_state(aws, self.settings["dynamodb_conn_id"])
+        store = CheckpointStoreHook(self.settings["application_name"], **of_state)
         kinesis.place()
         store.get_conn()
         return kinesis, store

@@ -43,7 +43,7 @@ export function showApplication(place, page, acts, look) {
     el(
       "header",
       { className: "bar" },
-      el("div", {}, el("div", { className: "named" }, el("h1", {}, line.application), copyButton(line.application, "the application's name")), el("p", { className: "route" }, "Stream ", el("b", {}, line.stream), " → table ", el("b", {}, line.table || "not known yet")), el("p", { className: "links" }, links)),
+      el("div", {}, el("div", { className: "named" }, el("h1", {}, line.application), copyButton(line.application, "the application's name")), el("p", { className: "route" }, "Stream ", el("b", {}, line.stream), line.place && ` (${line.place})`, " → table ", el("b", {}, line.table || "not known yet")), el("p", { className: "links" }, links)),
       el("div", { className: "buttons" }, control(page, acts.refresh, told), buttons(page, acts.check)),
     ),
     chosen.told ? el("p", { className: "quiet told", role: "status" }, chosen.told) : null,

@@ -11,7 +11,7 @@ function stored() {
   }
 }
 
-const key = (line) => JSON.stringify([line.application, line.stream]);
+const key = (line) => JSON.stringify([line.application, line.stream, ...(line.place ? [line.arn] : [])]);
 
 export function dismissed(line) {
   return line.gone && (stored()[key(line)] ?? -1) >= (line.last_began ?? 0);

@@ -112,7 +112,7 @@ function row(line, now, again) {
     className: line.standing.tone,
     "data-application": line.application,
     cells: [
-      { content: [toApplication(line, line.application), el("div", { className: "quiet" }, line.stream)] },
+      { content: [toApplication(line, line.application), el("div", { className: "quiet" }, line.place ? `${line.stream} (${line.place})` : line.stream)] },
       { className: "stand", content: el("div", {}, tone(line.standing.tone), el("div", {}, el("div", {}, line.standing.sentence), line.standing.reason ? el("div", { className: "reason" }, line.standing.reason) : null, el("div", { className: "quiet" }, line.standing.advice), line.gone ? dismissal(line, again) : null)) },
       line.lag === null ? NONE : duration(line.lag),
       { content: [`${number(line.records_per_minute)} records`, el("div", { className: "quiet" }, bytes(line.bytes_per_minute))] },

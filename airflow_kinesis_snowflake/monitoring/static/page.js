@@ -52,7 +52,7 @@ function draw() {
 }
 
 function query(more) {
-  return new URLSearchParams({ name: name ?? "", stream: wanted.get("stream") ?? "", ...more });
+  return new URLSearchParams({ name: name ?? "", stream: wanted.get("stream") ?? "", arn: wanted.get("arn") ?? "", ...more });
 }
 
 function fetchDays(since, until) {

@@ -53,7 +53,8 @@ export function toTask(dagId, runId, taskId, mapIndex, ...children) {
 }
 
 export function toApplication(line, ...children) {
-  const query = new URLSearchParams({ application: line.application, stream: line.stream });
+  const arn = line.place ? { arn: line.arn } : {};
+  const query = new URLSearchParams({ application: line.application, stream: line.stream, ...arn });
   return el("a", { href: `?${query}`, "data-key": `?${query}` }, ...children);
 }
 

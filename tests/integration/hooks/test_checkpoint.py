@@ -666,3 +666,43 @@ def test_a_reset_forgets_how_far_another_consumer_came(
     assert state(store).others_until is None
     store.reset_shard(STREAM, ShardState(SHARD, others_until=2000), owner="worker", now=5000)
     assert state(store).others_until == 2000
+
+
+# --- streams of one name -----------------------------------------------------------------------------------
+
+ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
+ELSEWHERE = "arn:aws:kinesis:us-east-1:123456789012:stream/orders"
+
+
+def test_a_row_says_whose_it_is_from_its_first_lease_on(
+    store: CheckpointStoreHook, write: Callable[..., None]
+) -> None:
+    write(sequenceNumber={"S": "5"})
+    before = state(store)
+    taken = store.take_lease(STREAM, before, owner="worker", incarnation="i", stream_arn=ARN, **LEASE)
+    assert taken is not None
+    assert (before.stream_arn, taken.stream_arn) == (None, ARN)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_lease_of_a_row_of_another_stream_is_not_taken_though_it_was_nobodys_when_it_was_read(
+    store: CheckpointStoreHook, write: Callable[..., None], ours: bool
+) -> None:
+    if ours:
+        create(store, stream_arn=ARN)
+    else:
+        write()
+    read = replace(state(store), stream_arn=None)
+    store.take_lease(STREAM, read, owner="first", incarnation="i", stream_arn=ARN, **LEASE)
+    store.release_lease(STREAM, SHARD, owner="first", now=200)
+
+    assert (
+        store.take_lease(STREAM, read, owner="second", incarnation="i", stream_arn=ELSEWHERE, **LEASE) is None
+    )
+    assert (state(store).lease_owner, state(store).stream_arn) == (None, ARN)
+
+
+def test_a_reset_makes_a_row_that_of_the_stream_it_was_planned_for(leased: CheckpointStoreHook) -> None:
+    reset = ShardState(SHARD, start_at=TRIM_HORIZON, stream_arn=ELSEWHERE)
+    assert leased.reset_shard(STREAM, reset, owner="worker", now=200)
+    assert state(leased).stream_arn == ELSEWHERE

@@ -110,6 +110,30 @@ def test_a_drain_makes_a_line_with_its_figures(
     assert (line["shards"], line["live_leases"], line["state_read"]) == (3, 0, True)
 
 
+def test_streams_of_one_name_are_two_lines_that_say_where_they_are(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    here, there = (
+        f"arn:aws:kinesis:{region}:123456789012:stream/stream" for region in ("us-east-1", "eu-west-1")
+    )
+    dag.run(minutes_ago=20, records=3, stream_arn=here)
+    assert line_of(client(), dag.application)["place"] == ""
+
+    dag.run(minutes_ago=10, records=5, stream_arn=there)
+    lines = client().get("api/applications").raise_for_status().json()["applications"]
+    assert sorted(
+        (line["place"], line["arn"]) for line in lines if line["application"] == dag.application
+    ) == [
+        ("eu-west-1, account 123456789012", there),
+        ("us-east-1, account 123456789012", here),
+    ]
+    for arn, records in ((here, 3), (there, 5)):
+        asked = {"name": dag.application, "stream": "stream", "arn": arn}
+        page = client().get("api/application", params=asked).raise_for_status().json()
+        assert (page["line"]["arn"], [run["records"] for run in page["runs"]]) == (arn, [records])
+
+
 def test_the_page_of_an_application_tells_who_holds_which_shard(
     client: Clients, drain_dag: Dags, store: CheckpointStoreHook
 ) -> None:

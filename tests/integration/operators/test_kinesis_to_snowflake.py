@@ -223,6 +223,7 @@ def test_a_task_that_loaded_records_tells_so_once(
         "dead_letters": 1,
         "millis_behind_latest": report["millis_behind_latest"],
         "stream_name": stream,
+        "stream_arn": report["stream_arn"],
         "application_name": settings["application_name"],
     }
     assert second.events == []

@@ -110,9 +110,9 @@ def test_what_waiting_does_not_mend_fails_the_task(
     pipeline.drain().run()
     deferral = deferred(sensor(pipeline))
     assert isinstance(deferral.trigger, KinesisDrainedTrigger)
-    deferral.trigger.source.settings["stream_name"] = "no/stream"
+    deferral.trigger.source.settings["aws_conn_id"] = "nowhere"
     event = asyncio.run(event_of(deferral.trigger))
-    with pytest.raises(AirflowFailException, match="no/stream"):
+    with pytest.raises(AirflowFailException, match="nowhere"):
         sensor(pipeline).execute_complete(context(), event.payload)
 
 

@@ -12,12 +12,17 @@ from airflow_kinesis_snowflake.assets.kinesis_stream import (
     create_asset,
     uri_of_arn,
 )
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.get_provider_info import get_provider_info
 
 URI = "kinesis-stream://eu-west-1/123456789012/clicks"
 
 
+ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks"
+
+
 def test_a_stream_has_one_uri_however_it_is_named() -> None:
+    assert create_asset(stream=ARN).uri == create_asset(stream=ARN, region="eu-west-1").uri == URI
     assert create_asset(region="eu-west-1", account="123456789012", stream="clicks").uri == URI
     assert uri_of_arn("arn:aws:kinesis:eu-west-1:123456789012:stream/clicks") == URI
 
@@ -37,8 +42,23 @@ def test_airflow_refuses_a_uri_that_is_not_that_of_a_stream(uri: str) -> None:
         Asset(uri=uri)
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"stream": "clicks"},
+        {"stream": "clicks", "region": "eu-west-1"},
+        {"stream": "clicks", "account": "123456789012"},
+        {"stream": ARN, "region": "us-east-1"},
+        {"stream": ARN, "account": "210987654321"},
+    ],
+)
+def test_a_stream_whose_place_is_missing_or_contradictory_is_refused(named: dict[str, str]) -> None:
+    with pytest.raises(InvalidSettingError, match=r"region|account"):
+        create_asset(**named)
+
+
 def test_an_arn_of_something_else_is_refused() -> None:
-    with pytest.raises(ValueError, match="not the ARN"):
+    with pytest.raises(ValueError, match="not of Kinesis"):
         uri_of_arn("arn:aws:dynamodb:eu-west-1:123456789012:table/clicks")
 
 

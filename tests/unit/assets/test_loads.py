@@ -70,6 +70,7 @@ def test_all_workers_together_make_one_event_with_the_totals() -> None:
         "dead_letters": 0,
         "millis_behind_latest": 0,
         "stream_name": "clicks",
+        "stream_arn": "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks",
         "application_name": "app",
     }
 

@@ -24,6 +24,7 @@ def urls(**changes: Any) -> dict[str, str]:
     given: dict[str, Any] = {
         "base_url": "https://airflow.example.org/",
         "region": "eu-west-1",
+        "state_region": "us-east-1",
         "partition": "aws",
         "stream_name": "clicks",
         "application_name": "clicks-to-snowflake",
@@ -39,7 +40,7 @@ def test_each_link_leads_to_its_thing() -> None:
         "?application=clicks-to-snowflake&stream=clicks",
         StreamLink.name: "https://eu-west-1.console.aws.amazon.com/kinesis/home?region=eu-west-1"
         "#/streams/details/clicks/monitoring",
-        CheckpointTableLink.name: "https://eu-west-1.console.aws.amazon.com/dynamodbv2/home?region=eu-west-1"
+        CheckpointTableLink.name: "https://us-east-1.console.aws.amazon.com/dynamodbv2/home?region=us-east-1"
         "#table?name=clicks-to-snowflake",
         LandingTableLink.name: "https://app.snowflake.com/acme/prod/#/data/databases/ANALYTICS/schemas/RAW"
         "/table/click%20log",

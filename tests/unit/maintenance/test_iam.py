@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.maintenance.iam import Document, Purpose, Resources, document, policy
 
 RESOURCES = Resources(
     application="app",
@@ -73,6 +74,66 @@ def test_only_a_drain_with_fan_out_may_register_a_consumer_and_subscribe() -> No
 def test_only_what_reads_records_may_decrypt_them() -> None:
     allowed = {purpose for purpose in Purpose if "kms:Decrypt" in actions(purpose)}
     assert allowed == {Purpose.DRAIN, Purpose.RESET}
+
+
+ARN = "arn:aws:kinesis:eu-west-1:222222222222:stream/orders"
+PRINCIPAL = "arn:aws:iam::123456789012:role/airflow"
+ROLE = "arn:aws:iam::222222222222:role/reader"
+ELSEWHERE = Resources(application="app", stream=ARN, account="123456789012", principal=PRINCIPAL)
+
+
+def test_the_stream_is_that_of_the_arn_and_the_table_that_of_the_account() -> None:
+    table, stream = policy(Purpose.DRAIN, ELSEWHERE)["Statement"]
+    assert table["Resource"] == ["arn:aws:dynamodb:eu-west-1:123456789012:table/app"]
+    assert stream["Resource"] == [ARN]
+    table, _ = policy(Purpose.DRAIN, replace(ELSEWHERE, region="us-east-1"))["Statement"]
+    assert table["Resource"] == ["arn:aws:dynamodb:us-east-1:123456789012:table/app"]
+
+
+def test_the_partition_is_that_of_the_region() -> None:
+    chinese = Resources(application="app", stream="orders", region="cn-north-1", backups="bucket/prefix")
+    resources = [each for each in policy(Purpose.RESET, chinese)["Statement"] for each in each["Resource"]]
+    assert {resource.split(":")[1] for resource in resources} == {"aws-cn"}
+
+
+def test_with_a_role_one_policy_may_assume_it_and_the_other_has_the_stream() -> None:
+    own = policy(Purpose.DRAIN, replace(ELSEWHERE, role=ROLE))["Statement"]
+    theirs = document(Document.ROLE_POLICY, Purpose.DRAIN, ELSEWHERE)["Statement"]
+    assert [(each["Sid"], each["Resource"]) for each in own[1:]] == [("ReachStream", [ROLE])]
+    assert [*own[:1], *theirs] == policy(Purpose.DRAIN, ELSEWHERE)["Statement"]
+
+
+@pytest.mark.parametrize("purpose", [Purpose.DRAIN, Purpose.RESET, Purpose.IMPORT])
+def test_the_owner_allows_on_the_stream_what_the_policy_allows(purpose: Purpose) -> None:
+    [theirs] = document(Document.RESOURCE_POLICY, purpose, ELSEWHERE)["Statement"]
+    [own] = [each for each in policy(purpose, ELSEWHERE)["Statement"] if each["Sid"] == "Stream"]
+    assert theirs == own | {"Principal": {"AWS": PRINCIPAL}}
+
+
+def test_who_may_assume_a_role_presents_its_external_id() -> None:
+    [plain] = document(Document.TRUST_POLICY, Purpose.DRAIN, ELSEWHERE)["Statement"]
+    [agreed] = document(Document.TRUST_POLICY, Purpose.DRAIN, replace(ELSEWHERE, external_id="x"))[
+        "Statement"
+    ]
+    assert (plain["Principal"], "Condition" in plain) == ({"AWS": PRINCIPAL}, False)
+    assert agreed == plain | {"Condition": {"StringEquals": {"sts:ExternalId": "x"}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "purpose", "resources", "why"),
+    [
+        (Document.RESOURCE_POLICY, Purpose.DRAIN, RESOURCES, "Give the ARN of stream 'orders'"),
+        (Document.RESOURCE_POLICY, Purpose.CLEANUP, ELSEWHERE, "needs a role there"),
+        (Document.RESOURCE_POLICY, Purpose.DRAIN, replace(ELSEWHERE, principal=None), "the principal"),
+        (Document.TRUST_POLICY, Purpose.DRAIN, RESOURCES, "the principal"),
+        (Document.KEY_POLICY, Purpose.DRAIN, RESOURCES, "the principal"),
+    ],
+)
+def test_a_document_that_lacks_something_is_not_made(
+    kind: Document, purpose: Purpose, resources: Resources, why: str
+) -> None:
+    with pytest.raises(InvalidSettingError, match=why):
+        document(kind, purpose, resources)
 
 
 @pytest.mark.parametrize("purpose", list(Purpose))

@@ -202,3 +202,17 @@ def test_an_odd_attribute_is_named_and_never_taken_for_another_position(
 def test_odd_counters_tell_signs_of_life_all_the_same(odd: dict[str, Any] | None) -> None:
     item = {**lease(), "leaseOwner": {"S": "x"}, "leaseCounter": odd or {}}
     assert list(_signs_of_life([item])) == [SHARD]
+
+
+def test_items_of_a_stream_of_the_same_name_in_another_account_are_left_out() -> None:
+    arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
+    elsewhere = arn.replace("eu-west-1", "us-east-1")
+    leases = [lease(f"{account}:orders:1700000000:{SHARD}") for account in ("123456789012", "210987654321")]
+    shards, skipped = read(*leases, stream_arn=arn)
+    assert [shard.shard_id for shard in shards] == [SHARD]
+    assert skipped == {"leases of stream orders of account 210987654321": 1}
+
+    row = {"streamName": {"S": "orders"}, "shardId": {"S": SHARD}, "sequenceNumber": {"S": NUMBER}}
+    rows = [row, row | {"streamArn": {"S": arn}}, row | {"streamArn": {"S": elsewhere}}]
+    shards, skipped = read(*rows, kind=Source.OPENFLOW, stream_arn=arn)
+    assert (len(shards), skipped) == (2, {f"rows of {elsewhere}": 1})

@@ -37,6 +37,10 @@ DAY = 86_400_000
 FIRST, SECOND, CHILD = (f"shardId-00000000000{number}" for number in range(3))
 
 
+ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
+ELSEWHERE = "arn:aws:kinesis:us-east-1:123456789012:stream/orders"
+
+
 def request(method: Method = Method.REWIND, **asked: Any) -> ResetRequest:
     settings = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
     if method is Method.RENAME:
@@ -271,17 +275,19 @@ def test_the_plan_says_what_is_not_known_of_shards_that_go_back() -> None:
         (request(), {"stream_created": None}, "stream orders doesn't exist"),
         (request(Method.DELETE_TABLE), {"protected": True}, "protected"),
         (request(shards=("nobody",)), {}, "no shard nobody"),
+        (request(), {"stream_arn": ELSEWHERE}, f"has the checkpoints of {ARN}, and not of {ELSEWHERE}"),
         (request(position="2100-01-01T00:00:00Z"), {}, "in the future"),
         (request(position="2020-01-01T00:00:00Z"), {}, "older than the stream keeps"),
     ],
 )
 def test_what_cannot_be_done_is_refused(asked: ResetRequest, facts: dict[str, Any], reason: str) -> None:
-    assert any(reason in refusal for refusal in refusals(asked, inspection(view(), **facts)))
+    assert any(reason in refusal for refusal in refusals(asked, inspection(view(stream_arn=ARN), **facts)))
 
 
 @pytest.mark.parametrize("method", list(Method))
 def test_what_can_be_done_is_not_refused(method: Method) -> None:
-    assert refusals(request(method), inspection(view())) == []
+    for shard in (view(), view(stream_arn=ARN)):
+        assert refusals(request(method), inspection(shard, stream_arn=ARN)) == []
 
 
 @pytest.mark.parametrize("text", ["TRIM_HORIZON", "LATEST", "2027-01-15T08:00:00.000+00:00"])

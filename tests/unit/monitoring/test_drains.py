@@ -24,6 +24,7 @@ from airflow_kinesis_snowflake.monitoring.drains import (
     by_application,
     columns_of,
     flow_of,
+    places,
     read_as,
     runs_of,
     summary_of,
@@ -72,6 +73,58 @@ def test_drains_are_told_apart_by_what_they_say_last() -> None:
         drain(3, state="queued"),
     ]
     assert [*by_application(told)] == [Application(name, "s") for name in "abc"]
+
+
+ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/s"
+ELSEWHERE = "arn:aws:kinesis:us-east-1:210987654321:stream/s"
+
+
+def of(task: str, **values: Any) -> Drain:
+    return Drain(dag_id="d", task_id=task, run_id="r", **values)
+
+
+def test_two_streams_of_one_name_are_two_applications_and_say_where_they_are() -> None:
+    told = [
+        of("one", report=Report("a", "s", stream_arn=ARN)),
+        of("two", report=Report("a", "s", stream_arn=ELSEWHERE)),
+        of("three", report=Report("b", "s", stream_arn=ARN)),
+    ]
+    one, two, alone = Application("a", "s", ARN), Application("a", "s", ELSEWHERE), Application("b", "s", ARN)
+    assert by_application(told) == {one: (told[0],), two: (told[1],), alone: (told[2],)}
+    assert places(by_application(told)) == {
+        one: "eu-west-1, account 123456789012",
+        two: "us-east-1, account 210987654321",
+    }
+
+
+def test_a_drain_that_was_given_an_arn_is_known_by_it() -> None:
+    assert [*by_application([of("one", settings=Settings("a", ARN))])] == [Application("a", "s", ARN)]
+    assert [*by_application([of("one", settings=Settings("a", "arn:odd"))])] == [Application("a", "arn:odd")]
+
+
+def test_a_drain_that_knows_only_the_name_counts_to_the_others_of_its_task() -> None:
+    one, two = (
+        of("one", report=Report("a", "s", stream_arn=ARN)),
+        of("two", settings=Settings("a", ELSEWHERE)),
+    )
+    running = [
+        of(task, state="running", progress=Progress("a", "s", at="")) for task in ("one", "two", "three")
+    ]
+    found = by_application([*running, one, two])
+    assert {application: {drain.task_id for drain in drains} for application, drains in found.items()} == {
+        Application("a", "s", ARN): {"one"},
+        Application("a", "s", ELSEWHERE): {"two"},
+        Application("a", "s"): {"three"},
+    }
+    assert places(found)[Application("a", "s")] == "not known yet where"
+
+
+def test_a_drain_of_another_task_counts_to_the_only_stream_of_its_name() -> None:
+    told = [of("one", report=Report("a", "s", stream_arn=ARN)), of("two", settings=Settings("a", "s"))]
+    assert {each: len(drains) for each, drains in by_application(told).items()} == {
+        Application("a", "s", ARN): 2
+    }
+    assert places(by_application(told)) == {}
 
 
 @pytest.mark.parametrize(

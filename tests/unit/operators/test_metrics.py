@@ -27,6 +27,7 @@ REPORT = DrainReport(
     fenced=3,
     lost_leases=4,
     gaps=[{}],
+    stream_arn="arn:aws:kinesis:eu-west-1:123456789012:stream/clicks",
     shards={"a": ShardReport(millis_behind_latest=1_500), "b": ShardReport()},
 )
 
@@ -48,7 +49,8 @@ def test_every_number_goes_out_by_name_and_by_tags(sent: Counter[Any]) -> None:
     lost = DataLossError("gone")
     send_metrics(REPORT, tags={"dag_id": "dag"}, error=lost)
     numbers = counters(REPORT, lost) | {"millis_behind_latest": 1_500}
-    tags = (("application", "app"), ("dag_id", "dag"), ("stream", "clicks"))
+    place = {"account": "123456789012", "region": "eu-west-1"}
+    tags = tuple(sorted({"application": "app", "dag_id": "dag", "stream": "clicks", **place}.items()))
     assert sent == Counter(
         {(f"{PREFIX}.app.clicks.{name}", ()): value for name, value in numbers.items()}
         | {(f"{PREFIX}.{name}", tags): value for name, value in numbers.items()}

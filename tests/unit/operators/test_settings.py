@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -31,6 +32,7 @@ from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
 
 STREAM = {"stream_name": "clicks", "application_name": "clicks-to-snowflake"}
+ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks"
 LANDING = STREAM | {"table": "ANALYTICS.RAW.CLICKS"}
 PLAN = {"plan": {"plan": {}}}
 CONSUMER = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks/consumer/clicks:1767225600"
@@ -82,6 +84,7 @@ WRONG: dict[str, Any] = {
     "deferrable": "perhaps",
     "drain_dag_id": 5,
     "dry": "",
+    "dynamodb_conn_id": 5,
     "exclude": "debug",
     "failed_since": "yesterday",
     "failed_until": NAIVE,
@@ -234,6 +237,7 @@ def test_default_args_are_checked_while_the_dag_is_parsed() -> None:
         {"consumer_arn": CONSUMER},
         {"consumer_arn": CONSUMER, "consumer_type": "enhanced_fan_out", "stream_name": "orders"},
         {"application_name": "a" * 129, "consumer_type": "enhanced_fan_out"},
+        {"stream_name": ARN, "region_name": "us-east-1"},
     ],
     ids=str,
 )
@@ -382,8 +386,23 @@ def test_a_name_that_native_rendering_made_a_number_is_refused() -> None:
     with DAG("dag", schedule=None, render_template_as_native_obj=True):
         operator = make(KinesisToSnowflakeOperator, stream_name="{{ params.stream }}")
     operator.render_template_fields({"params": {"stream": "1_000"}})
-    with pytest.raises(InvalidSettingError, match="stream_name must be text"):
+    with pytest.raises(InvalidSettingError, match="stream_name must be the name of a Kinesis stream"):
         operator.read_settings()
+
+
+@pytest.mark.parametrize("operator_class", [each for each in REQUIRED if "stream_name" in each.setting_types])
+def test_a_stream_is_named_by_name_or_by_arn(operator_class: type[Any]) -> None:
+    assert make(operator_class, stream_name=ARN).setting("stream_name") == ARN
+    with pytest.raises(InvalidSettingError, match=r"stream_name: .* is the ARN of something of dynamodb"):
+        make(operator_class, stream_name="arn:aws:dynamodb:eu-west-1:123456789012:table/clicks")
+
+
+def test_a_trigger_goes_by_the_arn_when_it_is_started_again() -> None:
+    trigger = KinesisBacklogTrigger(**STREAM | {"stream_name": ARN}, dynamodb_conn_id="own")
+    _, settings = trigger.serialize()
+    again = KinesisBacklogTrigger(**json.loads(json.dumps(settings)))
+    assert again.serialize() == trigger.serialize()
+    assert (settings["stream_name"], settings["dynamodb_conn_id"]) == (ARN, "own")
 
 
 def test_a_message_holds_no_value_that_may_have_a_secret() -> None:
@@ -402,6 +421,8 @@ def test_a_message_holds_no_value_that_may_have_a_secret() -> None:
         lambda: KinesisDrainedTrigger(**STREAM, until="yesterday"),
         lambda: KinesisDrainedTrigger(**STREAM, max_lag_seconds=-1),
         lambda: KinesisDrainedTrigger(stream_name="", application_name="clicks"),
+        lambda: KinesisDrainedTrigger(**STREAM | {"stream_name": f"{ARN}/consumer/app:1"}),
+        lambda: KinesisBacklogTrigger(**STREAM | {"stream_name": ARN}, region_name="us-east-1"),
     ],
 )
 def test_a_trigger_is_checked_where_it_is_made(trigger: Any) -> None:
