@@ -15,9 +15,11 @@ snappy the framing format (https://github.com/google/snappy/blob/main/framing_fo
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import zlib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 
@@ -96,6 +98,19 @@ def kind_of(payload: bytes) -> str | None:
     if len(payload) > 1 and payload[0] & 0x8F == 8 and int.from_bytes(payload[:2]) % 31 == 0:
         return "zlib"
     return None
+
+
+def inflate_block(codec: str | None, block: bytes, most: int) -> bytes:
+    """What a block of an Avro container inflates to.
+
+    :param codec: ``null``, ``deflate`` (RFC 1951), ``snappy`` (raw, with 4 bytes of checksum behind it),
+        ``zstd``, ``bzip2`` or ``xz``
+    :param most: bytes that may come out
+    :raises UndecodableError: it can't be inflated, or to more than ``most``; or the codec is unknown
+    """
+    if codec is None:
+        raise UndecodableError("compressed by a codec that Avro doesn't know")
+    return _inflate(codec, _BLOCK_READERS[codec], most, block)
 
 
 def _inflate(kind: str, read: Callable[[bytes, int], bytes], most: int, payload: bytes) -> bytes:
@@ -287,6 +302,35 @@ def _snappy_chunk(kind: int, chunk: bytes) -> bytes:
     return _snappy_block(data, _SNAPPY_CHUNK)
 
 
+# --- blocks of Avro containers ------------------------------------------------------------------------------
+
+
+def _plain_block(block: bytes, most: int) -> bytes:
+    _check(most - len(block), most)
+    return block
+
+
+def _snappy_with_checksum(block: bytes, most: int) -> bytes:
+    data, checksum = block[:-_CHECKSUM_BYTES], block[-_CHECKSUM_BYTES:]
+    inflated = _snappy_block(data, most)
+    if zlib.crc32(inflated) != int.from_bytes(checksum):
+        raise _BadDataError
+    return inflated
+
+
+def _streamed_block(make: Callable[[], Any], block: bytes, most: int) -> bytes:
+    """A stream of bzip2 or xz."""
+    inflating = make()
+    try:
+        inflated: bytes = inflating.decompress(block, most + 1)
+    except (OSError, EOFError, lzma.LZMAError):
+        raise _BadDataError from None
+    _check(most - len(inflated), most)
+    if not inflating.eof or inflating.unused_data:
+        raise _BadDataError
+    return inflated
+
+
 # --- bounds ------------------------------------------------------------------------------------------------
 
 
@@ -309,3 +353,12 @@ _READERS: dict[str, Callable[[bytes, int], bytes]] = {
 }
 
 COMPRESSIONS = ("auto", *_READERS)
+
+_BLOCK_READERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "null": _plain_block,
+    "deflate": partial(_zlib_members, -15),
+    "snappy": _snappy_with_checksum,
+    "zstd": _zstd,
+    "bzip2": partial(_streamed_block, bz2.BZ2Decompressor),
+    "xz": partial(_streamed_block, partial(lzma.LZMADecompressor, memlimit=MOST_INFLATED)),
+}

@@ -9,8 +9,8 @@ import re
 from airflow_kinesis_snowflake.formats.compression import kind_of
 
 _BEGINNINGS = (
-    (b"Obj\x01", "an Avro container, which no setting reads"),
-    (b"\xc3\x01", "an Avro single object, which no setting reads"),
+    (b"Obj\x01", "an Avro container, which payload_format='avro_container' reads"),
+    (b"\xc3\x01", "an Avro single object, which payload_format=AvroSingleObject(...) reads"),
     (b"\xf3\x89\x9a\xc2", "a KPL aggregate whose MD5 is wrong"),
     (b"\xef\xbb\xbf", "text with a byte order mark"),
     (b"\xff\xfe", "UTF-16"),
@@ -22,7 +22,7 @@ _HEADERS = (
     (b"\x03\x00", 18, "AWS Glue's"),
     (b"\x03\x05", 18, "AWS Glue's"),
 )
-_REGISTRY = "schema registry in front, which payload_format='avro' or 'json_schema' reads"
+_REGISTRY = "schema registry in front, which payload_format='avro', 'protobuf' or 'json_schema' reads"
 _SHOWN_BASE64 = 4096
 _NO_NUMBER = re.compile(rb"[:,\[]\s{0,9}-?(?:NaN|Infinity)\b")
 
