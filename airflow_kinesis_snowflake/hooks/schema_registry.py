@@ -359,7 +359,7 @@ def _text(found: Any, name: str, default: str | None = None) -> str:
 
 def _path(reference: Any) -> str:
     version = reference.get("version") if isinstance(reference, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(version, int) or not _text(reference, "name"):
         raise UndecodableError("not what a registry says of a schema")
     return f"subjects/{quote(_text(reference, 'subject'), safe='')}/versions/{version}"
 
