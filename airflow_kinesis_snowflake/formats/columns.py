@@ -22,6 +22,7 @@ from airflow_kinesis_snowflake.formats.column_types import (
     Kind,
 )
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
 from airflow_kinesis_snowflake.formats.envelope import (
     METADATA,
     METADATA_FIELDS,
@@ -457,11 +458,12 @@ def _land_beside(judged: _Judged, schema: Schema, target: Target, text: str) -> 
 
 
 def _document(record: Record) -> dict[str, msgspec.Raw]:
-    reason = refusal(record.data)
+    payload = record.data.removeprefix(BYTE_ORDER_MARK)
+    reason = refusal(payload)
     if reason is not None:
         raise Misfit(reason)
     try:
-        return _decode_raw(record.data)
+        return _decode_raw(payload)
     except msgspec.ValidationError:
         raise Misfit("not a JSON object") from None
     except RecursionError:

@@ -318,6 +318,19 @@ def _snappy_with_checksum(block: bytes, most: int) -> bytes:
     return inflated
 
 
+def _deflated_block(block: bytes, most: int) -> bytes:
+    """A stream of deflate; fastavro leaves bytes of zlib's checksum behind it."""
+    inflating = zlib.decompressobj(-15)
+    try:
+        inflated = inflating.decompress(block, most + 1)
+    except zlib.error:
+        raise _BadDataError from None
+    _check(most - len(inflated), most)
+    if not inflating.eof or len(inflating.unused_data) > _CHECKSUM_BYTES:
+        raise _BadDataError
+    return inflated
+
+
 def _streamed_block(make: Callable[[], Any], block: bytes, most: int) -> bytes:
     """A stream of bzip2 or xz."""
     inflating = make()
@@ -356,7 +369,7 @@ COMPRESSIONS = ("auto", *_READERS)
 
 _BLOCK_READERS: dict[str, Callable[[bytes, int], bytes]] = {
     "null": _plain_block,
-    "deflate": partial(_zlib_members, -15),
+    "deflate": _deflated_block,
     "snappy": _snappy_with_checksum,
     "zstd": _zstd,
     "bzip2": partial(_streamed_block, bz2.BZ2Decompressor),

@@ -26,6 +26,8 @@ MOST_BUILT = 16 * 2**20
 MOST_DOCUMENTS = 100_000
 """Documents that a payload may hold; Python needs about 500 bytes for each, however short it is."""
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some programs write in front of UTF-8; RFC 8259 lets readers of JSON skip it."""
 
 MOST_MADE = 64 * 2**20
 """Bytes that the documents of a payload may have, where each of them repeats something that is there once."""
@@ -130,6 +132,7 @@ def of_json(decode: Callable[[bytes, str], Documents]) -> Decoder:
     @wraps(decode)
     def guarded(payload: bytes, key: str = "", /) -> Documents:
         check_size(payload)
+        payload = payload.removeprefix(BYTE_ORDER_MARK)
         try:
             payload.decode()
             return decode(payload, key)

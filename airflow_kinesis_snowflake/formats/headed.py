@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
 from airflow_kinesis_snowflake.formats.plain import checked, utf8
 from airflow_kinesis_snowflake.formats.schema_registry import (
     JSON,
@@ -46,6 +47,7 @@ class JsonSchema:
 
 
 def _document(payload: bytes, _key: str = "", /) -> list[bytes]:
-    _, document = without_header(payload)
+    _, behind = without_header(payload)
+    document = behind.removeprefix(BYTE_ORDER_MARK)
     utf8(document)
     return [checked(document)]

@@ -153,6 +153,8 @@ class Types:
 
     def _add(self, file: Any) -> None:
         """Add a file; what it imports and nobody has is left out, so that it fails only where it is used."""
+        if not all(isinstance(name, str) for name in (file.name, file.package, *file.dependency)):
+            raise UndecodableError("not a Protobuf schema that can be used: a name isn't UTF-8")
         for name in file.dependency:
             if name not in self._added and (standard := _standard_file(name)) is not None:
                 self._add(standard)

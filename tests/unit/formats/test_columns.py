@@ -339,6 +339,12 @@ def test_an_odd_value_is_refused_and_its_neighbours_land(text: str, column: str 
     assert "1111" not in letter.reason
 
 
+def test_a_byte_order_mark_in_front_is_skipped() -> None:
+    table = land({"a": 1}, b'\xef\xbb\xbf{"a": 2, "b": 3}', {"a": 4})
+    assert [row["A"] for row in table.rows.values()] == [1, 2, 4]
+    assert table.dead_letters == {}
+
+
 def test_invalid_utf8_is_refused_wherever_it_stands() -> None:
     payloads = [b'{"a": "\xff"}', b'{"b": ["\xff"]}', b'{"c": "\xff"}']
     table = land({"a": "x", "b": [], "c": 1}, *payloads, how=ColumnsSettings(exclude=("c",)))
