@@ -68,7 +68,15 @@ def inflater(compression: str, *, most: int = MOST_INFLATED) -> Inflate:
         raise InvalidSettingError(
             f"compression must be one of {', '.join(COMPRESSIONS)}, not {compression!r}"
         )
-    return partial(_inflate, compression, _READERS[compression], most)
+    read = _READERS[compression]
+
+    def inflate(payload: bytes) -> bytes:
+        try:
+            return read(payload, most)
+        except _BadDataError:
+            raise _not_whole(compression) from None
+
+    return inflate
 
 
 def decompressing(inflate: Inflate, decode: Decoder | None) -> Decoder:
@@ -110,14 +118,14 @@ def inflate_block(codec: str | None, block: bytes, most: int) -> bytes:
     """
     if codec is None:
         raise UndecodableError("compressed by a codec that Avro doesn't know")
-    return _inflate(codec, _BLOCK_READERS[codec], most, block)
-
-
-def _inflate(kind: str, read: Callable[[bytes, int], bytes], most: int, payload: bytes) -> bytes:
     try:
-        return read(payload, most)
+        return _BLOCK_READERS[codec](block, most)
     except _BadDataError:
-        raise UndecodableError(f"not whole {kind} data") from None
+        raise _not_whole(codec) from None
+
+
+def _not_whole(kind: str) -> UndecodableError:
+    return UndecodableError(f"not whole {kind} data")
 
 
 def _inflate_if_compressed(payload: bytes, *, most: int) -> bytes:
