@@ -32,7 +32,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError, Undecodabl
 from airflow_kinesis_snowflake.formats import values
 from airflow_kinesis_snowflake.formats.avro_schemas import AvroSchema, fingerprint, parse
 from airflow_kinesis_snowflake.formats.compression import inflate_block
-from airflow_kinesis_snowflake.formats.engine import MOST_BUILT, Dropped, check_size, made
+from airflow_kinesis_snowflake.formats.engine import MOST_BUILT, Dropped, check_objects, check_size, made
 from airflow_kinesis_snowflake.formats.looks import hint
 from airflow_kinesis_snowflake.formats.schema_registry import SchemaRegistry, made_once, without_header
 
@@ -165,6 +165,7 @@ def _require_fastavro(name: str) -> None:
 
 def _decode(schema: AvroSchema, datum: bytes) -> list[bytes]:
     check_size(datum)
+    check_objects(len(datum) * schema.density)
     source = io.BytesIO(datum)
     document = _document(schema, source)
     left = len(datum) - source.tell()
@@ -229,6 +230,7 @@ def _data(payload: bytes) -> Iterator[bytes]:
             if len(block) != size or end != sync or count < 0:
                 raise UndecodableError("an Avro container that is damaged or cut off")
             block = inflate_block(codec, block, room)
+            check_objects(len(block) * schema.density)
             room -= len(block)
             yield from _data_of_block(schema, block, count)
     except (*_MISFITS, RecursionError, MemoryError) as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import struct
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats import values
+from airflow_kinesis_snowflake.formats.avro_bounds import density, is_endless, is_recursive
 from airflow_kinesis_snowflake.formats.schema_registry import AVRO, RegisteredSchema, of_kind
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import msgspec
 
 _OURS = "airflow-kinesis-snowflake-"
-_INNER = {"array": "items", "map": "values"}
 # What fastavro and we raise on a schema that is none: registries hold whatever was put there.
 _NO_SCHEMA = (ArithmeticError, AttributeError, AssertionError, LookupError, TypeError, ValueError)
 
@@ -30,10 +30,12 @@ class AvroSchema:
 
     :param parsed: as fastavro takes it
     :param wrapped: a record around it has it as its only field, which takes no bytes
+    :param density: objects and arrays that a byte of data may stand for
     """
 
     parsed: Any
     wrapped: bool = False
+    density: float = 0.0
 
     def read(self, source: Any) -> Any:
         """One datum; raises what fastavro raises."""
@@ -52,21 +54,21 @@ def parse(schema: Any) -> AvroSchema:
         for any number of them then
     :raises UndecodableError: a registered schema of another kind
     """
-    if not isinstance(schema, RegisteredSchema):
-        return AvroSchema(_parsed(schema, named={}, empty={}))
     named: dict[str, Any] = {}
     empty: dict[str, bool] = {}
+    if not isinstance(schema, RegisteredSchema):
+        return _parsed(schema, named=named, empty=empty)
     for definition in _referred_to(of_kind(AVRO, schema)):
         _parsed(definition, named=named, empty=empty)
     if not named:
-        return AvroSchema(_parsed(schema.definition, named=named, empty=empty))
+        return _parsed(schema.definition, named=named, empty=empty)
     # Only a record can take along what it refers to.
     try:
         inner = {"name": "value", "type": _tree(schema.definition)}
     except (ValueError, RecursionError) as error:
         raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}") from None
     around = {"type": "record", "name": "_Around", "fields": [inner]}
-    return AvroSchema(_parsed(around, named=named, empty=empty), wrapped=True)
+    return replace(_parsed(around, named=named, empty=empty), wrapped=True)
 
 
 def fingerprint(schema: Any) -> bytes:
@@ -101,7 +103,7 @@ def _tree(schema: Any) -> Any:
     return json.loads(schema) if isinstance(schema, (str, bytes)) else schema
 
 
-def _parsed(schema: Any, *, named: dict[str, Any], empty: dict[str, bool]) -> Any:
+def _parsed(schema: Any, *, named: dict[str, Any], empty: dict[str, bool]) -> AvroSchema:
     """A schema that may refer to those of some names, which it is put among.
 
     :param empty: for the names, whether data of them take no bytes
@@ -113,8 +115,9 @@ def _parsed(schema: Any, *, named: dict[str, Any], empty: dict[str, bool]) -> An
     LOGICAL_READERS.update(_READERS)
     try:
         parsed = fastavro.parse_schema(_with_our_types(_tree(schema)), named)
-        recursive = _recursive(parsed, within=frozenset())
-        endless = not recursive and _endless(parsed, empty=empty)
+        recursive = is_recursive(parsed, within=frozenset())
+        found = AvroSchema(parsed, density=0 if recursive else density(parsed, named))
+        endless = not recursive and is_endless(parsed, empty=empty)
     except (SchemaParseException, *_NO_SCHEMA) as error:
         raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}: {error}") from error
     except RecursionError:
@@ -123,7 +126,7 @@ def _parsed(schema: Any, *, named: dict[str, Any], empty: dict[str, bool]) -> An
         raise InvalidSettingError("an Avro schema that contains itself can't be read")
     if endless:
         raise InvalidSettingError("an Avro schema with an array of items without bytes can't be read")
-    return parsed
+    return found
 
 
 def _with_our_types(schema: Any) -> Any:
@@ -136,59 +139,6 @@ def _with_our_types(schema: Any) -> Any:
     if isinstance(schema.get("logicalType"), str):
         renamed["logicalType"] = _OURS + schema["logicalType"]
     return renamed
-
-
-def _recursive(schema: Any, *, within: frozenset[str]) -> bool:
-    """Whether a parsed schema contains itself, or one of the records that it is within."""
-    if isinstance(schema, str):
-        return schema in within
-    if isinstance(schema, list):
-        return any(_recursive(branch, within=within) for branch in schema)
-    kind = schema["type"]
-    if not isinstance(kind, str):
-        return _recursive(kind, within=within)
-    if kind in ("record", "error"):
-        inside = within | {schema["name"]}
-        return any(_recursive(field["type"], within=inside) for field in schema["fields"])
-    return kind in _INNER and _recursive(schema[_INNER[kind]], within=within)
-
-
-def _endless(schema: Any, *, empty: dict[str, bool]) -> bool:
-    """Whether a parsed schema has an array of items that take no bytes.
-
-    :param empty: for names that were met, whether they take none; filled in
-    """
-    if isinstance(schema, str):
-        return False
-    if isinstance(schema, list):
-        return any(_endless(branch, empty=empty) for branch in schema)
-    kind = schema["type"]
-    if not isinstance(kind, str):
-        return _endless(kind, empty=empty)
-    if kind in ("record", "error"):
-        endless = any(_endless(field["type"], empty=empty) for field in schema["fields"])
-        empty[schema["name"]] = _takes_nothing(schema, empty=empty)
-        return endless
-    if kind == "fixed":
-        empty[schema["name"]] = schema["size"] == 0
-    inner = schema[_INNER[kind]] if kind in _INNER else None
-    if inner is None:
-        return False
-    endless = _endless(inner, empty=empty)
-    return endless or (kind == "array" and _takes_nothing(inner, empty=empty))
-
-
-def _takes_nothing(schema: Any, *, empty: dict[str, bool]) -> bool:
-    if isinstance(schema, str):
-        return schema == "null" or empty.get(schema, False)
-    if isinstance(schema, list):
-        return False
-    kind = schema["type"]
-    if kind in ("record", "error"):
-        return all(_takes_nothing(field["type"], empty=empty) for field in schema["fields"])
-    if kind == "fixed":
-        return bool(schema["size"] == 0)
-    return kind not in _INNER and _takes_nothing(kind, empty=empty)
 
 
 # --- logical types -----------------------------------------------------------------------------------------

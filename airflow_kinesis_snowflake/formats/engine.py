@@ -33,6 +33,10 @@ MOST_MADE = 64 * 2**20
 """Bytes that the documents of a payload may have, where each of them repeats something that is there once."""
 
 
+MOST_OBJECTS = 2_000_000
+"""Objects and arrays that may be built of a payload; Python needs about 250 bytes for a small one."""
+
+
 @dataclass(frozen=True)
 class Dropped:
     """The answer for a payload that, by the rules of its format, holds no data: it is counted, and no row.
@@ -86,6 +90,16 @@ def check_count(documents: int) -> None:
     """
     if documents > MOST_DOCUMENTS:
         raise UndecodableError(f"more than {MOST_DOCUMENTS:,} documents")
+
+
+def check_objects(objects: float) -> None:
+    """Refuse a payload of a few bytes that may stand for many objects.
+
+    :param objects: that it holds at most
+    :raises UndecodableError: more than :data:`MOST_OBJECTS`
+    """
+    if objects > MOST_OBJECTS:
+        raise UndecodableError(f"may hold more than {MOST_OBJECTS:,} objects and arrays")
 
 
 def made(documents: Iterable[bytes]) -> list[bytes]:
