@@ -33,6 +33,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_kinesis_snowflake.hooks.checkpoint",
                     "airflow_kinesis_snowflake.hooks.consumers",
                     "airflow_kinesis_snowflake.hooks.kinesis",
+                    "airflow_kinesis_snowflake.hooks.schema_registry",
                     "airflow_kinesis_snowflake.hooks.snowflake",
                     "airflow_kinesis_snowflake.hooks.tables",
                 ],

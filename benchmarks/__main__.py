@@ -11,7 +11,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.backlog import Backlog
+from benchmarks.backlog import SMALL, Backlog, Kind
+from benchmarks.contenders import FORMATS
 from benchmarks.machine import describe
 from benchmarks.measuring import Measures, drains, overlap, parsing, speed
 from benchmarks.tables import tables
@@ -55,6 +56,7 @@ def measure(size: Size, *, dynamodb: str) -> Measures:
     """All measures, by kind."""
     plain = Backlog(shards=4, records=size.speed)
     aggregated = Backlog(shards=4, records=size.speed, kind="kpl")
+    small: tuple[Kind, ...] = ("plain", "gzip")
     return {
         "machine": describe(),
         "speed": {
@@ -63,6 +65,24 @@ def measure(size: Size, *, dynamodb: str) -> Measures:
             "aggregated": speed(
                 aggregated, ["envelope", "aws-kinesis-agg"], rounds=size.rounds, dynamodb=dynamodb
             ),
+            **{
+                kind: speed(
+                    Backlog(shards=4, records=size.speed, kind=kind),
+                    ["envelope", "boto3"],
+                    rounds=size.rounds,
+                    dynamodb=dynamodb,
+                )
+                for kind in FORMATS
+            },
+            **{
+                f"small, {kind}": speed(
+                    Backlog(shards=4, records=2 * size.speed, size=SMALL, kind=kind),
+                    ["envelope"],
+                    rounds=size.rounds,
+                    dynamodb=dynamodb,
+                )
+                for kind in small
+            },
         },
         "overlap": None
         if size.batch_bytes is None

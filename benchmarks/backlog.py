@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import random
 import time
@@ -11,7 +12,12 @@ from typing import Literal
 
 STREAM = "replayed"
 FIRST_SEQUENCE_NUMBER = 10**55
+SMALL = 60
+"""Bytes of a record that is hardly more than its keys."""
 _IN_AGGREGATE = 50
+
+
+Kind = Literal["plain", "kpl", "gzip", "lines", "logs"]
 
 
 @dataclass(frozen=True)
@@ -20,14 +26,15 @@ class Backlog:
 
     :param shards: number of open shards
     :param records: user records that each shard holds
-    :param size: bytes of a user record, a JSON object; at least 600
-    :param kind: ``plain``, or ``kpl`` for aggregates of 50 user records each
+    :param size: bytes of a user record, a JSON object; at least 600, or exactly 60
+    :param kind: ``plain``; ``kpl`` for aggregates of 50 user records each; ``gzip`` for one compressed;
+        ``lines`` for 50 with a line end behind each; ``logs`` for messages of CloudWatch Logs with 50 each
     """
 
     shards: int = 8
     records: int = 50_000
     size: int = 650
-    kind: Literal["plain", "kpl"] = "plain"
+    kind: Kind = "plain"
 
     @property
     def total_records(self) -> int:
@@ -53,9 +60,12 @@ def kinesis_records(backlog: Backlog) -> list[bytes]:
     """The records of a shard, each as GetRecords sends it. They arrived within the last hour, in order."""
     generator = random.Random(0)
     payloads = documents(backlog, generator)
-    if backlog.kind == "kpl":
+    if backlog.kind == "gzip":
+        payloads = [gzip.compress(payload, mtime=0) for payload in payloads]
+    elif backlog.kind != "plain":
+        together = {"kpl": aggregate, "lines": lines, "logs": logs}[backlog.kind]
         payloads = [
-            aggregate(payloads[first : first + _IN_AGGREGATE])
+            together(payloads[first : first + _IN_AGGREGATE])
             for first in range(0, len(payloads), _IN_AGGREGATE)
         ]
     began, step = time.time() - 3600, 3600 / len(payloads)
@@ -66,6 +76,28 @@ def kinesis_records(backlog: Backlog) -> list[bytes]:
         f'"SequenceNumber":"{FIRST_SEQUENCE_NUMBER + number}"}}'.encode()
         for number, data in enumerate(payloads)
     ]
+
+
+def lines(payloads: list[bytes]) -> bytes:
+    """Documents with a line end behind each."""
+    return b"".join(payload + b"\n" for payload in payloads)
+
+
+def logs(payloads: list[bytes]) -> bytes:
+    """A message of a CloudWatch Logs subscription, whose events are the documents."""
+    events = [
+        {"id": f"{number:056d}", "timestamp": 1764000000000 + number, "message": payload.decode()}
+        for number, payload in enumerate(payloads)
+    ]
+    message = {
+        "messageType": "DATA_MESSAGE",
+        "owner": "123456789012",
+        "logGroup": "/aws/lambda/shop",
+        "logStream": "2025/06/15/[$LATEST]0123456789abcdef",
+        "subscriptionFilters": ["to-kinesis"],
+        "logEvents": events,
+    }
+    return gzip.compress(json.dumps(message).encode(), mtime=0)
 
 
 def number_of(sequence_number: str) -> int:
@@ -81,6 +113,8 @@ def documents(backlog: Backlog, generator: random.Random) -> list[bytes]:
 def document(size: int, index: int, generator: random.Random) -> bytes:
     """One event as JSON, of exactly so many bytes."""
     choose, number = generator.choice, generator.randrange
+    if size == SMALL:
+        return f'{{"id":"{generator.getrandbits(128):032x}","n":{number(10**6, 10**7)},"ok":true}}'.encode()
     event = {
         "id": f"{generator.getrandbits(128):032x}",
         "at": f"2025-06-15T14:{index // 60 % 60:02d}:{index % 60:02d}.{number(1000):03d}Z",

@@ -8,6 +8,7 @@ it did and used.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import threading
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.backlog import STREAM, Backlog
+from benchmarks.backlog import STREAM, Backlog, Kind
 from benchmarks.meter import Meter
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.decoding import Encoder
 
 Measures = dict[str, Any]
+
+FORMATS: dict[Kind, dict[str, Any]] = {
+    "gzip": {"compression": "gzip"},
+    "lines": {"json_documents": "sequence"},
+    "logs": {"payload_format": "cloudwatch_logs"},
+}
+"""How this package is told what kind of backlog it reads."""
 
 ENVELOPE = {"RECORD_CONTENT": "VARIANT"}
 COLUMNS = {
@@ -47,9 +55,12 @@ COLUMNS = {
 
 def envelope(url: str, backlog: Backlog, folder: Path) -> Measures:
     """This package's own path with ``mapping="envelope"``."""
+    from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
     from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
+    from airflow_kinesis_snowflake.formats.registry import payload_decoder
 
-    return _ours(url, folder, EnvelopeMapping())
+    decode = payload_decoder(**FORMATS.get(backlog.kind, {}))
+    return _ours(url, folder, DecodingEncoder(decode, EnvelopeMapping()) if decode else EnvelopeMapping())
 
 
 def columns(url: str, backlog: Backlog, folder: Path) -> Measures:
@@ -104,7 +115,7 @@ def boto3_loop(url: str, backlog: Backlog, folder: Path) -> Measures:
     for shard_id, records in boto3_pages(kinesis):
         sink.write(
             row(
-                record["Data"],
+                document,
                 shard_id,
                 arrival=record["ApproximateArrivalTimestamp"],
                 partition_key=record["PartitionKey"],
@@ -112,8 +123,22 @@ def boto3_loop(url: str, backlog: Backlog, folder: Path) -> Measures:
                 sub_sequence_number=0,
             )
             for record in records
+            for document in taken_apart(record["Data"], backlog.kind)
         )
     return sink.measures(meter)
+
+
+def taken_apart(data: bytes, kind: str) -> Iterable[bytes]:
+    """The documents of a payload, as most people would get at them."""
+    if kind == "gzip":
+        return [gzip.decompress(data)]
+    if kind == "lines":
+        return data.splitlines()
+    if kind == "logs":
+        message = json.loads(gzip.decompress(data))
+        shared = {name: message[name] for name in ("owner", "logGroup", "logStream")}
+        return [json.dumps(shared | event).encode() for event in message["logEvents"]]
+    return [data]
 
 
 def json_columns(url: str, backlog: Backlog, folder: Path) -> Measures:

@@ -12,6 +12,11 @@ Measures = dict[str, Any]
 TITLES = {
     "plain": "GetRecords to zstd Parquet, payload as one JSON column",
     "columns": "GetRecords to zstd Parquet, a column for each key",
+    "gzip": "The same from records that are compressed by gzip",
+    "lines": "The same from records of 50 lines, each a document",
+    "logs": "The same from messages of CloudWatch Logs with 50 events",
+    "small, plain": "Records of 60 bytes",
+    "small, gzip": "Records of 60 bytes, compressed by gzip",
     "aggregated": "The same from KPL aggregates of 50 records, payload as one JSON column",
 }
 CONTENDERS = {

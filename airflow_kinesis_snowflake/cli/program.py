@@ -18,6 +18,7 @@ from airflow_kinesis_snowflake.cli import (
     list_applications,
     reset,
     restore,
+    sample,
     show,
 )
 from airflow_kinesis_snowflake.cli.command import Status
@@ -41,6 +42,7 @@ COMMANDS: tuple[Command, ...] = (
     import_checkpoints.COMMAND,
     audit.COMMAND,
     check.COMMAND,
+    sample.COMMAND,
     iam.COMMAND,
 )
 

@@ -6,22 +6,19 @@ from typing import Any
 
 from airflow.sdk import DAG, Param
 
-from airflow_kinesis_snowflake.dag_factories.drain import drain_params
+from airflow_kinesis_snowflake.dag_factories.drain import COLUMNS, chosen_mapping, drain_params
 from airflow_kinesis_snowflake.dag_factories.settings import Field, form, setting, text
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 
 _WHOSE = {"stream_name": "", "table": "", "application_name": ""}
 # What says how a record becomes rows, and its default; the same as of the drain.
 _LANDING = {
-    "mapping": "envelope",
-    "schema_evolution": "true",
-    "unknown_keys": "ignore",
-    "infer_timestamps": "false",
     "metadata_columns": "",
     "payload_format": "json",
     "compression": "",
     "json_documents": "one",
     "avro_schema": "",
+    "registry_conn_id": "",
     "create_table": "",
     "snowflake_conn_id": "snowflake_default",
 }
@@ -54,6 +51,7 @@ def build_replay_dag(
             column="{{ params.column or '' }}",
             failed_since="{{ params.failed_since or '' }}",
             failed_until="{{ params.failed_until or '' }}",
+            mapping=chosen_mapping(drain_dag_id),
             **{name: setting(drain_dag_id, name, default) for name, default in names.items()},
         )
     return dag
@@ -71,7 +69,7 @@ def replay_params(drain_dag_id: str) -> dict[str, Param]:
     return {
         **{name: of_drain[name] for name in _WHOSE},
         **form(drain_dag_id, {"Which dead letters": chosen}),
-        **{name: field for name, field in of_drain.items() if name in _LANDING},
+        **{name: field for name, field in of_drain.items() if name in {*COLUMNS, *_LANDING}},
     }
 
 

@@ -28,6 +28,7 @@ from airflow_kinesis_snowflake.formats.registry import NAMED
 from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.operators.mappings import ChosenMapping
 from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, STREAM, whole
 
 try:
@@ -45,6 +46,19 @@ log = logging.getLogger(__name__)
 
 EVERY_TEN_MINUTES = "*/10 * * * *"
 MOST_WORKERS = 100
+COLUMNS = {
+    "mapping": "envelope",
+    "columns": "{}",
+    "epochs": "{}",
+    "flatten": "0",
+    "names": "upper",
+    "numbers": "wide",
+    "on_type_conflict": "dead_letter",
+    "schema_evolution": "true",
+    "unknown_keys": "ignore",
+    "infer_timestamps": "false",
+}
+"""The mapping and those of its settings that the form has, with their defaults."""
 _DOCUMENTS_IN_WORDS = ("One document", "The items of an array", "A sequence of documents")
 
 
@@ -64,17 +78,15 @@ def build_drain_dag(
     Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it
     has a default: ``stream_name`` and ``table`` (none: a run that is told neither does nothing),
     ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
-    ``stop_at`` (the start of the task), ``follow_seconds`` (none), ``sink`` (``copy``),
-    ``mapping`` (``envelope``),
-    ``schema_evolution`` (``true``), ``unknown_keys`` (``ignore``), ``infer_timestamps`` (``false``),
-    ``metadata_columns`` (none),
-    ``payload_format`` (``json``), ``compression`` (none), ``json_documents`` (``one``), ``avro_schema``
-    (none), ``create_table`` (as needed), ``max_dead_letters`` (no limit), ``max_batch_bytes``,
+    ``stop_at`` (the start of the task), ``follow_seconds`` (none), ``sink`` (``copy``), ``mapping`` and
+    its settings (see :data:`COLUMNS`), ``metadata_columns`` (none), ``payload_format`` (``json``),
+    ``compression`` (none), ``json_documents`` (``one``), ``avro_schema`` and ``registry_conn_id`` (none),
+    ``create_table`` (as needed), ``max_dead_letters`` (no limit), ``max_batch_bytes``,
     ``max_batch_records`` and ``max_batch_seconds`` (the operator's), ``max_seconds`` and ``max_records`` (no
     limit), ``consumer_type`` (``polling``), ``consumer_arn`` (the application's), ``on_data_loss``
     (``fail``), ``own_hash_keys_only`` (``false``), ``aws_conn_id`` (``aws_default``), ``dynamodb_conn_id``
     (``aws_conn_id``), ``region_name`` (the connection's), ``snowflake_conn_id`` (``snowflake_default``),
-    ``workers`` (1). What else the operator takes, such as pinned columns, is for a DAG of your own.
+    ``workers`` (1). What else the operator takes is for a DAG of your own.
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
     then longer, up to 5 minutes.
@@ -94,6 +106,7 @@ def build_drain_dag(
         "compression",
         "metadata_columns",
         "avro_schema",
+        "registry_conn_id",
         "create_table",
         "max_dead_letters",
         *LIMITS,
@@ -105,10 +118,6 @@ def build_drain_dag(
         "application_name": dag_id,
         "initial_position": "TRIM_HORIZON",
         "sink": "copy",
-        "mapping": "envelope",
-        "schema_evolution": "true",
-        "unknown_keys": "ignore",
-        "infer_timestamps": "false",
         "payload_format": "json",
         "json_documents": "one",
         "consumer_type": "polling",
@@ -118,6 +127,7 @@ def build_drain_dag(
         "snowflake_conn_id": "snowflake_default",
     }
     settings: dict[str, Any] = {name: setting(dag_id, name, default) for name, default in defaults.items()}
+    settings["mapping"] = chosen_mapping(dag_id)
     with DAG(
         dag_id,
         schedule=schedule,
@@ -156,6 +166,15 @@ def _callbacks(notifiers: Sequence[BaseNotifier] | None) -> dict[str, Any]:
         return {}
     notifier = DrainAlertNotifier(notifiers)
     return {"on_success_callback": notifier, "on_failure_callback": notifier}
+
+
+def chosen_mapping(dag_id: str) -> ChosenMapping:
+    """The mapping and its settings, as form, Variables and defaults have them.
+
+    :param dag_id: whose Variables they are
+    """
+    settings: dict[str, Any] = {name: setting(dag_id, name, default) for name, default in COLUMNS.items()}
+    return ChosenMapping(**settings)
 
 
 @task
@@ -300,7 +319,8 @@ _PAYLOADS = {
     "payload_format": choice(
         "Payload format",
         "text lands as a string, binary as one in base64; both need the mapping envelope. "
-        "avro needs a schema; csv and tsv take names from the first line of a payload.",
+        "avro needs a schema or a registry, protobuf a registry; csv and tsv take names from the first line "
+        "of a payload.",
         NAMED,
         otherwise="json",
     ),
@@ -322,6 +342,11 @@ _PAYLOADS = {
         otherwise="none",
         format="multiline",
     ),
+    "registry_conn_id": text(
+        "Schema registry connection ID",
+        "For avro, protobuf and json_schema: Airflow connection of type http (Confluent) or aws (Glue).",
+        otherwise="none",
+    ),
 }
 _MAPPING = {
     "mapping": choice(
@@ -329,6 +354,54 @@ _MAPPING = {
         "How a record becomes a row.",
         {"envelope": "envelope: a record as one VARIANT", "columns": "columns: a column per key"},
         otherwise="envelope",
+    ),
+    "columns": text(
+        "Columns",
+        'For columns: types of columns that the drain makes, as JSON, such as {"AMOUNT": "NUMBER(12, 2)"}.',
+        otherwise="they are inferred",
+        format="multiline",
+    ),
+    "epochs": text(
+        "Epochs",
+        "For columns: columns of times that are sent as numbers, with s, ms, us or ns since 1970, as JSON, "
+        'such as {"TS": "ms"}.',
+        otherwise="none",
+    ),
+    "flatten": number(
+        "Flatten (levels)",
+        "For columns: how many levels of nested objects become columns of their own.",
+        otherwise="0",
+        minimum=0,
+    ),
+    "names": choice(
+        "Names",
+        "For columns: how they are named after keys.",
+        {
+            "upper": "upper: in upper case",
+            "snake": "snake: in upper case, with underscores between words",
+            "as_is": "as_is: as keys are written",
+        },
+        otherwise="upper",
+    ),
+    "numbers": choice(
+        "Numbers",
+        "For columns: what numbers of new keys make.",
+        {
+            "wide": "wide: NUMBER with room for decimals",
+            "exact": "exact: NUMBER with the decimals that were seen",
+            "double": "double: FLOAT",
+        },
+        otherwise="wide",
+    ),
+    "on_type_conflict": choice(
+        "On type conflict",
+        "For columns: what becomes of a value that doesn't fit its column.",
+        {
+            "dead_letter": "Its record becomes a dead letter",
+            "rescue": "It goes to the column _RESCUED",
+            "column": "It goes to a VARIANT column beside its own",
+        },
+        otherwise="its record becomes a dead letter",
     ),
     "schema_evolution": choice(
         "Schema evolution",

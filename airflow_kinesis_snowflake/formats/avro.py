@@ -20,10 +20,8 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import struct
-import uuid
-import zlib
+from collections.abc import Sequence  # noqa: TC003 -- a field of a dataclass
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -32,23 +30,25 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 from airflow_kinesis_snowflake.formats import values
-from airflow_kinesis_snowflake.formats.engine import MOST_BUILT, check_size
+from airflow_kinesis_snowflake.formats.avro_schemas import AvroSchema, fingerprint, parse
+from airflow_kinesis_snowflake.formats.compression import inflate_block
+from airflow_kinesis_snowflake.formats.engine import MOST_BUILT, Dropped, check_objects, check_size, made
 from airflow_kinesis_snowflake.formats.looks import hint
+from airflow_kinesis_snowflake.formats.schema_registry import SchemaRegistry, made_once, without_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from airflow_kinesis_snowflake.formats.engine import Decoder
+    from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
 
-_OURS = "airflow-kinesis-snowflake-"
-_CONFLUENT, _GLUE = 0, 3
-_GLUE_PLAIN, _GLUE_ZLIB = 0, 5
-_MOST_SCHEMAS = 1000
-_INNER = {"array": "items", "map": "values"}
-# What fastavro and we raise on a schema that is none: registries hold whatever was put there.
-_NO_SCHEMA = (ArithmeticError, AttributeError, AssertionError, LookupError, TypeError, ValueError)
 # What fastavro raises on bytes that don't fit a schema; it has no class of its own for that.
 _MISFITS = (EOFError, LookupError, OverflowError, TypeError, ValueError, struct.error)
+_CONTAINER, _SINGLE_OBJECT = b"Obj\x01", b"\xc3\x01"
+_SYNC_BYTES = 16
+_MOST_SCHEMAS, _LARGEST_KEPT_SCHEMA = 100, 2**18
+_CODECS = {b"zstandard": "zstd"} | {
+    codec.encode(): codec for codec in ("null", "deflate", "snappy", "bzip2", "xz")
+}
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,12 @@ class Avro:
 
     :param schema: of payloads without a header: JSON, as text or parsed
     :param resolver: gives the schema for an id in the payload's header: see :func:`avro_decoder`
+    :param registry: has the schemas of payloads with such a header
     """
 
     schema: Any = None
     resolver: Callable[[int | str], Any] | None = None
+    registry: SchemaRegistry | None = None
     has_keys: ClassVar[bool] = True
 
     def decoder(self) -> Decoder:
@@ -68,10 +70,55 @@ class Avro:
 
         :raises InvalidSettingError: as :func:`avro_decoder`
         """
-        return avro_decoder(schema=self.schema, resolver=self.resolver)
+        return avro_decoder(schema=self.schema, resolver=self.resolver, registry=self.registry)
 
 
-def avro_decoder(*, schema: Any, resolver: Callable[[int | str], Any] | None) -> Decoder:
+@dataclass(frozen=True)
+class AvroContainer:
+    """Avro object container files, as a whole in each payload: a row for each of their data.
+
+    They bring their schema along. The codecs are ``null``, ``deflate``, ``snappy``, ``zstandard``, ``bzip2``
+    and ``xz``. A container without data is dropped and counted.
+    """
+
+    has_keys: ClassVar[bool] = True
+
+    def decoder(self) -> Decoder:
+        """The decoder.
+
+        :raises InvalidSettingError: fastavro isn't installed
+        """
+        _require_fastavro("avro_container")
+        return _container
+
+
+@dataclass(frozen=True)
+class AvroSingleObject:
+    """Avro's single-object encoding: ``C3 01``, the fingerprint of a schema, and one datum.
+
+    :param schemas: those that payloads may be of, each as JSON, as text or parsed
+    """
+
+    schemas: Sequence[Any]
+    has_keys: ClassVar[bool] = True
+
+    def decoder(self) -> Decoder:
+        """The decoder.
+
+        :raises InvalidSettingError: there is no schema, one can't be read, or fastavro isn't installed
+        """
+        _require_fastavro("avro_single_object")
+        if not self.schemas or isinstance(self.schemas, (str, bytes, dict)):
+            raise InvalidSettingError("AvroSingleObject(schemas=...) must be a list of at least one schema")
+        return partial(_single_object, {fingerprint(schema): parse(schema) for schema in self.schemas})
+
+
+def avro_decoder(
+    *,
+    schema: Any,
+    resolver: Callable[[int | str], Any] | None = None,
+    registry: SchemaRegistry | None = None,
+) -> Decoder:
     """A decoder of Avro payloads, one datum each.
 
     :param schema: of payloads that are nothing but the datum: JSON, as text or parsed
@@ -80,92 +127,60 @@ def avro_decoder(*, schema: Any, resolver: Callable[[int | str], Any] | None) ->
         a byte that says whether zlib is used, 16 bytes of id), and gives the schema. A ``LookupError`` says
         that there is none, so that the record becomes a dead letter, as it does where what is given is no
         schema that can be read; any other error fails the drain. Each schema is asked for once
+    :param registry: in the place of a resolver
     :raises InvalidSettingError: not exactly one of them is given, the schema is none or can't be read with a
-        bound (see :func:`_parse`), or fastavro isn't installed
+        bound (see :func:`~airflow_kinesis_snowflake.formats.avro_schemas.parse`), or fastavro isn't installed
     """
-    if (schema is None) == (resolver is None):
-        raise InvalidSettingError("payload_format='avro' needs either avro_schema or avro_schema_resolver")
-    try:
-        import fastavro  # noqa: F401
-    except ImportError as error:
+    given = [each for each in (schema, resolver, registry) if each is not None]
+    if len(given) != 1:
         raise InvalidSettingError(
-            "payload_format='avro' needs fastavro: install airflow-kinesis-snowflake[avro]"
-        ) from error
-    if resolver is None:
-        fixed = _parse(schema)
+            "payload_format='avro' needs one of avro_schema, avro_schema_resolver and registry_conn_id"
+        )
+    _require_fastavro("avro")
+    resolve = registry.schema if registry is not None else resolver
+    if resolve is None:
+        fixed = parse(schema)
 
         def decode_bare(payload: bytes, _key: str = "", /) -> list[bytes]:
             return _decode(fixed, payload)
 
         return decode_bare
-    resolve = resolver
-
-    @lru_cache(maxsize=_MOST_SCHEMAS)
-    def parsed(schema_id: int | str) -> Any:
-        found = resolve(schema_id)
-        try:
-            return _parse(found)
-        except InvalidSettingError as error:
-            # Who registers schemas isn't who runs the drain, so it is no reason to stop. It is kept, too.
-            return _Unreadable(str(error))
+    look_up = made_once(resolve, parse)
 
     def decode(payload: bytes, _key: str = "", /) -> list[bytes]:
         schema_id, datum = without_header(payload)
-        try:
-            found = parsed(schema_id)
-        except LookupError:
-            raise UndecodableError(f"there is no Avro schema {schema_id}") from None
-        if isinstance(found, _Unreadable):
-            raise UndecodableError(f"schema {schema_id} of the registry: {found.why}")
-        return _decode(found, datum)
+        return _decode(look_up(schema_id), datum)
 
     return decode
 
 
-@dataclass(frozen=True)
-class _Unreadable:
-    """In the place of a registered schema that can't be used."""
-
-    why: str
-
-
-def without_header(payload: bytes) -> tuple[int | str, bytes]:
-    """The schema id in the header of a schema registry, and the datum behind it.
-
-    :raises UndecodableError: no header of Confluent's or AWS Glue's
-    """
-    if len(payload) >= 5 and payload[0] == _CONFLUENT:
-        return int.from_bytes(payload[1:5]), payload[5:]
-    if len(payload) >= 18 and payload[0] == _GLUE and payload[1] in (_GLUE_PLAIN, _GLUE_ZLIB):
-        datum = payload[18:]
-        return str(uuid.UUID(bytes=payload[2:18])), _inflate(datum) if payload[1] == _GLUE_ZLIB else datum
-    raise UndecodableError(f"no header of a schema registry in front{hint(payload)}")
-
-
-def _inflate(data: bytes) -> bytes:
-    inflating = zlib.decompressobj()
+def _require_fastavro(name: str) -> None:
     try:
-        inflated = inflating.decompress(data, MOST_BUILT)
-    except zlib.error:
-        raise UndecodableError("not the zlib data that its header says") from None
-    if not inflating.eof:
-        raise UndecodableError(f"zlib data that is cut off, or larger than {MOST_BUILT >> 20} MiB")
-    return inflated
+        import fastavro  # noqa: F401
+    except ImportError as error:
+        raise InvalidSettingError(
+            f"payload_format={name!r} needs fastavro: install airflow-kinesis-snowflake[avro]"
+        ) from error
 
 
-def _decode(schema: Any, datum: bytes) -> list[bytes]:
-    from fastavro import schemaless_reader
-
+def _decode(schema: AvroSchema, datum: bytes) -> list[bytes]:
     check_size(datum)
+    check_objects(len(datum) * schema.density)
     source = io.BytesIO(datum)
-    try:
-        value = schemaless_reader(source, schema, None)
-    except (*_MISFITS, RecursionError, MemoryError) as error:
-        raise UndecodableError(f"doesn't fit the Avro schema ({type(error).__name__}){hint(datum)}") from None
+    document = _document(schema, source)
     left = len(datum) - source.tell()
     if left:
         raise UndecodableError(f"doesn't fit the Avro schema: {left} bytes are left over")
-    return [msgspec.json.encode(_plain(value))]
+    return [document]
+
+
+def _document(schema: AvroSchema, source: io.BytesIO) -> bytes:
+    try:
+        return msgspec.json.encode(_plain(schema.read(source)))
+    except (*_MISFITS, RecursionError, MemoryError) as error:
+        raise UndecodableError(
+            f"doesn't fit the Avro schema ({type(error).__name__}){hint(source.getvalue())}"
+        ) from None
 
 
 def _plain(value: Any) -> Any:
@@ -179,140 +194,73 @@ def _plain(value: Any) -> Any:
     return values.floating(value) if isinstance(value, float) else value
 
 
-# --- schemas -----------------------------------------------------------------------------------------------
+# --- single objects and containers -------------------------------------------------------------------------
 
 
-def _parse(schema: Any) -> Any:
-    """The schema as fastavro takes it, with logical types read by the functions below.
+def _single_object(schemas: dict[bytes, AvroSchema], payload: bytes, _key: str = "", /) -> list[bytes]:
+    if not payload.startswith(_SINGLE_OBJECT) or len(payload) < 10:
+        raise UndecodableError(f"not an Avro single object{hint(payload)}")
+    schema = schemas.get(payload[2:10])
+    if schema is None:
+        raise UndecodableError(f"none of the Avro schemas has the fingerprint {payload[2:10].hex()}")
+    return _decode(schema, payload[10:])
 
-    :raises InvalidSettingError: not a schema; or a recursive one: data that is nested too deeply ends the
-        whole process then; or one with an array of items that take no bytes: a count of a few bytes stands
-        for any number of them then
-    """
-    import fastavro
-    from fastavro.read import LOGICAL_READERS
-    from fastavro.schema import SchemaParseException
 
-    LOGICAL_READERS.update(_READERS)
+def _container(payload: bytes, _key: str = "", /) -> Documents:
+    if not payload.startswith(_CONTAINER):
+        raise UndecodableError(f"not an Avro container{hint(payload)}")
+    check_size(payload)
+    documents = made(_data(payload))
+    return documents or Dropped("Avro container without data")
+
+
+def _data(payload: bytes) -> Iterator[bytes]:
+    """The documents of a container: a header, and blocks, each with a sync marker behind it."""
+    file = io.BytesIO(payload)
+    file.seek(len(_CONTAINER))
     try:
-        tree = json.loads(schema) if isinstance(schema, (str, bytes)) else schema
-        parsed = fastavro.parse_schema(_with_our_types(tree))
-    except (SchemaParseException, *_NO_SCHEMA) as error:
-        raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}: {error}") from error
-    except RecursionError:
-        raise InvalidSettingError("not an Avro schema: nested too deeply") from None
-    if _recursive(parsed, within=frozenset()):
-        raise InvalidSettingError("an Avro schema that contains itself can't be read")
-    if _endless(parsed, empty={}):
-        raise InvalidSettingError("an Avro schema with an array of items without bytes can't be read")
-    return parsed
+        metadata = AvroSchema({"type": "map", "values": "bytes"}).read(file)
+        codec = _CODECS.get(metadata.get("avro.codec", b"null"))
+        schema = _schema_of_container(metadata["avro.schema"])
+        sync = file.read(_SYNC_BYTES)
+        room = MOST_BUILT
+        while file.tell() < len(payload):
+            count, size = _long(file), _long(file)
+            block, end = file.read(max(0, size)), file.read(_SYNC_BYTES)
+            if len(block) != size or end != sync or count < 0:
+                raise UndecodableError("an Avro container that is damaged or cut off")
+            block = inflate_block(codec, block, room)
+            check_objects(len(block) * schema.density)
+            room -= len(block)
+            yield from _data_of_block(schema, block, count)
+    except (*_MISFITS, RecursionError, MemoryError) as error:
+        raise UndecodableError(f"an Avro container that is damaged ({type(error).__name__})") from None
 
 
-def _with_our_types(schema: Any) -> Any:
-    """The schema with logical types renamed, so that fastavro leaves them to us or lets them be."""
-    if isinstance(schema, list):
-        return [_with_our_types(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    renamed = {name: _with_our_types(item) for name, item in schema.items()}
-    if isinstance(schema.get("logicalType"), str):
-        renamed["logicalType"] = _OURS + schema["logicalType"]
-    return renamed
+def _long(file: io.BytesIO) -> int:
+    return int(AvroSchema("long").read(file))
 
 
-def _recursive(schema: Any, *, within: frozenset[str]) -> bool:
-    """Whether a parsed schema contains itself, or one of the records that it is within."""
-    if isinstance(schema, str):
-        return schema in within
-    if isinstance(schema, list):
-        return any(_recursive(branch, within=within) for branch in schema)
-    kind = schema["type"]
-    if not isinstance(kind, str):
-        return _recursive(kind, within=within)
-    if kind in ("record", "error"):
-        inside = within | {schema["name"]}
-        return any(_recursive(field["type"], within=inside) for field in schema["fields"])
-    return kind in _INNER and _recursive(schema[_INNER[kind]], within=within)
+def _data_of_block(schema: AvroSchema, block: bytes, count: int) -> Iterator[bytes]:
+    source = io.BytesIO(block)
+    for _ in range(count):
+        yield _document(schema, source)
+    if source.tell() != len(block):
+        raise UndecodableError("an Avro container with more in a block than it says")
 
 
-def _endless(schema: Any, *, empty: dict[str, bool]) -> bool:
-    """Whether a parsed schema has an array of items that take no bytes.
-
-    :param empty: for names that were met, whether they take none; filled in
-    """
-    if isinstance(schema, str):
-        return False
-    if isinstance(schema, list):
-        return any(_endless(branch, empty=empty) for branch in schema)
-    kind = schema["type"]
-    if not isinstance(kind, str):
-        return _endless(kind, empty=empty)
-    if kind in ("record", "error"):
-        endless = any(_endless(field["type"], empty=empty) for field in schema["fields"])
-        empty[schema["name"]] = _takes_nothing(schema, empty=empty)
-        return endless
-    if kind == "fixed":
-        empty[schema["name"]] = schema["size"] == 0
-    inner = schema[_INNER[kind]] if kind in _INNER else None
-    if inner is None:
-        return False
-    endless = _endless(inner, empty=empty)
-    return endless or (kind == "array" and _takes_nothing(inner, empty=empty))
+def _schema_of_container(definition: bytes) -> AvroSchema:
+    found = _kept(definition) if len(definition) <= _LARGEST_KEPT_SCHEMA else _schema_or_reason(definition)
+    if isinstance(found, str):
+        raise UndecodableError(f"an Avro container: {found}")
+    return found
 
 
-def _takes_nothing(schema: Any, *, empty: dict[str, bool]) -> bool:
-    if isinstance(schema, str):
-        return schema == "null" or empty.get(schema, False)
-    if isinstance(schema, list):
-        return False
-    kind = schema["type"]
-    if kind in ("record", "error"):
-        return all(_takes_nothing(field["type"], empty=empty) for field in schema["fields"])
-    if kind == "fixed":
-        return bool(schema["size"] == 0)
-    return kind not in _INNER and _takes_nothing(kind, empty=empty)
+def _schema_or_reason(definition: bytes) -> AvroSchema | str:
+    try:
+        return parse(definition)
+    except InvalidSettingError as error:
+        return str(error)
 
 
-# --- logical types -----------------------------------------------------------------------------------------
-
-
-def _decimal(data: bytes, schema: Any, _: Any = None) -> msgspec.Raw | str:
-    return values.decimal(int.from_bytes(data, signed=True), schema.get("scale", 0))
-
-
-def _date(days: int, *_: Any) -> str:
-    return values.day(days)
-
-
-def _time(digits: int, count: int, *_: Any) -> str:
-    return values.time_of_day(count, digits)
-
-
-def _timestamp(digits: int, zone: str, count: int, *_: Any) -> str:
-    return values.timestamp(count, digits, zone)
-
-
-def _duration(data: bytes, *_: Any) -> dict[str, int]:
-    months, days, millis = struct.unpack("<III", data)
-    return {"months": months, "days": days, "millis": millis}
-
-
-def _uuid(data: bytes, *_: Any) -> str:
-    return str(uuid.UUID(bytes=data))
-
-
-_READERS: dict[str, Callable[..., Any]] = {
-    f"bytes-{_OURS}decimal": _decimal,
-    f"fixed-{_OURS}decimal": _decimal,
-    f"fixed-{_OURS}duration": _duration,
-    f"fixed-{_OURS}uuid": _uuid,
-    f"int-{_OURS}date": _date,
-    f"int-{_OURS}time-millis": partial(_time, 3),
-    f"long-{_OURS}time-micros": partial(_time, 6),
-    f"long-{_OURS}time-nanos": partial(_time, 9),
-    **{
-        f"long-{_OURS}{prefix}timestamp-{unit}": partial(_timestamp, digits, zone)
-        for prefix, zone in (("", "Z"), ("local-", ""))
-        for unit, digits in (("millis", 3), ("micros", 6), ("nanos", 9))
-    },
-}
+_kept = lru_cache(maxsize=_MOST_SCHEMAS)(_schema_or_reason)

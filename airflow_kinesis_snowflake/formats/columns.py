@@ -22,6 +22,7 @@ from airflow_kinesis_snowflake.formats.column_types import (
     Kind,
 )
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
 from airflow_kinesis_snowflake.formats.envelope import (
     METADATA,
     METADATA_FIELDS,
@@ -60,6 +61,11 @@ _MOST_INT64_DIGITS = 19
 _NUL = b"\0"
 _FIRST_SECOND, _END_SECOND = -62_135_596_800, 253_402_300_800
 """Of the years 1 to 9999, since 1970."""
+_PLAIN_DATE = "[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}"
+_PLAIN_CLOCK = "[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+_PLAIN_ZONE = "(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+# Zeros at the end of a fraction don't land.
+_SPELLING = r"^(.{10})[T ](.{8})(?:(\.[0-9]*[1-9])0*|\.0+)?(Z|[+-].{5})?$"
 _ZONES = {Kind.TIMESTAMP_NTZ: "", Kind.TIMESTAMP_LTZ: "+00:00", Kind.TIMESTAMP_TZ: "+00:00"}
 # Numbers among JSON texts that may be more than a double: with an exponent, or very long.
 _SUSPICIOUS_NUMBER = r"^-?[0-9][0-9.]*(?:[eE]|[0-9]{300})"
@@ -457,11 +463,12 @@ def _land_beside(judged: _Judged, schema: Schema, target: Target, text: str) -> 
 
 
 def _document(record: Record) -> dict[str, msgspec.Raw]:
-    reason = refusal(record.data)
+    payload = record.data.removeprefix(BYTE_ORDER_MARK)
+    reason = refusal(payload)
     if reason is not None:
         raise Misfit(reason)
     try:
-        return _decode_raw(record.data)
+        return _decode_raw(payload)
     except msgspec.ValidationError:
         raise Misfit("not a JSON object") from None
     except RecursionError:
@@ -544,7 +551,33 @@ def _pack_booleans(column: ColumnType, values: list[bool | None]) -> Packed:
 
 
 def _pack_times(column: ColumnType, values: list[str | None]) -> Packed:
+    plain = _plain_times(column, values)
+    if plain is not None:
+        return plain, Form.TIME, ()
     return _pack_each(values, partial(time_text, column), form=Form.TIME)
+
+
+def _plain_times(column: ColumnType, values: list[str | None]) -> pa.Array | None:
+    """What lands of dates and moments that are all written as RFC 3339 does, with ``T`` or a blank: much
+    cheaper than to read each; ``None`` if one is written in another way, or isn't one."""
+    dates = column.kind is Kind.DATE
+    if not dates and column.kind not in TIMESTAMPS:
+        return None
+    zone = _PLAIN_ZONE if not dates and _ZONES[column.kind] else ""
+    clock = "" if dates else _PLAIN_CLOCK
+    fraction = rf"(?:\.[0-9]{{1,{column.scale}}})?" if column.scale else ""
+    texts = pa.array(values, pa.string())
+    if not pc.all(pc.match_substring_regex(texts, f"^{_PLAIN_DATE}{clock}{fraction}{zone}$")).as_py():
+        return None
+    try:
+        # Which days a month has, only the calendar knows.
+        pc.cast(pc.utf8_slice_codeunits(texts, 0, len("YYYY-MM-DD")), pa.date32())
+    except pa.ArrowInvalid:
+        return None
+    if dates:
+        return texts
+    texts = pc.replace_substring_regex(texts, _SPELLING, r"\1T\2\3\4")
+    return pc.replace_substring(texts, "Z", "+00:00") if zone else texts
 
 
 def _pack_base64(column: ColumnType, values: list[str | None]) -> Packed:

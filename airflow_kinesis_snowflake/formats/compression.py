@@ -15,9 +15,11 @@ snappy the framing format (https://github.com/google/snappy/blob/main/framing_fo
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import zlib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 
@@ -66,7 +68,15 @@ def inflater(compression: str, *, most: int = MOST_INFLATED) -> Inflate:
         raise InvalidSettingError(
             f"compression must be one of {', '.join(COMPRESSIONS)}, not {compression!r}"
         )
-    return partial(_inflate, compression, _READERS[compression], most)
+    read = _READERS[compression]
+
+    def inflate(payload: bytes) -> bytes:
+        try:
+            return read(payload, most)
+        except _BadDataError:
+            raise _not_whole(compression) from None
+
+    return inflate
 
 
 def decompressing(inflate: Inflate, decode: Decoder | None) -> Decoder:
@@ -98,11 +108,24 @@ def kind_of(payload: bytes) -> str | None:
     return None
 
 
-def _inflate(kind: str, read: Callable[[bytes, int], bytes], most: int, payload: bytes) -> bytes:
+def inflate_block(codec: str | None, block: bytes, most: int) -> bytes:
+    """What a block of an Avro container inflates to.
+
+    :param codec: ``null``, ``deflate`` (RFC 1951), ``snappy`` (raw, with 4 bytes of checksum behind it),
+        ``zstd``, ``bzip2`` or ``xz``
+    :param most: bytes that may come out
+    :raises UndecodableError: it can't be inflated, or to more than ``most``; or the codec is unknown
+    """
+    if codec is None:
+        raise UndecodableError("compressed by a codec that Avro doesn't know")
     try:
-        return read(payload, most)
+        return _BLOCK_READERS[codec](block, most)
     except _BadDataError:
-        raise UndecodableError(f"not whole {kind} data") from None
+        raise _not_whole(codec) from None
+
+
+def _not_whole(kind: str) -> UndecodableError:
+    return UndecodableError(f"not whole {kind} data")
 
 
 def _inflate_if_compressed(payload: bytes, *, most: int) -> bytes:
@@ -287,6 +310,48 @@ def _snappy_chunk(kind: int, chunk: bytes) -> bytes:
     return _snappy_block(data, _SNAPPY_CHUNK)
 
 
+# --- blocks of Avro containers ------------------------------------------------------------------------------
+
+
+def _plain_block(block: bytes, most: int) -> bytes:
+    _check(most - len(block), most)
+    return block
+
+
+def _snappy_with_checksum(block: bytes, most: int) -> bytes:
+    data, checksum = block[:-_CHECKSUM_BYTES], block[-_CHECKSUM_BYTES:]
+    inflated = _snappy_block(data, most)
+    if zlib.crc32(inflated) != int.from_bytes(checksum):
+        raise _BadDataError
+    return inflated
+
+
+def _deflated_block(block: bytes, most: int) -> bytes:
+    """A stream of deflate; fastavro leaves bytes of zlib's checksum behind it."""
+    inflating = zlib.decompressobj(-15)
+    try:
+        inflated = inflating.decompress(block, most + 1)
+    except zlib.error:
+        raise _BadDataError from None
+    _check(most - len(inflated), most)
+    if not inflating.eof or len(inflating.unused_data) > _CHECKSUM_BYTES:
+        raise _BadDataError
+    return inflated
+
+
+def _streamed_block(make: Callable[[], Any], block: bytes, most: int) -> bytes:
+    """A stream of bzip2 or xz."""
+    inflating = make()
+    try:
+        inflated: bytes = inflating.decompress(block, most + 1)
+    except (OSError, EOFError, lzma.LZMAError):
+        raise _BadDataError from None
+    _check(most - len(inflated), most)
+    if not inflating.eof or inflating.unused_data:
+        raise _BadDataError
+    return inflated
+
+
 # --- bounds ------------------------------------------------------------------------------------------------
 
 
@@ -309,3 +374,12 @@ _READERS: dict[str, Callable[[bytes, int], bytes]] = {
 }
 
 COMPRESSIONS = ("auto", *_READERS)
+
+_BLOCK_READERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "null": _plain_block,
+    "deflate": _deflated_block,
+    "snappy": _snappy_with_checksum,
+    "zstd": _zstd,
+    "bzip2": partial(_streamed_block, bz2.BZ2Decompressor),
+    "xz": partial(_streamed_block, partial(lzma.LZMADecompressor, memlimit=MOST_INFLATED)),
+}

@@ -86,7 +86,7 @@ class DecodingEncoder:
         return replace(
             encoded,
             dead_letters=(*whole, *expanded.undecodable),
-            bytes=sum(len(record.data) for record in taken),
+            bytes=sum([len(record.data) for record in taken]),
             dropped=expanded.dropped,
             left=len(records) - expanded.taken,
         )
@@ -94,25 +94,27 @@ class DecodingEncoder:
 
 def expand(records: Sequence[Record], decode: Decoder, *, room: int = ROOM_BYTES) -> Expanded:
     """Replace every record by one record per document, as many as there is room for, and at least one."""
-    expanded = Expanded()
-    append = expanded.documents.append
-    copy = msgspec.structs.replace
+    documents: list[Record] = []
+    undecodable: list[DeadLetter] = []
+    dropped: Counter[str] = Counter()
+    append, copy = documents.append, msgspec.structs.replace
+    taken = 0
     for record in records:
+        taken += 1
         try:
-            documents = decode(record.data, record.partition_key)
+            found = decode(record.data, record.partition_key)
         except UndecodableError as error:
-            expanded.undecodable.append(DeadLetter(record, str(error)))
-        else:
-            if isinstance(documents, Dropped):
-                expanded.dropped[documents.what] += 1
-            else:
-                for document in documents:
-                    append(copy(record, data=document))
-                    room -= len(document) + OVERHEAD_BYTES
-        expanded.taken += 1
+            undecodable.append(DeadLetter(record, str(error)))
+            continue
+        if isinstance(found, Dropped):
+            dropped[found.what] += 1
+            continue
+        for document in found:
+            append(copy(record, data=document))
+            room -= len(document) + OVERHEAD_BYTES
         if room <= 0:
             break
-    return expanded
+    return Expanded(documents, undecodable, dropped, taken)
 
 
 def _coordinates(record: Record) -> tuple[str, int | None]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
-from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, check_size, made
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MOST_DOCUMENTS, check_size, made
 from airflow_kinesis_snowflake.formats.plain import utf8
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _parts(argument: object) -> list[Iterable[tuple[object, object]]]:
 
 def _rows(settings: Delimited, payload: bytes, _key: str = "", /) -> list[bytes]:
     check_size(payload)
-    text = utf8(payload)
+    text = utf8(payload.removeprefix(BYTE_ORDER_MARK))
     lines = _quoted_lines(settings, text) if settings.quote else _plain_lines(settings, text)
     filled = (line for line in lines if line)
     names = settings.names or _header(next(filled, None))
@@ -244,7 +244,7 @@ def _named(names: Sequence[str], line: list[str], null: str | None) -> dict[str,
 
 def _matches(pattern: re.Pattern[str], null: str | None, payload: bytes, _key: str = "", /) -> list[bytes]:
     check_size(payload)
-    documents = made(_matched(pattern, null, utf8(payload)))
+    documents = made(_matched(pattern, null, utf8(payload.removeprefix(BYTE_ORDER_MARK))))
     if not documents:
         raise UndecodableError("empty: no line")
     return documents

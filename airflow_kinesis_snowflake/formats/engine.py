@@ -26,9 +26,15 @@ MOST_BUILT = 16 * 2**20
 MOST_DOCUMENTS = 100_000
 """Documents that a payload may hold; Python needs about 500 bytes for each, however short it is."""
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some programs write in front of UTF-8; RFC 8259 lets readers of JSON skip it."""
 
 MOST_MADE = 64 * 2**20
 """Bytes that the documents of a payload may have, where each of them repeats something that is there once."""
+
+
+MOST_OBJECTS = 2_000_000
+"""Objects and arrays that may be built of a payload; Python needs about 250 bytes for a small one."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,16 @@ def check_count(documents: int) -> None:
         raise UndecodableError(f"more than {MOST_DOCUMENTS:,} documents")
 
 
+def check_objects(objects: float) -> None:
+    """Refuse a payload of a few bytes that may stand for many objects.
+
+    :param objects: that it holds at most
+    :raises UndecodableError: more than :data:`MOST_OBJECTS`
+    """
+    if objects > MOST_OBJECTS:
+        raise UndecodableError(f"may hold more than {MOST_OBJECTS:,} objects and arrays")
+
+
 def made(documents: Iterable[bytes]) -> list[bytes]:
     """Documents as they are made, as long as there aren't too many, and they aren't too large together.
 
@@ -130,6 +146,7 @@ def of_json(decode: Callable[[bytes, str], Documents]) -> Decoder:
     @wraps(decode)
     def guarded(payload: bytes, key: str = "", /) -> Documents:
         check_size(payload)
+        payload = payload.removeprefix(BYTE_ORDER_MARK)
         try:
             payload.decode()
             return decode(payload, key)

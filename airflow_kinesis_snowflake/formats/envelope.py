@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
 from airflow_kinesis_snowflake.formats.looks import hint
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class EnvelopeMapping:
         text = _text_if_all_land(payloads)
         if text is None:
             good, dead_letters = _sort_out(records)
-            text = _text([record.data for record in good])
+            text = _text([record.data.removeprefix(BYTE_ORDER_MARK) for record in good])
         rows = pa.RecordBatch.from_arrays(
             [text, *metadata_arrays(good, stream_name=stream_name, shard_id=shard_id)], schema=_SCHEMA
         )
@@ -183,7 +184,7 @@ def _text_if_all_land(payloads: Sequence[bytes]) -> pa.StringArray | None:
 
 
 def _sort_out(records: Sequence[Record]) -> tuple[list[Record], tuple[DeadLetter, ...]]:
-    judged = [(record, refusal(record.data)) for record in records]
+    judged = [(record, refusal(record.data.removeprefix(BYTE_ORDER_MARK))) for record in records]
     return (
         [record for record, reason in judged if reason is None],
         tuple(DeadLetter(record, reason) for record, reason in judged if reason is not None),

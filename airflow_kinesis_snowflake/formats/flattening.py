@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
-from airflow_kinesis_snowflake.formats.engine import MOST_MADE, Dropped
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MOST_MADE, Dropped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -48,7 +48,7 @@ def flatten(document: bytes, *, depth: int, paths: Mapping[str, str]) -> bytes:
     :raises UndecodableError: two values come to one key, or with the names it is over 64 MiB
     """
     try:
-        members = _members(document)
+        members = _members(document.removeprefix(BYTE_ORDER_MARK))
         found = list(_bounded(chain(_leaves(members, depth), _at_paths(members, paths))))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return document

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from airflow_kinesis_snowflake.formats.avro import without_header
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
 from airflow_kinesis_snowflake.formats.plain import checked, utf8
+from airflow_kinesis_snowflake.formats.schema_registry import (
+    JSON,
+    SchemaRegistry,
+    made_once,
+    of_kind,
+    without_header,
+)
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder
@@ -16,17 +24,30 @@ if TYPE_CHECKING:
 class JsonSchema:
     """One JSON document behind the header of Confluent's or AWS Glue's schema registry.
 
-    The header is taken off; no schema is asked for, because JSON tells by itself what it holds.
+    The header is taken off. JSON tells by itself what it holds, so no schema is needed.
+
+    :param registry: refuse payloads whose schema it doesn't have, or has as one of another kind
     """
 
+    registry: SchemaRegistry | None = None
     has_keys: ClassVar[bool] = True
 
     def decoder(self) -> Decoder:
         """The decoder."""
-        return _document
+        if self.registry is None:
+            return _document
+        look_up = made_once(self.registry.schema, partial(of_kind, JSON))
+
+        def decode(payload: bytes, _key: str = "", /) -> list[bytes]:
+            schema_id, _ = without_header(payload)
+            look_up(schema_id)
+            return _document(payload)
+
+        return decode
 
 
 def _document(payload: bytes, _key: str = "", /) -> list[bytes]:
-    _, document = without_header(payload)
+    _, behind = without_header(payload)
+    document = behind.removeprefix(BYTE_ORDER_MARK)
     utf8(document)
     return [checked(document)]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 
 from airflow_kinesis_snowflake.formats.compression import kind_of
 
 _BEGINNINGS = (
-    (b"Obj\x01", "an Avro container, which no setting reads"),
-    (b"\xc3\x01", "an Avro single object, which no setting reads"),
+    (b"Obj\x01", "an Avro container, which payload_format='avro_container' reads"),
+    (b"\xc3\x01", "an Avro single object, which payload_format=AvroSingleObject(...) reads"),
     (b"\xf3\x89\x9a\xc2", "a KPL aggregate whose MD5 is wrong"),
     (b"\xef\xbb\xbf", "text with a byte order mark"),
-    (b"\xff\xfe", "UTF-16"),
-    (b"\xfe\xff", "UTF-16"),
+    (b"\xff\xfe", "UTF-16, which payload_format='binary' keeps"),
+    (b"\xfe\xff", "UTF-16, which payload_format='binary' keeps"),
     (b"<", "XML, which payload_format='text' reads as text"),
 )
 _HEADERS = (
@@ -22,8 +23,10 @@ _HEADERS = (
     (b"\x03\x00", 18, "AWS Glue's"),
     (b"\x03\x05", 18, "AWS Glue's"),
 )
-_REGISTRY = "schema registry in front, which payload_format='avro' or 'json_schema' reads"
+_REGISTRY = "schema registry in front, which payload_format='avro', 'protobuf' or 'json_schema' reads"
 _SHOWN_BASE64 = 4096
+_SHOWN_DOCUMENTS = 2**16
+_first_document = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 _NO_NUMBER = re.compile(rb"[:,\[]\s{0,9}-?(?:NaN|Infinity)\b")
 
 
@@ -45,8 +48,21 @@ def _looks(payload: bytes) -> str | None:
             kind = "JSON" if behind in (b"{", b"[") else "a payload"
             return f"{kind} with the header of {whose} {_REGISTRY}"
     if payload[:1] in (b"{", b"[") and _NO_NUMBER.search(payload):
-        return "JSON with NaN or Infinity, which JSON doesn't know"
-    return _base64_of(payload) or _map_of(payload)
+        return "JSON with NaN or Infinity, which JSON doesn't know and payload_format='text' keeps"
+    return _documents(payload) or _base64_of(payload) or _map_of(payload)
+
+
+def _documents(payload: bytes) -> str | None:
+    if payload[:1] not in (b"{", b"["):
+        return None
+    text = payload[:_SHOWN_DOCUMENTS].decode(errors="replace")
+    try:
+        _, end = _first_document(text)
+    except (ValueError, RecursionError):
+        return None
+    if text[end:].lstrip()[:1] in ("{", "["):
+        return "several documents, which json_documents='sequence' reads"
+    return None
 
 
 def _base64_of(payload: bytes) -> str | None:
@@ -71,5 +87,5 @@ def _map_of(payload: bytes) -> str | None:
     if 0x81 <= payload[0] <= 0x8F and 0xA1 <= payload[1] <= 0xBF:
         return "a map of MessagePack, which payload_format='msgpack' reads"
     if 0xA1 <= payload[0] <= 0xB7 and 0x61 <= payload[1] <= 0x77:
-        return "a map of CBOR, which no setting reads"
+        return "a map of CBOR, which payload_format='binary' keeps"
     return None

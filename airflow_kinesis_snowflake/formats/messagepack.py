@@ -10,12 +10,14 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats import values
-from airflow_kinesis_snowflake.formats.engine import check_size
+from airflow_kinesis_snowflake.formats.engine import check_objects, check_size
 from airflow_kinesis_snowflake.formats.looks import hint
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder
 
+# What maps and arrays begin with; text and numbers may have such bytes too, which doesn't matter for a bound.
+_CONTAINERS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0)])
 _decode = msgspec.msgpack.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -37,6 +39,7 @@ class MessagePack:
 
 def _document(payload: bytes, _key: str = "", /) -> list[bytes]:
     check_size(payload)
+    check_objects(len(payload) - len(payload.translate(None, _CONTAINERS)))
     if not payload:
         raise UndecodableError("empty")
     try:

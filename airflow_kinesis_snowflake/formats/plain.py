@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
-from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, check_count, not_json
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MOST_DOCUMENTS, check_count, not_json
 from airflow_kinesis_snowflake.formats.looks import hint
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def binary(payload: bytes, _key: str = "", /) -> list[bytes]:
 
 def array_items(payload: bytes, _key: str = "", /) -> list[bytes]:
     """Items of a JSON array; another document is a single one."""
+    payload = payload.removeprefix(BYTE_ORDER_MARK)
     decoded = utf8(payload)
     if not payload.lstrip(_WHITESPACE.encode()).startswith(b"["):
         return [checked(payload)]
@@ -126,6 +127,7 @@ def _count_items(array: str) -> None:
 
 def sequence(payload: bytes, _key: str = "", /) -> list[bytes]:
     """JSON documents one after the other."""
+    payload = payload.removeprefix(BYTE_ORDER_MARK)
     decoded = utf8(payload)
     try:
         lines = _lines(payload)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.formats.avro import Avro
+from airflow_kinesis_snowflake.formats.avro import Avro, AvroContainer, AvroSingleObject
 from airflow_kinesis_snowflake.formats.cloudwatch import CloudWatchLogs
 from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
 from airflow_kinesis_snowflake.formats.debezium import Debezium
@@ -16,17 +16,22 @@ from airflow_kinesis_snowflake.formats.dynamodb import DynamoDB
 from airflow_kinesis_snowflake.formats.headed import JsonSchema
 from airflow_kinesis_snowflake.formats.messagepack import MessagePack
 from airflow_kinesis_snowflake.formats.plain import Binary, Json, Text
+from airflow_kinesis_snowflake.formats.protobuf import Protobuf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_kinesis_snowflake.formats.engine import Decoder, Format
+    from airflow_kinesis_snowflake.formats.schema_registry import SchemaRegistry
 
 FORMATS: dict[str, type[Any]] = {
     "json": Json,
     "text": Text,
     "binary": Binary,
     "avro": Avro,
+    "avro_container": AvroContainer,
+    "avro_single_object": AvroSingleObject,
+    "protobuf": Protobuf,
     "json_schema": JsonSchema,
     "msgpack": MessagePack,
     "csv": CSV,
@@ -61,6 +66,7 @@ def payload_decoder(
     json_documents: str = "one",
     avro_schema: Any = None,
     avro_schema_resolver: Callable[[int | str], Any] | None = None,
+    registry: SchemaRegistry | None = None,
 ) -> Decoder | None:
     """The decoder for the settings of a user; ``None`` where a payload is its document already.
 
@@ -68,6 +74,7 @@ def payload_decoder(
     :param compression: how payloads are compressed: see :func:`inflater`; ``None``: not at all
     :param json_documents: for the name ``json``: see :class:`Json`
     :param avro_schema: for the name ``avro``, as the next: see :class:`Avro`
+    :param registry: has the schemas of ``avro``, ``protobuf`` and ``json_schema``
     :raises InvalidSettingError: a value is unknown, or the settings don't fit
     """
     chosen = _format(
@@ -76,8 +83,23 @@ def payload_decoder(
         avro_schema=avro_schema,
         avro_schema_resolver=avro_schema_resolver,
     )
+    if registry is not None:
+        chosen = _with_registry(chosen, registry)
     decode = chosen.decoder()
     return decode if compression is None else decompressing(inflater(compression), decode)
+
+
+HAVE_SCHEMAS = (Avro, Protobuf, JsonSchema)
+"""Those of which a registry has the schemas."""
+
+
+def _with_registry(chosen: Format, registry: SchemaRegistry) -> Format:
+    if not isinstance(chosen, HAVE_SCHEMAS):
+        raise InvalidSettingError(
+            f"a schema registry belongs to {', '.join(each.__name__ for each in HAVE_SCHEMAS)}, not to "
+            f"{type(chosen).__name__}"
+        )
+    return replace(chosen, registry=registry)
 
 
 def _format(

@@ -113,6 +113,7 @@ class Settings(msgspec.Struct, frozen=True):
     compression: Any = None
     json_documents: Any = None
     avro_schema: Any = None
+    registry_conn_id: Any = None
     create_table: Any = None
 
 

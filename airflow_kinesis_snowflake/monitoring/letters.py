@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,12 @@ from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from airflow_kinesis_snowflake.monitoring.drains import Application, Run, Settings
 
 # What says how a record becomes rows, and its values that are the operator's own.
-_LANDING: dict[str, Any] = {
-    "mapping": "envelope",
+_OF_COLUMNS: dict[str, Any] = {
     "columns": None,
     "rename": None,
     "include": None,
@@ -28,11 +28,27 @@ _LANDING: dict[str, Any] = {
     "schema_evolution": True,
     "unknown_keys": "ignore",
     "infer_timestamps": False,
+}
+# Of these the operator has no parameters of its own.
+_OF_COLUMNS_ALONE: dict[str, Any] = {
+    "epochs": None,
+    "flatten": 0,
+    "paths": None,
+    "numbers": "wide",
+    "on_type_conflict": "dead_letter",
+    "rescue_column": "_RESCUED",
+    "names": "upper",
+}
+_LANDING: dict[str, Any] = {
+    "mapping": "envelope",
+    **_OF_COLUMNS,
+    **_OF_COLUMNS_ALONE,
     "metadata_columns": [],
     "payload_format": "json",
     "compression": None,
     "json_documents": "one",
     "avro_schema": None,
+    "registry_conn_id": None,
     "create_table": None,
     "snowflake_conn_id": "snowflake_default",
 }
@@ -100,11 +116,16 @@ def dead_letters_of(
 def _landing(settings: Settings | None) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The drain's settings that a replay needs too, and those that were objects."""
     said = {} if settings is None else msgspec.structs.asdict(settings)
+    if isinstance(said.get("mapping"), Mapping):
+        # Settings of columns, perhaps with what was chosen, which may be another mapping.
+        said = {**said, "mapping": "columns", **said["mapping"]}
+    if said.get("mapping") == "envelope":
+        said = {name: value for name, value in said.items() if name not in _OF_COLUMNS | _OF_COLUMNS_ALONE}
     chosen: dict[str, Any] = {}
     objects = []
     for name, default in _LANDING.items():
         value = said.get(name)
-        if value in (None, "", default, str(default).lower()):
+        if value in (None, "", "{}", default, str(default).lower(), str(default)):
             continue
         if name in _ONE_OF and value not in _ONE_OF[name]:
             objects.append(name)
@@ -114,15 +135,22 @@ def _landing(settings: Settings | None) -> tuple[dict[str, Any], tuple[str, ...]
 
 
 def _fits_a_form(chosen: Mapping[str, Any]) -> bool:
-    return all(isinstance(value, _IN_A_FORM) for value in chosen.values())
+    simple = all(isinstance(value, _IN_A_FORM) for value in chosen.values())
+    return simple and "rescue_column" not in chosen  # which has no field
 
 
 def _operator(settings: Mapping[str, Any], objects: Sequence[str]) -> str:
-    lines = [f"    {name}={value!r}," for name, value in settings.items()]
+    imports = ["from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator"]
+    values = {name: repr(value) for name, value in settings.items()}
+    if _OF_COLUMNS_ALONE.keys() & values.keys():
+        imports.append("from airflow_kinesis_snowflake.operators.mappings import Columns")
+        grouped = [name for name in values if name in _OF_COLUMNS | _OF_COLUMNS_ALONE]
+        values["mapping"] = f"Columns({', '.join(f'{name}={values.pop(name)}' for name in grouped)})"
+    lines = [f"    {name}={value}," for name, value in values.items()]
     lines += [f"    {name}=...,  # as the drain has it" for name in objects]
     return "\n".join(
         (
-            "from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator",
+            *imports,
             "",
             "ReplayDeadLettersOperator(",
             '    task_id="replay",',

@@ -67,8 +67,9 @@ class LandingOperator(CheckedSettings, BaseOperator):
     :param payload_format: what a payload is: a name (templated), or an object with the settings of a format,
         such as :class:`~airflow_kinesis_snowflake.formats.delimited.CSV`, which is taken as it is. The
         names: ``json``; ``text``, which lands as a string; ``binary``, which lands as a string in base64;
-        ``avro``, one datum per payload, for which the extra ``avro`` must be installed; ``json_schema``, JSON
-        behind the header of a schema registry; ``msgpack``; ``csv`` and ``tsv``, whose first line has the
+        ``avro``, one datum per payload, and ``avro_container``, for which the extra ``avro`` must be
+        installed; ``protobuf``; ``json_schema``, JSON behind the header of a schema registry; ``msgpack``;
+        ``csv`` and ``tsv``, whose first line has the
         names; ``cloudwatch_logs``, a row per log event; and ``dynamodb``, ``dms`` and ``debezium``, the row
         with what happened to it. Text and bytes need ``mapping="envelope"``
     :param compression: how payloads are compressed (templated): ``gzip``, ``zlib``, ``zstd``, ``lz4`` or
@@ -81,6 +82,11 @@ class LandingOperator(CheckedSettings, BaseOperator):
     :param avro_schema_resolver: for Avro payloads with the header of Confluent's or AWS Glue's schema
         registry: called with the id in the header (an ``int``, or a UUID as text), gives the schema; a
         ``LookupError`` makes the record a dead letter, other errors fail the task
+    :param registry_conn_id: Airflow connection of the schema registry that has the schemas of payloads with
+        its header, for ``avro``, ``protobuf`` and ``json_schema`` (templated): type ``http`` for the REST API
+        of Confluent's, type ``aws`` for AWS Glue's. See
+        :func:`~airflow_kinesis_snowflake.hooks.schema_registry.open_schema_registry`. A schema that it
+        doesn't have makes the record a dead letter; while it doesn't answer, the drain tries again
     :param create_table: how the landing table is made if it is missing: a dict of options of
         :class:`~airflow_kinesis_snowflake.sinks.snowflake.tables.TableOptions` (``transient``,
         ``cluster_by``, ``error_logging``, ``enable_schema_evolution``, ``comment``,
@@ -101,6 +107,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "compression",
         "json_documents",
         "avro_schema",
+        "registry_conn_id",
         "create_table",
         "snowflake_conn_id",
     )
@@ -116,6 +123,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         "json_documents": types.choice(*DOCUMENTS),
         "avro_schema": types.SCHEMA,
         "avro_schema_resolver": types.FUNCTION,
+        "registry_conn_id": types.optional(types.TEXT),
         "create_table": types.TABLE_OPTIONS,
         "snowflake_conn_id": types.TEXT,
     }
@@ -141,6 +149,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         json_documents: str = "one",
         avro_schema: dict[str, Any] | list[Any] | str | None = None,
         avro_schema_resolver: Callable[[int | str], Any] | None = None,
+        registry_conn_id: str | None = None,
         create_table: dict[str, Any] | str | None = None,
         snowflake_conn_id: str = "snowflake_default",
         **kwargs: Any,
@@ -163,6 +172,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         self.json_documents = json_documents
         self.avro_schema = avro_schema
         self.avro_schema_resolver = avro_schema_resolver
+        self.registry_conn_id = registry_conn_id
         self.create_table = create_table
         self.snowflake_conn_id = snowflake_conn_id
         self.check_settings()
@@ -224,16 +234,23 @@ class LandingOperator(CheckedSettings, BaseOperator):
         )
 
     def decoder(self) -> Decoder | None:
-        """How payloads become documents; ``None`` where they are documents already."""
+        """How payloads become documents; ``None`` where they are documents already.
+
+        :raises InvalidSettingError: settings of the format don't go together, or the registry's connection
+            doesn't exist
+        """
         from airflow_kinesis_snowflake.formats.flattening import flattening
         from airflow_kinesis_snowflake.formats.registry import payload_decoder
+        from airflow_kinesis_snowflake.hooks.schema_registry import open_schema_registry
 
+        registry_conn_id = self.setting("registry_conn_id")
         decode = payload_decoder(
             self.setting("payload_format"),
             compression=self.setting("compression"),
             json_documents=self.setting("json_documents"),
             avro_schema=self.setting("avro_schema"),
             avro_schema_resolver=self.setting("avro_schema_resolver"),
+            registry=open_schema_registry(registry_conn_id) if registry_conn_id else None,
         )
         mapping = self.setting("mapping")
         return flattening(decode, **mapping.split()[0]) if isinstance(mapping, Columns) else decode

@@ -98,4 +98,27 @@ class Columns(SettingGroup):
         return {"depth": columns.pop("flatten"), "paths": columns.pop("paths")}, columns
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChosenMapping(Columns):
+    """The settings of :class:`Columns` where another setting says whether they apply, as in a form.
+
+    :param mapping: ``envelope``, to which the others mean nothing, or ``columns``
+    """
+
+    mapping: str = "columns"
+
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        **Columns.setting_types,
+        "mapping": types.choice("envelope", "columns"),
+    }
+
+    def meant(self) -> str | SettingGroup:
+        """The mapping that is chosen.
+
+        :raises InvalidSettingError: a setting can't be meant
+        """
+        settings = self.read_settings()
+        return Columns(**settings) if settings.pop("mapping") == "columns" else "envelope"
+
+
 MAPPING = types.choice_or_group("envelope", "columns", group=Columns)

@@ -9,6 +9,7 @@ Settings whose types aren't light to import, such as Avro schemas, are checked h
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -119,7 +120,7 @@ def several(*options: str) -> SettingType[tuple[str, ...]]:
 def choices(*options: str) -> SettingType[dict[str, str]]:
     """One of some words by each of some names."""
     return SettingType(
-        f"a dict of {', '.join(map(repr, options))} by name",
+        f"a dict of {', '.join(map(repr, options))} by name, or JSON of one",
         lambda value: _require(set((found := _text_by_name(value)).values()) <= {*options}, found),
     )
 
@@ -129,10 +130,7 @@ def choice_or_group(*options: str, group: type[SettingGroup]) -> SettingType[str
     word = choice(*options)
 
     def convert(value: Any) -> str | SettingGroup:
-        if not isinstance(value, group):
-            return word.convert(value)
-        value.read_settings()
-        return value
+        return value.meant() if isinstance(value, group) else word.convert(value)
 
     return SettingType(f"{', '.join(map(repr, options))} or {group.__name__}(...)", convert)
 
@@ -212,6 +210,8 @@ def _words(value: Any) -> tuple[str, ...]:
 def _text_by_name(value: Any) -> dict[str, str]:
     if value is None:
         return {}
+    if isinstance(value, str):
+        value = json.loads(value)
     texts = isinstance(value, Mapping) and all(
         isinstance(text, str) for pair in value.items() for text in pair
     )
@@ -281,8 +281,10 @@ FOLDER = SettingType(
     lambda value: _require(_text(value).startswith(("/", "s3://")), value),
 )
 WORDS = SettingType("a list of names, or their names with commas between them", _words)
-TEXT_BY_NAME = SettingType("a dict of text by text, such as {'id': 'ID'}", _text_by_name)
-COLUMN_TYPES = SettingType("a dict of types by column, such as {'AMOUNT': 'NUMBER(12, 2)'}", _column_types)
+TEXT_BY_NAME = SettingType("a dict of text by text, such as {'id': 'ID'}, or JSON of one", _text_by_name)
+COLUMN_TYPES = SettingType(
+    "a dict of types by column, such as {'AMOUNT': 'NUMBER(12, 2)'}, or JSON of one", _column_types
+)
 TABLE = SettingType("a table as 'DATABASE.SCHEMA.TABLE'", _table)
 TABLE_OPTIONS = SettingType(f"a dict of options, such as {{'transient': True}}, or {NEVER!r}", _table_options)
 DEAD_LETTERS = SettingType("a number such as 100, or a share such as '5%'", Threshold.parse)
@@ -356,6 +358,14 @@ class SettingGroup:
         :raises InvalidSettingError: one can't be meant
         """
         return read(self.setting_types, vars(self))
+
+    def meant(self) -> str | SettingGroup:
+        """What the object stands for: itself, once its settings are checked.
+
+        :raises InvalidSettingError: one can't be meant
+        """
+        self.read_settings()
+        return self
 
     def rendered(self, render: Callable[[Any], Any]) -> Self:
         """The same settings with templates filled in, yet to be checked by :meth:`read_settings`.

@@ -12,10 +12,12 @@ import pytest
 from airflow.sdk import DAG, Param
 
 from airflow_kinesis_snowflake import example_dags
-from airflow_kinesis_snowflake.dag_factories.drain import AirflowSkipException, plan, summarise
+from airflow_kinesis_snowflake.dag_factories.drain import COLUMNS, AirflowSkipException, plan, summarise
 from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.operators.mappings import ChosenMapping
 
 DAGS = Path(example_dags.__file__).parent
 FILES = sorted(file.stem for file in DAGS.glob("*.py") if file.stem != "__init__")
@@ -23,7 +25,6 @@ FILES = sorted(file.stem for file in DAGS.glob("*.py") if file.stem != "__init__
 NOT_IN_A_FORM = {
     "avro_schema_resolver",
     "botocore_config",
-    "columns",
     "exclude",
     "include",
     "rename",
@@ -71,14 +72,14 @@ def test_the_environment_can_turn_the_schedule_off(monkeypatch: pytest.MonkeyPat
 
 def test_every_setting_of_the_drain_that_a_form_can_take_has_a_field() -> None:
     dag = load("kinesis_to_snowflake")
-    assert dag.params.keys() == (KinesisToSnowflakeOperator.setting_types.keys() - NOT_IN_A_FORM) | {
-        "workers"
-    }
+    taken = KinesisToSnowflakeOperator.setting_types.keys() | COLUMNS.keys()
+    assert dag.params.keys() == (taken - NOT_IN_A_FORM) | {"workers"}
 
 
 def test_every_field_of_the_drain_fills_the_setting_of_its_name() -> None:
     dag = load("kinesis_to_snowflake")
-    templates = dag.get_task("drain").partial_kwargs | dag.get_task("plan").op_kwargs
+    drain = dag.get_task("drain").partial_kwargs
+    templates = drain | vars(drain["mapping"]) | dag.get_task("plan").op_kwargs
     assert [name for name in dag.params if f"params.{name} " not in templates[name]] == []
 
 
@@ -86,7 +87,7 @@ def test_every_field_of_the_drain_fills_the_setting_of_its_name() -> None:
 def test_every_field_of_a_form_is_used(name: str) -> None:
     dag = load(name)
     templates = " ".join(
-        str(value)
+        str(vars(value) if isinstance(value, ChosenMapping) else value)
         for task in dag.tasks
         for value in (getattr(task, "partial_kwargs", None) or vars(task)).values()
     )
@@ -208,7 +209,48 @@ def test_the_connections_come_last_in_every_form() -> None:
 
 def test_settings_of_the_mapping_and_of_batches_have_their_sections() -> None:
     section = {name: field.schema.get("section") for name, field in fields("kinesis_to_snowflake")}
-    mapping = {"mapping", "schema_evolution", "unknown_keys", "infer_timestamps", "metadata_columns"}
-    assert {name for name, its in section.items() if its == "Mapping"} == {*mapping, "create_table"}
+    mapping = {name for name, its in section.items() if its == "Mapping"}
+    assert mapping == {*COLUMNS, "metadata_columns", "create_table"}
     batches = {name for name, its in section.items() if its == "Batches"}
     assert batches == {"max_batch_bytes", "max_batch_records", "max_batch_seconds"}
+
+
+def drained(**settings: str) -> KinesisToSnowflakeOperator:
+    """The operator of the DAG as a form and the defaults fill it in."""
+    mapping = ChosenMapping(**(COLUMNS | settings))
+    given = {"stream_name": "clicks", "application_name": "clicks", "table": "D.S.CLICKS", "mapping": mapping}
+    with DAG("dag", schedule=None):
+        return KinesisToSnowflakeOperator(task_id="drain", **given)
+
+
+def test_a_form_that_says_nothing_of_columns_lands_envelopes() -> None:
+    operator = drained()
+    assert operator.columns_settings() is None
+    assert operator.decoder() is None
+
+
+def test_the_settings_of_columns_in_a_form_are_those_of_the_mapping() -> None:
+    operator = drained(
+        mapping="columns",
+        columns='{"AMOUNT": "NUMBER(12, 2)"}',
+        epochs='{"TS": "ms"}',
+        flatten="1",
+        names="snake",
+        on_type_conflict="rescue",
+    )
+    settings = operator.columns_settings()
+    assert settings is not None
+    assert (settings.columns, settings.epochs) == ({"AMOUNT": "NUMBER(12, 2)"}, {"TS": "ms"})
+    assert (settings.names, settings.numbers, settings.aside) == ("snake", "wide", ("_RESCUED",))
+    decode = operator.decoder()
+    assert decode is not None
+    assert decode(b'{"a":{"b":1}}') == [b'{"a_b":1}']
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"columns": "{"}, {"columns": '{"A": "NUMBR"}'}, {"epochs": '{"TS": "h"}'}, {"mapping": "column"}],
+)
+def test_a_form_that_cannot_be_meant_is_refused_by_the_name_of_its_field(wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidSettingError, match=f"^{next(iter(wrong))}"):
+        drained(**wrong)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import io
 import json
 import zlib
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pytest
+from fastavro import parse_schema, writer
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.avro import Avro
+from airflow_kinesis_snowflake.formats.avro_schemas import fingerprint
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS, inflater
 from airflow_kinesis_snowflake.formats.delimited import CSV, TSV, Pattern
 from airflow_kinesis_snowflake.formats.engine import Dropped, Format
 from airflow_kinesis_snowflake.formats.envelope import refusal
 from airflow_kinesis_snowflake.formats.looks import hint
 from airflow_kinesis_snowflake.formats.plain import Binary, Json, Text
+from airflow_kinesis_snowflake.formats.protobuf import Protobuf
 from airflow_kinesis_snowflake.formats.registry import FORMATS, payload_decoder
+from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
 
 CLOUDWATCH = {
     "messageType": "DATA_MESSAGE",
@@ -72,6 +80,49 @@ RECORD = {
 }
 
 
+DATUM = b"\x04\x00\x02\x02a\x00\x04\x04\xe2"
+
+
+def container() -> bytes:
+    out = io.BytesIO()
+    writer(out, parse_schema(RECORD), [{"a": [None, "x"], "d": Decimal(1)}] * 3, codec="deflate")
+    return out.getvalue()
+
+
+CONTAINER = container()
+
+
+def file_of_messages() -> FileDescriptorProto:
+    """A message that contains itself, and others may contain."""
+    file = FileDescriptorProto(name="m.proto", syntax="proto3", dependency=["google/protobuf/any.proto"])
+    message = file.message_type.add(name="M")
+    for number, (name, kind, of) in enumerate(
+        (
+            ("n", FieldDescriptorProto.TYPE_INT64, None),
+            ("s", FieldDescriptorProto.TYPE_STRING, None),
+            ("m", FieldDescriptorProto.TYPE_MESSAGE, ".M"),
+            ("any", FieldDescriptorProto.TYPE_MESSAGE, ".google.protobuf.Any"),
+        ),
+        start=1,
+    ):
+        message.field.add(
+            name=name, number=number, type=kind, type_name=of, label=FieldDescriptorProto.LABEL_OPTIONAL
+        )
+    return file
+
+
+MESSAGES = FileDescriptorSet(file=[file_of_messages()]).SerializeToString()
+MESSAGE = b"\x08\x07\x12\x01x\x1a\x02\x08\x01\x22\x00"
+
+
+class Registry:
+    """Has the messages under every id."""
+
+    def schema(self, _: int | str, /) -> RegisteredSchema:
+        definition = base64.b64encode(file_of_messages().SerializeToString()).decode()
+        return RegisteredSchema("PROTOBUF", definition)
+
+
 def as_json(document: Any) -> bytes:
     return json.dumps(document).encode()
 
@@ -81,8 +132,15 @@ CASES: list[tuple[Format, bytes]] = [
     (Json("sequence"), b'{"a":1}\n{"b":[2]} 3'),
     (Text(), b"it's"),
     (Binary(), b"\0\xff"),
-    (Avro(schema=RECORD), b"\x04\x00\x02\x02a\x00\x04\x04\xe2"),
-    (Avro(resolver=lambda _: RECORD), b"\x00\x00\x00\x00\x07\x04\x00\x02\x02a\x00\x04\x04\xe2"),
+    (Avro(schema=RECORD), DATUM),
+    (Avro(resolver=lambda _: RECORD), b"\x00\x00\x00\x00\x07" + DATUM),
+    (FORMATS["avro_container"](), CONTAINER),
+    (FORMATS["avro_single_object"](schemas=[RECORD]), b"\xc3\x01" + fingerprint(RECORD) + DATUM),
+    (Protobuf(descriptors=MESSAGES, message="M"), MESSAGE),
+    (Protobuf(descriptors=MESSAGES, message="M", framing="delimited"), b"\x0b" + MESSAGE + b"\0"),
+    (Protobuf(descriptors=MESSAGES, message="M", framing="header"), b"\0\0\0\0\7\0" + MESSAGE),
+    (Protobuf(registry=Registry()), b"\0\0\0\0\7\2\0" + MESSAGE),
+    (Protobuf(registry=Registry()), b"\3\0" + bytes(16) + b"\0" + MESSAGE),
     (FORMATS["json_schema"](), b'\x00\x00\x00\x00\x07{"a":1}'),
     (FORMATS["msgpack"](), msgspec.msgpack.encode({"a": [1.5, b"x", None]})),
     (CSV(names=["a", "b"]), b'1,"2\n"\n3,4'),

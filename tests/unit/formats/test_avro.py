@@ -238,7 +238,7 @@ def test_the_header_of_glue_says_which_schema(compressed: bool) -> None:
         (b"\0\0\0\0", "header"),
         (b"\1" + b"\0" * 30, "header"),
         (bytes([3, 1]) + b"\0" * 30, "header"),
-        (b"\0" + (8).to_bytes(4) + b"\0", "no Avro schema 8"),
+        (b"\0" + (8).to_bytes(4) + b"\0", "the registry has no schema 8"),
         (bytes([3, 5]) + uuid.UUID(SCHEMA_ID).bytes + b"no zlib", "zlib"),
         (bytes([3, 5]) + uuid.UUID(SCHEMA_ID).bytes + zlib.compress(b"\2x")[:-5], "zlib"),
         (bytes([3, 5]) + uuid.UUID(SCHEMA_ID).bytes + zlib.compress(bytes(17 * 2**20)), "larger than 16 MiB"),

@@ -143,6 +143,65 @@ def test_a_registered_schema_that_cannot_be_used_makes_dead_letters(registered: 
     assert asked == [7]
 
 
+FLAG = {"type": "record", "name": "Flag", "fields": [{"name": "a_flag", "type": "boolean"}]}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "items": FLAG},
+        {"type": "array", "items": ["null", FLAG, "string"]},
+        {"type": "map", "values": {"type": "array", "items": "long"}},
+        {"type": "array", "items": {"type": "array", "items": "string"}},
+        {
+            "type": "record",
+            "name": "Two",
+            "fields": [
+                {"name": "a", "type": FLAG},
+                {"name": "b", "type": {"type": "array", "items": "Flag"}},
+            ],
+        },
+    ],
+)
+def test_small_objects_in_an_array_are_bounded(schema: Any) -> None:
+    decode = payload_decoder("avro", avro_schema=schema)
+    assert decode is not None
+    with pytest.raises(UndecodableError, match="more than 2,000,000 objects"):
+        decode(bytes(5_000_000))
+
+
+def test_large_objects_in_an_array_are_read() -> None:
+    fields = [{"name": "id", "type": "string"}, {"name": "sum", "type": "double"}]
+    schema = {"type": "array", "items": {"type": "record", "name": "R", "fields": fields}}
+    out = io.BytesIO()
+    value = [{"id": "x" * 100, "sum": 1.5}] * 100_000
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), value)
+    decode = payload_decoder("avro", avro_schema=schema)
+    assert decode is not None
+    (document,) = decode(out.getvalue())
+    assert len(json.loads(document)) == 100_000
+
+
+def test_a_container_of_small_objects_is_bounded() -> None:
+    out = io.BytesIO()
+    value = [{"a_flag": True}] * 2_100_000
+    schema = fastavro.parse_schema({"type": "array", "items": FLAG})
+    fastavro.writer(out, schema, [value], codec="deflate")
+    assert len(out.getvalue()) < 20_000
+    decode = payload_decoder("avro_container")
+    assert decode is not None
+    with pytest.raises(UndecodableError, match="more than 2,000,000 objects"):
+        decode(out.getvalue())
+
+
+@pytest.mark.parametrize("item", [b"\x80", b"\x90", b"\x81\xa1a\x01"])
+def test_small_maps_and_arrays_of_messagepack_are_bounded(item: bytes) -> None:
+    decode = payload_decoder("msgpack")
+    assert decode is not None
+    with pytest.raises(UndecodableError, match="more than 2,000,000 objects"):
+        decode(b"\xdd" + (2_000_001).to_bytes(4) + item * 2_000_001)
+
+
 def test_what_is_repeated_in_each_document_is_bounded() -> None:
     name = "x" * 2**20
     tsv = payload_decoder("tsv")

@@ -20,11 +20,17 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats import schema as module
 from airflow_kinesis_snowflake.formats.cells import Misfit, fit, moment
 from airflow_kinesis_snowflake.formats.column_types import Column, ColumnType, Kind
-from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
+from airflow_kinesis_snowflake.formats.columns import ColumnsMapping, pack
 from airflow_kinesis_snowflake.formats.envelope import METADATA_COLUMNS
 from airflow_kinesis_snowflake.formats.fields import Field, Form
 from airflow_kinesis_snowflake.formats.names import column_name
-from airflow_kinesis_snowflake.formats.schema import AddColumn, ColumnsSettings, DropNotNull, WidenColumn
+from airflow_kinesis_snowflake.formats.schema import (
+    AddColumn,
+    ColumnsSettings,
+    DropNotNull,
+    Target,
+    WidenColumn,
+)
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
@@ -339,6 +345,12 @@ def test_an_odd_value_is_refused_and_its_neighbours_land(text: str, column: str 
     assert "1111" not in letter.reason
 
 
+def test_a_byte_order_mark_in_front_is_skipped() -> None:
+    table = land({"a": 1}, b'\xef\xbb\xbf{"a": 2, "b": 3}', {"a": 4})
+    assert [row["A"] for row in table.rows.values()] == [1, 2, 4]
+    assert table.dead_letters == {}
+
+
 def test_invalid_utf8_is_refused_wherever_it_stands() -> None:
     payloads = [b'{"a": "\xff"}', b'{"b": ["\xff"]}', b'{"c": "\xff"}']
     table = land({"a": "x", "b": [], "c": 1}, *payloads, how=ColumnsSettings(exclude=("c",)))
@@ -569,6 +581,37 @@ def test_a_text_is_a_time_or_not_and_a_time_lands_as_itself(text: str) -> None:
     if found is not None:
         assert moment(found.text) == found._replace(time=found.time or "00:00:00")
         datetime.fromisoformat(found.text.replace("+24:00", "+00:00"))
+
+
+written = st.builds(
+    "{}{}{}{}{}".format,
+    st.dates().map(str)
+    | st.sampled_from(["2024-02-30", "2023-02-29", "2024-13-01", "0000-01-01", "20240229"]),
+    st.sampled_from(["T", " ", "t", "\n", ""]),
+    st.times().map(lambda time: time.isoformat("seconds"))
+    | st.sampled_from(["24:00:00", "23:59:60", "12:00", "", "12:60:00"]),
+    st.sampled_from(["", ".5", ".50", ".000", ".123456789", ".1234567890", "."]),
+    st.sampled_from(["", "Z", "z", "+05:30", "-23:59", "+24:00", "+0530", "-00:00", "+05:60"]),
+)
+
+
+@given(
+    st.lists(written | st.none(), min_size=1, max_size=3),
+    st.sampled_from(
+        ["DATE", "TIMESTAMP_NTZ", "TIMESTAMP_TZ", "TIMESTAMP_LTZ", "TIMESTAMP_TZ(3)", "TIMESTAMP_NTZ(0)"]
+    ),
+)
+def test_times_of_a_page_are_what_each_is_alone(texts: list[str | None], sql_type: str) -> None:
+    column = ColumnType.parse(sql_type)
+    packed, _, bad = pack(Target("A", 0, column), list(texts))
+    for number, text in enumerate(texts):
+        try:
+            alone = None if text is None else fit(column, json.dumps(text))
+        except Misfit:
+            assert number in bad
+            continue
+        assert number not in bad
+        assert (None if packed is None else packed[number].as_py()) == alone
 
 
 def test_a_number_is_widened_but_its_scale_stays() -> None:

@@ -94,7 +94,9 @@ def test_any_json_document_lands(text: bytes) -> None:
         (b"[-Infinity]", "not JSON"),
         (b'"\\ud800"', "not JSON"),
         (b'"\\udc00x"', "not JSON"),
-        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b"\xef\xbb\xbf{", "not JSON"),
+        (b"\xef\xbb\xbf\xef\xbb\xbf{}", "not JSON"),
+        (b"\xef\xbb\xbf", "empty"),
         (b'{"a":"\xff"}', "not UTF-8"),
         (b'"\xed\xa0\x80"', "not UTF-8"),
         (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),
@@ -108,6 +110,11 @@ def test_a_payload_that_is_not_json_is_a_dead_letter_and_its_neighbours_land(
     (letter,) = encoded.dead_letters
     assert letter.record.data == payload
     assert letter.reason.startswith(reason)
+
+
+def test_a_byte_order_mark_in_front_is_skipped() -> None:
+    encoded = encode(b"1", b'\xef\xbb\xbf{"a":2}', b"3")
+    assert encoded.rows["RECORD_CONTENT"].to_pylist() == ["1", '{"a":2}', "3"]
 
 
 def test_the_reason_does_not_quote_the_payload() -> None:

@@ -30,6 +30,8 @@ from airflow_kinesis_snowflake.formats.looks import hint
         (b"eyJhIjoxfQ==", "base64 of JSON"),
         (base64.b64encode(gzip.compress(b"1", mtime=0)), "base64 of gzip"),
         (b'{"a":NaN}', "JSON with NaN"),
+        (b'{"a":1}\n{"a":2}\n', "several documents, which json_documents='sequence' reads"),
+        (b'[{"a":1}]{"a":2}', "several documents"),
     ],
 )
 def test_a_reason_names_what_the_bytes_look_like(payload: bytes, looks: str) -> None:

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import sqlglot
+from airflow.serialization.helpers import serialize_template_field
 
+from airflow_kinesis_snowflake.dag_factories.drain import COLUMNS
 from airflow_kinesis_snowflake.monitoring.drains import Application, Run, Settings
 from airflow_kinesis_snowflake.monitoring.letters import DeadLetters, dead_letters_of
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
+from airflow_kinesis_snowflake.operators.mappings import ChosenMapping
 
 APPLICATION = Application("clicks-to-snowflake", "clicks")
 TABLE = "ANALYTICS.RAW.CLICKS"
@@ -69,6 +72,23 @@ def test_the_replay_has_the_settings_of_the_drain_that_arent_the_operators_own()
     given = {each.arg: ast.literal_eval(each.value) for each in call.value.keywords}
     assert given == {"task_id": "replay", **chosen}
     assert ReplayDeadLettersOperator(**given).mapping == "columns"
+
+
+def test_the_mapping_of_the_shipped_dag_is_known_with_its_settings() -> None:
+    plain = serialize_template_field(ChosenMapping(**COLUMNS), "mapping")
+    found = letters(mapping=plain)
+    assert (found.form, found.objects) == (letters().form, ())
+
+    more = {"mapping": "columns", "columns": '{"A": "DATE"}', "names": "snake", "flatten": "1"}
+    found = letters(mapping=serialize_template_field(ChosenMapping(**(COLUMNS | more)), "mapping"))
+    assert found.form == {**(letters().form or {}), **more}
+    namespace: dict[str, Any] = {}
+    exec(found.operator.replace("\nReplay", "\nmade = Replay"), namespace)
+    settings = namespace["made"].columns_settings()
+    assert (settings.columns, settings.names) == ({"A": "DATE"}, "snake")
+
+    ignored = serialize_template_field(ChosenMapping(**(COLUMNS | more | {"mapping": "envelope"})), "mapping")
+    assert letters(mapping=ignored).form == letters().form
 
 
 def test_settings_that_airflow_keeps_only_as_text_are_left_for_a_person() -> None:

@@ -122,6 +122,7 @@ WRONG: dict[str, Any] = {
     "reason": 5,
     "region_name": 5,
     "rename": ["id"],
+    "registry_conn_id": 5,
     "required": "perhaps",
     "response_timeout": 300,
     "schema_evolution": "perhaps",

@@ -1,0 +1,166 @@
+"""What a sample of documents says about the columns that they need. It keeps names of keys, and no value."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats.cells import Misfit, kind_of
+from airflow_kinesis_snowflake.formats.column_types import ColumnType, Kind
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, Dropped
+from airflow_kinesis_snowflake.formats.envelope import refusal
+from airflow_kinesis_snowflake.formats.inference import Seen, see
+
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.formats.engine import Decoder
+
+MOST_KEYS = 1_000
+"""Keys that a sample tells apart; others are counted."""
+MOST_REASONS = 20
+
+_LONGEST_KEY = 255
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_EPOCHS = {
+    unit: range(946_684_800 * of_second, 4_102_444_800 * of_second)
+    for unit, of_second in (("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9))
+}
+"""The years 2000 to 2099 in each unit; they don't overlap."""
+
+
+@dataclass
+class KeySeen:
+    """What was seen of a key.
+
+    :param documents: that have it
+    :param kinds: how often each JSON type came, null among them
+    :param seen: what the type of a column follows from
+    :param misfits: values that no column of a type can hold
+    :param units: the units in which all its numbers are moments of this century
+    """
+
+    documents: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    seen: Seen = field(default_factory=Seen)
+    misfits: int = 0
+    units: set[str] = field(default_factory=lambda: set(_EPOCHS))
+
+    def add(self, text: str) -> None:
+        """Take note of a value, as JSON."""
+        kind = kind_of(text)
+        self.documents += 1
+        self.kinds[kind] += 1
+        if kind == "number":
+            self.units &= {unit for unit, moments in _EPOCHS.items() if _is_in(text, moments)}
+        try:
+            self.seen |= see(text, times=True, numbers="wide")
+        except Misfit:
+            self.misfits += 1
+
+    @property
+    def type(self) -> ColumnType | None:
+        """The type of a column for it; ``None`` if there was nothing but null."""
+        if self.misfits:
+            return ColumnType.of(Kind.VARIANT)
+        return self.seen.type("wide")
+
+    @property
+    def epoch(self) -> str | None:
+        """The unit of its numbers, if all may be moments."""
+        return next(iter(self.units)) if self.seen.kinds == {"number"} and self.units else None
+
+
+@dataclass
+class Sample:
+    """What was seen of some records.
+
+    :param records: user records
+    :param documents: that they hold
+    :param others: documents that aren't JSON objects, so that they have no keys
+    :param dead_letters: records that can't be read, by reason
+    :param dropped: records without data, by what they are
+    :param keys: by their names
+    :param further_keys: how often others came when there were 1,000 already, or one too long for a column
+    """
+
+    records: int = 0
+    documents: int = 0
+    others: int = 0
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    keys: dict[str, KeySeen] = field(default_factory=dict)
+    further_keys: int = 0
+
+    def add(self, payload: bytes, key: str, decode: Decoder | None) -> None:
+        """Take note of a record.
+
+        :param key: its partition key
+        :param decode: takes the payload apart; ``None``: it is a document
+        """
+        self.records += 1
+        try:
+            documents = [payload] if decode is None else decode(payload, key)
+            if isinstance(documents, Dropped):
+                self.dropped[documents.what] += 1
+                return
+            plain = [document.removeprefix(BYTE_ORDER_MARK) for document in documents]
+            for reason in filter(None, map(refusal, plain)):
+                raise UndecodableError(reason)
+        except UndecodableError as error:
+            known = str(error) in self.dead_letters or len(self.dead_letters) < MOST_REASONS
+            self.dead_letters[str(error) if known else "other reasons"] += 1
+            return
+        for document in plain:
+            self._add_document(document)
+
+    def _add_document(self, document: bytes) -> None:
+        self.documents += 1
+        try:
+            members = _members(document)
+        except (msgspec.ValidationError, RecursionError):
+            self.others += 1
+            return
+        for name, raw in members.items():
+            if name not in self.keys and (len(self.keys) >= MOST_KEYS or not 0 < len(name) <= _LONGEST_KEY):
+                self.further_keys += 1
+            else:
+                self.keys.setdefault(name, KeySeen()).add(bytes(raw).decode())
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Types to pin, by column, for keys that differ in more than case."""
+        found: dict[str, str] = {}
+        for name, seen in self.keys.items():
+            if seen.type is not None:
+                column = name.upper()
+                found[column] = seen.type.sql if column not in found else ColumnType.of(Kind.VARIANT).sql
+        return found
+
+    @property
+    def epochs(self) -> dict[str, str]:
+        """Columns whose numbers may be moments, and the unit."""
+        return {name.upper(): seen.epoch for name, seen in self.keys.items() if seen.epoch}
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "records": self.records,
+            "documents": self.documents,
+            "not_objects": self.others,
+            "dead_letters": dict(self.dead_letters),
+            "dropped": dict(self.dropped),
+            "keys": [
+                {"key": name, "documents": seen.documents, "kinds": dict(seen.kinds)}
+                for name, seen in self.keys.items()
+            ],
+            "further_keys": self.further_keys,
+            "columns": self.columns,
+            "epochs": self.epochs,
+        }
+
+
+def _is_in(text: str, moments: range) -> bool:
+    return len(text) < 20 and text.isdecimal() and int(text) in moments

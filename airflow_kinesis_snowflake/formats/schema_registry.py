@@ -1,0 +1,180 @@
+"""Schemas that a registry keeps: what a format asks of one, and the headers that say which schema it is.
+
+Confluent's serializers write a zero byte and 4 bytes of id in front of a payload; those of AWS Glue a byte 3,
+a byte that says whether zlib is used, and 16 bytes of a UUID. The clients of the registries themselves are
+hooks; a registry of your own is an object with :meth:`SchemaRegistry.schema`.
+"""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.engine import MOST_BUILT
+from airflow_kinesis_snowflake.formats.looks import hint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SchemaId: TypeAlias = int | str
+"""An ``int`` of Confluent's, or the UUID as text of AWS Glue's."""
+
+AVRO, PROTOBUF, JSON = "AVRO", "PROTOBUF", "JSON"
+
+LARGEST_SCHEMA = 2**20
+"""Characters that a schema may have, as both registries have it, or nearly so."""
+
+MOST_REFERENCES = 100
+"""Schemas that one may refer to, directly or not."""
+
+_MOST_KEPT = 32 * LARGEST_SCHEMA
+_LEAST_WEIGHT = 10_000
+_CONFLUENT, _GLUE = 0, 3
+_GLUE_PLAIN, _GLUE_ZLIB = 0, 5
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RegisteredSchema:
+    """A schema as its registry has it.
+
+    :param kind: ``AVRO``, ``PROTOBUF`` or ``JSON``
+    :param definition: JSON; of Protobuf the ``FileDescriptorProto`` in base64
+    :param references: the schemas that it imports, by the names that it has for them
+    """
+
+    kind: str
+    definition: str
+    references: Mapping[str, RegisteredSchema] = field(default_factory=dict)
+
+
+class SchemaRegistry(Protocol):
+    """Gives the schema for an id in the header of a payload."""
+
+    def schema(self, schema_id: SchemaId, /) -> RegisteredSchema:
+        """The schema of an id.
+
+        :raises LookupError: there is none, so that the record becomes a dead letter
+        :raises UndecodableError: what there is can't be used; a dead letter too
+        :raises TransientError: the registry doesn't answer; the page is tried again
+        :raises TerminalError: it refuses to
+        """
+        ...
+
+
+class Kept(Generic[K, T]):
+    """What was looked up or made lately, up to a weight; threads may share it.
+
+    :param most: weight of all values together
+    """
+
+    def __init__(self, most: int = _MOST_KEPT) -> None:
+        self._room = most
+        self._lock = Lock()
+        self._values: OrderedDict[K, tuple[T, int]] = OrderedDict()
+
+    def get(self, key: K) -> T | None:
+        """The value, if it is still kept."""
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key][0]
+
+    def put(self, key: K, value: T, *, weight: int) -> None:
+        """Keep a value, and drop those that weren't asked for the longest if there is no room."""
+        weight = max(weight, _LEAST_WEIGHT)
+        with self._lock:
+            _, freed = self._values.pop(key, (None, 0))
+            self._values[key] = value, weight
+            self._room += freed - weight
+            while self._room < 0:
+                _, (_, freed) = self._values.popitem(last=False)
+                self._room += freed
+
+
+@dataclass(frozen=True)
+class _Unusable:
+    """In the place of what a schema makes that can't be used."""
+
+    why: str
+
+
+def made_once(resolve: Callable[[SchemaId], Any], make: Callable[[Any], T]) -> Callable[[SchemaId], T]:
+    """What a decoder makes of the schema for an id; each is asked for, and made, once.
+
+    :param resolve: gives the schema: see :meth:`SchemaRegistry.schema`
+    :param make: raises ``InvalidSettingError`` or ``UndecodableError`` for one that can't be used. Who
+        registers schemas isn't who runs the drain, so it is no reason to stop
+    :return: raises ``UndecodableError`` where there is no schema, or none that can be used
+    """
+    kept: Kept[SchemaId, T | _Unusable] = Kept()
+
+    def made(schema_id: SchemaId) -> T | _Unusable:
+        found = kept.get(schema_id)
+        if found is None:
+            schema = resolve(schema_id)
+            try:
+                found = make(schema)
+            except (InvalidSettingError, UndecodableError) as error:
+                found = _Unusable(str(error))
+            kept.put(schema_id, found, weight=_weight(schema))
+        return found
+
+    def look_up(schema_id: SchemaId) -> T:
+        try:
+            found = made(schema_id)
+        except LookupError:
+            raise UndecodableError(f"the registry has no schema {schema_id}") from None
+        if isinstance(found, _Unusable):
+            raise UndecodableError(f"schema {schema_id} of the registry: {found.why}")
+        return found
+
+    return look_up
+
+
+def _weight(schema: Any) -> int:
+    if isinstance(schema, RegisteredSchema):
+        return len(schema.definition) + sum(map(_weight, schema.references.values()))
+    return len(schema) if isinstance(schema, (str, bytes)) else 0
+
+
+def of_kind(kind: str, schema: RegisteredSchema) -> RegisteredSchema:
+    """The schema, if it is of a kind.
+
+    :raises UndecodableError: it is of another one
+    """
+    if schema.kind != kind:
+        raise UndecodableError(f"is of another kind than {kind}")
+    return schema
+
+
+def without_header(payload: bytes) -> tuple[SchemaId, bytes]:
+    """The schema id in the header of a schema registry, and what is behind it.
+
+    :raises UndecodableError: no header of Confluent's or AWS Glue's
+    """
+    if len(payload) >= 5 and payload[0] == _CONFLUENT:
+        return int.from_bytes(payload[1:5]), payload[5:]
+    if len(payload) >= 18 and payload[0] == _GLUE and payload[1] in (_GLUE_PLAIN, _GLUE_ZLIB):
+        datum = payload[18:]
+        return str(uuid.UUID(bytes=payload[2:18])), _inflate(datum) if payload[1] == _GLUE_ZLIB else datum
+    raise UndecodableError(f"no header of a schema registry in front{hint(payload)}")
+
+
+def _inflate(data: bytes) -> bytes:
+    inflating = zlib.decompressobj()
+    try:
+        inflated = inflating.decompress(data, MOST_BUILT)
+    except zlib.error:
+        raise UndecodableError("not the zlib data that its header says") from None
+    if not inflating.eof:
+        raise UndecodableError(f"zlib data that is cut off, or larger than {MOST_BUILT >> 20} MiB")
+    return inflated

@@ -1,0 +1,122 @@
+"""A sample says which columns its documents need, and nothing of their values."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_kinesis_snowflake.formats.column_types import ColumnType
+from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
+from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.sample import MOST_KEYS, MOST_REASONS, Sample
+from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
+from airflow_kinesis_snowflake.stream.records import Record
+
+
+def sample_of(*documents: Any, payload_format: Any = "json", **settings: Any) -> Sample:
+    sample = Sample()
+    decode = payload_decoder(payload_format, **settings)
+    for document in documents:
+        payload = document if isinstance(document, bytes) else json.dumps(document).encode()
+        sample.add(payload, "key", decode)
+    return sample
+
+
+def test_types_and_counts_are_told() -> None:
+    sample = sample_of(
+        {
+            "id": 1,
+            "temp": 21.5,
+            "at": "2026-11-25T10:00:00Z",
+            "ts": 1764000000123,
+            "name": "secret",
+            "n": None,
+        },
+        {"id": 2, "temp": 3, "at": "2026-11-25T10:00:01Z", "ts": 1764000000124, "deep": {"a": 1}},
+        [1],
+        b"secret",
+    )
+    assert sample.columns == {
+        "ID": "NUMBER(38, 18)",
+        "TEMP": "NUMBER(38, 18)",
+        "AT": "TIMESTAMP_TZ",
+        "TS": "NUMBER(38, 18)",
+        "NAME": "VARCHAR",
+        "DEEP": "VARIANT",
+    }
+    assert sample.epochs == {"TS": "ms"}
+    assert (sample.records, sample.documents, sample.others) == (4, 3, 1)
+    assert sample.keys["ts"].kinds == {"number": 2}
+    assert [reason[:8] for reason in sample.dead_letters] == ["not JSON"]
+    assert "secret" not in json.dumps(sample.as_dict())
+    assert "1764" not in json.dumps(sample.as_dict())
+
+
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [
+        ([1764000000], "s"),
+        ([1764000000123], "ms"),
+        ([1764000000123456], "us"),
+        ([1764000000123456789], "ns"),
+        ([1764000000, 7], None),
+        ([1764000000.5], None),
+        ([-1764000000], None),
+        (["1764000000"], None),
+        ([1764000000, "x"], None),
+        ([None], None),
+        ([10**30], None),
+    ],
+)
+def test_numbers_that_may_be_moments_are_named_with_their_unit(values: list[Any], unit: str | None) -> None:
+    sample = sample_of(*({"ts": value} for value in values))
+    assert sample.epochs == ({"TS": unit} if unit else {})
+
+
+def test_what_is_compressed_or_dropped_is_counted_as_a_drain_would() -> None:
+    sample = sample_of(zlib.compress(b'{"a":1}\n{"b":2}'), compression="auto", json_documents="sequence")
+    assert (sample.records, sample.documents, [*sample.keys]) == (1, 2, ["a", "b"])
+    assert sample_of(b"", payload_format="debezium").dropped == {"tombstone of Debezium": 1}
+
+
+def test_keys_that_differ_in_case_alone_and_odd_ones_are_told() -> None:
+    sample = sample_of({"a": 1, "A": "x", "b\nc": 1, "": 1, "k" * 256: 1})
+    assert sample.columns == {"A": "VARIANT", "B\nC": "NUMBER(38, 18)"}
+    assert sample.further_keys == 2
+
+
+def test_what_a_sample_keeps_is_bounded() -> None:
+    sample = sample_of({f"k{number}": 1 for number in range(2 * MOST_KEYS)})
+    assert (len(sample.keys), sample.further_keys) == (MOST_KEYS, MOST_KEYS)
+    letters = sample_of(*(b" " * number + b"x" for number in range(2 * MOST_REASONS)))
+    assert len(letters.dead_letters) == MOST_REASONS + 1
+    assert letters.dead_letters["other reasons"] == MOST_REASONS
+
+
+def test_a_number_that_no_column_holds_goes_to_a_variant() -> None:
+    assert sample_of(b'{"a": 1234567890123456789012345678901234567890}').columns == {"A": "VARIANT"}
+
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.sampled_from([0.5, 1e-9, 1e300])
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), scalars, max_size=3), min_size=1, max_size=5))
+def test_records_of_the_sample_land_in_a_table_that_is_made_as_it_says(documents: list[Any]) -> None:
+    sample = sample_of(*documents)
+    for name, column in sample.columns.items():
+        assert ColumnType.parse(column).sql == column, name
+    mapping = ColumnsMapping(ColumnsSettings(columns=sample.columns), read_columns=dict)
+    records = [
+        Record(sequence_number=str(number), approximate_arrival=0, data=json.dumps(document).encode())
+        for number, document in enumerate(documents)
+    ]
+    encoded = mapping.encode(records, stream_name="s", shard_id="0")
+    refused = [letter for letter in encoded.dead_letters if "number is too large" not in letter.reason]
+    assert refused == []
