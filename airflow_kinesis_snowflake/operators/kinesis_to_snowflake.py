@@ -38,7 +38,7 @@ from airflow_kinesis_snowflake.stream.positions import initial_position
 from airflow_kinesis_snowflake.stream.refs import StreamRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-    from airflow_kinesis_snowflake.identifiers import TableName
     from airflow_kinesis_snowflake.stream.positions import StartAt
 
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
@@ -217,7 +215,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         self.link_urls: dict[str, str] = {}
         self._drain: Drain | None = None
         self._killed = False
-        self._account: str | None = None
+        self.account: str | None = None
         self._report: dict[str, Any] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -227,7 +225,12 @@ class KinesisToSnowflakeOperator(LandingOperator):
             no_retry_of_terminal_errors(),
             labelled_failure(context, "drained"),
         ):
-            self._drain = drain = self._make_drain(context)
+            drain, kinesis, store = self.make_drain(
+                context,
+                on_progress=partial(context["ti"].xcom_push, "progress") if THREADS_MAY_TALK else None,
+            )
+            self._drain = drain
+            self._show_links(context, kinesis=kinesis, store=store)
             if self._killed:
                 drain.stop()
             failure: BaseException | None = None
@@ -239,7 +242,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
             finally:
                 send_metrics(drain.report, tags=getattr(context["ti"], "stats_tags", {}), error=failure)
         context["drained"] = f"{report.records:,} records of {len(report.shards)} shards"  # type: ignore[typeddict-unknown-key]
-        self._report = report.as_dict() | {"assets": assets_of(report, account=self._account)}
+        self._report = report.as_dict() | {"assets": assets_of(report, account=self.account)}
         if context["ti"].map_index in (None, -1):
             tell_consumers(context["outlet_events"], reports=[self._report], totals=totals([self._report]))
         return self._report
@@ -256,7 +259,13 @@ class KinesisToSnowflakeOperator(LandingOperator):
 
         return lineage(self._report)
 
-    def _make_drain(self, context: Context) -> Drain:
+    def make_drain(
+        self, context: Context, *, on_progress: Callable[[dict[str, Any]], None] | None = None
+    ) -> tuple[Drain, KinesisStreamHook, CheckpointStoreHook]:
+        """The drain that the settings describe, not begun, and the hooks of its stream and state.
+
+        :raises InvalidSettingError: a setting or connection must be corrected
+        """
         from airflow_kinesis_snowflake.engine.drain import Drain
         from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
         from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
@@ -284,46 +293,37 @@ class KinesisToSnowflakeOperator(LandingOperator):
         snowflake.check_connection()
         if given["sink"] == "streaming":
             snowflake.streaming_login()
-        self._show_links(
-            context, settings, table=landing.table, kinesis=kinesis, store=store, snowflake=snowflake
-        )
+        self.account = snowflake.account_name()
         source: Source = PollingSource(kinesis)
         if given["consumer_type"] == "enhanced_fan_out":
             source = FanOutSource(
                 kinesis, application_name=settings.application_name, consumer_arn=given["consumer_arn"]
             )
-        ti = context["ti"]
-        return Drain(
+        drain = Drain(
             settings,
             worker=worker_of(context),
             source=source,
             store=store,
             sink=next(sink for sink in sinks if sink.name == given["sink"]),
             other_sinks=[sink for sink in sinks if sink.name != given["sink"]],
-            on_progress=partial(ti.xcom_push, "progress") if THREADS_MAY_TALK else None,
+            on_progress=on_progress,
         )
+        return drain, kinesis, store
 
     def _show_links(
-        self,
-        context: Context,
-        settings: DrainSettings,
-        *,
-        table: TableName,
-        kinesis: KinesisStreamHook,
-        store: CheckpointStoreHook,
-        snowflake: SnowflakeLoadHook,
+        self, context: Context, *, kinesis: KinesisStreamHook, store: CheckpointStoreHook
     ) -> None:
+        given = self.read_settings()
         region, partition = kinesis.place()
-        self._account = snowflake.account_name()
         self.link_urls = link_urls(
             base_url=conf.get("api", "base_url", fallback="/"),
             region=region,
             state_region=store.place()[0],
             partition=partition,
-            stream_name=settings.stream_name,
-            application_name=settings.application_name,
-            table=table,
-            account=self._account,
+            stream_name=kinesis.stream_name,
+            application_name=given["application_name"],
+            table=given["table"],
+            account=self.account,
         )
         push_links(context["ti"], self)
 
@@ -360,6 +360,10 @@ class KinesisToSnowflakeOperator(LandingOperator):
             max_dead_letters=given["max_dead_letters"],
             **{name: given[name] for name in LIMITS if given[name] is not None},
         )
+
+
+def _push(context: Context, progress: dict[str, Any]) -> None:
+    context["ti"].xcom_push("progress", progress)
 
 
 def _check_consumer(settings: Mapping[str, Any]) -> None:

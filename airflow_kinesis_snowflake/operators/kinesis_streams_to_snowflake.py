@@ -1,0 +1,202 @@
+"""The operator that drains many streams in one task."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+
+from airflow_kinesis_snowflake.assets.loads import LOADED, assets_of, tell_consumers
+from airflow_kinesis_snowflake.engine.report import totals
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.operators.metrics import send_metrics
+from airflow_kinesis_snowflake.operators.settings import (
+    TEXT,
+    TEXT_BY_NAME,
+    WORDS,
+    CheckedSettings,
+    SettingType,
+    optional,
+    read,
+    whole,
+)
+from airflow_kinesis_snowflake.stream.refs import StreamRef
+from airflow_kinesis_snowflake.stream.times import now_millis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.sdk import Context
+
+    from airflow_kinesis_snowflake.engine.drain import Drain
+    from airflow_kinesis_snowflake.engine.side_by_side import SideBySide
+
+MOST_AT_ONCE = 16
+_SAID_HERE = {"stream_name", "application_name", "table"}
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_]")
+
+
+class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
+    """Drains many streams of one application into Snowflake, in one task.
+
+    Each stream is drained as a :class:`KinesisToSnowflakeOperator` does it, with checkpoints in the same
+    table and a landing table of its own, or all in one. A stream that fails doesn't stop the others: the task
+    fails after all of them were drained, and the next try finds the others done. Streams that match are
+    looked for at the start of each run, so new ones are picked up.
+
+    Of a stream that has nothing new the task reads its state and asks each shard for one record; it takes no
+    lease, writes nothing, and opens no connection to Snowflake. So a lag sensor doesn't learn of it that
+    there was nothing.
+
+    :param application_name: whose checkpoints these are (templated)
+    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``; ``{stream}`` in it stands for the stream's
+        name in upper case, with ``_`` in place of what isn't a letter or digit (templated)
+    :param stream_names: streams, by name or ARN (templated)
+    :param stream_pattern: a regular expression for whole names of streams of the connection's account and
+        region, such as ``clicks-.*`` (templated)
+    :param stream_tags: which such streams must have (templated)
+    :param streams_at_once: how many to drain at a time, 1 to 16; default 4
+    :param drain: more settings of :class:`KinesisToSnowflakeOperator`, the same for all streams (templated)
+    :return: ``streams`` (the report of each that was drained), ``idle`` (names of those with nothing new) and
+        ``totals``, as XCom
+    :raises AirflowFailException: a setting, permission or state must be changed first
+    """
+
+    template_fields: Sequence[str] = (
+        "application_name",
+        "table",
+        "stream_names",
+        "stream_pattern",
+        "stream_tags",
+        "drain",
+    )
+    setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
+        "application_name": TEXT,
+        "table": TEXT,
+        "stream_names": WORDS,
+        "stream_pattern": optional(TEXT),
+        "stream_tags": optional(TEXT_BY_NAME),
+        "streams_at_once": whole(1, MOST_AT_ONCE),
+        "drain": SettingType("a dict of settings", dict),
+    }
+
+    def __init__(
+        self,
+        *,
+        application_name: str,
+        table: str,
+        stream_names: Sequence[str] | str = (),
+        stream_pattern: str | None = None,
+        stream_tags: Mapping[str, str] | None = None,
+        streams_at_once: int | str = 4,
+        drain: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.outlets = [*self.outlets, LOADED]
+        self.application_name = application_name
+        self.table = table
+        self.stream_names = stream_names
+        self.stream_pattern = stream_pattern
+        self.stream_tags = stream_tags
+        self.streams_at_once = streams_at_once
+        self.drain = dict(drain or {})
+        self.check_settings()
+        self._work: SideBySide | None = None
+        self._killed = False
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Drain the streams and return the reports."""
+        from airflow_kinesis_snowflake.engine.side_by_side import SideBySide
+
+        with no_retry_of_terminal_errors():
+            given = self.read_settings()
+            operators = self._operators(given)
+            self._work = work = SideBySide(
+                lambda stream: self._make_drain(operators[stream], context), at_once=given["streams_at_once"]
+            )
+            if self._killed:
+                work.stop()
+            try:
+                work.run(list(operators))
+            finally:
+                for report in work.reports.values():
+                    send_metrics(report, tags=getattr(context["ti"], "stats_tags", {}))
+        reports = {
+            stream: report.as_dict() | {"assets": assets_of(report, account=operators[stream].account)}
+            for stream, report in work.reports.items()
+        }
+        summed = totals(list(reports.values()))
+        if reports:
+            tell_consumers(context["outlet_events"], reports=list(reports.values()), totals=summed)
+        return {"streams": reports, "idle": sorted(work.idle), "totals": summed}
+
+    def on_kill(self) -> None:
+        """Make all drains stop; :meth:`execute` then raises."""
+        self._killed = True
+        if self._work is not None:
+            self._work.stop()
+
+    @classmethod
+    def check_together(cls, settings: Mapping[str, Any]) -> None:
+        """Check that streams are said, and that their settings are.
+
+        :raises InvalidSettingError: none are, or a setting isn't one
+        """
+        super().check_together(settings)
+        if not any(settings.get(name) for name in ("stream_names", "stream_pattern", "stream_tags")):
+            raise InvalidSettingError("Give stream_names, a stream_pattern or stream_tags: no stream is said")
+        known = KinesisToSnowflakeOperator.setting_types.keys() - _SAID_HERE
+        given = settings.get("drain", {})
+        if unknown := sorted(given.keys() - known):
+            raise InvalidSettingError(f"drain must be settings of a drain, without {', '.join(unknown)}")
+        read({name: KinesisToSnowflakeOperator.setting_types[name] for name in given}, given)
+
+    def _operators(self, given: Mapping[str, Any]) -> dict[str, KinesisToSnowflakeOperator]:
+        """The operator of each stream, which isn't run as a task.
+
+        :raises InvalidSettingError: no stream matches, or two have one table's or one row's name
+        """
+        streams = list(dict.fromkeys([*given["stream_names"], *self._found(given)]))
+        if not streams:
+            raise InvalidSettingError(
+                f"Correct stream_pattern or stream_tags, or the AWS connection: no stream has "
+                f"{given['stream_pattern'] or 'any name'} and {given['stream_tags'] or 'any tags'}"
+            )
+        names = [StreamRef.parse(stream).name for stream in streams]
+        if doubled := {name for name in names if names.count(name) > 1}:
+            raise InvalidSettingError(
+                f"Drain {', '.join(sorted(doubled))} by applications of their own: streams of one name would "
+                "share their rows"
+            )
+        return {
+            stream: KinesisToSnowflakeOperator(
+                task_id=self.task_id,
+                stream_name=stream,
+                application_name=given["application_name"],
+                table=given["table"].replace("{stream}", _NOT_IN_A_NAME.sub("_", name).upper()),
+                dag=None,
+                **given["drain"],
+            )
+            for stream, name in zip(streams, names, strict=True)
+        }
+
+    def _found(self, given: Mapping[str, Any]) -> list[str]:
+        from airflow_kinesis_snowflake.hooks.streams import KinesisStreamsHook
+
+        if not (given["stream_pattern"] or given["stream_tags"]):
+            return []
+        aws = {name: given["drain"].get(name) for name in ("region_name", "verify")}
+        hook = KinesisStreamsHook(aws_conn_id=given["drain"].get("aws_conn_id", "aws_default"), **aws)
+        return hook.find(pattern=given["stream_pattern"], tags=given["stream_tags"])
+
+    def _make_drain(self, operator: KinesisToSnowflakeOperator, context: Context) -> Drain | None:
+        """The drain of a stream; ``None`` if there is nothing to drain."""
+        from airflow_kinesis_snowflake.sources.backlog import BacklogWatch
+
+        drain, kinesis, store = operator.make_drain(context)
+        backlog = BacklogWatch(kinesis=kinesis, store=store).look(now=now_millis())
+        return drain if backlog.reason is not None or backlog.unclear else None

@@ -1,0 +1,159 @@
+"""Many streams in one task."""
+
+from __future__ import annotations
+
+import json
+import re
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.kinesis_streams_to_snowflake import KinesisStreamsToSnowflakeOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mypy_boto3_kinesis import KinesisClient
+    from snowflake.connector import SnowflakeConnection
+
+    from local.services import LocalServices
+
+
+def run(application: str, table: str, **settings: Any) -> dict[str, Any]:
+    """Run the operator as a task does."""
+    with DAG("dag", schedule=None):
+        operator = KinesisStreamsToSnowflakeOperator(
+            task_id="drain", application_name=application, table=table, **settings
+        )
+    ti = SimpleNamespace(dag_id="dag", run_id="run", task_id="drain", map_index=-1, try_number=1)
+    events: Any = {}
+
+    class Events(dict[Any, Any]):
+        def __missing__(self, key: Any) -> Any:
+            return SimpleNamespace(add=lambda asset, extra=None: events.update({str(asset.uri): extra}))
+
+    context: Any = {"ti": ti, "outlet_events": Events()}
+    return operator.execute(context) | {"events": events}
+
+
+@pytest.fixture
+def send(kinesis: KinesisClient) -> Callable[[str, int], None]:
+    def put(stream: str, number: int) -> None:
+        kinesis.put_record(StreamName=stream, PartitionKey="k", Data=json.dumps({"n": number}).encode())
+
+    return put
+
+
+def landed(connection: SnowflakeConnection, table: str) -> list[int]:
+    with connection.cursor() as cursor:
+        found = cursor.execute(f'SELECT "RECORD_CONTENT":n::NUMBER FROM {table}').fetchall()
+    return sorted(int(row[0]) for row in found)
+
+
+def test_ten_streams_are_drained_in_one_task_each_into_its_table(
+    make_stream: Callable[..., str],
+    send: Callable[[str, int], None],
+    services: LocalServices,
+    snowflake_connection: SnowflakeConnection,
+    application_name: str,
+    database: str,
+) -> None:
+    streams = [make_stream() for _ in range(10)]
+    for number, stream in enumerate(streams):
+        send(stream, number)
+    pattern = "|".join(map(re.escape, streams))
+
+    report = run(application_name, f"{database}.PUBLIC.{{stream}}", stream_pattern=pattern)
+
+    assert report["totals"]["records"] == 10
+    assert sorted(report["streams"]) == sorted(streams)
+    assert len(report["events"]) == 10
+    for number, stream in enumerate(streams):
+        table = f"{database}.PUBLIC.{stream.replace('-', '_').upper()}"
+        assert landed(snowflake_connection, table) == [number]
+    store = CheckpointStoreHook(application_name)
+    assert {len(store.read_state(stream).shards) for stream in streams} == {1}
+
+    logins, items = services.snowflake_logins(), store.read_items()
+    idle = run(application_name, f"{database}.PUBLIC.{{stream}}", stream_pattern=pattern)
+    assert (sorted(idle["idle"]), idle["streams"]) == (sorted(streams), {})
+    assert (services.snowflake_logins(), store.read_items()) == (logins, items)
+
+
+def test_new_streams_are_picked_up_and_one_that_fails_stops_no_other(
+    make_stream: Callable[..., str],
+    send: Callable[[str, int], None],
+    snowflake_connection: SnowflakeConnection,
+    application_name: str,
+    table: str,
+) -> None:
+    first, second = make_stream(), make_stream()
+    send(first, 1)
+    send(second, 2)
+
+    with pytest.raises(AirflowFailException, match="there-is-none"):
+        run(application_name, table, stream_names=[first, "there-is-none", second])
+    assert landed(snowflake_connection, table) == [1, 2]
+
+    third = make_stream()
+    send(third, 3)
+    report = run(application_name, table, stream_names=[first, second], stream_pattern=re.escape(third))
+    assert (sorted(report["streams"]), sorted(report["idle"])) == ([third], sorted([first, second]))
+    assert landed(snowflake_connection, table) == [1, 2, 3]
+
+
+def test_streams_with_a_tag_are_drained(
+    make_stream: Callable[..., str],
+    send: Callable[[str, int], None],
+    kinesis: KinesisClient,
+    snowflake_connection: SnowflakeConnection,
+    application_name: str,
+    table: str,
+) -> None:
+    tagged, other = make_stream(), make_stream()
+    send(tagged, 1)
+    send(other, 2)
+    kinesis.add_tags_to_stream(StreamName=tagged, Tags={"team": application_name})
+
+    run(
+        application_name,
+        table,
+        stream_pattern=f"{re.escape(tagged)}|{re.escape(other)}",
+        stream_tags={"team": application_name},
+    )
+    assert landed(snowflake_connection, table) == [1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "no stream is said"),
+        ({"stream_names": ["a"], "drain": {"stream_name": "b"}}, "without stream_name"),
+        ({"stream_names": ["a"], "drain": {"speed": "high"}}, "without speed"),
+        ({"stream_names": ["a"], "drain": {"max_records": "many"}}, "max_records"),
+        ({"stream_names": ["a"], "streams_at_once": 0}, "streams_at_once"),
+    ],
+)
+def test_wrong_settings_are_refused_while_the_dag_is_parsed(settings: dict[str, Any], said: str) -> None:
+    with DAG("dag", schedule=None), pytest.raises(InvalidSettingError, match=said):
+        KinesisStreamsToSnowflakeOperator(task_id="drain", application_name="app", table="D.S.T", **settings)
+
+
+def test_streams_of_one_name_are_refused(application_name: str, aws_conn: str) -> None:
+    arn = "arn:aws:kinesis:eu-west-1:{}:stream/clicks"
+    with pytest.raises(AirflowFailException, match="by applications of their own"):
+        run(
+            application_name,
+            "D.S.T",
+            stream_names=[arn.format("111111111111"), arn.format("222222222222")],
+        )
+
+
+def test_a_pattern_that_fits_nothing_is_named(application_name: str, aws_conn: str) -> None:
+    with pytest.raises(AirflowFailException, match="Correct stream_pattern"):
+        run(application_name, "D.S.T", stream_pattern="there-is-none-.*")
