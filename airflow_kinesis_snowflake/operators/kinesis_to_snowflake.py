@@ -227,7 +227,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         ):
             drain, kinesis, store = self.make_drain(
                 context,
-                on_progress=partial(context["ti"].xcom_push, "progress") if THREADS_MAY_TALK else None,
+                on_progress=partial(_push, context) if THREADS_MAY_TALK else None,
             )
             self._drain = drain
             self._show_links(context, kinesis=kinesis, store=store)

@@ -287,6 +287,7 @@ def test_a_drain_shows_how_far_it_is(
         "shards",
         "seconds_to_catch_up",
         "at",
+        "following_until",
     }
 
 
