@@ -253,6 +253,15 @@ def _essentials(dag_id: str) -> dict[str, Field]:
             "Whose checkpoints these are; also the name of the DynamoDB table that holds them.",
             otherwise=dag_id,
         ),
+        "sink": choice(
+            "Sink",
+            "How rows get into Snowflake.",
+            {
+                "copy": "copy: files and COPY, on a warehouse",
+                "streaming": "streaming: Snowpipe Streaming, without a warehouse",
+            },
+            otherwise="copy",
+        ),
         "workers": number("Workers", "Drain tasks side by side; they share the shards.", otherwise="1"),
     }
 
@@ -429,7 +438,7 @@ _MAPPING = {
     ),
     "create_table": choice(
         "Create tables",
-        "never: a missing table fails the task with the DDL to run.",
+        "Never: a missing table fails the task with the DDL to run.",
         {"never": "Never"},
         otherwise="what is missing is created",
     ),

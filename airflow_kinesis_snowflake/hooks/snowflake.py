@@ -151,7 +151,7 @@ class SnowflakeLoadHook(SnowflakeHook):
         """
         from airflow_kinesis_snowflake.sinks.snowflake.channels import StreamingLogin
 
-        extra = self.get_connection(self.get_conn_id()).extra_dejson
+        extra = self._find_connection().extra_dejson
         return StreamingLogin.from_params(
             self._checked_params(),
             connection=self.get_conn_id(),
