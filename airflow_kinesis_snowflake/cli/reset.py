@@ -34,11 +34,11 @@ METHODS = ("rewind", "delete_table", "rename", "recover")
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Plan the reset, ask, save the rows, carry the plan out, and see what came of it."""
-    from airflow_kinesis_snowflake.maintenance.reset import plan_parts
-
     if not options.dry_run and not options.folder:
         raise InvalidSettingError("Give --folder or --dry-run: the rows are saved there before they change")
     with terminal.working("Making the plan"):
+        from airflow_kinesis_snowflake.maintenance.reset import plan_parts
+
         plan = _plan(options)
     planned = plan_parts(plan)
     if options.dry_run:

@@ -117,6 +117,6 @@ def test_the_documentation_has_every_command_and_status() -> None:
 def test_commands_in_the_documentation_can_be_typed(command: str) -> None:
     name, *arguments = shlex.split(command)
     if "..." in (name, *arguments) or not arguments:
-        assert name in {"...", "--version", *(each.name for each in COMMANDS)}
+        assert name in {"...", "--help", "--version", *(each.name for each in COMMANDS)}
     else:
         parser().parse_args([name, *arguments])
