@@ -255,10 +255,10 @@ def _essentials(dag_id: str) -> dict[str, Field]:
         ),
         "sink": choice(
             "Sink",
-            "How rows get into Snowflake.",
+            "How rows get into Snowflake; it may change between runs.",
             {
-                "copy": "copy: files and COPY, on a warehouse",
-                "streaming": "streaming: Snowpipe Streaming, without a warehouse",
+                "copy": "COPY: batches, with a warehouse",
+                "streaming": "Snowpipe Streaming: within seconds and without one; needs a key pair",
             },
             otherwise="copy",
         ),
@@ -282,15 +282,6 @@ _START_AND_END = {
         "For AT_TIMESTAMP: ISO-8601 with a time zone.",
         otherwise="none",
         format="date-time",
-    ),
-    "sink": choice(
-        "Sink",
-        "How rows get into Snowflake; it may change between runs.",
-        {
-            "copy": "COPY: batches, with a warehouse",
-            "streaming": "Snowpipe Streaming: within seconds and without one; needs a key pair",
-        },
-        otherwise="copy",
     ),
     "stop_at": text(
         "Stop at",
