@@ -137,7 +137,9 @@ class SnowflakeLoadHook(SnowflakeHook):
         :raises ServiceUnavailableError: Snowflake can't be reached
         """
         tries = Tries()
-        session = SnowflakeSession(partial(self._connect, autocommit=False, tries=tries), tries=tries)
+        session = SnowflakeSession(
+            partial(self._connect, autocommit=False, tries=tries), tries=tries, name=self.get_conn_id()
+        )
         session.opt_out_of_error_logging()
         return session
 
@@ -173,7 +175,7 @@ class SnowflakeLoadHook(SnowflakeHook):
 
     def _connect(self, *, autocommit: bool, tries: Tries | None = None) -> SnowflakeConnection:
         params = {**self._checked_params(), "autocommit": autocommit, "backoff_policy": tries or Tries()}
-        target = f"account {params.get('account')} (connection {self.get_conn_id()})"
+        target = f"account {params.get('account')} (connection {self.get_conn_id()!r})"
         try:
             return connect(**params)
         except errors.Error as error:
