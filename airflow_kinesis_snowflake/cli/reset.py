@@ -46,10 +46,10 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     terminal.confirm(planned, f"Reset {options.application} on {options.stream}?", yes=options.yes)
     with terminal.working("Carrying out the plan"):
         saved, done = _carry_out(plan, options)
-    counts = ", ".join(f"{count} {action}" for action, count in sorted(done.items()))
+    counts = ", ".join(f"{action} {count}" for action, count in sorted(done.items()))
     parts = [
         backup_text(saved),
-        f"The reset is done: {counts or 'no shard had to change'}.",
+        f"The reset is done. Shards by what was done: {counts or 'none'}.",
         _afterwards(plan),
     ]
     data = {"plan": plan.as_dict(), "backup": saved, "done": done}
