@@ -36,7 +36,9 @@ ASKED = ["audit", "--application", "a", "--stream", "s", "--table", "D.S.T"]
 def commands_in(text: str) -> list[str]:
     """The commands of this package in Markdown, each in a line."""
     lines = re.sub(r"\\\n\s*", " ", text)
-    found = re.findall(r"(?:python -m airflow_kinesis_snowflake|airflow kinesis-snowflake) ([^`\n]*)", lines)
+    found = re.findall(
+        r"(?:python -m airflow_kinesis_snowflake|airflow kinesis-snowflake) ([^`\"\n]*)", lines
+    )
     return [each.partition("#")[0].strip() for each in found]
 
 
