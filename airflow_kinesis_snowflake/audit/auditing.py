@@ -62,7 +62,7 @@ def open_landed(table: str, *, snowflake_conn_id: str) -> Iterator[Landed]:
     hook = SnowflakeLoadHook(
         snowflake_conn_id=snowflake_conn_id, database=target.table.database, schema=target.table.schema
     )
-    with SnowflakeAuditSession(hook.get_conn) as session:
+    with SnowflakeAuditSession(hook.get_conn, name=snowflake_conn_id) as session:
         yield Landed(session, target)
 
 

@@ -16,23 +16,21 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Audit what an application has loaded."""
-    from airflow_kinesis_snowflake.audit.auditing import AuditRequest, audit, open_landed
-    from airflow_kinesis_snowflake.audit.text import report_parts
+    with terminal.working(f"Counting in {options.table}"):
+        from airflow_kinesis_snowflake.audit.auditing import AuditRequest, audit, open_landed
+        from airflow_kinesis_snowflake.audit.text import report_parts
 
-    request = AuditRequest(
-        stream=open_stream(options).stream_name,
-        applications=(options.application, *options.together_with),
-        several_documents=options.several_documents,
-        compare_counts=not options.no_counts,
-        with_stream=options.with_stream,
-    )
-    with (
-        terminal.working(f"Counting in {options.table}"),
-        open_landed(options.table, snowflake_conn_id=options.snowflake_conn_id) as landed,
-    ):
-        report = audit(
-            request, landed=landed, open_store=partial(open_store, options), kinesis=open_stream(options)
+        request = AuditRequest(
+            stream=open_stream(options).stream_name,
+            applications=(options.application, *options.together_with),
+            several_documents=options.several_documents,
+            compare_counts=not options.no_counts,
+            with_stream=options.with_stream,
         )
+        with open_landed(options.table, snowflake_conn_id=options.snowflake_conn_id) as landed:
+            report = audit(
+                request, landed=landed, open_store=partial(open_store, options), kinesis=open_stream(options)
+            )
     status = Status.OK if report.exactly_once else Status.FINDINGS
     return Answer(report.as_dict(), report_parts(report), status)
 

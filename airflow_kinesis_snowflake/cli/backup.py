@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Save all rows of an application."""
-    from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
-    from airflow_kinesis_snowflake.maintenance.backup import back_up
-
     with terminal.working("Saving the rows"):
+        from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+        from airflow_kinesis_snowflake.maintenance.backup import back_up
+
         saved = back_up(
             open_store(options),
             BackupFilesHook(**aws_of_state(options)),

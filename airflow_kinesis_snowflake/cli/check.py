@@ -12,18 +12,26 @@ from airflow_kinesis_snowflake.cli.options import AWS, SNOWFLAKE, aws
 if TYPE_CHECKING:
     import argparse
 
+    from airflow_kinesis_snowflake.check.bench import CheckSettings
     from airflow_kinesis_snowflake.cli.terminal import Terminal
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Check an account."""
-    from airflow_kinesis_snowflake.check import running
+    # So that it removes what it made when it is told to end.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with terminal.working("Preparing the checks"):
+        from airflow_kinesis_snowflake.check import running
+
+        report = running.run_checks(_settings(options))
+    return Answer(report.as_dict(), report.parts(), report.status)
+
+
+def _settings(options: argparse.Namespace) -> CheckSettings:
     from airflow_kinesis_snowflake.check.bench import CheckSettings
     from airflow_kinesis_snowflake.identifiers import TableName
 
-    # So that it removes what it made when it is told to end.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    settings = CheckSettings(
+    return CheckSettings(
         database=options.database,
         table=TableName.parse(options.table) if options.table else None,
         stream=options.stream,
@@ -36,9 +44,6 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         aws=aws(options),
         dynamodb_conn_id=options.dynamodb_conn_id,
     )
-    with terminal.working("Preparing the checks"):
-        report = running.run_checks(settings)
-    return Answer(report.as_dict(), report.parts(), report.status)
 
 
 COMMAND = Command(

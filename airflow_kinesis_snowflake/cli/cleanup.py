@@ -18,29 +18,30 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Plan the cleanup, ask, and carry it out."""
-    from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
-    from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
-    from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-    from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
-    from airflow_kinesis_snowflake.maintenance.cleanup import cleanup_parts
-
-    tables, consumers = DynamoDBTablesHook(**aws_of_state(options)), StreamConsumersHook(**aws(options))
-    files = BackupFilesHook(**aws_of_state(options))
     if not options.dry_run and not options.folder:
         raise InvalidSettingError(
             "Give --folder or --dry-run: tables are saved there before they are deleted"
         )
-    with terminal.working("Looking for tables"), loaded(options, count=False) as snowflake:
+    with terminal.working("Looking for tables"):
+        from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+        from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
+        from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+        from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
+        from airflow_kinesis_snowflake.maintenance.cleanup import cleanup_parts
+
+        tables, consumers = DynamoDBTablesHook(**aws_of_state(options)), StreamConsumersHook(**aws(options))
+        files = BackupFilesHook(**aws_of_state(options))
         if not options.dry_run:
             files.try_out(options.folder)
-        plan = plan_cleanup(
-            _rules(options),
-            tables=tables,
-            consumers=consumers,
-            loaded=snowflake,
-            streams=options.stream,
-            clock=now_millis,
-        )
+        with loaded(options, count=False) as snowflake:
+            plan = plan_cleanup(
+                _rules(options),
+                tables=tables,
+                consumers=consumers,
+                loaded=snowflake,
+                streams=options.stream,
+                clock=now_millis,
+            )
     planned = cleanup_parts(plan)
     if options.dry_run or plan.changes_nothing:
         return Answer({"plan": plan.as_dict()}, planned)

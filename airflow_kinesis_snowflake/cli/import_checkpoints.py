@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Plan the import, ask, and carry it out."""
-    from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-    from airflow_kinesis_snowflake.maintenance.importing import carry_out_import, import_parts, plan_import
-
-    store = open_store(options)
     with terminal.working(f"Reading {options.source}"):
+        from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+        from airflow_kinesis_snowflake.maintenance.importing import (
+            carry_out_import,
+            import_parts,
+            plan_import,
+        )
+
+        store = open_store(options)
         plan = plan_import(
             source=options.source,
             kinesis=open_stream(options),

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """List the applications of an account and region."""
-    from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-    from airflow_kinesis_snowflake.maintenance.listing import list_applications, listing_parts
-
     with terminal.working("Looking for tables"):
+        from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+        from airflow_kinesis_snowflake.maintenance.listing import list_applications, listing_parts
+
         listing = list_applications(
             DynamoDBTablesHook(**aws_of_state(options)),
             open_store=partial(open_store, options),

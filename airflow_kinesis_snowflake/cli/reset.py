@@ -34,11 +34,11 @@ METHODS = ("rewind", "delete_table", "rename", "recover")
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Plan the reset, ask, save the rows, carry the plan out, and see what came of it."""
-    from airflow_kinesis_snowflake.maintenance.reset import plan_parts
-
     if not options.dry_run and not options.folder:
         raise InvalidSettingError("Give --folder or --dry-run: the rows are saved there before they change")
     with terminal.working("Making the plan"):
+        from airflow_kinesis_snowflake.maintenance.reset import plan_parts
+
         plan = _plan(options)
     planned = plan_parts(plan)
     if options.dry_run:
@@ -46,10 +46,10 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     terminal.confirm(planned, f"Reset {options.application} on {options.stream}?", yes=options.yes)
     with terminal.working("Carrying out the plan"):
         saved, done = _carry_out(plan, options)
-    counts = ", ".join(f"{count} {action}" for action, count in sorted(done.items()))
+    counts = ", ".join(f"{action} {count}" for action, count in sorted(done.items()))
     parts = [
         backup_text(saved),
-        f"The reset is done: {counts or 'no shard had to change'}.",
+        f"The reset is done. Shards by what was done: {counts or 'none'}.",
         _afterwards(plan),
     ]
     data = {"plan": plan.as_dict(), "backup": saved, "done": done}

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Compare the backup with what is there, ask, and put it back."""
-    from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
-    from airflow_kinesis_snowflake.maintenance.backup import Backup, plan_restore, restore, restore_parts
-
-    store = open_store(options)
     with terminal.working("Reading the backup"):
+        from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+        from airflow_kinesis_snowflake.maintenance.backup import Backup, plan_restore, restore, restore_parts
+
+        store = open_store(options)
         backup = Backup.decode(BackupFilesHook(**aws_of_state(options)).read(options.file))
         plan = plan_restore(backup, store=store)
     planned = restore_parts(plan, now=now_millis(), with_table=bool(options.table))

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Inspect the state of an application."""
-    from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspection_parts
-
     with terminal.working("Reading the state"):
+        from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspection_parts
+
         inspection = inspect_state(open_store(options), open_stream(options), now=now_millis())
     status = Status.FINDINGS if inspection.findings else Status.OK
     return Answer(inspection.as_dict(), inspection_parts(inspection), status)

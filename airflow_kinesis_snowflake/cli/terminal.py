@@ -121,10 +121,12 @@ def show(parts: Sequence[Part], *, file: TextIO) -> None:
     plain = not console.is_terminal
     if plain:
         console = Console(file=file, highlight=False, color_system=None, width=_ANY_WIDTH)
-    for number, part in enumerate(part for part in parts if part):
-        if number:
-            console.print()
-        console.print(_rich_table(part, plain=plain) if isinstance(part, Table) else _paragraph(part))
+    with console.capture() as captured:
+        for number, part in enumerate(part for part in parts if part):
+            if number:
+                console.print()
+            console.print(_rich_table(part, plain=plain) if isinstance(part, Table) else _paragraph(part))
+    file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def _paragraph(text: str) -> Text:

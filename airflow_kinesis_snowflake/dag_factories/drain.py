@@ -253,6 +253,15 @@ def _essentials(dag_id: str) -> dict[str, Field]:
             "Whose checkpoints these are; also the name of the DynamoDB table that holds them.",
             otherwise=dag_id,
         ),
+        "sink": choice(
+            "Sink",
+            "How rows get into Snowflake; it may change between runs.",
+            {
+                "copy": "COPY: batches, with a warehouse",
+                "streaming": "Snowpipe Streaming: within seconds and without one; needs a key pair",
+            },
+            otherwise="copy",
+        ),
         "workers": number("Workers", "Drain tasks side by side; they share the shards.", otherwise="1"),
     }
 
@@ -273,15 +282,6 @@ _START_AND_END = {
         "For AT_TIMESTAMP: ISO-8601 with a time zone.",
         otherwise="none",
         format="date-time",
-    ),
-    "sink": choice(
-        "Sink",
-        "How rows get into Snowflake; it may change between runs.",
-        {
-            "copy": "COPY: batches, with a warehouse",
-            "streaming": "Snowpipe Streaming: within seconds and without one; needs a key pair",
-        },
-        otherwise="copy",
     ),
     "stop_at": text(
         "Stop at",
@@ -429,7 +429,7 @@ _MAPPING = {
     ),
     "create_table": choice(
         "Create tables",
-        "never: a missing table fails the task with the DDL to run.",
+        "Never: a missing table fails the task with the DDL to run.",
         {"never": "Never"},
         otherwise="what is missing is created",
     ),

@@ -44,7 +44,7 @@ def build_state_reset_dag(
     Whatever is left empty in the form is what the drain's DAG uses by its Variables: landing table, initial
     position and connections. The form says what each field is for.
 
-    A run that failed behind ``stop`` leaves the drain's DAG paused; clear the failed task to go on.
+    A run that failed downstream of ``stop`` leaves the drain's DAG paused; clear the failed task to go on.
 
     :param dag_id: of the DAG
     :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`: it is stopped meanwhile, and

@@ -38,7 +38,7 @@ class BackupFilesHook(CheckedAwsHook):
         if folder.startswith(_S3):
             address = f"{_S3}{folder.removeprefix(_S3).strip('/')}/{name}"
             bucket, key = _bucket_and_key(address)
-            with translated(doing="s3:PutObject", resource=address):
+            with translated(doing="s3:PutObject", resource=f"{address} {self.where}"):
                 self._client.put_object(Bucket=bucket, Key=key, Body=content)
             return address
         path = _absolute(folder) / name
@@ -69,7 +69,7 @@ class BackupFilesHook(CheckedAwsHook):
         """
         if address.startswith(_S3):
             bucket, key = _bucket_and_key(address)
-            with translated(doing="s3:GetObject", resource=address):
+            with translated(doing="s3:GetObject", resource=f"{address} {self.where}"):
                 return bytes(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
         path = _absolute(address)
         try:

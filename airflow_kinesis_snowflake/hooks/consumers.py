@@ -37,7 +37,9 @@ class StreamConsumersHook(AwsHook):
         :param stream_name: a name, or the ARN of a stream of the hook's region
         """
         try:
-            with translated(doing="kinesis:ListStreamConsumers", resource=f"stream {stream_name!r}"):
+            with translated(
+                doing="kinesis:ListStreamConsumers", resource=f"stream {stream_name!r} {self.where}"
+            ):
                 pages = self._client.get_paginator("list_stream_consumers").paginate(
                     StreamARN=StreamRef.parse(stream_name).arn or self._arn(stream_name)
                 )
@@ -53,7 +55,9 @@ class StreamConsumersHook(AwsHook):
         """Deregister a consumer, if it is there. Needs ``kinesis:DeregisterStreamConsumer``."""
         with (
             suppress(StreamNotFoundError),
-            translated(doing="kinesis:DeregisterStreamConsumer", resource=f"consumer {consumer.name}"),
+            translated(
+                doing="kinesis:DeregisterStreamConsumer", resource=f"consumer {consumer.name} {self.where}"
+            ),
         ):
             self._client.deregister_stream_consumer(ConsumerARN=consumer.arn)
 

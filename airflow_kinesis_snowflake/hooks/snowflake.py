@@ -137,7 +137,9 @@ class SnowflakeLoadHook(SnowflakeHook):
         :raises ServiceUnavailableError: Snowflake can't be reached
         """
         tries = Tries()
-        session = SnowflakeSession(partial(self._connect, autocommit=False, tries=tries), tries=tries)
+        session = SnowflakeSession(
+            partial(self._connect, autocommit=False, tries=tries), tries=tries, name=self.get_conn_id()
+        )
         session.opt_out_of_error_logging()
         return session
 
@@ -151,7 +153,7 @@ class SnowflakeLoadHook(SnowflakeHook):
         """
         from airflow_kinesis_snowflake.sinks.snowflake.channels import StreamingLogin
 
-        extra = self.get_connection(self.get_conn_id()).extra_dejson
+        extra = self._find_connection().extra_dejson
         return StreamingLogin.from_params(
             self._checked_params(),
             connection=self.get_conn_id(),
@@ -173,7 +175,7 @@ class SnowflakeLoadHook(SnowflakeHook):
 
     def _connect(self, *, autocommit: bool, tries: Tries | None = None) -> SnowflakeConnection:
         params = {**self._checked_params(), "autocommit": autocommit, "backoff_policy": tries or Tries()}
-        target = f"account {params.get('account')} (connection {self.get_conn_id()})"
+        target = f"account {params.get('account')} (connection {self.get_conn_id()!r})"
         try:
             return connect(**params)
         except errors.Error as error:

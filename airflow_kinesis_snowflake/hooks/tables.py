@@ -122,4 +122,4 @@ class DynamoDBTablesHook(AwsHook):
         return self.get_conn()
 
     def _translated(self, operation: str, resource: str) -> Any:
-        return translated(doing=f"dynamodb:{operation}", resource=f"table {resource}")
+        return translated(doing=f"dynamodb:{operation}", resource=f"table {resource} {self.where}")

@@ -356,7 +356,7 @@ def _table_findings(
         yield Finding(
             "table",
             "it has no row of this stream",
-            "The next drain starts at its initial position; recover goes on behind what Snowflake has",
+            "The next drain starts at its initial position; recover goes on after what Snowflake has",
         )
 
 
@@ -385,7 +385,7 @@ def _position_findings(row: ShardState, shard: Shard, stream: StreamFacts, *, no
     if may_have_aged_out(until, retention=stream.retention, now=moment(now)):
         yield Finding(
             shard.shard_id,
-            f"records behind its checkpoint may have aged out: read until {until:%Y-%m-%d %H:%M:%S} UTC, "
+            f"records after its checkpoint may have aged out: read until {until:%Y-%m-%d %H:%M:%S} UTC, "
             f"kept for {stream.retention}",
             "Rewind to TRIM_HORIZON to go on with what is left, or run the drain with on_data_loss=warn",
         )

@@ -39,5 +39,5 @@ def open_loaded(table: str, *, snowflake_conn_id: str, count: bool = True) -> It
     hook = SnowflakeLoadHook(
         snowflake_conn_id=snowflake_conn_id, database=target.table.database, schema=target.table.schema
     )
-    with SnowflakeStateSession(hook.get_conn) as session:
+    with SnowflakeStateSession(hook.get_conn, name=snowflake_conn_id) as session:
         yield Loaded(session, target, count)

@@ -177,7 +177,7 @@ def _committed(
 
 
 def _probed(change: ShardChange, kinesis: KinesisStreamHook, inspection: Inspection) -> ShardChange:
-    """Say whether the stream still has what comes behind the new position."""
+    """Say whether the stream still has what comes after the new position."""
     listed = {shard.shard_id for shard in inspection.shards if shard.listed}
     if not change.starts or change.new_checkpoint is None or change.shard_id not in listed:
         return change
@@ -238,7 +238,7 @@ def _start_now(shard: ShardView) -> Position | StartAt | None:
 
 
 def _start_then(change: ShardChange) -> Position | StartAt | None:
-    """None: behind everything that is in the stream now."""
+    """None: after everything that is in the stream now."""
     if change.new_checkpoint is None and change.new_start_at == LATEST:
         return None
     return change.new_checkpoint or StartAt.parse(change.new_start_at or "TRIM_HORIZON")

@@ -507,9 +507,9 @@ def without_outlook(change: ShardChange) -> ShardChange:
     if change.action is Action.REMOVE:
         effect = "is forgotten: it isn't in the stream any more"
     elif change.new_ended:
-        effect = "counts as read to its end; what came behind its position has left the stream"
+        effect = "counts as read to its end; what came after its position has left the stream"
     elif change.starts:
-        effect = "has left the stream with all behind its position; the next drain reports the loss"
+        effect = "has left the stream with all after its position; the next drain reports the loss"
     else:
         effect = "stays as it is"
     return replace(change, effect=effect, loaded_again=0)
@@ -534,7 +534,7 @@ def notes_of_return(changes: Iterable[ShardChange], retention_seconds: int) -> l
     lost = sorted(change.shard_id for change in back if change.retained is False)
     if lost:
         notes.append(
-            f"The record at Snowflake's offset has left the stream, and others behind it may have too: "
+            f"The record at Snowflake's offset has left the stream, and others after it may have too: "
             f"{', '.join(lost)}."
         )
     nothing = sorted(change.shard_id for change in back if change.new_checkpoint is None)

@@ -68,7 +68,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
     ``progress``, both every five seconds. When it has loaded records it adds an event of the asset
     ``snowflake://<account>/<database>/<schema>/<table>`` with the totals as its extra, through the asset
     alias ``kinesis_to_snowflake``. A mapped task adds none, so that its workers don't start consumers one by
-    one; let a task behind it do so.
+    one; let a task downstream do so.
 
     When the task is told to stop it gives up what isn't committed, releases its leases and fails; the next
     run goes on at once. Errors that another try can't mend fail the task without retries.

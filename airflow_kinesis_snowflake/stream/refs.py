@@ -49,7 +49,7 @@ class StreamRef:
             return _parse_arn(text)
         if not re.fullmatch(_NAME, text):
             raise InvalidSettingError(
-                f"{text!r} isn't the name of a Kinesis stream: give 1 to 128 letters, digits, '_', '.' or "
+                f"give the name of a Kinesis stream, not {text!r}: 1 to 128 letters, digits, '_', '.' or "
                 "'-', or the ARN of a stream"
             )
         return cls(text)

@@ -62,12 +62,18 @@ class SnowflakeSession:
 
     :param open_connection: opens a connection; called again only to cancel a statement of the first
     :param tries: of the HTTP requests of these connections
+    :param name: of the Airflow connection, for messages
     """
 
     def __init__(
-        self, open_connection: Callable[[], SnowflakeConnection], *, tries: Tries | None = None
+        self,
+        open_connection: Callable[[], SnowflakeConnection],
+        *,
+        tries: Tries | None = None,
+        name: str | None = None,
     ) -> None:
         self._open_connection = open_connection
+        self._where = "" if name is None else f" (connection {name!r})"
         self._tries = tries or Tries()
         self._connection = open_connection()
         self._closed = False
@@ -520,6 +526,7 @@ class SnowflakeSession:
 
     @contextmanager
     def _cursor(self, statement: Statement, *, doing: str, target: str) -> Iterator[Any]:
+        target += self._where
         self._require_open(f"{doing} {target}")
         try:
             with self._connection.cursor() as cursor:

@@ -57,6 +57,9 @@ def snowflake(**connection: Any) -> tuple[str, Any]:
 
 
 IN_THE_CODE = {
+    "a part of the stream's ARN": Mistake(
+        ("stream_name: give the name of a Kinesis stream",), {"stream_name": "stream/clicks"}
+    ),
     "a table without its database": Mistake(
         ("table: write DATABASE.SCHEMA.TABLE, and double quotes",), {"table": "CLICKS"}
     ),
@@ -78,12 +81,8 @@ IN_THE_CODE = {
 }
 
 WHERE_IT_RUNS = {
-    "the ARN of the stream": Mistake(
-        ("Give the name of the Kinesis stream, not its ARN",),
-        {"stream_name": "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks"},
-    ),
     "a stream that doesn't exist": Mistake(
-        ("Check the stream's name and the connection's region",), {"stream_name": "clikcs"}
+        ("Check its name or ARN, and the connection's account and region",), {"stream_name": "clikcs"}
     ),
     "an application that can't be a table": Mistake(
         ("Give the application a name that a DynamoDB table can have",), {"application_name": "clicks to sf"}

@@ -36,7 +36,9 @@ ASKED = ["audit", "--application", "a", "--stream", "s", "--table", "D.S.T"]
 def commands_in(text: str) -> list[str]:
     """The commands of this package in Markdown, each in a line."""
     lines = re.sub(r"\\\n\s*", " ", text)
-    found = re.findall(r"(?:python -m airflow_kinesis_snowflake|airflow kinesis-snowflake) ([^`\n]*)", lines)
+    found = re.findall(
+        r"(?:python -m airflow_kinesis_snowflake|airflow kinesis-snowflake) ([^`\"\n]*)", lines
+    )
     return [each.partition("#")[0].strip() for each in found]
 
 
@@ -117,6 +119,6 @@ def test_the_documentation_has_every_command_and_status() -> None:
 def test_commands_in_the_documentation_can_be_typed(command: str) -> None:
     name, *arguments = shlex.split(command)
     if "..." in (name, *arguments) or not arguments:
-        assert name in {"...", "--version", *(each.name for each in COMMANDS)}
+        assert name in {"...", "--help", "--version", *(each.name for each in COMMANDS)}
     else:
         parser().parse_args([name, *arguments])

@@ -60,8 +60,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
 def test_a_table_is_plain_where_no_terminal_is() -> None:
     file = StringIO()
     show(["About **orders**:", "", TABLE], file=file)
-    lines = [line.rstrip() for line in file.getvalue().splitlines()]
-    assert lines == [
+    assert file.getvalue().splitlines() == [
         "About orders:",
         "",
         "shard                 records",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.iam import Document, Purpose, Resources, document, policy
 
+DOCS = Path(__file__).parents[3] / "docs"
 RESOURCES = Resources(
     application="app",
     stream="orders",
@@ -136,9 +138,18 @@ def test_a_document_that_lacks_something_is_not_made(
         document(kind, purpose, resources)
 
 
+def test_the_documentation_shows_the_policy_that_is_printed() -> None:
+    page = (DOCS / "iam.md").read_text()
+    shown = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    resources = Resources(
+        application="clicks-to-snowflake", stream="clicks", account="123456789012", region="eu-west-1"
+    )
+    assert shown == policy(Purpose.DRAIN, resources)
+
+
 @pytest.mark.parametrize("purpose", list(Purpose))
 def test_the_documentation_lists_the_same_actions(purpose: Purpose) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "state-and-reset.md").read_text()
+    page = (DOCS / "state-and-reset.md").read_text()
     [row] = [line for line in page.splitlines() if line.startswith(f"| {purpose} |")]
     needed = {action.partition(":")[2] for action in actions(purpose)}
     listed = set(re.findall(r"[A-Z][A-Za-z]+", row.replace("kms:Decrypt", "Decrypt")))

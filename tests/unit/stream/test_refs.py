@@ -49,10 +49,10 @@ def test_every_legal_name_is_taken_alone_and_in_an_arn(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "isn't the name of a Kinesis stream"),
-        ("two words", "isn't the name of a Kinesis stream"),
-        ("clicks\n", "isn't the name of a Kinesis stream"),
-        ("x" * 129, "isn't the name of a Kinesis stream"),
+        ("", "give the name of a Kinesis stream"),
+        ("two words", "give the name of a Kinesis stream"),
+        ("clicks\n", "give the name of a Kinesis stream"),
+        ("x" * 129, "give the name of a Kinesis stream"),
         ("arn:", "something of no service"),
         ("arn:aws:dynamodb:eu-west-1:123456789012:table/clicks", "something of dynamodb, not of Kinesis"),
         ("arn:aws:firehose:eu-west-1:123456789012:deliverystream/clicks", "something of firehose"),
