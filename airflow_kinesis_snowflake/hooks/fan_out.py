@@ -115,7 +115,7 @@ class FanOutHook(KinesisStreamHook):
 
     def _stream_arn(self) -> str:
         if self._arn is None:
-            self._arn = self.describe().arn
+            self._arn = self.ref.arn or self.describe().arn
         return self._arn
 
     def _client_for_subscriptions(self) -> Any:

@@ -215,7 +215,11 @@ def _of_owner(purpose: Purpose, resources: Resources) -> dict[str, Any]:
     if arn is None:
         raise InvalidSettingError(f"Give the ARN of stream {resources.stream!r}: its policy has to name it")
     if purpose is Purpose.CLEANUP:
-        raise InvalidSettingError("A cleanup in another account needs a role there: give role-policy instead")
+        raise InvalidSettingError("Use a role-policy: a cleanup in another account needs a role there")
+    if resources.fan_out:
+        raise InvalidSettingError(
+            "Use a role-policy: to register a consumer in another account needs a role there"
+        )
     allowed = _statement("Stream", "kinesis", _STREAM[purpose], [arn])
     return allowed | {"Principal": _principal(resources)}
 

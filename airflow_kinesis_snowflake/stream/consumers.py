@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.stream.refs import StreamRef
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
@@ -64,15 +65,17 @@ def _what_else(text: str) -> str:
 def check_consumer(*, stream_name: str, application_name: str, consumer_arn: str | None) -> None:
     """Check that there can be a consumer.
 
+    :param stream_name: a name or an ARN
     :param consumer_arn: ``None``: the consumer is named after the application
     :raises InvalidSettingError: it is a consumer of another stream, or the name can't be that of a consumer
     """
     if consumer_arn is not None:
-        arn = ConsumerArn.parse(consumer_arn)
-        if arn.stream != stream_name:
+        arn, stream = ConsumerArn.parse(consumer_arn), StreamRef.parse(stream_name)
+        elsewhere = stream.arn is not None and (arn.region, arn.account) != (stream.region, stream.account)
+        if elsewhere or arn.stream != stream.name:
             raise InvalidSettingError(
                 f"Give the consumer_arn of a consumer of stream {stream_name}: {arn.name} is one of stream "
-                f"{arn.stream}"
+                f"{arn.stream} in {arn.region}, account {arn.account}"
             )
     elif not _NAME.fullmatch(application_name):
         raise InvalidSettingError(

@@ -126,6 +126,7 @@ def test_who_may_assume_a_role_presents_its_external_id() -> None:
     [
         (Document.RESOURCE_POLICY, Purpose.DRAIN, RESOURCES, "Give the ARN of stream 'orders'"),
         (Document.RESOURCE_POLICY, Purpose.CLEANUP, ELSEWHERE, "needs a role there"),
+        (Document.RESOURCE_POLICY, Purpose.DRAIN, replace(ELSEWHERE, fan_out=True), "needs a role there"),
         (Document.RESOURCE_POLICY, Purpose.DRAIN, replace(ELSEWHERE, principal=None), "the principal"),
         (Document.TRUST_POLICY, Purpose.DRAIN, RESOURCES, "the principal"),
         (Document.KEY_POLICY, Purpose.DRAIN, RESOURCES, "the principal"),

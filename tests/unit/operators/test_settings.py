@@ -237,6 +237,7 @@ def test_default_args_are_checked_while_the_dag_is_parsed() -> None:
         {"initial_timestamp": "2026-01-01T00:00:00Z"},
         {"consumer_arn": CONSUMER},
         {"consumer_arn": CONSUMER, "consumer_type": "enhanced_fan_out", "stream_name": "orders"},
+        {"consumer_arn": CONSUMER, "consumer_type": "enhanced_fan_out", "stream_name": ARN},
         {"application_name": "a" * 129, "consumer_type": "enhanced_fan_out"},
         {"stream_name": ARN, "region_name": "us-east-1"},
     ],
@@ -396,6 +397,12 @@ def test_a_stream_is_named_by_name_or_by_arn(operator_class: type[Any]) -> None:
     assert make(operator_class, stream_name=ARN).setting("stream_name") == ARN
     with pytest.raises(InvalidSettingError, match=r"stream_name: .* is the ARN of something of dynamodb"):
         make(operator_class, stream_name="arn:aws:dynamodb:eu-west-1:123456789012:table/clicks")
+
+
+def test_a_consumer_is_one_of_the_stream_of_the_arn() -> None:
+    arn = CONSUMER.partition("/consumer/")[0]
+    fan_out = {"consumer_arn": CONSUMER, "consumer_type": "enhanced_fan_out", "stream_name": arn}
+    assert make(KinesisToSnowflakeOperator, **fan_out).setting("consumer_arn") == CONSUMER
 
 
 def test_a_trigger_goes_by_the_arn_when_it_is_started_again() -> None:
