@@ -60,8 +60,7 @@ def distribution(module: str) -> str:
     if parts[0] == "airflow":
         return "apache-airflow-core"
     [found] = {name.lower() for name in packages_distributions()[parts[0]]}
-    # Both bring them of their own age.
-    return {"botocore": "boto3", "urllib3": "requests"}.get(found, found)
+    return {"botocore": "boto3"}.get(found, found)  # boto3 brings botocore of its own age
 
 
 USED = {distribution(module) for module in imported() if not module.startswith("mypy_boto3")}
