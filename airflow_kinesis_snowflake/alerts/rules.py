@@ -21,6 +21,7 @@ LAG = "lag"
 RETENTION = "retention"
 DEAD_LETTERS = "dead_letters"
 DATA_LOSS = "data_loss"
+REJECTED = "rejected_rows"
 LEASE = "lease"
 UNREAD = "unread"
 FAILED = "failed"
@@ -30,7 +31,8 @@ FAILED = "failed"
 class Alert:
     """Something that needs somebody.
 
-    :param rule: ``lag``, ``retention``, ``dead_letters``, ``data_loss``, ``lease``, ``unread`` or ``failed``
+    :param rule: ``lag``, ``retention``, ``dead_letters``, ``data_loss``, ``rejected_rows``, ``lease``,
+        ``unread`` or ``failed``
     :param severity: ``warning`` or ``critical``
     :param what: what is the matter, as a sentence without its full stop
     :param advice: what to do about it
@@ -205,6 +207,8 @@ def alerts_of_drain(report: Mapping[str, Any], thresholds: Thresholds) -> tuple[
     found: list[_Found] = list(_lagging(report.get("millis_behind_latest"), thresholds))
     if gaps := len(report.get("gaps") or ()):
         found.insert(0, (DATA_LOSS, "critical", _lost(counted(gaps, "gap")), _KEEP_LONGER))
+    if rejected := int(report.get("rejected_rows") or 0):
+        found.append((REJECTED, "critical", _rejected(rejected), _SEE_LOG))
     reasons: Mapping[str, int] = report.get("reasons") or {}
     # Dead letters count gaps too; those with a reason are records. Older reports have no reasons.
     letters = sum(reasons.values()) or int(report.get("dead_letters") or 0) - gaps
@@ -224,6 +228,13 @@ def alerts_of_drain(report: Mapping[str, Any], thresholds: Thresholds) -> tuple[
 
 
 _KEEP_LONGER = "Drain more often, or keep records longer in the stream."
+
+
+_SEE_LOG = "The log of the drain names the shards and what Snowflake says of them."
+
+
+def _rejected(rows: int) -> str:
+    return f"{counted(rows, 'row')} that {'was' if rows == 1 else 'were'} streamed, Snowflake didn't take"
 
 
 def _lost(how_many: str) -> str:

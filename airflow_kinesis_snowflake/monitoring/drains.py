@@ -55,6 +55,7 @@ class Summary(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     gaps: tuple[dict[str, Any], ...] = ()
     reasons: dict[str, int] = {}
+    rejected_rows: int = 0
     held_by_others: dict[str, int] = {}
 
 
@@ -186,6 +187,7 @@ class Run:
         one that said why
     :param reason: why it failed; empty: it didn't, or had no time to say
     :param reasons: of its dead letters, and how many there are of each
+    :param rejected_rows: that were streamed and that Snowflake didn't take
     :param held_by_others: how many shards each owner outside of the run had leased when a drain looked last
     :param shards: what was done to each
     """
@@ -206,6 +208,7 @@ class Run:
     trouble: tuple[str, int] | None = None
     reason: str = ""
     reasons: Mapping[str, int] = field(default_factory=dict)
+    rejected_rows: int = 0
     held_by_others: Mapping[str, int] = field(default_factory=dict)
     gaps: tuple[Mapping[str, Any], ...] = ()
     shards: Mapping[str, ShardDone] = field(default_factory=dict)
@@ -350,6 +353,7 @@ def _run(drains: tuple[Drain, ...]) -> Run:
         trouble=None if trouble is None else (trouble.task_id, trouble.map_index),
         reason=trouble.failure.reason if trouble is not None and trouble.failure is not None else "",
         reasons=dict(sum((Counter(report.reasons) for report in reports), Counter())),
+        rejected_rows=sum(report.rejected_rows for report in reports),
         held_by_others=_held(reports, drains[0].run_id),
         gaps=tuple(gap for report in reports for gap in report.gaps),
         shards=_shards(reports),

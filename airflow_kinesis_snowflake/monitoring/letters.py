@@ -141,7 +141,7 @@ def _fits_a_form(chosen: Mapping[str, Any]) -> bool:
 
 def _operator(settings: Mapping[str, Any], objects: Sequence[str]) -> str:
     imports = ["from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator"]
-    values = {name: repr(value) for name, value in settings.items()}
+    values = {name: _python(value) for name, value in settings.items()}
     if _OF_COLUMNS_ALONE.keys() & values.keys():
         imports.append("from airflow_kinesis_snowflake.operators.mappings import Columns")
         grouped = [name for name in values if name in _OF_COLUMNS | _OF_COLUMNS_ALONE]
@@ -158,6 +158,10 @@ def _operator(settings: Mapping[str, Any], objects: Sequence[str]) -> str:
             ")",
         )
     )
+
+
+def _python(value: Any) -> str:
+    return msgspec.json.encode(value).decode() if isinstance(value, str) else repr(value)
 
 
 def _literal(text: str) -> str:

@@ -389,6 +389,15 @@ def notices_of(
                 "Drain more often, or keep records longer in the stream. The dead-letter table says which.",
             )
         )
+    rejected = sum(run.rejected_rows for run in evidence.runs)
+    if rejected:
+        notices.append(
+            Notice(
+                "bad",
+                f"Snowflake didn't take {counted(rejected, 'row')} that the drains below streamed",
+                "Their logs name the shards, and what Snowflake says of the rows.",
+            )
+        )
     letters = sum(run.dead_letters for run in evidence.runs)
     if letters > evidence.thresholds.dead_letters:
         notices.append(

@@ -30,8 +30,9 @@ class DrainAlertNotifier(BaseNotifier):
 
     Give it to the task of a :class:`KinesisToSnowflakeOperator` as ``on_success_callback`` and as
     ``on_failure_callback``. There is an alert for a failure (``failed``), for records that aged out before
-    they were read (``data_loss``), for dead letters and for lag above their thresholds (``dead_letters``,
-    ``lag``). What no drain can tell, because none runs, is for :class:`KinesisAlertsOperator`.
+    they were read (``data_loss``), for rows that Snowflake didn't take (``rejected_rows``), for dead letters
+    and for lag above their thresholds (``dead_letters``, ``lag``). What no drain can tell, because none runs,
+    is for :class:`KinesisAlertsOperator`.
 
     Templates of the notifiers may use ``alert_text`` (all alerts, a line each), ``alert_subject`` and
     ``alerts`` (a list with ``rule``, ``severity``, ``application``, ``stream``, ``what``, ``advice`` and

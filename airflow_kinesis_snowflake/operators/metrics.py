@@ -31,6 +31,7 @@ def counters(report: DrainReport, error: BaseException | None = None) -> dict[st
         "dead_letters": report.dead_letters,
         "lease_losses": report.lost_leases,
         "fenced_commits": report.fenced,
+        "rejected_rows": report.rejected_rows,
         "data_losses": len(report.gaps) + isinstance(error, DataLossError),
         "failures": int(error is not None),
     }

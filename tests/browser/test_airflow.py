@@ -56,6 +56,8 @@ def test_a_resharded_stream_is_seen_reset_and_drained_again(
     expect(shown.get_by_text("with Kinesis", exact=True)).to_be_visible()
     shown.locator(".shard.ended").click()
     page.set_viewport_size({"width": SIZE["width"], "height": 1180})
+    expect(shown.locator(".since")).to_be_visible()
+    shown.locator("h1").scroll_into_view_if_needed()
     picture(page, "application")
     page.set_viewport_size(SIZE)
 

@@ -27,9 +27,9 @@ TEXTS = [
     Path(inspect.getfile(KinesisToSnowflakeOperator)),
     Path(inspect.getfile(KinesisDrainedSensor)),
 ]
-# All but the text of alerts are about moments.
+# All of them are about moments, but for those of notifiers.
 TEMPLATES = sorted(
-    {found for file in TEXTS for found in re.findall(r'"(\{\{ (?!alert_text)[^"]+ \}\})"', file.read_text())}
+    {found for file in TEXTS for found in re.findall(r'"(\{\{ (?!alert_)[^"]+ \}\})"', file.read_text())}
 )
 
 

@@ -233,27 +233,28 @@ def test_every_rule_is_worked_out() -> None:
 # --- CloudWatch --------------------------------------------------------------------------------------------
 
 
-class Template(yaml.SafeLoader):
-    """CloudFormation's YAML; ``!Ref`` and ``!Sub`` are filled in with the parameters below."""
-
-
 PARAMETERS = {
-    "Application": "app",
-    "Stream": "clicks",
-    "Topic": "arn:aws:sns:eu-west-1:1:t",
-    "UnreadMillis": 120_000,
-}
-Template.add_constructor("!Ref", lambda loader, node: PARAMETERS[loader.construct_scalar(node)])
-Template.add_constructor("!Sub", lambda loader, node: substituted(loader.construct_scalar(node)))
+    "Application": "app", "Stream": "clicks", "Topic": "arn:aws:sns:eu-west-1:1:t", "UnreadMillis": 120_000,
+}  # fmt: skip
 
 
-def substituted(text: str) -> str:
-    return re.sub(r"\$\{(\w+)\}", lambda match: str(PARAMETERS[match[1]]), text)
+def resolved(value: Any) -> Any:
+    """A part of the template with its parameters filled in."""
+    match value:
+        case {"Ref": name}:
+            return PARAMETERS[name]
+        case {"Fn::Sub": text}:
+            return re.sub(r"\$\{(\w+)\}", lambda match: str(PARAMETERS[match[1]]), text)
+        case dict():
+            return {name: resolved(each) for name, each in value.items()}
+        case list():
+            return [resolved(each) for each in value]
+    return value
 
 
-TEMPLATE = yaml.load((FOLDER / "cloudwatch-alarms.yaml").read_text(), Loader=Template)
+TEMPLATE = yaml.safe_load((FOLDER / "cloudwatch-alarms.yaml").read_text())
 ALARMS: dict[str, dict[str, Any]] = {
-    name: resource["Properties"] for name, resource in TEMPLATE["Resources"].items()
+    name: resolved(resource["Properties"]) for name, resource in TEMPLATE["Resources"].items()
 }
 COMPARED = {
     "GreaterThanThreshold": lambda value, threshold: value > threshold,

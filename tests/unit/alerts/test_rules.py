@@ -105,6 +105,7 @@ def report(**values: Any) -> dict[str, Any]:
         ({"gaps": [{}]}, ["data_loss"]),
         ({"gaps": [{}], "dead_letters": 1}, ["data_loss"]),
         ({"dead_letters": 3}, ["dead_letters"]),
+        ({"rejected_rows": 3}, ["rejected_rows"]),
     ],
 )
 def test_a_drain_calls_for_alerts(values: dict[str, Any], expected: list[str]) -> None:

@@ -121,13 +121,18 @@ def test_what_cant_be_read_is_never_well() -> None:
 
 def test_notices_tell_what_else_is_wrong() -> None:
     evidence = Evidence(
-        now=NOW, runs=[run(dead_letters=2, gaps=({},))], lines=(), schedule=EVERY_TEN, unreadable="no answer"
+        now=NOW,
+        runs=[run(dead_letters=2, gaps=({},), rejected_rows=1)],
+        lines=(),
+        schedule=EVERY_TEN,
+        unreadable="no answer",
     )
     found = notices_of(evidence, [Finding("table", "it is DELETING", "Wait")])
     assert [notice.text for notice in found] == [
         "The state in DynamoDB can't be read: no answer",
         "table: it is DELETING",
         "Records were lost before they were read: 1 gap in the drains below",
+        "Snowflake didn't take 1 row that the drains below streamed",
         "2 dead letters in the drains below",
     ]
 

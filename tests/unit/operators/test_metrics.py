@@ -28,6 +28,7 @@ REPORT = DrainReport(
     lost_leases=4,
     gaps=[{}],
     stream_arn="arn:aws:kinesis:eu-west-1:123456789012:stream/clicks",
+    rejected_rows=5,
     shards={"a": ShardReport(millis_behind_latest=1_500), "b": ShardReport()},
 )
 
