@@ -250,6 +250,8 @@ class _Reading:
         """What an event says."""
         assert self._next is not None
         answer = self._kinesis.get_records(ShardIterator=self._next, Limit=self._limit)
+        if "Records" not in answer:
+            raise CutOffError  # botocore takes what isn't JSON for an answer without anything.
         self._next = answer.get("NextShardIterator")
         if answer["Records"]:
             self._continuation = answer["Records"][-1]["SequenceNumber"]
@@ -385,6 +387,10 @@ class _Handler(BaseHTTPRequestHandler):
             finally:
                 with server.lock:
                     server.open_subscriptions -= 1
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().handle()
 
     def finish(self) -> None:
         if self._behind is not None:
