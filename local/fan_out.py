@@ -24,7 +24,7 @@ from struct import pack
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from local.services import AWS
 
@@ -250,6 +250,8 @@ class _Reading:
         """What an event says."""
         assert self._next is not None
         answer = self._kinesis.get_records(ShardIterator=self._next, Limit=self._limit)
+        if "Records" not in answer:
+            raise CutOffError  # botocore takes what isn't JSON for an answer without anything.
         self._next = answer.get("NextShardIterator")
         if answer["Records"]:
             self._continuation = answer["Records"][-1]["SequenceNumber"]
@@ -328,6 +330,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = own[operation](json.loads(body))
         except RefusedError as error:
             self._answer(400, {"__type": error.code, "message": str(error)})
+        except BotoCoreError as error:
+            self._answer(503, {"__type": "ServiceUnavailable", "message": str(error)})
         except ClientError as error:
             said = error.response["Error"]
             self._answer(400, {"__type": said["Code"], "message": said["Message"]})
@@ -354,9 +358,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self._behind is None:
             self._behind = http.client.HTTPConnection(self.fan_out.behind.netloc)
         headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-        self._behind.request("POST", "/", body, headers)
-        answer = self._behind.getresponse()
-        self._send(answer.status, answer.headers.get("Content-Type", JSON), answer.read())
+        try:
+            self._behind.request("POST", "/", body, headers)
+            answer = self._behind.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException):
+            self._behind.close()
+            self._behind, self.close_connection = None, True
+        else:
+            self._send(answer.status, answer.headers.get("Content-Type", JSON), content)
 
     def _stream(self, messages: Iterator[bytes]) -> None:
         server = self.fan_out
@@ -369,7 +379,7 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             server.open_subscriptions += 1
         # A client that has gone is noticed at the next message.
-        with contextlib.suppress(ConnectionError, CutOffError):
+        with contextlib.suppress(ConnectionError, CutOffError, ClientError, BotoCoreError):
             try:
                 for each in server.rules.alter(messages):
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(each), each))
@@ -377,6 +387,10 @@ class _Handler(BaseHTTPRequestHandler):
             finally:
                 with server.lock:
                     server.open_subscriptions -= 1
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().handle()
 
     def finish(self) -> None:
         if self._behind is not None:

@@ -19,17 +19,21 @@ from airflow_kinesis_snowflake.engine.drain import Drain
 from airflow_kinesis_snowflake.engine.leases import Leases
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from multiprocessing.connection import Connection
+
+    from airflow_kinesis_snowflake.engine.ports import Source
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tests.preloaded"])
@@ -54,6 +58,7 @@ class Job:
     :param connections: environment with Airflow connections
     :param signals: step at which the process sends itself a signal, and the signal
     :param settings: more settings of the drain
+    :param fan_out: have records pushed
     :param prepare: called in the process before the drain, to change the package for a test
     """
 
@@ -65,6 +70,7 @@ class Job:
     signals: Mapping[str, signal.Signals] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     attempt: int = 1
+    fan_out: bool = False
     prepare: Callable[[], None] | None = None
 
     def make_drain(self) -> Drain:
@@ -81,10 +87,15 @@ class Job:
                 | dict(self.settings)
             ),
             worker=Worker(self.task, f"{self.attempt}-{uuid.uuid4().hex}"),
-            source=PollingSource(KinesisStreamHook(self.stream)),
+            source=self._source(),
             store=CheckpointStoreHook(self.application),
             sink=Copy(Landing(table=table), SnowflakeLoadHook(database=table.database).open_session),
         )
+
+    def _source(self) -> Source:
+        if self.fan_out:
+            return FanOutSource(FanOutHook(self.stream), application_name=self.application)
+        return PollingSource(KinesisStreamHook(self.stream))
 
 
 class WorkerProcess:

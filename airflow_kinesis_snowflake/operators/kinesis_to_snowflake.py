@@ -375,7 +375,7 @@ def _check_consumer(settings: Mapping[str, Any]) -> None:
     known = {"stream_name", "application_name", "consumer_arn"} <= settings.keys()
     if consumer_type == "enhanced_fan_out" and known:
         check_consumer(
-            stream_name=settings["stream_name"],
+            stream=StreamRef.parse(settings["stream_name"]),
             application_name=settings["application_name"],
             consumer_arn=consumer_arn,
         )

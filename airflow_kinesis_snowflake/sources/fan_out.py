@@ -31,6 +31,7 @@ from airflow_kinesis_snowflake.stream.consumers import (
 )
 from airflow_kinesis_snowflake.stream.positions import Position, is_after
 from airflow_kinesis_snowflake.stream.records import Delivery
+from airflow_kinesis_snowflake.stream.refs import StreamRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -137,7 +138,9 @@ class FanOutSource:
         runtime: Runtime = MACHINE,
     ) -> None:
         check_consumer(
-            stream_name=kinesis.stream_name, application_name=application_name, consumer_arn=consumer_arn
+            stream=StreamRef(kinesis.stream_name),
+            application_name=application_name,
+            consumer_arn=consumer_arn,
         )
         self._kinesis = kinesis
         self._polling = PollingSource(kinesis)

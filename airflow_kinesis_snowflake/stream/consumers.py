@@ -17,8 +17,8 @@ MOST_CONSUMERS = 20
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 _ARN = re.compile(
-    r"arn:(?P<partition>aws[a-z-]*):kinesis:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12})"
-    r":stream/(?P<stream>[a-zA-Z0-9_.-]{1,128})/consumer/(?P<name>[a-zA-Z0-9_.-]{1,128}):(?P<created>[0-9]+)"
+    r"(?P<stream>arn:aws[a-z-]*:kinesis:[a-z0-9-]+:[0-9]{12}:stream/[a-zA-Z0-9_.-]{1,128})"
+    r"/consumer/(?P<name>[a-zA-Z0-9_.-]{1,128}):[0-9]+"
 )
 
 
@@ -30,9 +30,7 @@ class ConsumerArn:
     """
 
     text: str
-    region: str
-    account: str
-    stream: str
+    stream: StreamRef
     name: str
 
     def __str__(self) -> str:
@@ -50,7 +48,7 @@ class ConsumerArn:
                 "Give the ARN of a consumer as RegisterStreamConsumer returned it, or leave it out "
                 f"to have a consumer registered: {text!r} isn't one{_what_else(text)}"
             )
-        return cls(text, match["region"], match["account"], match["stream"], match["name"])
+        return cls(text, StreamRef.parse(match["stream"]), match["name"])
 
 
 def _what_else(text: str) -> str:
@@ -62,20 +60,18 @@ def _what_else(text: str) -> str:
     return ", but of a stream" if "/consumer/" not in text else ""
 
 
-def check_consumer(*, stream_name: str, application_name: str, consumer_arn: str | None) -> None:
+def check_consumer(*, stream: StreamRef, application_name: str, consumer_arn: str | None) -> None:
     """Check that there can be a consumer.
 
-    :param stream_name: a name or an ARN
     :param consumer_arn: ``None``: the consumer is named after the application
     :raises InvalidSettingError: it is a consumer of another stream, or the name can't be that of a consumer
     """
     if consumer_arn is not None:
-        arn, stream = ConsumerArn.parse(consumer_arn), StreamRef.parse(stream_name)
-        elsewhere = stream.arn is not None and (arn.region, arn.account) != (stream.region, stream.account)
-        if elsewhere or arn.stream != stream.name:
+        arn = ConsumerArn.parse(consumer_arn)
+        if arn.stream.name != stream.name or stream.arn not in {None, arn.stream.arn}:
             raise InvalidSettingError(
-                f"Give the consumer_arn of a consumer of stream {stream_name}: {arn.name} is one of stream "
-                f"{arn.stream} in {arn.region}, account {arn.account}"
+                f"Give the consumer_arn of a consumer of stream {stream}: {arn.name} is one of stream "
+                f"{arn.stream.name if stream.arn is None else arn.stream}"
             )
     elif not _NAME.fullmatch(application_name):
         raise InvalidSettingError(

@@ -286,7 +286,7 @@ class SimulatedSubscription:
                 return
             if self._stream.subscribed[self._shard.shard_id][0] != self._number:
                 raise ThrottledError("simulated: another subscription took over")
-            if self._weather.strikes(self._weather.refused / 5):
+            if self._weather.strikes(self._weather.refused):
                 raise ServiceUnavailableError("simulated: cut off")
             event = self._event()
             if not event.records and not event.ended and self._scheduler.now < heartbeat_at:
@@ -294,7 +294,7 @@ class SimulatedSubscription:
             heartbeat_at = self._scheduler.now + HEARTBEAT_SECONDS
             if not self._admit(200 * (1 + len(event.records))):
                 return
-            if self._weather.strikes(self._weather.refused / 5):
+            if self._weather.strikes(self._weather.refused):
                 raise ServiceUnavailableError("simulated: cut off within an event")
             yield event
             if event.ended:

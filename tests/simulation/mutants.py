@@ -14,7 +14,10 @@ from airflow_kinesis_snowflake.hooks import checkpoint
 from airflow_kinesis_snowflake.sinks.snowflake import copy, statements
 from airflow_kinesis_snowflake.sinks.snowflake.copy import CopySink
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sources import fan_out
+from airflow_kinesis_snowflake.sources.fan_out import FanOutCursor
 from airflow_kinesis_snowflake.sources.polling import PollingCursor
+from airflow_kinesis_snowflake.stream.positions import Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -223,6 +226,25 @@ def records_after_the_checkpoint(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reader, "unread", lambda records, _: records)
 
 
+def repeated_events_are_dropped(patch: pytest.MonkeyPatch) -> None:
+    """What a subscription brings again is taken for new."""
+    patch.setattr(fan_out, "is_after", lambda *_: True)
+
+
+def a_subscription_goes_on_behind_what_it_brought(patch: pytest.MonkeyPatch) -> None:
+    """A subscription begins behind the event after which the last one broke off."""
+    real = FanOutCursor.admit
+
+    def admit(cursor: FanOutCursor, size: int) -> bool:
+        admitted = real(cursor, size)
+        shard = cursor._source._kinesis._stream.shards[cursor.shard_id]  # type: ignore[attr-defined]
+        if shard.records:
+            cursor.start, cursor.with_start = Position(shard.records[-1].sequence_number), False
+        return admitted
+
+    patch.setattr(FanOutCursor, "admit", admit)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     guard,
     compare_and_set,
@@ -245,4 +267,6 @@ MUTANTS: tuple[Mutant, ...] = (
     pages_of_before_are_dropped,
     read_again_after_a_loss,
     records_after_the_checkpoint,
+    repeated_events_are_dropped,
+    a_subscription_goes_on_behind_what_it_brought,
 )

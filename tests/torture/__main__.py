@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, help="and until so many workers were killed")
     parser.add_argument("--pauses", type=int, default=0, help="and until so many were paused")
     parser.add_argument("--workers", type=int, default=3, help="workers at a time (%(default)s)")
+    parser.add_argument("--fan-out", action="store_true", help="have records pushed")
     parser.add_argument("--mutant", help="put a defect into every worker: MODULE:FUNCTION")
     parser.add_argument("--journal", type=Path, help="keep what happened here, even if all went well")
     given = parser.parse_args()
@@ -41,6 +42,7 @@ def main() -> int:
         kills=given.kills,
         pauses=given.pauses,
         mutant=given.mutant,
+        fan_out=given.fan_out,
     )
     print(f"seed {plan.seed}, journal {path}", flush=True)
     # A worker that is killed leaves requests half sent.

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.torture
 
 
+@pytest.mark.parametrize("fan_out", [False, True], ids=["polling", "fan-out"])
 def test_every_record_lands_once_and_in_order_whatever_happens(
-    services: LocalServices, tmp_path: Path
+    services: LocalServices, tmp_path: Path, fan_out: bool
 ) -> None:
-    plan = Plan(seed=random.SystemRandom().getrandbits(32), seconds=75)
+    plan = Plan(seed=random.SystemRandom().getrandbits(32), seconds=75, fan_out=fan_out)
     outcome = Torture(plan, services, Journal(tmp_path / "journal.jsonl")).run()
     assert outcome.good, report(plan, outcome)
     assert outcome.figures["killed"] > 0

@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ import snowflake.connector
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.stream.positions import encode_position
+from local.fan_out import FanOut
 from local.services import wait_until_active
 from tests.faults.detours import through
 from tests.faults.proxy import FaultProxy
@@ -47,6 +49,7 @@ class Plan:
     :param pauses: and until there were so many
     :param longest_seconds: but not for longer than this
     :param mutant: a defect to put into every worker: ``module:function``
+    :param fan_out: have records pushed; faults meet the GetRecords behind a subscription, which breaks off
     """
 
     seed: int
@@ -56,6 +59,7 @@ class Plan:
     pauses: int = 0
     longest_seconds: float = 7200.0
     mutant: str | None = None
+    fan_out: bool = False
 
 
 @dataclass
@@ -135,12 +139,16 @@ class Torture:
         began = time.monotonic()
         plan, services = self._plan, self._services
         with (
+            ExitStack() as calm,
             FaultProxy(services.kinesis_url) as kinesis,
             FaultProxy(services.dynamodb_url) as dynamodb,
             FaultProxy(f"http://{services.snowflake_host}:{services.snowflake_port}") as snowflake_proxy,
         ):
             proxies = {"kinesis": kinesis, "dynamodb": dynamodb, "snowflake": snowflake_proxy}
-            detour = through(services, **{name: proxy.url for name, proxy in proxies.items()})
+            urls = {name: proxy.url for name, proxy in proxies.items()}
+            if plan.fan_out:
+                urls["kinesis"] = calm.enter_context(FanOut(kinesis.url)).url
+            detour = through(services, **urls)
             weather = Weather(
                 proxies,
                 NastySnowflake(services, session={"query_tag": "airflow-kinesis-snowflake"}),
@@ -209,6 +217,7 @@ class Torture:
             table=str(self._table),
             task="",
             connections=services.airflow_connections(),
+            fan_out=self._plan.fan_out,
         )
 
     def _drain_the_rest(self) -> list[dict[str, Any]]:
@@ -220,6 +229,7 @@ class Torture:
                 self._job(self._services),
                 task=journal.who,
                 settings={"stop_at": datetime.now(UTC)},
+                fan_out=False,
                 prepare=Preparation(journal, mutant=self._plan.mutant),
             )
             reports.append(WorkerProcess(job).result(timeout=LAST_DRAIN_SECONDS))

@@ -648,6 +648,12 @@ def test_a_page_says_when_it_was_asked_for() -> None:
     assert result.asked_at == 101.0
 
 
+def test_what_a_page_says_of_the_tip_may_be_older_than_the_page() -> None:
+    """A shard is drained up to the moment of which the source knows, not to that of the read."""
+    assert fetched(asked_at=100.0).as_of == 100.0
+    assert fetched(asked_at=100.0, age_seconds=4.0).as_of == 96.0
+
+
 def test_a_page_of_which_nothing_is_left_to_load_sets_a_size_for_the_next() -> None:
     reader = a_reader(Position("10", 3))
     reader.accept(fetched(reached=Position("10"), taken=1), caught_up_at=0)

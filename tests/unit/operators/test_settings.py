@@ -36,6 +36,7 @@ ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks"
 LANDING = STREAM | {"table": "ANALYTICS.RAW.CLICKS"}
 PLAN = {"plan": {"plan": {}}}
 CONSUMER = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks/consumer/clicks:1767225600"
+ELSEWHERE = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks"
 NAIVE = datetime(2026, 1, 1)
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -238,6 +239,7 @@ def test_default_args_are_checked_while_the_dag_is_parsed() -> None:
         {"consumer_arn": CONSUMER},
         {"consumer_arn": CONSUMER, "consumer_type": "enhanced_fan_out", "stream_name": "orders"},
         {"consumer_arn": CONSUMER, "consumer_type": "enhanced_fan_out", "stream_name": ARN},
+        {"consumer_arn": CONSUMER, "consumer_type": "enhanced_fan_out", "stream_name": ELSEWHERE},
         {"application_name": "a" * 129, "consumer_type": "enhanced_fan_out"},
         {"stream_name": ARN, "region_name": "us-east-1"},
     ],
