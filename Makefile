@@ -5,7 +5,7 @@ UV := $(BIN)/uv pip install --quiet
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test torture simulate mutants reset install celery browser demo bench connector5 docs lowest lock dist clean
+.PHONY: help setup lint types unit integration e2e test torture simulate mutants reset install celery browser demo bench connector5 pythons docs lowest lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,13 @@ bench: setup ## Compare speed, memory and calls with others; takes a quarter of 
 demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow, and check the result
 	$(BIN)/python -m local.demo
 
+pythons: .venv/.ready ## Run the unit tests on Python 3.12 and 3.13
+	for version in 3.12 3.13; do \
+		$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -m tests.install.pythons $$version)" .venv-python && \
+		$(UV) --python .venv-python --requirements requirements/test.txt --editable . && \
+		.venv-python/bin/python -m pytest tests/unit || exit; \
+	done
+
 connector5: setup .venv-connector5/.ready ## Run the tests that talk to Snowflake with snowflake-connector-python 5
 	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-connector5/bin/python -m pytest -o filterwarnings=default \
 		tests/integration/hooks/test_faults.py tests/integration/hooks/test_snowflake.py \
@@ -93,7 +100,7 @@ dist: $(BIN)/uv ## Build the wheel and the source distribution in dist; REPOSITO
 	$(BIN)/uv build --quiet --out-dir dist
 
 clean: ## Remove everything that setup and the tests made
-	rm -rf .venv .venv-connector5 .venv-docs .venv-fakesnow .venv-lowest build/docs dist local/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-connector5 .venv-docs .venv-fakesnow .venv-lowest .venv-python build/docs dist local/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/uv: requirements/uv.txt

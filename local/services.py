@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -174,16 +175,13 @@ class LocalServices:
 
 
 def private_key(*, passphrase: str) -> str:
-    """Make a private key for logins to Snowflake, as PEM."""
-    return (
-        rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        .private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(passphrase.encode()),
-        )
-        .decode()
+    """Make a private key for logins to Snowflake: PEM in base64, which every Snowflake provider takes."""
+    pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase.encode()),
     )
+    return base64.b64encode(pem).decode()
 
 
 def streaming_port(process: Process) -> int:

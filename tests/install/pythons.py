@@ -1,10 +1,11 @@
-"""Python interpreters of this machine, by version."""
+"""Python interpreters of this machine, by version; run as a program, it prints where one is."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,3 +31,7 @@ def found(version: str) -> Iterator[Path]:
         # pyenv has a command for each version that it could hold.
         if subprocess.run([path, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
             yield path
+
+
+if __name__ == "__main__":
+    print(interpreter(*sys.argv[1:]))

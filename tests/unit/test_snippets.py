@@ -205,6 +205,7 @@ def kubectl(arguments: list[str]) -> None:
 
 PROGRAMS: dict[str, Callable[[list[str]], object]] = {
     "airflow": airflow,
+    "aws": lambda arguments: arguments[:1] == ["kinesis"],
     "cp": lambda paths: len(paths) > 1,
     "docker": docker,
     "kubectl": kubectl,
