@@ -319,7 +319,7 @@ class Drain:
         finished = [reader for reader in self._readers.values() if reader.finish and self._settled(reader)]
         if not finished:
             return
-        self._call(lambda: self._release(finished))
+        self._call(self._give_up(finished))
         if any(reader.finish is Finish.ENDED for reader in finished):
             self._look = self._relist = True
         elif not self._readers and self._left_some:
@@ -331,23 +331,28 @@ class Drain:
             batch and reader.shard_id in batch.spans for batch in (self._batch, self._loading_batch)
         )
 
-    def _release(self, readers: list[ShardReader]) -> None:
+    def _give_up(self, readers: list[ShardReader]) -> Callable[[], object]:
+        """Forget readers.
+
+        :return: releases their leases, with what is known of them now; on any thread
+        """
         in_doubt = self._loader.in_doubt
-
-        def release(reader: ShardReader) -> bool:
-            return self._leases.release(
-                reader.shard_id,
-                ended=reader.finish is Finish.ENDED and self._settled(reader),
-                unsettled=reader.shard_id in in_doubt,
-                millis_behind=reader.millis_behind,
-                caught_up_at=reader.caught_up_at if self._settled(reader) else None,
-            )
-
+        facts = {
+            reader.shard_id: {
+                "ended": reader.finish is Finish.ENDED and self._settled(reader),
+                "unsettled": reader.shard_id in in_doubt,
+                "millis_behind": reader.millis_behind,
+                "caught_up_at": reader.caught_up_at if self._settled(reader) else None,
+            }
+            for reader in readers
+        }
         for reader in readers:
             self._readers.pop(reader.shard_id, None)
             if reader.finish is not None and self._settled(reader):
                 self.report.shards[reader.shard_id].outcome = reader.finish.value
-        self._writers.map(release, readers)
+        return lambda: self._writers.map(
+            lambda shard_id: self._leases.release(shard_id, **facts[shard_id]), list(facts)
+        )
 
     def _drop_lost(self) -> None:
         """Give up shards whose lease was lost."""
@@ -564,17 +569,18 @@ class Drain:
             self._count(loaded)
 
     def _release_in_time(self) -> None:
-        releasing = self._writers.submit(self._release_all)
+        give_back = self._give_up(list(self._readers.values()))
+        releasing = self._writers.submit(self._release_all, give_back)
         grace = LEAVE_GRACE_SECONDS if self._stopping.is_set() else None
         if not self._runtime.wait([releasing], timeout=grace):
             log.warning("Leases of stream %s are left to expire", self._settings.stream_name)
         elif error := releasing.exception():
             log.warning("Leases of stream %s are left to expire: %s", self._settings.stream_name, error)
 
-    def _release_all(self) -> None:
+    def _release_all(self, give_back: Callable[[], object]) -> None:
         self._leases.retire()
         try:
-            self._release(list(self._readers.values()))
+            give_back()
             # Leased, but never begun: whether their last owner committed more than it saved wasn't found out.
             self._writers.map(
                 lambda shard_id: self._leases.release(shard_id, unsettled=True), self._leases.held
