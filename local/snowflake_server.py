@@ -401,6 +401,7 @@ def install() -> None:
     fakesnow.server.parse_one = parsed
     fakesnow.transforms.integer_precision = wide_integers
     snowflake_loading.install()
+    snowflake_sessions.list_channels = streaming_server.channels_into
 
 
 def main(port: str = "0", host: str = "127.0.0.1", authority: str = "") -> None:

@@ -78,9 +78,12 @@ _READS = ("SELECT", "DESCRIBE", "SHOW", "WITH", "FROM", "SET", "PRAGMA")
 _OF_TEMPORARY_TABLES = re.compile(
     r"\s*(INSERT INTO _fs_global\.|DELETE FROM \S+\._fs_load_history)", re.IGNORECASE
 )
+_SHOW_CHANNELS = re.compile(r"\s*SHOW\s+CHANNELS\s+IN\s+TABLE\s+(?P<table>.+?)\s*;?\s*", re.I | re.S)
 _LEADING = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(\w+)", re.DOTALL)
 
 Table = tuple[str, str, str]
+# Creation time, name and token of the channels into a table; the server sets it.
+list_channels: Callable[[Table], list[tuple[Any, ...]]] = lambda table: []  # noqa: E731
 
 execute = FakeSnowflakeCursor.execute
 
@@ -560,6 +563,8 @@ class _Statement:
 
     def _run_show(self) -> FakeSnowflakeCursor:
         """SHOW COLUMNS tells of identity columns as Snowflake does, without a default."""
+        if match := _SHOW_CHANNELS.fullmatch(self._command):
+            return self._show_channels(match["table"])
         result = self._run_plain()
         table = self.cursor._arrow_table
         if "autoincrement" not in table.column_names or "default" not in table.column_names:
@@ -573,6 +578,14 @@ class _Statement:
                 row["data_type"] = row["data_type"].replace('"nullable":true', '"nullable":false')
         self.cursor._arrow_table = pyarrow.Table.from_pylist(rows, schema=table.schema)
         return result
+
+    def _show_channels(self, name: str) -> FakeSnowflakeCursor:
+        query = f"SELECT 1 FROM {name} LIMIT 0"
+        self._plain(query)
+        (table,) = self._tables(query)[1]
+        rows = [(*row[:2], *table, row[2]) for row in list_channels(table)]
+        names = ("created_on", "name", "database_name", "schema_name", "table_name", "offset_token")
+        return self._rows(rows, names)
 
     def _run_ddl(self) -> FakeSnowflakeCursor:
         self.session.commit()

@@ -228,6 +228,11 @@ class Channels:
         with self._changed:
             return list(self._channels)
 
+    def of_pipe(self, pipe: Name) -> list[Channel]:
+        """The channels of a pipe."""
+        with self._changed:
+            return [channel for name, channel in self._channels.items() if name.of_pipe == pipe]
+
     def _get(self, name: Name) -> Channel:
         channel = self._channels.get(name)
         if channel is None:

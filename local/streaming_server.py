@@ -14,6 +14,7 @@ import json
 import secrets
 import socket
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -26,7 +27,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from streaming_channels import MOST_BYTES, Channels, Name, RefusedError
 from streaming_faults import Fault, Faults
-from streaming_landing import decompressed, find_table, land
+from streaming_landing import DEFAULT_PIPE, decompressed, find_table, land
 from streaming_tokens import Tokens
 
 if TYPE_CHECKING:
@@ -265,6 +266,19 @@ async def control(request: Request) -> Response:
 async def show_channels(request: Request) -> Response:
     names = await run_in_threadpool(CHANNELS.names)
     return JSONResponse([[each.database, each.schema, each.pipe, each.channel] for each in names])
+
+
+def channels_into(table: tuple[str, str, str]) -> list[tuple[str, str, str]]:
+    """Creation time, name and token of the channels of a table's default pipe, as SHOW CHANNELS has them."""
+    database, schema, name = table
+    return [
+        (
+            f"{datetime.fromtimestamp(each.created, UTC):%Y-%m-%d %H:%M:%S}",
+            each.name.channel,
+            each.committed or "",
+        )
+        for each in CHANNELS.of_pipe(Name(database, schema, f"{name}{DEFAULT_PIPE}"))
+    ]
 
 
 PIPE = "/databases/{database}/schemas/{schema}/pipes/{pipe}"

@@ -20,6 +20,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 from airflow_kinesis_snowflake.state.attributes import (
+    COPY,
     KEYS,
     NODE,
     OF_A_DRAIN,
@@ -564,7 +565,12 @@ class CheckpointStoreHook(AwsHook):
             "othersUntil": None if shard.others_until is None else number_value(shard.others_until),
             "lastUpdateTimestamp": number_value(now),
             **({} if shard.checkpoint is None else checkpoint_attributes(shard.checkpoint)),
-            "committedOffset": None if shard.offset is None else text_value(encode_position(shard.offset)),
+            "sinks": texts_value(shard.sinks),
+            **{
+                offset_attribute(sink): text_value(encode_position(position))
+                for sink, position in {COPY: shard.offset, **shard.offsets}.items()
+                if position is not None
+            },
             **known_facts(ended=shard.ended, unsettled=shard.unsettled, caught_up_at=shard.caught_up_at),
         }
         changes = dict.fromkeys(OF_A_DRAIN) | known

@@ -15,11 +15,14 @@ from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago
-from airflow_kinesis_snowflake.state.attributes import is_restored
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS, channel_name
+from airflow_kinesis_snowflake.state.attributes import asking, is_restored, offset_attribute, sinks_of
+from airflow_kinesis_snowflake.state.items import number_of
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
@@ -172,8 +175,8 @@ def restore(
     """Put the rows of a backup back, leases and workers excepted; rows that aren't in it are removed.
 
     Incarnations that a reset has closed since are opened again, and those of today closed. Every row is
-    leased meanwhile, also one that has to be made, so that no worker reads before all is back. Can be
-    repeated.
+    leased meanwhile, also one that has to be made, so that no worker reads before all is back. A row under
+    whose incarnation another sink has committed since is in doubt: the next drain asks both. Can be repeated.
 
     :param loaded: where the offsets are; None: closed incarnations stay closed, and a drain refuses them
     :param owner: who holds the leases meanwhile
@@ -188,6 +191,9 @@ def restore(
     store.create_table()
     saved = {key_of(item): item for item in backup.items if not _is_note(item)}
     present = {key_of(item): item for item in store.read_items() if not _is_note(item)}
+    if loaded is not None:
+        saved = _in_doubt(saved, present, _committed_by(loaded, store.application_name, saved, present))
+    saved = {key: _without_forgotten(item, now=clock()) for key, item in saved.items()}
     removed = sorted(present.keys() - saved.keys())
     with holding(store, present, owner=owner, clock=clock, force=force) as holds:
         for key in sorted(saved.keys() - present.keys()):
@@ -246,17 +252,73 @@ def _is_note(item: Mapping[str, Any]) -> bool:
     return str(item["shardId"]["S"]).startswith("__")
 
 
-def _switch(loaded: Loaded, application: str, *, opened: Any, closed: Any) -> None:
+def _committed_by(
+    loaded: Loaded, application: str, *states: Mapping[tuple[str, str], Item]
+) -> dict[tuple[str, OffsetKey], set[str]]:
+    """By which sinks something was committed under an incarnation, as Snowflake says."""
+    found: dict[tuple[str, OffsetKey], set[str]] = {}
+    items = [item for state in states for item in state.values()]
+    if any(_has_copied(item) for item in items):
+        for row in loaded.session.list_offsets(loaded.target.offsets, application=application):
+            found.setdefault((row.stream, OffsetKey(row.shard_id, row.incarnation)), set()).add(COPY)
+    channels = {channel.name for channel in loaded.channels.list(loaded.target.table)}
+    for stream, keys in _incarnations(items).items():
+        for key in keys:
+            if channel_name(application, stream, key) in channels:
+                found.setdefault((stream, key), set()).add(STREAMING)
+    return found
+
+
+def _in_doubt(
+    saved: Mapping[tuple[str, str], Item],
+    present: Mapping[tuple[str, str], Item],
+    committed_by: Mapping[tuple[str, OffsetKey], set[str]],
+) -> dict[tuple[str, str], Item]:
+    """The rows of a backup, in doubt where another sink has committed since under their incarnations."""
+    rows: dict[tuple[str, str], Item] = {}
+    for (stream, shard_id), item in saved.items():
+        key = OffsetKey(shard_id, item.get("incarnation", {}).get("S", ""))
+        others = set(committed_by.get((stream, key), ()))
+        today = present.get((stream, shard_id), {})
+        if key.incarnation and today.get("incarnation") == item.get("incarnation"):
+            others |= sinks_of(today)
+        news = others - sinks_of(item)
+        rows[stream, shard_id] = asking(item, others) if news else item
+    return rows
+
+
+def _without_forgotten(item: Item, *, now: int) -> Item:
+    """A row without the token that its channel may not have any more: Snowflake forgets what rests."""
+    written = number_of(item, "lastUpdateTimestamp")
+    if written is not None and now - written <= MEMORY_MILLIS:
+        return item
+    return {name: value for name, value in item.items() if name != offset_attribute(STREAMING)}
+
+
+def _switch(loaded: Loaded, application: str, *, opened: Collection[Item], closed: Collection[Item]) -> None:
+    """Let loads go on under the incarnations of the backup, and not under those of today.
+
+    A channel needs no opening: it belongs to whoever opens it next.
+    """
+    session, target = loaded.session, loaded.target
     wanted, unwanted = _incarnations(opened), _incarnations(closed)
+    copied = _incarnations(item for item in (*opened, *closed) if _has_copied(item))
+    streamed = _incarnations(item for item in closed if STREAMING in sinks_of(item))
     for stream in sorted(wanted.keys() | unwanted.keys()):
         back = wanted.get(stream, set())
         gone = unwanted.get(stream, set()) - back
-        session, target = loaded.session, loaded.target
-        session.reopen_offsets(target, application=application, stream=stream, keys=sorted(back, key=str))
-        session.close_offsets(target, application=application, stream=stream, keys=sorted(gone, key=str))
+        opens, closes = (sorted(keys & copied.get(stream, set()), key=str) for keys in (back, gone))
+        session.reopen_offsets(target, application=application, stream=stream, keys=opens)
+        session.close_offsets(target, application=application, stream=stream, keys=closes)
+        fenced = sorted(gone & streamed.get(stream, set()), key=str)
+        loaded.channels.fence(application=application, stream=stream, keys=fenced)
 
 
-def _incarnations(items: Any) -> dict[str, set[OffsetKey]]:
+def _has_copied(item: Item) -> bool:
+    return COPY in sinks_of(item) or offset_attribute(COPY) in item
+
+
+def _incarnations(items: Iterable[Item]) -> dict[str, set[OffsetKey]]:
     keys: dict[str, set[OffsetKey]] = {}
     for item in items:
         incarnation = item.get("incarnation", {}).get("S")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine.rows import caught_up_by, contradiction
@@ -10,6 +10,8 @@ from airflow_kinesis_snowflake.exceptions import CorruptStateError, StreamNotFou
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, duration, markdown
 from airflow_kinesis_snowflake.printable import printable
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS
 from airflow_kinesis_snowflake.state.items import number_of
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, sequence_facts
@@ -53,7 +55,9 @@ class ShardView:
     :param readable: its row could be read; else ``checkpoint`` and the rest are unknown
     :param written: when the record of the checkpoint was written, as far as its number tells
     :param millis_behind: how far behind its end the shard was read at ``last_update``
-    :param offset: through which a drain has committed, as far as the row tells
+    :param offset: through which a drain has committed by COPY, as far as the row tells
+    :param offsets: the same of other sinks, by name
+    :param sinks: which may have committed what the row doesn't say yet
     :param made: when Kinesis made the shard, as far as its first number tells
     """
 
@@ -77,7 +81,18 @@ class ShardView:
     caught_up_at: int | None = None
     millis_behind: int | None = None
     offset: Position | None = None
+    offsets: Mapping[str, Position] = field(default_factory=dict)
+    sinks: tuple[str, ...] = ()
     made: int | None = None
+
+    def committed_by(self, sink: str) -> Position | None:
+        """Through which a drain has committed by a sink, as far as the row tells."""
+        return self.offset if sink == COPY else self.offsets.get(sink)
+
+    def forgotten_by(self, sink: str, now: int) -> bool:
+        """Whether a sink may have forgotten by now what it had committed when the row was written last."""
+        rested = None if self.last_update is None else now - self.last_update
+        return sink == STREAMING and rested is not None and rested > MEMORY_MILLIS
 
     def leased(self, now: int) -> bool:
         """Whether a worker has the right to read it now."""
@@ -315,6 +330,8 @@ def _view(shard_id: str, row: ShardState | None, shard: Shard | None, *, broken:
         caught_up_at=state.caught_up_at,
         millis_behind=state.millis_behind,
         offset=state.offset,
+        offsets=state.offsets,
+        sinks=tuple(sorted(state.sinks)),
         made=_made(shard),
     )
 
@@ -338,6 +355,7 @@ def _remarks(shard: ShardView) -> str:
         "closed": shard.closed and not shard.ended,
         "not listed": not shard.listed,
         "unsettled": shard.unsettled,
+        f"by {' and '.join(shard.sinks)}": bool(set(shard.sinks) - {COPY}),
     }
     return ", ".join(remark for remark, holds in remarks.items() if holds)
 
@@ -427,12 +445,26 @@ def _row_findings(row: ShardState, *, now: int) -> Iterable[Finding]:
             "it has neither a checkpoint nor a start, so a drain begins at TRIM_HORIZON",
             "Rewind it to where it shall start",
         )
-    if row.unsettled:
+    yield from _doubt_findings(row, now=now)
+
+
+def _doubt_findings(row: ShardState, *, now: int) -> Iterable[Finding]:
+    if not row.unsettled:
+        return
+    rested = 0 if row.last_update is None else now - row.last_update
+    if STREAMING in row.sinks and rested > MEMORY_MILLIS:
         yield Finding(
             row.shard_id,
-            "its last worker left with a commit of unknown outcome",
-            "None needed: the next drain asks Snowflake",
+            f"its last worker left with a commit of unknown outcome {ago(row.last_update, now)}, and "
+            "Snowflake forgets a channel that rests for 30 days",
+            "Compare its last records with the landing table, and rewind it to where they end",
         )
+        return
+    yield Finding(
+        row.shard_id,
+        "its last worker left with a commit of unknown outcome",
+        f"None needed: the next drain asks Snowflake ({' and '.join(sorted(row.sinks)) or COPY})",
+    )
 
 
 def _mend_of_time(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
+from airflow_kinesis_snowflake.sinks.snowflake.channel_state import ShardChannels
 from airflow_kinesis_snowflake.sinks.snowflake.state import SnowflakeStateSession
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 class Loaded:
     """A landing table and what is beside it, over an open session.
 
+    :param channels: into these tables; they log in when they are needed
     :param count: whether to count records that will be loaded again, which reads the landing table
     """
 
     session: SnowflakeStateSession
     target: LandingTarget
+    channels: ShardChannels
     count: bool = True
 
 
@@ -39,5 +42,8 @@ def open_loaded(table: str, *, snowflake_conn_id: str, count: bool = True) -> It
     hook = SnowflakeLoadHook(
         snowflake_conn_id=snowflake_conn_id, database=target.table.database, schema=target.table.schema
     )
-    with SnowflakeStateSession(hook.get_conn, name=snowflake_conn_id) as session:
-        yield Loaded(session, target, count)
+    with (
+        SnowflakeStateSession(hook.get_conn, name=snowflake_conn_id) as session,
+        ShardChannels(session, target, hook.open_channels) as channels,
+    ):
+        yield Loaded(session, target, channels, count)

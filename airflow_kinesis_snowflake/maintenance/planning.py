@@ -6,6 +6,7 @@ import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     ForeignCheckpointError,
@@ -29,6 +30,7 @@ from airflow_kinesis_snowflake.maintenance.reset import (
     with_effect,
     without_outlook,
 )
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.retention import why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment
@@ -64,13 +66,15 @@ def plan_reset(
     if request.new_application:
         check_new_application(request, open_store(request.new_application), inspection)
     offsets, notes = _offsets(request, inspection, loaded)
-    committed, more = _committed(request, inspection, offsets)
+    channels, of_channels = _channels(request, inspection, loaded)
+    known = (*(offsets or ()), *channels)
+    committed, more = _committed(request, inspection, known)
     changes = choose_changes(
         request, inspection, committed=committed, new_incarnation=lambda: uuid.uuid4().hex
     )
     changes = tuple(_probed(change, kinesis, inspection) for change in changes)
     _check_positions(request, changes, kinesis, now=now)
-    outlooks = _outlooks(changes, kinesis, inspection, offsets or ())
+    outlooks = _outlooks(changes, kinesis, inspection, known)
     counts, unseen = _counted(request, outlooks, loaded)
     if request.trust_snowflake:
         more += notes_of_return(changes, inspection.retention_seconds)
@@ -84,7 +88,7 @@ def plan_reset(
         changes=tuple(_with_effect(change, outlooks, counts) for change in changes),
         other_streams=_other_streams(request, store),
         offsets_unseen=loaded is not None and offsets is None,
-        notes=(*notes, *more, *unseen),
+        notes=(*notes, *of_channels, *more, *unseen),
     )
 
 
@@ -132,6 +136,9 @@ def _offsets(
         if request.method is Method.RECOVER:
             refuse(request, ["recover needs the landing table, beside which the offsets table is"])
         return None, []
+    copied = any(COPY in shard.sinks and shard.offset for shard in inspection.shards)
+    if not _may_have_copied(inspection):
+        return None, []
     table = loaded.target.offsets
     try:
         rows = loaded.session.list_offsets(table, application=request.application)
@@ -140,7 +147,7 @@ def _offsets(
             f"{table} doesn't exist or the role of the connection can't see it: correct the landing table, "
             "or grant SELECT, INSERT and UPDATE"
         )
-        if request.method is Method.RECOVER or any(shard.offset for shard in inspection.shards):
+        if copied or (request.method is Method.RECOVER and not _has_streamed(inspection, loaded)):
             refuse(request, [what])
         return None, [f"{what}. Incarnations aren't closed: a worker that should be dead may still commit."]
     of_stream = [row for row in rows if row.stream == request.stream]
@@ -154,7 +161,7 @@ def _offsets(
         for row in of_stream
         if row.odd is None
     )
-    if of_stream or not any(shard.offset for shard in inspection.shards):
+    if of_stream or not copied:
         return offsets, []
     what = f"{table} has no offsets of it on stream {request.stream}, although drains have loaded records"
     if request.method is Method.RECOVER:
@@ -162,12 +169,68 @@ def _offsets(
     return offsets, [f"{what}: see whether the landing table is the right one."]
 
 
+def _may_have_copied(inspection: Inspection) -> bool:
+    """Whether there may be offsets; to ask for them takes a warehouse, where there is their table."""
+    rows = [shard for shard in inspection.shards if shard.row]
+    return not rows or any(
+        not shard.sinks or COPY in shard.sinks or shard.offset is not None for shard in rows
+    )
+
+
+def _has_streamed(inspection: Inspection, loaded: Loaded) -> bool:
+    streamed = any(STREAMING in shard.sinks for shard in inspection.shards)
+    return streamed or bool(loaded.channels.list(loaded.target.table))
+
+
+def _channels(
+    request: ResetRequest, inspection: Inspection, loaded: Loaded | None
+) -> tuple[list[Committed], list[str]]:
+    """What the channels of the application's shards say, and notes.
+
+    :raises MaintenanceRefusedError: a token that no drain wrote
+    :raises InvalidSettingError: there are channels, and to ask for them takes what isn't there
+    """
+    recovers = request.method is Method.RECOVER
+    named = [
+        OffsetKey(shard.shard_id, shard.incarnation)
+        for shard in inspection.shards
+        if shard.incarnation and STREAMING in shard.sinks
+    ]
+    if loaded is None or not (named or recovers):
+        return [], []
+    try:
+        if named:
+            loaded.channels.try_login()
+    except SnowflakeObjectNotFoundError as error:
+        return [], [f"{error}. Channels aren't taken: a worker that should be dead may still stream."]
+    found = loaded.channels.read(
+        application=request.application, stream=request.stream, keys=named, listed=recovers
+    )
+    odd = [f"{each.odd!r:.80} as the token of {each.shard_id}" for each in found if each.odd is not None]
+    if odd and recovers:
+        refuse(request, [f"channels have {', '.join(odd)}, which no drain wrote: rewind the shard"])
+    return [
+        Committed(each.shard_id, each.incarnation, each.position, updated=each.created / 1000, sink=STREAMING)
+        for each in found
+        if each.odd is None
+    ], []
+
+
 def _committed(
-    request: ResetRequest, inspection: Inspection, offsets: tuple[Committed, ...] | None
+    request: ResetRequest, inspection: Inspection, offsets: tuple[Committed, ...]
 ) -> tuple[Mapping[str, Committed], list[str]]:
-    if request.method is not Method.RECOVER or offsets is None:
+    if request.method is not Method.RECOVER:
         return {}, []
     committed, notes = committed_by_shard(offsets, inspection, backwards=request.trust_snowflake)
+    rows = {shard.shard_id for shard in inspection.shards if shard.incarnation}
+    unnamed = sorted(
+        shard_id for shard_id, each in committed.items() if each.sink == STREAMING and shard_id not in rows
+    )
+    if unnamed:
+        notes.append(
+            f"{len(unnamed)} shards without a row go on behind their channels, which don't tell whether a "
+            f"reset had ended them: {', '.join(unnamed)}. Rewind those that a reset meant to be read again."
+        )
     if not committed and not any(shard.row for shard in inspection.shards):
         refuse(request, [f"Snowflake has no offsets of it on stream {request.stream} to recover from"])
     return committed, notes
@@ -217,7 +280,12 @@ def _outlooks(
 ) -> dict[str, tuple[Outlook, Position | StartAt | None]]:
     """What is read next of each shard of which something is read, and from where."""
     views = {shard.shard_id: shard for shard in inspection.shards if shard.listed}
-    loaded = {(offset.shard_id, offset.incarnation): offset.position for offset in offsets}
+    # The later, where two sinks have committed.
+    known = [offset for offset in offsets if offset.position is not None]
+    loaded = {
+        (offset.shard_id, offset.incarnation): offset.position
+        for offset in sorted(known, key=lambda offset: offset.position or Position("0"))
+    }
     outlooks = {}
     for change in changes:
         view = views.get(change.shard_id)

@@ -18,6 +18,7 @@ from airflow_kinesis_snowflake.maintenance.inspection import (
 )
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, markdown
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.times import millis, moment
@@ -109,8 +110,9 @@ class Committed:
     """How far Snowflake has loaded a shard under one incarnation.
 
     :param position: None: nothing yet
-    :param closed: a reset ended the incarnation
+    :param closed: a reset ended the incarnation; channels don't tell
     :param updated: orders the incarnations of a shard by their last change
+    :param sink: how; each sink has a memory of its own
     """
 
     shard_id: str
@@ -118,6 +120,7 @@ class Committed:
     position: Position | None
     closed: bool = False
     updated: float = 0.0
+    sink: str = COPY
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,8 @@ class ShardChange:
 
     :param checkpoint: now, as are ``start_at``, ``incarnation``, ``lease`` and ``updated``
     :param new_start_at: as ``StartAt`` writes it, or ``LATEST``: the moment when the plan is carried out
-    :param new_offset: through which Snowflake has loaded under the new incarnation
+    :param new_offset: through which Snowflake has loaded under the new incarnation, by ``new_sink``
+    :param new_sinks: which may have loaded under the new incarnation, or will, as far as is known
     :param new_caught_up_at: the shard can't have had records before this moment that count (ms); asks the
         drain to find out whether any aged out since
     :param effect: in words
@@ -170,6 +174,8 @@ class ShardChange:
     new_incarnation: str | None = None
     new_ended: bool = False
     new_offset: Position | None = None
+    new_sink: str = COPY
+    new_sinks: tuple[str, ...] = ()
     new_caught_up_at: int | None = None
     effect: str = ""
     loaded_again: int | None = None
@@ -301,29 +307,59 @@ def committed_by_shard(
     :return: by shard id, and notes about offsets that can't be used
     """
     rows = {shard.shard_id: shard for shard in inspection.shards if shard.row and shard.readable}
-    found = [*offsets, *_gone(offsets, rows)]
+    found = [*offsets, *_gone(offsets, rows, now=inspection.at)]
     chosen: dict[str, Committed] = {}
     notes: list[str] = []
     for offset in sorted(found, key=lambda offset: offset.updated):
         row = rows.get(offset.shard_id)
-        named = row is not None and row.incarnation == offset.incarnation
-        if not named and (offset.closed or (row is not None and row.incarnation is not None)):
+        if not _counts(offset, row):
             continue
         if row is not None and not (backwards and went_back(offset, row)):
             notes += _notes_of_behind(offset, row)
             if _behind(offset, row) and not offset.closed:
                 continue
-        chosen[offset.shard_id] = offset
+        chosen[offset.shard_id] = _of_both(chosen.get(offset.shard_id), offset, row, backwards=backwards)
     return chosen, notes
 
 
-def _gone(offsets: Iterable[Committed], rows: Mapping[str, ShardView]) -> list[Committed]:
-    """Offsets that drains had committed and that Snowflake hasn't any more."""
-    there = {(offset.shard_id, offset.incarnation) for offset in offsets}
+def _counts(offset: Committed, row: ShardView | None) -> bool:
+    """Whether a recovery goes by an offset."""
+    if row is None:
+        return not offset.closed
+    if row.incarnation != offset.incarnation:
+        return row.incarnation is None and not offset.closed
+    if row.sinks and offset.sink not in row.sinks:
+        # What this sink had committed is in the checkpoint: it was asked before another one took over.
+        return False
+    new_sink = offset.position is None and row.committed_by(offset.sink) is None
+    return not (new_sink and (row.offset or row.offsets))
+
+
+def _of_both(one: Committed | None, other: Committed, row: ShardView | None, *, backwards: bool) -> Committed:
+    """What holds where two sinks have committed under one incarnation: the later, or the earlier if one of
+    them went back in time. Of two incarnations it is the second.
+    """
+    if one is None or one.incarnation != other.incarnation:
+        return other
+    back = backwards and row is not None and (went_back(one, row) or went_back(other, row))
+    if one.position is None or other.position is None:
+        without, other_one = (one, other) if one.position is None else (other, one)
+        return without if back else other_one
+    earlier, later = (one, other) if one.position < other.position else (other, one)
+    return earlier if back else later
+
+
+def _gone(offsets: Iterable[Committed], rows: Mapping[str, ShardView], *, now: int) -> list[Committed]:
+    """Offsets that drains had committed and that Snowflake hasn't any more, though it doesn't forget them."""
+    there = {(offset.shard_id, offset.incarnation, offset.sink) for offset in offsets}
     return [
-        Committed(row.shard_id, row.incarnation, None)
+        Committed(row.shard_id, row.incarnation, None, sink=sink)
         for row in rows.values()
-        if row.incarnation and row.offset is not None and (row.shard_id, row.incarnation) not in there
+        for sink in row.sinks or (COPY,)
+        if row.incarnation
+        and row.committed_by(sink) is not None
+        and not row.forgotten_by(sink, now)
+        and (row.shard_id, row.incarnation, sink) not in there
     ]
 
 
@@ -336,19 +372,21 @@ def went_back(offset: Committed, row: ShardView) -> bool:
     """
     if offset.incarnation != row.incarnation:
         return False
-    if row.offset is not None:
-        return offset.position is None or offset.position < row.offset
+    committed = row.committed_by(offset.sink)
+    if committed is not None:
+        return offset.position is None or offset.position < committed
     return offset.position is not None and _behind(offset, row)
 
 
 def _notes_of_behind(offset: Committed, row: ShardView) -> Iterable[str]:
-    if went_back(offset, row) and row.offset is not None:
+    committed = row.committed_by(offset.sink)
+    if went_back(offset, row) and committed is not None:
         yield (
             f"Shard {row.shard_id} keeps its checkpoint although Snowflake is before what a drain had "
             "committed: its tables went back in time, and drains refuse the shard. Plan again with "
             "trust_snowflake."
         )
-    elif row.offset is None and _behind(offset, row):
+    elif committed is None and _behind(offset, row):
         yield f"Shard {row.shard_id} keeps its checkpoint: it is further on than what Snowflake says."
 
 
@@ -428,7 +466,12 @@ def _rewound(request: ResetRequest, shard: ShardView, inspection: Inspection, *,
         new_checkpoint=checkpoint,
         new_start_at=start_at or shard.start_at or "TRIM_HORIZON",
         new_incarnation=new,
+        new_sinks=shard.sinks or _sinks_of_all(inspection),
     )
+
+
+def _sinks_of_all(inspection: Inspection) -> tuple[str, ...]:
+    return tuple(sorted({sink for shard in inspection.shards for sink in shard.sinks}))
 
 
 def _recovered(
@@ -444,6 +487,7 @@ def _recovered(
             action=Action.SET if shard.row else Action.CREATE,
             new_start_at=start_at,
             new_incarnation=new,
+            new_sinks=shard.sinks,
         )
     back = request.trust_snowflake and shard.row and went_back(committed, shard)
     checkpoint = shard.checkpoint if not back and _behind(committed, shard) else committed.position
@@ -462,8 +506,18 @@ def _recovered(
         # What is lost of a shard that went back and has left the stream is for the drain to say.
         new_ended=not back and (not shard.listed or (shard.ended and agrees)),
         new_offset=None if committed.closed else committed.position,
+        new_sink=committed.sink,
+        new_sinks=_asked(shard, committed, kept=incarnation == committed.incarnation),
         new_caught_up_at=_began(shard, start_at) if back and checkpoint is None else None,
     )
+
+
+def _asked(shard: ShardView, committed: Committed, *, kept: bool) -> tuple[str, ...]:
+    """Which sinks a drain asks that goes on under an incarnation that is kept; of a new one, who may load."""
+    if not kept:
+        return shard.sinks
+    of_row = shard.sinks if shard.incarnation == committed.incarnation else ()
+    return tuple(sorted({*of_row, committed.sink}))
 
 
 def _began(shard: ShardView, start_at: str | None) -> int:

@@ -19,12 +19,13 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 from airflow_kinesis_snowflake.maintenance.reset import LATEST, Action, Method
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractContextManager
     from typing import Any
 
@@ -96,8 +97,7 @@ class Resetting:
         rows = self._rows(self._store.read_items())
         with self._holding(rows):
             for stream in sorted({stream for stream, _ in rows}):
-                of_stream = (row for key, row in rows.items() if key[0] == stream)
-                self._close(stream, [key for row in of_stream if (key := _key_of(row))])
+                self._close(stream, [row for key, row in rows.items() if key[0] == stream])
             self._store.delete_table()
 
     def _rename(
@@ -126,7 +126,7 @@ class Resetting:
         with self._holding(
             key for key, row in rows.items() if key[1] in concerned or self._left(row)
         ) as holds:
-            self._close(plan.request.stream, [*_ended_by(todo, by_shard), *self._opened_again(todo)])
+            self._close(plan.request.stream, _ended_by(todo, by_shard), also=self._opened_again(todo))
             for change in todo:
                 self._change(change, holds)
 
@@ -161,7 +161,13 @@ class Resetting:
             incarnation=change.new_incarnation,
             stream_created=self._plan.stream_created,
             stream_arn=self._plan.stream_arn,
-            offset=change.new_offset,
+            offset=change.new_offset if change.new_sink == COPY else None,
+            offsets={change.new_sink: change.new_offset}
+            if change.new_offset is not None and change.new_sink != COPY
+            else {},
+            sinks=frozenset(change.new_sinks),
+            # A worker that should be dead may stream until the next drain opens the channel, so it has to.
+            unsettled=change.new_offset is not None and STREAMING in change.new_sinks,
             caught_up_at=change.new_caught_up_at,
         )
 
@@ -201,7 +207,7 @@ class Resetting:
 
     def _opened_again(self, changes: Iterable[ShardChange]) -> list[OffsetKey]:
         """Incarnations of the past that are open because Snowflake went back to when they were."""
-        if self._loaded is None or not self._plan.request.trust_snowflake:
+        if self._loaded is None or self._plan.offsets_unseen or not self._plan.request.trust_snowflake:
             return []
         kept = {change.shard_id: change.new_incarnation for change in changes}
         rows = self._loaded.session.list_offsets(
@@ -215,13 +221,32 @@ class Resetting:
             and row.incarnation != kept[row.shard_id]
         ]
 
-    def _close(self, stream: str, keys: list[OffsetKey]) -> None:
-        """Refuse from now on what workers of old incarnations would still commit."""
-        if self._loaded is None or self._plan.offsets_unseen:
+    def _close(
+        self, stream: str, rows: Iterable[ShardState | None], *, also: Iterable[OffsetKey] = ()
+    ) -> None:
+        """Refuse from now on what workers of old incarnations would still commit.
+
+        :param also: incarnations in the offsets table that no row names
+        """
+        if self._loaded is None:
             return
-        self._loaded.session.close_offsets(
-            self._loaded.target, application=self._store.application_name, stream=stream, keys=keys
+        ended = [row for row in rows if row is not None and row.incarnation]
+        if not self._plan.offsets_unseen:
+            copied = [_key_of(row) for row in ended if row.offset is not None or COPY in row.sinks]
+            self._loaded.session.close_offsets(
+                self._loaded.target,
+                application=self._store.application_name,
+                stream=stream,
+                keys=[*copied, *also],
+            )
+        # A channel belongs to whoever opened it last. Its token stays: a recovery may need it.
+        fenced = self._loaded.channels.fence(
+            application=self._store.application_name,
+            stream=stream,
+            keys=[_key_of(row) for row in ended if STREAMING in row.sinks],
         )
+        if fenced:
+            log.info("%d channels of stream %s are taken from whoever had them", fenced, stream)
 
 
 def verify_reset(
@@ -273,18 +298,19 @@ def _is_as_planned(shard: ShardView, change: ShardChange) -> bool:
     return not (kept and shard.checkpoint == change.checkpoint != change.new_checkpoint)
 
 
-def _ended_by(changes: Iterable[ShardChange], rows: Mapping[str, ShardState | None]) -> Iterator[OffsetKey]:
-    """Incarnations that end with the change."""
-    for change in changes:
-        row = rows.get(change.shard_id)
-        key = _key_of(row)
-        if key is not None and key.incarnation != change.new_incarnation:
-            yield key
+def _ended_by(changes: Iterable[ShardChange], rows: Mapping[str, ShardState | None]) -> list[ShardState]:
+    """Rows whose incarnations end with the change; those that can't be read don't tell theirs."""
+    return [
+        row
+        for change in changes
+        if (row := rows.get(change.shard_id)) is not None
+        and row.incarnation
+        and row.incarnation != change.new_incarnation
+    ]
 
 
-def _key_of(row: ShardState | None) -> OffsetKey | None:
-    """The offsets row of a state row; None: it can't have one, or the state row can't be read."""
-    return OffsetKey(row.shard_id, row.incarnation) if row is not None and row.incarnation else None
+def _key_of(row: ShardState) -> OffsetKey:
+    return OffsetKey(row.shard_id, row.incarnation or "")
 
 
 def _is_done(change: ShardChange, rows: Mapping[str, ShardState | None]) -> bool:
@@ -296,7 +322,7 @@ def _is_done(change: ShardChange, rows: Mapping[str, ShardState | None]) -> bool
         return False
     if change.incarnation != change.new_incarnation:
         return True
-    return (row.checkpoint, row.ended, row.offset) == (
+    return (row.checkpoint, row.ended, row.committed_by(change.new_sink)) == (
         change.new_checkpoint,
         change.new_ended,
         change.new_offset,

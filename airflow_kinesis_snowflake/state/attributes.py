@@ -160,6 +160,18 @@ def offset_attribute(sink: str | None) -> str:
     return "committedOffset" if sink in {None, COPY} else f"committedOffset_{sink}"
 
 
+def sinks_of(item: Mapping[str, Value]) -> frozenset[str]:
+    """Which sinks a row names, however odd the rest of it is; those of before the attribute knew but COPY."""
+    named = item.get("sinks", {}).get("SS")
+    return frozenset(named or ({COPY} if "incarnation" in item else ()))
+
+
+def asking(item: Mapping[str, Value], sinks: Iterable[str]) -> dict[str, Value]:
+    """The row, in doubt, so that the next drain asks these sinks too what they have committed."""
+    asked = sinks_of(item) | frozenset(sinks)
+    return {**item, "sinks": {"SS": sorted(asked)}, "unsettled": {"BOOL": True}}
+
+
 def text_value(text: str) -> Value:
     return {"S": text}
 

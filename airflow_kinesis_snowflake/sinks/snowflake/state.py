@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.sinks.snowflake import state_statements as statements
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 from airflow_kinesis_snowflake.sinks.snowflake.statements import CLOSED, stage_folder
 from airflow_kinesis_snowflake.stream.positions import Position, decode_position
+from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from airflow_kinesis_snowflake.identifiers import TableName
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
@@ -36,6 +37,16 @@ class OffsetRow:
     closed: bool
     updated: float
     odd: str | None = None
+
+
+class ListedChannel(NamedTuple):
+    """A channel as SHOW CHANNELS lists it.
+
+    :param created: milliseconds since the epoch; 0: it doesn't say
+    """
+
+    name: str
+    created: int
 
 
 class SnowflakeStateSession(SnowflakeSession):
@@ -136,6 +147,17 @@ class SnowflakeStateSession(SnowflakeSession):
         with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
             return int(cursor.rowcount or 0)
 
+    def list_channels(self, table: TableName) -> list[ListedChannel]:
+        """The channels of Snowpipe Streaming into a table. Needs no warehouse.
+
+        :raises SnowflakeObjectNotFoundError: there is no such table, as far as the role can see
+        """
+        statement = statements.list_channels(table)
+        with self._cursor(statement, doing="list the channels of", target=str(table)) as cursor:
+            names = [str(column[0]).lower() for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [ListedChannel(str(row["name"]), _millis(row.get("created_on"))) for row in rows]
+
     def remove_files(self, stage: TableName, *, application: str) -> None:
         """Remove files that loads of an application left on the stage.
 
@@ -176,3 +198,11 @@ def _offset_row(row: tuple[Any, ...]) -> OffsetRow:
         updated=float(updated),
         odd=odd,
     )
+
+
+def _millis(created: Any) -> int:
+    if isinstance(created, str):
+        created = datetime.fromisoformat(created)
+    if not isinstance(created, datetime):
+        return 0
+    return millis(created if created.tzinfo else created.replace(tzinfo=UTC))

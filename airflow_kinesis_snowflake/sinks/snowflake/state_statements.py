@@ -76,6 +76,11 @@ def list_offsets(table: TableName, *, application: str) -> Statement:
     )
 
 
+def list_channels(table: TableName) -> Statement:
+    """The channels into a table, with ``name`` and ``created_on``."""
+    return Statement(f"SHOW CHANNELS IN TABLE {_text(table)}")
+
+
 def close_offsets(
     table: TableName, *, application: str, stream: str, keys: Sequence[tuple[str, str]]
 ) -> Statement:

@@ -1,0 +1,177 @@
+"""The calls of maintenance to channels: which there are, how far they are, whose they are.
+
+Names come from SHOW CHANNELS, which needs neither a key pair nor a warehouse. Tokens come from the service
+that drains ask, and so need both the extra ``streaming`` and a key pair. Where there is no channel, nothing
+is asked, and nothing needed.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey
+from airflow_kinesis_snowflake.exceptions import ServiceRefusedError, SnowflakeObjectNotFoundError
+from airflow_kinesis_snowflake.sinks.snowflake.streaming import channel_name, position_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from airflow_kinesis_snowflake.identifiers import TableName
+    from airflow_kinesis_snowflake.sinks.snowflake.channels import ChannelClient
+    from airflow_kinesis_snowflake.sinks.snowflake.state import ListedChannel, SnowflakeStateSession
+    from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
+    from airflow_kinesis_snowflake.stream.positions import Position
+
+log = logging.getLogger(__name__)
+
+MOST_CHANNELS = 2_000
+"""Channels that a pipe can have (Snowflake's documentation)."""
+_MOST_ASKED = 500
+
+
+@dataclass(frozen=True)
+class ShardChannel:
+    """What the landing channel of a shard says.
+
+    :param position: of the last committed record; ``None`` before the first
+    :param created: milliseconds since the epoch; 0: not known
+    :param odd: its token, if no drain wrote that
+    """
+
+    shard_id: str
+    incarnation: str
+    position: Position | None
+    created: int = 0
+    odd: str | None = None
+
+
+class ShardChannels:
+    """The channels of a landing table and its dead letters. A context manager that logs out.
+
+    :param session: lists channels
+    :param target: the tables
+    :param open_client: logs in to the channels of a table
+    """
+
+    def __init__(
+        self,
+        session: SnowflakeStateSession,
+        target: LandingTarget,
+        open_client: Callable[[TableName], ChannelClient],
+    ) -> None:
+        self._session = session
+        self._target = target
+        self._open_client = open_client
+        self._clients: dict[TableName, ChannelClient] = {}
+        self._closing = ExitStack()
+
+    def try_login(self) -> None:
+        """Log in, so that what is missing shows before anything is changed.
+
+        :raises InvalidSettingError: the extra ``streaming`` isn't installed, or the key pair is missing
+        :raises KinesisSnowflakeError: as the opening of a channel raises it
+        """
+        self._client(self._target.table)
+
+    def read(
+        self, *, application: str, stream: str, keys: Iterable[OffsetKey], listed: bool
+    ) -> list[ShardChannel]:
+        """What the landing channels of a stream's shards say, without opening them.
+
+        :param keys: shards and incarnations that must have streamed
+        :param listed: also look for channels of others
+        """
+        created: dict[OffsetKey, int] = dict.fromkeys(keys, 0)
+        if listed:
+            for channel in self.list(self._target.table):
+                key = key_of_channel(channel.name, application=application, stream=stream)
+                if key is not None:
+                    created[key] = channel.created
+        names = {channel_name(application, stream, key): key for key in created}
+        tokens = self._tokens(self._target.table, list(names))
+        return [_channel_of(key, tokens[name], created[key]) for name, key in names.items() if name in tokens]
+
+    def fence(self, *, application: str, stream: str, keys: Iterable[OffsetKey]) -> int:
+        """Open the channels of shards, landing and dead letters, so that nobody who had them can commit.
+
+        Call it with the leases of the shards: a worker confirms its lease right after it opens a channel.
+        So whoever may still commit has opened its channel before, and one that isn't there needs no fence.
+
+        :return: how many were opened
+        """
+        names = [channel_name(application, stream, key) for key in keys]
+        opened = 0
+        for table in (self._target.table, self._target.dead_letters) if names else ():
+            for name in self._tokens(table, names):
+                self._client(table).open(name).close()
+                opened += 1
+        return opened
+
+    def list(self, table: TableName) -> list[ListedChannel]:
+        """The channels into a table; none where there is no such table, or Snowflake won't list them."""
+        try:
+            return self._session.list_channels(table)
+        except SnowflakeObjectNotFoundError:
+            return []
+        except ServiceRefusedError as error:
+            log.warning("Channels into %s aren't looked at: %s", table, error)
+            return []
+
+    def drop(self, table: TableName, names: Iterable[str]) -> int:
+        """Drop channels with their tokens.
+
+        :return: how many
+        """
+        dropped = 0
+        for name in names:
+            self._client(table).drop(name)
+            dropped += 1
+        return dropped
+
+    def _tokens(self, table: TableName, names: Sequence[str]) -> dict[str, str | None]:
+        """The tokens of the channels that are there."""
+        found: dict[str, str | None] = {}
+        for start in range(0, len(names), _MOST_ASKED):
+            try:
+                states = self._client(table).states(names[start : start + _MOST_ASKED])
+            except SnowflakeObjectNotFoundError:
+                return {}
+            found |= {name: state.committed for name, state in states.items()}
+        return found
+
+    def _client(self, table: TableName) -> ChannelClient:
+        client = self._clients.get(table)
+        if client is None:
+            client = self._clients[table] = self._closing.enter_context(self._open_client(table))
+        return client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+
+def key_of_channel(name: str, *, application: str, stream: str) -> OffsetKey | None:
+    """The shard and incarnation in the name of a channel; ``None``: it is another's, or shortened."""
+    match name.split(":"):
+        case [of_application, of_stream, shard_id, incarnation] if (of_application, of_stream) == (
+            application,
+            stream,
+        ):
+            key = OffsetKey(shard_id, incarnation)
+            return key if channel_name(application, stream, key) == name else None
+    return None
+
+
+def _channel_of(key: OffsetKey, token: str | None, created: int) -> ShardChannel:
+    try:
+        return ShardChannel(key.shard_id, key.incarnation, position_of(token), created)
+    except ValueError:
+        return ShardChannel(key.shard_id, key.incarnation, None, created, odd=token)

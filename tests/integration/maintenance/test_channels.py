@@ -1,0 +1,206 @@
+"""State of applications that stream: resets, backups and cleanup know channels as they know offsets."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey
+from airflow_kinesis_snowflake.exceptions import FencedError, InvalidSettingError
+from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
+from airflow_kinesis_snowflake.maintenance.inspection import inspection_text
+from airflow_kinesis_snowflake.maintenance.reset import Method
+from airflow_kinesis_snowflake.sinks.snowflake import channels
+from airflow_kinesis_snowflake.sinks.snowflake.streaming import channel_name
+from airflow_kinesis_snowflake.stream.times import now_millis
+from tests.integration.maintenance.conftest import Maintenance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.integration.drain.conftest import Pipeline
+
+
+@pytest.fixture
+def streamed(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    """A pipeline of two shards with twenty numbers, all streamed, and a dead letter in each shard."""
+    pipeline = make_pipeline(2)
+    pipeline.send(20)
+    pipeline.send_payloads([(str(number), b"\xff") for number in range(20)])
+    stream(pipeline)
+    return pipeline
+
+
+@pytest.fixture
+def maintenance(streamed: Pipeline) -> Maintenance:
+    return Maintenance(streamed)
+
+
+def stream(pipeline: Pipeline) -> Any:
+    return pipeline.drain(sink="streaming").run()
+
+
+def names(pipeline: Pipeline) -> list[str]:
+    return [
+        channel_name(pipeline.application, pipeline.stream, OffsetKey(row.shard_id, row.incarnation or ""))
+        for row in pipeline.state.shards.values()
+    ]
+
+
+def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise InvalidSettingError('Install the extra "streaming"')
+
+    monkeypatch.setattr(channels, "_sdk", missing)
+
+
+# --- resets ------------------------------------------------------------------------------------------------
+
+
+def test_a_rewind_takes_the_channels_from_whoever_had_them_and_drops_none(
+    maintenance: Maintenance, streamed: Pipeline
+) -> None:
+    before = names(streamed)
+    tables = (streamed.table, streamed.table.beside("KINESIS_DEAD_LETTERS"))
+    hook = SnowflakeLoadHook(database=streamed.table.database)
+    clients = [hook.open_channels(table) for table in tables]
+    zombies = [client.open(name) for client in clients for name in before]
+    try:
+        maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+        for zombie in zombies:
+            with pytest.raises(FencedError):  # noqa: PT012 -- either call may be told
+                zombie.append([b"{}"], "9" * 60, "9" * 60)
+                zombie.wait("9" * 60, timeout=30, stopping=threading.Event())
+        for client in clients:
+            assert client.states(before).keys() == set(before)
+    finally:
+        for client in clients:
+            client.close()
+
+    stream(streamed)
+    assert streamed.landed == sorted([*range(20), *range(20)])
+
+
+def test_a_table_that_is_gone_is_rebuilt_from_the_channels(
+    maintenance: Maintenance, streamed: Pipeline
+) -> None:
+    was = {row.shard_id: (row.checkpoint, row.incarnation) for row in streamed.state.shards.values()}
+    streamed.store.delete_table()
+    plan = maintenance.reset(Method.RECOVER)
+
+    assert "2 shards without a row go on behind their channels" in " ".join(plan.notes)
+    rows = streamed.state.shards.values()
+    assert {row.shard_id: (row.checkpoint, row.incarnation) for row in rows} == was
+    assert {(row.sinks, row.unsettled) for row in rows} == {(frozenset({"streaming"}), True)}
+    streamed.send(10)
+    stream(streamed)
+    assert streamed.landed == list(range(30))
+
+
+def test_a_recovered_application_may_go_on_by_copy(maintenance: Maintenance, streamed: Pipeline) -> None:
+    streamed.store.delete_table()
+    maintenance.reset(Method.RECOVER)
+    streamed.send(10)
+    streamed.drain(sink="copy").run()
+
+    assert streamed.landed == list(range(30))
+
+
+def test_what_went_back_in_time_is_read_again_only_if_asked(
+    maintenance: Maintenance, streamed: Pipeline
+) -> None:
+    hook = SnowflakeLoadHook(database=streamed.table.database)
+    with hook.open_channels(streamed.table) as client:
+        for name in names(streamed):
+            client.drop(name)
+    streamed.query("DELETE FROM {table}")
+
+    assert "Plan again with trust_snowflake" in " ".join(maintenance.plan(Method.RECOVER).notes)
+    maintenance.reset(Method.RECOVER, trust_snowflake=True)
+    stream(streamed)
+    assert streamed.landed == list(range(20))
+
+
+def test_a_reset_names_the_extra_before_anything_is_changed(
+    maintenance: Maintenance, streamed: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = streamed.store.read_items()
+    without_the_extra(monkeypatch)
+    with pytest.raises(InvalidSettingError, match='extra "streaming"'):
+        maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+
+    assert streamed.store.read_items() == rows
+
+
+@pytest.mark.parametrize("method", [Method.REWIND, Method.RECOVER, Method.DELETE_TABLE])
+def test_applications_that_never_streamed_need_no_extra(
+    make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch, method: Method
+) -> None:
+    pipeline = make_pipeline(1)
+    pipeline.send(3)
+    pipeline.drain().run()
+    without_the_extra(monkeypatch)
+    asked = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
+    Maintenance(pipeline).reset(method, **asked)
+
+
+def test_the_inspection_says_how_shards_are_loaded(maintenance: Maintenance) -> None:
+    inspection = maintenance.inspect()
+
+    assert {shard.sinks for shard in inspection.shards} == {("streaming",)}
+    assert all(shard.committed_by("streaming") == shard.checkpoint for shard in inspection.shards)
+    assert "by streaming" in inspection_text(inspection)
+
+
+# --- backups -----------------------------------------------------------------------------------------------
+
+
+def test_a_backup_of_before_the_sink_was_changed_loads_nothing_twice(
+    make_pipeline: Callable[..., Pipeline], tmp_path: Path
+) -> None:
+    pipeline = make_pipeline(2)
+    pipeline.send(20)
+    pipeline.drain(sink="copy").run()
+    file = back_up(pipeline.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
+    pipeline.send(20)
+    stream(pipeline)
+
+    with Maintenance(pipeline).loaded() as loaded:
+        restore(
+            Backup.decode(BackupFilesHook().read(file)),
+            store=pipeline.store,
+            loaded=loaded,
+            owner="restore#1",
+            clock=now_millis,
+        )
+    assert {row.sinks for row in pipeline.state.shards.values()} == {frozenset({"copy", "streaming"})}
+    pipeline.send(20)
+    pipeline.drain(sink="copy").run()
+    assert pipeline.landed == list(range(60))
+
+
+def test_a_backup_of_a_stream_comes_back_after_a_reset(
+    maintenance: Maintenance, streamed: Pipeline, tmp_path: Path
+) -> None:
+    file = back_up(streamed.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
+    was = streamed.state.shards
+    maintenance.reset(Method.REWIND, position="LATEST")
+    with maintenance.loaded() as loaded:
+        restore(
+            Backup.decode(BackupFilesHook().read(file)),
+            store=streamed.store,
+            loaded=loaded,
+            owner="restore#1",
+            clock=now_millis,
+        )
+    assert {row.incarnation for row in streamed.state.shards.values()} == {
+        row.incarnation for row in was.values()
+    }
+    streamed.send(5)
+    stream(streamed)
+    assert streamed.landed == list(range(25))
