@@ -58,7 +58,8 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         )
     text = (
         f"{len(done['deleted'])} tables and {done['offsets']} offsets were deleted, "
-        f"{len(done['deregistered'])} consumers deregistered, and {len(done['kept'])} tables kept, because "
+        f"{done['channels']} channels dropped, {len(done['deregistered'])} consumers deregistered, and "
+        f"{len(done['kept'])} tables kept, because "
         "they were used since the plan."
     )
     return Answer({**done, "plan": plan.as_dict()}, [*planned, text] if options.yes else [text])

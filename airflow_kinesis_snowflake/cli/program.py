@@ -13,6 +13,7 @@ from airflow_kinesis_snowflake.cli import (
     backup,
     check,
     cleanup,
+    cost,
     iam,
     import_checkpoints,
     list_applications,
@@ -43,6 +44,7 @@ COMMANDS: tuple[Command, ...] = (
     audit.COMMAND,
     check.COMMAND,
     sample.COMMAND,
+    cost.COMMAND,
     iam.COMMAND,
 )
 

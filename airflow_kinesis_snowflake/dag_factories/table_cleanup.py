@@ -79,7 +79,8 @@ def build_table_cleanup_dag(
             task_id="approve",
             subject=(
                 "Delete {{ ti.xcom_pull(task_ids='plan')['doomed'] | length }} tables of applications and "
-                "{{ ti.xcom_pull(task_ids='plan')['offsets'] }} offsets?"
+                "{{ ti.xcom_pull(task_ids='plan')['offsets'] }} offsets, drop "
+                "{{ ti.xcom_pull(task_ids='plan')['channels'] }} channels?"
             ),
             body="{{ ti.xcom_pull(task_ids='plan')['text'] }}",
             defaults=[ApprovePlanOperator.REJECT],
@@ -87,7 +88,8 @@ def build_table_cleanup_dag(
             required=(
                 "{{ params.approval and not params.dry_run "
                 "and (ti.xcom_pull(task_ids='plan')['doomed'] | length > 0 "
-                "or ti.xcom_pull(task_ids='plan')['offsets'] > 0) }}"
+                "or ti.xcom_pull(task_ids='plan')['offsets'] > 0 "
+                "or ti.xcom_pull(task_ids='plan')['channels'] > 0) }}"
             ),
         )
         delete = DeleteCheckpointTablesOperator(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,24 +19,28 @@ from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.maintenance.backup import Backup
 from airflow_kinesis_snowflake.maintenance.cleanup import (
     DAY_MILLIS,
+    MOST_CHANNELS,
     MOST_OFFSETS,
     OUR_TAG,
     CleanupPlan,
     Kind,
     Rules,
+    StaleChannel,
     StaleOffset,
     TableView,
     Verdict,
     judge,
     judge_consumers,
     kind_of,
+    stale_channels,
     stale_offsets,
 )
+from airflow_kinesis_snowflake.sinks.snowflake.streaming import channel_name
 from airflow_kinesis_snowflake.state.items import number_of, text_of
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
@@ -60,7 +66,7 @@ def plan_cleanup(
 ) -> CleanupPlan:
     """Find the tables of applications and decide about them. Changes nothing.
 
-    :param loaded: where to look for offsets that nobody needs any more; None: nowhere
+    :param loaded: where to look for offsets and channels that nobody needs any more; None: nowhere
     :param streams: whose consumers to look at besides those that the tables have rows of
     :param watch_seconds: how long to watch leases of the Kinesis Client Library, which carry no time
     :param clock: gives milliseconds since the epoch
@@ -80,6 +86,7 @@ def plan_cleanup(
         for stream in sorted(looked_at)
         for consumer in _consumers(consumers, stream)
     ]
+    channels = [] if loaded is None else _channels(loaded)
     return CleanupPlan(
         made_at=clock(),
         verdicts=verdicts,
@@ -90,6 +97,8 @@ def plan_cleanup(
             named=rules.named,
         ),
         offsets=() if loaded is None else _stale(loaded, seen, verdicts, before=_before(rules, clock())),
+        channels=_stale_channels(channels, seen, verdicts, before=_before(rules, clock())),
+        fullest=max(Counter(channel.dead_letters for channel in channels).values(), default=0),
         unseen=tuple(sorted(unseen)),
     )
 
@@ -109,11 +118,16 @@ def clean_up(
     A table that was made again since, or in which a worker shows up now, is left alone, and so is the
     application's consumer.
 
-    :param loaded: where to forget the offsets and staged files of deleted applications, and offsets that
-        nobody needs any more; None: they stay
-    :return: ``deleted`` and ``kept`` tables, ``deregistered`` consumers, and how many ``offsets`` are deleted
-        that nobody needed
+    :param loaded: where to forget the offsets, channels and staged files of deleted applications, and offsets
+        and channels that nobody needs any more; None: they stay
+    :return: ``deleted`` and ``kept`` tables, ``deregistered`` consumers, and how many ``offsets`` and
+        ``channels`` are gone that nobody needed
+    :raises InvalidSettingError: channels are to be dropped, and the extra ``streaming`` or the key pair is
+        missing; nothing was changed
     """
+    if loaded is not None and plan.channels:
+        with suppress(SnowflakeObjectNotFoundError):
+            loaded.channels.try_login()
     deleted, kept = [], []
     for verdict in plan.doomed:
         details = tables.describe(verdict.table.name)
@@ -128,10 +142,11 @@ def clean_up(
         _delete(details.name, tables=tables, files=files, folder=folder, now=clock())
         deleted.append(details.name)
     applications = {view.table.application for view in plan.doomed if view.table.name in deleted}
-    pruned = 0
+    pruned = dropped = 0
     if loaded is not None:
         _forget(loaded, applications)
         pruned = _prune(loaded, plan, tables)
+        dropped = _drop_channels(loaded, plan, tables, gone=applications)
     spared = {view.table.application for view in plan.doomed if view.table.name in kept}
     doomed_consumers = [view for view in plan.consumers if view.deregister and view.name not in spared]
     for view in doomed_consumers:
@@ -142,6 +157,7 @@ def clean_up(
         "kept": kept,
         "deregistered": [view.name for view in doomed_consumers],
         "offsets": pruned,
+        "channels": dropped,
     }
 
 
@@ -343,3 +359,63 @@ def _prune(loaded: Loaded, plan: CleanupPlan, tables: DynamoDBTablesHook) -> int
             )
         log.info("%d offsets of application %s that nobody needs are deleted", len(stale), application)
     return pruned
+
+
+# --- channels that nobody needs any more -------------------------------------------------------------------
+
+
+def _channels(loaded: Loaded) -> list[StaleChannel]:
+    """All channels into the landing table and the dead letters."""
+    return [
+        StaleChannel(
+            application=channel.name.partition(":")[0],
+            name=channel.name,
+            dead_letters=table == loaded.target.dead_letters,
+            created=channel.created,
+        )
+        for table in (loaded.target.table, loaded.target.dead_letters)
+        for channel in loaded.channels.list(table)
+    ]
+
+
+def _stale_channels(
+    channels: Sequence[StaleChannel],
+    seen: Iterable[SeenTable],
+    verdicts: Iterable[Verdict],
+    *,
+    before: int,
+) -> tuple[StaleChannel, ...]:
+    doomed = {verdict.table.name for verdict in verdicts if verdict.delete}
+    stale: list[StaleChannel] = []
+    for each in seen:
+        if each.kind is Kind.CHECKPOINTS and each.details.name in doomed:
+            stale += [channel for channel in channels if channel.application == each.application]
+        elif each.kind is Kind.CHECKPOINTS:
+            stale += _stale_of(channels, each.application, each.items, before=before)
+    return tuple(sorted(stale, key=lambda channel: channel.created)[:MOST_CHANNELS])
+
+
+def _stale_of(
+    channels: Iterable[StaleChannel], application: str, items: Iterable[Mapping[str, Any]], *, before: int
+) -> list[StaleChannel]:
+    named = named_incarnations(items)
+    needed = {channel_name(application, stream, OffsetKey(*key)) for stream, *key in named}
+    streams = {stream for stream, _, _ in named}
+    return stale_channels(channels, needed, application=application, streams=streams, before=before)
+
+
+def _drop_channels(
+    loaded: Loaded, plan: CleanupPlan, tables: DynamoDBTablesHook, *, gone: Collection[str]
+) -> int:
+    """Drop the channels that a plan names of applications that are gone, or that no state row names now."""
+    kept = {verdict.table.application for verdict in plan.doomed} - set(gone)
+    dropped = 0
+    for application in sorted({channel.application for channel in plan.channels} - kept):
+        stale = [channel for channel in plan.channels if channel.application == application]
+        if application not in gone:
+            stale = _stale_of(stale, application, tables.items(application), before=plan.made_at)
+        for table, letters in ((loaded.target.table, False), (loaded.target.dead_letters, True)):
+            names = [channel.name for channel in stale if channel.dead_letters == letters]
+            dropped += loaded.channels.drop(table, names)
+        log.info("%d channels of application %s that nobody needs are dropped", len(stale), application)
+    return dropped

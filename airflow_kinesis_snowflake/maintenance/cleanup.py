@@ -12,6 +12,7 @@ import msgspec
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, markdown
+from airflow_kinesis_snowflake.sinks.snowflake.channel_state import MOST_CHANNELS as MOST_OF_PIPE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ DAY_MILLIS = 86_400_000
 _MOST_SHOWN = 20
 MOST_OFFSETS = 1_000
 """Offsets deleted in one run."""
+MOST_CHANNELS = 500
+"""Channels dropped in one run; each takes a request."""
 _COORDINATOR, _METRICS, _MIGRATION = "-CoordinatorState", "-WorkerMetricStats", "_migration"
 
 
@@ -92,10 +95,26 @@ class StaleOffset:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaleChannel:
+    """A channel of an incarnation that no state row names, or of an application that is deleted.
+
+    :param dead_letters: it leads into the dead-letter table, not the landing table
+    :param created: milliseconds since the epoch; 0: not known
+    """
+
+    application: str
+    name: str
+    dead_letters: bool
+    created: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class CleanupPlan:
     """Tables and consumers with the reason to keep or delete each; the same as JSON and back.
 
     :param offsets: rows of the offsets table that nobody needs any more
+    :param channels: channels that nobody needs any more
+    :param fullest: how many channels the one of the two pipes has that has more
     :param unseen: tables that the role may not look into, so that nothing is known of them; they stay
     """
 
@@ -103,6 +122,8 @@ class CleanupPlan:
     verdicts: tuple[Verdict, ...]
     consumers: tuple[ConsumerView, ...] = ()
     offsets: tuple[StaleOffset, ...] = ()
+    channels: tuple[StaleChannel, ...] = ()
+    fullest: int = 0
     unseen: tuple[str, ...] = ()
 
     @property
@@ -113,7 +134,8 @@ class CleanupPlan:
     @property
     def changes_nothing(self) -> bool:
         """Whether there is nothing to clean up."""
-        return not (self.doomed or self.offsets or any(view.deregister for view in self.consumers))
+        doomed = self.doomed or self.offsets or self.channels
+        return not (doomed or any(view.deregister for view in self.consumers))
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it."""
@@ -278,6 +300,31 @@ def stale_offsets(
     return tuple(sorted(stale, key=lambda row: row.updated)[:MOST_OFFSETS])
 
 
+def stale_channels(
+    channels: Iterable[StaleChannel],
+    needed: Collection[str],
+    *,
+    application: str,
+    streams: Iterable[str],
+    before: int,
+) -> list[StaleChannel]:
+    """Channels that can go of an application that stays.
+
+    As with offsets: a worker that still believes in an old incarnation opens its channel again, but confirms
+    its lease before it sends a row; and a stream without state rows would be recovered from its channels.
+
+    :param needed: names of the channels of all state rows
+    :param streams: of which the application has state rows
+    :param before: made before (ms); a channel doesn't say when it was used last
+    """
+    beginnings = tuple(f"{application}:{stream}:" for stream in streams)
+    return [
+        channel
+        for channel in channels
+        if channel.name.startswith(beginnings) and channel.name not in needed and 0 < channel.created < before
+    ]
+
+
 def cleanup_text(plan: CleanupPlan) -> str:
     """The plan for people to read, as Markdown."""
     return markdown(cleanup_parts(plan))
@@ -301,11 +348,16 @@ def cleanup_parts(plan: CleanupPlan) -> list[Part]:
     if lines:
         parts.append(Table.of(heads, lines))
     if plan.offsets:
-        counts = Counter(row.application for row in plan.offsets)
-        of_each = ", ".join(f"{count} of {name}" for name, count in sorted(counts.items()))
+        of_each = _counted(row.application for row in plan.offsets)
         parts.append(
             f"{len(plan.offsets)} offsets in Snowflake can be deleted, because no state row names them any "
             f"more: {of_each}."
+        )
+    if plan.channels:
+        of_each = _counted(channel.application for channel in plan.channels)
+        parts.append(
+            f"{len(plan.channels)} channels can be dropped, because no state row needs them any more: "
+            f"{of_each}. The fuller pipe has {plan.fullest} of the {MOST_OF_PIPE} that it may have."
         )
     parts.append(unseen_text(plan.unseen))
     if plan.consumers:
@@ -315,6 +367,10 @@ def cleanup_parts(plan: CleanupPlan) -> list[Part]:
         ]
         parts.append(Table.of(("", "consumer", "stream", "reason"), rows))
     return parts
+
+
+def _counted(applications: Iterable[str]) -> str:
+    return ", ".join(f"{count} of {name}" for name, count in sorted(Counter(applications).items()))
 
 
 def unseen_text(unseen: Sequence[str]) -> str:

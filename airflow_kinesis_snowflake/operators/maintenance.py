@@ -440,8 +440,9 @@ class PlanTableCleanupOperator(StateOperator):
     ``days``, no worker is alive in it, and nobody is known to use the application. One without the tag of
     this package, or without a row that says when it was used, can go only when it is named.
 
-    With a ``table``, offsets in Snowflake can go as well that no state row names and that didn't change for
-    ``days``: those of incarnations before a reset, and of shards that ended and left the stream.
+    With a ``table``, offsets and channels in Snowflake can go as well that no state row names, and that
+    didn't change, or are there, for ``days``: those of incarnations before a reset, and of shards that ended
+    and left the stream.
 
     :param days: age from which a table is stale (templated)
     :param used: applications that are in use: a list, or text with commas (templated)
@@ -452,7 +453,7 @@ class PlanTableCleanupOperator(StateOperator):
     :param airflow_conn_id: connection to Airflow's API, which knows what applications the tasks of
         ``KinesisToSnowflakeOperator`` used lately; empty: it isn't asked (templated)
     :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, ``doomed``, the
-        names of tables that can go, and ``offsets``, the number of offsets that can, as XCom
+        names of tables that can go, and ``offsets`` and ``channels``, how many of these can, as XCom
     """
 
     template_fields: Sequence[str] = (
@@ -514,7 +515,13 @@ class PlanTableCleanupOperator(StateOperator):
         text = cleanup_text(plan)
         self.log.info("%s", text)
         doomed = [verdict.table.name for verdict in plan.doomed]
-        return {"plan": plan.as_dict(), "text": text, "doomed": doomed, "offsets": len(plan.offsets)}
+        return {
+            "plan": plan.as_dict(),
+            "text": text,
+            "doomed": doomed,
+            "offsets": len(plan.offsets),
+            "channels": len(plan.channels),
+        }
 
     def _rules(self) -> Rules:
         from airflow_kinesis_snowflake.maintenance.cleanup import Rules
@@ -539,7 +546,8 @@ class DeleteCheckpointTablesOperator(StateOperator):
     """Backs up and deletes the tables that a plan of :class:`PlanTableCleanupOperator` dooms.
 
     A table that was used or made again since the plan is left alone. Consumers of deleted applications are
-    deregistered. With a ``table``, their offsets and staged files in Snowflake go as well. Can be run again.
+    deregistered. With a ``table``, their offsets, channels and staged files in Snowflake go as well. Can be
+    run again.
 
     :param plan: what :class:`PlanTableCleanupOperator` returned (templated)
     :param folder: where each table is saved first: an absolute path that all workers share, or
@@ -582,6 +590,7 @@ class DeleteCheckpointTablesOperator(StateOperator):
                 "kept": [verdict.table.name for verdict in plan.doomed],
                 "deregistered": [],
                 "offsets": 0,
+                "channels": 0,
             }
         folder = self.setting("folder")
         if folder is None:

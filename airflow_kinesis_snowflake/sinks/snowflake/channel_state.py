@@ -127,9 +127,12 @@ class ShardChannels:
         :return: how many
         """
         dropped = 0
-        for name in names:
-            self._client(table).drop(name)
-            dropped += 1
+        try:
+            for name in names:
+                self._client(table).drop(name)
+                dropped += 1
+        except SnowflakeObjectNotFoundError as error:
+            log.info("The channels into %s went with it: %s", table, error)
         return dropped
 
     def _tokens(self, table: TableName, names: Sequence[str]) -> dict[str, str | None]:

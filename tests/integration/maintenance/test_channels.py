@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,8 +11,12 @@ import pytest
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import FencedError, InvalidSettingError
 from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
+from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
+from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
+from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan, Rules, cleanup_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspection_text
 from airflow_kinesis_snowflake.maintenance.reset import Method
 from airflow_kinesis_snowflake.sinks.snowflake import channels
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.integration.drain.conftest import Pipeline
+
+LATER = 40 * 86_400_000
 
 
 @pytest.fixture
@@ -204,3 +211,81 @@ def test_a_backup_of_a_stream_comes_back_after_a_reset(
     streamed.send(5)
     stream(streamed)
     assert streamed.landed == list(range(25))
+
+
+# --- cleanup -----------------------------------------------------------------------------------------------
+
+
+def planned(maintenance: Maintenance, *, at: int = LATER, **rules: Any) -> CleanupPlan:
+    with maintenance.loaded() as loaded:
+        return plan_cleanup(
+            Rules(**{"days": 30, "most": 100, **rules}),
+            tables=DynamoDBTablesHook(),
+            consumers=StreamConsumersHook(),
+            loaded=loaded,
+            watch_seconds=0.1,
+            clock=lambda: now_millis() + at,
+        )
+
+
+def cleaned(maintenance: Maintenance, plan: CleanupPlan, folder: Path) -> Any:
+    with maintenance.loaded() as loaded:
+        return clean_up(
+            plan,
+            tables=DynamoDBTablesHook(),
+            consumers=StreamConsumersHook(),
+            files=BackupFilesHook(),
+            folder=str(folder),
+            loaded=loaded,
+            clock=lambda: now_millis() + LATER,
+        )
+
+
+def there(pipeline: Pipeline) -> set[str]:
+    with Maintenance(pipeline).loaded() as loaded:
+        tables = loaded.target.table, loaded.target.dead_letters
+        return {channel.name for table in tables for channel in loaded.channels.list(table)}
+
+
+def test_channels_of_incarnations_before_a_reset_go_and_those_of_today_stay(
+    maintenance: Maintenance, streamed: Pipeline, tmp_path: Path
+) -> None:
+    before = set(names(streamed))
+    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    stream(streamed)
+    today = set(names(streamed))
+    used = frozenset({streamed.application})
+    assert there(streamed) == before | today
+
+    assert planned(maintenance, at=0, used=used).channels == ()
+    plan = CleanupPlan.from_dict(planned(maintenance, used=used).as_dict())
+    assert ({channel.name for channel in plan.channels}, len(plan.channels)) == (before, 4)
+    assert plan.fullest == 4
+    assert "4 channels can be dropped" in cleanup_text(plan)
+    plan = replace(plan, verdicts=())
+    assert cleaned(maintenance, plan, tmp_path)["channels"] == 4
+    assert there(streamed) == today
+
+
+def test_channels_of_a_deleted_application_go(
+    maintenance: Maintenance, streamed: Pipeline, tmp_path: Path
+) -> None:
+    plan = planned(maintenance)
+    doomed = tuple(each for each in plan.doomed if each.table.application == streamed.application)
+    assert len(plan.channels) == 4
+    plan = replace(plan, verdicts=doomed, consumers=(), offsets=())
+
+    assert cleaned(maintenance, plan, tmp_path)["channels"] == 4
+    assert there(streamed) == set()
+
+
+def test_a_cleanup_names_the_extra_before_anything_is_changed(
+    maintenance: Maintenance, streamed: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(maintenance)
+    without_the_extra(monkeypatch)
+    with pytest.raises(InvalidSettingError, match='extra "streaming"'):
+        cleaned(maintenance, plan, tmp_path)
+
+    assert streamed.store.exists()
+    assert len(there(streamed)) == 2
