@@ -270,7 +270,7 @@ def test_channels_of_incarnations_before_a_reset_go_and_those_of_today_stay(
 def test_channels_of_a_deleted_application_go(
     maintenance: Maintenance, streamed: Pipeline, tmp_path: Path
 ) -> None:
-    plan = planned(maintenance)
+    plan = planned(maintenance, named=frozenset({streamed.application}))
     doomed = tuple(each for each in plan.doomed if each.table.application == streamed.application)
     assert len(plan.channels) == 4
     plan = replace(plan, verdicts=doomed, consumers=(), offsets=())
@@ -282,7 +282,7 @@ def test_channels_of_a_deleted_application_go(
 def test_a_cleanup_names_the_extra_before_anything_is_changed(
     maintenance: Maintenance, streamed: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = planned(maintenance)
+    plan = planned(maintenance, named=frozenset({streamed.application}))
     without_the_extra(monkeypatch)
     with pytest.raises(InvalidSettingError, match='extra "streaming"'):
         cleaned(maintenance, plan, tmp_path)
