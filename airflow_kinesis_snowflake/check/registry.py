@@ -7,6 +7,7 @@ from airflow_kinesis_snowflake.check import (
     permissions,
     snowflake_loading,
     snowflake_objects,
+    snowflake_streaming,
     snowflake_transactions,
 )
 from airflow_kinesis_snowflake.check.snowflake_killed import KILLED_HOLDER
@@ -29,6 +30,7 @@ CHECKS = (
     snowflake_transactions.SAME_REQUEST,
     snowflake_objects.PRIVILEGES,
     snowflake_objects.CANCEL,
+    *snowflake_streaming.CHECKS,
     KILLED_HOLDER,
     snowflake_objects.ICEBERG,
     *permissions.CHECKS,
