@@ -72,6 +72,7 @@ class FakeStateStore:
         parents: Iterable[str],
         incarnation: str,
         stream_created: int,
+        stream_arn: str | None = None,
         initial_shards: Iterable[str] = (),
         sinks: Iterable[str] = (),
     ) -> bool:
@@ -86,6 +87,7 @@ class FakeStateStore:
             parents=tuple(sorted(set(parents))),
             incarnation=incarnation,
             stream_created=stream_created,
+            stream_arn=stream_arn,
             initial_shards=frozenset(initial_shards),
             sinks=frozenset(sinks),
         )
@@ -105,7 +107,7 @@ class FakeStateStore:
             self._shards[stream_name].pop(shard_id, None)
             return True
 
-    def take_lease(
+    def take_lease(  # noqa: PLR0913 -- the port's
         self,
         stream_name: str,
         shard: ShardState,
@@ -116,17 +118,21 @@ class FakeStateStore:
         incarnation: str,
         start_at: StartAt | None = None,
         sinks: Iterable[str] = (),
+        stream_arn: str | None = None,
         predecessor: bool = False,
     ) -> ShardState | None:
         """Take a lease that is free, the worker's own, or as it was read.
 
         :param predecessor: or renewed since by the same owner
-        :return: the row after it; ``None``: another worker has the lease, or there is no such row
+        :return: the row after it; ``None``: another worker has the lease, or there is no such row, or it says
+            that it belongs to another stream
         """
         self._meet_failure()
         unchanged = predecessor or shard.lease_expiry is None
 
         def free(row: ShardState) -> bool:
+            if stream_arn is not None and row.stream_arn not in {None, stream_arn}:
+                return False
             if row.lease_owner in {None, owner}:
                 return True
             return row.lease_owner == shard.lease_owner and (
@@ -142,6 +148,7 @@ class FakeStateStore:
                 last_update=now,
                 incarnation=row.incarnation or incarnation,
                 start_at=row.start_at or start_at,
+                stream_arn=row.stream_arn or stream_arn,
                 others_until=untold if row.others_until is None else row.others_until,
                 sinks=row.sinks | frozenset(sinks),
             )

@@ -176,6 +176,14 @@ def test_no_lease_without_a_row(store: StateStore) -> None:
     assert take(store, "one", ShardState("shardId-000000000009")) is None
 
 
+def test_the_first_lease_says_whose_the_row_is_and_another_stream_gets_none(store: StateStore) -> None:
+    taken = take(store, "one", stream_arn="arn:here")
+    assert taken is not None
+    assert taken.stream_arn == "arn:here"
+    assert take(store, "one", stream_arn="arn:there", **LATER) is None
+    assert take(store, "one", stream_arn="arn:here") is not None
+
+
 def test_a_lease_is_renewed_by_its_owner_with_what_there_is_to_tell(leased: StateStore) -> None:
     assert leased.renew_lease(STREAM, SHARD, owner="one", millis_behind=5, caught_up_at=900, **LATER)
     now = row(leased)
