@@ -375,6 +375,16 @@ def test_who_was_first_is_overtaken_in_turn(team: Team, place: Place) -> None:
     assert place.landed == [0, 1, 2, 3]
 
 
+def test_who_gets_a_shard_back_knows_what_was_committed_meanwhile(team: Team, place: Place) -> None:
+    first, second = team.worker(), team.worker()
+    assert first.commit(first.batch(range(2))).committed
+    second.offsets(ONE)
+    assert second.commit(second.batch(range(2, 4))).committed
+
+    assert first.commit(first.batch(range(4, 6), offset=3)).committed
+    assert place.landed == [0, 1, 2, 3, 4, 5]
+
+
 def test_a_batch_is_refused_where_one_of_its_shards_is_ahead(team: Team, place: Place) -> None:
     first, second = team.worker(), team.worker()
     assert first.commit(first.batch(range(2))).committed

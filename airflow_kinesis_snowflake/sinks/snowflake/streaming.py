@@ -241,6 +241,10 @@ class StreamingSink:
         self._check_objects()
         columns = self._columns(rows, batch)
         lanes = self._open(batch)
+        if behind(lanes, batch):
+            # The lease was another's for a while, who has opened the channel since, and committed.
+            self.close()
+            lanes = self._open(batch)
         if (outcome := self._outcome_by(lanes, batch)) is not None:
             return outcome
         self.in_doubt |= batch.spans.keys()
@@ -471,6 +475,16 @@ class StreamingSink:
             f"before {span.offset}, through which a drain had committed. The table was made anew or went "
             "back in time, or its channel was dropped, and records are missing in it"
         )
+
+
+def behind(lanes: Mapping[str, _Lane], batch: Batch) -> bool:
+    """Whether a channel, as far as its owner knows it, stands before what a drain had committed through."""
+    for shard_id, lane in lanes.items():
+        offset = batch.spans[shard_id].offset
+        with suppress(ValueError):
+            if offset is not None and is_after(offset, position_of(lane.committed)):
+                return True
+    return False
 
 
 def rows_of(batch: Batch) -> StreamedRows:
