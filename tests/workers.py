@@ -23,8 +23,10 @@ from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.sinks.snowflake.channels import Channel, ChannelClient
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, Copy, Landing, Streaming
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
 from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
@@ -48,6 +50,17 @@ POINTS: dict[str, tuple[type, str]] = {
 }
 """Steps of a load, by name, and the method that takes each."""
 
+STREAMING_POINTS: dict[str, tuple[type, str]] = {
+    "open": (ChannelClient, "open"),
+    "opened": (StreamingSink, "_outcome_by"),
+    "append": (Channel, "append"),
+    "flush": (Channel, "flush"),
+    "wait": (Channel, "wait"),
+    "checkpoint": (Leases, "save"),
+    "release": (Leases, "release"),
+}
+"""The same of a load that streams."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -60,6 +73,7 @@ class Job:
     :param settings: more settings of the drain
     :param fan_out: have records pushed
     :param prepare: called in the process before the drain, to change the package for a test
+    :param sink: ``copy`` or ``streaming``
     """
 
     stream: str
@@ -72,10 +86,15 @@ class Job:
     attempt: int = 1
     fan_out: bool = False
     prepare: Callable[[], None] | None = None
+    sink: str = COPY
 
     def make_drain(self) -> Drain:
         """The drain, not begun."""
         table = TableName.parse(self.table)
+        landing, snowflake = Landing(table=table), SnowflakeLoadHook(database=table.database)
+        copy = Copy(landing, snowflake.open_session)
+        streaming = Streaming(landing, snowflake.open_session, snowflake.open_channels)
+        sink, other = (copy, streaming) if self.sink == COPY else (streaming, copy)
         return Drain(
             DrainSettings(
                 **{
@@ -89,7 +108,8 @@ class Job:
             worker=Worker(self.task, f"{self.attempt}-{uuid.uuid4().hex}"),
             source=self._source(),
             store=CheckpointStoreHook(self.application),
-            sink=Copy(Landing(table=table), SnowflakeLoadHook(database=table.database).open_session),
+            sink=sink,
+            other_sinks=[other],
         )
 
     def _source(self) -> Source:
@@ -187,7 +207,7 @@ def run(job: Job, results: Connection) -> None:
 
 def raise_at(step: str, what: signal.Signals) -> None:
     """Make this process send itself a signal, once, right before a step."""
-    owner, method = POINTS[step]
+    owner, method = {**POINTS, **STREAMING_POINTS}[step]
     original = getattr(owner, method)
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:

@@ -244,4 +244,4 @@ def sequence_number(shard: int, *, created: int, written: int, count: int) -> st
     :param count: grows from record to record
     """
     check = shard & 0xF
-    return str(int(f"2{created:09x}{check:x}0{count:015x}00{written:09x}{shard:07x}{check:x}2", 16))
+    return str(int(f"2{created:09x}{check:x}0{count:015x}00{written:09x}{shard >> 4:07x}{check:x}2", 16))

@@ -11,13 +11,15 @@ from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.engine.reader import ShardReader
 from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedError, TransientError
 from airflow_kinesis_snowflake.hooks import checkpoint
-from airflow_kinesis_snowflake.sinks.snowflake import copy, statements
+from airflow_kinesis_snowflake.sinks.snowflake import copy, statements, streaming
 from airflow_kinesis_snowflake.sinks.snowflake.copy import CopySink
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
 from airflow_kinesis_snowflake.sources import fan_out
 from airflow_kinesis_snowflake.sources.fan_out import FanOutCursor
 from airflow_kinesis_snowflake.sources.polling import PollingCursor
 from airflow_kinesis_snowflake.stream.positions import Position
+from tests.simulation.channels import SimulatedChannel, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,6 +155,24 @@ def copy_loads_a_file_once(patch: pytest.MonkeyPatch) -> None:
     _change_sql(patch, "_copy", lambda sql: f"{sql} FORCE = TRUE")
 
 
+# --- channels ----------------------------------------------------------------------------------------------
+
+
+def token_at_opening(patch: pytest.MonkeyPatch) -> None:
+    """Rows are sent whatever the token of their channel says."""
+    patch.setattr(StreamingSink, "_outcome_by", lambda *_: None)
+
+
+def committed_token(patch: pytest.MonkeyPatch) -> None:
+    """An append that returned counts as committed."""
+    patch.setattr(SimulatedChannel, "wait", lambda _, token, **__: State(token))
+
+
+def channel_opened_again(patch: pytest.MonkeyPatch) -> None:
+    """A channel that another has had since goes on as it was opened before."""
+    patch.setattr(streaming, "behind", lambda *_: False)
+
+
 # --- checkpoints and leases --------------------------------------------------------------------------------
 
 
@@ -259,6 +279,9 @@ MUTANTS: tuple[Mutant, ...] = (
     new_session_after_a_repetition,
     folder_of_each_attempt,
     copy_loads_a_file_once,
+    token_at_opening,
+    committed_token,
+    channel_opened_again,
     checkpoint_after_commit,
     checkpoint_of_a_committed_batch,
     owner_writes_only,

@@ -389,7 +389,9 @@ class Cursor:
 class SimulatedSession(SnowflakeSession):
     """A session as it is, over tables that are there."""
 
-    def ensure_objects(self, target: LandingTarget, *, mapping: TableMapping) -> None:
+    def ensure_objects(
+        self, target: LandingTarget, *, mapping: TableMapping, companions: bool = True
+    ) -> None:
         """Tables and stage are there."""
 
 

@@ -241,6 +241,10 @@ class StreamingSink:
         self._check_objects()
         columns = self._columns(rows, batch)
         lanes = self._open(batch)
+        if behind(lanes, batch):
+            # The lease was another's for a while, who has opened the channel since, and committed.
+            self.close()
+            lanes = self._open(batch)
         if (outcome := self._outcome_by(lanes, batch)) is not None:
             return outcome
         self.in_doubt |= batch.spans.keys()
@@ -254,23 +258,29 @@ class StreamingSink:
         return Outcome(offsets=reached, rejected=self._rejected)
 
     def _open(self, batch: Batch) -> dict[str, _Lane]:
-        """The landing channels of a batch, each with a lease that was confirmed after its opening.
+        """Open the channels of a batch, and confirm the leases after that.
 
+        :return: the landing channels
         :raises LeaseLostError: another worker has a lease
         """
         if not all(self.context.claims.holds(shard_id) for shard_id in batch.spans):
             raise self._lease_lost(batch)
-        lanes = {
-            shard_id: self._lane(self._target.table, key_of_span(batch.spans[shard_id]))
-            for shard_id in rows_of(batch).pages
-        }
-        unsure = [shard_id for shard_id, lane in lanes.items() if not lane.confirmed]
-        confirmed = self.context.writers.map(self.context.claims.confirm, unsure)
-        if not all(confirmed):
+        landing: dict[str, _Lane] = {}
+        unsure: dict[str, list[_Lane]] = {}
+        for shard_id, pages in rows_of(batch).pages.items():
+            key = key_of_span(batch.spans[shard_id])
+            lanes = [self._lane(self._target.table, key)]
+            landing[shard_id] = lanes[0]
+            if any(page.dead_letters for page in pages):
+                lanes.append(self._lane(self._target.dead_letters, key))
+            if not all(lane.confirmed for lane in lanes):
+                unsure[shard_id] = lanes
+        if not all(self.context.writers.map(self.context.claims.confirm, list(unsure))):
             raise self._lease_lost(batch)
-        for lane in lanes.values():
-            lane.confirmed = True
-        return lanes
+        for lanes in unsure.values():
+            for lane in lanes:
+                lane.confirmed = True
+        return landing
 
     def _outcome_by(self, lanes: Mapping[str, _Lane], batch: Batch) -> Outcome | None:
         """What has become of a batch already, judged by tokens; ``None`` if it is still to be sent."""
@@ -471,6 +481,16 @@ class StreamingSink:
             f"before {span.offset}, through which a drain had committed. The table was made anew or went "
             "back in time, or its channel was dropped, and records are missing in it"
         )
+
+
+def behind(lanes: Mapping[str, _Lane], batch: Batch) -> bool:
+    """Whether a channel, as far as its owner knows it, stands before what a drain had committed through."""
+    for shard_id, lane in lanes.items():
+        offset = batch.spans[shard_id].offset
+        with suppress(ValueError):
+            if offset is not None and is_after(offset, position_of(lane.committed)):
+                return True
+    return False
 
 
 def rows_of(batch: Batch) -> StreamedRows:

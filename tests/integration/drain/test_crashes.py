@@ -12,7 +12,7 @@ from botocore.config import Config
 from airflow_kinesis_snowflake.engine.settings import Worker
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
 from tests.faults.actions import Hold, cut
-from tests.workers import POINTS, Job, WorkerProcess
+from tests.workers import POINTS, STREAMING_POINTS, Job, WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +58,24 @@ def test_a_retry_after_a_death_loads_every_record_once(
     assert died.wait() == -signal.SIGKILL
 
     report = pipeline.drain(worker=Worker("task", "2")).run()
+
+    assert pipeline.landed == pipeline.sent
+    assert report.takeovers == 2
+
+
+@pytest.mark.parametrize("point", STREAMING_POINTS)
+def test_a_retry_after_a_death_streams_every_record_once(
+    make_pipeline: Callable[..., Pipeline], start_worker: Callable[..., WorkerProcess], point: str
+) -> None:
+    pipeline = make_pipeline(shards=2)
+    pipeline.send(100)
+    pipeline.drain(worker=Worker("task", "0"), sink="streaming").run()
+    pipeline.send(100)
+
+    died = start_worker(pipeline, task="task", sink="streaming", signals={point: signal.SIGKILL})
+    assert died.wait() == -signal.SIGKILL
+
+    report = pipeline.drain(worker=Worker("task", "2"), sink="streaming").run()
 
     assert pipeline.landed == pipeline.sent
     assert report.takeovers == 2
