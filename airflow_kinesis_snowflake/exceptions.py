@@ -97,8 +97,8 @@ class IncarnationClosedError(CorruptStateError):
     """A reset closed the incarnation of a shard's row: nothing can be loaded under it any more."""
 
 
-class SinkUnknownError(CorruptStateError):
-    """What a drain with another sink has committed is in doubt, and that sink can't be asked."""
+class SinkInDoubtError(CorruptStateError):
+    """What a drain with another sink has committed is in doubt; only that sink can find out."""
 
 
 class OffsetWentBackError(CorruptStateError):

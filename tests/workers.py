@@ -92,9 +92,9 @@ class Job:
         """The drain, not begun."""
         table = TableName.parse(self.table)
         landing, snowflake = Landing(table=table), SnowflakeLoadHook(database=table.database)
-        copy = Copy(landing, snowflake.open_session)
-        streaming = Streaming(landing, snowflake.open_session, snowflake.open_channels)
-        sink, other = (copy, streaming) if self.sink == COPY else (streaming, copy)
+        sink: Any = Copy(landing, snowflake.open_session)
+        if self.sink != COPY:
+            sink = Streaming(landing, snowflake.open_session, snowflake.open_channels)
         return Drain(
             DrainSettings(
                 **{
@@ -109,7 +109,6 @@ class Job:
             source=self._source(),
             store=CheckpointStoreHook(self.application),
             sink=sink,
-            other_sinks=[other],
         )
 
     def _source(self) -> Source:

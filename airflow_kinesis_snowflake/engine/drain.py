@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
-from functools import partial
 from math import inf
 from queue import Empty
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,7 +38,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence, Set
+    from collections.abc import Callable, Mapping, Set
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -80,8 +79,6 @@ class Drain:
     :param source: the stream
     :param store: the application's checkpoints
     :param sink: where to load
-    :param other_sinks: ways that the application may have loaded before; they are asked what they have
-        committed where that isn't known
     :param on_progress: gets how far the drain is, every few seconds and on a thread of its own, as
         :class:`~airflow_kinesis_snowflake.engine.progress.Progress` says it; what it raises does no harm
     :param runtime: its clocks, threads and chance
@@ -95,7 +92,6 @@ class Drain:
         source: Source,
         store: StateStore,
         sink: SinkSettings,
-        other_sinks: Sequence[SinkSettings] = (),
         on_progress: Callable[[dict[str, Any]], None] | None = None,
         runtime: Runtime = MACHINE,
     ) -> None:
@@ -135,7 +131,6 @@ class Drain:
         self._fetching = Fetching(pages, self._events.put, runtime=runtime)
         self._loader = Loader(
             self._sink,
-            others={other.name: partial(other.open, context) for other in other_sinks},
             leases=self._leases,
             settings=settings,
             writers=self._writers,
@@ -340,7 +335,7 @@ class Drain:
         facts = {
             reader.shard_id: {
                 "ended": reader.finish is Finish.ENDED and self._settled(reader),
-                "unsettled": reader.shard_id in in_doubt,
+                "unsettled": reader.in_doubt or reader.shard_id in in_doubt,
                 "millis_behind": reader.millis_behind,
                 "caught_up_at": reader.caught_up_at if self._settled(reader) else None,
             }

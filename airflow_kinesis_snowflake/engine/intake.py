@@ -23,6 +23,7 @@ from airflow_kinesis_snowflake.exceptions import (
     CorruptStateError,
     DataLossError,
     ForeignCheckpointError,
+    SinkInDoubtError,
     StreamRecreatedError,
 )
 from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
@@ -31,7 +32,7 @@ from airflow_kinesis_snowflake.stream.retention import MARGIN, Gap, may_have_age
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Mapping, Sequence, Set
     from datetime import datetime
 
     from airflow_kinesis_snowflake.engine.leases import Leases
@@ -206,17 +207,22 @@ class Intake:
             now=self._runtime.wall(),
             seen=self._watch.look(state, now=self._runtime.monotonic()),
         )
-        taken = self._take(assignment)
+        elsewhere = self._in_doubt_elsewhere(assignment)
+        taken = self._take([each for each in assignment.take if each.state.shard_id not in elsewhere])
         readers, closed = self._start(taken)
         self._log_holders(assignment)
         return Intaken(
             readers=readers,
             refused={**self._refused(readers), **closed},
             gaps=() if unaccepted else gaps,
-            missed={**{gap.shard_id: self._data_loss(gap) for gap in unaccepted}, **contradicting},
+            missed={
+                **{gap.shard_id: self._data_loss(gap) for gap in unaccepted},
+                **contradicting,
+                **elsewhere,
+            },
             takeovers=sum(candidate.takeover for candidate in taken),
             surplus=assignment.surplus,
-            left_some=len(taken) < len(assignment.take)
+            left_some=len(taken) + len(elsewhere) < len(assignment.take)
             or assignment.left_over > 0
             or assignment.owed > 0
             or assignment.unclear
@@ -318,7 +324,22 @@ class Intake:
 
     # --- leases --------------------------------------------------------------------------------------------
 
-    def _take(self, assignment: Assignment) -> list[Candidate]:
+    def _in_doubt_elsewhere(self, assignment: Assignment) -> dict[str, TerminalError]:
+        """Shards of which another sink may have committed more than their rows say, and what to do.
+
+        Only a drain with that sink can fence who may still commit, and knows which dead letters are there.
+        """
+        return {
+            each.state.shard_id: SinkInDoubtError(
+                f"Run a drain with sink={min(others)!r} once more, and change the sink then. "
+                f"The last owner of shard {each.state.shard_id} of stream {self._settings.stream_name} ended "
+                "without a word, and may have committed more than its row says"
+            )
+            for each in assignment.take
+            if each.takeover and (others := each.state.sinks - {self._loader.sink})
+        }
+
+    def _take(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         def lease(candidate: Candidate) -> Candidate | None:
             start_at = self._start_of_foreign(candidate.state)
             state = self._leases.take(
@@ -339,7 +360,7 @@ class Intake:
             # Somebody may have taken it since the rows were read, and left it in doubt.
             return replace(candidate, state=state, takeover=candidate.takeover or state.unsettled)
 
-        return [taken for taken in self._writers.map(lease, assignment.take) if taken is not None]
+        return [taken for taken in self._writers.map(lease, candidates) if taken is not None]
 
     def _start_of_foreign(self, row: ShardState) -> StartAt | None:
         """Where a row starts that doesn't say so, because another consumer made it and no drain has taken it.
@@ -358,11 +379,6 @@ class Intake:
         committed = {row.shard_id: row.checkpoint for row in rows}
         remembered = {candidate.state.shard_id: self._remembered(candidate) for candidate in taken}
         refused = self._settle([each for each in taken if each.takeover], committed, remembered)
-        for candidate in taken:
-            row = candidate.state
-            if not candidate.takeover and row.sinks != {self._loader.sink}:
-                # Nothing is in doubt, so there is nothing that the others had to be asked for.
-                self._leases.save(row.shard_id, None, millis_behind=None)
         listed = {shard.shard_id: shard for shard in self._listed}
         readers = [
             ShardReader(
@@ -370,6 +386,7 @@ class Intake:
                 committed=committed[row.shard_id],
                 offset=remembered[row.shard_id],
                 shard=listed.get(row.shard_id),
+                in_doubt=row.shard_id in refused,
                 runtime=self._runtime,
             )
             for row in rows
@@ -387,46 +404,43 @@ class Intake:
         committed: dict[str, Position | None],
         remembered: dict[str, Position | None],
     ) -> dict[str, TerminalError]:
-        """Ask every sink that may have committed more of a shard than its row says.
+        """Ask the sink, which may have committed more of a shard than its row says.
 
-        :param committed: is moved on to where sinks say that shards stand
-        :param remembered: is moved on to what this drain's own sink says
+        :param committed: is moved on to where the sink says that shards stand
+        :param remembered: the same, for what later drains compare with
         :return: shards whose offsets refuse every load, with the reason
         """
-        refused: dict[str, TerminalError] = {}
         if not takeovers:
-            return refused
+            return {}
         log.info("Reading the offsets of %d shards that their last owner didn't release", len(takeovers))
-        for sink in sorted(frozenset().union(*(each.state.sinks for each in takeovers))):
-            asked = [each for each in takeovers if sink in each.state.sinks]
-            offsets = self._loader.offsets([key_of(each.state) for each in asked], sink=sink)
-            refused |= {key.shard_id: error for key, error in offsets.refused.items()}
-            for each in asked:
-                row, offset = each.state, offsets.found.get(key_of(each.state))
-                found = None if offset is None else offset.position
-                if found is None and self._forgets(each, sink):
-                    refused[row.shard_id] = self._forgotten(row)
-                if found is not None and is_after(found, committed[row.shard_id]):
-                    committed[row.shard_id] = found
-                # One that went back in time is no news: the next drain has to notice it too.
-                if sink == self._loader.sink and found and is_after(found, remembered[row.shard_id]):
-                    remembered[row.shard_id] = found
+        offsets = self._loader.offsets([key_of(each.state) for each in takeovers])
+        refused: dict[str, TerminalError] = {key.shard_id: error for key, error in offsets.refused.items()}
         for each in takeovers:
-            shard_id = each.state.shard_id
-            if shard_id not in refused:
+            row, offset = each.state, offsets.found.get(key_of(each.state))
+            found = None if offset is None else offset.position
+            if found is None and self._forgets(each):
+                refused[row.shard_id] = self._forgotten(row)
+            if found is not None and is_after(found, committed[row.shard_id]):
+                committed[row.shard_id] = found
+            # One that went back in time is no news: the next drain has to notice it too.
+            if found is not None and is_after(found, remembered[row.shard_id]):
+                remembered[row.shard_id] = found
+            if row.shard_id not in refused:
                 self._leases.save(
-                    shard_id, committed[shard_id], millis_behind=None, offset=remembered[shard_id]
+                    row.shard_id,
+                    committed[row.shard_id],
+                    millis_behind=None,
+                    offset=remembered[row.shard_id],
                 )
         return refused
 
     def _remembered(self, candidate: Candidate) -> Position | None:
         """What the sink certainly has of a shard, if the row says so and the sink hasn't forgotten it."""
-        sink = self._loader.sink
-        return None if self._forgets(candidate, sink) else candidate.state.committed_by(sink)
+        return None if self._forgets(candidate) else candidate.state.committed_by(self._loader.sink)
 
-    def _forgets(self, candidate: Candidate, sink: str) -> bool:
-        """Whether a sink may have forgotten what was committed when the row of a shard was last written."""
-        memory = self._loader.memory_millis(sink)
+    def _forgets(self, candidate: Candidate) -> bool:
+        """Whether the sink may have forgotten what was committed when the row was last written."""
+        memory = self._loader.memory_millis
         written = candidate.last_update
         return memory is not None and written is not None and self._runtime.wall() - written > memory
 

@@ -130,7 +130,7 @@ class Leases:
             now=now,
             incarnation=incarnation,
             start_at=start_at,
-            sinks=shard.sinks | {self._sink},
+            sink=None if shard.sinks == {self._sink} else self._sink,
             stream_arn=stream_arn,
             predecessor=self._worker.succeeds(shard.lease_owner),
         )

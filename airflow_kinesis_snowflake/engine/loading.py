@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.ports import COMMITTED
 from airflow_kinesis_snowflake.exceptions import (
     LeaseLostError,
-    SinkUnknownError,
     TableChangedError,
     TooManyDeadLettersError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.engine.batch import Batch, Span
     from airflow_kinesis_snowflake.engine.leases import Leases
@@ -65,7 +63,6 @@ class Loader:
     """Loads batches one after the other. Apart from :meth:`cancel`, one call waits for the other.
 
     :param sink: where they go
-    :param others: make other sinks, by name, to be asked what they have committed
     :param leases: written after a commit
     :param settings: names of stream and application, and how many dead letters are too many
     :param writers: threads for checkpoint writes; their runtime has the clock
@@ -76,7 +73,6 @@ class Loader:
         self,
         sink: Sink,
         *,
-        others: Mapping[str, Callable[[], Sink]] = MappingProxyType({}),
         leases: Leases,
         settings: DrainSettings,
         writers: DaemonThreads,
@@ -84,7 +80,6 @@ class Loader:
     ) -> None:
         self._runtime = writers.runtime
         self._sink = sink
-        self._others = others
         self._leases = leases
         self._settings = settings
         self._writers = writers
@@ -115,37 +110,20 @@ class Loader:
         """The name of the sink."""
         return self._sink.name
 
-    def offsets(self, keys: Sequence[OffsetKey], *, sink: str) -> Offsets:
-        """Where a sink says shards stand that their last owner didn't release.
+    @property
+    def memory_millis(self) -> int | None:
+        """How long the sink remembers what was committed of a shard that rests; ``None``: for ever."""
+        return self._sink.memory_millis
+
+    def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
+        """Where the sink says shards stand that their last owner didn't release.
 
         Shards that were never begun are left out.
-
-        :param sink: which one: this drain's, or one of the others
-        :raises SinkUnknownError: neither
         """
-        if sink == self._sink.name:
-            with self._lock:
-                return self._ask(self._sink, keys)
-        if sink not in self._others:
-            raise SinkUnknownError(
-                f"Load with sink={sink!r} once more, or run the DAG kinesis_state_reset with the method "
-                f"recover: a drain of stream {self._settings.stream_name} that loaded that way ended without "
-                f"a word, and what it has committed can't be asked for here"
+        with self._lock:
+            return self._retries.call(
+                lambda: self._sink.offsets(keys), doing="reading offsets", after_failure=self._sink.close
             )
-        other = self._others[sink]()
-        try:
-            return self._ask(other, keys)
-        finally:
-            other.close()
-
-    def memory_millis(self, sink: str) -> int | None:
-        """How long a sink remembers what was committed of a shard that rests; ``None``: for ever."""
-        return self._sink.memory_millis if sink == self._sink.name else None
-
-    def _ask(self, sink: Sink, keys: Sequence[OffsetKey]) -> Offsets:
-        return self._retries.call(
-            lambda: sink.offsets(keys), doing="reading offsets", after_failure=sink.close
-        )
 
     def load(self, batch: Batch) -> Loaded:
         """Load a batch and write its checkpoints.

@@ -316,7 +316,7 @@ class StateStore(Protocol):
         now: int,
         incarnation: str,
         start_at: StartAt | None = None,
-        sinks: Iterable[str] = (),
+        sink: str | None = None,
         stream_arn: str | None = None,
         predecessor: bool = False,
     ) -> ShardState | None:

@@ -73,6 +73,7 @@ class ShardReader:
     :param committed: the last position known to be in Snowflake
     :param shard: as Kinesis lists it; ``None`` when it doesn't any more
     :param offset: what the sink has of it, if that is known
+    :param in_doubt: the sink may have more, and couldn't say so
     :param runtime: its chance
     """
 
@@ -83,12 +84,14 @@ class ShardReader:
         committed: Position | None,
         shard: Shard | None,
         offset: Position | None = None,
+        in_doubt: bool = False,
         runtime: Runtime = MACHINE,
     ) -> None:
         self._runtime = runtime
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
         self.offset = offset
+        self.in_doubt = in_doubt
         self.start_at = state.start_at or TRIM_HORIZON
         self.read_until = read_until(
             committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)

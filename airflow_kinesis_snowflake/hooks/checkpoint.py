@@ -290,7 +290,7 @@ class CheckpointStoreHook(AwsHook):
         now: int,
         incarnation: str,
         start_at: StartAt | None = None,
-        sinks: Iterable[str] = (),
+        sink: str | None = None,
         stream_arn: str | None = None,
         predecessor: bool = False,
     ) -> ShardState | None:
@@ -307,7 +307,8 @@ class CheckpointStoreHook(AwsHook):
         :param shard: the row as it was read
         :param incarnation: for a row without one, which the Openflow connector wrote
         :param start_at: for a row that doesn't say where it starts; None: it stays so
-        :param sinks: ways in which the owner, or one before it, may commit; those in the row stay in it
+        :param sink: how the owner commits, in place of what the row says; the condition is then, too, that
+            nothing is in doubt. None: the row stays as it is
         :param stream_arn: for a row that doesn't say which stream it belongs to; None: it stays so
         :param predecessor: take it from ``shard.lease_owner`` even if it was renewed since: an earlier try of
             the same task instance, known to be over
@@ -332,16 +333,19 @@ class CheckpointStoreHook(AwsHook):
         if stream_arn is not None:
             condition += " AND (attribute_not_exists(streamArn) OR streamArn = :arn)"
             values[":arn"] = unless_there["streamArn"] = text_value(stream_arn)
+        changes: dict[str, Value | None] = {
+            "leaseOwner": text_value(owner),
+            "leaseExpiry": number_value(expiry),
+            "lastUpdateTimestamp": number_value(now),
+        }
+        if sink is not None:
+            condition += " AND attribute_not_exists(unsettled)"
+            changes["sinks"] = texts_value([sink])
         row = self._update(
             stream_name,
             shard.shard_id,
-            {
-                "leaseOwner": text_value(owner),
-                "leaseExpiry": number_value(expiry),
-                "lastUpdateTimestamp": number_value(now),
-            },
+            changes,
             unless_there=unless_there,
-            add={} if (members := texts_value(sinks)) is None else {"sinks": members},
             condition=condition,
             values=values,
         )
@@ -681,7 +685,6 @@ class CheckpointStoreHook(AwsHook):
         changes: Mapping[str, Value | None],
         *,
         unless_there: Mapping[str, Value] | None = None,
-        add: Mapping[str, Value] | None = None,
         condition: str | None = None,
         values: Mapping[str, Value] | None = None,
     ) -> Row | None:
@@ -693,9 +696,9 @@ class CheckpointStoreHook(AwsHook):
         :return: the row as it is after; None: the condition didn't hold
         """
         # Attributes of other software may have names that DynamoDB reserves.
-        touched = {**changes, **(unless_there or {}), **(add or {})}
+        touched = {**changes, **(unless_there or {})}
         names = {name: f"#a{number}" for number, name in enumerate(touched)}
-        expression, new_values = update_expression(changes, unless_there or {}, add or {}, names=names)
+        expression, new_values = update_expression(changes, unless_there or {}, names=names)
         request: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
         with self._call("UpdateItem") as client:
             try:

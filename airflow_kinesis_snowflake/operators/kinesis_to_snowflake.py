@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_kinesis_snowflake.engine.drain import Drain
-    from airflow_kinesis_snowflake.engine.ports import Source
+    from airflow_kinesis_snowflake.engine.ports import SinkSettings, Source
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
@@ -285,14 +285,12 @@ class KinesisToSnowflakeOperator(LandingOperator):
         snowflake = SnowflakeLoadHook(
             snowflake_conn_id=given["snowflake_conn_id"], database=landing.table.database
         )
-        sinks = (
-            Copy(landing, snowflake.open_session),
-            Streaming(landing, snowflake.open_session, snowflake.open_channels),
-        )
         # Before anything is read, because it can be known before.
         snowflake.check_connection()
+        sink: SinkSettings = Copy(landing, snowflake.open_session)
         if given["sink"] == "streaming":
             snowflake.streaming_login()
+            sink = Streaming(landing, snowflake.open_session, snowflake.open_channels)
         self.account = snowflake.account_name()
         source: Source = PollingSource(kinesis)
         if given["consumer_type"] == "enhanced_fan_out":
@@ -304,8 +302,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
             worker=worker_of(context),
             source=source,
             store=store,
-            sink=next(sink for sink in sinks if sink.name == given["sink"]),
-            other_sinks=[sink for sink in sinks if sink.name != given["sink"]],
+            sink=sink,
             on_progress=on_progress,
         )
         return drain, kinesis, store

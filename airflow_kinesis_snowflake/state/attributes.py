@@ -126,18 +126,16 @@ def known_facts(
 def update_expression(
     changes: Mapping[str, Value | None],
     unless_there: Mapping[str, Value],
-    add: Mapping[str, Value],
     *,
     names: Mapping[str, str],
 ) -> tuple[str, dict[str, Value]]:
     """Return an expression and the values in it.
 
-    :param add: members of sets, which keep those that they have
     :param names: aliases of all attributes, such as ``#a1``
     """
     removed = [names[name] for name, value in changes.items() if value is None]
     set_to = {name: value for name, value in changes.items() if value is not None}
-    placeholders = {name: ":" + names[name].lstrip("#") for name in (*set_to, *unless_there, *add)}
+    placeholders = {name: ":" + names[name].lstrip("#") for name in (*set_to, *unless_there)}
     clauses = [f"{names[name]} = {placeholders[name]}" for name in set_to]
     clauses += [
         f"{names[name]} = if_not_exists({names[name]}, {placeholders[name]})" for name in unless_there
@@ -145,9 +143,7 @@ def update_expression(
     expression = "SET " + ", ".join(clauses)
     if removed:
         expression += " REMOVE " + ", ".join(removed)
-    if add:
-        expression += " ADD " + ", ".join(f"{names[name]} {placeholders[name]}" for name in add)
-    values = {**set_to, **unless_there, **add}
+    values = {**set_to, **unless_there}
     return expression, {placeholders[name]: value for name, value in values.items()}
 
 

@@ -117,7 +117,7 @@ class FakeStateStore:
         now: int,
         incarnation: str,
         start_at: StartAt | None = None,
-        sinks: Iterable[str] = (),
+        sink: str | None = None,
         stream_arn: str | None = None,
         predecessor: bool = False,
     ) -> ShardState | None:
@@ -132,6 +132,8 @@ class FakeStateStore:
 
         def free(row: ShardState) -> bool:
             if stream_arn is not None and row.stream_arn not in {None, stream_arn}:
+                return False
+            if sink is not None and row.unsettled:
                 return False
             if row.lease_owner in {None, owner}:
                 return True
@@ -150,7 +152,7 @@ class FakeStateStore:
                 start_at=row.start_at or start_at,
                 stream_arn=row.stream_arn or stream_arn,
                 others_until=untold if row.others_until is None else row.others_until,
-                sinks=row.sinks | frozenset(sinks),
+                sinks=row.sinks if sink is None else frozenset({sink}),
             )
 
         return self._change(stream_name, shard.shard_id, free, taken)

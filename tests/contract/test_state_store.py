@@ -68,7 +68,7 @@ def row(store: StateStore) -> ShardState:
 
 def take(store: StateStore, owner: str, seen: ShardState | None = None, **how: Any) -> ShardState | None:
     return store.take_lease(
-        STREAM, seen or row(store), owner=owner, **{"incarnation": "other", "sinks": ["copy"], **LEASE, **how}
+        STREAM, seen or row(store), owner=owner, **{"incarnation": "other", "sink": "copy", **LEASE, **how}
     )
 
 
@@ -131,11 +131,11 @@ def test_a_row_is_forgotten_only_at_its_end_and_without_a_lease(leased: StateSto
 
 
 def test_a_free_lease_is_taken_and_the_row_is_told(store: StateStore) -> None:
-    taken = take(store, "one", sinks=["streaming"])
+    taken = take(store, "one", sink="streaming")
     assert taken == row(store)
     assert taken is not None
     assert (taken.lease_owner, taken.lease_expiry, taken.last_update) == ("one", 2_000, 1_000)
-    assert (taken.incarnation, taken.sinks) == ("first", {"copy", "streaming"})
+    assert (taken.incarnation, taken.sinks) == ("first", {"streaming"})
 
 
 def test_of_several_workers_one_gets_a_lease(store: StateStore) -> None:
@@ -253,7 +253,7 @@ def test_no_checkpoint_leaves_the_saved_one(leased: StateStore) -> None:
 
 def test_a_doubt_ends_with_the_next_checkpoint(leased: StateStore) -> None:
     assert leased.release_lease(STREAM, SHARD, owner="one", now=1_100, unsettled=True)
-    taken = take(leased, "two")
+    taken = take(leased, "two", sink=None)
     assert taken is not None
     assert taken.unsettled
     assert leased.renew_lease(STREAM, SHARD, owner="two", **LATER)
@@ -262,14 +262,15 @@ def test_a_doubt_ends_with_the_next_checkpoint(leased: StateStore) -> None:
     assert not row(leased).unsettled
 
 
-def test_the_sinks_of_all_owners_add_up_until_one_has_saved(leased: StateStore) -> None:
-    assert take(leased, "two", sinks=["streaming"])
-    assert row(leased).sinks == {"copy", "streaming"}
-    assert leased.renew_lease(STREAM, SHARD, owner="two", **LATER)
-    assert save(leased, "two", INSIDE)
-    assert row(leased).sinks == {"copy", "streaming"}
+def test_who_commits_otherwise_takes_no_lease_of_a_row_in_doubt(leased: StateStore) -> None:
+    assert leased.release_lease(STREAM, SHARD, owner="one", now=3, unsettled=True)
+    assert take(leased, "two", sink="streaming") is None
+    assert row(leased).sinks == {"copy"}
 
-    assert save(leased, "two", INSIDE, sink="streaming")
+    assert take(leased, "two", sink=None)
+    assert leased.save_checkpoint(STREAM, SHARD, owner="two", checkpoint=None, expiry=9, now=4, sink="copy")
+    assert leased.release_lease(STREAM, SHARD, owner="two", now=5)
+    assert take(leased, "three", sink="streaming")
     assert row(leased).sinks == {"streaming"}
 
 

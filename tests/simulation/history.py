@@ -192,7 +192,7 @@ class History:
         following = timedelta(seconds=limits["follow_seconds"] or 0)
 
         source = self._source(machine)
-        sink, *others = self._ways(machine)
+        sink, *_ = self._ways(machine)
         self.counts[sink.name] += 1
 
         def work() -> None:
@@ -209,7 +209,6 @@ class History:
                     source=source,
                     store=SimulatedStore(self._table, machine, self._weather),
                     sink=sink,
-                    other_sinks=others,
                     runtime=machine,
                 )
                 tried.report = tried.drain.run()

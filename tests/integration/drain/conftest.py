@@ -89,8 +89,7 @@ class Pipeline:
             worker=worker or Worker("test", uuid.uuid4().hex),
             source=source or PollingSource(KinesisStreamHook(self.stream)),
             store=self.store,
-            sink=sinks.pop(sink),
-            other_sinks=list(sinks.values()),
+            sink=sinks[sink],
             runtime=runtime,
         )
 

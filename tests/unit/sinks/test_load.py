@@ -506,7 +506,7 @@ def test_after_a_takeover_files_are_removed_that_somebody_left_a_day_ago(
     loader.load(make_batch("batch 1"))
     assert "list" not in snowflake.calls
 
-    loader.offsets([OffsetKey(ONE, "life")], sink="copy")
+    loader.offsets([OffsetKey(ONE, "life")])
     loader.load(make_batch("batch 2", began="5", reached="9"))
     loader.load(make_batch("batch 3", began="9", reached="11"))
 
@@ -516,7 +516,7 @@ def test_after_a_takeover_files_are_removed_that_somebody_left_a_day_ago(
 
 def test_a_stage_that_can_not_be_searched_costs_no_batch(loader: Loader, snowflake: Snowflake) -> None:
     snowflake.failures["list"] = [ServiceUnavailableError("no answer")]
-    loader.offsets([OffsetKey(ONE, "life")], sink="copy")
+    loader.offsets([OffsetKey(ONE, "life")])
 
     assert loader.load(make_batch()).committed
     assert loader.load(make_batch("batch 2", began="5", reached="9")).committed
