@@ -298,6 +298,8 @@ class Connection:
         self, server: Server, session: Session, machine: Machine, weather: Weather, *, tries: Tries
     ) -> None:
         self._tries = tries
+        # A connector that asks how long to wait, as those before version 5 do.
+        tries.told = True
         self.session_id = session.id
         self._server = server
         self._session = session

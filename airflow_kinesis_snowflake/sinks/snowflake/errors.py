@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from snowflake.connector import errors
 
@@ -14,9 +14,6 @@ from airflow_kinesis_snowflake.exceptions import (
     SnowflakeObjectNotFoundError,
     ValueRefusedError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Snowflake's error numbers; the table in translate() says what they mean.
 _NOT_FOUND = frozenset({2003, 2043})
@@ -55,13 +52,25 @@ class Tries:
     def __call__(self) -> Iterator[int]:
         """Seconds to wait after each try; the first is asked for before the first try.
 
-        :raises OperationalError: four tries failed
+        :raises OperationalError: four tries failed; when it is asked again, too, as the login by a key pair
+            does
         """
         self.told = True
-        yield 1
-        self.repeated = True
-        yield from (2, 4, 0)
-        raise errors.OperationalError(msg="Snowflake couldn't be reached in four tries", errno=250003)
+        return _Waits(self)
+
+
+class _Waits(Iterator[int]):
+    """The waits of one request. No generator: one that has raised would end in silence at the next call."""
+
+    def __init__(self, tries: Tries) -> None:
+        self._tries = tries
+        self._waits = [1, 2, 4, 0]
+
+    def __next__(self) -> int:
+        self._tries.repeated |= len(self._waits) < 4
+        if not self._waits:
+            raise errors.OperationalError(msg="Snowflake couldn't be reached in four tries", errno=250003)
+        return self._waits.pop(0)
 
 
 def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowflakeError:

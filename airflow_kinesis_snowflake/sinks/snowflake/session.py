@@ -496,7 +496,7 @@ class SnowflakeSession:
 
         Not after a request was sent again: a COMMIT whose first copy arrives late would end that transaction
         half-way. That Snowflake knows it by its request id isn't promised. With a connector that doesn't tell
-        whether it sent one again, not after any transaction.
+        whether it sent one again, not after any COMMIT.
         """
         in_doubt = self._tries.repeated if self._tries.told else self._used
         return not self._closed and not in_doubt
@@ -515,6 +515,7 @@ class SnowflakeSession:
 
     def _modify(self, statement: Statement, *, doing: str, target: TableName) -> None:
         """Run a statement that changes rows, and commit it."""
+        self._used = True
         self._rows(statement, doing=doing, target=target)
         self._rows(Statement("COMMIT"), doing="commit")
 

@@ -200,12 +200,12 @@ def test_a_table_that_must_not_be_created_and_is_missing_is_named_with_its_ddl(
     never = TableOptions.parse("never")
 
     with pytest.raises(SnowflakeObjectNotFoundError) as failed:
-        pipeline.drain(table_options=never).run()
+        pipeline.drain(options=never).run()
     assert pipeline.query(f"SHOW TABLES IN SCHEMA {pipeline.table.schema_sql}") == []
 
-    for ddl in str(failed.value).partition("run ")[2].split("; "):
+    for ddl in str(failed.value).partition('": ')[2].split("; "):
         pipeline.query(ddl)
-    pipeline.drain(table_options=never).run()
+    pipeline.drain(options=never).run()
     assert pipeline.landed == pipeline.sent
 
 
@@ -221,7 +221,7 @@ def test_a_table_with_options_is_made_and_loaded(make_pipeline: Callable[..., Pi
         "data_retention_days": 1,
     }
 
-    pipeline.drain(table_options=TableOptions.parse(options)).run()
+    pipeline.drain(options=TableOptions.parse(options)).run()
 
     assert pipeline.landed == pipeline.sent
 

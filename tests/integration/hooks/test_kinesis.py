@@ -70,7 +70,7 @@ def test_a_stream_that_does_not_exist_is_named() -> None:
         hook.describe()
     works, message = hook.test_connection()
     assert not works
-    assert "check its name or ARN" in message
+    assert "Check its name or ARN" in message
 
 
 def test_shards_know_their_parents_and_whether_they_are_closed(

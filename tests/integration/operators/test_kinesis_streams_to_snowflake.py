@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,12 @@ def run(application: str, table: str, **settings: Any) -> dict[str, Any]:
     """Run the operator as a task does."""
     with DAG("dag", schedule=None):
         operator = KinesisStreamsToSnowflakeOperator(
-            task_id="drain", application_name=application, table=table, **settings
+            task_id="drain",
+            application_name=application,
+            table=table,
+            # With what came in this very millisecond.
+            drain={"stop_at": datetime.now(UTC) + timedelta(seconds=1)},
+            **settings,
         )
     ti = SimpleNamespace(dag_id="dag", run_id="run", task_id="drain", map_index=-1, try_number=1)
     events: Any = {}
