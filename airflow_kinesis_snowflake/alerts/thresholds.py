@@ -16,16 +16,16 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """From which values on something needs somebody.
 
-    :param caught_up_seconds: lag up to which an application counts as caught up
-    :param lag_seconds: lag above which there is an alert
-    :param retention_percent: share of the stream's retention after which unread records are in danger
-    :param dead_letters: how many a drain may put aside before there is an alert
-    :param lease_seconds: how long a lease may have expired before somebody should have taken it over
-    :param unread_seconds: how long nobody may have read the stream; None: as long as it likes. For a stream
+    :ivar caught_up_seconds: lag up to which an application counts as caught up
+    :ivar lag_seconds: lag above which there is an alert
+    :ivar retention_percent: share of the stream's retention after which unread records are in danger
+    :ivar dead_letters: how many a drain may put aside before there is an alert
+    :ivar lease_seconds: how long a lease may have expired before somebody should have taken it over
+    :ivar unread_seconds: how long nobody may have read the stream; None: as long as it likes. For a stream
         that is followed, two minutes; else a few times what lies between two drains
-    :param late_seconds: how long after it is due a run may begin
-    :param silent_seconds: how long a drain may work without saying how far it is
-    :param idle_drains: how many drains in a row may load nothing from a shard that is behind
+    :ivar late_seconds: how long after it is due a run may begin
+    :ivar silent_seconds: how long a drain may work without saying how far it is
+    :ivar idle_drains: how many drains in a row may load nothing from a shard that is behind
     """
 
     caught_up_seconds: Seconds = 60

@@ -42,7 +42,7 @@ class OffsetRow:
 class ListedChannel(NamedTuple):
     """A channel as SHOW CHANNELS lists it.
 
-    :param created: milliseconds since the epoch; 0: it doesn't say
+    :ivar created: milliseconds since the epoch; 0: it doesn't say
     """
 
     name: str
