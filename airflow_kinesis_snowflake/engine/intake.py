@@ -331,13 +331,18 @@ class Intake:
         """
         return {
             each.state.shard_id: SinkInDoubtError(
-                f"Run a drain with sink={min(others)!r} once more, and change the sink then. "
+                f"{self._way_out(each.state, others)}. "
                 f"The last owner of shard {each.state.shard_id} of stream {self._settings.stream_name} ended "
                 "without a word, and may have committed more than its row says"
             )
             for each in assignment.take
             if each.takeover and (others := each.state.sinks - {self._loader.sink})
         }
+
+    def _way_out(self, row: ShardState, others: Set[str]) -> str:
+        if self._loader.sink in row.sinks:
+            return "Run the DAG kinesis_state_reset with the method recover, which asks all sinks"
+        return f"Run a drain with sink={min(others)!r} once more, and change the sink then"
 
     def _take(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         def lease(candidate: Candidate) -> Candidate | None:

@@ -16,7 +16,7 @@ from tests.simulation.history import History
 if TYPE_CHECKING:
     from tests.simulation.mutants import Mutant
 
-SEEDS = 500
+SEEDS = 1000
 # Those that fall within the first few histories.
 QUICK = (mutants.guard, mutants.compare_and_set, mutants.checkpoint_after_commit, mutants.parents_first)
 

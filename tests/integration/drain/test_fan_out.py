@@ -112,7 +112,9 @@ def test_connections_that_break_lose_and_double_nothing(
             yield message
 
     fan_out.rules.alter = breaking
-    pushed(pipeline, max_batch_records=20).run()
+    # What had not come when a connection was cut off may be left to the next drain.
+    while pushed(pipeline, max_batch_records=20).run().records:
+        assert set(pipeline.landed) <= set(pipeline.sent)
 
     assert pipeline.landed == pipeline.sent
 

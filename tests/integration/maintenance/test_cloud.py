@@ -181,6 +181,7 @@ def test_a_deleted_application_loses_its_consumer_and_others_keep_theirs(
         "kept": [],
         "deregistered": [store.application_name],
         "offsets": 0,
+        "channels": 0,
     }
     assert [consumer.name for consumer in consumers.list(STREAM)] == ["somebody"]
     assert carry_out(plan, consumers)["deregistered"] == [store.application_name], "it can be repeated"
