@@ -17,7 +17,11 @@ import promql_parser as promql
 import pytest
 import yaml
 from airflow.sdk import DAG
-from airflow.serialization.serialized_objects import DagSerialization
+
+try:
+    from airflow.serialization.serialized_objects import DagSerialization
+except ImportError:  # Airflow 3.1
+    from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
 from botocore.validate import ParamValidator
 
 from airflow_kinesis_snowflake.alerts.rules import Gauges
