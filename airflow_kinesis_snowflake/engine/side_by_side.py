@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.engine.drain import TICK_SECONDS
+from airflow_kinesis_snowflake.engine.runtime import MACHINE
+from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import DrainStoppedError, KinesisSnowflakeError, TransientError
 
 if TYPE_CHECKING:
@@ -14,8 +17,12 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.engine.drain import Drain
     from airflow_kinesis_snowflake.engine.report import DrainReport
+    from airflow_kinesis_snowflake.engine.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+# A drain that is told to stop takes no longer; what does is a call that hangs before its drain has begun.
+STOP_SECONDS = 5.0
 
 
 class SideBySide:
@@ -23,14 +30,18 @@ class SideBySide:
 
     :param make: makes the drain of a stream; ``None``: it has nothing to do
     :param at_once: how many drains at a time
+    :param runtime: its clock and threads
     """
 
-    def __init__(self, make: Callable[[str], Drain | None], *, at_once: int) -> None:
+    def __init__(
+        self, make: Callable[[str], Drain | None], *, at_once: int, runtime: Runtime = MACHINE
+    ) -> None:
         self._make = make
         self._at_once = at_once
+        self._runtime = runtime
         self._lock = Lock()
-        self._running: set[Drain] = set()
         self._stopped = False
+        self.drains: dict[str, Drain] = {}
         self.reports: dict[str, DrainReport] = {}
         self.idle: list[str] = []
         self.failures: dict[str, KinesisSnowflakeError] = {}
@@ -42,12 +53,21 @@ class SideBySide:
             another try may help any of them
         :raises DrainStoppedError: :meth:`stop` was called
         """
-        with ThreadPoolExecutor(self._at_once, thread_name_prefix="stream") as pool:
-            list(pool.map(self._drain, streams))
+        give_up_at = inf
+        with DaemonThreads(self._at_once, name="stream", runtime=self._runtime) as threads:
+            drained = [threads.submit(self._drain, stream) for stream in streams]
+            while not self._runtime.wait(drained, timeout=TICK_SECONDS):
+                now = self._runtime.monotonic()
+                if self._stopped:
+                    give_up_at = min(give_up_at, now + STOP_SECONDS)
+                if now >= give_up_at:
+                    break
         if self._stopped:
             raise DrainStoppedError(
                 f"The drains of {len(streams)} streams were told to stop; {len(self.reports)} had ended"
             )
+        for each in drained:
+            each.result()
         if self.failures:
             raise self._combined()
 
@@ -55,8 +75,8 @@ class SideBySide:
         """Make all drains stop, and begin no other."""
         self._stopped = True
         with self._lock:
-            running = list(self._running)
-        for drain in running:
+            begun = list(self.drains.values())
+        for drain in begun:
             drain.stop()
 
     def _drain(self, stream: str) -> None:
@@ -68,14 +88,10 @@ class SideBySide:
                 self.idle.append(stream)
                 return
             with self._lock:
-                self._running.add(drain)
+                self.drains[stream] = drain
             if self._stopped:
                 drain.stop()
-            try:
-                self.reports[stream] = drain.run()
-            finally:
-                with self._lock:
-                    self._running.discard(drain)
+            self.reports[stream] = drain.run()
         except KinesisSnowflakeError as error:
             log.error("Stream %s wasn't drained: %s", stream, error)
             self.failures[stream] = error

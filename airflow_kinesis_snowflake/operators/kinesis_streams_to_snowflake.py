@@ -123,8 +123,12 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
             try:
                 work.run(list(operators))
             finally:
-                for report in work.reports.values():
-                    send_metrics(report, tags=getattr(context["ti"], "stats_tags", {}))
+                for stream, drain in work.drains.items():
+                    send_metrics(
+                        drain.report,
+                        tags=getattr(context["ti"], "stats_tags", {}),
+                        error=work.failures.get(stream),
+                    )
         reports = {
             stream: report.as_dict() | {"assets": assets_of(report, account=operators[stream].account)}
             for stream, report in work.reports.items()
@@ -158,7 +162,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
     def _operators(self, given: Mapping[str, Any]) -> dict[str, KinesisToSnowflakeOperator]:
         """The operator of each stream, which isn't run as a task.
 
-        :raises InvalidSettingError: no stream matches, or two have one table's or one row's name
+        :raises InvalidSettingError: no stream matches, or two have one name
         """
         streams = list(dict.fromkeys([*given["stream_names"], *self._found(given)]))
         if not streams:
@@ -189,14 +193,21 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
 
         if not (given["stream_pattern"] or given["stream_tags"]):
             return []
-        aws = {name: given["drain"].get(name) for name in ("region_name", "verify")}
-        hook = KinesisStreamsHook(aws_conn_id=given["drain"].get("aws_conn_id", "aws_default"), **aws)
+        said = given["drain"]
+        hook = KinesisStreamsHook(
+            aws_conn_id=said.get("aws_conn_id", "aws_default"),
+            region_name=said.get("region_name"),
+            verify=said.get("verify"),
+            config=said.get("botocore_config"),
+        )
         return hook.find(pattern=given["stream_pattern"], tags=given["stream_tags"])
 
     def _make_drain(self, operator: KinesisToSnowflakeOperator, context: Context) -> Drain | None:
         """The drain of a stream; ``None`` if there is nothing to drain."""
         from airflow_kinesis_snowflake.sources.backlog import BacklogWatch
 
-        drain, kinesis, store = operator.make_drain(context)
-        backlog = BacklogWatch(kinesis=kinesis, store=store).look(now=now_millis())
-        return drain if backlog.reason is not None or backlog.unclear else None
+        hooks = operator.hooks()
+        backlog = BacklogWatch(kinesis=hooks.kinesis, store=hooks.store).look(now=now_millis())
+        if backlog.reason is None and not backlog.unclear:
+            return None
+        return operator.make_drain(context, hooks)

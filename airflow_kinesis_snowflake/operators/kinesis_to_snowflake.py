@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from airflow.configuration import conf
 
@@ -47,10 +47,19 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.ports import SinkSettings, Source
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-    from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
+    from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
+    from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
     from airflow_kinesis_snowflake.stream.positions import StartAt
 
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
+
+
+class DrainHooks(NamedTuple):
+    """What a drain calls."""
+
+    kinesis: FanOutHook
+    store: CheckpointStoreHook
+    snowflake: SnowflakeLoadHook
 
 
 class KinesisToSnowflakeOperator(LandingOperator):
@@ -225,12 +234,10 @@ class KinesisToSnowflakeOperator(LandingOperator):
             no_retry_of_terminal_errors(),
             labelled_failure(context, "drained"),
         ):
-            drain, kinesis, store = self.make_drain(
-                context,
-                on_progress=partial(_push, context) if THREADS_MAY_TALK else None,
-            )
-            self._drain = drain
-            self._show_links(context, kinesis=kinesis, store=store)
+            hooks = self.hooks()
+            self._show_links(context, hooks)
+            push = partial(_push, context) if THREADS_MAY_TALK else None
+            self._drain = drain = self.make_drain(context, hooks, on_progress=push)
             if self._killed:
                 drain.stop()
             failure: BaseException | None = None
@@ -259,65 +266,76 @@ class KinesisToSnowflakeOperator(LandingOperator):
 
         return lineage(self._report)
 
-    def make_drain(
-        self, context: Context, *, on_progress: Callable[[dict[str, Any]], None] | None = None
-    ) -> tuple[Drain, KinesisStreamHook, CheckpointStoreHook]:
-        """The drain that the settings describe, not begun, and the hooks of its stream and state.
+    def hooks(self) -> DrainHooks:
+        """The hooks of stream, state and Snowflake; their connections are checked, and nothing is called.
 
         :raises InvalidSettingError: a setting or connection must be corrected
         """
-        from airflow_kinesis_snowflake.engine.drain import Drain
         from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
         from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
         from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+
+        given = self.read_settings()
+        aws = aws_parameters(given)
+        kinesis = FanOutHook(given["stream_name"], **aws)
+        store = CheckpointStoreHook(
+            given["application_name"], **parameters_of_state(aws, given["dynamodb_conn_id"])
+        )
+        snowflake = SnowflakeLoadHook(
+            snowflake_conn_id=given["snowflake_conn_id"], database=given["table"].database
+        )
+        # Before anything is read, because it can be known before.
+        snowflake.check_connection()
+        if given["sink"] == "streaming":
+            snowflake.streaming_login()
+        self.account = snowflake.account_name()
+        return DrainHooks(kinesis, store, snowflake)
+
+    def make_drain(
+        self,
+        context: Context,
+        hooks: DrainHooks,
+        *,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Drain:
+        """The drain that the settings describe, to be run: its threads wait for it.
+
+        :raises InvalidSettingError: a setting must be corrected
+        """
+        from airflow_kinesis_snowflake.engine.drain import Drain
         from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Streaming
         from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
         from airflow_kinesis_snowflake.sources.polling import PollingSource
 
         given = self.read_settings()
-        settings, aws = self._settings(given), aws_parameters(given)
-        landing = self.landing(given)
-        kinesis = FanOutHook(given["stream_name"], **aws)
-        store = CheckpointStoreHook(
-            settings.application_name, **parameters_of_state(aws, given["dynamodb_conn_id"])
-        )
-        snowflake = SnowflakeLoadHook(
-            snowflake_conn_id=given["snowflake_conn_id"], database=landing.table.database
-        )
-        # Before anything is read, because it can be known before.
-        snowflake.check_connection()
+        landing, snowflake = self.landing(given), hooks.snowflake
         sink: SinkSettings = Copy(landing, snowflake.open_session)
         if given["sink"] == "streaming":
-            snowflake.streaming_login()
             sink = Streaming(landing, snowflake.open_session, snowflake.open_channels)
-        self.account = snowflake.account_name()
-        source: Source = PollingSource(kinesis)
+        source: Source = PollingSource(hooks.kinesis)
         if given["consumer_type"] == "enhanced_fan_out":
             source = FanOutSource(
-                kinesis, application_name=settings.application_name, consumer_arn=given["consumer_arn"]
+                hooks.kinesis, application_name=given["application_name"], consumer_arn=given["consumer_arn"]
             )
-        drain = Drain(
-            settings,
+        return Drain(
+            self._settings(given),
             worker=worker_of(context),
             source=source,
-            store=store,
+            store=hooks.store,
             sink=sink,
             on_progress=on_progress,
         )
-        return drain, kinesis, store
 
-    def _show_links(
-        self, context: Context, *, kinesis: KinesisStreamHook, store: CheckpointStoreHook
-    ) -> None:
+    def _show_links(self, context: Context, hooks: DrainHooks) -> None:
         given = self.read_settings()
-        region, partition = kinesis.place()
+        region, partition = hooks.kinesis.place()
         self.link_urls = link_urls(
             base_url=conf.get("api", "base_url", fallback="/"),
             region=region,
-            state_region=store.place()[0],
+            state_region=hooks.store.place()[0],
             partition=partition,
-            stream_name=kinesis.stream_name,
+            stream_name=hooks.kinesis.stream_name,
             application_name=given["application_name"],
             table=given["table"],
             account=self.account,

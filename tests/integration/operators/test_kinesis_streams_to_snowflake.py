@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -88,9 +89,12 @@ def test_ten_streams_are_drained_in_one_task_each_into_its_table(
     assert {len(store.read_state(stream).shards) for stream in streams} == {1}
 
     logins, items = services.snowflake_logins(), store.read_items()
+    threads = set(threading.enumerate())
     idle = run(application_name, f"{database}.PUBLIC.{{stream}}", stream_pattern=pattern)
     assert (sorted(idle["idle"]), idle["streams"]) == (sorted(streams), {})
     assert (services.snowflake_logins(), store.read_items()) == (logins, items)
+    begun = {thread.name for thread in set(threading.enumerate()) - threads}
+    assert not {name for name in begun if name.startswith(("fetch-", "load-", "state-"))}
 
 
 def test_new_streams_are_picked_up_and_one_that_fails_stops_no_other(
