@@ -39,9 +39,16 @@ class KinesisStreamsHook(AwsHook):
         return [name for name in names if (tags or {}).items() <= self._tags(name).items()] if tags else names
 
     def _names(self) -> Iterator[str]:
-        with translated(doing="kinesis:ListStreams", resource=self.where):
-            for page in self._client.get_paginator("list_streams").paginate():
-                yield from page["StreamNames"]
+        # By name: NextToken came later, and not to everything that speaks this language.
+        after: dict[str, str] = {}
+        more = True
+        while more:
+            with translated(doing="kinesis:ListStreams", resource=self.where):
+                page = self._client.list_streams(**after)
+            names = page["StreamNames"]
+            yield from names
+            more = page["HasMoreStreams"] and bool(names)
+            after = {"ExclusiveStartStreamName": names[-1]} if more else {}
 
     def _tags(self, name: str) -> dict[str, str]:
         with translated(doing="kinesis:ListTagsForStream", resource=f"stream {name!r}"):
