@@ -102,7 +102,7 @@ class Loader:
         """
         with self._lock:
             self._retries.call(
-                self._sink.prepare, doing="preparing the tables", after_failure=self._sink.close
+                self._sink.prepare, doing="preparing the tables", after_failure=self._sink.disconnect
             )
 
     @property
@@ -122,7 +122,7 @@ class Loader:
         """
         with self._lock:
             return self._retries.call(
-                lambda: self._sink.offsets(keys), doing="reading offsets", after_failure=self._sink.close
+                lambda: self._sink.offsets(keys), doing="reading offsets", after_failure=self._sink.disconnect
             )
 
     def load(self, batch: Batch) -> Loaded:
@@ -143,7 +143,7 @@ class Loader:
                 outcome = self._retries.call(
                     lambda: self._sink.commit(batch, refused_before=self._refused),
                     doing=f"loading batch {batch.id}",
-                    after_failure=self._sink.close,
+                    after_failure=self._sink.disconnect,
                 )
         except TableChangedError as error:
             self._table_changes += 1
@@ -206,5 +206,5 @@ class Loader:
         self._sink.cancel()
 
     def close(self) -> None:
-        """End the sink's connection if there is one."""
+        """Be done with the sink."""
         self._sink.close()

@@ -219,8 +219,14 @@ class Sink(Protocol):
     def cancel(self) -> None:
         """Give up the commit under way, which then raises; from another thread."""
 
+    def disconnect(self) -> None:
+        """End the connection and all that is under way in it; the next call opens another one.
+
+        Called after each ``TransientError``.
+        """
+
     def close(self) -> None:
-        """End the connection; the next call opens another one."""
+        """Be done: the drain is over. A connection that was lent to the drain may go back."""
 
 
 class Claims(Protocol):

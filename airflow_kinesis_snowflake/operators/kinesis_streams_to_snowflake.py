@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.engine.drain import Drain
     from airflow_kinesis_snowflake.engine.side_by_side import SideBySide
+    from airflow_kinesis_snowflake.sinks.snowflake.session_pool import SessionPool
 
 MOST_AT_ONCE = 16
 _SAID_HERE = {"stream_name", "application_name", "table"}
@@ -47,6 +48,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
     fails after all of them were drained, and the next try finds the others done. Streams that match are
     looked for at the start of each run, so new ones are picked up.
 
+    Sessions of Snowflake go from stream to stream: there are as many as streams that are drained at a time.
     Of a stream that has nothing new the task reads its state and asks each shard for one record; it takes no
     lease, writes nothing, and opens no connection to Snowflake. So a lag sensor doesn't learn of it that
     there was nothing.
@@ -107,6 +109,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
         self.check_settings()
         self._work: SideBySide | None = None
         self._killed = False
+        self._pools: dict[str | None, SessionPool] = {}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Drain the streams and return the reports."""
@@ -123,6 +126,8 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
             try:
                 work.run(list(operators))
             finally:
+                for pool in self._pools.values():
+                    pool.close()
                 for stream, drain in work.drains.items():
                     send_metrics(
                         drain.report,
@@ -204,10 +209,13 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
 
     def _make_drain(self, operator: KinesisToSnowflakeOperator, context: Context) -> Drain | None:
         """The drain of a stream; ``None`` if there is nothing to drain."""
+        from airflow_kinesis_snowflake.sinks.snowflake.session_pool import SessionPool
         from airflow_kinesis_snowflake.sources.backlog import BacklogWatch
 
         hooks = operator.hooks()
         backlog = BacklogWatch(kinesis=hooks.kinesis, store=hooks.store).look(now=now_millis())
         if backlog.reason is None and not backlog.unclear:
             return None
-        return operator.make_drain(context, hooks)
+        snowflake = hooks.snowflake
+        pool = self._pools.setdefault(snowflake.database, SessionPool(snowflake.open_session))
+        return operator.make_drain(context, hooks, open_session=pool.open_session)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
+    from airflow_kinesis_snowflake.sinks.snowflake.landing import OpenSession
     from airflow_kinesis_snowflake.stream.positions import StartAt
 
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
@@ -297,10 +298,12 @@ class KinesisToSnowflakeOperator(LandingOperator):
         context: Context,
         hooks: DrainHooks,
         *,
+        open_session: OpenSession | None = None,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> Drain:
         """The drain that the settings describe, to be run: its threads wait for it.
 
+        :param open_session: logs in to Snowflake; by default the hook does
         :raises InvalidSettingError: a setting must be corrected
         """
         from airflow_kinesis_snowflake.engine.drain import Drain
@@ -309,10 +312,10 @@ class KinesisToSnowflakeOperator(LandingOperator):
         from airflow_kinesis_snowflake.sources.polling import PollingSource
 
         given = self.read_settings()
-        landing, snowflake = self.landing(given), hooks.snowflake
-        sink: SinkSettings = Copy(landing, snowflake.open_session)
+        landing, open_session = self.landing(given), open_session or hooks.snowflake.open_session
+        sink: SinkSettings = Copy(landing, open_session)
         if given["sink"] == "streaming":
-            sink = Streaming(landing, snowflake.open_session, snowflake.open_channels)
+            sink = Streaming(landing, open_session, hooks.snowflake.open_channels)
         source: Source = PollingSource(hooks.kinesis)
         if given["consumer_type"] == "enhanced_fan_out":
             source = FanOutSource(

@@ -199,9 +199,13 @@ class FakeSink:
         """Commit nothing more."""
         self._cancelled = True
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         """End the connection, as far as there is one."""
         self._open = False
+
+    def close(self) -> None:
+        """End the connection, as far as there is one."""
+        self.disconnect()
 
     def _connect(self) -> None:
         self.connections += not self._open

@@ -256,7 +256,9 @@ class Worker:
     def commit(self, batch: Batch) -> Outcome:
         """Commit as a drain does: once more after a fault that another try may mend."""
         return self.retries.call(
-            lambda: self.sink.commit(batch, refused_before=0), doing="loading", after_failure=self.sink.close
+            lambda: self.sink.commit(batch, refused_before=0),
+            doing="loading",
+            after_failure=self.sink.disconnect,
         )
 
     def offsets(self, *shards: str) -> Mapping[str, Position | None]:
@@ -463,11 +465,12 @@ def test_a_sink_that_is_cancelled_gives_up_or_has_committed(worker: Worker, plac
     assert not committed or place.landed == [0, 1, 2, 3]
 
 
-def test_a_sink_is_closed_any_number_of_times_and_opens_again(worker: Worker, place: Place) -> None:
-    worker.sink.close()
+@pytest.mark.parametrize("end", ["close", "disconnect"])
+def test_a_sink_ends_any_number_of_times_and_opens_again(worker: Worker, place: Place, end: str) -> None:
+    getattr(worker.sink, end)()
     worker.commit(worker.batch(range(2)))
-    worker.sink.close()
-    worker.sink.close()
+    getattr(worker.sink, end)()
+    getattr(worker.sink, end)()
     worker.commit(worker.batch(range(2, 4), offset=1))
     assert place.landed == [0, 1, 2, 3]
 

@@ -124,7 +124,7 @@ def doubt_about_commits(patch: pytest.MonkeyPatch) -> None:
 def session_ends_with_its_transaction(patch: pytest.MonkeyPatch) -> None:
     """After a ROLLBACK the same session goes on."""
     patch.setattr(SnowflakeSession, "close", lambda _: None)
-    patch.setattr(CopySink, "close", lambda _: None)
+    patch.setattr(CopySink, "disconnect", lambda _: None)
 
 
 def autocommit_off(patch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypedDict
 
 from airflow_kinesis_snowflake.engine.batch import BatchLimits
@@ -57,7 +58,7 @@ from airflow_kinesis_snowflake.stream.positions import is_after
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence, Set
+    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -113,6 +114,7 @@ class CopySink:
         self._known: dict[OffsetKey, Offset] = {}
         self._objects_checked = False
         self._took_over = False
+        self._failed = False
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
 
@@ -133,18 +135,18 @@ class CopySink:
 
     def prepare(self) -> None:
         """Connect, and create or check the tables and the stage."""
-        with self._lock:
+        with self._calling():
             self._open()
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
         """Rows of the offsets table."""
-        with self._lock:
+        with self._calling():
             self._took_over = True
             return self._read(self._open(), keys)
 
     def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
         """Commit a batch; if Snowflake refuses a value in it, without the records that it refuses."""
-        with self._lock:
+        with self._calling():
             return self._commit_or_narrow(batch, refused_before=refused_before)
 
     def settled(self, shards: Set[str]) -> None:
@@ -153,15 +155,35 @@ class CopySink:
 
     def cancel(self) -> None:
         """Cancel the statement under way, from another thread."""
+        self._failed = True
         if self._session is not None:
             self._session.cancel()
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         """Close the session if one is open."""
         self._known.clear()
         if self._session is not None:
             self._session.close()
             self._session = None
+
+    def close(self) -> None:
+        """Be done with the session if one is open.
+
+        It isn't for others to use after a call that failed or was cancelled, which may take effect late.
+        """
+        if self._session is not None and not self._failed:
+            self._session.done()
+            self._session = None
+        self.disconnect()
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except BaseException:
+                self._failed = True
+                raise
 
     def _landing_columns(self) -> Mapping[str, Column]:
         """The columns of the landing table, which is made if it is missing."""
@@ -169,8 +191,8 @@ class CopySink:
         def read() -> Mapping[str, Column]:
             return self._open().landing_columns(self._target)
 
-        with self._lock:
-            return self._context.retries.call(read, doing="listing columns", after_failure=self.close)
+        with self._calling():
+            return self._context.retries.call(read, doing="listing columns", after_failure=self.disconnect)
 
     def _commit_or_narrow(self, batch: Batch, *, refused_before: int) -> Outcome:
         try:
@@ -180,7 +202,7 @@ class CopySink:
             copy = self._prepare_table(session, batch)
             self._narrowing.put_aside(batch, refusal, session=session, mapping=copy, before=refused_before)
             # A part that was tried and arrives late must not find the transaction of the batch.
-            self.close()
+            self.disconnect()
             return self._commit(batch)
 
     def _commit(self, batch: Batch) -> Outcome:
@@ -221,7 +243,7 @@ class CopySink:
             # Another worker may have loaded a shard that was ours before, and is again. And a session that
             # was open when it committed needn't see that yet (READ_CONSISTENCY_MODE in Snowflake's
             # documentation).
-            self.close()
+            self.disconnect()
             offsets = self._read(self._open(), keys)
         if (absent := absent_from(offsets, keys)) and not went_back(batch, offsets):
             self._confirm_leases(batch, absent)
@@ -290,7 +312,7 @@ class CopySink:
         try:
             session.remove_folder(self._target.stage, folder=self._folder(batch))
         except KinesisSnowflakeError as error:
-            self.close()
+            self.disconnect()
             log.info("Files of batch %s are left on stage %s: %s", batch.id, self._target.stage, error)
 
     def _remove_abandoned(self, session: SnowflakeSession) -> None:
@@ -309,7 +331,7 @@ class CopySink:
                 session.remove_folder(self._target.stage, folder=stage_folder(*names, batch_id))
                 log.info("Files that were left of batch %s are removed", batch_id)
         except KinesisSnowflakeError as error:
-            self.close()
+            self.disconnect()
             log.info("Stage %s wasn't searched for files that were left: %s", self._target.stage, error)
 
     def _folder(self, batch: Batch, *parts: str) -> str:
@@ -391,7 +413,7 @@ class CopySink:
 
         :raises ServiceUnavailableError: nobody did, or nobody past the beginning of the batch; try again
         """
-        self.close()
+        self.disconnect()
         outcome = self._outcome_by(self._read(self._open(), keys_of(batch.spans.values())), batch)
         if outcome is None:
             raise ServiceUnavailableError(
@@ -407,9 +429,9 @@ class CopySink:
 
     def _open(self) -> SnowflakeSession:
         if self._session is None or not self._session.fit:
-            self.close()
+            self.disconnect()
             self._session = self._open_session()
-            self.connections += 1
+            self.connections += self._session.fresh
         if not self._objects_checked:
             self._session.ensure_objects(self._target, mapping=self._mapping)
             self._objects_checked = True

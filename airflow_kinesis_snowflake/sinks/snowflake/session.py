@@ -63,6 +63,7 @@ class SnowflakeSession:
     :param open_connection: opens a connection; called again only to cancel a statement of the first
     :param tries: of the HTTP requests of these connections
     :param name: of the Airflow connection, for messages
+    :ivar fresh: nobody was :meth:`done` with it before
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class SnowflakeSession:
         self._where = "" if name is None else f" (connection {name!r})"
         self._tries = tries or Tries()
         self._connection = open_connection()
+        self._take_back: Callable[[SnowflakeSession], None] | None = None
         self._closed = False
         self._used = False
+        self.fresh = True
 
     def version(self) -> str:
         """Version of the Snowflake service."""
@@ -485,6 +488,21 @@ class SnowflakeSession:
         self._closed = True
         self._connection.close(retry=False)
 
+    def lend(self, take_back: Callable[[SnowflakeSession], None]) -> None:
+        """Let whoever uses the session next give it back when done, instead of ending it.
+
+        :param take_back: called by :meth:`done`
+        """
+        self._take_back = take_back
+
+    def done(self) -> None:
+        """Take note that nothing is under way in the session: it ends, or goes back if it was lent."""
+        self.fresh = False
+        if self._take_back is None:
+            self.close()
+        else:
+            self._take_back(self)
+
     @property
     def closed(self) -> bool:
         """Whether the session has ended."""
@@ -504,8 +522,11 @@ class SnowflakeSession:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self.done()
+        else:
+            self.close()
 
     def _require_open(self, doing: str) -> None:
         if self._closed:

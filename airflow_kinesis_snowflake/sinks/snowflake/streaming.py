@@ -226,13 +226,17 @@ class StreamingSink:
         """Wait no longer for a commit, from another thread."""
         self._cancelled.set()
 
-    def close(self) -> None:
+    def disconnect(self) -> None:
         """Let go of all channels."""
         self._lanes.clear()
         owners, self._owners = list(self._owners.values()), {}
         for owner in owners:
             with suppress(KinesisSnowflakeError):
                 owner.close()
+
+    def close(self) -> None:
+        """Let go of all channels."""
+        self.disconnect()
 
     # --- one batch -----------------------------------------------------------------------------------------
 
@@ -243,7 +247,7 @@ class StreamingSink:
         lanes = self._open(batch)
         if behind(lanes, batch):
             # The lease was another's for a while, who has opened the channel since, and committed.
-            self.close()
+            self.disconnect()
             lanes = self._open(batch)
         if (outcome := self._outcome_by(lanes, batch)) is not None:
             return outcome
@@ -445,8 +449,9 @@ class StreamingSink:
             self._objects_checked = True
 
     def _session(self) -> SnowflakeSession:
-        self.connections += 1
-        return self.open_session()
+        session = self.open_session()
+        self.connections += session.fresh
+        return session
 
     def _landing_columns(self) -> Mapping[str, Column]:
         """The columns of the landing table, which is made if it is missing."""
@@ -457,7 +462,7 @@ class StreamingSink:
                 return session.landing_columns(self._target)
 
         with self._lock:
-            return self.context.retries.call(read, doing="listing columns", after_failure=self.close)
+            return self.context.retries.call(read, doing="listing columns", after_failure=self.disconnect)
 
     # --- errors --------------------------------------------------------------------------------------------
 

@@ -74,11 +74,14 @@ def test_ten_streams_are_drained_in_one_task_each_into_its_table(
     for number, stream in enumerate(streams):
         send(stream, number)
     pattern = "|".join(map(re.escape, streams))
+    logins = services.snowflake_logins()
 
     report = run(application_name, f"{database}.PUBLIC.{{stream}}", stream_pattern=pattern)
 
     again = run(application_name, f"{database}.PUBLIC.{{stream}}", stream_pattern=pattern)
 
+    assert services.snowflake_logins() - logins < len(streams)
+    assert report["totals"]["snowflake_connections"] == services.snowflake_logins() - logins
     assert sorted(report["streams"]) == sorted(streams)
     assert report["totals"]["records"] + again["totals"]["records"] == 10
     assert len(report["events"] | again["events"]) == 10

@@ -59,6 +59,7 @@ class Snowflake:
     :param stale: what the session that is open reads instead, until it is closed
     :param forgetful: how often Snowflake ends the transaction that adds rows
     :param repeated: whether the session that is open had to send a request again
+    :param lent: whether it goes back when the sink is done with it
     """
 
     failures: dict[str, list[Exception]] = field(default_factory=dict)
@@ -79,6 +80,8 @@ class Snowflake:
     current: str | None = None
     closed: bool = False
     repeated: bool = False
+    lent: bool = False
+    fresh: bool = True
 
     @property
     def fit(self) -> bool:
@@ -176,6 +179,10 @@ class Snowflake:
 
     def cancel(self) -> None:
         self.note("cancel")
+
+    def done(self) -> None:
+        self.note("done")
+        self.closed, self.fresh = self.closed or not self.lent, False
 
     def close(self) -> None:
         self.note("close")
@@ -592,6 +599,29 @@ def test_whatever_becomes_of_a_commit_the_batch_is_committed_once(
     assert {offset.batch_id for offset in snowflake.offsets.values()} == {None, "batch"}
     assert leases.saved == {ONE: Position("5"), TWO: Position("5")}
     assert loader.in_doubt == frozenset()
+
+
+def test_a_lent_session_goes_back_only_if_every_call_ended_well(loader: Loader, snowflake: Snowflake) -> None:
+    snowflake.lent = True
+    loader.load(make_batch())
+    loader.close()
+    assert snowflake.calls[-1] == "done"
+    assert not snowflake.closed
+
+    snowflake.failures["copy"] = [ServiceUnavailableError("broken off")]
+    loader.load(make_batch("second", began="5", reached="9"))
+    loader.close()
+    assert snowflake.closed
+    assert snowflake.calls.count("done") == 1
+
+
+def test_a_lent_session_that_was_cancelled_ends(loader: Loader, snowflake: Snowflake) -> None:
+    snowflake.lent = True
+    loader.load(make_batch())
+    loader.cancel()
+    loader.close()
+    assert snowflake.closed
+    assert "done" not in snowflake.calls
 
 
 def test_after_the_last_try_the_shards_stay_in_doubt(loader: Loader, snowflake: Snowflake) -> None:
