@@ -10,6 +10,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 _MAX_LENGTH = 255
 _PART = re.compile(r'(?:"((?:[^"]|"")+)"|([A-Za-z_][A-Za-z0-9_$]*))(?:\.|\Z)')
 _PARTS = 3
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
 def quote(name: str) -> str:
@@ -21,6 +22,14 @@ def quote(name: str) -> str:
     if not 0 < len(name) <= _MAX_LENGTH or "\0" in name:
         raise InvalidSettingError(f"a Snowflake name has 1 to {_MAX_LENGTH} characters, not {name!r}")
     return '"' + name.replace('"', '""') + '"'
+
+
+def table_of_stream(template: str, stream: str) -> str:
+    """The name of a table with ``{stream}`` filled in: in upper case, ``_`` for all but letters and digits.
+
+    :param stream: its name
+    """
+    return template.replace("{stream}", _NOT_IN_A_NAME.sub("_", stream).upper())
 
 
 @dataclass(frozen=True)

@@ -29,15 +29,11 @@ class SideBySide:
     """Drains several streams.
 
     :param make: makes the drain of a stream; ``None``: it has nothing to do
-    :param at_once: how many drains at a time
     :param runtime: its clock and threads
     """
 
-    def __init__(
-        self, make: Callable[[str], Drain | None], *, at_once: int, runtime: Runtime = MACHINE
-    ) -> None:
+    def __init__(self, make: Callable[[str], Drain | None], *, runtime: Runtime = MACHINE) -> None:
         self._make = make
-        self._at_once = at_once
         self._runtime = runtime
         self._lock = Lock()
         self._stopped = False
@@ -46,15 +42,16 @@ class SideBySide:
         self.idle: list[str] = []
         self.failures: dict[str, KinesisSnowflakeError] = {}
 
-    def run(self, streams: Sequence[str]) -> None:
+    def run(self, streams: Sequence[str], *, at_once: int) -> None:
         """Drain all of them.
 
+        :param at_once: how many at a time
         :raises KinesisSnowflakeError: some failed, after all others were drained; a transient error if
             another try may help any of them
         :raises DrainStoppedError: :meth:`stop` was called
         """
         give_up_at = inf
-        with DaemonThreads(self._at_once, name="stream", runtime=self._runtime) as threads:
+        with DaemonThreads(at_once, name="stream", runtime=self._runtime) as threads:
             drained = [threads.submit(self._drain, stream) for stream in streams]
             while not self._runtime.wait(drained, timeout=TICK_SECONDS):
                 now = self._runtime.monotonic()

@@ -16,7 +16,8 @@ from airflow_kinesis_snowflake.exceptions import (
 
 _TIMEOUT_SECONDS = 30
 _PAGE = 100
-_OPERATOR = "KinesisToSnowflakeOperator"
+MANY_STREAMS = "KinesisStreamsToSnowflakeOperator"
+DRAIN_OPERATORS = ("KinesisToSnowflakeOperator", MANY_STREAMS)
 
 
 class AirflowApiHook(BaseHook):
@@ -46,14 +47,20 @@ class AirflowApiHook(BaseHook):
         self._call("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
 
     def applications(self) -> set[str]:
-        """Names of applications that tasks of the drain's operator used, as far as Airflow remembers."""
+        """Names of applications that tasks which drain used, as far as Airflow remembers."""
+        names: set[str] = set()
+        for operator in DRAIN_OPERATORS:
+            names |= self._applications(operator)
+        return names
+
+    def _applications(self, operator: str) -> set[str]:
         names: set[str] = set()
         offset, total = 0, 1
         while offset < total:
             page = self._call(
                 "GET",
                 "dags/~/dagRuns/~/taskInstances",
-                params={"operator": _OPERATOR, "limit": _PAGE, "offset": offset},
+                params={"operator": operator, "limit": _PAGE, "offset": offset},
             )
             fields = [task.get("rendered_fields") or {} for task in page["task_instances"]]
             names |= {str(field["application_name"]) for field in fields if field.get("application_name")}

@@ -142,6 +142,7 @@ class Drain:
     :param failure: why it failed; None: it didn't, or had no time to say
     :param settings: None: Airflow has forgotten them, or it hasn't begun
     :param links: pages of AWS and Snowflake about what it works with, by name
+    :param named: whose drain it is, where its task tells apart from the others
     """
 
     dag_id: str
@@ -157,17 +158,18 @@ class Drain:
     failure: Failure | None = None
     settings: Settings | None = None
     links: Mapping[str, str] = field(default_factory=dict)
+    named: Application | None = None
 
     @property
     def application(self) -> Application | None:
         """Whose drain it is; None: nothing says so."""
         for source in (self.report, self.progress, self.settings):
             if source is not None:
-                name, arn = _name_and_arn(source.stream_name)
+                name, arn = name_and_arn(source.stream_name)
                 if isinstance(source, Report):
                     arn = source.stream_arn or arn
                 return Application(source.application_name, name, arn)
-        return None
+        return self.named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,13 +239,19 @@ def read_as(kind: type[Any], value: Any) -> Any:
 
 def summary_of(text: str | bytes) -> Report | None:
     """A report without its shards, from its JSON; None if it isn't one."""
+    summary = decoded(text, Summary)
+    return None if summary is None else Report(*msgspec.structs.astuple(summary))
+
+
+def decoded(text: str | bytes, kind: type[Any]) -> Any:
+    """The JSON of an XCom as ``kind``, which Airflow 3.1 stores as JSON in a text; None if it isn't one."""
     try:
-        summary = msgspec.json.decode(text, type=Summary | str)
-        while isinstance(summary, str):
-            summary = msgspec.json.decode(summary, type=Summary)
+        value = msgspec.json.decode(text, type=kind | str)
+        while isinstance(value, str):
+            value = msgspec.json.decode(value, type=kind)
     except msgspec.MsgspecError:
         return None
-    return Report(*msgspec.structs.astuple(summary))
+    return value
 
 
 def plain(value: Any) -> Any:
@@ -306,7 +314,8 @@ def _place(arn: str) -> str:
     return f"{ref.region}, account {ref.account}"
 
 
-def _name_and_arn(stream: str) -> tuple[str, str]:
+def name_and_arn(stream: str) -> tuple[str, str]:
+    """The parts of what a setting calls a stream; an empty ARN: it is a name."""
     try:
         ref = StreamRef.parse(stream)
     except InvalidSettingError:

@@ -5,7 +5,7 @@ Runs in the API server, with its database session. Everything is bounded, howeve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import Text, and_, cast, func, select
 
+from airflow_kinesis_snowflake.hooks.airflow_api import DRAIN_OPERATORS, MANY_STREAMS
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, MonitoringPageLink
 from airflow_kinesis_snowflake.monitoring.drains import (
     Drain,
@@ -28,7 +29,16 @@ from airflow_kinesis_snowflake.monitoring.drains import (
     summary_of,
 )
 from airflow_kinesis_snowflake.monitoring.standing import Schedule
-from airflow_kinesis_snowflake.operators.failures import FAILURE
+from airflow_kinesis_snowflake.monitoring.streams import (
+    Left,
+    StreamsFailure,
+    StreamsProgress,
+    StreamsReport,
+    StreamsSettings,
+    apart,
+    summaries_of,
+)
+from airflow_kinesis_snowflake.operators.xcoms import DRAINED, FAILURE, PROGRESS, RETURNED
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
@@ -37,10 +47,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-OPERATOR = "KinesisToSnowflakeOperator"
-RETURNED = "return_value"
-PROGRESS = "progress"
 CONSOLES = {link.xcom_key: link.name for link in LINKS if not isinstance(link, MonitoringPageLink)}
+KEYS = (RETURNED, DRAINED, PROGRESS, FAILURE, *CONSOLES)
 MOST_TASKS = 200
 # Of one task, over all runs that are read: a run has an instance per worker.
 MOST_INSTANCES = 400
@@ -58,7 +66,7 @@ class DrainTask:
 
 
 def drain_tasks(session: Session, readable: Container[str]) -> tuple[DrainTask, ...]:
-    """Tasks of the drain's operator in the latest run of each DAG; the first 200 of them.
+    """Tasks of the operators that drain, in the latest run of each DAG; the first 200 of them.
 
     :param readable: the DAGs that the user may read
     """
@@ -67,7 +75,7 @@ def drain_tasks(session: Session, readable: Container[str]) -> tuple[DrainTask, 
         select(TaskInstance.dag_id, TaskInstance.task_id)
         .join(DagRun, and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id))
         .join(latest, latest.c.id == DagRun.id)
-        .where(TaskInstance.operator == OPERATOR)
+        .where(TaskInstance.operator.in_(DRAIN_OPERATORS))
         .distinct()
         .order_by(TaskInstance.dag_id, TaskInstance.task_id)
     )
@@ -87,6 +95,7 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
         select(
             TaskInstance.run_id,
             TaskInstance.map_index,
+            TaskInstance.operator,
             TaskInstance.state,
             TaskInstance.start_date,
             TaskInstance.end_date,
@@ -106,8 +115,10 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
             ).where(*_of(RenderedTaskInstanceFields, task, numbers))
         )
     }
-    return tuple(
-        Drain(
+    drains: list[Drain] = []
+    lefts: list[Left] = []
+    for run_id, map_index, operator, state, started, ended in instances:
+        instance = Drain(
             dag_id=task.dag_id,
             task_id=task.task_id,
             run_id=run_id,
@@ -116,13 +127,34 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
             state=_state(state),
             started=_millis(started),
             ended=_millis(ended),
-            report=read_as(Report, xcoms.get((run_id, map_index, RETURNED))),
-            progress=read_as(Progress, xcoms.get((run_id, map_index, PROGRESS))),
-            failure=read_as(Failure, xcoms.get((run_id, map_index, FAILURE))),
-            settings=read_as(Settings, fields.get((run_id, map_index))),
-            links=_links({key: xcoms.get((run_id, map_index, key)) for key in CONSOLES}),
         )
-        for run_id, map_index, state, started, ended in instances
+        left = {key: xcoms.get((run_id, map_index, key)) for key in KEYS}
+        rendered = fields.get((run_id, map_index))
+        if operator == MANY_STREAMS:
+            lefts.append(_left(instance, left, rendered))
+        else:
+            drains.append(_drain(instance, left, rendered))
+    return (*drains, *apart(lefts))
+
+
+def _drain(instance: Drain, xcoms: Mapping[str, Any], rendered: Any) -> Drain:
+    return replace(
+        instance,
+        report=read_as(Report, xcoms[RETURNED]),
+        progress=read_as(Progress, xcoms[PROGRESS]),
+        failure=read_as(Failure, xcoms[FAILURE]),
+        settings=read_as(Settings, rendered),
+        links=_links({key: xcoms[key] for key in CONSOLES}),
+    )
+
+
+def _left(instance: Drain, xcoms: Mapping[str, Any], rendered: Any) -> Left:
+    return Left(
+        instance=instance,
+        report=read_as(StreamsReport, xcoms[RETURNED]) or read_as(StreamsReport, xcoms[DRAINED]),
+        progress=read_as(StreamsProgress, xcoms[PROGRESS]),
+        failure=read_as(StreamsFailure, xcoms[FAILURE]),
+        settings=read_as(StreamsSettings, rendered),
     )
 
 
@@ -137,6 +169,7 @@ def drains_between(session: Session, task: DrainTask, *, since: int, until: int)
             TaskInstance.run_id,
             DagRun.id,
             TaskInstance.map_index,
+            TaskInstance.operator,
             TaskInstance.state,
             TaskInstance.start_date,
             TaskInstance.end_date,
@@ -151,9 +184,11 @@ def drains_between(session: Session, task: DrainTask, *, since: int, until: int)
         .order_by(TaskInstance.start_date.desc())
         .limit(MOST_OF_A_SPAN)
     ).all()
-    reports = _summaries(session, task, list(dict.fromkeys(run_id for run_id, *_ in instances)))
-    return tuple(
-        Drain(
+    reports = _report_texts(session, task, list(dict.fromkeys(run_id for run_id, *_ in instances)))
+    drains: list[Drain] = []
+    lefts: list[Left] = []
+    for run_id, number, map_index, operator, state, started, ended in instances:
+        instance = Drain(
             dag_id=task.dag_id,
             task_id=task.task_id,
             run_id=run_id,
@@ -162,25 +197,26 @@ def drains_between(session: Session, task: DrainTask, *, since: int, until: int)
             state=_state(state),
             started=_millis(started),
             ended=_millis(ended),
-            report=reports.get((run_id, map_index)),
         )
-        for run_id, number, map_index, state, started, ended in instances
-    )
+        text = reports.get((run_id, map_index), "")
+        if operator == MANY_STREAMS:
+            lefts.append(Left(instance=instance, report=summaries_of(text)))
+        else:
+            drains.append(replace(instance, report=summary_of(text)))
+    return (*drains, *apart(lefts))
 
 
-def _summaries(
-    session: Session, task: DrainTask, run_ids: Sequence[str]
-) -> Mapping[tuple[str, int], Report | None]:
-    """Totals of reports. They are read as text, because a report of many shards is long to take apart."""
-    found: dict[tuple[str, int], Report | None] = {}
+def _report_texts(session: Session, task: DrainTask, run_ids: Sequence[str]) -> Mapping[tuple[str, int], str]:
+    """Reports as text, because one of many shards is long to take apart."""
+    found: dict[tuple[str, int], str] = {}
     for begin in range(0, len(run_ids), _RUNS_AT_ONCE):
         runs = run_ids[begin : begin + _RUNS_AT_ONCE]
         rows = session.execute(
             select(XComModel.run_id, XComModel.map_index, cast(XComModel.value, Text)).where(
-                *_of(XComModel, task, runs), XComModel.key == RETURNED
+                *_of(XComModel, task, runs), XComModel.key.in_((RETURNED, DRAINED))
             )
         )
-        found |= {(run_id, map_index): summary_of(text) for run_id, map_index, text in rows}
+        found |= {(run_id, map_index): text for run_id, map_index, text in rows}
     return found
 
 
@@ -227,12 +263,11 @@ def _of(model: Any, task: DrainTask, runs: Collection[str]) -> Sequence[Any]:
 
 
 def _xcoms(session: Session, task: DrainTask, runs: Collection[str]) -> Mapping[tuple[str, int, str], Any]:
-    keys = (RETURNED, PROGRESS, FAILURE, *CONSOLES)
     found = session.execute(
         select(XComModel.run_id, XComModel.map_index, XComModel.key, XComModel.value)
-        .where(*_of(XComModel, task, runs), XComModel.key.in_(keys))
+        .where(*_of(XComModel, task, runs), XComModel.key.in_(KEYS))
         .order_by(XComModel.timestamp.desc())
-        .limit(len(keys) * MOST_INSTANCES)
+        .limit(len(KEYS) * MOST_INSTANCES)
     )
     return {(run_id, map_index, key): value for run_id, map_index, key, value in found}
 

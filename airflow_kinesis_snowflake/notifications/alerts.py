@@ -11,6 +11,7 @@ from airflow.sdk import BaseNotifier
 from airflow_kinesis_snowflake.alerts.rules import alert_of_failure, alerts_of_drain
 from airflow_kinesis_snowflake.alerts.thresholds import VARIABLE, thresholds_of
 from airflow_kinesis_snowflake.operators.failures import reason_of
+from airflow_kinesis_snowflake.operators.xcoms import DRAINED, FAILURE, RETURNED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ _LEVELS = {"critical": logging.ERROR, "warning": logging.WARNING, "resolved": lo
 class DrainAlertNotifier(BaseNotifier):
     """Tells other notifiers when the end of a drain is worth an alert; else it tells nobody.
 
-    Give it to the task of a :class:`KinesisToSnowflakeOperator` as ``on_success_callback`` and as
+    Give it to a task that drains one stream or many as ``on_success_callback`` and as
     ``on_failure_callback``. There is an alert for a failure (``failed``), for records that aged out before
     they were read (``data_loss``), for rows that Snowflake didn't take (``rejected_rows``), for dead letters
     and for lag above their thresholds (``dead_letters``, ``lag``). What no drain can tell, because none runs,
@@ -66,16 +67,40 @@ def alerts_at_the_end(context: Mapping[str, Any], *, thresholds: str) -> tuple[A
     :param thresholds: as JSON
     :raises InvalidSettingError: the thresholds aren't such
     """
-    ti = context["ti"]
     error = context.get("exception")
-    if error is not None:
-        reason = reason_of(error) if isinstance(error, BaseException) else str(error)
-        names = {name: _name(context, f"{name}_name") for name in ("application", "stream")}
-        return (alert_of_failure(reason, **names),)
-    report = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index)
-    if not isinstance(report, dict):
-        return ()
-    return alerts_of_drain(report, thresholds_of(thresholds, report["application_name"]))
+    if error is None:
+        return tuple(_of_reports(_left(context, RETURNED), thresholds))
+    told = _of_reports(_left(context, DRAINED), thresholds)
+    return (*_of_failure(context, error), *told)
+
+
+def _of_failure(context: Mapping[str, Any], error: Any) -> list[Alert]:
+    application = _name(context, "application_name")
+    of_streams = _left(context, FAILURE).get("streams")
+    if of_streams:
+        return [
+            alert_of_failure(reason, application=application, stream=stream)
+            for stream, reason in of_streams.items()
+        ]
+    reason = reason_of(error) if isinstance(error, BaseException) else str(error)
+    return [alert_of_failure(reason, application=application, stream=_name(context, "stream_name"))]
+
+
+def _of_reports(left: Mapping[str, Any], thresholds: str) -> list[Alert]:
+    """Alerts of a drain's report, or of those of a task that drained many streams."""
+    reports = list(left["streams"].values()) if "streams" in left else [left] if left else []
+    return [
+        alert
+        for report in reports
+        for alert in alerts_of_drain(report, thresholds_of(thresholds, report["application_name"]))
+    ]
+
+
+def _left(context: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What the task left as XCom; empty: nothing."""
+    ti = context["ti"]
+    value = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index, key=key)
+    return value if isinstance(value, dict) else {}
 
 
 def _name(context: Mapping[str, Any], name: str) -> str:
@@ -112,8 +137,13 @@ def deliver(alerts: Sequence[Alert], notifiers: Sequence[BaseNotifier], context:
 
 
 def subject(alerts: Sequence[Alert]) -> str:
-    """Alerts of one application in a few words, such as ``critical: app on clicks: lag, retention``."""
+    """Alerts of one application in a few words, such as ``critical: app on clicks: lag, retention``.
+
+    Of several streams, the first is named.
+    """
     severities = {alert.severity for alert in alerts}
     severity = next(each for each in _LEVELS if each in severities)
     rules = ", ".join(dict.fromkeys(alert.rule for alert in alerts))
-    return f"{severity}: {alerts[0].application} on {alerts[0].stream}: {rules}"
+    first, *others = dict.fromkeys(alert.stream for alert in alerts)
+    more = f" and {len(others)} more" if others else ""
+    return f"{severity}: {alerts[0].application} on {first}{more}: {rules}"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError, TerminalError
+from airflow_kinesis_snowflake.operators.xcoms import FAILURE
 
 try:
     from airflow.sdk.exceptions import AirflowFailException
@@ -14,12 +15,9 @@ except ImportError:  # Airflow 3.1
     from airflow.exceptions import AirflowFailException  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 log = logging.getLogger(__name__)
-
-FAILURE = "failure"
-"""The XCom in which a failed drain says why."""
 
 
 @contextmanager
@@ -57,21 +55,30 @@ def no_retry_of_terminal_errors() -> Iterator[None]:
 
 
 @contextmanager
-def reason_kept(context: Any) -> Iterator[None]:
+def reason_kept(context: Any, *, of_streams: Mapping[str, BaseException] | None = None) -> Iterator[None]:
     """Leave the reason of a failure as XCom ``failure``, where the monitoring page and alerts find it.
 
     Of errors that aren't this package's, only the class is told: their messages may quote anything.
 
     :param context: of the task that may fail
+    :param of_streams: with which streams failed by then, for a task that has several
     """
     try:
         yield
     except Exception as error:
-        try:
-            context["ti"].xcom_push(FAILURE, {"reason": reason_of(error)})
-        except Exception as unheard:
-            log.warning("The reason of this failure can't be shown: %s", type(unheard).__name__)
+        kept: dict[str, Any] = {"reason": reason_of(error)}
+        if of_streams is not None:
+            kept["streams"] = {stream: reason_of(each) for stream, each in of_streams.items()}
+        leave(context, FAILURE, kept)
         raise
+
+
+def leave(context: Any, key: str, value: Any) -> None:
+    """Leave an XCom while the task fails; that this can't be done, doesn't hide why it fails."""
+    try:
+        context["ti"].xcom_push(key, value)
+    except Exception as unheard:
+        log.warning("The XCom %s of this failure can't be shown: %s", key, type(unheard).__name__)
 
 
 def reason_of(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
@@ -10,7 +10,13 @@ from airflow.sdk import BaseOperator
 from airflow_kinesis_snowflake.assets.loads import LOADED, assets_of, tell_consumers
 from airflow_kinesis_snowflake.engine.report import totals
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
+from airflow_kinesis_snowflake.identifiers import table_of_stream
+from airflow_kinesis_snowflake.operators.compat import THREADS_MAY_TALK
+from airflow_kinesis_snowflake.operators.failures import (
+    leave,
+    no_retry_of_terminal_errors,
+    reason_kept,
+)
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
 from airflow_kinesis_snowflake.operators.settings import (
@@ -23,11 +29,12 @@ from airflow_kinesis_snowflake.operators.settings import (
     read,
     whole,
 )
+from airflow_kinesis_snowflake.operators.xcoms import DRAINED, PROGRESS
 from airflow_kinesis_snowflake.stream.refs import StreamRef
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow.sdk import Context
 
@@ -37,7 +44,6 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE = 16
 _SAID_HERE = {"stream_name", "application_name", "table"}
-_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
 class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
@@ -63,7 +69,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
     :param streams_at_once: how many to drain at a time, 1 to 16; default 4
     :param drain: more settings of :class:`KinesisToSnowflakeOperator`, the same for all streams (templated)
     :return: ``streams`` (the report of each that was drained), ``idle`` (names of those with nothing new) and
-        ``totals``, as XCom
+        ``totals``, as XCom. Of a task that fails for some, the others are told in the XCom ``drained``
     :raises AirflowFailException: a setting, permission or state must be changed first
     """
 
@@ -115,33 +121,49 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
         """Drain the streams and return the reports."""
         from airflow_kinesis_snowflake.engine.side_by_side import SideBySide
 
-        with no_retry_of_terminal_errors():
+        operators: dict[str, KinesisToSnowflakeOperator] = {}
+        progress = partial(_push, context, {}) if THREADS_MAY_TALK else None
+        self._work = work = SideBySide(lambda stream: self._make_drain(operators[stream], context, progress))
+        if self._killed:
+            work.stop()
+        with reason_kept(context, of_streams=work.failures), no_retry_of_terminal_errors():
             given = self.read_settings()
-            operators = self._operators(given)
-            self._work = work = SideBySide(
-                lambda stream: self._make_drain(operators[stream], context), at_once=given["streams_at_once"]
-            )
-            if self._killed:
-                work.stop()
+            operators |= self._operators(given)
             try:
-                work.run(list(operators))
+                work.run(list(operators), at_once=given["streams_at_once"])
+            except BaseException:
+                leave(context, DRAINED, self._told(operators))
+                raise
             finally:
-                for pool in self._pools.values():
-                    pool.close()
-                for stream, drain in work.drains.items():
-                    send_metrics(
-                        drain.report,
-                        tags=getattr(context["ti"], "stats_tags", {}),
-                        error=work.failures.get(stream),
-                    )
+                self._end(context)
+        told = self._told(operators)
+        if reports := list(told["streams"].values()):
+            tell_consumers(context["outlet_events"], reports=reports, totals=told["totals"])
+        return told
+
+    def _told(self, operators: Mapping[str, KinesisToSnowflakeOperator]) -> dict[str, Any]:
+        assert self._work is not None
         reports = {
             stream: report.as_dict() | {"assets": assets_of(report, account=operators[stream].account)}
-            for stream, report in work.reports.items()
+            for stream, report in dict(self._work.reports).items()
         }
-        summed = totals(list(reports.values()))
-        if reports:
-            tell_consumers(context["outlet_events"], reports=list(reports.values()), totals=summed)
-        return {"streams": reports, "idle": sorted(work.idle), "totals": summed}
+        return {
+            "application_name": self.setting("application_name"),
+            "streams": reports,
+            "idle": sorted(self._work.idle),
+            "totals": totals(list(reports.values())),
+        }
+
+    def _end(self, context: Context) -> None:
+        assert self._work is not None
+        for pool in self._pools.values():
+            pool.close()
+        for stream, drain in dict(self._work.drains).items():
+            send_metrics(
+                drain.report,
+                tags=getattr(context["ti"], "stats_tags", {}),
+                error=self._work.failures.get(stream),
+            )
 
     def on_kill(self) -> None:
         """Make all drains stop; :meth:`execute` then raises."""
@@ -186,7 +208,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
                 task_id=self.task_id,
                 stream_name=stream,
                 application_name=given["application_name"],
-                table=given["table"].replace("{stream}", _NOT_IN_A_NAME.sub("_", name).upper()),
+                table=table_of_stream(given["table"], name),
                 dag=None,
                 **given["drain"],
             )
@@ -207,7 +229,12 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
         )
         return hook.find(pattern=given["stream_pattern"], tags=given["stream_tags"])
 
-    def _make_drain(self, operator: KinesisToSnowflakeOperator, context: Context) -> Drain | None:
+    def _make_drain(
+        self,
+        operator: KinesisToSnowflakeOperator,
+        context: Context,
+        on_progress: Callable[[dict[str, Any]], None] | None,
+    ) -> Drain | None:
         """The drain of a stream; ``None`` if there is nothing to drain."""
         from airflow_kinesis_snowflake.sinks.snowflake.session_pool import SessionPool
         from airflow_kinesis_snowflake.sources.backlog import BacklogWatch
@@ -218,4 +245,10 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
             return None
         snowflake = hooks.snowflake
         pool = self._pools.setdefault(snowflake.database, SessionPool(snowflake.open_session))
-        return operator.make_drain(context, hooks, open_session=pool.open_session)
+        return operator.make_drain(context, hooks, open_session=pool.open_session, on_progress=on_progress)
+
+
+def _push(context: Context, told: dict[str, Any], progress: dict[str, Any]) -> None:
+    """Show how far one stream is, beside the others."""
+    told[progress["stream_name"]] = progress
+    context["ti"].xcom_push(PROGRESS, {"streams": dict(told)})

@@ -33,6 +33,7 @@ from airflow_kinesis_snowflake.operators.settings import (
     choice,
     optional,
 )
+from airflow_kinesis_snowflake.operators.xcoms import PROGRESS
 from airflow_kinesis_snowflake.stream.consumers import check_consumer
 from airflow_kinesis_snowflake.stream.positions import initial_position
 from airflow_kinesis_snowflake.stream.refs import StreamRef
@@ -381,7 +382,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
 
 
 def _push(context: Context, progress: dict[str, Any]) -> None:
-    context["ti"].xcom_push("progress", progress)
+    context["ti"].xcom_push(PROGRESS, progress)
 
 
 def _check_consumer(settings: Mapping[str, Any]) -> None:

@@ -101,7 +101,7 @@ function nothing() {
     "section",
     { className: "card empty" },
     el("h2", {}, "Nothing has been drained yet"),
-    el("p", {}, "An application shows up here once a task with KinesisToSnowflakeOperator has begun, in a DAG that you may read."),
+    el("p", {}, "An application shows up here once a task that drains it has begun, in a DAG that you may read."),
     el("p", {}, "What to do now: unpause or trigger the DAG that drains your stream."),
   );
 }

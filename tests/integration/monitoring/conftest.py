@@ -65,9 +65,12 @@ class DrainDag:
         self, *, state: str = "success", minutes_ago: float = 1, operator: str = "KinesisToSnowflakeOperator",
         progress: dict[str, Any] | None = None,
         failure: str | None = None, conf: dict[str, Any] | None = None,
-        links: dict[str, str] | None = None, **report: Any,
+        links: dict[str, str] | None = None, left: dict[str, Any] | None = None, **report: Any,
     ) -> str:  # fmt: skip
-        """Leave what a run with one worker leaves, which took half a minute."""
+        """Leave what a run with one worker leaves, which took half a minute.
+
+        :param left: more XComs, or others in place of those
+        """
         began = datetime.now(UTC) - timedelta(minutes=minutes_ago)
         run_id = f"manual__{began.isoformat()}"
         key = {"dag_id": self.dag_id, "task_id": "drain", "run_id": run_id, "map_index": 0}
@@ -102,21 +105,24 @@ class DrainDag:
                 "region_name": None,
             }
             session.execute(insert(RenderedTaskInstanceFields).values(**key, rendered_fields=fields))
-            left: dict[str, Any] = dict(links or {})
+            xcoms: dict[str, Any] = dict(links or {})
             if state == "success":
-                values = {"worker": "w", **report}
-                done = DrainReport(self.stream, self.application, "DB.PUBLIC.RECORDS", **values).as_dict()
-                left["return_value"] = done
+                xcoms["return_value"] = self.report(**report)
             if progress is not None:
                 said = {"application_name": self.application, "stream_name": self.stream, **progress}
-                left["progress"] = said
+                xcoms["progress"] = said
             if failure is not None:
-                left["failure"] = {"reason": failure}
-            for name, value in left.items():
+                xcoms["failure"] = {"reason": failure}
+            for name, value in {**xcoms, **(left or {})}.items():
                 row = {"dag_run_id": run.id, "key": name, "value": value, **key}
                 session.execute(insert(XComModel).values(row))
         self.runs.append(run_id)
         return run_id
+
+    def report(self, stream: str = "", **values: Any) -> dict[str, Any]:
+        """What a drain returns."""
+        known = {"worker": "w", **values}
+        return DrainReport(stream or self.stream, self.application, "DB.PUBLIC.RECORDS", **known).as_dict()
 
 
 @pytest.fixture

@@ -134,6 +134,43 @@ def test_streams_of_one_name_are_two_lines_that_say_where_they_are(
         assert (page["line"]["arn"], [run["records"] for run in page["runs"]]) == (arn, [records])
 
 
+def test_a_task_of_many_streams_makes_a_line_for_each(client: Clients, drain_dag: Dags) -> None:
+    dag = drain_dag("stream")
+    many: dict[str, Any] = {"operator": "KinesisStreamsToSnowflakeOperator"}
+    returned = {"application_name": dag.application, "idle": ["views"], "totals": {}}
+    dag.run(
+        minutes_ago=20,
+        left={"return_value": {**returned, "streams": {"clicks": dag.report("clicks", records=3)}}},
+        **many,
+    )
+    dag.run(
+        state="failed",
+        minutes_ago=10,
+        left={
+            "drained": {**returned, "streams": {}},
+            "failure": {"reason": "ThrottledError: slower", "streams": {"clicks": "ThrottledError: slower"}},
+        },
+        **many,
+    )
+
+    lines = client().get("api/applications").raise_for_status().json()["applications"]
+    of_dag = {line["stream"]: line for line in lines if line["application"] == dag.application}
+    assert {stream: line["last_state"] for stream, line in of_dag.items()} == {
+        "clicks": "failed",
+        "views": "success",
+    }
+    asked = {"name": dag.application, "stream": "clicks"}
+    page = client().get("api/application", params=asked).raise_for_status().json()
+    assert [(run["state"], run["records"], run["reason"]) for run in page["runs"]] == [
+        ("failed", 0, "ThrottledError: slower"),
+        ("success", 3, ""),
+    ]
+    today = datetime.now(UTC).date()
+    span = {"since": str(today - timedelta(days=1)), "until": str(today), **asked}
+    past = client().get("api/history", params=span).raise_for_status().json()
+    assert [(run["state"], run["records"]) for run in past["runs"]] == [("failed", 0), ("success", 3)]
+
+
 def test_the_page_of_an_application_tells_who_holds_which_shard(
     client: Clients, drain_dag: Dags, store: CheckpointStoreHook
 ) -> None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from local.services import LocalServices
 
 
+LEFT: dict[str, Any] = {}
+
+
 def run(application: str, table: str, **settings: Any) -> dict[str, Any]:
     """Run the operator as a task does."""
     with DAG("dag", schedule=None):
@@ -37,7 +40,10 @@ def run(application: str, table: str, **settings: Any) -> dict[str, Any]:
             drain={"stop_at": datetime.now(UTC) + timedelta(seconds=1)},
             **settings,
         )
-    ti = SimpleNamespace(dag_id="dag", run_id="run", task_id="drain", map_index=-1, try_number=1)
+    ti = SimpleNamespace(
+        dag_id="dag", run_id="run", task_id="drain", map_index=-1, try_number=1, xcom_push=LEFT.__setitem__
+    )
+    LEFT.clear()
     events: Any = {}
 
     class Events(dict[Any, Any]):
@@ -77,11 +83,11 @@ def test_ten_streams_are_drained_in_one_task_each_into_its_table(
     logins = services.snowflake_logins()
 
     report = run(application_name, f"{database}.PUBLIC.{{stream}}", stream_pattern=pattern)
+    logins = services.snowflake_logins() - logins
 
     again = run(application_name, f"{database}.PUBLIC.{{stream}}", stream_pattern=pattern)
 
-    assert services.snowflake_logins() - logins < len(streams)
-    assert report["totals"]["snowflake_connections"] == services.snowflake_logins() - logins
+    assert report["totals"]["snowflake_connections"] == logins < len(streams)
     assert sorted(report["streams"]) == sorted(streams)
     assert report["totals"]["records"] + again["totals"]["records"] == 10
     assert len(report["events"] | again["events"]) == 10
@@ -114,6 +120,9 @@ def test_new_streams_are_picked_up_and_one_that_fails_stops_no_other(
     with pytest.raises(AirflowFailException, match="there-is-none"):
         run(application_name, table, stream_names=[first, "there-is-none", second])
     assert landed(snowflake_connection, table) == [1, 2]
+    assert sorted(LEFT["drained"]["streams"]) == sorted([first, second])
+    assert list(LEFT["failure"]["streams"]) == ["there-is-none"]
+    assert LEFT["failure"]["streams"]["there-is-none"].startswith("StreamNotFoundError: ")
 
     third = make_stream()
     send(third, 3)

@@ -41,8 +41,8 @@ class StubDrain:
         return self.report
 
 
-def side_by_side_of(drains: dict[str, Any], *, at_once: int = 2) -> SideBySide:
-    return SideBySide(lambda stream: drains[stream], at_once=at_once)
+def side_by_side_of(drains: dict[str, Any]) -> SideBySide:
+    return SideBySide(lambda stream: drains[stream])
 
 
 def test_one_that_fails_stops_no_other_and_one_that_may_be_mended_by_another_try_is_raised() -> None:
@@ -52,9 +52,9 @@ def test_one_that_fails_stops_no_other_and_one_that_may_be_mended_by_another_try
         "good": StubDrain(),
         "idle": None,
     }
-    work = side_by_side_of(drains, at_once=1)
+    work = side_by_side_of(drains)
     with pytest.raises(ThrottledError) as raised:
-        work.run(list(drains))
+        work.run(list(drains), at_once=1)
 
     assert raised.value.__notes__ == ["denied: no"]
     assert (list(work.reports), work.idle) == (["good"], ["idle"])
@@ -64,7 +64,7 @@ def test_one_that_fails_stops_no_other_and_one_that_may_be_mended_by_another_try
 
 def test_an_error_that_nobody_expects_is_raised_as_it_is() -> None:
     with pytest.raises(KeyError):
-        side_by_side_of({}).run(["unknown"])
+        side_by_side_of({}).run(["unknown"], at_once=1)
 
 
 def test_a_stop_reaches_what_runs_and_begins_nothing_more() -> None:
@@ -79,7 +79,7 @@ def test_a_stop_reaches_what_runs_and_begins_nothing_more() -> None:
     stopper = threading.Thread(target=stop)
     stopper.start()
     with pytest.raises(DrainStoppedError):
-        work.run(list(drains))
+        work.run(list(drains), at_once=2)
     stopper.join()
 
     assert not drains["three"].running.is_set()
@@ -93,10 +93,10 @@ def test_a_call_that_hangs_before_its_drain_holds_up_no_stop(monkeypatch: pytest
         work.stop()
         answer.wait(PATIENCE)
 
-    work = SideBySide(make, at_once=1)
+    work = SideBySide(make)
     try:
         with pytest.raises(DrainStoppedError):
-            work.run(["hangs"])
+            work.run(["hangs"], at_once=1)
         assert not answer.is_set()
     finally:
         answer.set()

@@ -44,12 +44,12 @@ class Task:
 
     dag_id, task_id, map_index = "dag", "drain", 2
 
-    def __init__(self, report: Any = None) -> None:
-        self.report = report
+    def __init__(self, xcoms: dict[str, Any]) -> None:
+        self.xcoms = xcoms
 
-    def xcom_pull(self, *, task_ids: str, map_indexes: int) -> Any:
+    def xcom_pull(self, *, task_ids: str, map_indexes: int, key: str) -> Any:
         assert (task_ids, map_indexes) == ("drain", 2)
-        return self.report
+        return self.xcoms.get(key)
 
 
 class Operator:
@@ -62,8 +62,8 @@ def told() -> list[str]:
     return TOLD
 
 
-def context(report: Any = None, **more: Any) -> dict[str, Any]:
-    return {"ti": Task(report), "task": Operator(), **more}
+def context(report: Any = None, *, xcoms: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {"ti": Task({"return_value": report, **(xcoms or {})}), "task": Operator(), **more}
 
 
 def report(**values: Any) -> dict[str, Any]:
@@ -117,6 +117,26 @@ def test_a_failure_is_told(told: list[str], error: Any, first: str) -> None:
     end(context(exception=error))
     [text] = told
     assert text.startswith(first)
+
+
+def test_each_of_many_streams_is_told_of(told: list[str]) -> None:
+    end(context({"streams": {"clicks": report(dead_letters=2), "views": report()}, "idle": ["orders"]}))
+    [text] = told
+    assert text.startswith("warning: app on clicks: dead_letters | app on clicks: 2 records")
+
+
+def test_streams_that_failed_and_those_that_were_drained_are_told_of(told: list[str]) -> None:
+    xcoms = {
+        "failure": {"reason": "all in all", "streams": {"orders": "ThrottledError: Slow down."}},
+        "drained": {"streams": {"clicks": report(dead_letters=2)}, "idle": []},
+    }
+    end(context(xcoms=xcoms, exception=ThrottledError("Slow down.")))
+    first, second = told[0].splitlines()
+    assert first.startswith(
+        "warning: app on orders and 1 more: failed, dead_letters | app on orders: a drain failed: "
+        "ThrottledError: Slow down. "
+    )
+    assert second.startswith("app on clicks: 2 records became dead letters")
 
 
 def test_a_killed_task_that_left_templates_is_named_by_its_dag(told: list[str]) -> None:

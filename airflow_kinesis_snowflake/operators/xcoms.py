@@ -1,0 +1,10 @@
+"""What tasks that drain leave as XCom, for the monitoring page and for alerts."""
+
+from __future__ import annotations
+
+RETURNED = "return_value"
+PROGRESS = "progress"
+FAILURE = "failure"
+"""Why a task failed."""
+DRAINED = "drained"
+"""Of a task that failed for some of its streams: what it would have returned of the others."""
