@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.sinks.snowflake.session_pool import SessionPool
 
 MOST_AT_ONCE = 16
+_STREAMS = {"stream_names", "stream_pattern", "stream_tags"}
 _SAID_HERE = {"stream_name", "application_name", "table"}
 
 
@@ -178,11 +179,12 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
         :raises InvalidSettingError: none are, or a setting isn't one
         """
         super().check_together(settings)
-        if not any(settings.get(name) for name in ("stream_names", "stream_pattern", "stream_tags")):
+        known = settings.keys() >= _STREAMS  # which of them a template may fill in
+        if known and not any(settings[name] for name in _STREAMS):
             raise InvalidSettingError("Give stream_names, a stream_pattern or stream_tags: no stream is said")
-        known = KinesisToSnowflakeOperator.setting_types.keys() - _SAID_HERE
+        possible = KinesisToSnowflakeOperator.setting_types.keys() - _SAID_HERE
         given = settings.get("drain", {})
-        if unknown := sorted(given.keys() - known):
+        if unknown := sorted(given.keys() - possible):
             raise InvalidSettingError(f"drain must be settings of a drain, without {', '.join(unknown)}")
         read({name: KinesisToSnowflakeOperator.setting_types[name] for name in given}, given)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from local import flights
-from local.airflow import LocalAirflow, RunFailedError
+from local.airflow import EXAMPLE_DAGS, LocalAirflow, RunFailedError
 from local.transfer import BY_HAND_ONLY, transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from mypy_boto3_kinesis import KinesisClient
 
@@ -21,11 +25,26 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 DRAIN = "kinesis_to_snowflake"
+MANY_STREAMS = """
+from airflow.sdk import DAG
+from airflow_kinesis_snowflake.operators.kinesis_streams_to_snowflake import KinesisStreamsToSnowflakeOperator
+
+with DAG("many_streams", schedule=None, params={"application": "", "pattern": "", "table": ""}):
+    KinesisStreamsToSnowflakeOperator(
+        task_id="drain",
+        application_name="{{ params.application }}",
+        stream_pattern="{{ params.pattern }}",
+        table="{{ params.table }}",
+    )
+"""
 
 
 @pytest.fixture(scope="module")
-def airflow(services: LocalServices) -> Iterator[LocalAirflow]:
-    with LocalAirflow(env=services.airflow_connections() | BY_HAND_ONLY) as airflow:
+def airflow(services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
+    dags: Path = tmp_path_factory.mktemp("e2e") / "dags"
+    shutil.copytree(EXAMPLE_DAGS, dags)
+    (dags / "many_streams.py").write_text(MANY_STREAMS)
+    with LocalAirflow(env=services.airflow_connections() | BY_HAND_ONLY, dags=dags) as airflow:
         yield airflow
 
 
@@ -69,3 +88,50 @@ def test_a_drain_that_fails_says_in_one_line_what_to_do_and_in_its_label_that_it
     # What Airflow itself says of the failure doesn't say it twice.
     causes = [error["exc_type"] for event in events for error in event.get("error_detail", ())]
     assert causes == ["AirflowFailException"]
+
+
+def test_ten_streams_are_drained_by_one_task_and_the_page_has_a_line_for_each(
+    airflow: LocalAirflow,
+    services: LocalServices,
+    kinesis: KinesisClient,
+    make_stream: Callable[..., str],
+    application_name: str,
+    database: str,
+) -> None:
+    streams = sorted(make_stream() for _ in range(10))
+    for stream in streams:
+        kinesis.put_record(StreamName=stream, PartitionKey="k", Data=b'{"n": 1}')
+    conf = {
+        "application": application_name,
+        "pattern": "|".join(map(re.escape, streams)),
+        "table": f"{database}.PUBLIC.{{stream}}",
+    }
+    api = airflow.api()
+    api.wait_for_dag("many_streams")
+    api.unpause("many_streams")
+    logins = services.snowflake_logins()
+
+    def run() -> dict[str, Any]:
+        run_id = api.trigger("many_streams", conf=conf)
+        api.wait_for_run("many_streams", run_id)
+        [drain] = api.task_instances("many_streams", run_id)
+        returned: dict[str, Any] = api.xcom(drain)
+        return returned
+
+    first = run()
+    assert sorted(first["streams"]) == streams
+    assert first["totals"]["records"] == 10
+    assert 0 < services.snowflake_logins() - logins < 10
+
+    logins = services.snowflake_logins()
+    second = run()
+    assert (second["streams"], second["idle"], services.snowflake_logins()) == ({}, streams, logins)
+
+    shown = requests.get(
+        f"{airflow.url}/kinesis-snowflake/api/applications",
+        headers={"Authorization": f"Bearer {api.token}"},
+        timeout=60,
+    ).json()["applications"]
+    lines = [line for line in shown if line["application"] == application_name]
+    assert sorted(line["stream"] for line in lines) == streams
+    assert {line["last_state"] for line in lines} == {"success"}

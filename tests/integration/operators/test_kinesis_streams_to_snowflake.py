@@ -168,6 +168,20 @@ def test_wrong_settings_are_refused_while_the_dag_is_parsed(settings: dict[str, 
         KinesisStreamsToSnowflakeOperator(task_id="drain", application_name="app", table="D.S.T", **settings)
 
 
+def test_a_template_may_say_which_streams() -> None:
+    with DAG("dag", schedule=None):
+        operator = KinesisStreamsToSnowflakeOperator(
+            task_id="drain",
+            application_name="app",
+            table="D.S.T",
+            stream_pattern="{{ params.pattern }}",
+            drain={"max_records": "{{ params.most }}"},
+        )
+    operator.stream_pattern = ""
+    with pytest.raises(AirflowFailException, match="no stream is said"):
+        operator.execute({"ti": SimpleNamespace(xcom_push=LEFT.__setitem__)})  # type: ignore[typeddict-item]
+
+
 def test_streams_of_one_name_are_refused(application_name: str, aws_conn: str) -> None:
     arn = "arn:aws:kinesis:eu-west-1:{}:stream/clicks"
     with pytest.raises(AirflowFailException, match="by applications of their own"):
