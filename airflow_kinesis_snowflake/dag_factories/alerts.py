@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG
 
-from airflow_kinesis_snowflake.dag_factories.settings import variable
+from airflow_kinesis_snowflake.dag_factories.settings import CONNECTIONS, variable
 from airflow_kinesis_snowflake.operators.alerts import KinesisAlertsOperator
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def build_alerts_dag(
             task_id="look",
             stream_name=variable_of(drain_dag_id, "stream_name"),
             application_name=variable_of(drain_dag_id, "application_name", drain_dag_id),
-            aws_conn_id=variable_of(drain_dag_id, "aws_conn_id", "aws_default"),
+            aws_conn_id=variable_of(drain_dag_id, "aws_conn_id", CONNECTIONS["aws_conn_id"]),
             dynamodb_conn_id=variable_of(drain_dag_id, "dynamodb_conn_id"),
             region_name=variable_of(drain_dag_id, "region_name"),
             notifiers=notifiers,

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG
 
-from airflow_kinesis_snowflake.dag_factories.settings import connections, form, setting, switch, text
+from airflow_kinesis_snowflake.dag_factories.settings import (
+    connection_settings,
+    connections,
+    form,
+    setting,
+    switch,
+    text,
+)
 from airflow_kinesis_snowflake.operators.check import CheckAccountOperator
 
 if TYPE_CHECKING:
@@ -45,10 +52,7 @@ def build_check_dag(
             application_name=setting(drain_dag_id, "application_name", drain_dag_id),
             slow="{{ params.slow }}",
             scratch_table="{{ params.scratch_table }}",
-            aws_conn_id=setting(drain_dag_id, "aws_conn_id", "aws_default"),
-            dynamodb_conn_id=setting(drain_dag_id, "dynamodb_conn_id"),
-            region_name=setting(drain_dag_id, "region_name"),
-            snowflake_conn_id=setting(drain_dag_id, "snowflake_conn_id", "snowflake_default"),
+            **connection_settings(drain_dag_id),
         )
     return dag
 

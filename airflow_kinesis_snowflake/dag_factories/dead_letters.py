@@ -6,22 +6,11 @@ from typing import Any
 
 from airflow.sdk import DAG, Param
 
-from airflow_kinesis_snowflake.dag_factories.drain import COLUMNS, chosen_mapping, drain_params
-from airflow_kinesis_snowflake.dag_factories.settings import Field, form, setting, text
+from airflow_kinesis_snowflake.dag_factories.drain import COLUMNS, drain_params, drain_settings
+from airflow_kinesis_snowflake.dag_factories.settings import Field, form, text
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 
-_WHOSE = {"stream_name": "", "table": "", "application_name": ""}
-# What says how a record becomes rows, and its default; the same as of the drain.
-_LANDING = {
-    "metadata_columns": "",
-    "payload_format": "json",
-    "compression": "",
-    "json_documents": "one",
-    "avro_schema": "",
-    "registry_conn_id": "",
-    "create_table": "",
-    "snowflake_conn_id": "snowflake_default",
-}
+_WHOSE = ("stream_name", "table", "application_name")
 
 
 def build_replay_dag(
@@ -44,15 +33,13 @@ def build_replay_dag(
         doc_md="""Moves dead letters into the landing table, after what was wrong with them has been mended.
         What lands is deleted from the dead letters in the same transaction; what still fails stays.""",
     ) as dag:
-        names: dict[str, Any] = {**_WHOSE, "application_name": drain_dag_id, **_LANDING}
         ReplayDeadLettersOperator(
             task_id="replay",
             reason="{{ params.reason or '' }}",
             column="{{ params.column or '' }}",
             failed_since="{{ params.failed_since or '' }}",
             failed_until="{{ params.failed_until or '' }}",
-            mapping=chosen_mapping(drain_dag_id),
-            **{name: setting(drain_dag_id, name, default) for name, default in names.items()},
+            **drain_settings(drain_dag_id, ReplayDeadLettersOperator),
         )
     return dag
 
@@ -60,6 +47,7 @@ def build_replay_dag(
 def replay_params(drain_dag_id: str) -> dict[str, Param]:
     """The form of the DAG; every field may be left empty."""
     of_drain = drain_params(drain_dag_id)
+    taken = {*COLUMNS, *ReplayDeadLettersOperator.setting_types}
     chosen = {
         "reason": _filter("Reason", "Only dead letters with this text in their reason."),
         "column": _filter("Column", "Only those that this column refused."),
@@ -69,7 +57,7 @@ def replay_params(drain_dag_id: str) -> dict[str, Param]:
     return {
         **{name: of_drain[name] for name in _WHOSE},
         **form(drain_dag_id, {"Which dead letters": chosen}),
-        **{name: field for name, field in of_drain.items() if name in {*COLUMNS, *_LANDING}},
+        **{name: field for name, field in of_drain.items() if name in taken.difference(_WHOSE)},
     }
 
 

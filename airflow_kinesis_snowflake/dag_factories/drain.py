@@ -14,6 +14,7 @@ from airflow_kinesis_snowflake.dag_factories.settings import (
     Field,
     choice,
     connections,
+    default_texts,
     form,
     number,
     setting,
@@ -27,7 +28,7 @@ from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
 from airflow_kinesis_snowflake.formats.registry import NAMED
 from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
-from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import LIMITS, KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.mappings import ChosenMapping
 from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, STREAM, whole
 
@@ -42,23 +43,19 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseNotifier, Param
     from airflow.sdk.definitions.dag import ScheduleArg
 
+    from airflow_kinesis_snowflake.operators.landing import LandingOperator
+
 log = logging.getLogger(__name__)
 
 EVERY_TEN_MINUTES = "*/10 * * * *"
 MOST_WORKERS = 100
-COLUMNS = {
-    "mapping": "envelope",
+DEFAULTS = {
+    **default_texts(ChosenMapping),
+    **default_texts(KinesisToSnowflakeOperator),
     "columns": "{}",
     "epochs": "{}",
-    "flatten": "0",
-    "names": "upper",
-    "numbers": "wide",
-    "on_type_conflict": "dead_letter",
-    "schema_evolution": "true",
-    "unknown_keys": "ignore",
-    "infer_timestamps": "false",
 }
-"""The mapping and those of its settings that the form has, with their defaults."""
+"""Of all settings of the drain and of its mapping that need not be said."""
 _DOCUMENTS_IN_WORDS = ("One document", "The items of an array", "A sequence of documents")
 
 
@@ -75,18 +72,10 @@ def build_drain_dag(
     loaded, ``summarise`` adds one event of the landing table's asset, as the operator does when it isn't
     mapped.
 
-    Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it
-    has a default: ``stream_name`` and ``table`` (none: a run that is told neither does nothing),
-    ``application_name`` (the DAG id), ``initial_position`` (``TRIM_HORIZON``), ``initial_timestamp``,
-    ``stop_at`` (the start of the task), ``follow_seconds`` (none), ``sink`` (``copy``), ``mapping`` and
-    its settings (see :data:`COLUMNS`), ``metadata_columns`` (none), ``payload_format`` (``json``),
-    ``compression`` (none), ``json_documents`` (``one``), ``avro_schema`` and ``registry_conn_id`` (none),
-    ``create_table`` (as needed), ``max_dead_letters`` (no limit), ``max_batch_bytes``,
-    ``max_batch_records`` and ``max_batch_seconds`` (the operator's), ``max_seconds`` and ``max_records`` (no
-    limit), ``consumer_type`` (``polling``), ``consumer_arn`` (the application's), ``on_data_loss``
-    (``fail``), ``own_hash_keys_only`` (``false``), ``aws_conn_id`` (``aws_default``), ``dynamodb_conn_id``
-    (``aws_conn_id``), ``region_name`` (the connection's), ``snowflake_conn_id`` (``snowflake_default``),
-    ``workers`` (1). What else the operator takes is for a DAG of your own.
+    Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it is
+    the operator's default. ``application_name`` is the DAG id then, and ``workers`` 1; a run that is told
+    neither ``stream_name`` nor ``table`` does nothing. The form has a field for each setting that it can
+    take, with its default; what else the operator takes is for a DAG of your own.
 
     One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
     then longer, up to 5 minutes.
@@ -97,37 +86,7 @@ def build_drain_dag(
     :param notifiers: who is told of a drain's failure, data loss, dead letters and lag; see
         :class:`~airflow_kinesis_snowflake.notifications.alerts.DrainAlertNotifier`. None: nobody
     """
-    names = (
-        "stream_name",
-        "table",
-        "initial_timestamp",
-        "stop_at",
-        "follow_seconds",
-        "compression",
-        "metadata_columns",
-        "avro_schema",
-        "registry_conn_id",
-        "create_table",
-        "max_dead_letters",
-        *LIMITS,
-        "consumer_arn",
-        "dynamodb_conn_id",
-        "region_name",
-    )
-    defaults = dict.fromkeys(names, "") | {
-        "application_name": dag_id,
-        "initial_position": "TRIM_HORIZON",
-        "sink": "copy",
-        "payload_format": "json",
-        "json_documents": "one",
-        "consumer_type": "polling",
-        "on_data_loss": "fail",
-        "own_hash_keys_only": "false",
-        "aws_conn_id": "aws_default",
-        "snowflake_conn_id": "snowflake_default",
-    }
-    settings: dict[str, Any] = {name: setting(dag_id, name, default) for name, default in defaults.items()}
-    settings["mapping"] = chosen_mapping(dag_id)
+    settings = drain_settings(dag_id, KinesisToSnowflakeOperator)
     with DAG(
         dag_id,
         schedule=schedule,
@@ -168,13 +127,20 @@ def _callbacks(notifiers: Sequence[BaseNotifier] | None) -> dict[str, Any]:
     return {"on_success_callback": notifier, "on_failure_callback": notifier}
 
 
-def chosen_mapping(dag_id: str) -> ChosenMapping:
-    """The mapping and its settings, as form, Variables and defaults have them.
+def drain_settings(dag_id: str, operator: type[LandingOperator]) -> dict[str, Any]:
+    """Settings of an operator, as form, Variables and defaults have them.
 
-    :param dag_id: whose Variables they are
+    :param dag_id: of the drain's DAG, whose Variables they are
+    :param operator: takes some of the drain's settings
     """
-    settings: dict[str, Any] = {name: setting(dag_id, name, default) for name, default in COLUMNS.items()}
-    return ChosenMapping(**settings)
+    said = DEFAULTS | {"application_name": dag_id}
+    settings: dict[str, Any] = {
+        name: setting(dag_id, name, said.get(name, "")) for name in drain_params(dag_id)
+    }
+    mapping = ChosenMapping(**{name: settings.pop(name) for name in COLUMNS})
+    return {name: settings[name] for name in operator.setting_types if name in settings} | {
+        "mapping": mapping
+    }
 
 
 @task
@@ -260,7 +226,7 @@ def _essentials(dag_id: str) -> dict[str, Field]:
                 "copy": "COPY: batches, with a warehouse",
                 "streaming": "Snowpipe Streaming: within seconds and without one; needs a key pair",
             },
-            otherwise="copy",
+            otherwise=DEFAULTS["sink"],
         ),
         "workers": number("Workers", "Drain tasks side by side; they share the shards.", otherwise="1"),
     }
@@ -275,7 +241,7 @@ _START_AND_END = {
             "LATEST": "LATEST: what arrives from the first run on",
             "AT_TIMESTAMP": "AT_TIMESTAMP: what arrived from the initial timestamp on",
         },
-        otherwise="TRIM_HORIZON",
+        otherwise=DEFAULTS["initial_position"],
     ),
     "initial_timestamp": text(
         "Initial timestamp",
@@ -307,7 +273,7 @@ _READING = {
             "polling": "polling: GetRecords, at no cost",
             "enhanced_fan_out": "enhanced_fan_out: pushed to a registered consumer, which AWS bills",
         },
-        otherwise="polling",
+        otherwise=DEFAULTS["consumer_type"],
     ),
     "consumer_arn": text(
         "Consumer ARN",
@@ -322,7 +288,7 @@ _PAYLOADS = {
         "avro needs a schema or a registry, protobuf a registry; csv and tsv take names from the first line "
         "of a payload.",
         NAMED,
-        otherwise="json",
+        otherwise=DEFAULTS["payload_format"],
     ),
     "compression": choice(
         "Compression",
@@ -334,7 +300,7 @@ _PAYLOADS = {
         "JSON documents",
         "What a payload holds; each document becomes a row.",
         dict(zip(DOCUMENTS, _DOCUMENTS_IN_WORDS, strict=True)),
-        otherwise="one",
+        otherwise=DEFAULTS["json_documents"],
     ),
     "avro_schema": text(
         "Avro schema",
@@ -353,7 +319,7 @@ _MAPPING = {
         "Mapping",
         "How a record becomes a row.",
         {"envelope": "envelope: a record as one VARIANT", "columns": "columns: a column per key"},
-        otherwise="envelope",
+        otherwise=DEFAULTS["mapping"],
     ),
     "columns": text(
         "Columns",
@@ -370,7 +336,7 @@ _MAPPING = {
     "flatten": number(
         "Flatten (levels)",
         "For columns: how many levels of nested objects become columns of their own.",
-        otherwise="0",
+        otherwise=DEFAULTS["flatten"],
         minimum=0,
     ),
     "names": choice(
@@ -381,7 +347,7 @@ _MAPPING = {
             "snake": "snake: in upper case, with underscores between words",
             "as_is": "as_is: as keys are written",
         },
-        otherwise="upper",
+        otherwise=DEFAULTS["names"],
     ),
     "numbers": choice(
         "Numbers",
@@ -391,7 +357,7 @@ _MAPPING = {
             "exact": "exact: NUMBER with the decimals that were seen",
             "double": "double: FLOAT",
         },
-        otherwise="wide",
+        otherwise=DEFAULTS["numbers"],
     ),
     "on_type_conflict": choice(
         "On type conflict",
@@ -401,25 +367,25 @@ _MAPPING = {
             "rescue": "It goes to the column _RESCUED",
             "column": "It goes to a VARIANT column beside its own",
         },
-        otherwise="its record becomes a dead letter",
+        otherwise=DEFAULTS["on_type_conflict"],
     ),
     "schema_evolution": choice(
         "Schema evolution",
         "For columns: add columns, drop NOT NULL, widen numbers as records need it.",
         YES_OR_NO,
-        otherwise="yes",
+        otherwise=DEFAULTS["schema_evolution"],
     ),
     "unknown_keys": choice(
         "Unknown keys",
         "For columns without schema evolution: what to do about keys without a column.",
         {"ignore": "Ignore them", "dead_letter": "Make the record a dead letter"},
-        otherwise="they are ignored",
+        otherwise=DEFAULTS["unknown_keys"],
     ),
     "infer_timestamps": choice(
         "Infer timestamps",
         "For columns: make timestamps of new keys with ISO-8601 values.",
         YES_OR_NO,
-        otherwise="no",
+        otherwise=DEFAULTS["infer_timestamps"],
     ),
     "metadata_columns": text(
         "Metadata columns",
@@ -434,14 +400,24 @@ _MAPPING = {
         otherwise="what is missing is created",
     ),
 }
+COLUMNS = {name: DEFAULTS[name] for name in ChosenMapping.setting_types if name in _MAPPING}
+"""The mapping and those of its settings that the form has, with their defaults."""
 _BATCHES = {
     "max_batch_bytes": number(
         "Maximum batch size (bytes)",
         "Compressed, at which a batch is loaded.",
-        otherwise="134217728 (128 MiB)",
+        otherwise="134217728 (128 MiB), or 33554432 (32 MiB) of rows that are streamed",
     ),
-    "max_batch_records": number("Maximum batch records", "At which a batch is loaded.", otherwise="5000000"),
-    "max_batch_seconds": number("Maximum batch age (seconds)", "At which a batch is loaded.", otherwise="60"),
+    "max_batch_records": number(
+        "Maximum batch records",
+        "At which a batch is loaded.",
+        otherwise="5000000, or 500000 that are streamed",
+    ),
+    "max_batch_seconds": number(
+        "Maximum batch age (seconds)",
+        "At which a batch is loaded.",
+        otherwise="60, or 1 where rows are streamed",
+    ),
 }
 _LOSSES = {
     "max_dead_letters": text(
@@ -455,12 +431,12 @@ _LOSSES = {
         "On data loss",
         "What to do when records aged out of the stream before they were read.",
         {"fail": "Fail the task", "warn": "Warn, and go on without them"},
-        otherwise="the task fails",
+        otherwise=DEFAULTS["on_data_loss"],
     ),
     "own_hash_keys_only": choice(
         "Own hash keys only",
         "Drop KPL aggregates with records of another shard's hash keys, as the Kinesis Client Library does.",
         YES_OR_NO,
-        otherwise="no",
+        otherwise=DEFAULTS["own_hash_keys_only"],
     ),
 }

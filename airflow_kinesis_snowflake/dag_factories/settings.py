@@ -11,6 +11,9 @@ from typing import Any
 
 from airflow.sdk import Param
 
+from airflow_kinesis_snowflake.operators.maintenance import StateOperator
+from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingGroup, defaults
+
 YES_OR_NO: Mapping[str, str] = {"true": "Yes", "false": "No"}
 LEFT_OPEN = "Default"
 """What a drop-down shows for no choice."""
@@ -24,6 +27,17 @@ def setting(dag_id: str, name: str, default: str = "") -> str:
     :param default: what to use when neither says anything
     """
     return f"{{{{ params.{name} or var.value.get({variable(dag_id, name)!r}, {default!r}) }}}}"
+
+
+def default_texts(owner: type[CheckedSettings | SettingGroup]) -> dict[str, str]:
+    """The defaults of settings as a Variable would say them; empty: left out, or none."""
+    return {name: _as_text(default) for name, default in defaults(owner).items()}
+
+
+def _as_text(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "" if default is None or default == () else str(default)
 
 
 def variable(dag_id: str, name: str) -> str:
@@ -163,13 +177,21 @@ def names(title: str, description: str) -> Field:
     )
 
 
+CONNECTIONS = {
+    name: text
+    for name, text in default_texts(StateOperator).items()
+    if name in ("aws_conn_id", "dynamodb_conn_id", "region_name", "snowflake_conn_id")
+}
+"""The connections that a form asks for, with their defaults."""
+
+
 def connections(drain_dag_id: str) -> dict[str, Field]:
     """The connections of a DAG that works beside a drain, as the drain's Variables name them."""
     return {
         "aws_conn_id": text(
             "AWS connection ID",
             "Airflow connection of type aws.",
-            otherwise="aws_default",
+            otherwise=CONNECTIONS["aws_conn_id"],
             of_dag=drain_dag_id,
         ),
         "dynamodb_conn_id": text(
@@ -187,7 +209,12 @@ def connections(drain_dag_id: str) -> dict[str, Field]:
         "snowflake_conn_id": text(
             "Snowflake connection ID",
             "Airflow connection of type snowflake.",
-            otherwise="snowflake_default",
+            otherwise=CONNECTIONS["snowflake_conn_id"],
             of_dag=drain_dag_id,
         ),
     }
+
+
+def connection_settings(drain_dag_id: str) -> dict[str, str]:
+    """Templates of what :func:`connections` asks for."""
+    return {name: setting(drain_dag_id, name, default) for name, default in CONNECTIONS.items()}

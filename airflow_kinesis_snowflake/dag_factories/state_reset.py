@@ -10,6 +10,7 @@ from airflow.sdk import DAG
 from airflow_kinesis_snowflake.dag_factories.settings import (
     Field,
     choice,
+    connection_settings,
     connections,
     form,
     names,
@@ -55,10 +56,7 @@ def build_state_reset_dag(
         "application_name": "{{ params.application_name }}",
         "stream_name": "{{ params.stream_name }}",
         "table": setting(drain_dag_id, "table"),
-        "aws_conn_id": setting(drain_dag_id, "aws_conn_id", "aws_default"),
-        "dynamodb_conn_id": setting(drain_dag_id, "dynamodb_conn_id"),
-        "region_name": setting(drain_dag_id, "region_name"),
-        "snowflake_conn_id": setting(drain_dag_id, "snowflake_conn_id", "snowflake_default"),
+        **connection_settings(drain_dag_id),
     }
     airflow_conn_id = setting(dag_id, "airflow_conn_id")
     with DAG(

@@ -9,6 +9,7 @@ from airflow.sdk import DAG
 
 from airflow_kinesis_snowflake.dag_factories.settings import (
     Field,
+    connection_settings,
     connections,
     form,
     names,
@@ -48,10 +49,7 @@ def build_table_cleanup_dag(
         # Its ARN says in which region the state of the drain is.
         "stream_name": f"{{{{ '' if params.region_name else {stream} }}}}",
         "table": "{{ params.table or '' }}",
-        "aws_conn_id": setting(drain_dag_id, "aws_conn_id", "aws_default"),
-        "dynamodb_conn_id": setting(drain_dag_id, "dynamodb_conn_id"),
-        "region_name": setting(drain_dag_id, "region_name"),
-        "snowflake_conn_id": setting(drain_dag_id, "snowflake_conn_id", "snowflake_default"),
+        **connection_settings(drain_dag_id),
     }
     drained = f"var.value.get({variable(drain_dag_id, 'application_name')!r}, {drain_dag_id!r})"
     used = f"var.value.get({variable(dag_id, 'used')!r}, '')"

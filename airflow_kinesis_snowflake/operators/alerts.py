@@ -49,7 +49,6 @@ class KinesisAlertsOperator(StateOperator):
     :raises AirflowFailException: a setting, permission or state must be changed first
     """
 
-    template_fields: Sequence[str] = (*StateOperator.template_fields, "thresholds")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "stream_name": types.STREAM,

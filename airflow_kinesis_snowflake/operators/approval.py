@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.operators.settings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import timedelta
 
     from airflow.sdk import Context
@@ -35,7 +35,6 @@ class ApprovePlanOperator(CheckedSettings, ApprovalOperator):
     :param kwargs: as :class:`~airflow.providers.standard.operators.hitl.ApprovalOperator` takes them
     """
 
-    template_fields: Sequence[str] = (*ApprovalOperator.template_fields, "required")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "required": TRUTH,
         "response_timeout": optional(DURATION),

@@ -42,14 +42,6 @@ class AuditOperator(StateOperator):
     :raises AirflowFailException: it isn't exactly once, or a table isn't there, or can't be read
     """
 
-    template_fields: Sequence[str] = (
-        *StateOperator.template_fields,
-        "on_findings",
-        "with_stream",
-        "compare_counts",
-        "several_documents",
-        "together_with",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "stream_name": types.STREAM,

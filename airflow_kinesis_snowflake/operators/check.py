@@ -45,14 +45,6 @@ class CheckAccountOperator(StateOperator):
     :raises CheckIncompleteError: none failed, but some couldn't be tried
     """
 
-    template_fields: Sequence[str] = (
-        *StateOperator.template_fields,
-        "database",
-        "slow",
-        "only",
-        "scratch_table",
-        "left_after_minutes",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "application_name": types.optional(types.TEXT),

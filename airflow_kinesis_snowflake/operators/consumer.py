@@ -15,13 +15,14 @@ from airflow_kinesis_snowflake.operators.settings import (
     TRUTH,
     CheckedSettings,
     SettingType,
+    as_written,
     number,
     optional,
 )
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from airflow.sdk import Context
 
@@ -44,17 +45,11 @@ class StopConsumerOperator(StateOperator):
     :raises AirflowFailException: something is still running after that time; the DAG runs again then
     """
 
-    template_fields: Sequence[str] = (
-        *StateOperator.template_fields,
-        "drain_dag_id",
-        "airflow_conn_id",
-        "force",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "drain_dag_id": optional(TEXT),
         "airflow_conn_id": optional(TEXT),
-        "timeout_seconds": number(minimum=0),
+        "timeout_seconds": as_written(number(minimum=0)),
         "force": TRUTH,
     }
 
@@ -135,7 +130,6 @@ class StartConsumerOperator(CheckedSettings, BaseOperator):
     :param airflow_conn_id: connection to Airflow's API (templated)
     """
 
-    template_fields: Sequence[str] = ("paused", "drain_dag_id", "airflow_conn_id")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "paused": TRUTH,
         "drain_dag_id": optional(TEXT),

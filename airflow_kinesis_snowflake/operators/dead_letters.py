@@ -11,7 +11,7 @@ from airflow_kinesis_snowflake.operators.settings import MOMENT, TEXT, SettingTy
 from airflow_kinesis_snowflake.stream.refs import StreamRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from airflow.sdk import Context
@@ -44,13 +44,6 @@ class ReplayDeadLettersOperator(LandingOperator):
         values of more than 100 dead letters
     """
 
-    template_fields: Sequence[str] = (
-        *LandingOperator.template_fields,
-        "reason",
-        "column",
-        "failed_since",
-        "failed_until",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **LandingOperator.setting_types,
         "reason": optional(TEXT),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,11 +21,13 @@ from airflow_kinesis_snowflake.operators.failures import (
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
 from airflow_kinesis_snowflake.operators.settings import (
+    TABLE,
     TEXT,
     TEXT_BY_NAME,
     WORDS,
     CheckedSettings,
     SettingType,
+    as_written,
     optional,
     read,
     whole,
@@ -34,7 +37,7 @@ from airflow_kinesis_snowflake.stream.refs import StreamRef
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow.sdk import Context
 
@@ -45,6 +48,17 @@ if TYPE_CHECKING:
 MOST_AT_ONCE = 16
 _STREAMS = {"stream_names", "stream_pattern", "stream_tags"}
 _SAID_HERE = {"stream_name", "application_name", "table"}
+
+
+def _table(value: Any) -> str:
+    TABLE.convert(table_of_stream(TEXT.convert(value), "STREAM"))
+    return str(value)
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    if not (value is None or isinstance(value, Mapping)):
+        raise ValueError(value)
+    return dict(value or {})
 
 
 class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
@@ -74,22 +88,16 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
     :raises AirflowFailException: a setting, permission or state must be changed first
     """
 
-    template_fields: Sequence[str] = (
-        "application_name",
-        "table",
-        "stream_names",
-        "stream_pattern",
-        "stream_tags",
-        "drain",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "application_name": TEXT,
-        "table": TEXT,
+        "table": SettingType(
+            f"{TABLE.expected}, in which {STREAM_PLACE} may stand for the stream's name", _table
+        ),
         "stream_names": WORDS,
         "stream_pattern": optional(TEXT),
         "stream_tags": optional(TEXT_BY_NAME),
-        "streams_at_once": whole(1, MOST_AT_ONCE),
-        "drain": SettingType("a dict of settings", dict),
+        "streams_at_once": as_written(whole(1, MOST_AT_ONCE)),
+        "drain": SettingType("a dict of settings", _settings),
     }
 
     def __init__(
@@ -112,7 +120,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
         self.stream_pattern = stream_pattern
         self.stream_tags = stream_tags
         self.streams_at_once = streams_at_once
-        self.drain = dict(drain or {})
+        self.drain = drain
         self.check_settings()
         self._work: SideBySide | None = None
         self._killed = False

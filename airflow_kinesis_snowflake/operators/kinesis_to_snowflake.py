@@ -39,7 +39,7 @@ from airflow_kinesis_snowflake.stream.positions import initial_position
 from airflow_kinesis_snowflake.stream.refs import StreamRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
@@ -103,11 +103,15 @@ class KinesisToSnowflakeOperator(LandingOperator):
         drain, or a share of each batch such as ``"5%"``; one more fails the task before its batch is
         committed. Default: any number, as long as Snowflake accepts some record of a batch (templated)
     :param max_batch_bytes: size at which a batch is loaded; default 128 MiB of compressed Parquet, or 32 MiB
-        of rows that are streamed (templated, as all limits)
+        of rows that are streamed (templated)
     :param max_batch_records: records at which a batch is loaded; default 5,000,000, or 500,000 of them
+        (templated)
     :param max_batch_seconds: age at which a batch is loaded; default 60, or 1 where rows are streamed
+        (templated)
     :param max_seconds: stop reading after so many seconds; what was read is still loaded. Default: no limit
+        (templated)
     :param max_records: stop reading after so many records; pages under way still count. Default: no limit
+        (templated)
     :param consumer_type: ``polling``, or ``enhanced_fan_out`` to have records pushed to a registered
         consumer, which AWS bills by shard-hour and gigabyte. The consumer is named after the application,
         registered when it is missing, and deregistered by the cleanup. Where that isn't allowed, or the
@@ -137,27 +141,6 @@ class KinesisToSnowflakeOperator(LandingOperator):
     :raises AirflowFailException: a setting, permission or state must be changed first
     """
 
-    template_fields: Sequence[str] = (
-        *LandingOperator.template_fields,
-        "initial_position",
-        "initial_timestamp",
-        "stop_at",
-        "follow_seconds",
-        "sink",
-        "max_dead_letters",
-        "max_batch_bytes",
-        "max_batch_records",
-        "max_batch_seconds",
-        "max_seconds",
-        "max_records",
-        "consumer_type",
-        "consumer_arn",
-        "on_data_loss",
-        "own_hash_keys_only",
-        "aws_conn_id",
-        "dynamodb_conn_id",
-        "region_name",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **LandingOperator.setting_types,
         "initial_position": choice("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP"),

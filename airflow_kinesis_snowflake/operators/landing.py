@@ -96,21 +96,6 @@ class LandingOperator(CheckedSettings, BaseOperator):
     :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
     """
 
-    template_fields: Sequence[str] = (
-        "stream_name",
-        "application_name",
-        "table",
-        "mapping",
-        *_OF_COLUMNS,
-        "metadata_columns",
-        "payload_format",
-        "compression",
-        "json_documents",
-        "avro_schema",
-        "registry_conn_id",
-        "create_table",
-        "snowflake_conn_id",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "stream_name": types.STREAM,
         "application_name": types.TEXT,

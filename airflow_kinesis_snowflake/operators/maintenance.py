@@ -46,15 +46,6 @@ class StateOperator(CheckedSettings, BaseOperator):
     :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
     """
 
-    template_fields: Sequence[str] = (
-        "application_name",
-        "stream_name",
-        "table",
-        "aws_conn_id",
-        "dynamodb_conn_id",
-        "region_name",
-        "snowflake_conn_id",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "application_name": types.TEXT,
         "stream_name": types.optional(types.STREAM),
@@ -184,18 +175,6 @@ class PlanStateResetOperator(StateOperator):
     :raises AirflowFailException: it can't be done; the message says why
     """
 
-    template_fields: Sequence[str] = (
-        *StateOperator.template_fields,
-        "method",
-        "shards",
-        "position",
-        "new_application_name",
-        "initial_position",
-        "trust_snowflake",
-        "count_duplicates",
-        "force",
-        "backup_folder",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "method": types.choice(*METHODS),
@@ -296,7 +275,6 @@ class ResetStateOperator(StateOperator):
     :raises AirflowFailException: a worker is reading, or the state has changed since the plan was made
     """
 
-    template_fields: Sequence[str] = (*StateOperator.template_fields, "plan", "application_variable")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "plan": types.PLAN,
@@ -341,7 +319,6 @@ class VerifyStateResetOperator(StateOperator):
     :raises AirflowFailException: it didn't
     """
 
-    template_fields: Sequence[str] = (*StateOperator.template_fields, "plan")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "plan": types.PLAN,
@@ -370,7 +347,6 @@ class BackUpStateOperator(StateOperator):
     :return: ``file``, ``dynamodb`` (ARN, or None) and ``rows``, as XCom
     """
 
-    template_fields: Sequence[str] = (*StateOperator.template_fields, "folder")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "folder": types.FOLDER,
@@ -401,7 +377,6 @@ class RestoreStateOperator(StateOperator):
     :raises AirflowFailException: a worker is reading, or the backup is of another application
     """
 
-    template_fields: Sequence[str] = (*StateOperator.template_fields, "file", "force")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "file": types.TEXT,
@@ -456,15 +431,6 @@ class PlanTableCleanupOperator(StateOperator):
         names of tables that can go, and ``offsets`` and ``channels``, how many of these can, as XCom
     """
 
-    template_fields: Sequence[str] = (
-        *StateOperator.template_fields,
-        "days",
-        "used",
-        "named",
-        "most",
-        "streams",
-        "airflow_conn_id",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "application_name": types.optional(types.TEXT),
@@ -556,7 +522,6 @@ class DeleteCheckpointTablesOperator(StateOperator):
     :return: ``deleted`` and ``kept`` tables and ``deregistered`` consumers, as XCom
     """
 
-    template_fields: Sequence[str] = (*StateOperator.template_fields, "plan", "folder", "dry")
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "application_name": types.optional(types.TEXT),
@@ -624,17 +589,11 @@ class ImportCheckpointsOperator(StateOperator):
     :raises AirflowFailException: the source can't be imported; the message says why
     """
 
-    template_fields: Sequence[str] = (
-        *StateOperator.template_fields,
-        "source_table",
-        "timestamp",
-        "force",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
         "source_table": types.TEXT,
         "timestamp": types.optional(types.MOMENT),
-        "watch_seconds": types.number(minimum=0),
+        "watch_seconds": types.as_written(types.number(minimum=0)),
         "force": types.TRUTH,
     }
 

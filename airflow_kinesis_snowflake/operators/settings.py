@@ -15,9 +15,10 @@ import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from copy import copy
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from airflow_kinesis_snowflake.engine.threshold import Threshold
@@ -62,11 +63,15 @@ class SettingType(Generic[T]):
     :param convert: gives what a value stands for; a ``ValueError`` says that it can't be meant. The message
         of an ``InvalidSettingError`` is kept
     :param secret: keep the value out of messages
+    :param options: the words that it may be, where it is one of some
+    :param templated: whether templates in it are filled in
     """
 
     expected: str
     convert: Callable[[Any], T]
     secret: bool = False
+    options: tuple[str, ...] = ()
+    templated: bool = True
 
     def read(self, name: str, value: Any) -> T:
         """What the value of a setting stands for.
@@ -88,23 +93,22 @@ class SettingType(Generic[T]):
 
 def optional(of: SettingType[T]) -> SettingType[T | None]:
     """A type of settings that may be left out: ``None``, or empty text, or the ``None`` of a template."""
-    return SettingType(
-        f"{of.expected}, or None",
-        lambda value: None if _is_blank(value) else of.convert(value),
-        secret=of.secret,
-    )
+    return _like(of, f"{of.expected}, or None", lambda value: None if _is_blank(value) else of.convert(value))
 
 
 def given(of: SettingType[T]) -> SettingType[T | None]:
     """A type of settings that may be ``None`` in the DAG's code, while empty text is a mistake."""
-    return SettingType(
-        of.expected, lambda value: None if value is None else of.convert(value), secret=of.secret
-    )
+    return _like(of, of.expected, lambda value: None if value is None else of.convert(value))
+
+
+def as_written(of: SettingType[T]) -> SettingType[T]:
+    """A type of settings that no template is filled in."""
+    return replace(of, templated=False)
 
 
 def choice(*options: str) -> SettingType[str]:
     """One of some words."""
-    return SettingType(_listed(options), lambda value: _require(value in options, value))
+    return SettingType(_listed(options), lambda value: _require(value in options, value), options=options)
 
 
 def several(*options: str) -> SettingType[tuple[str, ...]]:
@@ -132,7 +136,7 @@ def choice_or_group(*options: str, group: type[SettingGroup]) -> SettingType[str
     def convert(value: Any) -> str | SettingGroup:
         return value.meant() if isinstance(value, group) else word.convert(value)
 
-    return SettingType(f"{', '.join(map(repr, options))} or {group.__name__}(...)", convert)
+    return _like(word, f"{', '.join(map(repr, options))} or {group.__name__}(...)", convert)
 
 
 def number(*, minimum: float) -> SettingType[float]:
@@ -148,6 +152,10 @@ def whole(minimum: int, maximum: int) -> SettingType[int]:
         f"a whole number from {minimum:,} to {maximum:,}",
         lambda value: _whole(_within(_number(value), minimum, maximum)),
     )
+
+
+def _like(of: SettingType[Any], expected: str, convert: Callable[[Any], T]) -> SettingType[T]:
+    return replace(of, expected=expected, convert=convert)
 
 
 def _listed(options: tuple[str, ...]) -> str:
@@ -268,6 +276,7 @@ MOMENT = SettingType(
 DURATION = SettingType(
     "a timedelta of 0 or more",
     lambda value: _require(isinstance(value, timedelta) and value >= timedelta(0), value),
+    templated=False,
 )
 KEYS_TO_KEEP = SettingType(
     "a list of at least one key, such as ['id'], or None for all keys",
@@ -291,12 +300,17 @@ DEAD_LETTERS = SettingType("a number such as 100, or a share such as '5%'", Thre
 CONSUMER_ARN = SettingType("the ARN of a registered consumer", _consumer_arn)
 FORMAT = SettingType(EXPECTED, _format)
 SCHEMA = SettingType("an Avro schema: JSON as text, or parsed", _schema)
-FUNCTION = SettingType("a function or None", lambda value: _require(value is None or callable(value), value))
-VERIFY = SettingType("True or False without quotes, the path of a CA bundle, or None", _verify)
+FUNCTION = SettingType(
+    "a function or None", lambda value: _require(value is None or callable(value), value), templated=False
+)
+VERIFY = SettingType(
+    "True or False without quotes, the path of a CA bundle, or None", _verify, templated=False
+)
 CONFIG = SettingType(
     "a dict of arguments of botocore.config.Config, or None",
     lambda value: _require(value is None or isinstance(value, Mapping), value),
     secret=True,
+    templated=False,
 )
 PLAN = SettingType(
     "what the operator that makes the plan returned",
@@ -322,6 +336,20 @@ def read(types: Mapping[str, SettingType[Any]], values: Mapping[str, Any]) -> di
     :raises InvalidSettingError: one can't be meant
     """
     return {name: types[name].read(name, value) for name, value in values.items()}
+
+
+def defaults(owner: type[CheckedSettings | SettingGroup]) -> dict[str, Any]:
+    """What holds where nothing is written, by setting; those that must be written are missing."""
+    parameters = (
+        parameter
+        for kind in reversed(owner.__mro__)
+        for parameter in signature(vars(kind).get("__init__", object.__init__)).parameters.values()
+    )
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.name in owner.setting_types and parameter.default is not parameter.empty
+    }
 
 
 def aws_parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -384,11 +412,19 @@ class SettingGroup:
 class CheckedSettings(_Operator):
     """Checks the settings of an operator, by the types that its class declares.
 
+    The types say too which settings are ``template_fields``, where a class doesn't.
+
     An operator of a mapped task is made when it runs, so there the arguments of ``expand`` are checked then;
     those of ``partial`` are checked while the DAG is parsed.
     """
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "template_fields" not in vars(cls):
+            templated = (name for name, type_ in cls.setting_types.items() if type_.templated)
+            cls.template_fields = tuple(dict.fromkeys((*super(cls, cls).template_fields, *templated)))
 
     def check_settings(self) -> None:
         """Check what the DAG file wrote; for the end of each ``__init__``.

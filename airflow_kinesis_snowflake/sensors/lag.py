@@ -19,12 +19,13 @@ from airflow_kinesis_snowflake.operators.settings import (
     TRUTH,
     CheckedSettings,
     SettingType,
+    as_written,
     optional,
 )
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from airflow.sdk import Context
@@ -56,20 +57,12 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
     :raises AirflowFailException: a setting, permission or state must be changed first
     """
 
-    template_fields: Sequence[str] = (
-        "stream_name",
-        "application_name",
-        "until",
-        "aws_conn_id",
-        "dynamodb_conn_id",
-        "region_name",
-    )
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "stream_name": STREAM,
         "application_name": TEXT,
         "until": optional(MOMENT),
         "max_lag": optional(DURATION),
-        "deferrable": TRUTH,
+        "deferrable": as_written(TRUTH),
         **AWS,
     }
     ui_color = "#e6f2fb"

@@ -17,8 +17,12 @@ from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.operators.maintenance import PlanStateResetOperator
 from airflow_kinesis_snowflake.operators.mappings import ChosenMapping
+from airflow_kinesis_snowflake.operators.settings import defaults
+from airflow_kinesis_snowflake.sinks.snowflake import copy, streaming
 
+README = Path(__file__).parents[2] / "README.md"
 DAGS = Path(example_dags.__file__).parent
 FILES = sorted(file.stem for file in DAGS.glob("*.py") if file.stem != "__init__")
 # Lists, dicts and functions, for a DAG file of one's own; and what belongs to the connection.
@@ -81,6 +85,44 @@ def test_every_field_of_the_drain_fills_the_setting_of_its_name() -> None:
     drain = dag.get_task("drain").partial_kwargs
     templates = drain | vars(drain["mapping"]) | dag.get_task("plan").op_kwargs
     assert [name for name in dag.params if f"params.{name} " not in templates[name]] == []
+
+
+TYPES = (
+    KinesisToSnowflakeOperator.setting_types
+    | ChosenMapping.setting_types
+    | PlanStateResetOperator.setting_types
+)
+
+
+@pytest.mark.parametrize("dag", ["kinesis_to_snowflake", "kinesis_state_reset"])
+def test_a_drop_down_offers_what_its_setting_takes(dag: str) -> None:
+    offered = {
+        name: {option for option in field.schema["enum"] if option is not None}
+        for name, field in fields(dag)
+        if "enum" in field.schema
+    }
+    for name, options in offered.items():
+        assert all(TYPES[name].read(name, option) is not None for option in options)
+        assert options >= {*TYPES[name].options}, name
+    assert any(TYPES[name].options for name in offered)
+
+
+def test_the_form_says_the_limits_of_both_sinks() -> None:
+    described = {name: field.schema["description_md"] for name, field in fields("kinesis_to_snowflake")}
+    for limits in (copy.LIMITS, streaming.LIMITS):
+        for name, limit in vars(limits).items():
+            assert f"{limit:.0f}" in re.findall(r"\d+", described[name]), name
+
+
+def test_the_readme_has_each_setting_of_the_drain_with_its_default() -> None:
+    _, section = README.read_text().split("## Settings of the operator")
+    rows = re.findall(r"^\| (`.*?`) \| (.*?) \|", section.split("\n## ")[0], re.MULTILINE)
+    told = {tuple(re.findall(r"`(\w+)`", names)): re.findall(r"`(\w+)`", cell) for names, cell in rows}
+    default = defaults(KinesisToSnowflakeOperator)
+    assert {name for names in told for name in names} == KinesisToSnowflakeOperator.setting_types.keys()
+    for names, literals in told.items():
+        said = [str(default[name]) for name in names if default.get(name) not in (None, ())]
+        assert [literal for literal in literals if literal not in default] == said, names
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import json
+import pkgutil
+import re
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG
 from airflow.serialization.helpers import serialize_template_field
 
+from airflow_kinesis_snowflake import operators, sensors
 from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats import cells, envelope, inference, names, schema
@@ -20,16 +24,26 @@ from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
 from airflow_kinesis_snowflake.operators import consumer, maintenance, mappings, settings
+from airflow_kinesis_snowflake.operators.alerts import KinesisAlertsOperator
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.audit import AuditOperator
+from airflow_kinesis_snowflake.operators.check import CheckAccountOperator
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.kinesis_streams_to_snowflake import (
+    KinesisStreamsToSnowflakeOperator,
+)
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.operators.landing import LandingOperator
 from airflow_kinesis_snowflake.operators.mappings import Columns
+from airflow_kinesis_snowflake.operators.settings import CheckedSettings, defaults
 from airflow_kinesis_snowflake.sensors.lag import KinesisDrainedSensor
 from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
 from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STREAM = {"stream_name": "clicks", "application_name": "clicks-to-snowflake"}
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks"
@@ -51,6 +65,13 @@ REQUIRED: dict[type[Any], dict[str, Any]] = {
         "airflow_conn_id": "airflow",
     },
     AuditOperator: LANDING,
+    CheckAccountOperator: {},
+    KinesisAlertsOperator: STREAM,
+    KinesisStreamsToSnowflakeOperator: {
+        "application_name": "clicks",
+        "table": "ANALYTICS.RAW.{stream}",
+        "stream_names": ["clicks"],
+    },
     maintenance.InspectStateOperator: STREAM,
     maintenance.PlanStateResetOperator: STREAM | {"method": "rewind"},
     maintenance.ResetStateOperator: STREAM | PLAN,
@@ -63,6 +84,9 @@ REQUIRED: dict[type[Any], dict[str, Any]] = {
     ApprovePlanOperator: {"subject": "Reset?"},
     KinesisDrainedSensor: STREAM,
 }
+
+# Parameters that are no settings: functions and objects of Airflow, which are taken as they are.
+NO_SETTINGS = {"notifiers"}
 
 # A value that can't be meant, per parameter.
 WRONG: dict[str, Any] = {
@@ -81,8 +105,10 @@ WRONG: dict[str, Any] = {
     "count_duplicates": "perhaps",
     "trust_snowflake": "perhaps",
     "create_table": "always",
+    "database": 5,
     "days": "many",
     "deferrable": "perhaps",
+    "drain": 5,
     "drain_dag_id": 5,
     "dry": "",
     "dynamodb_conn_id": 5,
@@ -99,6 +125,7 @@ WRONG: dict[str, Any] = {
     "initial_timestamp": 5,
     "json_documents": "two",
     "mapping": "colums",
+    "left_after_minutes": "many",
     "max_batch_bytes": "many",
     "max_batch_records": 0,
     "max_batch_seconds": True,
@@ -115,6 +142,7 @@ WRONG: dict[str, Any] = {
     "consumer_type": "pulling",
     "on_data_loss": "ignore",
     "on_findings": "ignore",
+    "only": 5,
     "own_hash_keys_only": "perhaps",
     "paused": "perhaps",
     "payload_format": "jsn",
@@ -124,18 +152,26 @@ WRONG: dict[str, Any] = {
     "region_name": 5,
     "rename": ["id"],
     "registry_conn_id": 5,
+    "repeat_after": 300,
     "required": "perhaps",
     "response_timeout": 300,
     "schema_evolution": "perhaps",
+    "scratch_table": "perhaps",
     "several_documents": "perhaps",
     "shards": 5,
     "sink": "firehose",
+    "slow": "perhaps",
     "snowflake_conn_id": "",
     "source_table": "",
     "stop_at": "2026-01-01T00:00:00",
     "stream_name": 5,
+    "stream_names": 5,
+    "stream_pattern": 5,
+    "stream_tags": 5,
     "streams": 5,
+    "streams_at_once": 17,
     "table": "CLICKS",
+    "thresholds": 5,
     "timeout_seconds": "soon",
     "timestamp": "yesterday",
     "together_with": 5,
@@ -165,14 +201,60 @@ def make(operator_class: type[Any], **given: Any) -> Any:
 EVERY_PARAMETER = [
     pytest.param(operator_class, name, id=f"{operator_class.__name__}-{name}")
     for operator_class in REQUIRED
-    for name in sorted(declared(operator_class))
+    for name in sorted(operator_class.setting_types)
     if name != "application_name" or name in REQUIRED[operator_class]
 ]
 
 
+def with_settings(base: type[Any] = CheckedSettings) -> Iterator[type[Any]]:
+    """The classes that this package gives to DAG files."""
+    for each in base.__subclasses__():
+        yield each
+        yield from with_settings(each)
+
+
+def test_every_class_with_settings_is_looked_at_here() -> None:
+    for room in (operators, sensors):
+        for module in pkgutil.iter_modules(room.__path__):
+            importlib.import_module(f"{room.__name__}.{module.name}")
+    ours = {each for each in with_settings() if each.__module__.startswith("airflow_kinesis_snowflake")}
+    assert ours - REQUIRED.keys() == {LandingOperator, maintenance.StateOperator}
+
+
 @pytest.mark.parametrize("operator_class", REQUIRED)
 def test_every_parameter_has_a_type(operator_class: type[Any]) -> None:
-    assert set(operator_class.setting_types) == declared(operator_class)
+    assert set(operator_class.setting_types) == declared(operator_class) - NO_SETTINGS
+
+
+@pytest.mark.parametrize("operator_class", REQUIRED)
+def test_what_a_docstring_calls_templated_is_a_template_field(operator_class: type[Any]) -> None:
+    described: dict[str, str] = {}
+    for cls in reversed(operator_class.__mro__):
+        if cls.__module__.startswith("airflow_kinesis_snowflake"):
+            found = re.findall(r":param (\w+): (.*?)(?=\n:|\Z)", inspect.getdoc(cls) or "", re.DOTALL)
+            described |= dict(found)
+    assert described.keys() >= operator_class.setting_types.keys()
+    templated = {name for name in operator_class.setting_types if "(templated" in described[name]}
+    assert templated == operator_class.setting_types.keys() & {*operator_class.template_fields}
+
+
+def test_a_class_of_ones_own_may_say_its_template_fields() -> None:
+    class Mine(KinesisDrainedSensor):
+        template_fields = (*KinesisDrainedSensor.template_fields, "more")
+
+    class Silent(KinesisDrainedSensor):
+        pass
+
+    assert Mine.template_fields == (*Silent.template_fields, "more")
+    assert Silent.template_fields == KinesisDrainedSensor.template_fields
+    assert {"stream_name", "verify"} - {*Silent.template_fields} == {"verify"}
+
+
+def test_defaults_are_those_of_the_signature_and_its_bases() -> None:
+    found = defaults(ReplayDeadLettersOperator)
+    assert found.keys() == ReplayDeadLettersOperator.setting_types.keys() - LANDING.keys()
+    assert (found["mapping"], found["reason"], found["schema_evolution"]) == ("envelope", None, True)
+    assert defaults(Columns) == {name: getattr(Columns(), name) for name in Columns.setting_types}
 
 
 @pytest.mark.parametrize(("operator_class", "name"), EVERY_PARAMETER)
