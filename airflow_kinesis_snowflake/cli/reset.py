@@ -21,6 +21,7 @@ from airflow_kinesis_snowflake.cli.options import (
     open_stream,
 )
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.cli.terminal import Terminal
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
-
-METHODS = ("rewind", "delete_table", "rename", "recover")
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -76,7 +75,7 @@ def _plan(options: argparse.Namespace) -> ResetPlan:
 
 
 def _request(options: argparse.Namespace) -> ResetRequest:
-    from airflow_kinesis_snowflake.maintenance.reset import Method, ResetRequest
+    from airflow_kinesis_snowflake.maintenance.reset import ResetRequest
 
     return ResetRequest(
         application=options.application,
@@ -126,7 +125,7 @@ COMMAND = Command(
     (
         APPLICATION,
         STREAM,
-        option("--method", required=True, choices=METHODS),
+        option("--method", required=True, choices=list(Method)),
         option("--position", help="TRIM_HORIZON, LATEST, a timestamp, or a sequence number"),
         repeated("--shard", metavar="SHARD", help="only this one; may be repeated"),
         option("--new-application", help="for rename"),

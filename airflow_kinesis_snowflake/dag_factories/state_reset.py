@@ -20,6 +20,7 @@ from airflow_kinesis_snowflake.dag_factories.settings import (
     text,
     variable,
 )
+from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.consumer import StartConsumerOperator, StopConsumerOperator
 from airflow_kinesis_snowflake.operators.maintenance import (
@@ -142,10 +143,10 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     description="What becomes of the checkpoints; the plan says what that causes.",
                     schema={
                         "type": "string",
-                        "enum": list(_METHODS_IN_WORDS),
-                        "values_display": _METHODS_IN_WORDS,
+                        "enum": [str(method) for method in Method],
+                        "values_display": {str(method): f"{method}: {method.does}" for method in Method},
                     },
-                    value="rewind",
+                    value=str(Method.REWIND),
                     has_variable=False,
                 ),
                 "position": _POSITION,
@@ -196,12 +197,6 @@ def _new_application(drain_dag_id: str) -> dict[str, Field]:
     }
 
 
-_METHODS_IN_WORDS = {
-    "rewind": "rewind: set shards to a position",
-    "delete_table": "delete_table: forget everything; start at the initial position",
-    "rename": "rename: start under a new name; the table stays",
-    "recover": "recover: rebuild the table from what Snowflake has",
-}
 _POSITION = text(
     "Position",
     "For rewind: TRIM_HORIZON, LATEST, an ISO-8601 timestamp with a time zone, or the sequence "

@@ -15,11 +15,11 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.maintenance.iam import drain_policy_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
+from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.maintenance.probing import is_retained, next_record
 from airflow_kinesis_snowflake.maintenance.reset import (
     LATEST,
     Committed,
-    Method,
     Outlook,
     ResetPlan,
     ResetRequest,

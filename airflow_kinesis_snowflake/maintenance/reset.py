@@ -16,6 +16,7 @@ from airflow_kinesis_snowflake.maintenance.inspection import (
     describe_lease,
     describe_position,
 )
+from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, markdown
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY
@@ -28,15 +29,6 @@ if TYPE_CHECKING:
 
 LATEST = "LATEST"
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
-
-
-class Method(StrEnum):
-    """A way to reset the state of an application."""
-
-    DELETE_TABLE = "delete_table"
-    RENAME = "rename"
-    REWIND = "rewind"
-    RECOVER = "recover"
 
 
 class Action(StrEnum):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator, Variable
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
+from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingType
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.loaded import Loaded
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
 
-METHODS = ("rewind", "delete_table", "rename", "recover")
 MOST_TABLES = 10_000
 
 
@@ -177,7 +177,7 @@ class PlanStateResetOperator(StateOperator):
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
-        "method": types.choice(*METHODS),
+        "method": types.choice(*Method),
         "shards": types.WORDS,
         "position": types.optional(types.TEXT),
         "new_application_name": types.optional(types.TEXT),
@@ -243,7 +243,7 @@ class PlanStateResetOperator(StateOperator):
         try_out(self.store, BackupFilesHook(**self.aws_of_state), folder=folder)
 
     def _request(self) -> ResetRequest:
-        from airflow_kinesis_snowflake.maintenance.reset import Method, ResetRequest
+        from airflow_kinesis_snowflake.maintenance.reset import ResetRequest
 
         return ResetRequest(
             application=self.application_name,

@@ -13,7 +13,7 @@ const FORMS = {
     fields: [
       { name: "application_name", label: "Application", fixed: true },
       { name: "stream_name", label: "Stream", fixed: true },
-      { name: "method", label: "Method", options: ["rewind", "recover", "delete_table", "rename"], help: "rewind: set shards to a position. recover: rebuild the table from what Snowflake has. delete_table: forget everything. rename: start over under a new name." },
+      { name: "method", label: "Method", options: ["rewind", "delete_table", "rename", "recover"], help: "rewind: set shards to a position. delete_table: forget everything; start at the initial position. rename: start under a new name; the table stays. recover: rebuild the table from what Snowflake has." },
       { name: "position", label: "Position", when: ["rewind", "recover"], help: "For rewind: TRIM_HORIZON, LATEST, an ISO-8601 time with its zone, or the sequence number of the last record that counts as loaded (for one shard). For recover: where shards start of which Snowflake has nothing." },
       { name: "trust_snowflake", label: "Trust Snowflake: it went back in time", check: true, when: ["recover"], help: "Checkpoints go back to Snowflake's offsets too, and what is missing there is read again." },
       { name: "shards", label: "Shards", when: ["rewind"], list: true, help: "One to a line. Empty: all shards." },

@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restor
 from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
 from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan, Rules, cleanup_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspection_text
-from airflow_kinesis_snowflake.maintenance.reset import Method
+from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.sinks.snowflake import channels
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import channel_name
 from airflow_kinesis_snowflake.stream.times import now_millis

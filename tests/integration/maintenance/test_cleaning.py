@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
 from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan, Rules, cleanup_text
-from airflow_kinesis_snowflake.maintenance.reset import Method
+from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.sinks.snowflake.statements import stage_folder
 from airflow_kinesis_snowflake.stream.times import now_millis
 

@@ -19,7 +19,7 @@ from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanu
 from airflow_kinesis_snowflake.maintenance.cleanup import Rules, cleanup_text
 from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
 from airflow_kinesis_snowflake.maintenance.importing import carry_out_import, plan_import
-from airflow_kinesis_snowflake.maintenance.reset import Method
+from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.times import now_millis

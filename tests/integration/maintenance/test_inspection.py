@@ -11,8 +11,9 @@ from airflow_kinesis_snowflake.exceptions import ThrottledError
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.maintenance.inspection import Finding, inspect_state, inspection_text
+from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.maintenance.planning import plan_reset
-from airflow_kinesis_snowflake.maintenance.reset import Method, ResetRequest
+from airflow_kinesis_snowflake.maintenance.reset import ResetRequest
 from airflow_kinesis_snowflake.maintenance.resetting import Resetting
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position
 from airflow_kinesis_snowflake.stream.times import now_millis

@@ -22,7 +22,8 @@ from airflow_kinesis_snowflake.exceptions import (
     OffsetWentBackError,
 )
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-from airflow_kinesis_snowflake.maintenance.reset import Action, Method, ResetPlan, plan_text
+from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.maintenance.reset import Action, ResetPlan, plan_text
 from airflow_kinesis_snowflake.maintenance.resetting import unmet
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.times import now_millis

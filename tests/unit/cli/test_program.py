@@ -13,7 +13,6 @@ from airflow_kinesis_snowflake.cli import get_cli_commands, main, program
 from airflow_kinesis_snowflake.cli.command import Answer, Command, Status
 from airflow_kinesis_snowflake.cli.options import OUTPUT
 from airflow_kinesis_snowflake.cli.program import COMMANDS, parser
-from airflow_kinesis_snowflake.cli.reset import METHODS
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     InvalidSettingError,
@@ -21,7 +20,6 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceUnavailableError,
     StreamNotFoundError,
 )
-from airflow_kinesis_snowflake.maintenance.reset import Method
 
 if TYPE_CHECKING:
     import argparse
@@ -61,10 +59,6 @@ def test_options_may_be_repeated_or_left_out() -> None:
     with pytest.raises(SystemExit) as ended:
         parser().parse_args(ASKED[:-2])
     assert ended.value.code == Status.USAGE
-
-
-def test_the_methods_are_those_of_the_reset() -> None:
-    assert sorted(METHODS) == sorted(Method)
 
 
 def ends(how: Status | Exception | type[BaseException]) -> int:
