@@ -27,15 +27,11 @@ from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
 from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
 from airflow_kinesis_snowflake.formats.registry import NAMED
 from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier
+from airflow_kinesis_snowflake.operators.compat import AirflowSkipException
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.mappings import ChosenMapping
 from airflow_kinesis_snowflake.operators.settings import METADATA_COLUMNS, STREAM, whole
-
-try:
-    from airflow.sdk.exceptions import AirflowSkipException
-except ImportError:  # Airflow 3.1
-    from airflow.exceptions import AirflowSkipException  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -164,7 +160,7 @@ def plan(dag_id: str, stream_name: str, table: str, workers: str) -> list[str]:
 
 @task(trigger_rule="all_done", retries=0, outlets=[LOADED])
 def summarise(
-    planned: list[str] | None, reports: Iterable[dict[str, Any]], outlet_events: Any = None
+    planned: list[str] | None, reports: Iterable[dict[str, Any]] | None, outlet_events: Any = None
 ) -> dict[str, Any]:
     """What all workers did together; one event of the landing table for all of them.
 

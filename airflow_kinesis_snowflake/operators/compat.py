@@ -6,6 +6,14 @@ import airflow
 from packaging.version import Version
 
 try:
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+except ImportError:  # before Airflow 3.2
+    from airflow.exceptions import (  # type: ignore[no-redef]
+        AirflowFailException,
+        AirflowSkipException,
+    )
+
+try:
     from airflow.sdk.observability.stats import Stats
 except ImportError:  # before Airflow 3.2
     from airflow.stats import Stats
@@ -13,4 +21,4 @@ except ImportError:  # before Airflow 3.2
 # Before Airflow 3.2 two threads that talk to the supervisor of their task get each other's answers.
 THREADS_MAY_TALK = Version(airflow.__version__) >= Version("3.2.0")
 
-__all__ = ["THREADS_MAY_TALK", "Stats"]
+__all__ = ["THREADS_MAY_TALK", "AirflowFailException", "AirflowSkipException", "Stats"]

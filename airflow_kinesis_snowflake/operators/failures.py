@@ -7,12 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError, TerminalError
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 from airflow_kinesis_snowflake.operators.xcoms import FAILURE
-
-try:
-    from airflow.sdk.exceptions import AirflowFailException
-except ImportError:  # Airflow 3.1
-    from airflow.exceptions import AirflowFailException  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

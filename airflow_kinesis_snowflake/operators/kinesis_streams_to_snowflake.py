@@ -91,7 +91,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "application_name": TEXT,
         "table": SettingType(
-            f"{TABLE.expected}, in which {STREAM_PLACE} may stand for the stream's name", _table
+            f"{TABLE.expected}, in which {{stream}} may stand for the stream's name", _table
         ),
         "stream_names": WORDS,
         "stream_pattern": optional(TEXT),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow.configuration import conf
 
@@ -172,9 +172,9 @@ class KinesisToSnowflakeOperator(LandingOperator):
         max_batch_seconds: float | str | None = None,
         max_seconds: float | str | None = None,
         max_records: int | str | None = None,
-        consumer_type: Literal["polling", "enhanced_fan_out"] = "polling",
+        consumer_type: str = "polling",
         consumer_arn: str | None = None,
-        on_data_loss: Literal["fail", "warn"] = "fail",
+        on_data_loss: str = "fail",
         own_hash_keys_only: bool | str = False,
         aws_conn_id: str | None = "aws_default",
         dynamodb_conn_id: str | None = None,

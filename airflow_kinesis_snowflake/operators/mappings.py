@@ -57,11 +57,11 @@ class Columns(SettingGroup):
     :raises InvalidSettingError: a value that holds no template can't be meant
     """
 
-    columns: Mapping[str, str] | None = None
-    epochs: Mapping[str, str] | None = None
+    columns: Mapping[str, str] | str | None = None
+    epochs: Mapping[str, str] | str | None = None
     flatten: int | str = 0
-    paths: Mapping[str, str] | None = None
-    rename: Mapping[str, str] | None = None
+    paths: Mapping[str, str] | str | None = None
+    rename: Mapping[str, str] | str | None = None
     include: Sequence[str] | None = None
     exclude: Sequence[str] = field(default=())
     schema_evolution: bool | str = True

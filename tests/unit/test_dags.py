@@ -7,15 +7,18 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, Param
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from airflow_kinesis_snowflake import example_dags
-from airflow_kinesis_snowflake.dag_factories.drain import COLUMNS, AirflowSkipException, plan, summarise
+from airflow_kinesis_snowflake.dag_factories.drain import COLUMNS, plan, summarise
 from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException, AirflowSkipException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.maintenance import PlanStateResetOperator
 from airflow_kinesis_snowflake.operators.mappings import ChosenMapping
@@ -64,7 +67,8 @@ print(*(module for module in {HEAVY} if module in sys.modules))
 def test_the_drain_runs_every_ten_minutes_one_run_at_a_time_and_tries_again() -> None:
     dag = load("kinesis_to_snowflake")
     drain = dag.get_task("drain")
-    assert (dag.schedule, dag.catchup, dag.max_active_runs) == ("*/10 * * * *", False, 1)
+    assert str(dag.schedule) == "*/10 * * * *"
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
     assert drain.retries == 3
     assert drain.retry_exponential_backoff
 
@@ -82,16 +86,18 @@ def test_every_setting_of_the_drain_that_a_form_can_take_has_a_field() -> None:
 
 def test_every_field_of_the_drain_fills_the_setting_of_its_name() -> None:
     dag = load("kinesis_to_snowflake")
-    drain = dag.get_task("drain").partial_kwargs
-    templates = drain | vars(drain["mapping"]) | dag.get_task("plan").op_kwargs
+    drain, plan = dag.get_task("drain"), dag.get_task("plan")
+    assert isinstance(drain, MappedOperator)
+    assert isinstance(plan, PythonOperator)
+    templates = drain.partial_kwargs | vars(drain.partial_kwargs["mapping"]) | {**plan.op_kwargs}
     assert [name for name in dag.params if f"params.{name} " not in templates[name]] == []
 
 
-TYPES = (
-    KinesisToSnowflakeOperator.setting_types
-    | ChosenMapping.setting_types
-    | PlanStateResetOperator.setting_types
-)
+TYPES = {
+    **KinesisToSnowflakeOperator.setting_types,
+    **ChosenMapping.setting_types,
+    **PlanStateResetOperator.setting_types,
+}
 
 
 @pytest.mark.parametrize("dag", ["kinesis_to_snowflake", "kinesis_state_reset"])
@@ -260,9 +266,9 @@ def test_settings_of_the_mapping_and_of_batches_have_their_sections() -> None:
 def drained(**settings: str) -> KinesisToSnowflakeOperator:
     """The operator of the DAG as a form and the defaults fill it in."""
     mapping = ChosenMapping(**(COLUMNS | settings))
-    given = {"stream_name": "clicks", "application_name": "clicks", "table": "D.S.CLICKS", "mapping": mapping}
+    names: dict[str, Any] = {"stream_name": "clicks", "application_name": "clicks", "table": "D.S.CLICKS"}
     with DAG("dag", schedule=None):
-        return KinesisToSnowflakeOperator(task_id="drain", **given)
+        return KinesisToSnowflakeOperator(task_id="drain", mapping=mapping, **names)
 
 
 def test_a_form_that_says_nothing_of_columns_lands_envelopes() -> None:

@@ -20,8 +20,9 @@ from airflow_kinesis_snowflake.check.running import run_checks
 from airflow_kinesis_snowflake.cli import main
 from airflow_kinesis_snowflake.exceptions import CheckIncompleteError
 from airflow_kinesis_snowflake.operators.check import CheckAccountOperator
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 from tests.faults.snowflake import NastySnowflake
+from tests.helpers import fetch
 from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def test_other_schemas_of_the_database_stay(
     with snowflake_connection.cursor() as cursor:
         cursor.execute(f"CREATE SCHEMA {database}.KINESIS_CHECK_OF_MINE")
         run_checks(CheckSettings(**settings, only=("objects",), left_after=timedelta(0)))
-        names = {row[1] for row in cursor.execute(f"SHOW SCHEMAS IN DATABASE {database}").fetchall()}
+        names = {row[1] for row in fetch(cursor, f"SHOW SCHEMAS IN DATABASE {database}")}
     assert "KINESIS_CHECK_OF_MINE" in names
 
 

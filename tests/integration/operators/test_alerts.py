@@ -10,11 +10,12 @@ from airflow.sdk import BaseNotifier
 
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_snowflake.operators import metrics
+from airflow_kinesis_snowflake.operators import compat
 from airflow_kinesis_snowflake.operators.alerts import KinesisAlertsOperator
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.times import now_millis
+from tests.helpers import context_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ def look(store: CheckpointStoreHook, stream: str, left: Any = None, **settings: 
         task_id="look", application_name=store.application_name, stream_name=stream, notifiers=[Notifier()],
         **({"thresholds": STRICT} | settings),
     )  # fmt: skip
-    found: dict[str, Any] = operator.execute({"ti": Task(left)})
+    found: dict[str, Any] = operator.execute(context_of(Task(left)))
     return found
 
 
@@ -97,7 +98,7 @@ def test_the_state_is_sent_as_metrics(
     store: CheckpointStoreHook, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: dict[str, float] = {}
-    monkeypatch.setattr(metrics.Stats, "gauge", lambda name, value, tags=None: sent.update({name: value}))
+    monkeypatch.setattr(compat.Stats, "gauge", lambda name, value, tags=None: sent.update({name: value}))
     lease(store, stream, seconds=-60)
     found = look(store, stream)
     assert sent["kinesis_snowflake.stale_leases"] == 1

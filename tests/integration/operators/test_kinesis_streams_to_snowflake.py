@@ -14,8 +14,9 @@ from airflow.sdk import DAG
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_streams_to_snowflake import KinesisStreamsToSnowflakeOperator
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,7 @@ def send(kinesis: KinesisClient) -> Callable[[str, int], None]:
 
 def landed(connection: SnowflakeConnection, table: str) -> list[int]:
     with connection.cursor() as cursor:
-        found = cursor.execute(f'SELECT "RECORD_CONTENT":n::NUMBER FROM {table}').fetchall()
+        found = fetch(cursor, f'SELECT "RECORD_CONTENT":n::NUMBER FROM {table}')
     return sorted(int(row[0]) for row in found)
 
 

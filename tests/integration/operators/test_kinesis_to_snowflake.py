@@ -20,11 +20,11 @@ from airflow_kinesis_snowflake.exceptions import (
     StreamNotFoundError,
 )
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS
-from airflow_kinesis_snowflake.operators.compat import THREADS_MAY_TALK
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.compat import THREADS_MAY_TALK, AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.stream.times import now_millis
 from local.services import REGION
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def rows(snowflake_connection: SnowflakeConnection) -> Callable[[str], list[tupl
 
     def query(sql: str) -> list[tuple[Any, ...]]:
         with snowflake_connection.cursor() as cursor:
-            return cursor.execute(sql).fetchall()
+            return fetch(cursor, sql)
 
     return query
 
@@ -92,7 +92,7 @@ def rows(snowflake_connection: SnowflakeConnection) -> Callable[[str], list[tupl
 def put(kinesis: KinesisClient, stream: str, *payloads: bytes, key: str = "key") -> None:
     """Put payloads into a stream, a few MiB at a time."""
     for start in range(0, len(payloads), 500):
-        records = [{"PartitionKey": key, "Data": data} for data in payloads[start : start + 500]]
+        records: Any = [{"PartitionKey": key, "Data": data} for data in payloads[start : start + 500]]
         assert kinesis.put_records(StreamName=stream, Records=records)["FailedRecordCount"] == 0
 
 

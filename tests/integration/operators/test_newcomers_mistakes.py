@@ -14,10 +14,11 @@ import pytest
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.maintenance import PlanStateResetOperator
 from tests.faults.snowflake import NastySnowflake
+from tests.helpers import context_of
 
 from .test_kinesis_to_snowflake import TaskInstance
 
@@ -218,7 +219,7 @@ def test_a_drain_with_nothing_to_load_finds_a_snowflake_connection_that_is_wrong
         stream_name=make_stream(), snowflake_conn_id="snowflake_prod", **settings
     )
     with pytest.raises(AirflowFailException):
-        operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+        operator.execute(context_of(TaskInstance()))
     assert first_hundred_characters(caplog).startswith("Create the Airflow connection 'snowflake_prod'")
     assert settings["application_name"] not in dynamodb.list_tables()["TableNames"]
 
@@ -234,7 +235,7 @@ def test_a_login_that_is_refused(
         NastySnowflake(services).answer_error("^LOGIN", code="390100"),
         pytest.raises(AirflowFailException),
     ):
-        operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+        operator.execute(context_of(TaskInstance()))
     said = first_hundred_characters(caplog)
     assert said.startswith("Check the login, role and grants of the Airflow connection")
 
@@ -253,7 +254,7 @@ def test_a_table_of_other_software(
     )
     operator = KinesisToSnowflakeOperator(stream_name=make_stream(), **settings)
     with pytest.raises(AirflowFailException):
-        operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+        operator.execute(context_of(TaskInstance()))
     said = first_hundred_characters(caplog)
     assert said.startswith("Choose another application name, or import its checkpoints")
 
@@ -268,7 +269,7 @@ def test_a_landing_table_of_something_else(
         cursor.execute(f"CREATE TABLE {settings['table']} (ID NUMBER)")
     operator = KinesisToSnowflakeOperator(stream_name=make_stream(), **settings)
     with pytest.raises(AirflowFailException):
-        operator.execute({"ti": TaskInstance()})  # type: ignore[typeddict-item]
+        operator.execute(context_of(TaskInstance()))
     assert first_hundred_characters(caplog).startswith("Run ALTER TABLE ")
 
 

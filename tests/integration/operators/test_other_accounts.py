@@ -23,18 +23,20 @@ from airflow_kinesis_snowflake.exceptions import StreamNotFoundError
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.operators.audit import AuditOperator
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 from airflow_kinesis_snowflake.operators.maintenance import InspectStateOperator, PlanStateResetOperator
 from airflow_kinesis_snowflake.sensors.lag import KinesisDrainedSensor
 from local.processes import Process
 from local.services import HERE, find_node, wait_until_active, wait_until_it_answers
 from tests.conftest import unique
+from tests.helpers import context_of, fetch
 
 from .test_kinesis_to_snowflake import TaskInstance, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kinesis import KinesisClient
@@ -52,7 +54,7 @@ ROLE = f"arn:aws:iam::{THEIRS}:role/reader"
 def kinesis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the Kinesis of the other account."""
     env = {**os.environ, "AWS_ACCOUNT_ID": THEIRS, "AWS_REGION": THERE}
-    command = [find_node(), HERE / "serve.cjs", "kinesis-local"]
+    command: list[str | Path] = [find_node(), HERE / "serve.cjs", "kinesis-local"]
     with Process("theirs", command, folder=tmp_path_factory.mktemp("theirs"), env=env) as process:
         yield f"http://127.0.0.1:{wait_until_it_answers(process)}"
 
@@ -98,7 +100,7 @@ def kinesis_of(url: str, region: str = THERE) -> KinesisClient:
 
 
 def dynamodb_of(url: str, account: str) -> DynamoDBClient:
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    keys: dict[str, Any] = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
     given: dict[str, Any] = {"region_name": HERE_REGION, "endpoint_url": url}
     if account == THEIRS:
         sts = boto3.client("sts", **given, **keys)
@@ -108,7 +110,8 @@ def dynamodb_of(url: str, account: str) -> DynamoDBClient:
             "aws_secret_access_key": session["SecretAccessKey"],
             "aws_session_token": session["SessionToken"],
         }
-    return boto3.client("dynamodb", **given, **keys)
+    client: DynamoDBClient = boto3.client("dynamodb", **given, **keys)
+    return client
 
 
 def make(url: str, name: str, *, region: str = THERE, records: int = 3) -> str:
@@ -145,9 +148,10 @@ def drain(settings: dict[str, Any], stream: str) -> dict[str, Any]:
 
 def landed(connection: SnowflakeConnection, table: str) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        return cursor.execute(
-            f'SELECT "RECORD_CONTENT":n::NUMBER, "KINESISMETADATA":stream::VARCHAR FROM {table} ORDER BY 1'
-        ).fetchall()
+        return fetch(
+            cursor,
+            f'SELECT "RECORD_CONTENT":n::NUMBER, "KINESISMETADATA":stream::VARCHAR FROM {table} ORDER BY 1',
+        )
 
 
 def test_a_stream_of_another_account_is_drained_by_arn_with_the_state_in_ones_own(
@@ -176,15 +180,15 @@ def test_a_stream_of_another_account_is_drained_by_arn_with_the_state_in_ones_ow
     assert {(row["streamName"]["S"], row["streamArn"]["S"]) for row in rows} == {(stream, arn)}
 
     # What looks after it is given the same.
-    both = {"stream_name": arn, "aws_conn_id": "theirs", "dynamodb_conn_id": "own"}
+    both: dict[str, Any] = {"stream_name": arn, "aws_conn_id": "theirs", "dynamodb_conn_id": "own"}
     sensor = KinesisDrainedSensor(
         task_id="wait", application_name=application, until="2020-01-01T00:00:00Z", **both
     )
     assert sensor.poke({})
     looked_after = {"stream_name": arn, **settings}
-    found = InspectStateOperator(task_id="inspect", **looked_after).execute({"ti": TaskInstance()})
+    found = InspectStateOperator(task_id="inspect", **looked_after).execute(context_of(TaskInstance()))
     assert found["findings"] == []
-    audited = AuditOperator(task_id="audit", **looked_after).execute({"ti": TaskInstance()})
+    audited = AuditOperator(task_id="audit", **looked_after).execute(context_of(TaskInstance()))
     assert audited["exactly_once"]
     assert main(["show", "--application", application, *OF_STREAM, arn]) == 0
     assert "2 shards" in capsys.readouterr().out
@@ -244,9 +248,9 @@ def test_two_streams_of_one_name_never_share_an_application(
         task_id="plan", stream_name=second, method="rewind", position="TRIM_HORIZON", **settings
     )
     with pytest.raises(AirflowFailException, match=r"MaintenanceRefusedError: .*an application of its own"):
-        rewind.execute({"ti": TaskInstance()})
+        rewind.execute(context_of(TaskInstance()))
     found = InspectStateOperator(task_id="inspect", stream_name=second, **settings).execute(
-        {"ti": TaskInstance()}
+        context_of(TaskInstance())
     )
     assert f"it is of {first}, not of {second}" in json.dumps(found)
     assert store.read_items() == before
@@ -293,7 +297,8 @@ def test_an_account_sees_the_streams_of_its_role_alone(moto: str, monkeypatch: p
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
     arn = f"arn:aws:kinesis:{THERE}:{THEIRS}:stream/orders"
     theirs = KinesisStreamHook(arn, aws_conn_id="their_aws")
-    theirs.get_conn().create_stream(StreamName="orders", ShardCount=1)
+    client: KinesisClient = theirs.get_conn()
+    client.create_stream(StreamName="orders", ShardCount=1)
 
     assert theirs.describe().arn == arn
     with pytest.raises(StreamNotFoundError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 from airflow_kinesis_snowflake.sensors.lag import KinesisDrainedSensor
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
 from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
@@ -18,7 +18,7 @@ from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fi
 try:
     from airflow.sdk.exceptions import TaskDeferred
 except ImportError:  # Airflow 3.1
-    from airflow.exceptions import TaskDeferred
+    from airflow.exceptions import TaskDeferred  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,6 +7,7 @@ and each rule is worked out on samples that call for it, and on others that don'
 from __future__ import annotations
 
 import json
+import operator
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +22,15 @@ from airflow.sdk import DAG
 try:
     from airflow.serialization.serialized_objects import DagSerialization
 except ImportError:  # Airflow 3.1
-    from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
+    from airflow.serialization.serialized_objects import (  # type: ignore[attr-defined, assignment]
+        SerializedDAG as DagSerialization,
+    )
 from botocore.validate import ParamValidator
 
 from airflow_kinesis_snowflake.alerts.rules import Gauges
 from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
 from airflow_kinesis_snowflake.exceptions import DataLossError
-from airflow_kinesis_snowflake.operators import metrics
+from airflow_kinesis_snowflake.operators import compat
 from airflow_kinesis_snowflake.operators.metrics import send_gauges, send_metrics
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -58,8 +61,8 @@ class Sent:
 def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
     """Everything that the package can send, for one application."""
     sent = Sent()
-    monkeypatch.setattr(metrics.Stats, "incr", sent.incr)
-    monkeypatch.setattr(metrics.Stats, "gauge", sent.gauge)
+    monkeypatch.setattr(compat.Stats, "incr", sent.incr)
+    monkeypatch.setattr(compat.Stats, "gauge", sent.gauge)
     report = DrainReport(
         "clicks", "app", "T", "w", records=1, bytes=1, batches=1, dead_letters=1, fenced=1, lost_leases=1,
         shards={"s": ShardReport(millis_behind_latest=1)},
@@ -163,6 +166,7 @@ class Evaluation:
             case promql.ParenExpr() | promql.AggregateExpr():
                 return self.value(each.expr)
             case promql.VectorSelector():
+                assert each.name is not None
                 return self.at(each.name, NOW - (each.offset.total_seconds() if each.offset else 0))
             case promql.Call() if each.func.name == "absent":
                 return {} if self.value(each.args[0]) else {frozenset(): 1.0}
@@ -260,10 +264,7 @@ TEMPLATE = yaml.safe_load((FOLDER / "cloudwatch-alarms.yaml").read_text())
 ALARMS: dict[str, dict[str, Any]] = {
     name: resolved(resource["Properties"]) for name, resource in TEMPLATE["Resources"].items()
 }
-COMPARED = {
-    "GreaterThanThreshold": lambda value, threshold: value > threshold,
-    "LessThanThreshold": lambda value, threshold: value < threshold,
-}
+COMPARED = {"GreaterThanThreshold": operator.gt, "LessThanThreshold": operator.lt}
 
 
 def test_the_template_has_the_parameters_that_it_uses() -> None:
@@ -279,10 +280,11 @@ def test_an_alarm_is_one_that_cloudwatch_takes(name: str) -> None:
         .operation_model("PutMetricAlarm")
         .input_shape
     )
+    assert shape is not None
     report = ParamValidator().validate({"AlarmName": name, **ALARMS[name]}, shape)
     assert not report.has_errors(), report.generate_report()
     for choice in ("Statistic", "ComparisonOperator"):
-        assert ALARMS[name][choice] in shape.members[choice].enum
+        assert ALARMS[name][choice] in shape.members[choice].metadata["enum"]
     assert ALARMS[name]["TreatMissingData"] in {"breaching", "notBreaching", "ignore", "missing"}
 
 

@@ -23,9 +23,8 @@ MINUTE = 60_000
 
 def shard(minutes_ago: float | None = 1, **facts: Any) -> ShardView:
     caught_up = None if minutes_ago is None else NOW - int(minutes_ago * MINUTE)
-    return ShardView(
-        **{"shard_id": "s-0", "row": True, "caught_up_at": caught_up, "last_update": caught_up} | facts
-    )
+    known = {"shard_id": "s-0", "row": True, "caught_up_at": caught_up, "last_update": caught_up}
+    return ShardView(**dict[str, Any](known | facts))
 
 
 def inspection(*shards: ShardView, retention_minutes: int = 1440) -> Inspection:

@@ -13,7 +13,7 @@ from airflow_kinesis_snowflake.dag_factories.drain import build_drain_dag
 from airflow_kinesis_snowflake.engine.report import DrainReport
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, ThrottledError
 from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier, deliver, subject
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

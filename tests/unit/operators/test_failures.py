@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import AccessDeniedError, ThrottledError
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 from airflow_kinesis_snowflake.operators.failures import (
-    AirflowFailException,
     labelled_failure,
     no_retry_of_terminal_errors,
     reason_kept,

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
 from airflow_kinesis_snowflake.exceptions import DataLossError, ThrottledError
-from airflow_kinesis_snowflake.operators import metrics
+from airflow_kinesis_snowflake.operators import compat
 from airflow_kinesis_snowflake.operators.metrics import GAUGES, PREFIX, counters, send_metrics
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
@@ -41,8 +41,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, tuple[tuple[str,
     def send(name: str, value: int, *, tags: dict[str, str] | None = None) -> None:
         seen[name, tuple(sorted((tags or {}).items()))] += value
 
-    monkeypatch.setattr(metrics.Stats, "incr", send)
-    monkeypatch.setattr(metrics.Stats, "gauge", send)
+    monkeypatch.setattr(compat.Stats, "incr", send)
+    monkeypatch.setattr(compat.Stats, "gauge", send)
     return seen
 
 

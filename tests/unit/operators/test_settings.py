@@ -28,8 +28,8 @@ from airflow_kinesis_snowflake.operators.alerts import KinesisAlertsOperator
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.audit import AuditOperator
 from airflow_kinesis_snowflake.operators.check import CheckAccountOperator
+from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
-from airflow_kinesis_snowflake.operators.failures import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_streams_to_snowflake import (
     KinesisStreamsToSnowflakeOperator,
 )
@@ -45,10 +45,10 @@ from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-STREAM = {"stream_name": "clicks", "application_name": "clicks-to-snowflake"}
+STREAM: dict[str, Any] = {"stream_name": "clicks", "application_name": "clicks-to-snowflake"}
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks"
 LANDING = STREAM | {"table": "ANALYTICS.RAW.CLICKS"}
-PLAN = {"plan": {"plan": {}}}
+PLAN: dict[str, Any] = {"plan": {"plan": {}}}
 CONSUMER = "arn:aws:kinesis:us-east-1:123456789012:stream/clicks/consumer/clicks:1767225600"
 ELSEWHERE = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks"
 NAIVE = datetime(2026, 1, 1)
@@ -189,7 +189,7 @@ def declared(operator_class: type[Any]) -> set[str]:
     names: set[str] = set()
     for cls in operator_class.__mro__:
         if cls.__module__.startswith("airflow_kinesis_snowflake") and "__init__" in vars(cls):
-            parameters = inspect.signature(cls.__init__).parameters.values()
+            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
             names |= {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
     return names
 
@@ -464,7 +464,7 @@ def test_a_mapping_that_flattens_does_so_behind_the_format() -> None:
 
 
 def test_airflow_shows_the_settings_of_a_mapping() -> None:
-    shown = serialize_template_field(Columns(epochs={"TS": "ms"}), "mapping")
+    shown: Any = serialize_template_field(Columns(epochs={"TS": "ms"}), "mapping")
     assert shown["epochs"] == {"TS": "ms"}
 
 
