@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.sdk import DAG, Asset
@@ -46,16 +47,16 @@ def test_the_event_driven_example_watches_the_stream_that_it_drains() -> None:
 
 
 HOURLY = CronTriggerTimetable("0 * * * *", timezone="UTC")
-SCHEDULES = {
+SCHEDULES: dict[str, Any] = {
     "cron": "0 * * * *",
     "continuous": "@continuous",
     "by hand": None,
     "timetable": HOURLY,
     "assets": [Asset("x://a")],
-    "assets and clock": AssetOrTimeSchedule(timetable=HOURLY, assets=[Asset("x://a")]),
+    "assets and clock": AssetOrTimeSchedule(timetable=HOURLY, assets=[Asset("x://a")]),  # type: ignore[list-item]
 }
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
-def test_the_drain_takes_every_schedule(schedule: object) -> None:
-    assert build_drain_dag(dag_id="drain", schedule=schedule).schedule == schedule  # type: ignore[arg-type]
+def test_the_drain_takes_every_schedule(schedule: Any) -> None:
+    assert build_drain_dag(dag_id="drain", schedule=schedule).schedule == schedule

@@ -36,7 +36,7 @@ TEMPLATES = sorted(
 def context_of(operator: Any, run_type: DagRunType) -> Any:
     """The context that a task gets in a run of a type."""
     interval = DUE if run_type in WITH_INTERVAL else None
-    run = dict.fromkeys(DagRun.model_fields) | {
+    run: dict[str, Any] = dict.fromkeys(DagRun.model_fields) | {
         "dag_id": "dag",
         "run_id": "run",
         "run_type": run_type,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from airflow.providers_manager import ProvidersManager
 from airflow.sdk import Asset
@@ -52,7 +54,7 @@ def test_airflow_refuses_a_uri_that_is_not_that_of_a_stream(uri: str) -> None:
         {"stream": ARN, "account": "210987654321"},
     ],
 )
-def test_a_stream_whose_place_is_missing_or_contradictory_is_refused(named: dict[str, str]) -> None:
+def test_a_stream_whose_place_is_missing_or_contradictory_is_refused(named: dict[str, Any]) -> None:
     with pytest.raises(InvalidSettingError, match=r"region|account"):
         create_asset(**named)
 
@@ -66,7 +68,7 @@ def test_no_other_provider_has_the_scheme() -> None:
     ours = get_provider_info()["package-name"]
     others = {
         scheme
-        for name, provider in ProvidersManager().providers.items()
+        for name, provider in ProvidersManager().providers.items()  # type: ignore[no-untyped-call]
         if name != ours
         for declared in provider.data.get("asset-uris", [])
         for scheme in declared["schemes"]

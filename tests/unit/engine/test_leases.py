@@ -261,7 +261,7 @@ def test_leases_are_renewed_side_by_side(keeper: Leases, renewed: RenewedStore) 
 
 def test_a_renewal_that_hangs_costs_no_other_lease(keeper: Leases, renewed: RenewedStore) -> None:
     hung = threading.Event()
-    renewed.on_renewal = lambda shard_id: hung.wait(PATIENCE) if shard_id == "shard-3" else None  # type: ignore[assignment,func-returns-value]
+    renewed.on_renewal = lambda shard_id: hung.wait(PATIENCE) if shard_id == "shard-3" else None  # type: ignore[assignment]
     keeper.join()
 
     others = {f"shard-{number}" for number in range(20)} - {"shard-3"}

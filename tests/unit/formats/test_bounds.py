@@ -178,7 +178,9 @@ def test_large_objects_in_an_array_are_read() -> None:
     fastavro.schemaless_writer(out, fastavro.parse_schema(schema), value)
     decode = payload_decoder("avro", avro_schema=schema)
     assert decode is not None
-    (document,) = decode(out.getvalue())
+    documents = decode(out.getvalue())
+    assert isinstance(documents, list)
+    (document,) = documents
     assert len(json.loads(document)) == 100_000
 
 

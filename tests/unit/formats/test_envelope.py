@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,16 +28,14 @@ json_texts = st.builds(
 payloads = st.lists(st.binary(max_size=20) | json_texts)
 
 
-def record(data: bytes, number: int = 1, **other: object) -> Record:
-    return Record(
-        **{
-            "sequence_number": str(number),
-            "approximate_arrival": 1700000000.123,
-            "partition_key": "key",
-            "data": data,
-        }
-        | other
-    )
+def record(data: bytes, number: int = 1, **other: Any) -> Record:
+    known: dict[str, Any] = {
+        "sequence_number": str(number),
+        "approximate_arrival": 1700000000.123,
+        "partition_key": "key",
+        "data": data,
+    }
+    return Record(**known | other)
 
 
 def encode(*data: bytes) -> Encoded:

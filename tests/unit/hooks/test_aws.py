@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import pytest
 from botocore.exceptions import (
@@ -30,10 +31,11 @@ from airflow_kinesis_snowflake.hooks.aws import translate, translated
 
 
 def answer(code: str, message: str = "", *, status: int = 400, operation: str = "GetRecords") -> ClientError:
-    return ClientError(
-        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}},
-        operation,
-    )
+    response: Any = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return ClientError(response, operation)
 
 
 def of_kinesis(error: ClientError | BotoCoreError) -> KinesisSnowflakeError:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.exceptions import AirflowNotFoundException
+from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
 
 from airflow_kinesis_snowflake.engine.leases import LEASE_SECONDS
 from airflow_kinesis_snowflake.exceptions import (
@@ -70,8 +70,10 @@ def test_a_name_that_cannot_be_a_stream_is_refused(name: str) -> None:
 
 
 def test_a_call_that_isnt_answered_ends_before_the_lease_of_its_shard_does() -> None:
-    assert KinesisStreamHook("orders").config.read_timeout < LEASE_SECONDS
-    assert KinesisStreamHook("orders", config={"read_timeout": 50}).config.read_timeout == 50
+    ours: Any = KinesisStreamHook("orders").config
+    said: Any = KinesisStreamHook("orders", config={"read_timeout": 50}).config
+    assert ours.read_timeout < LEASE_SECONDS
+    assert said.read_timeout == 50
 
 
 def test_a_page_is_decoded(aws: Answers, hook: KinesisStreamHook) -> None:

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.exceptions import AirflowNotFoundException
+from airflow.exceptions import AirflowNotFoundException  # type: ignore[attr-defined]
 from snowflake.connector import errors
 
 from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey
@@ -471,7 +471,7 @@ def test_the_connection_test_says_why_it_failed(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_session_that_sent_nothing_again_begins_another_transaction() -> None:
     tries = Tries()
-    used = SnowflakeSession(StubConnection, tries=tries)  # type: ignore[arg-type, return-value]
+    used = SnowflakeSession(StubConnection, tries=tries)  # type: ignore[arg-type]
     next(tries())
 
     with used.transaction():

@@ -33,7 +33,7 @@ def test_fractions_are_cut() -> None:
 
 
 def test_the_counters_of_any_table_of_leases_can_be_compared() -> None:
-    items = [
+    items: list[dict[str, Any]] = [
         {"leaseKey": {"N": "7"}, "leaseOwner": {"S": "x"}, "leaseCounter": {"N": "1"}},
         {"leaseKey": {"B": b"\x00"}, "leaseOwner": {"S": "x"}, "leaseCounter": {"S": "many"}},
         {"leaseKey": {"S": "shardId-0"}, "leaseOwner": {"S": "x"}, "leaseCounter": {"N": "2"}},

@@ -28,7 +28,7 @@ DAY = 86_400_000
 
 
 def view(name: str = "old-app", **facts: Any) -> TableView:
-    known = {
+    known: dict[str, Any] = {
         "kind": Kind.CHECKPOINTS,
         "application": name,
         "created": NOW - 400 * DAY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,10 +22,13 @@ from airflow_kinesis_snowflake.maintenance.cost import (
     streaming_usd,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 COST = Path(__file__).resolve().parents[3] / "docs" / "cost.md"
 VOLUMES = [Volume(gb_per_day=gb) for gb in (1, 50, 1_000)]
 SMALL = [Volume(gb_per_day=gb, record_kilobytes=0.65) for gb in (1, 50, 1_000)]
-ROWS = {
+ROWS: dict[str, Sequence[float | None]] = {
     "COPY on an XS of its own, one file a batch": [
         copy_usd(volume, megabytes_a_second=ONE_FILE_MEGABYTES) for volume in VOLUMES
     ],

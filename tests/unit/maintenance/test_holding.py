@@ -12,8 +12,8 @@ from airflow_kinesis_snowflake.exceptions import (
     MaintenanceRefusedError,
     ServiceUnavailableError,
 )
-from airflow_kinesis_snowflake.hooks.checkpoint import TableFacts
 from airflow_kinesis_snowflake.maintenance.holding import HOLD_MILLIS, holding
+from airflow_kinesis_snowflake.state.shards import TableFacts
 
 KEYS = [("stream", "a"), ("stream", "b")]
 PATIENCE = 30.0
@@ -31,28 +31,28 @@ class Store:
         self.there = True
         self.changed = threading.Condition()
 
-    def hold(self, *key: str, owner: str, force: bool, **_: Any) -> bool:
-        if self.owners[key] is not None and not force:  # type: ignore[index]
+    def hold(self, stream_name: str, shard_id: str, owner: str, force: bool, **_: Any) -> bool:
+        if self.owners[stream_name, shard_id] is not None and not force:
             return False
-        self.owners[key] = owner  # type: ignore[index]
+        self.owners[stream_name, shard_id] = owner
         return True
 
-    def renew_lease(self, *key: str, owner: str, expiry: int, **_: Any) -> bool:
+    def renew_lease(self, stream_name: str, shard_id: str, owner: str, expiry: int, **_: Any) -> bool:
         with self.changed:
             self.expiries.append(expiry)
             self.changed.notify_all()
         if self.error is not None:
             raise self.error
-        return self.owners.get(key) == owner  # type: ignore[call-overload]
+        return self.owners.get((stream_name, shard_id)) == owner
 
-    def release_lease(self, *key: str, owner: str, **_: Any) -> bool:
-        if self.owners.get(key) != owner:  # type: ignore[call-overload]
+    def release_lease(self, stream_name: str, shard_id: str, owner: str, **_: Any) -> bool:
+        if self.owners.get((stream_name, shard_id)) != owner:
             return False
-        self.owners[key] = None  # type: ignore[index]
+        self.owners[stream_name, shard_id] = None
         return True
 
-    def lease_owner(self, *key: str) -> str | None:
-        return self.owners.get(key)  # type: ignore[call-overload]
+    def lease_owner(self, stream_name: str, shard_id: str) -> str | None:
+        return self.owners.get((stream_name, shard_id))
 
     def describe_table(self) -> TableFacts:
         return TableFacts(exists=self.there)

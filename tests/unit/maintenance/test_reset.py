@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
+from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.maintenance.reset import (
     Action,
     Committed,
-    Method,
     Outlook,
     ResetPlan,
     ResetRequest,
@@ -49,7 +49,7 @@ def request(method: Method = Method.REWIND, **asked: Any) -> ResetRequest:
 
 
 def view(shard_id: str = FIRST, **facts: Any) -> ShardView:
-    known = {
+    known: dict[str, Any] = {
         "row": True,
         "listed": True,
         "checkpoint": Position("100"),
@@ -60,7 +60,7 @@ def view(shard_id: str = FIRST, **facts: Any) -> ShardView:
 
 
 def inspection(*shards: ShardView, **facts: Any) -> Inspection:
-    known = {
+    known: dict[str, Any] = {
         "application": "app",
         "stream": "orders",
         "at": NOW,

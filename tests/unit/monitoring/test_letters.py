@@ -39,7 +39,7 @@ def test_reasons_add_up_the_most_frequent_first() -> None:
 def test_the_sql_asks_the_table_beside_the_landing_table() -> None:
     found = letters(table='ana."R w".clicks')
     for text in (found.reasons_sql, found.records_sql):
-        [statement] = sqlglot.parse(text, dialect="snowflake")
+        statement = sqlglot.parse_one(text, dialect="snowflake")
         [table] = statement.find_all(sqlglot.exp.Table)
         assert (table.catalog, table.db, table.name) == ("ANA", "R w", "KINESIS_DEAD_LETTERS")
 
@@ -47,7 +47,7 @@ def test_the_sql_asks_the_table_beside_the_landing_table() -> None:
 @pytest.mark.parametrize("name", ["it's", "back\\slash", "\\'; DROP TABLE X; --"])
 def test_names_stay_values_in_the_sql(name: str) -> None:
     found = letters(application=Application(name, name))
-    [statement] = sqlglot.parse(found.records_sql, dialect="snowflake")
+    statement = sqlglot.parse_one(found.records_sql, dialect="snowflake")
     values = [literal.this for literal in statement.find_all(sqlglot.exp.Literal) if literal.is_string]
     assert values == [name, name]
 
@@ -69,7 +69,7 @@ def test_the_replay_has_the_settings_of_the_drain_that_arent_the_operators_own()
     [_, call] = ast.parse(found.operator).body
     assert isinstance(call, ast.Expr)
     assert isinstance(call.value, ast.Call)
-    given = {each.arg: ast.literal_eval(each.value) for each in call.value.keywords}
+    given = {str(each.arg): ast.literal_eval(each.value) for each in call.value.keywords}
     assert given == {"task_id": "replay", **chosen}
     assert ReplayDeadLettersOperator(**given).mapping == "columns"
 

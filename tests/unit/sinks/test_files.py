@@ -169,7 +169,7 @@ def test_leaving_the_batch_deletes_its_files(
 
 
 def numbers(path: Path) -> list[str]:
-    return pq.read_table(path).column("sequenceNumber").to_pylist()
+    return list(pq.read_table(path).column("sequenceNumber").to_pylist())
 
 
 @pytest.fixture

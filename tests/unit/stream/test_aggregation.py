@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from hashlib import md5
+from typing import TYPE_CHECKING
 
 import pytest
 from aiokpl.aggregation import Tag, UserRecord, encode_aggregated
@@ -21,6 +22,9 @@ from airflow_kinesis_snowflake.stream.aggregation import (
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAGIC = b"\xf3\x89\x9a\xc2"
 KEY, ENTRY = b"\x0a\x01k", b"\x1a\x05\x08\x00\x1a\x01d"  # one partition key, one user record that names it
@@ -40,7 +44,7 @@ def framed(message: bytes) -> bytes:
     return MAGIC + message + md5(message, usedforsecurity=False).digest()
 
 
-def content(records: list[Record]) -> list[tuple[str, str | None, bytes]]:
+def content(records: Sequence[Record]) -> list[tuple[str, str | None, bytes]]:
     return [(user.partition_key, user.explicit_hash_key, user.data) for user in records]
 
 
@@ -59,7 +63,7 @@ user_records = st.lists(
 
 
 @given(user_records)
-def test_an_aggregate_of_aiokpl_comes_apart(given_records) -> None:
+def test_an_aggregate_of_aiokpl_comes_apart(given_records: list[UserRecord]) -> None:
     users, damaged, _ = deaggregate([record(encode_aggregated(given_records))])
     assert content(users) == [
         (user.partition_key, user.explicit_hash_key, user.data) for user in given_records
@@ -72,7 +76,7 @@ def test_an_aggregate_of_aiokpl_comes_apart(given_records) -> None:
         st.tuples(st.text("abcé", min_size=1, max_size=9), hash_keys, st.binary(max_size=300)), min_size=1
     )
 )
-def test_an_aggregate_of_aws_kinesis_agg_comes_apart(given_records) -> None:
+def test_an_aggregate_of_aws_kinesis_agg_comes_apart(given_records: list[tuple[str, str, bytes]]) -> None:
     aggregator = RecordAggregator()
     for partition_key, explicit, data in given_records:
         assert aggregator.add_user_record(partition_key, data, explicit) is None
@@ -123,7 +127,7 @@ def test_an_aggregate_without_user_records_brings_nothing() -> None:
         encode_aggregated([UserRecord("k", b"a")] * 2) + b"\0",
     ],
 )
-def test_what_only_begins_like_an_aggregate_passes_as_it_is(data) -> None:
+def test_what_only_begins_like_an_aggregate_passes_as_it_is(data: bytes) -> None:
     only = record(data)
     users, damaged, _ = deaggregate([only])
     assert len(users) == 1
@@ -143,7 +147,7 @@ def test_what_only_begins_like_an_aggregate_passes_as_it_is(data) -> None:
         pytest.param(ENTRY + KEY, id="none, but the tables come last"),
     ],
 )
-def test_unknown_fields_are_skipped(message) -> None:
+def test_unknown_fields_are_skipped(message: bytes) -> None:
     users, damaged, _ = deaggregate([record(framed(message))])
     assert content(users) == [("k", None, b"d")]
     assert damaged == ()
@@ -170,7 +174,7 @@ def test_unknown_fields_are_skipped(message) -> None:
         ),
     ],
 )
-def test_a_damaged_aggregate_is_handed_back_whole_with_a_reason(message) -> None:
+def test_a_damaged_aggregate_is_handed_back_whole_with_a_reason(message: bytes) -> None:
     plain, broken = record(b"{}"), record(framed(message))
     users, damaged, _ = deaggregate([plain, broken, plain])
     assert users == [plain, plain]
@@ -202,7 +206,7 @@ def string(field: int, text: bytes) -> bytes:
         ),
     ],
 )
-def test_keys_that_kinesis_would_refuse_are_damage(message) -> None:
+def test_keys_that_kinesis_would_refuse_are_damage(message: bytes) -> None:
     users, damaged, _ = deaggregate([record(framed(message))])
     assert users == []
     assert damaged[0].reason.startswith("damaged KPL aggregate: ")
@@ -217,7 +221,7 @@ def test_keys_that_kinesis_would_refuse_are_damage(message) -> None:
         KEY + string(1, b"k" * 1000),  # which no record names
     ],
 )
-def test_keys_up_to_the_limits_of_kinesis_come_apart(keys) -> None:
+def test_keys_up_to_the_limits_of_kinesis_come_apart(keys: bytes) -> None:
     users, damaged, _ = deaggregate([record(framed(keys + ENTRY))])
     assert (len(users), damaged) == (1, ())
 
@@ -260,13 +264,15 @@ def test_the_first_record_is_taken_however_large_its_expansion_is(monkeypatch: p
 
 
 @given(st.binary(max_size=60))
-def test_any_message_is_user_records_or_damaged_never_a_crash(message) -> None:
+def test_any_message_is_user_records_or_damaged_never_a_crash(message: bytes) -> None:
     users, damaged, _ = deaggregate([record(framed(message))])
     assert not (users and damaged)
 
 
 @given(user_records, st.data())
-def test_a_mutated_message_is_user_records_or_damaged_never_a_crash(given_records, data) -> None:
+def test_a_mutated_message_is_user_records_or_damaged_never_a_crash(
+    given_records: list[UserRecord], data: st.DataObject
+) -> None:
     message = bytearray(encode_aggregated(given_records)[4:-16])
     for _ in range(data.draw(st.integers(1, 3)) if message else 0):
         message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
@@ -277,7 +283,7 @@ def test_a_mutated_message_is_user_records_or_damaged_never_a_crash(given_record
 
 
 @given(st.binary(max_size=60))
-def test_any_other_bytes_pass_as_they_are(data) -> None:
+def test_any_other_bytes_pass_as_they_are(data: bytes) -> None:
     only = record(data)
     users, damaged, _ = deaggregate([only])
     assert users[0] is only
@@ -301,7 +307,7 @@ def test_reasons_say_nothing_of_the_content() -> None:
         (Position("11"), []),
     ],
 )
-def test_records_up_to_a_position_are_skipped(position, left) -> None:
+def test_records_up_to_a_position_are_skipped(position: Position, left: list[tuple[str, int | None]]) -> None:
     users = [
         record(b"", sequence_number="8"),
         record(b"", sequence_number="9", sub=0),
@@ -314,7 +320,9 @@ def test_records_up_to_a_position_are_skipped(position, left) -> None:
 
 
 @given(user_records, st.integers(0, 20))
-def test_going_on_inside_an_aggregate_delivers_the_rest_of_it(given_records, taken) -> None:
+def test_going_on_inside_an_aggregate_delivers_the_rest_of_it(
+    given_records: list[UserRecord], taken: int
+) -> None:
     users, _, _ = deaggregate([record(encode_aggregated(given_records))])
     if taken < len(users):
         position = Position("17", users[taken].sub_sequence_number)

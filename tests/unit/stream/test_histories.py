@@ -8,7 +8,7 @@ history can interleave workers, reshard under their feet, and kill them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -112,8 +112,8 @@ class World:
     def begin(self, *, imported: bool) -> None:
         """The first run; or an import that knows the open shards only, at their tips, without parents."""
         if not imported:
-            for shard in self.stream.listed():
-                self.make_row(shard)
+            for listed in self.stream.listed():
+                self.make_row(listed)
             return
         self.before_the_start = set(range(self.stream.put_count))
         for shard in self.stream.open_shards():
@@ -227,13 +227,13 @@ def check(world: World) -> None:
             if number not in place and number not in world.before_the_start:
                 assert not stream.retained(time), "a retained record wasn't delivered"
 
-    for shard in stream.listed():
-        row = world.rows.get(shard.shard_id)
+    for listed in stream.listed():
+        row = world.rows.get(listed.shard_id)
         if row is None:
-            numbers = {number for number, _ in stream.shards[shard.shard_id].records}
+            numbers = {number for number, _ in stream.shards[listed.shard_id].records}
             assert numbers <= world.before_the_start, "a shard was forgotten"
         else:
-            assert row.ended == shard.closed, "the end of a shard went unnoticed"
+            assert row.ended == listed.closed, "the end of a shard went unnoticed"
     check_losses(world)
 
 
@@ -287,7 +287,9 @@ def happen(world: World, event: tuple[str, int, int]) -> None:
 
 @settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(history=st.lists(events, max_size=60))
-def test_every_retained_record_is_delivered_once_and_after_its_parents(history) -> None:
+def test_every_retained_record_is_delivered_once_and_after_its_parents(
+    history: list[tuple[Any, ...]],
+) -> None:
     world = World()
     for event in history:
         happen(world, event)

@@ -19,6 +19,8 @@ from airflow_kinesis_snowflake.stream.lineage import (
     vanished,
 )
 
+Family = tuple[list[Shard], dict[str, ShardProgress]]
+
 
 def listing(family: str) -> list[Shard]:
     """``"a a>b ab>c"``: a has no parents, b descends from a, c from a and b."""
@@ -57,7 +59,9 @@ def test_first_run_takes_all_listed_shards_parents_first() -> None:
         pytest.param("a a a>b a>b", "a", "b", id="listed twice, made once"),
     ],
 )
-def test_new_is_what_descends_from_a_row_or_what_no_row_descends_from(listed, known, new) -> None:
+def test_new_is_what_descends_from_a_row_or_what_no_row_descends_from(
+    listed: str, known: str, new: str
+) -> None:
     assert names(new_shards(listing(listed), table(known))) == new
 
 
@@ -80,7 +84,9 @@ def test_new_is_what_descends_from_a_row_or_what_no_row_descends_from(listed, kn
         pytest.param("a b", "a a>b", "a", id="only the row knows the parent"),
     ],
 )
-def test_readable_is_a_row_whose_parents_have_nothing_to_come(listed, known, may_be_read) -> None:
+def test_readable_is_a_row_whose_parents_have_nothing_to_come(
+    listed: str, known: str, may_be_read: str
+) -> None:
     assert readable(listing(listed), table(known)) == set(may_be_read)
 
 
@@ -99,7 +105,7 @@ def test_a_row_that_left_the_list_before_its_end_has_vanished() -> None:
         pytest.param("c>d b>c", "a!", "b", id="a listed parent isn't missed"),
     ],
 )
-def test_a_generation_between_two_drains_is_missed(listed, known, lost) -> None:
+def test_a_generation_between_two_drains_is_missed(listed: str, known: str, lost: str) -> None:
     assert missed(listing(listed), table(known)) == set(lost)
 
 
@@ -117,7 +123,7 @@ def test_a_generation_between_two_drains_is_missed(listed, known, lost) -> None:
         pytest.param("z", "a! b!", "", id="no row of a listed shard would stay"),
     ],
 )
-def test_forgettable_rows_are_those_that_decide_nothing(listed, known, useless) -> None:
+def test_forgettable_rows_are_those_that_decide_nothing(listed: str, known: str, useless: str) -> None:
     assert forgettable(listing(listed), table(known)) == set(useless)
 
 
@@ -134,7 +140,7 @@ def test_forgettable_rows_are_those_that_decide_nothing(listed, known, useless) 
     ],
 )
 def test_shards_that_descend_from_themselves_are_read_without_waiting(
-    listed, known, new, may_be_read
+    listed: str, known: str, new: str, may_be_read: str
 ) -> None:
     assert set(names(new_shards(listing(listed), table(known)))) == set(new)
     assert readable(listing(listed), table(known)) == set(may_be_read)
@@ -160,7 +166,9 @@ def begun_by_others(family: str) -> dict[str, ShardProgress]:
         pytest.param("a a>b", "b", "", id="not where a drain began"),
     ],
 )
-def test_ancestors_of_rows_are_new_in_a_table_that_another_consumer_began(listed, known, new) -> None:
+def test_ancestors_of_rows_are_new_in_a_table_that_another_consumer_began(
+    listed: str, known: str, new: str
+) -> None:
     assert names(new_shards(listing(listed), begun_by_others(known))) == new
 
 
@@ -174,7 +182,9 @@ def test_ancestors_of_rows_are_new_in_a_table_that_another_consumer_began(listed
         pytest.param("a b", "", "", id="none without rows"),
     ],
 )
-def test_what_another_consumer_might_have_begun_starts_where_the_user_says(listed, known, shards) -> None:
+def test_what_another_consumer_might_have_begun_starts_where_the_user_says(
+    listed: str, known: str, shards: str
+) -> None:
     assert from_initial_position(listing(listed), begun_by_others(known)) == set(shards)
 
 
@@ -184,7 +194,7 @@ def test_an_ancestor_that_another_consumer_left_out_is_not_called_a_loss_of_its_
 
 
 @st.composite
-def families(draw: st.DrawFn) -> tuple[list[Shard], dict[str, ShardProgress]]:
+def families(draw: st.DrawFn) -> Family:
     """Any relations, any part of them listed, any part with rows, each knowing all parents or none."""
     shards: list[Shard] = []
     rows: dict[str, ShardProgress] = {}
@@ -206,7 +216,7 @@ def decisions(listed: list[Shard], known: dict[str, ShardProgress]) -> list[obje
 
 
 @given(families())
-def test_every_listed_shard_is_new_or_known_or_before_the_start(family) -> None:
+def test_every_listed_shard_is_new_or_known_or_before_the_start(family: Family) -> None:
     listed, known = family
     parents = {shard_id: set(row.parents) for shard_id, row in known.items()}
     for shard in listed:
@@ -224,7 +234,7 @@ def test_every_listed_shard_is_new_or_known_or_before_the_start(family) -> None:
 
 
 @given(families(), st.integers(0, 9))
-def test_death_while_rows_are_made_leaves_the_other_new_shards_new(family, made) -> None:
+def test_death_while_rows_are_made_leaves_the_other_new_shards_new(family: Family, made: int) -> None:
     listed, known = family
     new = new_shards(listed, known)
     rows = {shard.shard_id: ShardProgress(shard.shard_id, shard.parents) for shard in new[:made]}
@@ -232,7 +242,7 @@ def test_death_while_rows_are_made_leaves_the_other_new_shards_new(family, made)
 
 
 @given(families(), st.data())
-def test_forgetting_changes_no_decision_whichever_rows_go(family, data) -> None:
+def test_forgetting_changes_no_decision_whichever_rows_go(family: Family, data: st.DataObject) -> None:
     listed, known = family
     useless = sorted(forgettable(listed, known))
     gone = set(useless) if not useless else set(data.draw(st.lists(st.sampled_from(useless))))
@@ -241,13 +251,13 @@ def test_forgetting_changes_no_decision_whichever_rows_go(family, data) -> None:
 
 
 @given(families(), st.data())
-def test_decisions_do_not_depend_on_the_order_of_the_list(family, data) -> None:
+def test_decisions_do_not_depend_on_the_order_of_the_list(family: Family, data: st.DataObject) -> None:
     listed, known = family
     assert decisions(data.draw(st.permutations(listed)), known) == decisions(listed, known)
 
 
 @given(families())
-def test_a_parent_and_its_child_are_never_readable_together(family) -> None:
+def test_a_parent_and_its_child_are_never_readable_together(family: Family) -> None:
     listed, known = family
     ready = readable(listed, known)
     for shard in listed:
@@ -255,7 +265,7 @@ def test_a_parent_and_its_child_are_never_readable_together(family) -> None:
 
 
 @given(families())
-def test_reading_never_stands_still(family) -> None:
+def test_reading_never_stands_still(family: Family) -> None:
     """Each drain has something to read or to give up until every row has ended."""
     listed, known = family
     for _ in range(30):
@@ -269,7 +279,7 @@ def test_reading_never_stands_still(family) -> None:
 
 
 @given(families())
-def test_nothing_listed_is_left_alone_in_a_table_that_another_consumer_began(family) -> None:
+def test_nothing_listed_is_left_alone_in_a_table_that_another_consumer_began(family: Family) -> None:
     listed, known = family
     rows = {shard_id: replace(row, foreign=True) for shard_id, row in known.items()}
     new = {shard.shard_id for shard in new_shards(listed, rows)}
@@ -278,7 +288,7 @@ def test_nothing_listed_is_left_alone_in_a_table_that_another_consumer_began(fam
 
 
 @st.composite
-def tangles(draw: st.DrawFn) -> tuple[list[Shard], dict[str, ShardProgress]]:
+def tangles(draw: st.DrawFn) -> Family:
     """Any shard may be any other's parent."""
     names = st.sampled_from("abcdef")
     some = st.dictionaries(names, st.lists(names, max_size=2).map(tuple), min_size=1)
@@ -290,7 +300,7 @@ def tangles(draw: st.DrawFn) -> tuple[list[Shard], dict[str, ShardProgress]]:
 
 
 @given(tangles())
-def test_reading_never_stands_still_however_shards_are_said_to_descend(family) -> None:
+def test_reading_never_stands_still_however_shards_are_said_to_descend(family: Family) -> None:
     listed, known = family
     forgettable(listed, known)
     for _ in range(20):

@@ -39,7 +39,9 @@ def place(position: Position) -> tuple[int, float]:
 
 
 @given(positions, positions)
-def test_encoded_positions_compare_as_text_like_the_records_they_stand_at(one, other) -> None:
+def test_encoded_positions_compare_as_text_like_the_records_they_stand_at(
+    one: Position, other: Position
+) -> None:
     assert (encode_position(one) < encode_position(other)) == (place(one) < place(other))
     assert (one < other) == (place(one) < place(other))
     assert (one <= other) == (place(one) <= place(other))
@@ -47,25 +49,25 @@ def test_encoded_positions_compare_as_text_like_the_records_they_stand_at(one, o
 
 
 @given(positions)
-def test_nothing_read_sorts_before_every_position(position) -> None:
+def test_nothing_read_sorts_before_every_position(position: Position) -> None:
     assert encode_position(None) == BEFORE_THE_FIRST < encode_position(position)
 
 
 @given(st.none() | positions)
-def test_an_encoded_position_is_read_back(position) -> None:
+def test_an_encoded_position_is_read_back(position: Position | None) -> None:
     assert decode_position(encode_position(position)) == position
 
 
 @pytest.mark.parametrize(
     "text", ["", "~", "001", "0011", "0021~", "00112~", "0011.1", "0011.+000000001", "0010~~", "TRIM_HORIZON"]
 )
-def test_other_text_is_no_encoded_position(text) -> None:
+def test_other_text_is_no_encoded_position(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 -- any of several reasons
         decode_position(text)
 
 
 @given(st.text(alphabet="0129.~+_ ", max_size=16))
-def test_any_text_is_an_encoded_position_or_refused(text) -> None:
+def test_any_text_is_an_encoded_position_or_refused(text: str) -> None:
     try:
         position = decode_position(text)
     except ValueError:
@@ -76,31 +78,31 @@ def test_any_text_is_an_encoded_position_or_refused(text) -> None:
 @pytest.mark.parametrize(
     "digits", ["", "-1", "1.0", "1e3", " 1", "1\n", "01", "²", "\u0661", "1" * 130, "LATEST"]
 )
-def test_a_sequence_number_is_what_kinesis_would_give(digits) -> None:
+def test_a_sequence_number_is_what_kinesis_would_give(digits: str) -> None:
     with pytest.raises(ValueError, match="129 decimal digits"):
         Position(digits)
 
 
 @pytest.mark.parametrize("sub", [-1, 10**10])
-def test_a_sub_sequence_number_has_up_to_ten_digits(sub) -> None:
+def test_a_sub_sequence_number_has_up_to_ten_digits(sub: int) -> None:
     with pytest.raises(ValueError, match="sub-sequence number"):
         Position("1", sub)
 
 
 @given(st.just(TRIM_HORIZON) | moments.map(StartAt))
-def test_a_start_is_read_back(start) -> None:
+def test_a_start_is_read_back(start: StartAt) -> None:
     assert StartAt.parse(str(start)) == start
 
 
 @given(moments)
-def test_a_start_never_skips_what_its_timestamp_asks_for(moment) -> None:
+def test_a_start_never_skips_what_its_timestamp_asks_for(moment: datetime) -> None:
     start = StartAt(moment).timestamp
     assert start is not None
     assert timedelta(0) <= moment - start < timedelta(milliseconds=1)
 
 
 @pytest.mark.parametrize("text", ["LATEST", "", "yesterday", "2026-03-04", "2026-03-04T05:06:07"])
-def test_other_text_is_no_start(text) -> None:
+def test_other_text_is_no_start(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 -- any of several reasons
         StartAt.parse(text)
 
@@ -115,13 +117,13 @@ def test_other_text_is_no_start(text) -> None:
         datetime(2026, 3, 4, 14, 6, 7, 891_000, tzinfo=timezone(timedelta(hours=9))),
     ],
 )
-def test_a_timestamp_may_be_of_any_zone(value) -> None:
+def test_a_timestamp_may_be_of_any_zone(value: datetime | str) -> None:
     assert parse_timestamp(value) == datetime(2026, 3, 4, 5, 6, 7, 891_000, tzinfo=UTC)
     assert parse_timestamp(value).tzinfo is UTC
 
 
 @pytest.mark.parametrize("value", ["2026-03-04T05:06:07", datetime(2026, 3, 4)])
-def test_a_timestamp_without_a_zone_is_refused(value) -> None:
+def test_a_timestamp_without_a_zone_is_refused(value: datetime | str) -> None:
     with pytest.raises(ValueError, match="needs a time zone"):
         parse_timestamp(value)
 
@@ -155,7 +157,9 @@ def test_at_timestamp_starts_there() -> None:
         ("latest", None, "not 'latest'"),
     ],
 )
-def test_an_initial_position_that_cannot_work_is_refused(kind, timestamp, reason) -> None:
+def test_an_initial_position_that_cannot_work_is_refused(
+    kind: str, timestamp: str | datetime | None, reason: str
+) -> None:
     with pytest.raises(ValueError, match=reason):
         initial_position(kind, timestamp, now=NOW)
 
@@ -201,7 +205,7 @@ def test_an_initial_position_that_cannot_work_is_refused(kind, timestamp, reason
         ),
     ],
 )
-def test_a_sequence_number_names_its_shard_and_times(sequence_number, facts) -> None:
+def test_a_sequence_number_names_its_shard_and_times(sequence_number: str, facts: SequenceFacts) -> None:
     assert sequence_facts(sequence_number) == facts
 
 
@@ -216,11 +220,11 @@ def test_a_sequence_number_names_its_shard_and_times(sequence_number, facts) -> 
         pytest.param("49543463076548007577105092703039560359975228518395012686", id="an invented one"),
     ],
 )
-def test_a_sequence_number_of_another_layout_says_nothing(sequence_number) -> None:
+def test_a_sequence_number_of_another_layout_says_nothing(sequence_number: str) -> None:
     assert sequence_facts(sequence_number) is None
 
 
 @given(st.integers(0, 10**129 - 1).map(str) | st.integers(2**185, 2**186).map(str))
-def test_any_number_can_be_asked(sequence_number) -> None:
+def test_any_number_can_be_asked(sequence_number: str) -> None:
     facts = sequence_facts(sequence_number)
     assert facts is None or facts.shard_number < 2**31
