@@ -74,9 +74,9 @@ class LocalRegistry:
                 }
             case "POST", ["subjects", subject] | ["subjects", subject, "versions"]:
                 schema = json.loads(body)
-                number = self.register(subject, schema)
-                version = self.versions[subject].index(number) + 1
-                return 200, {**schema, "id": number, "subject": subject, "version": version}
+                id_ = self.register(subject, schema)
+                place = self.versions[subject].index(id_) + 1
+                return 200, {**schema, "id": id_, "subject": subject, "version": place}
         return 404, {"error_code": 404, "message": "HTTP 404 Not Found"}
 
 

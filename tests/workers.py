@@ -95,16 +95,14 @@ class Job:
         sink: Any = Copy(landing, snowflake.open_session)
         if self.sink != COPY:
             sink = Streaming(landing, snowflake.open_session, snowflake.open_channels)
+        of_all: dict[str, Any] = {
+            "stream_name": self.stream,
+            "application_name": self.application,
+            "initial_position": TRIM_HORIZON,
+            "stop_at": datetime.now(UTC),
+        }
         return Drain(
-            DrainSettings(
-                **{
-                    "stream_name": self.stream,
-                    "application_name": self.application,
-                    "initial_position": TRIM_HORIZON,
-                    "stop_at": datetime.now(UTC),
-                }
-                | dict(self.settings)
-            ),
+            DrainSettings(**of_all | dict(self.settings)),
             worker=Worker(self.task, f"{self.attempt}-{uuid.uuid4().hex}"),
             source=self._source(),
             store=CheckpointStoreHook(self.application),
@@ -130,6 +128,12 @@ class WorkerProcess:
         results.close()
 
     @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process.pid is not None, "the process wasn't started"
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether it is still running, paused or not."""
         return self._process.is_alive()
@@ -138,14 +142,14 @@ class WorkerProcess:
     def paused(self) -> bool:
         """Whether SIGSTOP has stopped it."""
         try:
-            return _state(self._process.pid) == "T"
+            return _state(self.pid) == "T"
         except (FileNotFoundError, ProcessLookupError):
             return False
 
     def send(self, what: signal.Signals) -> None:
         """Send a signal: SIGKILL, SIGSTOP, SIGCONT or SIGTERM. A process that has ended takes no notice."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, what)
+            os.kill(self.pid, what)
 
     def wait_until_paused(self) -> None:
         """Wait until the process has stopped itself at one of its job's signals."""
@@ -166,17 +170,17 @@ class WorkerProcess:
         """
         assert self._results.poll(timeout), "the worker didn't end"
         try:
-            answer = self._results.recv()
+            answer: dict[str, Any] = self._results.recv()
         except EOFError:
             raise AssertionError(f"the worker died: exit code {self.wait()}") from None
         self.wait()
         assert "report" in answer, answer["error"]
-        return answer["report"]
+        return dict(answer["report"])
 
     def error(self, timeout: float = 60) -> str:
         """Wait for the drain to fail and return its traceback."""
         assert self._results.poll(timeout), "the worker didn't end"
-        answer = self._results.recv()
+        answer: dict[str, str] = self._results.recv()
         self.wait()
         return answer["error"]
 

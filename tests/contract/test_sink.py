@@ -33,6 +33,7 @@ from airflow_kinesis_snowflake.stream.records import Record
 from airflow_kinesis_snowflake.testing.sink import FakeLanding
 from tests.faults.snowflake import NastySnowflake
 from tests.faults.streaming import NastyStreaming
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,10 +85,12 @@ class InMemory:
         return sorted(letter.record.data.decode() for letter in self.settings.dead_letters)
 
     def lose_answer(self) -> AbstractContextManager[object]:
-        return nullcontext(self.settings.lose_answers())
+        self.settings.lose_answers()
+        return nullcontext()
 
     def fail(self) -> AbstractContextManager[object]:
-        return nullcontext(self.settings.fail(ServiceUnavailableError("once")))
+        self.settings.fail(ServiceUnavailableError("once"))
+        return nullcontext()
 
 
 @dataclass
@@ -131,7 +134,7 @@ class OnSnowflake:
 
     def _query(self, sql: str) -> list[tuple[str]]:
         with self.connection.cursor() as cursor:
-            return cursor.execute(f"SELECT {sql}").fetchall()
+            return fetch(cursor, f"SELECT {sql}")
 
 
 @contextmanager

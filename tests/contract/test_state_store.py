@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STREAM, SHARD, INSIDE = "stream", "shardId-000000000000", Position("123", 4)
 LEASE = {"expiry": 2_000, "now": 1_000}
-LATER = {"expiry": 3_000, "now": 1_500}
+LATER: dict[str, Any] = {"expiry": 3_000, "now": 1_500}
 
 
 @pytest.fixture
@@ -58,7 +58,13 @@ def leased(store: StateStore) -> StateStore:
 
 
 def create(store: StateStore, *, incarnation: str = "first", **facts: Any) -> bool:
-    told = {"start_at": TRIM_HORIZON, "parents": ["p"], "stream_created": 7, "sinks": ["copy"], **facts}
+    told: dict[str, Any] = {
+        "start_at": TRIM_HORIZON,
+        "parents": ["p"],
+        "stream_created": 7,
+        "sinks": ["copy"],
+        **facts,
+    }
     return store.create_shard(STREAM, SHARD, incarnation=incarnation, **told)
 
 
@@ -135,7 +141,7 @@ def test_a_free_lease_is_taken_and_the_row_is_told(store: StateStore) -> None:
     assert taken == row(store)
     assert taken is not None
     assert (taken.lease_owner, taken.lease_expiry, taken.last_update) == ("one", 2_000, 1_000)
-    assert (taken.incarnation, taken.sinks) == ("first", {"streaming"})
+    assert (taken.incarnation, taken.sinks) == ("first", frozenset({"streaming"}))
 
 
 def test_of_several_workers_one_gets_a_lease(store: StateStore) -> None:
@@ -209,7 +215,7 @@ def test_who_has_lost_a_lease_writes_nothing(leased: StateStore, lost: str) -> N
 
 
 def test_a_lease_is_given_back_with_the_last_facts(leased: StateStore) -> None:
-    told = {"ended": True, "unsettled": True, "millis_behind": 6, "caught_up_at": 901}
+    told: dict[str, Any] = {"ended": True, "unsettled": True, "millis_behind": 6, "caught_up_at": 901}
     assert leased.release_lease(STREAM, SHARD, owner="one", now=1_500, **told)
     now = row(leased)
     assert (now.lease_owner, now.lease_expiry, now.last_update) == (None, None, 1_500)

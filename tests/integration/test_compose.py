@@ -27,7 +27,7 @@ EXACT_VERSION = re.compile(r":\d+(\.\d+)+(-[a-z]+)*$")
 
 
 def test_the_file_follows_the_schema_of_the_compose_specification() -> None:
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         "-m",
         "check_jsonschema",

@@ -42,6 +42,7 @@ from tests.faults.actions import (
 )
 from tests.faults.detours import through
 from tests.faults.proxy import FaultProxy
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,7 +150,7 @@ def outcome(call: Callable[[], object]) -> str:
 
 def numbers(connection: SnowflakeConnection, database: str) -> list[int]:
     with connection.cursor() as cursor:
-        return [row[0] for row in cursor.execute(f"SELECT A FROM {database}.PUBLIC.T ORDER BY A").fetchall()]
+        return [row[0] for row in fetch(cursor, f"SELECT A FROM {database}.PUBLIC.T ORDER BY A")]
 
 
 # --- rules -------------------------------------------------------------------------------------------------
@@ -372,7 +373,7 @@ def test_records_age_out(
     rest: list[str],
 ) -> None:
     sequence_numbers = put(kinesis, stream, "a", "b", "c")
-    start = {"ShardIteratorType": kind} | (
+    start: dict[str, Any] = {"ShardIteratorType": kind} | (
         {} if number is None else {"StartingSequenceNumber": sequence_numbers[number]}
     )
     before = iterator(client, stream)
@@ -507,7 +508,7 @@ def test_an_upload_is_cut_and_tried_again(
     cursor.execute("CREATE STAGE S")
     rule = snowflake_proxy.add(cut, operation="UPLOAD", times=1)
 
-    answer = cursor.execute(f"PUT file://{file} @S AUTO_COMPRESS=FALSE").fetchall()
+    answer = fetch(cursor, f"PUT file://{file} @S AUTO_COMPRESS=FALSE")
 
     assert rule.hits == 1
     assert answer[0][6] == "UPLOADED"

@@ -13,6 +13,7 @@ from snowflake.connector.constants import QueryStatus
 from snowflake.connector.errors import Error, OperationalError, ProgrammingError
 
 from tests.faults.snowflake import NastySnowflake
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,7 +60,7 @@ def two(connect: Callable[..., SnowflakeConnection], one: SnowflakeConnection) -
 
 def run(connection: SnowflakeConnection, sql: str, *params: object) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        return cursor.execute(sql, params or None).fetchall()  # type: ignore[union-attr, return-value]
+        return fetch(cursor, sql, params or None)
 
 
 def changed(connection: SnowflakeConnection, sql: str, *params: object) -> int | None:
@@ -109,7 +110,8 @@ def test_a_transaction_can_be_described_and_aborted(
 ) -> None:
     def state(id_: str | None) -> str:
         with two.cursor(snowflake.connector.DictCursor) as cursor:
-            return cursor.execute(f"DESCRIBE TRANSACTION {id_}").fetchall()[0]["state"]  # type: ignore[union-attr, call-overload, no-any-return]
+            [described] = fetch(cursor, f"DESCRIBE TRANSACTION {id_}")
+            return str(described["state"])
 
     run(one, "BEGIN")
     committed = transaction(one)

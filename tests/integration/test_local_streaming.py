@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.faults.streaming import NastyStreaming
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ def connect(
     monkeypatch.setenv("SS_LOG_LEVEL", "error")
     from snowflake.ingest.streaming import StreamingIngestClient
 
-    clients = []
+    clients: list[Any] = []
 
     def make(table: str = landing, **properties: str) -> Any:
         database, schema, name = table.split(".")
@@ -84,7 +85,7 @@ def connect(
 
 def run(connection: SnowflakeConnection, sql: str) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        return cursor.execute(sql).fetchall()  # type: ignore[union-attr, return-value]
+        return fetch(cursor, sql)
 
 
 def append(channel: Any, first: int, last: int, **more: object) -> str:

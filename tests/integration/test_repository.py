@@ -25,7 +25,14 @@ PINNED = re.compile(r"^[\w/.-]+@[0-9a-f]{40}$")
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_github_can_read_its_files(schema: str) -> None:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *SCHEMAS[schema]]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        schema,
+        *SCHEMAS[schema],
+    ]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

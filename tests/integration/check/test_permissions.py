@@ -108,7 +108,7 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())
     requests.post(f"{url}/moto-api/reset", timeout=10).raise_for_status()
-    given = {"region_name": "us-east-1", "endpoint_url": url}
+    given: Any = {"region_name": "us-east-1", "endpoint_url": url}
     iam = boto3.client("iam", aws_access_key_id="test", aws_secret_access_key="test", **given)
     role = iam.create_role(RoleName="airflow", Path="/service-role/", AssumeRolePolicyDocument="{}")["Role"]
     connection = {

@@ -20,6 +20,7 @@ from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing, Streaming
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,16 +77,14 @@ class Pipeline:
             "copy": Copy(landing, snowflake.open_session),
             "streaming": Streaming(landing, snowflake.open_session, snowflake.open_channels),
         }
+        of_all: dict[str, Any] = {
+            "stream_name": self.stream,
+            "application_name": self.application,
+            "initial_position": TRIM_HORIZON,
+            "stop_at": datetime.now(UTC) + timedelta(milliseconds=1),
+        }
         return Drain(
-            DrainSettings(
-                **{
-                    "stream_name": self.stream,
-                    "application_name": self.application,
-                    "initial_position": TRIM_HORIZON,
-                    "stop_at": datetime.now(UTC) + timedelta(milliseconds=1),
-                }
-                | settings
-            ),
+            DrainSettings(**of_all | settings),
             worker=worker or Worker("test", uuid.uuid4().hex),
             source=source or PollingSource(KinesisStreamHook(self.stream)),
             store=self.store,
@@ -109,7 +108,7 @@ class Pipeline:
             "dead_letters": self.table.beside("KINESIS_DEAD_LETTERS").sql,
         }
         with self.snowflake.cursor() as cursor:
-            return cursor.execute(sql.format(**names)).fetchall()
+            return fetch(cursor, sql.format(**names))
 
     @property
     def landed(self) -> list[int]:

@@ -178,7 +178,7 @@ def test_what_does_not_fit_its_column_is_a_dead_letter_and_its_neighbours_land(
         {"n": "12.50", "t": 12},
         {},
     ]
-    misfits = {
+    misfits: dict[str, list[dict[str, Any]]] = {
         "N": [{"n": "many"}, {"n": 12345}, {"n": 0.125}, {"n": 10**40}, {"n": [1]}],
         "T": [{"t": "abcd"}],
         "D": [{"d": "2023-02-29"}, {"d": 1}, {"d": "2024-02-29T12:00:00"}],
@@ -223,7 +223,7 @@ def test_what_does_not_fit_its_column_lands_elsewhere_if_the_settings_say_so(
     assert drain(pipeline, **settings).dead_letters == 0
 
     rows = {int(row.pop("ID")): row for row in landed(pipeline)}
-    elsewhere = {
+    elsewhere: dict[int, dict[str, Any]] = {
         3: {"n": "many", "at": "soon", "day": "2024-02-30"},
         4: {"n": {"m": Decimal("1.50")}},
     }

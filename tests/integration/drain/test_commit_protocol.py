@@ -63,10 +63,7 @@ def set_attributes(pipeline: Pipeline, dynamodb: DynamoDBClient) -> Callable[...
         dynamodb.update_item(
             TableName=pipeline.application,
             Key={"streamName": {"S": pipeline.stream}, "shardId": {"S": shard_id}},
-            AttributeUpdates={
-                name: {"Value": value, "Action": "PUT"}  # type: ignore[typeddict-item]
-                for name, value in attributes.items()
-            },
+            AttributeUpdates={name: {"Value": value, "Action": "PUT"} for name, value in attributes.items()},
         )
 
     return write
@@ -162,7 +159,8 @@ def test_offsets_that_go_back_in_time_under_a_drain_stop_it(
     pipeline = make_pipeline()
     pipeline.send(20)
     monkeypatch.setattr(reader, "FIRST_PAGE_RECORDS", 5)
-    commit, committed = copy.CopySink._commit, []
+    commit = copy.CopySink._commit
+    committed: list[Any] = []
 
     def fail_over(sink: copy.CopySink, batch: Batch) -> Outcome:
         if committed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
 from airflow_kinesis_snowflake.sources.fan_out import FanOutLimits, FanOutSource
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["detour", "fan_out"]
 
 
-def pushed(pipeline: Pipeline, **settings: object) -> Drain:
+def pushed(pipeline: Pipeline, **settings: Any) -> Drain:
     source = FanOutSource(
         FanOutHook(pipeline.stream),
         application_name=pipeline.application,
         limits=FanOutLimits(between_seconds=0),
     )
-    return pipeline.drain(source=source, **{"stop_at": datetime.now(UTC) + timedelta(minutes=1)} | settings)
+    settings.setdefault("stop_at", datetime.now(UTC) + timedelta(minutes=1))
+    return pipeline.drain(source=source, **settings)
 
 
 def split(pipeline: Pipeline, shard_id: str) -> None:

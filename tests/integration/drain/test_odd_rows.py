@@ -43,10 +43,7 @@ def spoil(pipeline: Pipeline, dynamodb: DynamoDBClient) -> Callable[..., None]:
         dynamodb.update_item(
             TableName=pipeline.application,
             Key={"streamName": {"S": pipeline.stream}, "shardId": {"S": FIRST}},
-            AttributeUpdates={
-                name: {"Value": value, "Action": "PUT"}  # type: ignore[typeddict-item]
-                for name, value in attributes.items()
-            },
+            AttributeUpdates={name: {"Value": value, "Action": "PUT"} for name, value in attributes.items()},
         )
 
     return write

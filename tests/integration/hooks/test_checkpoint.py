@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STREAM = "orders"
 SHARD = "shardId-000000000000"
-LEASE = {"expiry": 200, "now": 100}
+LEASE: dict[str, Any] = {"expiry": 200, "now": 100}
 
 
 @pytest.fixture
@@ -394,7 +394,7 @@ def test_a_worker_takes_its_own_lease_again(leased: CheckpointStoreHook) -> None
 
 def test_a_retry_takes_the_lease_of_its_predecessor_at_once(leased: CheckpointStoreHook) -> None:
     seen = state(leased)
-    retry = {"owner": "retry", "incarnation": "other", **LEASE}
+    retry: dict[str, Any] = {"owner": "retry", "incarnation": "other", **LEASE}
 
     assert leased.take_lease(STREAM, replace(seen, lease_owner="someone"), predecessor=True, **retry) is None
     leased.renew_lease(STREAM, SHARD, owner="worker", expiry=201, now=101)

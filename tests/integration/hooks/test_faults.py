@@ -6,7 +6,6 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,7 +72,8 @@ SHARD = "shardId-000000000000"
 
 async def truncated_error(request: Request, forward: Forward) -> Answer:
     """Refuse the call, and close the connection in the middle of saying so."""
-    return await truncate(request, partial(aws_error(THROTTLED), forward=forward))
+    refuse = aws_error(THROTTLED)
+    return await truncate(request, lambda refused: refuse(refused, forward))
 
 
 TWO_TRIES = Config(retries={"mode": "standard", "total_max_attempts": 2})
@@ -289,7 +289,12 @@ def test_a_lease_is_free_though_the_first_try_to_release_it_failed(
     assert row(store).lease_owner is None
 
 
-NEW_ROW = {"start_at": TRIM_HORIZON, "parents": ("b", "a"), "incarnation": "second", "stream_created": 1}
+NEW_ROW: dict[str, Any] = {
+    "start_at": TRIM_HORIZON,
+    "parents": ("b", "a"),
+    "incarnation": "second",
+    "stream_created": 1,
+}
 RESET = ShardState("new", start_at=TRIM_HORIZON, parents=("b", "a"), incarnation="second")
 SAVED = {"streamName": {"S": "orders"}, "shardId": {"S": "new"}, "name": {"SS": ["b", "a"]}}
 

@@ -42,7 +42,8 @@ def put(kinesis: KinesisClient, stream: str, payloads: Iterable[bytes]) -> list[
 
 def wait_until_active(kinesis: KinesisClient, stream: str) -> None:
     kinesis.get_waiter("stream_exists").wait(
-        StreamName=stream, WaiterConfig={"Delay": 0.01, "MaxAttempts": 1000}
+        StreamName=stream,
+        WaiterConfig={"Delay": 0.01, "MaxAttempts": 1000},  # type: ignore[typeddict-item]
     )
 
 

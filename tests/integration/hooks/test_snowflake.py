@@ -21,6 +21,7 @@ from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.records import Record
 from tests.faults.snowflake import NastySnowflake
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,11 +119,12 @@ def move(expected: str | None, through: str, *, records: int = 1) -> OffsetMove:
 
 def rows(connection: SnowflakeConnection, sql: str) -> list[Any]:
     with connection.cursor() as cursor:
-        return cursor.execute(sql).fetchall()
+        return fetch(cursor, sql)
 
 
 def count(connection: SnowflakeConnection, table: TableName) -> int:
-    return rows(connection, f"SELECT COUNT(*) FROM {table.sql}")[0][0]
+    [[found]] = rows(connection, f"SELECT COUNT(*) FROM {table.sql}")
+    return int(found)
 
 
 def offset(session: SnowflakeSession, target: LandingTarget) -> Offset:
@@ -296,7 +298,7 @@ def test_a_key_that_is_there_twice_is_refused(
 ) -> None:
     rows(snowflake_connection, f"INSERT INTO {made.offsets.sql} SELECT * FROM {made.offsets.sql}")
     offsets = session.read_offsets(made, keys=[KEY], **OF_THE_APPLICATION)
-    assert (offsets.found, offsets.refused.keys()) == ({}, {KEY})
+    assert (dict(offsets.found), set(offsets.refused)) == ({}, {KEY})
 
 
 def test_a_lock_is_waited_for_and_what_follows_sees_what_was_committed(

@@ -69,7 +69,7 @@ def test_attributes_of_other_software_come_back(
 ) -> None:
     shard_id = min(drained.state.shards)
     key = {"streamName": {"S": drained.stream}, "shardId": {"S": shard_id}}
-    foreign = {"name": {"M": {"a": {"L": [{"N": "1"}]}}}, "raw": {"B": b"\x00\xff"}}
+    foreign: dict[str, Any] = {"name": {"M": {"a": {"L": [{"N": "1"}]}}}, "raw": {"B": b"\x00\xff"}}
     dynamodb.update_item(
         TableName=drained.application,
         Key=key,

@@ -65,7 +65,7 @@ def test_a_program_gets_json_on_the_standard_output_and_nothing_on_the_other(dra
 @pytest.mark.skipif(not AIRFLOW_TAKES_COMMANDS, reason="this Airflow takes no commands of providers")
 def test_airflow_has_the_same_commands(drained: Pipeline) -> None:
     airflow = Path(sys.executable).with_name("airflow")
-    command = [airflow, "kinesis-snowflake", "show", *of(drained), "--output", "json"]
+    command = [str(airflow), "kinesis-snowflake", "show", *of(drained), "--output", "json"]
     shown = subprocess.run(command, check=True, capture_output=True)
     assert {shard["shard_id"] for shard in json.loads(shown.stdout)["shards"]} == set(drained.state.shards)
     assert shown.stderr == b""

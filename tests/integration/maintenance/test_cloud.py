@@ -123,13 +123,14 @@ def test_a_place_for_backups_is_tried_out_before_a_reset_is_planned(
 
 
 def plan_reset(store: CheckpointStoreHook, *, backup_folder: str) -> dict[str, Any]:
-    return PlanStateResetOperator(
+    operator = PlanStateResetOperator(
         task_id="plan",
         application_name=store.application_name,
         stream_name=STREAM,
         method="delete_table",
         backup_folder=backup_folder,
-    ).execute({})
+    )
+    return dict(operator.execute({}))
 
 
 def carry_out(plan: CleanupPlan, consumers: StreamConsumersHook) -> dict[str, Any]:

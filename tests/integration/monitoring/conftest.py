@@ -16,6 +16,8 @@ from airflow.models.renderedtifields import RenderedTaskInstanceFields
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunType
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import insert
@@ -77,8 +79,8 @@ class DrainDag:
         over = state in {"success", "failed"}
         with create_session() as session:
             run = DagRun(
-                dag_id=self.dag_id, run_id=run_id, run_after=began, run_type="manual", state="running",
-                start_date=began, conf=conf,
+                dag_id=self.dag_id, run_id=run_id, run_after=began, start_date=began,
+                run_type=DagRunType.MANUAL, state=DagRunState.RUNNING, conf=conf,
             )  # fmt: skip
             session.add(run)
             session.flush()
@@ -137,7 +139,8 @@ def drain_dag(auth_manager: Any, application_name: str) -> Callable[..., DrainDa
             if session.get(DagBundleModel, BUNDLE) is None:
                 session.add(DagBundleModel(name=BUNDLE))
                 session.flush()
-            session.add(DagModel(dag_id=dag_id, bundle_name=BUNDLE, is_paused=False, is_stale=False))
+            model: Any = DagModel
+            session.add(model(dag_id=dag_id, bundle_name=BUNDLE, is_paused=False, is_stale=False))
         return DrainDag(dag_id, application, stream, aws_conn_id)
 
     return make

@@ -108,7 +108,7 @@ def commit(channel: Channel, first: int, last: int, padding: int = 0) -> None:
 def landed(connection: SnowflakeConnection, table: TableName) -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT N FROM {table.sql} ORDER BY N")
-        return [number for (number,) in cursor.fetchall()]  # type: ignore[misc]
+        return [number for (number,) in cursor.fetchall()]
 
 
 def test_rows_land_and_a_new_owner_goes_on_behind_them(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
@@ -260,8 +261,11 @@ def test_a_subscription_is_renewed_when_the_service_ends_it(
         assert read(cursor, 1) == [b"%d" % number]
         subscribed = fan_out.calls.count("SubscribeToShard")
         wait_until(
-            lambda before=subscribed: (
-                not cursor.read(limit=10).records and fan_out.calls.count("SubscribeToShard") > before
+            partial(
+                lambda before: (
+                    not cursor.read(limit=10).records and fan_out.calls.count("SubscribeToShard") > before
+                ),
+                subscribed,
             )
         )
 

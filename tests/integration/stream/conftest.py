@@ -15,6 +15,7 @@ from tests.integration.stream.history import make_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kinesis import KinesisClient
@@ -27,7 +28,7 @@ __all__ = ["detour", "kinesis_proxy", "make_history"]
 @pytest.fixture(scope="session")
 def kinesis_local_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the other emulator."""
-    command = [find_node(), HERE / "serve.cjs", "kinesis-local"]
+    command: list[str | Path] = [find_node(), HERE / "serve.cjs", "kinesis-local"]
     folder = tmp_path_factory.mktemp("kinesis-local")
     env = {**os.environ, "AWS_REGION": REGION}
     with Process("kinesis-local", command, folder=folder, env=env) as process:

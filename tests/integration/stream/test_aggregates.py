@@ -22,9 +22,8 @@ LAST_HASH_KEY = 2**128 - 1
 
 def by_aiokpl(payloads: list[bytes], *, hash_key: int | None = None) -> bytes:
     key = None if hash_key is None else str(hash_key)
-    return encode_aggregated(
-        [UserRecord(f"key {number}", payload, key) for number, payload in enumerate(payloads)]
-    )
+    users = [UserRecord(f"key {number}", payload, key) for number, payload in enumerate(payloads)]
+    return bytes(encode_aggregated(users))
 
 
 def by_aws_kinesis_agg(payloads: list[bytes]) -> bytes:
