@@ -46,7 +46,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     failures: list[str] = []
 
     def open_it(scheme: str = "light") -> Page:
-        context = browser.new_context(viewport=SIZE, color_scheme=scheme)  # type: ignore[arg-type]
+        context = browser.new_context(viewport=SIZE, color_scheme=scheme)
         context.set_default_timeout(30_000)
         contexts.append(context)
         page = context.new_page()

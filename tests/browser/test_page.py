@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
@@ -14,7 +14,7 @@ from tests.browser.stage import HOSTILE, REASON, shard_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Dialog, Page
 
     from tests.browser.stage import Stage
 
@@ -148,7 +148,12 @@ def test_names_are_text_whatever_they_hold(
     monkeypatch.setattr(stage, "listed", [HOSTILE])
     page = open_page()
     dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     page.goto(stage.url)
     page.get_by_role("link", name=HOSTILE).click()
     expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE)
@@ -343,7 +348,11 @@ def test_the_dag_can_be_started_with_the_settings_of_the_last_run_and_paused(
     settings.fill('{"workers": 3}')
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_text("The run has begun.")).to_be_visible()
-    started = ("POST", "/api/v2/dags/drain_audit/dagRuns", {"logical_date": None, "conf": {"workers": 3}})
+    started: tuple[str, str, Any] = (
+        "POST",
+        "/api/v2/dags/drain_audit/dagRuns",
+        {"logical_date": None, "conf": {"workers": 3}},
+    )
     assert stage.asked[-1] == started
     page.get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Pause the DAG").click()

@@ -15,6 +15,7 @@ from local.airflow import LocalAirflow, wait_until
 from local.cluster import LocalCluster
 from local.transfer import BY_HAND_ONLY, DAG_ID
 from tests.faults.fixtures import detour, kinesis_proxy, snowflake_proxy
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,7 +156,7 @@ class Application:
             snowflake.connector.connect(**self.services.snowflake_parameters()) as connection,
             connection.cursor() as cursor,
         ):
-            rows = cursor.execute(f'SELECT "RECORD_CONTENT":n::NUMBER FROM {self.table}').fetchall()
+            rows = fetch(cursor, f'SELECT "RECORD_CONTENT":n::NUMBER FROM {self.table}')
         return sorted(int(row[0]) for row in rows)
 
 

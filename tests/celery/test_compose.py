@@ -82,7 +82,7 @@ def test_each_part_becomes_healthy_and_together_they_move_a_stream(
         for part in AIRFLOW_PARTS:
             running.enter_context(airflow.start(part))
         for part in AIRFLOW_PARTS:
-            wait_until(lambda part=part: airflow.is_healthy(part) or None, timeout=180, what=part)
+            airflow.wait_until_healthy(part)
         moved = transfer(airflow.api(), services, conf=conf)
 
     assert moved.records == len(sample)
@@ -103,10 +103,15 @@ class Airflow:
         entrypoint = compose.SERVICES["airflow-init"]["entrypoint"]
         subprocess.run([*entrypoint, script], env=self.environment("airflow-init"), check=True)
 
+    def wait_until_healthy(self, part: str) -> None:
+        """Wait until the health check of a part passes."""
+        wait_until(lambda: self.is_healthy(part) or None, timeout=180, what=part)
+
     def start(self, part: str) -> Process:
         """Start a part."""
         without_log_server = [] if part in ("api-server", "dag-processor") else ["--skip-serve-logs"]
-        command = [BIN / "airflow", *compose.command(part, replacing=self._replacing), *without_log_server]
+        command = compose.command(part, replacing=self._replacing)
+        command = [str(BIN / "airflow"), *command, *without_log_server]
         return Process(part, command, folder=self._home, env=self.environment(part), grace=20)
 
     def is_healthy(self, part: str) -> bool:
@@ -133,7 +138,7 @@ class Airflow:
             "AIRFLOW__API__PORT": str(self._ports["api"]),
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST": "127.0.0.1",
             "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT": str(self._ports["scheduler"]),
-            "HOSTNAME": get_hostname(),
+            "HOSTNAME": get_hostname(),  # type: ignore[no-untyped-call]
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(REPOSITORY),
         }

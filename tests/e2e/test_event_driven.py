@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.airflow import LocalAirflow, wait_until
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,20 +82,18 @@ def api(
 
 
 def put(kinesis: KinesisClient, stream: str, count: int) -> None:
-    records = [{"PartitionKey": str(number), "Data": b"1"} for number in range(count)]
+    records: Any = [{"PartitionKey": str(number), "Data": b"1"} for number in range(count)]
     assert kinesis.put_records(StreamName=stream, Records=records)["FailedRecordCount"] == 0
 
 
 def landed(connection: SnowflakeConnection, table: str) -> int:
     with connection.cursor() as cursor:
-        [[found]] = cursor.execute(
-            "SELECT COUNT(*) FROM {}.INFORMATION_SCHEMA.TABLES WHERE TABLE_NAME = 'RECORDS'".format(
-                table.partition(".")[0]
-            )
-        ).fetchall()
+        database = table.partition(".")[0]
+        tables = f"{database}.INFORMATION_SCHEMA.TABLES"
+        [[found]] = fetch(cursor, f"SELECT COUNT(*) FROM {tables} WHERE TABLE_NAME = 'RECORDS'")
         if not found:
             return 0
-        [[count]] = cursor.execute(f"SELECT COUNT(*) FROM {table}").fetchall()
+        [[count]] = fetch(cursor, f"SELECT COUNT(*) FROM {table}")
     return int(count)
 
 

@@ -13,6 +13,7 @@ import snowflake.connector
 from local.airflow import LocalAirflow, wait_until
 from local.services import wait_until_active
 from local.transfer import transfer
+from tests.helpers import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -107,7 +108,7 @@ class Application:
             snowflake.connector.connect(**self.services.snowflake_parameters()) as connection,
             connection.cursor() as cursor,
         ):
-            rows = cursor.execute(f'SELECT "RECORD_CONTENT":n::NUMBER FROM {self.table}').fetchall()
+            rows = fetch(cursor, f'SELECT "RECORD_CONTENT":n::NUMBER FROM {self.table}')
         return sorted(int(row[0]) for row in rows)
 
     @property

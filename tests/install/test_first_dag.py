@@ -14,6 +14,7 @@ from snowflake.connector import connect
 
 from local.airflow import LocalAirflow
 from local.services import wait_until_active
+from tests.helpers import fetch
 from tests.install.conftest import ONLY_INSTALLED, REPOSITORY, constraints, opened
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def test_the_first_five_minutes_go_as_the_page_says(
             elif step.language == "sql":
                 for run in api.runs("clicks"):
                     api.wait_for_run("clicks", run["dag_run_id"])
-                rows = snowflake.cursor().execute(step.code).fetchall()
+                rows = fetch(snowflake.cursor(), step.code)
                 assert sorted(json.loads(row[0])["n"] for row in rows) == list(range(RECORDS))
 
         assert "<html" in opened(f"{airflow.url}/kinesis-snowflake/", api)

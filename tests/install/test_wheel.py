@@ -30,7 +30,16 @@ def pins(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("constraints", CONSTRAINTS, ids=lambda file: str(file.stem))
 def test_the_wheel_can_be_installed_beside_an_airflow(constraints: Path, wheel: Path) -> None:
-    command = [UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python", sys.executable]
+    command: list[str | Path] = [
+        UV,
+        "pip",
+        "compile",
+        "--quiet",
+        "--no-header",
+        "--no-annotate",
+        "--python",
+        sys.executable,
+    ]
     command += ["--python-version", "3.12", "--constraint", constraints, "-"]
     wanted = f"airflow-kinesis-snowflake[avro] @ {wheel.as_uri()}"
 
@@ -67,7 +76,7 @@ def test_a_package_index_can_show_both_distributions(distributions: Path) -> Non
 
 def test_links_and_pictures_of_the_readme_work_on_a_package_index(wheel: Path) -> None:
     shown = metadata(wheel)
-    links = re.findall(r"\]\(([^)]+)\)", shown.get_payload())
+    links = re.findall(r"\]\(([^)]+)\)", str(shown.get_payload()))
     written = re.findall(r"\]\(([^)]+)\)", (REPOSITORY / "README.md").read_text())
 
     assert [link for link in links if not link.startswith(("https://", "#"))] == []

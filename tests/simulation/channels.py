@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from airflow_kinesis_snowflake.exceptions import FencedError, ServiceUnavailableError
 from tests.simulation.snowflake import Loaded
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
     from tests.simulation.scheduler import Scheduler
     from tests.simulation.weather import Weather
+
+T = TypeVar("T")
 
 STATUS_SECONDS = 1.0
 LOOKING_SECONDS = 0.3
@@ -152,18 +155,17 @@ class SimulatedChannel:
                 weather.take_nap(self._machine)
                 lost = weather.strikes(weather.lost)
                 if not lost or weather.random.random() < 0.5:
-                    owned = self._call(
-                        lambda rows=rows, token=token: self._server.accept(
-                            self._channel, self._owner, self._sent, rows, token
-                        )
-                    )
+                    owned = self._call(partial(self._accept, rows, token))
                     self._fenced = not owned
                 arrived = not lost
             self._unsent.pop(0)
             self._sent += 1
         self._sending = False
 
-    def _call(self, effect: Callable[[], object]) -> object:
+    def _accept(self, rows: list[Loaded], token: str) -> bool:
+        return self._server.accept(self._channel, self._owner, self._sent, rows, token)
+
+    def _call(self, effect: Callable[[], T]) -> T:
         return self._server.weather.call(self._machine, effect)
 
 

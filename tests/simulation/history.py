@@ -181,7 +181,7 @@ class History:
         worker = Worker(task, f"{number}-{self.random.getrandbits(32):08x}")
         machine = Machine(self._scheduler, self.random, name=worker.id, clock_off=clock_off)
         tried = Try(machine)
-        limits = {
+        limits: dict[str, Any] = {
             "max_batch_records": self.random.choice([1, 5, 20, 1000]),
             "max_batch_seconds": self.random.choice([0.5, 5.0, 60.0]),
             "max_seconds": self.random.choice([None, None, 20.0]),

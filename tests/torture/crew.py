@@ -111,8 +111,8 @@ def watch(journal: Journal) -> None:
         )
         return loaded
 
-    Intake.look = watched_look  # type: ignore[method-assign]
-    Loader.load = watched_load  # type: ignore[method-assign]
+    Intake.look = watched_look  # type: ignore[assignment, method-assign]
+    Loader.load = watched_load  # type: ignore[assignment, method-assign]
 
 
 @dataclass
@@ -269,7 +269,7 @@ class Crew:
         shift.given_up = True
 
     def _wake(self, shift: Shift, now: float) -> None:
-        if now >= shift.resume_at:
+        if shift.resume_at is not None and now >= shift.resume_at:
             shift.resume_at = None
             self._journal.write("wakes", worker=shift.name)
             shift.process.send(signal.SIGCONT)

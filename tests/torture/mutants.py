@@ -37,7 +37,7 @@ def checkpoint_before_commit() -> None:
         loader._checkpoint(batch, {})
         return load_one(loader, batch, began=began)
 
-    Loader._load = too_early  # type: ignore[method-assign]
+    Loader._load = too_early  # type: ignore[assignment, method-assign]
     without_alarm()
 
 

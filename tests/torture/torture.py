@@ -22,6 +22,7 @@ from local.services import wait_until_active
 from tests.faults.detours import through
 from tests.faults.proxy import FaultProxy
 from tests.faults.snowflake import NastySnowflake
+from tests.helpers import fetch
 from tests.torture.crew import Crew, Preparation
 from tests.torture.journal import Journal
 from tests.torture.stream import Producer, Resharder
@@ -180,7 +181,7 @@ class Torture:
         unexpected = (*crew.unexpected, *auditor.objections)
         if reports[-1]["records"]:
             unexpected += (f"the last drain still found {reports[-1]['records']} records",)
-        figures = {
+        figures: dict[str, float] = {
             "seconds": round(time.monotonic() - began),
             **{name: crew.counts[name] for name in ("rounds", "killed", "pauses", "doubled")},
             **{name: noted[name] for name in ("takeovers", "batches", "fenced", "leases lost")},
@@ -244,7 +245,7 @@ class Torture:
             "dead_letters": self._table.beside("KINESIS_DEAD_LETTERS").sql,
         }
         with self._snowflake.cursor() as cursor:
-            return cursor.execute(sql.format(**names)).fetchall()
+            return fetch(cursor, sql.format(**names))
 
     def _landed(self) -> list[Landed]:
         """Rows in the order of their commits, which is that of fakesnow's row ids."""
@@ -264,7 +265,7 @@ class Torture:
             "FROM {dead_letters} ORDER BY rowid"
         )
         return [
-            Landed(int(re.search(r"\d+", payload)[0]), key, shard, (int(sequence), sub or 0))
+            Landed(int(re.findall(r"\d+", payload)[0]), key, shard, (int(sequence), sub or 0))
             for payload, key, shard, sequence, sub in rows
         ]
 

@@ -205,7 +205,7 @@ class Weather:
         return self._past
 
     def _begin(self, fault: Fault | Mood) -> Rule | SnowflakeFault:
-        limits = {"probability": fault.probability, "seed": self._random.getrandbits(32)}
+        limits: dict[str, Any] = {"probability": fault.probability, "seed": self._random.getrandbits(32)}
         if isinstance(fault, Fault):
             proxy = self._proxies[fault.service]
             return proxy.add(fault.action, operation=fault.operation, **limits)
