@@ -20,23 +20,28 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 from airflow_kinesis_snowflake.state.attributes import (
-    COPY,
     KEYS,
     NODE,
-    OF_A_DRAIN,
-    RESERVED,
     Row,
     checkpoint_attributes,
     is_as_wanted,
+    is_note,
+    key_of,
     key_of_row,
     known_facts,
+    lease,
     not_beyond,
     number_value,
     offset_attribute,
+    released,
+    renewed,
     restored,
     text_value,
     texts_value,
     update_expression,
+    updated,
+    worker_of,
+    written,
 )
 from airflow_kinesis_snowflake.state.items import number_of, text_of
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState, TableFacts
@@ -221,11 +226,11 @@ class CheckpointStoreHook(AwsHook):
             items = [item for page in pages for item in page["Items"]]
         for item in items:
             row = Row(self._table, item)
-            if row.key.startswith(NODE):
+            if (worker := worker_of(item)) is not None:
                 heartbeat = number_of(item, "nodeHeartbeat") if "nodeHeartbeat" in item else 0
                 if heartbeat is not None:
-                    workers[row.key.removeprefix(NODE)] = heartbeat
-            elif not row.key.startswith(RESERVED):
+                    workers[worker] = heartbeat
+            elif not is_note(row.key):
                 shards[row.key] = row.shard_state()
         return StreamState(shards, workers)
 
@@ -333,11 +338,7 @@ class CheckpointStoreHook(AwsHook):
         if stream_arn is not None:
             condition += " AND (attribute_not_exists(streamArn) OR streamArn = :arn)"
             values[":arn"] = unless_there["streamArn"] = text_value(stream_arn)
-        changes: dict[str, Value | None] = {
-            "leaseOwner": text_value(owner),
-            "leaseExpiry": number_value(expiry),
-            "lastUpdateTimestamp": number_value(now),
-        }
+        changes = lease(owner=owner, expiry=expiry, now=now)
         if sink is not None:
             condition += " AND attribute_not_exists(unsettled)"
             changes["sinks"] = texts_value([sink])
@@ -371,8 +372,7 @@ class CheckpointStoreHook(AwsHook):
         :return: False: the lease is lost, and nothing was written
         """
         changes = {
-            "leaseExpiry": number_value(expiry),
-            "lastUpdateTimestamp": number_value(now),
+            **renewed(expiry=expiry, now=now),
             **known_facts(millis_behind=millis_behind, caught_up_at=caught_up_at),
         }
         return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
@@ -402,8 +402,7 @@ class CheckpointStoreHook(AwsHook):
         :raises FencedError: the lease is held, but the saved checkpoint is further on already
         """
         changes = {
-            "leaseExpiry": number_value(expiry),
-            "lastUpdateTimestamp": number_value(now),
+            **renewed(expiry=expiry, now=now),
             "unsettled": None,
             **known_facts(millis_behind=millis_behind),
         }
@@ -446,9 +445,7 @@ class CheckpointStoreHook(AwsHook):
         :return: False: the lease is lost (or was released before), and nothing was written
         """
         changes = {
-            "leaseOwner": None,
-            "leaseExpiry": None,
-            "lastUpdateTimestamp": number_value(now),
+            **released(now),
             **known_facts(
                 ended=ended, unsettled=unsettled, millis_behind=millis_behind, caught_up_at=caught_up_at
             ),
@@ -462,7 +459,7 @@ class CheckpointStoreHook(AwsHook):
             under way while the worker left doesn't bring it back
         :return: False: the condition doesn't hold, and nothing was written
         """
-        changes = {"nodeHeartbeat": number_value(now), "lastUpdateTimestamp": number_value(now)}
+        changes = {"nodeHeartbeat": number_value(now), **updated(now)}
         condition = "attribute_exists(nodeHeartbeat)" if again else None
         return self._update(stream_name, NODE + worker, changes, condition=condition) is not None
 
@@ -518,7 +515,7 @@ class CheckpointStoreHook(AwsHook):
         :raises CorruptStateError: an attribute holds what neither a drain nor the Openflow connector writes
         """
         row = Row(self._table, item)
-        return None if row.key.startswith(RESERVED) else row.shard_state()
+        return None if is_note(row.key) else row.shard_state()
 
     def hold(
         self, stream_name: str, shard_id: str, *, owner: str, expiry: int, now: int, force: bool = False
@@ -534,11 +531,7 @@ class CheckpointStoreHook(AwsHook):
         if not force:
             condition += f" AND ({_FREE})"
             values = {":owner": text_value(owner), ":now": number_value(now)}
-        changes = {
-            "leaseOwner": text_value(owner),
-            "leaseExpiry": number_value(expiry),
-            "lastUpdateTimestamp": number_value(now),
-        }
+        changes = lease(owner=owner, expiry=expiry, now=now)
         return self._update(stream_name, shard_id, changes, condition=condition, values=values) is not None
 
     def lease_owner(self, stream_name: str, shard_id: str) -> str | None:
@@ -560,24 +553,7 @@ class CheckpointStoreHook(AwsHook):
             then
         :return: False: the condition doesn't hold, and nothing was written
         """
-        known = {
-            "startAt": None if shard.start_at is None else text_value(str(shard.start_at)),
-            "incarnation": None if shard.incarnation is None else text_value(shard.incarnation),
-            "parentShardIds": texts_value(shard.parents),
-            "streamCreated": None if shard.stream_created is None else number_value(shard.stream_created),
-            "streamArn": None if shard.stream_arn is None else text_value(shard.stream_arn),
-            "othersUntil": None if shard.others_until is None else number_value(shard.others_until),
-            "lastUpdateTimestamp": number_value(now),
-            **({} if shard.checkpoint is None else checkpoint_attributes(shard.checkpoint)),
-            "sinks": texts_value(shard.sinks),
-            **{
-                offset_attribute(sink): text_value(encode_position(position))
-                for sink, position in {COPY: shard.offset, **shard.offsets}.items()
-                if position is not None
-            },
-            **known_facts(ended=shard.ended, unsettled=shard.unsettled, caught_up_at=shard.caught_up_at),
-        }
-        changes = dict.fromkeys(OF_A_DRAIN) | known
+        changes = {**written(shard), **updated(now)}
         return self._write_row(stream_name, shard.shard_id, changes, owner=owner, made_until=made_until)
 
     def remove_shard(self, stream_name: str, shard_id: str, *, owner: str) -> bool:
@@ -601,9 +577,8 @@ class CheckpointStoreHook(AwsHook):
             then
         :return: False: the condition doesn't hold, and nothing was written
         """
-        changes = {**restored(item), "lastUpdateTimestamp": number_value(now)}
-        stream_name, shard_id = (item[name]["S"] for name in KEYS.values())
-        return self._write_row(stream_name, shard_id, changes, owner=owner, made_until=made_until)
+        changes = {**restored(item), **updated(now)}
+        return self._write_row(*key_of(item), changes, owner=owner, made_until=made_until)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Add tags to the table. Needs ``dynamodb:TagResource`` and ``dynamodb:DescribeTable``."""

@@ -17,7 +17,15 @@ from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS, channel_name
-from airflow_kinesis_snowflake.state.attributes import asking, is_restored, offset_attribute, sinks_of
+from airflow_kinesis_snowflake.state.attributes import (
+    asking,
+    incarnation_of,
+    is_restored,
+    key_of,
+    offset_attribute,
+    shard_rows,
+    sinks_of,
+)
 from airflow_kinesis_snowflake.state.items import number_of
 from airflow_kinesis_snowflake.stream.times import moment
 
@@ -132,8 +140,8 @@ def plan_restore(backup: Backup, *, store: CheckpointStoreHook) -> RestorePlan:
     :raises InvalidSettingError: the backup is of another application
     """
     _check_application(backup, store)
-    present = {key_of(item) for item in store.read_items() if not _is_note(item)} if store.exists() else set()
-    saved = {key_of(item) for item in backup.items if not _is_note(item)}
+    present = shard_rows(store.read_items()).keys() if store.exists() else set()
+    saved = shard_rows(backup.items).keys()
     return RestorePlan(
         application=backup.application,
         saved_at=backup.saved_at,
@@ -189,8 +197,8 @@ def restore(
     """
     _check_application(backup, store)
     store.create_table()
-    saved = {key_of(item): item for item in backup.items if not _is_note(item)}
-    present = {key_of(item): item for item in store.read_items() if not _is_note(item)}
+    saved = shard_rows(backup.items)
+    present = shard_rows(store.read_items())
     if loaded is not None:
         saved = _in_doubt(saved, present, _committed_by(loaded, store.application_name, saved, present))
     saved = {key: _without_forgotten(item, now=clock()) for key, item in saved.items()}
@@ -227,7 +235,7 @@ def _compare(store: CheckpointStoreHook, saved: Mapping[tuple[str, str], Item]) 
 
     :raises MaintenanceRefusedError: they aren't
     """
-    found = {key_of(item): item for item in store.read_items() if not _is_note(item)}
+    found = shard_rows(store.read_items())
     for key in sorted(saved.keys() | found.keys()):
         if key not in saved or key not in found or not is_restored(saved[key], found[key]):
             raise _came_between(store, key)
@@ -240,16 +248,6 @@ def _came_between(store: CheckpointStoreHook, key: tuple[str, str]) -> Maintenan
         f"the row of shard {shard_id} of stream {stream} meanwhile, and the state isn't that of the backup. "
         "What the worker loads until then is loaded twice."
     )
-
-
-def key_of(item: Mapping[str, Any]) -> tuple[str, str]:
-    """Stream and shard id of a row."""
-    return item["streamName"]["S"], item["shardId"]["S"]
-
-
-def _is_note(item: Mapping[str, Any]) -> bool:
-    """Whether a row isn't that of a shard but says that a worker is alive, or the like."""
-    return str(item["shardId"]["S"]).startswith("__")
 
 
 def _committed_by(
@@ -277,10 +275,10 @@ def _in_doubt(
     """The rows of a backup, in doubt where another sink has committed since under their incarnations."""
     rows: dict[tuple[str, str], Item] = {}
     for (stream, shard_id), item in saved.items():
-        key = OffsetKey(shard_id, item.get("incarnation", {}).get("S", ""))
+        key = OffsetKey(shard_id, incarnation_of(item) or "")
         others = set(committed_by.get((stream, key), ()))
         today = present.get((stream, shard_id), {})
-        if key.incarnation and today.get("incarnation") == item.get("incarnation"):
+        if key.incarnation and incarnation_of(today) == key.incarnation:
             others |= sinks_of(today)
         news = others - sinks_of(item)
         rows[stream, shard_id] = asking(item, others) if news else item
@@ -321,8 +319,7 @@ def _has_copied(item: Item) -> bool:
 def _incarnations(items: Iterable[Item]) -> dict[str, set[OffsetKey]]:
     keys: dict[str, set[OffsetKey]] = {}
     for item in items:
-        incarnation = item.get("incarnation", {}).get("S")
-        if incarnation:
+        if incarnation := incarnation_of(item):
             stream, shard_id = key_of(item)
             keys.setdefault(stream, set()).add(OffsetKey(shard_id, incarnation))
     return keys

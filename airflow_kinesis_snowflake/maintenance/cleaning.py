@@ -36,6 +36,7 @@ from airflow_kinesis_snowflake.maintenance.cleanup import (
     stale_offsets,
 )
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import channel_name
+from airflow_kinesis_snowflake.state.attributes import is_note
 from airflow_kinesis_snowflake.state.items import number_of, text_of
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
@@ -336,7 +337,7 @@ def named_incarnations(items: Iterable[Mapping[str, Any]]) -> frozenset[tuple[st
             text_of(item, "incarnation") or "",
         )
         for item in items
-        if not (text_of(item, "shardId") or "").startswith("__")
+        if not is_note(text_of(item, "shardId") or "")
     )
 
 

@@ -13,6 +13,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, markdown
 from airflow_kinesis_snowflake.sinks.snowflake.channel_state import MOST_CHANNELS as MOST_OF_PIPE
+from airflow_kinesis_snowflake.state.attributes import KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -181,7 +182,7 @@ class Rules:
 
 def kind_of(name: str, keys: Mapping[str, str]) -> tuple[Kind, str] | None:
     """Whose table it is, and of which application; None: no table of an application."""
-    if keys == {"HASH": "streamName", "RANGE": "shardId"}:
+    if keys == KEYS:
         if name.endswith(_MIGRATION):
             return Kind.OPENFLOW_MIGRATION, name.removesuffix(_MIGRATION)
         return Kind.CHECKPOINTS, name

@@ -30,6 +30,7 @@ from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import describe_position
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
+from airflow_kinesis_snowflake.state.attributes import KEYS, is_note
 from airflow_kinesis_snowflake.state.items import text_of
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, parse_timestamp
@@ -63,7 +64,7 @@ class Source(StrEnum):
 
 _KEYS = {
     Source.KCL: {"HASH": "leaseKey"},
-    Source.OPENFLOW: {"HASH": "streamName", "RANGE": "shardId"},
+    Source.OPENFLOW: KEYS,
     Source.REDPANDA: {"HASH": "StreamID", "RANGE": "ShardID"},
 }
 
@@ -227,7 +228,7 @@ def _from_openflow(item: Item, reading: _Reading) -> Imported:
     stream, shard_id = _key(item, "streamName"), _key(item, "shardId")
     if stream != reading.stream:
         raise _SkippedError(f"rows of stream {stream}")
-    if shard_id.startswith("__"):
+    if is_note(shard_id):
         raise _SkippedError("rows of workers")
     arn = _held(item, "streamArn", "S")
     if arn is not None and reading.stream_arn not in {None, arn}:

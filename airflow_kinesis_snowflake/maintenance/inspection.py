@@ -12,6 +12,7 @@ from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, duratio
 from airflow_kinesis_snowflake.printable import printable
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS
+from airflow_kinesis_snowflake.state.attributes import key_of, worker_of
 from airflow_kinesis_snowflake.state.items import number_of
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, sequence_facts
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.facts import StreamFacts
     from airflow_kinesis_snowflake.stream.lineage import Shard
 
-_NODE = "__node__#"
 # Clocks of workers differ by seconds, not by more.
 _CLOCK_MARGIN = 600_000
 
@@ -245,9 +245,9 @@ def _inspect_rows(
 ) -> tuple[Inspection, dict[str, ShardState]]:
     rows, corrupt = _read_rows(store, items)
     workers = {
-        item["shardId"]["S"].removeprefix(_NODE): number_of(item, "nodeHeartbeat") or 0
+        worker: number_of(item, "nodeHeartbeat") or 0
         for item in items
-        if item["shardId"]["S"].startswith(_NODE)
+        if (worker := worker_of(item)) is not None
     }
     inspection = Inspection(
         application=store.application_name,
@@ -283,7 +283,7 @@ def _read_rows(
     rows: dict[str, ShardState] = {}
     corrupt: list[Finding] = []
     for item in items:
-        shard_id = item["shardId"]["S"]
+        _, shard_id = key_of(item)
         try:
             row = store.shard_state(item)
         except CorruptStateError as error:

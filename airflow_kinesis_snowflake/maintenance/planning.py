@@ -31,6 +31,7 @@ from airflow_kinesis_snowflake.maintenance.reset import (
     without_outlook,
 )
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.retention import why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment
@@ -383,5 +384,5 @@ def _next_now(
 def _other_streams(request: ResetRequest, store: CheckpointStoreHook) -> tuple[str, ...]:
     if request.method is not Method.DELETE_TABLE:
         return ()
-    streams = {item["streamName"]["S"] for item in store.read_items()}
+    streams = {stream for stream, _ in map(key_of, store.read_items())}
     return tuple(sorted(streams - {request.stream}))

@@ -21,6 +21,7 @@ from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.maintenance.reset import LATEST, Action
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.times import millis, moment
@@ -177,7 +178,7 @@ class Resetting:
     def _rows(self, items: Iterable[Mapping[str, Any]]) -> Rows:
         rows: dict[tuple[str, str], ShardState | None] = {}
         for item in items:
-            key = item["streamName"]["S"], item["shardId"]["S"]
+            key = key_of(item)
             try:
                 row = self._store.shard_state(item)
             except CorruptStateError:

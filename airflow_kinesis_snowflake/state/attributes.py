@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_kinesis_snowflake.exceptions import CorruptStateError
 from airflow_kinesis_snowflake.state.items import number_of
 from airflow_kinesis_snowflake.state.shards import ShardState
-from airflow_kinesis_snowflake.stream.positions import Position, StartAt, decode_position
+from airflow_kinesis_snowflake.stream.positions import Position, StartAt, decode_position, encode_position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -44,11 +44,12 @@ OF_A_DRAIN = (
     "committedOffset_streaming",
 )
 LEASE = ("leaseOwner", "leaseExpiry")
+_UPDATED = "lastUpdateTimestamp"
 
 
 def is_restored(item: Mapping[str, Value], found: Mapping[str, Value]) -> bool:
     """Whether a row is as the restoring of a backup leaves it."""
-    return is_as_wanted(found, {**restored(item), "lastUpdateTimestamp": found.get("lastUpdateTimestamp")})
+    return is_as_wanted(found, {**restored(item), _UPDATED: found.get(_UPDATED)})
 
 
 def restored(item: Mapping[str, Value]) -> dict[str, Value | None]:
@@ -151,15 +152,86 @@ def key_of_row(stream_name: str, shard_id: str) -> dict[str, Value]:
     return {"streamName": text_value(stream_name), "shardId": text_value(shard_id)}
 
 
+def key_of(item: Mapping[str, Value]) -> tuple[str, str]:
+    """Stream and shard id of a row."""
+    return item["streamName"]["S"], item["shardId"]["S"]
+
+
+def is_note(shard_id: str) -> bool:
+    """Whether a row isn't that of a shard but says that a worker is alive, or the like."""
+    return shard_id.startswith(RESERVED)
+
+
+def shard_rows(items: Iterable[dict[str, Value]]) -> dict[tuple[str, str], dict[str, Value]]:
+    """The rows of shards among those of a table, by their keys."""
+    return {key: item for item in items if not is_note((key := key_of(item))[1])}
+
+
+def worker_of(item: Mapping[str, Value]) -> str | None:
+    """The worker that a row says is alive; ``None``: it is another row."""
+    _, shard_id = key_of(item)
+    return shard_id.removeprefix(NODE) if shard_id.startswith(NODE) else None
+
+
+def incarnation_of(item: Mapping[str, Value]) -> str | None:
+    """The incarnation that a row names, however odd the rest of it is."""
+    named: str | None = item.get("incarnation", {}).get("S")
+    return named
+
+
+def updated(now: int) -> dict[str, Value | None]:
+    return {_UPDATED: number_value(now)}
+
+
+def lease(*, owner: str, expiry: int, now: int) -> dict[str, Value | None]:
+    """Return the attributes of a lease that is taken."""
+    return {"leaseOwner": text_value(owner), **renewed(expiry=expiry, now=now)}
+
+
+def renewed(*, expiry: int, now: int) -> dict[str, Value | None]:
+    """Return the attributes of a lease that goes on."""
+    return {"leaseExpiry": number_value(expiry), **updated(now)}
+
+
+def released(now: int) -> dict[str, Value | None]:
+    """Return the attributes of a lease that nobody holds."""
+    return {**dict.fromkeys(LEASE), **updated(now)}
+
+
+def written(shard: ShardState) -> dict[str, Value | None]:
+    """Return what a row is to say that drains go by; the counterpart of :meth:`Row.shard_state`."""
+    known = {
+        "startAt": None if shard.start_at is None else text_value(str(shard.start_at)),
+        "incarnation": None if shard.incarnation is None else text_value(shard.incarnation),
+        "parentShardIds": texts_value(shard.parents),
+        "streamCreated": None if shard.stream_created is None else number_value(shard.stream_created),
+        "streamArn": None if shard.stream_arn is None else text_value(shard.stream_arn),
+        "othersUntil": None if shard.others_until is None else number_value(shard.others_until),
+        **({} if shard.checkpoint is None else checkpoint_attributes(shard.checkpoint)),
+        "sinks": texts_value(shard.sinks),
+        **{
+            offset_attribute(sink): text_value(encode_position(position))
+            for sink, position in {COPY: shard.offset, **shard.offsets}.items()
+            if position is not None
+        },
+        **known_facts(ended=shard.ended, unsettled=shard.unsettled, caught_up_at=shard.caught_up_at),
+    }
+    return dict.fromkeys(OF_A_DRAIN) | known
+
+
 def offset_attribute(sink: str | None) -> str:
     """Where a row says how far a sink had committed; COPY was there first."""
     return "committedOffset" if sink in {None, COPY} else f"committedOffset_{sink}"
 
 
 def sinks_of(item: Mapping[str, Value]) -> frozenset[str]:
-    """Which sinks a row names, however odd the rest of it is; those of before the attribute knew but COPY."""
-    named = item.get("sinks", {}).get("SS")
-    return frozenset(named or ({COPY} if "incarnation" in item else ()))
+    """Which sinks a row names, however odd the rest of it is."""
+    return frozenset(item.get("sinks", {}).get("SS") or _sinks_of_before(item))
+
+
+def _sinks_of_before(item: Mapping[str, Value]) -> frozenset[str]:
+    """Earlier versions, which had an incarnation but no attribute of sinks, knew but COPY."""
+    return frozenset({COPY}) if "incarnation" in item else frozenset()
 
 
 def asking(item: Mapping[str, Value], sinks: Iterable[str]) -> dict[str, Value]:
@@ -192,7 +264,7 @@ class Row:
 
     @property
     def key(self) -> str:
-        return str(self._item["shardId"]["S"])
+        return key_of(self._item)[1]
 
     def shard_state(self) -> ShardState:
         """What the row says; an attribute that decides what is read must be right, others may be odd."""
@@ -216,7 +288,7 @@ class Row:
             initial_shards=self._read("initialShardIds", "SS", frozenset) or frozenset(),
             offset=self._read("committedOffset", "S", decode_position),
             offsets=self._offsets(),
-            sinks=self._sinks(),
+            sinks=self._read("sinks", "SS", frozenset) or _sinks_of_before(self._item),
             oddities=tuple(self._oddities),
         )
 
@@ -229,11 +301,6 @@ class Row:
             for name, found in read.items()
             if found is not None
         }
-
-    def _sinks(self) -> frozenset[str]:
-        """Earlier versions, which had an incarnation but no such attribute, knew but COPY."""
-        of_before = frozenset({COPY}) if "incarnation" in self._item else frozenset()
-        return self._read("sinks", "SS", frozenset) or of_before
 
     def text(self, attribute: str) -> str | None:
         return self._read(attribute, "S", str)
@@ -264,7 +331,7 @@ class Row:
         try:
             return parse(value[kind])
         except (KeyError, ValueError) as error:
-            stream = self._item["streamName"]["S"]
+            stream, _ = key_of(self._item)
             raise CorruptStateError(
                 f"Attribute {attribute} of the row ({stream}, {self.key}) in {self._table} holds "
                 f"{value!s:.80}, which neither a drain nor the Openflow connector writes. Correct the row, "
