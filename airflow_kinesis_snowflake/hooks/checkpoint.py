@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from datetime import UTC
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -19,6 +18,7 @@ from airflow_kinesis_snowflake.exceptions import (
     NotACheckpointTableError,
 )
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
+from airflow_kinesis_snowflake.hooks.tables import begin_deletion, describe_table, make_backup, read_items
 from airflow_kinesis_snowflake.state.attributes import (
     KEYS,
     NODE,
@@ -119,26 +119,21 @@ class CheckpointStoreHook(AwsHook):
         :raises NotACheckpointTableError: its key isn't that of a checkpoint table
         """
         with self._call("DescribeTable") as client:
-            try:
-                table = client.describe_table(TableName=self.application_name)["Table"]
-            except ClientError as error:
-                if error_code(error) == "ResourceNotFoundException":
-                    return TableFacts(exists=False)
-                raise
-        keys = {key["KeyType"]: key["AttributeName"] for key in table["KeySchema"]}
-        types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
-        if keys != KEYS or {types[name] for name in keys.values()} != {"S"}:
+            table = describe_table(client, self.application_name)
+        if table is None:
+            return TableFacts(exists=False)
+        if table.keys != KEYS or {table.types[name] for name in table.keys.values()} != {"S"}:
             raise NotACheckpointTableError(
                 "Choose another application name, or import its checkpoints: other software, such as the "
-                f"Kinesis Client Library, made {self._table}. Its key is {', '.join(keys.values())}, not "
-                "streamName and shardId as text."
+                f"Kinesis Client Library, made {self._table}. Its key is {', '.join(table.keys.values())}, "
+                f"not {' and '.join(KEYS.values())} as text."
             )
         return TableFacts(
             exists=True,
-            arn=table["TableArn"],
-            created=table["CreationDateTime"].astimezone(UTC),
-            status=table["TableStatus"],
-            protected=table.get("DeletionProtectionEnabled", False),
+            arn=table.arn,
+            created=table.created,
+            status=table.status,
+            protected=table.protected,
         )
 
     def exists(self) -> bool:
@@ -197,11 +192,7 @@ class CheckpointStoreHook(AwsHook):
         if not self.exists():
             return
         with self._call("DeleteTable") as client:
-            try:
-                client.delete_table(TableName=self.application_name)
-            except ClientError as error:
-                if error_code(error) != "ResourceNotFoundException":
-                    raise
+            begin_deletion(client, self.application_name)
         self._wait_until("table_not_exists")
 
     # --- rows ----------------------------------------------------------------------------------------------
@@ -216,15 +207,7 @@ class CheckpointStoreHook(AwsHook):
         """
         shards: dict[str, ShardState] = {}
         workers: dict[str, int] = {}
-        with self._call("Query") as client:
-            pages = client.get_paginator("query").paginate(
-                TableName=self.application_name,
-                ConsistentRead=True,
-                KeyConditionExpression="streamName = :stream",
-                ExpressionAttributeValues={":stream": {"S": stream_name}},
-            )
-            items = [item for page in pages for item in page["Items"]]
-        for item in items:
+        for item in self.read_items(stream_name):
             row = Row(self._table, item)
             if (worker := worker_of(item)) is not None:
                 heartbeat = number_of(item, "nodeHeartbeat") if "nodeHeartbeat" in item else 0
@@ -499,15 +482,17 @@ class CheckpointStoreHook(AwsHook):
 
         :param stream_name: only rows of this stream; None: all rows, which needs ``dynamodb:Scan`` instead
         """
-        request: dict[str, Any] = {"TableName": self.application_name, "ConsistentRead": True}
-        operation = "Scan"
-        if stream_name is not None:
-            operation = "Query"
-            request["KeyConditionExpression"] = "streamName = :stream"
-            request["ExpressionAttributeValues"] = {":stream": text_value(stream_name)}
-        with self._call(operation) as client:
-            pages = client.get_paginator(operation.lower()).paginate(**request)
-            return [item for page in pages for item in page["Items"]]
+        if stream_name is None:
+            with self._call("Scan") as client:
+                return read_items(client, "scan", TableName=self.application_name)
+        with self._call("Query") as client:
+            return read_items(
+                client,
+                "query",
+                TableName=self.application_name,
+                KeyConditionExpression="streamName = :stream",
+                ExpressionAttributeValues={":stream": text_value(stream_name)},
+            )
 
     def shard_state(self, item: Mapping[str, Any]) -> ShardState | None:
         """Read one of :meth:`read_items`; None: it isn't the row of a shard.
@@ -595,13 +580,7 @@ class CheckpointStoreHook(AwsHook):
         :return: its ARN; None: this DynamoDB has no backups
         """
         with self._call("CreateBackup") as client:
-            try:
-                answer = client.create_backup(TableName=self.application_name, BackupName=name)
-            except ClientError as error:
-                if error_code(error) in {"UnknownOperationException", "UnknownOperation"}:
-                    return None
-                raise
-        return str(answer["BackupDetails"]["BackupArn"])
+            return make_backup(client, self.application_name, name)
 
     # --- calls ---------------------------------------------------------------------------------------------
 
