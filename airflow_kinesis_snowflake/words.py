@@ -5,8 +5,13 @@ from __future__ import annotations
 import pendulum
 
 
-def duration(millis: float) -> str:
-    """A length of time in its two largest units, such as ``2 h 10 min``; less than a second is ``0 s``."""
+def duration(millis: float | None) -> str:
+    """A length of time in its two largest units, such as ``2 h 10 min``; less than a second is ``0 s``.
+
+    ``None`` gives an empty text.
+    """
+    if millis is None:
+        return ""
     length = pendulum.duration(seconds=max(0, int(millis // 1000)))
     parts = ((length.days, "d"), (length.hours, "h"), (length.minutes, "min"))
     largest = next((number for number, (count, _) in enumerate(parts) if count), None)
@@ -15,9 +20,16 @@ def duration(millis: float) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts[largest : largest + 2] if count)
 
 
-def ago(then: float, now: float) -> str:
-    """How long before now a moment was, both in milliseconds since the epoch."""
-    return "just now" if now - then < 1000 else f"{duration(now - then)} ago"
+def ago(then: float | None, now: float) -> str:
+    """How long before now a moment was, or how long after; both in milliseconds since the epoch.
+
+    ``None`` gives an empty text.
+    """
+    if then is None:
+        return ""
+    if abs(now - then) < 1000:
+        return "just now"
+    return f"{duration(abs(now - then))} {'ago' if then < now else 'from now'}"
 
 
 def counted(number: int, noun: str) -> str:

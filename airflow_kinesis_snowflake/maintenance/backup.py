@@ -14,7 +14,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError, Maintenanc
 from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago
+from airflow_kinesis_snowflake.maintenance.text import Part, Table
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS, channel_name
 from airflow_kinesis_snowflake.state.attributes import (
@@ -27,7 +27,8 @@ from airflow_kinesis_snowflake.state.attributes import (
     sinks_of,
 )
 from airflow_kinesis_snowflake.state.items import number_of
-from airflow_kinesis_snowflake.stream.times import moment
+from airflow_kinesis_snowflake.stream.times import utc
+from airflow_kinesis_snowflake.words import ago
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -164,7 +165,7 @@ def restore_parts(plan: RestorePlan, *, now: int, with_table: bool) -> list[Part
     )
     return [
         f"Rows of application **{plan.application}** go back to what they were {ago(plan.saved_at, now)}, "
-        f"at {moment(plan.saved_at):%Y-%m-%d %H:%M:%S} UTC. What was loaded since then stays in Snowflake.",
+        f"at {utc(plan.saved_at)}. What was loaded since then stays in Snowflake.",
         Table.of(("stream", "rows put back"), [(name, str(rows)) for name, rows in counts.items()]),
         "\n".join(removed),
         "" if with_table else closed,

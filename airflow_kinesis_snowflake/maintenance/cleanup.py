@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, markdown
+from airflow_kinesis_snowflake.maintenance.plain import as_json, from_json
+from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
 from airflow_kinesis_snowflake.sinks.snowflake.channel_state import MOST_CHANNELS as MOST_OF_PIPE
 from airflow_kinesis_snowflake.state.attributes import KEYS
+from airflow_kinesis_snowflake.words import ago
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -148,10 +147,7 @@ class CleanupPlan:
 
         :raises InvalidSettingError: it isn't a plan
         """
-        try:
-            return msgspec.convert(plain, cls)
-        except msgspec.ValidationError as error:
-            raise InvalidSettingError(f"this isn't the plan of a cleanup: {error}") from error
+        return from_json(cls, plain, what="plan of a cleanup")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.maintenance.cleaning import has_live_lease
 from airflow_kinesis_snowflake.maintenance.holding import holding
@@ -87,7 +85,7 @@ class Imported:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportPlan:
-    """What an import writes; the same as JSON and back.
+    """What an import writes.
 
     :param skipped: items of the source that aren't checkpoints of the stream, by what they are
     """
@@ -104,17 +102,6 @@ class ImportPlan:
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it."""
         return as_json(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> ImportPlan:
-        """Read what :meth:`as_dict` made.
-
-        :raises InvalidSettingError: it isn't a plan
-        """
-        try:
-            return msgspec.convert(plain, cls)
-        except msgspec.ValidationError as error:
-            raise InvalidSettingError(f"this isn't the plan of an import: {error}") from error
 
 
 class _SkippedError(Exception):

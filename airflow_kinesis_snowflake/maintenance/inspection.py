@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_snowflake.engine.rows import caught_up_by, contradiction
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, StreamNotFoundError
 from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, duration, markdown
+from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
 from airflow_kinesis_snowflake.printable import printable
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS
@@ -17,7 +17,8 @@ from airflow_kinesis_snowflake.state.items import number_of
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt, sequence_facts
 from airflow_kinesis_snowflake.stream.retention import may_have_aged_out, read_until, why_foreign
-from airflow_kinesis_snowflake.stream.times import millis, moment
+from airflow_kinesis_snowflake.stream.times import in_utc, millis, moment
+from airflow_kinesis_snowflake.words import ago, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -403,7 +404,7 @@ def _position_findings(row: ShardState, shard: Shard, stream: StreamFacts, *, no
     if may_have_aged_out(until, retention=stream.retention, now=moment(now)):
         yield Finding(
             shard.shard_id,
-            f"records after its checkpoint may have aged out: read until {until:%Y-%m-%d %H:%M:%S} UTC, "
+            f"records after its checkpoint may have aged out: read until {in_utc(until)}, "
             f"kept for {stream.retention}",
             "Rewind to TRIM_HORIZON to go on with what is left, or run the drain with on_data_loss=warn",
         )

@@ -9,7 +9,8 @@ from airflow_kinesis_snowflake.maintenance.cleaning import look_into, stream_of
 from airflow_kinesis_snowflake.maintenance.cleanup import Kind, unseen_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_table
 from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, duration
+from airflow_kinesis_snowflake.maintenance.text import Part, Table
+from airflow_kinesis_snowflake.words import ago, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable

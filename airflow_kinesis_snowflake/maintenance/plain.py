@@ -1,13 +1,32 @@
-"""Values as JSON takes them, for XCom and programs."""
+"""Values as JSON takes them, for XCom and programs, and back."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
 
 
 def as_json(value: Any) -> dict[str, Any]:
     """A dataclass as a dictionary that holds lists, dictionaries, texts, numbers and the like only."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
     return plain
+
+
+def from_json(kind: type[T], plain: Mapping[str, Any], *, what: str) -> T:
+    """Read what :func:`as_json` made.
+
+    :param what: it is, for the message
+    :raises InvalidSettingError: it isn't one
+    """
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidSettingError(f"this isn't the {what}: {error}") from error

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.inspection import (
     Inspection,
@@ -17,12 +15,13 @@ from airflow_kinesis_snowflake.maintenance.inspection import (
     describe_position,
 )
 from airflow_kinesis_snowflake.maintenance.methods import Method
-from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import Part, Table, ago, markdown
+from airflow_kinesis_snowflake.maintenance.plain import as_json, from_json
+from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
-from airflow_kinesis_snowflake.stream.times import millis, moment
+from airflow_kinesis_snowflake.stream.times import millis, utc
+from airflow_kinesis_snowflake.words import ago
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -212,10 +211,7 @@ class ResetPlan:
 
         :raises InvalidSettingError: it isn't a plan
         """
-        try:
-            return msgspec.convert(plain, cls)
-        except msgspec.ValidationError as error:
-            raise InvalidSettingError(f"this isn't the plan of a reset: {error}") from error
+        return from_json(cls, plain, what="plan of a reset")
 
 
 def parse_position(text: str) -> tuple[Position | None, str | None]:
@@ -540,11 +536,11 @@ def _effect(outlook: Outlook) -> str:
     if outlook.now == outlook.then:
         return "goes on with the same record" if outlook.then else "has nothing to read, as before"
     if outlook.now is None and outlook.then is not None:
-        return f"loads records that arrived from {_clock(outlook.then.arrived)} on"
+        return f"loads records that arrived from {utc(outlook.then.arrived)} on"
     if outlook.now is not None and outlook.then is not None and outlook.then.position < outlook.now.position:
-        return f"loads records again that arrived from {_clock(outlook.then.arrived)} on"
-    began = "" if outlook.now is None else _clock(outlook.now.arrived)
-    until = "now" if outlook.then is None else _clock(outlook.then.arrived)
+        return f"loads records again that arrived from {utc(outlook.then.arrived)} on"
+    began = "" if outlook.now is None else utc(outlook.now.arrived)
+    until = "now" if outlook.then is None else utc(outlook.then.arrived)
     return f"skips records that arrived from {began} until {until}"
 
 
@@ -591,10 +587,6 @@ def notes_of_return(changes: Iterable[ShardChange], retention_seconds: int) -> l
             "records are loaded again; give a position, or rewind these shards instead, if that isn't right."
         )
     return notes
-
-
-def _clock(time: int) -> str:
-    return f"{moment(time):%Y-%m-%d %H:%M:%S} UTC"
 
 
 # --- text --------------------------------------------------------------------------------------------------

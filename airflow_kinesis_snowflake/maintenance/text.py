@@ -10,8 +10,6 @@ from airflow_kinesis_snowflake.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_UNITS = ((86_400_000, "days"), (3_600_000, "hours"), (60_000, "minutes"), (1_000, "seconds"))
-
 
 @dataclass(frozen=True)
 class Table:
@@ -48,25 +46,3 @@ Part = str | Table
 def markdown(parts: Iterable[Part]) -> str:
     """Paragraphs and tables as Markdown, for the log and the Airflow UI; empty ones are left out."""
     return "\n\n".join(part.markdown() if isinstance(part, Table) else part for part in parts if part)
-
-
-def duration(millis: int | None) -> str:
-    """A length of time in its largest unit, such as ``2 hours``; ``None`` gives an empty text."""
-    if millis is None:
-        return ""
-    size, unit = next((each for each in _UNITS if millis >= 2 * each[0]), _UNITS[-1])
-    count = millis // size
-    return f"{count} {unit if count != 1 else unit[:-1]}"
-
-
-def ago(time: int | None, now: int) -> str:
-    """How long before now a moment was, or how long after.
-
-    :param time: milliseconds since the epoch, as ``now``; None gives an empty text
-    """
-    if time is None:
-        return ""
-    distance = abs(now - time)
-    if distance < 2 * _UNITS[-1][0]:
-        return "just now"
-    return f"{duration(distance)} {'ago' if time <= now else 'from now'}"

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.stream.positions import sequence_facts
+from airflow_kinesis_snowflake.stream.times import in_utc
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -29,8 +30,8 @@ class Gap:
     oldest_available: datetime | None
 
     def __str__(self) -> str:
-        began = f"{self.loaded_until:%Y-%m-%d %H:%M:%S} UTC" if self.loaded_until else "an unknown time"
-        ended = f"{self.oldest_available:%Y-%m-%d %H:%M:%S} UTC" if self.oldest_available else "now"
+        began = in_utc(self.loaded_until) if self.loaded_until else "an unknown time"
+        ended = in_utc(self.oldest_available) if self.oldest_available else "now"
         return f"records of {self.shard_id} that arrived between {began} and {ended}"
 
     def as_dict(self) -> dict[str, str | None]:

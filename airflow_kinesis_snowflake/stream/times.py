@@ -21,9 +21,14 @@ def moment(millis: int) -> datetime:
     return datetime.fromtimestamp(millis / 1000, UTC)
 
 
+def in_utc(moment: datetime) -> str:
+    """A moment in UTC for people to read."""
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def utc(millis: int) -> str:
     """Milliseconds since the epoch for people to read; as they are where no calendar has such a year."""
     try:
-        return f"{moment(millis):%Y-%m-%d %H:%M:%S} UTC"
+        return in_utc(moment(millis))
     except (OverflowError, OSError, ValueError):
         return f"{millis} ms since 1970"

@@ -11,6 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_kinesis_snowflake.engine.lag import read_drained_until
 from airflow_kinesis_snowflake.exceptions import TerminalError, TransientError
 from airflow_kinesis_snowflake.operators.settings import MOMENT, number, optional
+from airflow_kinesis_snowflake.stream.times import in_utc
 from airflow_kinesis_snowflake.triggers.base import Source
 
 if TYPE_CHECKING:
@@ -84,4 +85,4 @@ def describe(source: Source, drained: datetime | None) -> str:
     """How far an application is, for the log."""
     if drained is None:
         return f"The {source} hasn't begun every shard"
-    return f"The {source} has drained what arrived before {drained:%Y-%m-%d %H:%M:%S} UTC"
+    return f"The {source} has drained what arrived before {in_utc(drained)}"

@@ -28,7 +28,11 @@ def test_a_duration_has_its_two_largest_units(millis: int, text: str) -> None:
 
 
 def test_a_moment_is_told_from_now() -> None:
-    assert (ago(0, 500), ago(0, 4 * MINUTE)) == ("just now", "4 min ago")
+    assert (ago(0, 500), ago(0, 4 * MINUTE), ago(2 * HOUR, 0)) == ("just now", "4 min ago", "2 h from now")
+
+
+def test_of_no_time_nothing_is_said() -> None:
+    assert (duration(None), ago(None, 0)) == ("", "")
 
 
 def test_nouns_follow_their_number() -> None:

@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.cli import terminal as module
 from airflow_kinesis_snowflake.cli.command import Answer
 from airflow_kinesis_snowflake.cli.terminal import Terminal, show
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.text import Table, duration
+from airflow_kinesis_snowflake.maintenance.text import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -141,11 +141,3 @@ def test_nobody_is_asked_without_a_terminal(
     with pytest.raises(InvalidSettingError, match="Add --yes"):
         Terminal().confirm([TABLE], "Delete?", yes=False)
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("millis", "shown"),
-    [(None, ""), (0, "0 seconds"), (1_999, "1 second"), (119_000, "119 seconds"), (7_200_000, "2 hours")],
-)
-def test_lags_are_said_in_their_largest_unit(millis: int | None, shown: str) -> None:
-    assert duration(millis) == shown

@@ -157,7 +157,7 @@ def test_the_text_gives_each_table_with_its_reason() -> None:
     text = cleanup_text(
         CleanupPlan(made_at=NOW, verdicts=judge([view(), view("busy", live=True)], rules(), now=NOW))
     )
-    for part in ("DELETE", "old-app", "keep", "busy", "a worker is alive", "90 days ago"):
+    for part in ("DELETE", "old-app", "keep", "busy", "a worker is alive", "90 d ago"):
         assert part in text
 
 

@@ -360,5 +360,5 @@ def test_the_text_says_per_shard_what_is_and_what_will_be() -> None:
         id="a", request=request(), made_at=NOW, table_created=1, stream_created=1, changes=(change,)
     )
     text = plan_text(plan)
-    for part in (FIRST, "100", "TRIM_HORIZON", "held: worker-7", "3 days ago", "1,234 records", "orders"):
+    for part in (FIRST, "100", "TRIM_HORIZON", "held: worker-7", "3 d ago", "1,234 records", "orders"):
         assert part in text
