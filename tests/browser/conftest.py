@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
@@ -16,13 +16,13 @@ from tests.browser.stage import on_stage
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 
     from local.services import LocalServices
     from tests.browser.stage import Stage
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
-SIZE = {"width": 1280, "height": 800}
+SIZE: ViewportSize = {"width": 1280, "height": 800}
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     contexts: list[BrowserContext] = []
     failures: list[str] = []
 
-    def open_it(scheme: str = "light") -> Page:
+    def open_it(scheme: Literal["dark", "light"] = "light") -> Page:
         context = browser.new_context(viewport=SIZE, color_scheme=scheme)
         context.set_default_timeout(30_000)
         contexts.append(context)

@@ -14,7 +14,7 @@ from tests.browser.stage import HOSTILE, REASON, shard_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from playwright.sync_api import Dialog, Page
+    from playwright.sync_api import Dialog, Page, ViewportSize
 
     from tests.browser.stage import Stage
 
@@ -175,7 +175,7 @@ VIEWS = (
     "", "orders-to-snowflake", "telemetry-to-snowflake", "clicks-to-snowflake", "refunds-to-snowflake",
     "fraud", "legacy-to-snowflake", "payments", "audit", HOSTILE,
 )  # fmt: skip
-PHONE = {"width": 400, "height": 800}
+PHONE: ViewportSize = {"width": 400, "height": 800}
 
 
 def opened(
