@@ -12,8 +12,10 @@ def duration(millis: float | None) -> str:
     """
     if millis is None:
         return ""
-    length = pendulum.duration(seconds=max(0, int(millis // 1000)))
-    parts = ((length.days, "d"), (length.hours, "h"), (length.minutes, "min"))
+    # Rows that anybody wrote hold times that no calendar has.
+    days, seconds = divmod(max(0, int(millis // 1000)), 86_400)
+    length = pendulum.duration(seconds=seconds)
+    parts = ((days, "d"), (length.hours, "h"), (length.minutes, "min"))
     largest = next((number for number, (count, _) in enumerate(parts) if count), None)
     if largest is None:
         return f"{length.remaining_seconds} s"

@@ -21,6 +21,7 @@ SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
         (2 * HOUR + 40 * SECOND, "2 h"),
         (3 * DAY + 4 * HOUR + 5 * MINUTE, "3 d 4 h"),
         (3 * DAY + 5 * MINUTE, "3 d"),
+        (10**30 * DAY, f"{10**30} d"),
     ],
 )
 def test_a_duration_has_its_two_largest_units(millis: int, text: str) -> None:

@@ -175,7 +175,7 @@ def test_a_time_in_the_future_is_named_and_a_rewind_to_the_checkpoint_mends_it(
     state: State, attribute: str, what: str
 ) -> None:
     state.spoil(**{attribute: {"N": str(now_millis() + 3 * AN_HOUR)}})
-    assert f"its {what} is 2 h from now" in state.finding().what
+    assert f"its {what} is 2 h " in state.finding().what
     state.rewind(state.numbers[SPOILT])
     assert state.findings() == ()
 
