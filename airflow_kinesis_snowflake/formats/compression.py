@@ -1,6 +1,7 @@
 """Inflates payloads, up to a bound, so that a small record can't fill the memory.
 
-gzip and zlib are read by the standard library, the others by Arrow.
+gzip and zlib are read by ISA-L where the extra ``gzip`` is installed, else by the standard library; the
+others by Arrow.
 
 ====== ===================================================================================================
 gzip   RFC 1952, one member or several
@@ -41,6 +42,20 @@ _SNAPPY_CHUNK = 2**16
 _CHECKSUM_BYTES = 4
 # What is behind a member is copied, so a payload of many members is fed in pieces.
 _PIECE = 2**16
+
+
+def _fastest() -> Any:
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib
+    # Somebody else may have installed a release before 1.9, which doesn't notice a byte behind a stream.
+    inflating = isal_zlib.decompressobj()
+    inflating.decompress(zlib.compress(b"") + b"x")
+    return isal_zlib if inflating.unused_data else zlib
+
+
+_zlib = _fastest()
 
 
 class _TooLargeError(UndecodableError):
@@ -141,16 +156,23 @@ def _inflate_if_compressed(payload: bytes, *, most: int) -> bytes:
 # --- gzip and zlib -----------------------------------------------------------------------------------------
 
 
+def _gzip(payload: bytes, most: int) -> bytes:
+    # RFC 1952 reserves these flags; ISA-L doesn't look at them.
+    if payload[3:4] > b"\x1f":
+        raise _BadDataError
+    return _zlib_members(31, payload, most)
+
+
 def _zlib_members(window: int, payload: bytes, most: int) -> bytes:
-    if len(payload) <= _PIECE:
-        inflating = zlib.decompressobj(window)
-        try:
-            # One byte more than allowed, since 0 stands for no limit.
-            inflated = inflating.decompress(payload, most + 1)
-        except zlib.error:
-            raise _BadDataError from None
-        if inflating.eof and not inflating.unused_data and len(inflated) <= most:
-            return inflated
+    inflating = _zlib.decompressobj(window)
+    try:
+        # One byte more than allowed, since 0 stands for no limit.
+        inflated: bytes = inflating.decompress(payload, most + 1)
+    except _zlib.error:
+        raise _BadDataError from None
+    if inflating.eof and not inflating.unused_data and len(inflated) <= most:
+        return inflated
+    _check(most - len(inflated), most)
     return _zlib_pieces(window, memoryview(payload), most)
 
 
@@ -366,7 +388,7 @@ def _check_members(count: int) -> None:
 
 
 _READERS: dict[str, Callable[[bytes, int], bytes]] = {
-    "gzip": partial(_zlib_members, 31),
+    "gzip": _gzip,
     "zlib": partial(_zlib_members, 15),
     "zstd": _zstd,
     "lz4": _lz4,

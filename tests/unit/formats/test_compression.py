@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
+import random
+import sys
 import zlib
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats import compression
 from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
 
 KINDS = ["gzip", "zlib", "zstd", "lz4"]
@@ -77,6 +82,100 @@ def test_what_comes_out_is_decoded() -> None:
 def test_an_unknown_compression_is_refused() -> None:
     with pytest.raises(InvalidSettingError, match="auto, gzip"):
         inflater("bzip2")
+
+
+# --- with the extra, and without ---------------------------------------------------------------------------
+
+
+def without_isal() -> Any:
+    """The module as it is where the extra isn't installed."""
+    spec = importlib.util.find_spec(compression.__name__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "isal", None)
+        spec.loader.exec_module(module)
+    return module
+
+
+STANDARD_LIBRARY = without_isal()
+
+
+def answer(inflate: Any, payload: bytes) -> bytes | str:
+    try:
+        inflated: bytes = inflate(payload)
+    except UndecodableError as error:
+        return str(error)
+    return inflated
+
+
+def test_the_extra_is_used_where_it_is_installed() -> None:
+    assert compression._zlib.__name__ == "isal.isal_zlib"
+    assert STANDARD_LIBRARY._zlib is zlib
+
+
+@st.composite
+def streams(draw: st.DrawFn, window: int) -> bytes:
+    """Streams of any level and strategy, some with the optional parts of a header."""
+    deflating = zlib.compressobj(
+        draw(st.integers(0, 9)),
+        wbits=window,
+        memLevel=draw(st.integers(1, 9)),
+        strategy=draw(st.integers(0, 4)),
+    )
+    data = draw(st.binary(max_size=60)) * draw(st.integers(0, 40))
+    stream = deflating.compress(data) + deflating.flush()
+    if window == 15:
+        return stream
+    flags = draw(st.integers(0, 255))
+    parts = [(4, b"\x02\0xx"), (8, b"name\0"), (16, b"comment\0")]
+    head = stream[:3] + bytes([flags]) + stream[4:10] + b"".join(part for flag, part in parts if flags & flag)
+    if flags & 2:
+        head += (zlib.crc32(head) & 0xFFFF).to_bytes(2, "little")
+    return head + stream[10:]
+
+
+@pytest.mark.parametrize(("kind", "window"), [("gzip", 31), ("zlib", 15)])
+@given(draw=st.data())
+def test_both_answer_the_same(kind: str, window: int, draw: st.DataObject) -> None:
+    payload = bytearray(b"".join(draw.draw(st.lists(streams(window), min_size=1, max_size=3))))
+    for place, byte in draw.draw(st.lists(st.tuples(st.integers(0, len(payload) - 1), st.integers(0, 255)))):
+        payload[place] = byte
+    payload = payload[: draw.draw(st.integers(0, len(payload)) | st.just(len(payload)))]
+    payload += draw.draw(st.just(b"") | st.binary(max_size=3))
+    for name in (kind, "auto"):
+        answers = [
+            answer(of.inflater(name, most=1000), bytes(payload)) for of in (compression, STANDARD_LIBRARY)
+        ]
+        assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zlib"])
+@given(st.binary(max_size=60), st.binary(min_size=1, max_size=12))
+def test_bytes_behind_a_stream_are_noticed(kind: str, data: bytes, more: bytes) -> None:
+    for of in (compression, STANDARD_LIBRARY):
+        assert answer(of.inflater(kind), compressed(kind, data) + more) == f"not whole {kind} data"
+
+
+@pytest.mark.parametrize("flag", [0x20, 0x40, 0x80])
+def test_flags_of_gzip_that_mean_nothing_yet_are_refused(flag: int) -> None:
+    payload = bytearray(gzip.compress(b"1"))
+    payload[3] |= flag
+    for of in (compression, STANDARD_LIBRARY):
+        assert answer(of.inflater("gzip"), bytes(payload)) == "not whole gzip data"
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zlib"])
+@pytest.mark.parametrize("data", [random.Random(0).randbytes(200_000), bytes(200_000)])
+def test_large_payloads_inflate_to_their_bound_and_no_further(kind: str, data: bytes) -> None:
+    payload = compressed(kind, data)
+    for of in (compression, STANDARD_LIBRARY):
+        assert answer(of.inflater(kind, most=len(data)), payload) == data
+        for too_much in (payload + payload, compressed(kind, data + b"x")):
+            assert (
+                answer(of.inflater(kind, most=len(data)), too_much) == "inflates to more than 200,000 bytes"
+            )
 
 
 # --- formats without a beginning of their own --------------------------------------------------------------
