@@ -16,6 +16,8 @@ from airflow_kinesis_snowflake.formats.compression import decompressing, inflate
 from airflow_kinesis_snowflake.formats.engine import Dropped, made, of_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
 
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
@@ -57,16 +59,6 @@ class _Message(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Message).decode
 
 
-class _Row(msgspec.Struct):
-    owner: str
-    group: str = msgspec.field(name="logGroup")
-    stream: str = msgspec.field(name="logStream")
-    id: str
-    timestamp: int
-    message: msgspec.Raw | str
-    extracted: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="extractedFields")
-
-
 def log_events(payload: bytes, _key: str = "", /) -> Documents:
     """The events of an inflated message.
 
@@ -79,29 +71,31 @@ def log_events(payload: bytes, _key: str = "", /) -> Documents:
         raise UndecodableError("a message of CloudWatch Logs of an unknown type")
     if not message.events:
         return Dropped("message of CloudWatch Logs without events")
-    return made(_encode(_row(message, event)) for event in message.events)
+    return made(_rows(message))
 
 
-def _row(message: _Message, event: _Event) -> _Row:
-    return _Row(
-        owner=message.owner,
-        group=message.group,
-        stream=message.stream,
-        id=event.id,
-        timestamp=event.timestamp,
-        message=parsed(event.message),
-        extracted=event.extracted,
+def _rows(message: _Message) -> Iterator[bytes]:
+    """The events as JSON; what all of them share is encoded once."""
+    head = b'{"owner":%b,"logGroup":%b,"logStream":%b,"id":' % (
+        _encode(message.owner),
+        _encode(message.group),
+        _encode(message.stream),
     )
+    for event in message.events:
+        extracted = b"" if event.extracted is msgspec.UNSET else b',"extractedFields":%b' % event.extracted
+        number, moment, text = _encode(event.id), _encode(event.timestamp), as_json(event.message)
+        yield b"".join((head, number, b',"timestamp":', moment, b',"message":', text, extracted, b"}"))
 
 
-def parsed(message: str) -> msgspec.Raw | str:
-    """The message as JSON if it is an object or array, else as text."""
+def as_json(message: str) -> bytes:
+    """The message itself if it is a JSON object or array, else a string of it."""
     document = message.strip(" \t\r\n")
-    if document[:1] + document[-1:] not in ("{}", "[]"):
-        return message
-    raw = document.encode()
-    try:
-        _check_json(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return message
-    return msgspec.Raw(raw)
+    if document[:1] + document[-1:] in ("{}", "[]"):
+        raw = document.encode()
+        try:
+            _check_json(raw)
+        except (msgspec.DecodeError, RecursionError):
+            pass
+        else:
+            return raw
+    return _encode(message)
