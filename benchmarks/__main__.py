@@ -1,22 +1,27 @@
 """Measures speed, overlap, memory, cost and start-up, prints tables, and writes them as JSON and a plot.
 
-``python -m benchmarks`` takes a quarter of an hour; ``--tiny`` only shows that everything runs. Speed is
-given as ratios on the same machine in the same run; an absolute figure says more about the machine.
+``python -m benchmarks`` takes a quarter of an hour; ``--tiny`` only shows that everything runs, ``--speed``
+measures the speed with some kinds of records and prints that alone. Speed is given as ratios on the same
+machine in the same run; an absolute figure says more about the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.backlog import SMALL, Backlog, Kind
+from benchmarks.backlog import SMALL, Backlog
 from benchmarks.contenders import FORMATS
 from benchmarks.machine import describe
 from benchmarks.measuring import Measures, drains, overlap, parsing, speed
-from benchmarks.tables import tables
+from benchmarks.tables import TITLES, speed_tables, tables
 from local.services import LocalServices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MIB = 2**20
 
@@ -52,38 +57,34 @@ FULL = Size(
 TINY = Size(rounds=1, speed=200, batch_bytes=None, scaling=(2,), scaling_records=400, memory=None)
 
 
+def comparisons(size: Size) -> dict[str, tuple[Backlog, list[str]]]:
+    """What is read, and by which contenders, by the kind of its records."""
+    plain = Backlog(shards=4, records=size.speed)
+    small = Backlog(shards=4, records=2 * size.speed, size=SMALL)
+    return {
+        "plain": (plain, ["envelope", "boto3", "kcl-rs"]),
+        "columns": (plain, ["columns", "json-columns"]),
+        "aggregated": (replace(plain, kind="kpl"), ["envelope", "aws-kinesis-agg"]),
+        **{kind: (replace(plain, kind=kind), ["envelope", "boto3"]) for kind in FORMATS},
+        "small, plain": (small, ["envelope"]),
+        "small, gzip": (replace(small, kind="gzip"), ["envelope"]),
+    }
+
+
+def speeds(size: Size, kinds: Iterable[str], *, dynamodb: str) -> Measures:
+    """How fast contenders are, by the kind of records."""
+    compared = {kind: comparisons(size)[kind] for kind in kinds}
+    return {
+        kind: speed(backlog, contenders, rounds=size.rounds, dynamodb=dynamodb)
+        for kind, (backlog, contenders) in compared.items()
+    }
+
+
 def measure(size: Size, *, dynamodb: str) -> Measures:
     """All measures, by kind."""
-    plain = Backlog(shards=4, records=size.speed)
-    aggregated = Backlog(shards=4, records=size.speed, kind="kpl")
-    small: tuple[Kind, ...] = ("plain", "gzip")
     return {
         "machine": describe(),
-        "speed": {
-            "plain": speed(plain, ["envelope", "boto3", "kcl-rs"], rounds=size.rounds, dynamodb=dynamodb),
-            "columns": speed(plain, ["columns", "json-columns"], rounds=size.rounds, dynamodb=dynamodb),
-            "aggregated": speed(
-                aggregated, ["envelope", "aws-kinesis-agg"], rounds=size.rounds, dynamodb=dynamodb
-            ),
-            **{
-                kind: speed(
-                    Backlog(shards=4, records=size.speed, kind=kind),
-                    ["envelope", "boto3"],
-                    rounds=size.rounds,
-                    dynamodb=dynamodb,
-                )
-                for kind in FORMATS
-            },
-            **{
-                f"small, {kind}": speed(
-                    Backlog(shards=4, records=2 * size.speed, size=SMALL, kind=kind),
-                    ["envelope"],
-                    rounds=size.rounds,
-                    dynamodb=dynamodb,
-                )
-                for kind in small
-            },
-        },
+        "speed": speeds(size, TITLES, dynamodb=dynamodb),
         "overlap": None
         if size.batch_bytes is None
         else overlap(Backlog(shards=8, records=size.speed), batch_bytes=size.batch_bytes, dynamodb=dynamodb),
@@ -115,9 +116,20 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("build/benchmarks"), help="folder for the results"
     )
+    parser.add_argument(
+        "--speed",
+        nargs="+",
+        choices=TITLES,
+        metavar="KIND",
+        help=f"only the speed with records of these kinds: {', '.join(map(repr, TITLES))}",
+    )
     asked = parser.parse_args()
+    size = TINY if asked.tiny else FULL
     with LocalServices() as services:
-        measures = measure(TINY if asked.tiny else FULL, dynamodb=services.dynamodb_url)
+        if asked.speed:
+            print(speed_tables(speeds(size, asked.speed, dynamodb=services.dynamodb_url)))
+            return
+        measures = measure(size, dynamodb=services.dynamodb_url)
     asked.output.mkdir(parents=True, exist_ok=True)
     (asked.output / "benchmarks.json").write_text(json.dumps(measures, indent=2) + "\n")
     text = tables(measures)

@@ -17,7 +17,7 @@ SMALL = 60
 _IN_AGGREGATE = 50
 
 
-Kind = Literal["plain", "kpl", "gzip", "lines", "logs"]
+Kind = Literal["plain", "kpl", "gzip", "lines", "gzip lines", "logs"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Backlog:
     :param records: user records that each shard holds
     :param size: bytes of a user record, a JSON object; at least 600, or exactly 60
     :param kind: ``plain``; ``kpl`` for aggregates of 50 user records each; ``gzip`` for one compressed;
-        ``lines`` for 50 with a line end behind each; ``logs`` for messages of CloudWatch Logs with 50 each
+        ``lines`` for 50 with a line end behind each; ``gzip lines`` for these compressed; ``logs`` for
+        messages of CloudWatch Logs with 50 each
     """
 
     shards: int = 8
@@ -63,7 +64,7 @@ def kinesis_records(backlog: Backlog) -> list[bytes]:
     if backlog.kind == "gzip":
         payloads = [gzip.compress(payload, mtime=0) for payload in payloads]
     elif backlog.kind != "plain":
-        together = {"kpl": aggregate, "lines": lines, "logs": logs}[backlog.kind]
+        together = {"kpl": aggregate, "lines": lines, "gzip lines": gzip_lines, "logs": logs}[backlog.kind]
         payloads = [
             together(payloads[first : first + _IN_AGGREGATE])
             for first in range(0, len(payloads), _IN_AGGREGATE)
@@ -81,6 +82,11 @@ def kinesis_records(backlog: Backlog) -> list[bytes]:
 def lines(payloads: list[bytes]) -> bytes:
     """Documents with a line end behind each."""
     return b"".join(payload + b"\n" for payload in payloads)
+
+
+def gzip_lines(payloads: list[bytes]) -> bytes:
+    """Documents with a line end behind each, compressed together."""
+    return gzip.compress(lines(payloads), mtime=0)
 
 
 def logs(payloads: list[bytes]) -> bytes:

@@ -32,6 +32,7 @@ Measures = dict[str, Any]
 FORMATS: dict[Kind, dict[str, Any]] = {
     "gzip": {"compression": "gzip"},
     "lines": {"json_documents": "sequence"},
+    "gzip lines": {"compression": "gzip", "json_documents": "sequence"},
     "logs": {"payload_format": "cloudwatch_logs"},
 }
 """How this package is told what kind of backlog it reads."""
@@ -134,6 +135,8 @@ def taken_apart(data: bytes, kind: str) -> Iterable[bytes]:
         return [gzip.decompress(data)]
     if kind == "lines":
         return data.splitlines()
+    if kind == "gzip lines":
+        return gzip.decompress(data).splitlines()
     if kind == "logs":
         message = json.loads(gzip.decompress(data))
         shared = {name: message[name] for name in ("owner", "logGroup", "logStream")}
