@@ -79,6 +79,7 @@ def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
     from airflow_kinesis_snowflake.engine.batch import Batch
     from airflow_kinesis_snowflake.engine.reader import PageSource, ShardReader
     from airflow_kinesis_snowflake.engine.settings import DrainSettings
+    from airflow_kinesis_snowflake.engine.status import Status
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.sinks.snowflake.copy import LIMITS
     from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
@@ -100,7 +101,7 @@ def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
     meter = Meter()
     for shard in shards:
         reader = ShardReader(ShardState(shard.shard_id), committed=None, shard=shard)
-        while reader.finish is None:
+        while reader.status is Status.READING:
             page = pages.fetch(reader.request())
             batch.add(reader, page, now=time.monotonic())
             reader.accept(page, caught_up_at=0)

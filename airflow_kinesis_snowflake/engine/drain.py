@@ -4,75 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict
 from math import inf
 from queue import Empty
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
+from airflow_kinesis_snowflake.engine import commands as do
+from airflow_kinesis_snowflake.engine import events as on
 from airflow_kinesis_snowflake.engine.batch import Batch
-from airflow_kinesis_snowflake.engine.fetching import Fetching, PageArrived
-from airflow_kinesis_snowflake.engine.intake import Intake, data_loss
+from airflow_kinesis_snowflake.engine.coordinator import Coordinator
+from airflow_kinesis_snowflake.engine.fetching import FETCHERS
+from airflow_kinesis_snowflake.engine.intake import Intake
 from airflow_kinesis_snowflake.engine.leases import Leases
-from airflow_kinesis_snowflake.engine.loading import Loaded, Loader
+from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.engine.ports import SinkContext
 from airflow_kinesis_snowflake.engine.progress import ProgressLine
-from airflow_kinesis_snowflake.engine.reader import Fetched, Finish, PageSource, ShardReader
-from airflow_kinesis_snowflake.engine.report import (
-    DrainReport,
-    ShardReport,
-    beginning,
-    dead_letters,
-    megabytes,
-    summary,
-)
+from airflow_kinesis_snowflake.engine.reader import PageSource
+from airflow_kinesis_snowflake.engine.report import DrainReport, summary
 from airflow_kinesis_snowflake.engine.retries import Retries
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
-from airflow_kinesis_snowflake.exceptions import (
-    DrainStoppedError,
-    KinesisSnowflakeError,
-    TransientError,
-)
+from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Set
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
     from pathlib import Path
 
     from airflow_kinesis_snowflake.engine.ports import SinkSettings, Source, StateStore
     from airflow_kinesis_snowflake.engine.runtime import Queue, Runtime
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
+    from airflow_kinesis_snowflake.stream.facts import StreamFacts
     from airflow_kinesis_snowflake.stream.positions import Position
-    from airflow_kinesis_snowflake.stream.retention import Gap
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 WRITERS = 16
 TICK_SECONDS = 0.25
-LOOK_AGAIN_SECONDS = 1.0
-REVIEW_SECONDS = 10.0
-LOAD_GRACE_SECONDS = 2.5
-LEAVE_GRACE_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class LoadEnded:
-    """A load ended, well or not."""
-
-    result: Future[Loaded]
 
 
 class Drain:
     """Reads every shard this worker can lease up to the stop, and loads what it reads.
 
-    One thread coordinates: it alone touches readers and the open batch, and decides. Others call: fetchers
-    read and encode pages, one loader loads batches in order, writers write state rows, and one thread renews
-    the leases. At any time at most one batch is being loaded and one being filled; while both are full,
-    reading pauses.
+    One thread coordinates: it runs a
+    :class:`~airflow_kinesis_snowflake.engine.coordinator.Coordinator`, which decides, and waits for nothing
+    but the next event. Others make the calls: fetchers read and encode pages,
+    one loader loads batches in order, writers read and write state rows, and one thread renews the leases.
 
     :param settings: what to do
     :param worker: who does it
@@ -98,12 +79,13 @@ class Drain:
         self._settings = settings
         self._runtime = runtime
         self._source = source
-        self._stop_at = millis(settings.stop_at)
         self._stop_asked = False
         self._stopping = runtime.event()
-        self._events: Queue[PageArrived | LoadEnded | None] = runtime.queue()
+        # Calls that ended, each with what makes an event of its result; None wakes up.
+        self._ended: Queue[Callable[[], on.Event] | None] = runtime.queue()
         self._writers = DaemonThreads(WRITERS, name="state", runtime=runtime)
         self._loading = DaemonThreads(1, name="load", runtime=runtime)
+        self._fetchers = DaemonThreads(FETCHERS, name="fetch", runtime=runtime)
         self._leases = Leases(store, settings.stream_name, worker, sink=sink.name, runtime=runtime)
         retries = Retries(runtime, self._stopping)
         context = SinkContext(
@@ -118,17 +100,14 @@ class Drain:
         )
         self._sink = sink.open(context)
         self._began = runtime.monotonic()
-        self._follow_until = self._began + (settings.follow_seconds or -inf)
-        self._limits = settings.limits(self._sink.limits)
-        pages = PageSource(
+        self._pages = PageSource(
             source,
             self._sink.encoder,
-            stop_at=self._stop_at,
+            stop_at=millis(settings.stop_at),
             own_hash_keys_only=settings.own_hash_keys_only,
-            follow_until=self._follow_until,
+            follow_until=self._began + (settings.follow_seconds or -inf),
             runtime=runtime,
         )
-        self._fetching = Fetching(pages, self._events.put, runtime=runtime)
         self._loader = Loader(
             self._sink,
             leases=self._leases,
@@ -145,15 +124,6 @@ class Drain:
             worker=worker,
             writers=self._writers,
         )
-        self._readers: dict[str, ShardReader] = {}
-        self._failures: dict[str, KinesisSnowflakeError] = {}
-        self._batch: Batch | None = None
-        self._loading_batch: Batch | None = None
-        self._load: Future[Loaded] | None = None
-        self._look, self._relist, self._left_some = True, True, False
-        self._review_at = 0.0
-        self._told_beginning = False
-        self._records_read = self._bytes_read = 0
         self._progress = ProgressLine(settings, began=self._began, push=on_progress, runtime=runtime)
         self.report = DrainReport(
             stream_name=settings.stream_name,
@@ -161,12 +131,35 @@ class Drain:
             table=self._sink.table,
             worker=worker.id,
         )
+        self._folder: Path
+        self._coordinator = Coordinator(
+            settings,
+            began=self._began,
+            begin_batch=self._begin_batch,
+            report=self.report,
+            sink=self._sink.name,
+            pause_seconds=source.pause_seconds,
+        )
+        self._carry_out: Mapping[type, Callable[[Any], object]] = {
+            do.Open: self._open,
+            do.Look: self._look,
+            do.Settle: self._settle,
+            do.Fetch: self._fetch,
+            do.Load: self._load,
+            do.Save: self._save,
+            do.Release: self._release,
+            do.Leave: self._leave,
+            do.Note: self._note,
+            do.Resize: lambda command: self._fetchers.resize(command.fetchers),
+            do.Close: lambda command: command.cursor.close(),
+            do.Cancel: lambda _: self._writers.submit(self._loader.cancel),
+        }
 
     def stop(self) -> None:
         """Make :meth:`run` give up what isn't committed and raise; safe in a signal handler."""
         # No Event here: its lock may be held by the very thread that the signal interrupts.
         self._stop_asked = True
-        self._events.put(None)
+        self._ended.put(None)
 
     def run(self) -> DrainReport:
         """Drain the stream.
@@ -178,407 +171,169 @@ class Drain:
         """
         # Arrow's own allocators keep more of what they once used, a part of it for each thread.
         pa.set_memory_pool(pa.system_memory_pool())
-        with self._sink.workspace() as folder:
-            try:
-                self.report.stream_arn = self._call(self._intake.open).arn
-                self._call(self._leases.join)
-                self._cycle(folder)
-            finally:
-                self._leave()
+        with self._sink.workspace() as self._folder, contextlib.ExitStack() as leaving:
+            leaving.callback(self._source.close)
+            for threads in (self._fetchers, self._loading, self._writers):
+                leaving.callback(threads.close)
+            leaving.callback(self._loading.submit, self._loader.close)
+            self._coordinate()
+        if self._coordinator.error is not None:
+            raise self._coordinator.error
         self.report.seconds = round(self._runtime.monotonic() - self._began, 3)
-        log.info(summary(self.report))
-        if self._failures:
-            raise self._combined_failure()
+        log.info("%s", summary(self.report))
+        if (failure := self._coordinator.combined_failure()) is not None:
+            raise failure
         return self.report
 
-    # --- the cycle -----------------------------------------------------------------------------------------
-
-    def _cycle(self, folder: Path) -> None:
-        while True:
-            self._check_stop()
-            self._drop_lost()
-            self._release_finished()
-            now = self._runtime.monotonic()
-            closing = self._closing(now)
-            if now >= self._review_at:
-                self._look, self._review_at = True, now + REVIEW_SECONDS
-            if self._look and not closing:
-                self._admit()
-            if self._nothing_left(now, closing=closing):
-                return
-            reading = not closing and not self._congested(now)
-            if reading:
-                self._fetching.request_due(now)
-            self._load_if_due(now, closing=closing)
-            self._progress.tell(
-                self._readers.values(), records=self._records_read, total_bytes=self._bytes_read, now=now
-            )
-            self._handle_next_event(folder, until=self._fetching.next_due() if reading else inf)
-
-    def _closing(self, now: float) -> bool:
-        """Whether a limit says to begin no further reading."""
-        limits = self._settings
-        return (limits.max_seconds is not None and now - self._began >= limits.max_seconds) or (
-            limits.max_records is not None and self._records_read >= limits.max_records
-        )
-
-    def _congested(self, now: float) -> bool:
-        """Whether reading must pause: one batch is being loaded and the next one is full."""
-        return self._load is not None and self._batch is not None and self._batch.full(now=now)
-
-    def _nothing_left(self, now: float, *, closing: bool) -> bool:
-        if self._load is not None or self._batch is not None:
-            return False
-        if closing:
-            return self._fetching.under_way == 0
-        return now >= self._follow_until and not self._readers and not self._look and not self._left_some
-
-    def _check_stop(self) -> None:
-        if self._stop_asked:
-            self._stopping.set()
-            raise DrainStoppedError(
-                f"The drain of stream {self._settings.stream_name} was told to stop. {self.report.records} "
-                f"records are committed; the next run goes on after them"
-            )
-
-    def _call(self, call: Callable[[], T]) -> T:
-        """Run a call on a thread, so that a stop doesn't have to wait for it."""
-        future = self._writers.submit(call)
-        while not self._runtime.wait([future], timeout=TICK_SECONDS):
-            self._check_stop()
-        return future.result()
-
-    def _handle_next_event(self, folder: Path, *, until: float) -> None:
-        """Wait for an event, at most until a moment on the monotonic clock."""
-        wait = min(TICK_SECONDS, max(0.0, until - self._runtime.monotonic()) + 0.001)
+    def _coordinate(self) -> None:
+        """Run the coordinator until it is over; it takes no longer to leave than a stop may take."""
         try:
-            event = self._events.get(timeout=wait)
+            self._handle(on.Begun())
+            while not self._coordinator.leaving:
+                self._turn()
+                self._tell_progress()
+        except BaseException as error:
+            self._handle(on.Failed(error))
+            raise
+        finally:
+            self._progress.close()
+            while not self._coordinator.over:
+                self._turn()
+            self.report.snowflake_connections = self._sink.connections
+
+    def _turn(self) -> None:
+        if self._stop_asked:
+            self._stop_asked = False
+            self._stopping.set()
+            self._handle(on.StopAsked())
+        elif not self._coordinator.leaving and (lost := self._leases.drop_lost()):
+            self._handle(on.LeasesLost(lost))
+        else:
+            self._handle(self._next_event())
+
+    def _next_event(self) -> on.Event:
+        due_in = max(0.0, self._coordinator.wake_at - self._runtime.monotonic())
+        try:
+            event = self._ended.get(timeout=min(TICK_SECONDS, due_in + 0.001))
         except Empty:
-            return
-        if isinstance(event, PageArrived):
-            if self._fetching.arrived(event, now=self._runtime.monotonic()):
-                self._page_arrived(event, folder)
-        elif isinstance(event, LoadEnded):
-            self._load_ended(event)
+            return on.Tick()
+        return on.Tick() if event is None else event()
 
-    # --- shards --------------------------------------------------------------------------------------------
+    def _handle(self, event: on.Event) -> None:
+        for command in self._coordinator.handle(event, self._runtime.monotonic()):
+            self._carry_out[type(command)](command)
 
-    def _admit(self) -> None:
-        """Look for shards to read, and plan their first pages."""
-        relist, self._relist, self._look = self._relist, False, False
-        read = {shard for shard, done in self.report.shards.items() if done.outcome == Finish.CAUGHT_UP}
-        leave_alone = self._failures.keys() | read
-        intaken = self._call(lambda: self._intake.look(relist=relist, leave_alone=leave_alone))
-        if not self._told_beginning:
-            self._told_beginning = True
-            log.info(
-                beginning(
-                    self._settings, self.report, intaken, is_new=self._intake.is_new, sink=self._sink.name
-                )
-            )
-        self.report.takeovers += intaken.takeovers
-        self.report.held_by_others = dict(intaken.held_by_others)
-        self._left_some = intaken.left_some
-        for gap in intaken.gaps:
-            self._warn_of(gap)
-        for shard_id, error in intaken.missed.items():
-            if shard_id not in self._failures:
-                log.error("%s", error)
-            self._failures[shard_id] = error
-        for reader in intaken.readers:
-            self._readers[reader.shard_id] = reader
-            self.report.shards.setdefault(reader.shard_id, ShardReport())
-            if reader.shard_id in intaken.refused:
-                self._fail(reader, intaken.refused[reader.shard_id])
-            else:
-                self._fetching.plan(reader)
-        self._hand_over(intaken.surplus)
-        if not self._readers and (self._left_some or self._runtime.monotonic() < self._follow_until):
-            self._review_at = self._runtime.monotonic() + LOOK_AGAIN_SECONDS
-
-    def _hand_over(self, count: int) -> None:
-        """Stop reading some shards for workers that have fewer; first those with nothing read."""
-        batch = self._batch.spans.keys() if self._batch else ()
-        reading = [reader for reader in self._readers.values() if reader.finish is None]
-        reading.sort(key=lambda reader: reader.shard_id in batch)
-        for reader in reading[:count]:
-            log.info("Handing over shard %s of stream %s", reader.shard_id, self._settings.stream_name)
-            reader.give_up(Finish.HANDED_OVER)
-
-    def _warn_of(self, gap: Gap) -> None:
-        log.warning("Data loss in stream %s: %s may be gone", self._settings.stream_name, gap)
-        self.report.gaps.append(gap.as_dict())
-
-    def _release_finished(self) -> None:
-        """Release shards that are read and committed, so that others may take them or their children."""
-        finished = [reader for reader in self._readers.values() if reader.finish and self._settled(reader)]
-        if not finished:
-            return
-        self._call(self._give_up(finished))
-        if any(reader.finish is Finish.ENDED for reader in finished):
-            self._look = self._relist = True
-        elif not self._readers and self._left_some:
-            self._look = True
-
-    def _settled(self, reader: ShardReader) -> bool:
-        """Whether everything read of a shard is committed."""
-        return not any(
-            batch and reader.shard_id in batch.spans for batch in (self._batch, self._loading_batch)
+    def _tell_progress(self) -> None:
+        self._progress.tell(
+            self._coordinator.readers,
+            records=self._coordinator.records_read,
+            total_bytes=self._coordinator.bytes_read,
+            now=self._runtime.monotonic(),
         )
 
-    def _give_up(self, readers: list[ShardReader]) -> Callable[[], object]:
-        """Forget readers.
+    def _begin_batch(self) -> Batch:
+        limits = self._settings.limits(self._sink.limits)
+        return Batch(self._sink.begin, self._folder, limits=limits, runtime=self._runtime)
 
-        :return: releases their leases, with what is known of them now; on any thread
-        """
-        in_doubt = self._loader.in_doubt
-        facts = {
-            reader.shard_id: {
-                "ended": reader.finish is Finish.ENDED and self._settled(reader),
-                "unsettled": reader.in_doubt or reader.shard_id in in_doubt,
-                "millis_behind": reader.millis_behind,
-                "caught_up_at": reader.caught_up_at if self._settled(reader) else None,
+    # --- calls ---------------------------------------------------------------------------------------------
+
+    def _submit(
+        self,
+        threads: DaemonThreads,
+        command: do.Command,
+        call: Callable[[], T],
+        event: Callable[[T], on.Event],
+    ) -> None:
+        """Call on another thread, and let this one make an event of the result."""
+
+        def made(future: Future[T]) -> on.Event:
+            error = future.exception()
+            if error is None:
+                return event(future.result())
+            if isinstance(command, do.Fetch) and isinstance(error, KinesisSnowflakeError):
+                return on.PageFailed(command.call, error, self._runtime.random.random())
+            return on.Failed(error, command)
+
+        threads.submit(call).add_done_callback(lambda future: self._ended.put(lambda: made(future)))
+
+    def _open(self, command: do.Open) -> None:
+        def call() -> StreamFacts:
+            facts = self._intake.open()
+            self._leases.join()
+            return facts
+
+        self._submit(
+            self._writers, command, call, lambda facts: on.Opened(facts.arn, is_new=self._intake.is_new)
+        )
+
+    def _look(self, command: do.Look) -> None:
+        self._submit(
+            self._writers,
+            command,
+            lambda: self._intake.look(relist=command.relist, leave_alone=command.leave_alone),
+            lambda intaken: on.Looked(intaken, held=self._leases.held),
+        )
+
+    def _settle(self, command: do.Settle) -> None:
+        self._submit(
+            self._writers,
+            command,
+            lambda: self._intake.settle(command.takeovers),
+            lambda settled: on.TakenOver(settled, held=self._leases.held),
+        )
+
+    def _fetch(self, command: do.Fetch) -> None:
+        self._submit(
+            self._fetchers,
+            command,
+            lambda: self._pages.fetch(command.request),
+            lambda page: on.PageArrived(command.call, page, time=self._intake.time_at(page.as_of)),
+        )
+
+    def _load(self, command: do.Load) -> None:
+        self._submit(self._loading, command, lambda: self._loader.load(command.batch), on.LoadEnded)
+
+    def _save(self, command: do.Save) -> None:
+        def call() -> dict[str, Position]:
+            return {
+                shard_id: position
+                for shard_id, position in command.positions.items()
+                if self._leases.save(shard_id, position, millis_behind=None, offset=position)
             }
-            for reader in readers
+
+        self._submit(self._writers, command, call, on.Saved)
+
+    def _release(self, command: do.Release) -> None:
+        self._submit(self._writers, command, self._give_back(command.shards), lambda _: on.Released())
+
+    def _leave(self, command: do.Leave) -> None:
+        give_back = self._give_back(command.shards)
+
+        def call() -> None:
+            self._leases.retire()
+            try:
+                give_back()
+                # Leased, but never begun: whether their last owner committed more than it saved wasn't found
+                # out.
+                self._writers.map(
+                    lambda shard_id: self._leases.release(shard_id, unsettled=True), self._leases.held
+                )
+            finally:
+                self._leases.leave()
+
+        self._submit(self._writers, command, call, lambda _: on.Left())
+
+    def _give_back(self, shards: Mapping[str, do.LastFacts]) -> Callable[[], object]:
+        """What releases leases, with what the sink knows of their shards now."""
+        facts = {
+            shard_id: asdict(last) | {"unsettled": last.unsettled or shard_id in self._loader.in_doubt}
+            for shard_id, last in shards.items()
         }
-        for reader in readers:
-            self._readers.pop(reader.shard_id, None)
-            if reader.finish is not None and self._settled(reader):
-                self.report.shards[reader.shard_id].outcome = reader.finish.value
         return lambda: self._writers.map(
             lambda shard_id: self._leases.release(shard_id, **facts[shard_id]), list(facts)
         )
 
-    def _drop_lost(self) -> None:
-        """Give up shards whose lease was lost."""
-        lost = self._leases.drop_lost()
-        if lost:
-            self._drop(lost)
-
-    def _drop(self, lost: Set[str]) -> None:
-        """Give up shards and what was read of them; others of the open batch are read again.
-
-        Whoever has them now may give them back before they are read.
-        """
-        self._look = True
-        if self._batch is not None and not self._batch.spans.keys().isdisjoint(lost):
-            self._abandon_batch()
-            self._rewind({shard: reader.handed for shard, reader in self._readers.items()})
-        for shard_id in sorted(self._readers.keys() & lost):
-            log.warning("The lease of shard %s of stream %s was lost", shard_id, self._settings.stream_name)
-            self._readers.pop(shard_id).give_up(Finish.FAILED)
-            self.report.shards[shard_id].outcome = "lost"
-            self.report.lost_leases += 1
-
-    # --- reading -------------------------------------------------------------------------------------------
-
-    def _page_arrived(self, event: PageArrived, folder: Path) -> None:
-        reader = event.reader
-        try:
-            page = event.result.result()
-        except TransientError as error:
-            self._back_off(reader, error)
-        except KinesisSnowflakeError as error:
-            self._fail(reader, error)
-        else:
-            if page.gap is not None and self._settings.on_data_loss == "fail":
-                self._fail(reader, data_loss(page.gap, stream_name=self._settings.stream_name))
-                return
-            if page.gap is not None:
-                self._warn_of(page.gap)
-            self._accept(reader, page, folder)
-            self._log_end_of_stall(reader)
-            caught_up_at = min(self._intake.time_at(page.as_of), self._stop_at)
-            reader.accept(page, caught_up_at=caught_up_at)
-            if page.at_tip and self._settled(reader):
-                self._leases.note(
-                    reader.shard_id, millis_behind=page.millis_behind, caught_up_at=caught_up_at
-                )
-            self.report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
-            if reader.finish is None:
-                self._fetching.plan(reader)
-
-    def _back_off(self, reader: ShardReader, error: TransientError) -> None:
-        now = self._runtime.monotonic()
-        if not reader.back_off(error, now=now):
-            self._fail(reader, error)
-            return
-        if reader.begins_to_stall():
-            log.warning(
-                "Shard %s of stream %s can't be read now, the next try is in %.0f s: %s",
-                reader.shard_id,
-                self._settings.stream_name,
-                reader.due - now,
-                error,
-            )
-        self._fetching.plan(reader)
-
-    def _log_end_of_stall(self, reader: ShardReader) -> None:
-        seconds = reader.stalled_for(self._runtime.monotonic())
-        if seconds is not None:
-            log.info(
-                "Shard %s of stream %s goes on after %.0f s",
-                reader.shard_id,
-                self._settings.stream_name,
-                seconds,
-            )
-
-    def _accept(self, reader: ShardReader, page: Fetched, folder: Path) -> None:
-        if page.reached is None:
-            return
-        if self._batch is None:
-            self._batch = Batch(self._sink.begin, folder, limits=self._limits, runtime=self._runtime)
-        self._batch.add(reader, page, now=self._runtime.monotonic())
-        self._records_read += page.records
-        self._bytes_read += page.bytes
-
-    def _fail(self, reader: ShardReader, error: KinesisSnowflakeError) -> None:
-        log.error("%s (shard %s of stream %s)", error, reader.shard_id, self._settings.stream_name)
-        reader.give_up(Finish.FAILED)
-        self._failures[reader.shard_id] = error
-
-    def _combined_failure(self) -> KinesisSnowflakeError:
-        first, *others = self._failures.values()
-        for other in others:
-            first.add_note(str(other))
-        return first
-
-    # --- loading -------------------------------------------------------------------------------------------
-
-    def _load_if_due(self, now: float, *, closing: bool) -> None:
-        batch = self._batch
-        if batch is None or self._load is not None:
-            return
-        finishes = {reader.finish for reader in self._readers.values()}
-        read_out = None not in finishes or (closing and self._fetching.under_way == 0)
-        # Children wait for the end of their parents, other workers for shards that are handed over.
-        awaited = not finishes.isdisjoint((Finish.ENDED, Finish.HANDED_OVER))
-        if not (batch.full(now=now) or read_out or awaited):
-            return
-        for shard_id, span in batch.spans.items():
-            reader = self._readers[shard_id]
-            reader.handed, span.offset = span.reached, reader.offset
-        self._batch, self._loading_batch = None, batch
-        self._load = self._loading.submit(self._loader.load, batch)
-        self._load.add_done_callback(lambda result: self._events.put(LoadEnded(result)))
-
-    def _load_ended(self, event: LoadEnded) -> None:
-        self._load = None
-        loaded = event.result.result()
-        self._loading_batch = None
-        if loaded.committed:
-            self._count(loaded)
-        else:
-            self._abandon_batch()
-            self._rewind({shard: reader.committed for shard, reader in self._readers.items()})
-            self._go_on_after(loaded.ahead)
-            for shard_id, error in loaded.refused.items():
-                if shard_id in self._readers:
-                    self._fail(self._readers[shard_id], error)
-
-    def _count(self, loaded: Loaded) -> None:
-        for shard_id, span in loaded.batch.spans.items():
-            self.report.count(span)
-            if reader := self._readers.get(shard_id):
-                reader.committed = span.reached
-                reader.offset = loaded.offsets.get(shard_id, reader.offset)
-        self.report.batches += 1
-        self.report.rejected_rows += loaded.rejected
-        log.info(
-            "Batch %s of %d shards: %d records, %s loaded into %s in %.1f s",
-            loaded.batch.id,
-            len(loaded.batch.spans),
-            sum(span.records for span in loaded.batch.spans.values()),
-            megabytes(sum(span.bytes for span in loaded.batch.spans.values())),
-            self._sink.table,
-            loaded.seconds,
+    def _note(self, command: do.Note) -> None:
+        self._leases.note(
+            command.shard_id, millis_behind=command.millis_behind, caught_up_at=command.caught_up_at
         )
-        if loaded.batch.refused:
-            log.warning("%s", dead_letters(loaded.batch, stream_name=self._settings.stream_name))
-
-    def _go_on_after(self, ahead: Mapping[str, Position]) -> None:
-        """Continue shards after what another worker committed, as far as they are still ours."""
-        if not ahead:
-            return
-        self.report.fenced += 1
-        log.warning(
-            "Offsets of %d shards moved on while a batch was under way; it was rolled back: %s",
-            len(ahead),
-            ", ".join(sorted(ahead)),
-        )
-
-        def save() -> list[bool]:
-            return [
-                self._leases.save(shard, position, millis_behind=None, offset=position)
-                for shard, position in ahead.items()
-            ]
-
-        ours = self._call(save)
-        for (shard_id, position), still_ours in zip(ahead.items(), ours, strict=True):
-            if still_ours and shard_id in self._readers:
-                self._readers[shard_id].committed = self._readers[shard_id].offset = position
-                self._rewind({shard_id: position})
-            else:
-                self._drop({shard_id})
-
-    def _abandon_batch(self) -> None:
-        """Forget the open batch; its records are read again."""
-        if self._batch is not None:
-            self._batch.discard()
-            self._batch = None
-
-    def _rewind(self, positions: Mapping[str, Position | None]) -> None:
-        for shard_id, position in positions.items():
-            reader = self._readers[shard_id]
-            if reader.read != position:
-                reader.rewind(position)
-                self._fetching.plan(reader)
-
-    # --- leaving -------------------------------------------------------------------------------------------
-
-    def _leave(self) -> None:
-        """Release what is held and end the threads; never takes longer than a stop may take."""
-        self._progress.close()
-        with contextlib.ExitStack() as leaving:
-            leaving.callback(self._source.close)
-            for threads in (self._fetching, self._loading, self._writers):
-                leaving.callback(threads.close)
-            leaving.callback(self._loading.submit, self._loader.close)
-            leaving.callback(self._release_in_time)
-            self._finish_load()
-        self.report.snowflake_connections = self._sink.connections
-
-    def _finish_load(self) -> None:
-        """Wait for a load under way; one that takes too long is cancelled without waiting for that."""
-        if self._load is None:
-            return
-        if not self._runtime.wait([self._load], timeout=LOAD_GRACE_SECONDS):
-            log.warning(
-                "The load under way is cancelled; should it commit all the same, the next run finds out"
-            )
-            self._writers.submit(self._loader.cancel)
-        elif error := self._load.exception():
-            log.warning("The load under way failed: %s", error)
-        elif (loaded := self._load.result()).committed:
-            self._loading_batch = None
-            self._count(loaded)
-
-    def _release_in_time(self) -> None:
-        give_back = self._give_up(list(self._readers.values()))
-        releasing = self._writers.submit(self._release_all, give_back)
-        grace = LEAVE_GRACE_SECONDS if self._stopping.is_set() else None
-        if not self._runtime.wait([releasing], timeout=grace):
-            log.warning("Leases of stream %s are left to expire", self._settings.stream_name)
-        elif error := releasing.exception():
-            log.warning("Leases of stream %s are left to expire: %s", self._settings.stream_name, error)
-
-    def _release_all(self, give_back: Callable[[], object]) -> None:
-        self._leases.retire()
-        try:
-            give_back()
-            # Leased, but never begun: whether their last owner committed more than it saved wasn't found out.
-            self._writers.map(
-                lambda shard_id: self._leases.release(shard_id, unsettled=True), self._leases.held
-            )
-        finally:
-            self._leases.leave()

@@ -32,7 +32,7 @@ from airflow_kinesis_snowflake.stream.retention import MARGIN, Gap, may_have_age
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Iterable, Mapping, Sequence, Set
     from datetime import datetime
 
     from airflow_kinesis_snowflake.engine.leases import Leases
@@ -60,11 +60,12 @@ class Intaken:
     """What one look at the state brought.
 
     :param readers: shards leased now, each with the position to go on from
-    :param refused: those of them that can't be read, and why
+    :param takeovers: shards leased now whose last owner didn't release them, to be settled before they are
+        read
+    :param refused: those of the readers' shards that can't be read, and why
     :param gaps: shards whose unread records are gone altogether; reading goes on after them
     :param missed: the same, where the user doesn't accept it: no shard that is new is read; and shards whose
         rows contradict what Kinesis says of them
-    :param takeovers: how many of them were taken from an owner that didn't release them
     :param surplus: how many shards to hand over to workers that hold less than their share
     :param left_some: shards that need reading weren't taken, because they are beyond the fair share or leased
         by a worker of which it isn't clear yet whether it is alive; worth another look
@@ -73,14 +74,31 @@ class Intaken:
     """
 
     readers: tuple[ShardReader, ...]
+    takeovers: tuple[Candidate, ...]
     refused: Mapping[str, TerminalError]
     gaps: tuple[Gap, ...]
     missed: Mapping[str, TerminalError]
-    takeovers: int
     surplus: int
     left_some: bool
     held_by_others: Mapping[str, int]
     listed: int
+
+    @property
+    def taken(self) -> list[str]:
+        """The shards leased now."""
+        return [each.shard_id for each in self.readers] + [each.state.shard_id for each in self.takeovers]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Shards that were taken over, and what the sink said of them.
+
+    :param readers: each with the position to go on from
+    :param refused: those of their shards that can't be read, and why
+    """
+
+    readers: tuple[ShardReader, ...]
+    refused: Mapping[str, TerminalError]
 
 
 class Absences:
@@ -144,6 +162,7 @@ class Intake:
         self._facts: StreamFacts
         self._drain_until: int
         self._listed: tuple[Shard, ...] = ()
+        self._by_id: Mapping[str, Shard] = {}
         self._gone: frozenset[str] = frozenset()
         self._absences = Absences()
         self._watch = Watch()
@@ -209,18 +228,22 @@ class Intake:
         )
         elsewhere = self._in_doubt_elsewhere(assignment)
         taken = self._take([each for each in assignment.take if each.state.shard_id not in elsewhere])
-        readers, closed = self._start(taken)
+        readers = tuple(
+            self._reader(each.state, committed=each.state.checkpoint, offset=self._remembered(each))
+            for each in taken
+            if not each.takeover
+        )
         self._log_holders(assignment)
         return Intaken(
             readers=readers,
-            refused={**self._refused(readers), **closed},
+            takeovers=tuple(each for each in taken if each.takeover),
+            refused=self._refused(readers),
             gaps=() if unaccepted else gaps,
             missed={
                 **{gap.shard_id: self._data_loss(gap) for gap in unaccepted},
                 **contradicting,
                 **elsewhere,
             },
-            takeovers=sum(candidate.takeover for candidate in taken),
             surplus=assignment.surplus,
             left_some=len(taken) + len(elsewhere) < len(assignment.take)
             or assignment.left_over > 0
@@ -238,6 +261,7 @@ class Intake:
         """
         began = self._runtime.monotonic()
         self._listed = self._source.list_shards()
+        self._by_id = {shard.shard_id: shard for shard in self._listed}
         self._gone = vanished(self._listed, progress(state))
         self._absences.note(self._gone | self._missed(state), at=began)
         self._forget(state)
@@ -375,69 +399,44 @@ class Intake:
         untouched = row.incarnation is None and row.checkpoint is None and row.start_at is None
         return self._initial_position() if untouched else None
 
-    def _start(self, taken: list[Candidate]) -> tuple[tuple[ShardReader, ...], Mapping[str, TerminalError]]:
-        """Readers for leased shards; a takeover goes on from the later of checkpoint and offsets.
+    def settle(self, takeovers: Sequence[Candidate]) -> Settled:
+        """Ask the sink, which may have committed more of shards than their rows say.
 
-        :return: the readers, and those of their shards whose offsets refuse every load, with the reason
+        Each shard goes on from the later of its checkpoint and its offset. A lease that was lost meanwhile is
+        noticed by whoever saves the checkpoint.
+
+        :param takeovers: shards that are leased
         """
-        rows = [candidate.state for candidate in taken]
-        committed = {row.shard_id: row.checkpoint for row in rows}
-        remembered = {candidate.state.shard_id: self._remembered(candidate) for candidate in taken}
-        refused = self._settle([each for each in taken if each.takeover], committed, remembered)
-        listed = {shard.shard_id: shard for shard in self._listed}
-        readers = [
-            ShardReader(
-                row,
-                committed=committed[row.shard_id],
-                offset=remembered[row.shard_id],
-                shard=listed.get(row.shard_id),
-                in_doubt=row.shard_id in refused,
-                runtime=self._runtime,
-            )
-            for row in rows
-        ]
-        others_until = {candidate.state.shard_id: candidate.state.others_until for candidate in taken}
-        for reader in readers:
-            begun = reader.committed is not None or reader.read_until is not None
-            if begun and self._may_have_aged_out(reader.read_until):
-                reader.check(others_until=self._believed(others_until[reader.shard_id]))
-        return tuple(readers), refused
-
-    def _settle(
-        self,
-        takeovers: list[Candidate],
-        committed: dict[str, Position | None],
-        remembered: dict[str, Position | None],
-    ) -> dict[str, TerminalError]:
-        """Ask the sink, which may have committed more of a shard than its row says.
-
-        :param committed: is moved on to where the sink says that shards stand
-        :param remembered: the same, for what later drains compare with
-        :return: shards whose offsets refuse every load, with the reason
-        """
-        if not takeovers:
-            return {}
         log.info("Reading the offsets of %d shards that their last owner didn't release", len(takeovers))
         offsets = self._loader.offsets([key_of(each.state) for each in takeovers])
         refused: dict[str, TerminalError] = {key.shard_id: error for key, error in offsets.refused.items()}
+        readers = []
         for each in takeovers:
             row, offset = each.state, offsets.found.get(key_of(each.state))
             found = None if offset is None else offset.position
             if found is None and self._forgets(each):
                 refused[row.shard_id] = self._forgotten(row)
-            if found is not None and is_after(found, committed[row.shard_id]):
-                committed[row.shard_id] = found
-            # One that went back in time is no news: the next drain has to notice it too.
-            if found is not None and is_after(found, remembered[row.shard_id]):
-                remembered[row.shard_id] = found
+            # An offset that went back in time is no news: the next drain has to notice it too.
+            committed = later(found, row.checkpoint)
+            remembered = later(found, self._remembered(each))
             if row.shard_id not in refused:
-                self._leases.save(
-                    row.shard_id,
-                    committed[row.shard_id],
-                    millis_behind=None,
-                    offset=remembered[row.shard_id],
-                )
-        return refused
+                self._leases.save(row.shard_id, committed, millis_behind=None, offset=remembered)
+            readers.append(
+                self._reader(row, committed=committed, offset=remembered, in_doubt=row.shard_id in refused)
+            )
+        return Settled(tuple(readers), {**self._refused(readers), **refused})
+
+    def _reader(
+        self, row: ShardState, *, committed: Position | None, offset: Position | None, in_doubt: bool = False
+    ) -> ShardReader:
+        """A reader for a leased shard, which finds out whether its last record aged out if it may have."""
+        reader = ShardReader(
+            row, committed=committed, offset=offset, shard=self._by_id.get(row.shard_id), in_doubt=in_doubt
+        )
+        begun = reader.committed is not None or reader.read_until is not None
+        if begun and self._may_have_aged_out(reader.read_until):
+            reader.check(others_until=self._believed(row.others_until))
+        return reader
 
     def _remembered(self, candidate: Candidate) -> Position | None:
         """What the sink certainly has of a shard, if the row says so and the sink hasn't forgotten it."""
@@ -471,7 +470,7 @@ class Intake:
         """The latest that it can be by the clock of Kinesis."""
         return moment(self.clock.latest(self._runtime.monotonic()))
 
-    def _refused(self, readers: tuple[ShardReader, ...]) -> Mapping[str, TerminalError]:
+    def _refused(self, readers: Iterable[ShardReader]) -> Mapping[str, TerminalError]:
         refused: dict[str, TerminalError] = {}
         for reader in readers:
             if reader.shard is None or reader.committed is None:
@@ -531,3 +530,8 @@ def data_loss(gap: Gap, *, stream_name: str) -> DataLossError:
 def key_of(state: ShardState) -> OffsetKey:
     """The offsets row of a state row."""
     return OffsetKey(shard_id=state.shard_id, incarnation=state.incarnation or "")
+
+
+def later(found: Position | None, known: Position | None) -> Position | None:
+    """The later of two positions; ``None`` is before all."""
+    return found if found is not None and is_after(found, known) else known

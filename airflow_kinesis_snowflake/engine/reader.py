@@ -5,13 +5,13 @@ from __future__ import annotations
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from itertools import dropwhile
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
+from airflow_kinesis_snowflake.engine.status import Status, check_transition
 from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     TransientError,
@@ -54,27 +54,17 @@ MOST_PAGE_RECORDS = 10_000
 RECORD_OVERHEAD_BYTES = 500
 
 
-class Finish(StrEnum):
-    """Why a shard needs no more reading in this drain."""
-
-    CAUGHT_UP = "caught_up"
-    ENDED = "ended"
-    HANDED_OVER = "handed_over"
-    FAILED = "failed"
-
-
 class ShardReader:
     """How far one shard was read, handed over for loading, and committed in this drain.
 
     ``read >= handed >= committed`` at every moment; a rewind goes back to one of the lower two. Only the
-    coordinator touches a reader, so it needs no lock.
+    coordinator touches a reader, so it needs no lock. What it returns are cursors to be closed.
 
     :param state: the shard's row when its lease was taken
     :param committed: the last position known to be in Snowflake
     :param shard: as Kinesis lists it; ``None`` when it doesn't any more
     :param offset: what the sink has of it, if that is known
     :param in_doubt: the sink may have more, and couldn't say so
-    :param runtime: its chance
     """
 
     def __init__(
@@ -85,9 +75,7 @@ class ShardReader:
         shard: Shard | None,
         offset: Position | None = None,
         in_doubt: bool = False,
-        runtime: Runtime = MACHINE,
     ) -> None:
-        self._runtime = runtime
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
         self.offset = offset
@@ -102,7 +90,7 @@ class ShardReader:
         self._doubted = False
         self._began = self.read = self.handed = self.committed = committed
         self.cursor: Cursor | None = None
-        self.finish: Finish | None = None
+        self.status = Status.READING
         self.millis_behind: int | None = None
         self.caught_up_at: int | None = None
         self.due = 0.0
@@ -138,9 +126,9 @@ class ShardReader:
     @property
     def wants_page(self) -> bool:
         """Whether to ask for another page."""
-        return self.finish is None and not self.in_flight
+        return self.status is Status.READING and not self.in_flight
 
-    def accept(self, page: Fetched, *, caught_up_at: int) -> None:
+    def accept(self, page: Fetched, *, caught_up_at: int) -> Cursor | None:
         """Move on past a page.
 
         :param caught_up_at: when the page finishes the shard for this drain, the moment it is drained up to
@@ -149,16 +137,17 @@ class ShardReader:
         if page.reached is not None:
             self.read = page.reached
         self.checking = page.checking
-        self._let_go(unless=page.cursor)
-        self.cursor = page.cursor
+        before, self.cursor = self.cursor, page.cursor
         self.millis_behind = page.millis_behind
         self._size_next_page(page)
         self.due = page.asked_at + page.pause_seconds
-        self.finish = page.finish
+        if page.finish is not None:
+            self.enter(page.finish)
         self.caught_up_at = caught_up_at if page.finish is not None else None
         self.failures = 0
         self._failing_since = None
         self._stalled = False
+        return None if before is self.cursor else before
 
     def _size_next_page(self, page: Fetched) -> None:
         """Ask for as many records as make a page of 4 MiB, if they are like those of this page."""
@@ -167,38 +156,46 @@ class ShardReader:
             self.page_records = min(MOST_PAGE_RECORDS, max(1, int(PAGE_BYTES / each)))
             self.page_bytes = int(self.page_records * each)
 
-    def give_up(self, finish: Finish) -> None:
-        """Want no more pages, and ignore one that is under way."""
-        self._let_go()
-        self.finish = finish
-        self.generation += 1
+    def enter(self, status: Status) -> None:
+        """Change the status.
 
-    def rewind(self, position: Position | None) -> None:
+        :raises IllegalTransitionError: nothing leads from the present one to this one
+        """
+        check_transition(self.shard_id, self.status, status)
+        self.status = status
+
+    def leave_off(self, status: Status) -> Cursor | None:
+        """Want no more pages, and ignore one that is under way."""
+        self.enter(status)
+        self.generation += 1
+        return self._let_go()
+
+    def rewind(self, position: Position | None) -> Cursor | None:
         """Forget what was read after ``position``; a page under way will be ignored, and waited for."""
+        if self.status is not Status.READING:
+            self.enter(Status.READING)
         self.read = self.handed = position
         self.checking = self._doubted and position == self._began
-        self._let_go()
-        self.finish = None
         self.caught_up_at = None
         self.generation += 1
+        return self._let_go()
 
-    def back_off(self, error: TransientError, *, now: float) -> bool:
+    def back_off(self, error: TransientError, *, now: float, chance: float) -> bool:
         """Plan the next try after a failed one, with full jitter.
 
+        :param chance: 0 for the shortest wait that is allowed by now, 1 for the longest
         :return: ``False`` when the budget of failures in a row is used up
         """
         self.failures += 1
         if self._failing_since is None:
             self._failing_since = now
         longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self.failures)
-        self.due = now + self._runtime.random.uniform(SHORTEST_BACKOFF_SECONDS, longest)
+        self.due = now + SHORTEST_BACKOFF_SECONDS + chance * (longest - SHORTEST_BACKOFF_SECONDS)
         return self.failures < FAILURES_BEFORE_GIVING_UP
 
-    def _let_go(self, *, unless: Cursor | None = None) -> None:
-        """Close the cursor, and open another one for the next page."""
-        if self.cursor is not None and self.cursor is not unless:
-            self.cursor.close()
-        self.cursor = None
+    def _let_go(self) -> Cursor | None:
+        cursor, self.cursor = self.cursor, None
+        return cursor
 
     def begins_to_stall(self) -> bool:
         """Whether failures in a row keep the shard from being read for 10 s or more; true once."""
@@ -260,7 +257,7 @@ class Fetched:
     reached: Position | None
     cursor: Cursor | None
     millis_behind: int
-    finish: Finish | None
+    finish: Status | None
     asked_at: float
     pause_seconds: float = 0.0
     taken: int = 0
@@ -350,15 +347,15 @@ class PageSource:
         finish = None if page.records else finish_of(page, closed=closed)
         gap = gap_before(page, request, finish) if request.checking else None
         checking = request.checking and not page.records and finish is None
-        at_tip = finish is Finish.CAUGHT_UP
+        at_tip = finish is Status.CAUGHT_UP
         if at_tip and asked_at < self._follow_until:
             finish = None
         records = unread(page.records, request.start)
         records, stopped = before(records, self._stop_at)
         if stopped:
-            finish = Finish.CAUGHT_UP
+            finish = Status.CAUGHT_UP
         elif page.ended:
-            finish = Finish.ENDED
+            finish = Status.ENDED
         goes_on: Cursor | None = cursor
         apart = deaggregate(records)
         if apart.taken < len(records):
@@ -421,7 +418,7 @@ class PageSource:
             reached=checkpoint,
             cursor=None,
             millis_behind=0,
-            finish=Finish.ENDED,
+            finish=Status.ENDED,
             asked_at=self._runtime.monotonic(),
             gap=gap,
         )
@@ -484,14 +481,14 @@ def with_letters(encoded: Encoded, letters: Sequence[DeadLetter]) -> Encoded:
     return replace(encoded, dead_letters=(*encoded.dead_letters, *letters)) if letters else encoded
 
 
-def finish_of(page: Delivery, *, closed: bool) -> Finish | None:
+def finish_of(page: Delivery, *, closed: bool) -> Status | None:
     """Whether a page without records is the end of the shard, or its tip.
 
     A closed shard has no tip: taken for caught up before its end, an empty one would never end.
     """
     if page.ended:
-        return Finish.ENDED
-    return Finish.CAUGHT_UP if page.millis_behind == 0 and not closed else None
+        return Status.ENDED
+    return Status.CAUGHT_UP if page.millis_behind == 0 and not closed else None
 
 
 def unread(records: Sequence[Record], start: Position | StartAt) -> Sequence[Record]:
@@ -508,7 +505,7 @@ def unread(records: Sequence[Record], start: Position | StartAt) -> Sequence[Rec
     return list(dropwhile(lambda record: record.approximate_arrival < limit, records))
 
 
-def gap_before(page: Delivery, request: PageRequest, finish: Finish | None) -> Gap | None:
+def gap_before(page: Delivery, request: PageRequest, finish: Status | None) -> Gap | None:
     """Tell from the page read at a checkpoint whether the checkpoint's record is gone.
 
     A shard of which nothing was ever read has no such record, so nothing can prove that none aged out.

@@ -134,12 +134,12 @@ def beginning(
         f"Draining {report.stream_arn} into {report.table} by {sink}, until "
         f"{settings.stop_at:%Y-%m-%d %H:%M:%S %Z}. Application {settings.application_name} is {start} on. "
         f"{intaken.listed} shards are listed, {sum(intaken.held_by_others.values())} leased by others, "
-        f"{len(intaken.readers)} by this worker{_named(intaken)}"
+        f"{len(intaken.taken)} by this worker{_named(intaken)}"
     )
 
 
 def _named(intaken: Intaken) -> str:
-    ids = [short(reader.shard_id) for reader in intaken.readers]
+    ids = [short(shard_id) for shard_id in intaken.taken]
     if not ids:
         return ""
     more = len(ids) - SHARDS_IN_LINE

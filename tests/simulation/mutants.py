@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.engine import drain, intake, reader
+from airflow_kinesis_snowflake.engine import intake, reader
+from airflow_kinesis_snowflake.engine.coordinator import Coordinator
 from airflow_kinesis_snowflake.engine.fetching import Fetching
 from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.engine.reader import ShardReader
+from airflow_kinesis_snowflake.engine.status import Status
 from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedError, TransientError
 from airflow_kinesis_snowflake.hooks import checkpoint
 from airflow_kinesis_snowflake.sinks.snowflake import copy, statements, streaming
@@ -216,18 +218,18 @@ def parents_first(patch: pytest.MonkeyPatch) -> None:
 
 def ended_when_committed(patch: pytest.MonkeyPatch) -> None:
     """A shard counts as ended when it is read to its end, committed or not."""
-    patch.setattr(drain.Drain, "_settled", lambda *_: True)
+    patch.setattr(Coordinator, "_settled", lambda *_: True)
 
 
 def pages_of_before_are_dropped(patch: pytest.MonkeyPatch) -> None:
     """A page that was asked for before a rewind is taken for the next one."""
-    real = Fetching.arrived
+    real = Fetching.ended
 
-    def arrived(fetching: Fetching, page: Any, *, now: float) -> bool:
-        real(fetching, page, now=now)
-        return page.reader.finish is None
+    def ended(fetching: Fetching, call: Any, *, now: float) -> bool:
+        real(fetching, call, now=now)
+        return call.reader.status is Status.READING
 
-    patch.setattr(Fetching, "arrived", arrived)
+    patch.setattr(Fetching, "ended", ended)
 
 
 def read_again_after_a_loss(patch: pytest.MonkeyPatch) -> None:

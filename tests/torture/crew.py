@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake import exceptions
-from airflow_kinesis_snowflake.engine import assignment, drain, leases, retries
+from airflow_kinesis_snowflake.engine import assignment, coordinator, leases, retries
 from airflow_kinesis_snowflake.engine.intake import Intake
 from airflow_kinesis_snowflake.engine.loading import Loader
 from tests.torture.journal import Journal, JournalHandler
@@ -73,7 +73,7 @@ class Preparation:
         leases.LEASE_SECONDS, leases.RENEW_SECONDS = LEASE_SECONDS, RENEW_SECONDS
         leases.RETRY_SECONDS = 0.3
         assignment.HEARTBEAT_MILLIS = HEARTBEAT_MILLIS
-        drain.REVIEW_SECONDS, drain.LOOK_AGAIN_SECONDS = 2.0, 0.3
+        coordinator.REVIEW_SECONDS, coordinator.LOOK_AGAIN_SECONDS = 2.0, 0.3
         retries.LONGEST_WAIT_SECONDS = LONGEST_WAIT_SECONDS
         logger = logging.getLogger("airflow_kinesis_snowflake")
         logger.setLevel(logging.INFO)
@@ -93,9 +93,8 @@ def watch(journal: Journal) -> None:
 
     def watched_look(intake: Intake, **kwargs: Any) -> Any:
         intaken = look(intake, **kwargs)
-        if intaken.readers:
-            shards = [reader.shard_id for reader in intaken.readers]
-            journal.write("took", shards=shards, takeovers=intaken.takeovers)
+        if intaken.taken:
+            journal.write("took", shards=intaken.taken, takeovers=len(intaken.takeovers))
         return intaken
 
     def watched_load(loader: Loader, batch: Any) -> Any:

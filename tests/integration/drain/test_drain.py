@@ -57,7 +57,7 @@ def test_a_drain_that_finds_nothing_opens_no_snowflake_connection(
 def test_a_busy_worker_hands_over_shards_to_one_that_has_none(
     make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_kinesis_snowflake.engine.drain.REVIEW_SECONDS", 0.2)
+    monkeypatch.setattr("airflow_kinesis_snowflake.engine.coordinator.REVIEW_SECONDS", 0.2)
     # Every shard goes on for ever: no page is the last one, however few records come.
     monkeypatch.setattr("airflow_kinesis_snowflake.engine.reader.finish_of", lambda *_, **__: None)
     pipeline = make_pipeline(shards=4)
@@ -82,7 +82,7 @@ def test_a_busy_worker_hands_over_shards_to_one_that_has_none(
 def test_a_shard_that_is_lost_and_free_again_at_once_is_loaded_once(
     make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_kinesis_snowflake.engine.drain.REVIEW_SECONDS", 0.2)
+    monkeypatch.setattr("airflow_kinesis_snowflake.engine.coordinator.REVIEW_SECONDS", 0.2)
     for name in ("FIRST_PAGE_RECORDS", "MOST_PAGE_RECORDS"):
         monkeypatch.setattr(f"airflow_kinesis_snowflake.engine.reader.{name}", 10)
     pipeline = make_pipeline(shards=1)
@@ -91,7 +91,7 @@ def test_a_shard_that_is_lost_and_free_again_at_once_is_loaded_once(
     robbed: list[str] = []
 
     def look_after_a_theft(intake: Intake, **kwargs: Any) -> Any:
-        if drain._batch is not None and not robbed:
+        if drain._coordinator._batch is not None and not robbed:
             robbed.extend(intake._leases.held)
             steal_and_let_go(pipeline, robbed[0])
             intake._leases._renew(robbed[0])

@@ -1,98 +1,203 @@
-"""What a drain's coordinator does while its calls hang, without any service."""
+"""How a drain runs its coordinator: on threads, over sources, sinks and stores in memory."""
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
-from datetime import UTC, datetime
-from types import SimpleNamespace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.engine import drain as module
+import pytest
+
+from airflow_kinesis_snowflake.engine import coordinator as module
 from airflow_kinesis_snowflake.engine.drain import Drain
-from airflow_kinesis_snowflake.engine.runtime import Machine
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
-from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
-from airflow_kinesis_snowflake.sources.polling import PollingSource
+from airflow_kinesis_snowflake.exceptions import DrainStoppedError, ThrottledError
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
+from airflow_kinesis_snowflake.testing.sink import FakeLanding, FakeSink
+from airflow_kinesis_snowflake.testing.source import FakeSource
+from airflow_kinesis_snowflake.testing.store import FakeStateStore
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Iterator
 
-    import pytest
+    from airflow_kinesis_snowflake.engine.batch import Batch
+    from airflow_kinesis_snowflake.engine.ports import Outcome, SinkContext
+    from airflow_kinesis_snowflake.engine.report import DrainReport
 
-PATIENCE = 5.0
-LANDING = Landing(table=TableName.parse("DB.RAW.RECORDS"))
+PATIENCE = 20.0
+SHARD = "shardId-000000000000"
 
 
-class Late(Machine):
-    """Waits that end too early by their own account: the calls are done by the time that they say so."""
+class Gate:
+    """Lets calls know that others have come so far."""
 
     def __init__(self) -> None:
-        self.go_on = threading.Event()
+        self.reached, self.open = threading.Event(), threading.Event()
 
-    def wait(self, futures: Collection[Future[Any]], *, timeout: float | None = None) -> bool:
-        if not self.go_on.is_set():
-            self.go_on.set()
-            assert super().wait(futures, timeout=PATIENCE)
-            return False
-        return super().wait(futures, timeout=timeout)
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self.open.wait(PATIENCE)
 
 
-def make_drain(**parameters: Any) -> Drain:
-    """A drain that reaches no service, because it isn't run."""
-    ports: dict[str, Any] = {
-        "source": PollingSource(None),  # type: ignore[arg-type]
-        "store": None,
-        "sink": Copy(LANDING, lambda: None),  # type: ignore[arg-type, return-value]
-    }
-    return Drain(
-        DrainSettings(
-            stream_name="stream",
-            application_name="application",
-            initial_position=TRIM_HORIZON,
-            stop_at=datetime.now(UTC),
-        ),
-        worker=Worker("task", "1-a"),
-        **ports | parameters,
-    )
+class HangingSink(FakeSink):
+    """Commits and cancels when it is let."""
+
+    def __init__(self, landing: HangingLanding, context: SinkContext) -> None:
+        super().__init__(landing, context)
+        self._gates = landing
+
+    def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
+        self._gates.commit_gate.pass_through()
+        return super().commit(batch, refused_before=refused_before)
+
+    def cancel(self) -> None:
+        self._gates.cancel_gate.pass_through()
 
 
-def test_a_call_that_ends_together_with_the_wait_for_it_is_no_timeout() -> None:
-    late = Late()
+class HangingLanding(FakeLanding):
+    """A table of which the sinks hang."""
 
-    def call() -> str:
-        assert late.go_on.wait(PATIENCE)
-        return "done"
+    def __init__(self) -> None:
+        super().__init__()
+        self.commit_gate, self.cancel_gate = Gate(), Gate()
 
-    assert make_drain(runtime=late)._call(call) == "done"
+    def open(self, context: SinkContext) -> HangingSink:
+        return HangingSink(self, context)
+
+
+class World:
+    """A stream with a record, a table, and the state of an application."""
+
+    def __init__(self, sink: FakeLanding) -> None:
+        self.source, self.sink, self.store = FakeSource(), sink, FakeStateStore()
+        self.source.put(SHARD, b"{}")
+
+    def drain(self, **settings: Any) -> Drain:
+        stop_at = datetime.now(UTC) + timedelta(seconds=1)
+        return Drain(
+            DrainSettings(
+                stream_name="stream",
+                application_name="application",
+                initial_position=TRIM_HORIZON,
+                **{"stop_at": stop_at} | settings,
+            ),
+            worker=Worker("task", "1-a"),
+            source=self.source,
+            store=self.store,
+            sink=self.sink,
+        )
+
+    @property
+    def owners(self) -> dict[str, str | None]:
+        state = self.store.read_state("stream")
+        return {row.shard_id: row.lease_owner for row in state.shards.values()}
+
+
+@contextmanager
+def running(drain: Drain) -> Iterator[Callable[[], DrainReport]]:
+    """Run a drain on another thread; what it returns waits for its end."""
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(drain.run)
+        yield lambda: future.result(PATIENCE)
 
 
 def test_leases_are_released_while_the_cancellation_of_a_load_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOAD_GRACE_SECONDS", 0.01)
-    released, cancelled, in_time = threading.Event(), threading.Event(), []
+    sink = HangingLanding()
+    world = World(sink)
+    drain = world.drain()
 
-    def cancel() -> None:
-        in_time.append(released.wait(PATIENCE))
-        cancelled.set()
+    with running(drain) as ended:
+        assert sink.commit_gate.reached.wait(PATIENCE)
+        drain.stop()
+        assert sink.cancel_gate.reached.wait(PATIENCE)
+        with pytest.raises(DrainStoppedError):
+            ended()
+        owners = world.owners
+        sink.cancel_gate.open.set()
+        sink.commit_gate.open.set()
 
-    def release(*_: Any, **__: Any) -> bool:
-        released.set()
-        return True
+    assert owners == {SHARD: None}
 
-    drain = make_drain()
-    drain._load = Future()
-    monkeypatch.setattr(drain._loader, "cancel", cancel)
-    monkeypatch.setattr(
-        drain,
-        "_leases",
-        SimpleNamespace(
-            retire=lambda: None, leave=lambda: None, held=frozenset({"shard-1"}), release=release
-        ),
-    )
 
-    drain._leave()
+def test_a_stop_waits_for_no_call_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate()
+    world = World(FakeLanding())
+    monkeypatch.setattr(world.store, "read_state", lambda _: gate.pass_through())
+    drain = world.drain()
 
-    assert cancelled.wait(PATIENCE)
-    assert in_time == [True]
+    with running(drain) as ended:
+        assert gate.reached.wait(PATIENCE)
+        drain.stop()
+        with pytest.raises(DrainStoppedError):
+            ended()
+        gate.open.set()
+
+
+def test_leases_are_released_when_a_load_fails_with_an_error_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(FakeLanding())
+
+    def commit(*_: Any, **__: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(FakeSink, "commit", commit)
+
+    with pytest.raises(OSError, match="no space left"):
+        world.drain().run()
+
+    assert world.owners == {SHARD: None}
+
+
+def test_leases_are_released_when_a_batch_cant_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which happens on the thread that coordinates."""
+    world = World(FakeLanding())
+
+    def begin(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(FakeSink, "begin", begin)
+
+    with pytest.raises(OSError, match="no space left"):
+        world.drain().run()
+
+    assert world.owners == {SHARD: None}
+
+
+def test_leases_that_cant_be_renewed_any_more_end_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(FakeLanding())
+    drain = world.drain(stop_at=datetime.now(UTC) + timedelta(hours=1), follow_seconds=3600.0)
+    error = RuntimeError("the table is gone")
+
+    def drop_lost() -> None:
+        raise error
+
+    monkeypatch.setattr(drain._leases, "drop_lost", drop_lost)
+
+    with pytest.raises(RuntimeError, match="the table is gone"):
+        drain.run()
+
+
+def test_a_drain_that_was_stopped_before_it_began_does_nothing() -> None:
+    world = World(FakeLanding())
+    drain = world.drain()
+    drain.stop()
+    with pytest.raises(DrainStoppedError):
+        drain.run()
+    assert world.sink.rows == []
+
+
+def test_a_passing_fault_of_a_page_is_passed() -> None:
+    world = World(FakeLanding())
+    world.source.fail(ThrottledError("slower"))
+    assert world.drain().run().records == 1
+
+
+def test_a_drain_that_finds_nothing_opens_no_connection() -> None:
+    world = World(FakeLanding())
+    assert world.drain().run().records == 1
+    again = world.drain().run()
+    assert (again.records, again.snowflake_connections) == (0, 0)

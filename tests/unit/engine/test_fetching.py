@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
-from threading import Event
-from typing import TYPE_CHECKING, Any
-
 import pytest
 
 from airflow_kinesis_snowflake.engine.fetching import (
@@ -13,38 +9,43 @@ from airflow_kinesis_snowflake.engine.fetching import (
     FETCHERS,
     MOST_SLOW,
     SLOW_SECONDS,
+    Call,
     Fetching,
-    PageArrived,
 )
-from airflow_kinesis_snowflake.engine.reader import Fetched, Finish, ShardReader
+from airflow_kinesis_snowflake.engine.reader import Fetched, ShardReader
+from airflow_kinesis_snowflake.engine.status import Status
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.lineage import Shard
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from airflow_kinesis_snowflake.engine.reader import PageRequest
-
 
 PAUSE_SECONDS = 0.2
 
 
-class Pages:
-    """A source of pages that remembers which shards were asked for, at a time the test sets."""
-
-    pause_seconds = PAUSE_SECONDS
+class Desk:
+    """A coordinator in miniature: asks at given times, and takes what arrives."""
 
     def __init__(self) -> None:
+        self.fetching = Fetching(PAUSE_SECONDS)
+        self.calls: list[Call] = []
         self.now = 0.0
-        self.asked: list[str] = []
-        self.hanging: set[str] = set()
-        self.answer = Event()
 
-    def fetch(self, request: PageRequest) -> Fetched:
-        self.asked.append(request.shard_id)
-        if request.shard_id in self.hanging:
-            self.answer.wait()
-        return Fetched(
+    def request(self, now: float) -> None:
+        self.now = now
+        self.calls += self.fetching.due(now)
+
+    @property
+    def asked(self) -> list[str]:
+        return [call.reader.shard_id for call in self.calls]
+
+    def arrival(self, shard_id: str = "a") -> bool:
+        """Let the page of a shard arrive; whether it is wanted."""
+        call = next(call for call in self.calls if call.reader.shard_id == shard_id)
+        self.calls.remove(call)
+        return self.fetching.ended(call, now=self.now)
+
+    def take(self, reader: ShardReader) -> None:
+        """Accept the next page, and plan the one after it."""
+        assert self.arrival(reader.shard_id)
+        page = Fetched(
             encoded=None,
             reached=None,
             cursor=None,
@@ -53,40 +54,13 @@ class Pages:
             asked_at=self.now,
             pause_seconds=PAUSE_SECONDS,
         )
-
-
-class Desk:
-    """A coordinator in miniature: asks at given times, and takes what arrives."""
-
-    def __init__(self) -> None:
-        self.pages = Pages()
-        self.events: SimpleQueue[PageArrived] = SimpleQueue()
-        source: Any = self.pages
-        self.fetching = Fetching(source, self.events.put)
-
-    def request(self, now: float) -> None:
-        self.pages.now = now
-        self.fetching.request_due(now)
-
-    def arrival(self) -> tuple[ShardReader, bool]:
-        event = self.events.get(timeout=10)
-        return event.reader, self.fetching.arrived(event, now=self.pages.now)
-
-    def take(self) -> ShardReader:
-        """Accept the next page, and plan the one after it."""
-        event = self.events.get(timeout=10)
-        assert self.fetching.arrived(event, now=self.pages.now)
-        event.reader.accept(event.result.result(), caught_up_at=0)
-        self.fetching.plan(event.reader)
-        return event.reader
+        reader.accept(page, caught_up_at=0)
+        self.fetching.plan(reader)
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    desk = Desk()
-    yield desk
-    desk.pages.answer.set()
-    desk.fetching.close()
+def desk() -> Desk:
+    return Desk()
 
 
 def a_reader(name: str = "a", *, page_bytes: int = 0) -> ShardReader:
@@ -96,9 +70,10 @@ def a_reader(name: str = "a", *, page_bytes: int = 0) -> ShardReader:
 
 
 def test_a_shard_is_asked_again_no_sooner_than_a_fifth_of_a_second_later(desk: Desk) -> None:
-    desk.fetching.plan(a_reader())
+    reader = a_reader()
+    desk.fetching.plan(reader)
     desk.request(100.0)
-    desk.take()
+    desk.take(reader)
 
     desk.request(100.0 + PAUSE_SECONDS - 0.001)
     assert desk.fetching.under_way == 0
@@ -121,14 +96,13 @@ def test_the_shard_that_is_due_first_is_asked_first(desk: Desk) -> None:
     desk.fetching.plan(later)
     desk.fetching.plan(sooner)
     desk.request(1.5)
-    desk.take()
-    assert desk.pages.asked == ["sooner"]
+    assert desk.asked == ["sooner"]
 
 
 def test_a_shard_that_was_finished_meanwhile_is_not_asked(desk: Desk) -> None:
     reader = a_reader()
     desk.fetching.plan(reader)
-    reader.finish = Finish.FAILED
+    reader.leave_off(Status.FAILED)
     desk.request(1.0)
     assert desk.fetching.under_way == 0
 
@@ -156,7 +130,7 @@ def test_a_page_that_was_asked_for_before_a_rewind_is_not_taken(desk: Desk) -> N
     desk.fetching.plan(reader)
     desk.request(1.0)
     reader.rewind(None)
-    assert desk.arrival() == (reader, False)
+    assert not desk.arrival()
     assert desk.fetching.under_way == 0
 
 
@@ -172,14 +146,14 @@ def test_a_rewound_shard_is_asked_again_once_the_call_under_way_has_ended(desk: 
     desk.arrival()
     assert desk.fetching.next_due() == 3.0 + PAUSE_SECONDS
     desk.request(3.0 + PAUSE_SECONDS)
-    assert desk.take() is reader
+    desk.take(reader)
 
 
-def test_a_shard_that_was_given_up_is_not_asked_again_when_its_call_ends(desk: Desk) -> None:
+def test_a_shard_that_was_left_off_is_not_asked_again_when_its_call_ends(desk: Desk) -> None:
     reader = a_reader()
     desk.fetching.plan(reader)
     desk.request(1.0)
-    reader.give_up(Finish.HANDED_OVER)
+    reader.leave_off(Status.HANDED_OVER)
     desk.arrival()
     desk.request(9.0)
     assert desk.fetching.under_way == 0
@@ -196,32 +170,30 @@ def test_a_shard_that_was_given_up_is_not_asked_again_when_its_call_ends(desk: D
     ],
 )
 def test_shards_that_hang_hold_up_no_other(desk: Desk, count: int, page_bytes: int) -> None:
-    desk.pages.hanging = {f"hangs {number}" for number in range(count)}
-    for name in (*sorted(desk.pages.hanging), "answers"):
+    hanging = [f"hangs {number}" for number in range(count)]
+    for name in (*hanging, "answers"):
         desk.fetching.plan(a_reader(name, page_bytes=page_bytes))
     desk.request(1.0)
 
     desk.request(1.0 + SLOW_SECONDS)
 
-    assert desk.take().shard_id == "answers"
+    assert desk.asked == [*hanging, "answers"]
+    assert desk.fetching.threads > count
 
 
 def test_so_many_shards_may_hang_and_no_more(desk: Desk) -> None:
     """Their pages are as large as those of others when they come at last."""
-    desk.pages.hanging = {f"hangs {number}" for number in range(MOST_SLOW + 1)}
-    for name in sorted(desk.pages.hanging):
-        desk.fetching.plan(a_reader(name, page_bytes=2 * BYTES_UNDER_WAY))
+    for number in range(MOST_SLOW + 2):
+        desk.fetching.plan(a_reader(f"hangs {number}", page_bytes=2 * BYTES_UNDER_WAY))
     for look in range(2 * MOST_SLOW):
         desk.request(1.0 + look * SLOW_SECONDS)
     assert desk.fetching.under_way == MOST_SLOW + 1
 
 
 def test_a_shard_that_answers_at_last_takes_its_turn_with_the_others_again(desk: Desk) -> None:
-    desk.pages.hanging = {"a"}
     desk.fetching.plan(a_reader("a", page_bytes=BYTES_UNDER_WAY))
     desk.request(1.0)
     desk.request(1.0 + SLOW_SECONDS)
-    desk.pages.answer.set()
     desk.arrival()
 
     for name in "bc":

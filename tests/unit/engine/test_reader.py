@@ -7,7 +7,6 @@ import traceback
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import md5
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +20,6 @@ from airflow_kinesis_snowflake.engine.reader import (
     LONGEST_BACKOFF_SECONDS,
     SHORTEST_BACKOFF_SECONDS,
     Fetched,
-    Finish,
     PageRequest,
     PageSource,
     ShardReader,
@@ -29,7 +27,8 @@ from airflow_kinesis_snowflake.engine.reader import (
     finish_of,
     unread,
 )
-from airflow_kinesis_snowflake.engine.runtime import MACHINE, Machine, Runtime
+from airflow_kinesis_snowflake.engine.runtime import Machine
+from airflow_kinesis_snowflake.engine.status import Status
 from airflow_kinesis_snowflake.exceptions import ThrottledError, UnreadablePageError
 from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
@@ -85,32 +84,8 @@ class StubCursor:
         self.closed = True
 
 
-def a_reader(committed: Position | None = None, *, runtime: Runtime = MACHINE, **changes: Any) -> ShardReader:
-    return ShardReader(
-        ShardState(SHARD, incarnation="i", **changes),
-        committed=committed,
-        shard=Shard(SHARD),
-        runtime=runtime,
-    )
-
-
-class LongestWaits(Random):
-    """Draws the upper limit each time, and remembers the limits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.drawn_from: list[tuple[float, float]] = []
-
-    def uniform(self, a: float, b: float) -> float:
-        self.drawn_from.append((a, b))
-        return b
-
-
-class Patient(Machine):
-    random: LongestWaits
-
-    def __init__(self) -> None:
-        self.random = LongestWaits()
+def a_reader(committed: Position | None = None, **changes: Any) -> ShardReader:
+    return ShardReader(ShardState(SHARD, incarnation="i", **changes), committed=committed, shard=Shard(SHARD))
 
 
 @dataclass
@@ -229,14 +204,14 @@ def test_a_starting_moment_leaves_out_nothing_that_arrived_at_or_after_it(
 @pytest.mark.parametrize(
     ("answer", "closed", "finish"),
     [
-        pytest.param(page(next_iterator=None), True, Finish.ENDED, id="no iterator to go on with"),
-        pytest.param(page(next_iterator=None), False, Finish.ENDED, id="closed after it was listed"),
-        pytest.param(page(), False, Finish.CAUGHT_UP, id="nothing there, and nothing behind"),
+        pytest.param(page(next_iterator=None), True, Status.ENDED, id="no iterator to go on with"),
+        pytest.param(page(next_iterator=None), False, Status.ENDED, id="closed after it was listed"),
+        pytest.param(page(), False, Status.CAUGHT_UP, id="nothing there, and nothing behind"),
         pytest.param(page(millis_behind=1), False, None, id="nothing there, but something behind"),
         pytest.param(page(), True, None, id="a closed shard has an end to be reached"),
     ],
 )
-def test_a_shard_is_done_with_at_its_tip_or_its_end(answer: Page, closed: bool, finish: Finish) -> None:
+def test_a_shard_is_done_with_at_its_tip_or_its_end(answer: Page, closed: bool, finish: Status) -> None:
     assert finish_of(answer.delivery, closed=closed) == finish
 
 
@@ -246,19 +221,19 @@ def test_a_page_with_records_is_never_the_tip_whatever_its_lag() -> None:
 
 def test_the_last_page_of_a_closed_shard_ends_it() -> None:
     result = fetch(request(), page(*records(1.0), next_iterator=None))
-    assert result.finish is Finish.ENDED
+    assert result.finish is Status.ENDED
     assert landed(result) == ["10"]
 
 
 def test_a_closed_shard_isnt_ended_while_records_of_it_stay_for_a_later_drain() -> None:
     result = fetch(request(), page(*records(1.0, NOW.timestamp()), next_iterator=None))
-    assert result.finish is Finish.CAUGHT_UP
+    assert result.finish is Status.CAUGHT_UP
     assert landed(result) == ["10"]
 
 
 def test_a_page_of_which_nothing_is_taken_moves_nothing() -> None:
     result = fetch(request(), page(*records(NOW.timestamp())))
-    assert (result.finish, result.reached, result.encoded) == (Finish.CAUGHT_UP, None, None)
+    assert (result.finish, result.reached, result.encoded) == (Status.CAUGHT_UP, None, None)
 
 
 # --- aggregates --------------------------------------------------------------------------------------------
@@ -437,7 +412,7 @@ def test_a_shard_of_which_nothing_is_left_is_a_gap_up_to_now_and_the_checkpoint_
     assert result.gap is not None
     assert result.gap.oldest_available is None
     assert result.reached == Position("10")
-    assert result.finish is Finish.CAUGHT_UP
+    assert result.finish is Status.CAUGHT_UP
 
 
 @pytest.mark.parametrize(
@@ -487,7 +462,7 @@ def test_a_shard_that_left_the_list_is_a_gap_and_ends(
 ) -> None:
     result = fetch(request(start, shard=None))
     assert result.gap is not None
-    assert result.finish is Finish.ENDED
+    assert result.finish is Status.ENDED
     told = result.encoded and [letter.record.sequence_number for letter in result.encoded.dead_letters]
     assert told == letters
 
@@ -531,23 +506,22 @@ def test_a_shard_without_a_checkpoint_starts_where_its_row_says() -> None:
 def test_a_reader_goes_on_with_the_cursor_of_the_page_before() -> None:
     reader, cursor = a_reader(Position("10")), StubCursor()
     reader.accept(fetched(reached=Position("12"), cursor=cursor), caught_up_at=0)
-    reader.accept(fetched(reached=Position("13"), cursor=cursor), caught_up_at=0)
+    assert reader.accept(fetched(reached=Position("13"), cursor=cursor), caught_up_at=0) is None
     assert (reader.request().start, reader.request().cursor) == (Position("13"), cursor)
-    assert not cursor.closed
 
 
-@pytest.mark.parametrize("how", ["given up", "rewound", "replaced"])
-def test_a_cursor_that_is_not_needed_any_more_is_closed(how: str) -> None:
+@pytest.mark.parametrize("how", ["left off", "rewound", "replaced"])
+def test_a_cursor_that_is_not_needed_any_more_is_to_be_closed(how: str) -> None:
     reader, cursor = a_reader(), StubCursor()
     reader.accept(fetched(reached=Position("12"), cursor=cursor), caught_up_at=0)
     match how:
-        case "given up":
-            reader.give_up(Finish.FAILED)
+        case "left off":
+            closed = reader.leave_off(Status.FAILED)
         case "rewound":
-            reader.rewind(None)
+            closed = reader.rewind(None)
         case _:
-            reader.accept(fetched(cursor=StubCursor()), caught_up_at=0)
-    assert cursor.closed
+            closed = reader.accept(fetched(cursor=StubCursor()), caught_up_at=0)
+    assert closed is cursor
 
 
 def test_a_page_without_records_leaves_the_position_where_it_was() -> None:
@@ -558,7 +532,7 @@ def test_a_page_without_records_leaves_the_position_where_it_was() -> None:
 
 def test_a_rewound_reader_begins_again_without_a_cursor() -> None:
     reader = a_reader()
-    reader.accept(fetched(reached=Position("12"), finish=Finish.CAUGHT_UP), caught_up_at=5)
+    reader.accept(fetched(reached=Position("12"), finish=Status.CAUGHT_UP), caught_up_at=5)
     reader.rewind(Position("11"))
     assert reader.wants_page
     assert (reader.request().start, reader.request().cursor) == (Position("11"), None)
@@ -568,32 +542,37 @@ def test_a_rewound_reader_begins_again_without_a_cursor() -> None:
 def test_a_cursor_survives_a_throttled_call() -> None:
     reader, cursor = a_reader(), StubCursor()
     reader.accept(fetched(cursor=cursor), caught_up_at=0)
-    reader.back_off(ThrottledError("slower"), now=0.0)
+    reader.back_off(ThrottledError("slower"), now=0.0, chance=1.0)
     assert reader.request().cursor is cursor
 
 
-@given(st.integers(1, FAILURES_BEFORE_GIVING_UP - 1), st.floats(0, 1e6))
-def test_the_wait_after_failures_is_bounded_on_both_sides(failures: int, now: float) -> None:
+@given(st.integers(1, FAILURES_BEFORE_GIVING_UP - 1), st.floats(0, 1e6), st.floats(0, 1))
+def test_the_wait_after_failures_is_bounded_on_both_sides(failures: int, now: float, chance: float) -> None:
     reader = a_reader()
     for _ in range(failures):
-        assert reader.back_off(ThrottledError("slower"), now=now)
+        assert reader.back_off(ThrottledError("slower"), now=now, chance=chance)
     assert now + SHORTEST_BACKOFF_SECONDS <= reader.due <= now + LONGEST_BACKOFF_SECONDS
 
 
 def test_the_wait_after_failures_is_drawn_from_all_that_is_allowed_then() -> None:
     """Full jitter: workers that were throttled together don't come back together."""
-    patient = Patient()
-    reader = a_reader(runtime=patient)
-    for _ in range(7):
-        reader.back_off(ThrottledError("slower"), now=0.0)
-    assert patient.random.drawn_from == [(0.2, high) for high in (1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0)]
+
+    def waits(chance: float) -> list[float]:
+        reader, drawn = a_reader(), []
+        for _ in range(7):
+            reader.back_off(ThrottledError("slower"), now=0.0, chance=chance)
+            drawn.append(reader.due)
+        return drawn
+
+    assert waits(0.0) == [0.2] * 7
+    assert waits(1.0) == [1.0, 2.0, 4.0, 8.0, 16.0, 20.0, 20.0]
 
 
 def test_a_shard_that_wont_be_read_for_ten_seconds_is_reported_once() -> None:
-    reader = a_reader(runtime=Patient())
+    reader = a_reader()
     reported = []
     for now in (0.0, 1.0, 3.0, 7.0, 15.0):
-        reader.back_off(ThrottledError("slower"), now=now)
+        reader.back_off(ThrottledError("slower"), now=now, chance=1.0)
         reported.append(reader.begins_to_stall())
     assert reported == [False, False, False, True, False]
     assert reader.stalled_for(20.0) == 20.0
@@ -601,13 +580,16 @@ def test_a_shard_that_wont_be_read_for_ten_seconds_is_reported_once() -> None:
     reader.accept(fetched(), caught_up_at=0)
 
     assert reader.stalled_for(21.0) is None
-    reader.back_off(ThrottledError("slower"), now=22.0)
+    reader.back_off(ThrottledError("slower"), now=22.0, chance=1.0)
     assert not reader.begins_to_stall()
 
 
 def test_a_shard_is_given_up_after_many_failures_in_a_row() -> None:
     reader = a_reader()
-    outcomes = [reader.back_off(ThrottledError("slower"), now=0.0) for _ in range(FAILURES_BEFORE_GIVING_UP)]
+    outcomes = [
+        reader.back_off(ThrottledError("slower"), now=0.0, chance=1.0)
+        for _ in range(FAILURES_BEFORE_GIVING_UP)
+    ]
     assert outcomes == [True] * (FAILURES_BEFORE_GIVING_UP - 1) + [False]
 
 
@@ -615,7 +597,7 @@ def test_a_page_renews_the_budget_of_failures() -> None:
     reader = a_reader()
     for _ in range(2):
         for _ in range(FAILURES_BEFORE_GIVING_UP - 1):
-            assert reader.back_off(ThrottledError("slower"), now=0.0)
+            assert reader.back_off(ThrottledError("slower"), now=0.0, chance=1.0)
         reader.accept(fetched(), caught_up_at=0)
 
 

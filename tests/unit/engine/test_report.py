@@ -49,7 +49,7 @@ def test_the_first_line_says_from_where_until_when_which_shards_and_where_to(
         refused={},
         gaps=(),
         missed={},
-        takeovers=0,
+        takeovers=(),
         surplus=0,
         left_some=False,
         held_by_others={"one": 2, "other": 1},
