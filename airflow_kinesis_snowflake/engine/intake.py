@@ -314,7 +314,7 @@ class Intake:
                 stream_created=self._stream_created,
                 stream_arn=self._facts.arn,
                 initial_shards=row.initial_shards,
-                sinks=[self._loader.sink],
+                sink=self._loader.sink,
             )
         return self._complete(self._read_state())
 

@@ -305,7 +305,7 @@ class StateStore(Protocol):
         stream_created: int,
         stream_arn: str | None = None,
         initial_shards: Iterable[str] = (),
-        sinks: Iterable[str] = (),
+        sink: str | None = None,
     ) -> bool:
         """Create the row of a shard, unless there is one."""
 

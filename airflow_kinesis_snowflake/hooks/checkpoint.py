@@ -228,14 +228,14 @@ class CheckpointStoreHook(AwsHook):
         stream_created: int,
         stream_arn: str | None = None,
         initial_shards: Iterable[str] = (),
-        sinks: Iterable[str] = (),
+        sink: str | None = None,
     ) -> bool:
         """Create the row of a shard. Needs ``dynamodb:UpdateItem``.
 
         Condition: there is no such row, so that of several workers one creates it and an existing checkpoint
         is safe.
 
-        :param sinks: how the drain that creates it commits
+        :param sink: how the drain that creates it commits
         :return: False: the row was there and is unchanged
         """
         row = self._update(
@@ -248,7 +248,7 @@ class CheckpointStoreHook(AwsHook):
                 "streamArn": None if stream_arn is None else text_value(stream_arn),
                 "parentShardIds": texts_value(parents),
                 "initialShardIds": texts_value(initial_shards),
-                "sinks": texts_value(sinks),
+                "sinks": texts_value(() if sink is None else (sink,)),
             },
             condition=_NEW,
         )

@@ -74,7 +74,7 @@ class FakeStateStore:
         stream_created: int,
         stream_arn: str | None = None,
         initial_shards: Iterable[str] = (),
-        sinks: Iterable[str] = (),
+        sink: str | None = None,
     ) -> bool:
         """Create the row of a shard.
 
@@ -89,7 +89,7 @@ class FakeStateStore:
             stream_created=stream_created,
             stream_arn=stream_arn,
             initial_shards=frozenset(initial_shards),
-            sinks=frozenset(sinks),
+            sinks=frozenset(() if sink is None else (sink,)),
         )
         with self._lock:
             return self._shards[stream_name].setdefault(shard_id, made) == made

@@ -62,7 +62,7 @@ def create(store: StateStore, *, incarnation: str = "first", **facts: Any) -> bo
         "start_at": TRIM_HORIZON,
         "parents": ["p"],
         "stream_created": 7,
-        "sinks": ["copy"],
+        "sink": "copy",
         **facts,
     }
     return store.create_shard(STREAM, SHARD, incarnation=incarnation, **told)
@@ -95,7 +95,7 @@ def test_room_is_made_once(unmade: StateStore) -> None:
 
 def test_a_row_is_made_with_what_it_is_told(unmade: StateStore) -> None:
     unmade.create_table()
-    assert create(unmade, initial_shards=["a", "b"], sinks=["streaming"])
+    assert create(unmade, initial_shards=["a", "b"], sink="streaming")
     assert row(unmade) == ShardState(
         SHARD,
         start_at=TRIM_HORIZON,

@@ -49,8 +49,7 @@ class Table:
         after = {**request["Key"], **before}
         names = request["ExpressionAttributeNames"]
         values = request["ExpressionAttributeValues"]
-        updates, _, additions = request["UpdateExpression"].partition(" ADD ")
-        sets, _, removals = updates.removeprefix("SET ").partition(" REMOVE ")
+        sets, _, removals = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
         for assignment in re.split(r", (?=#a\d+ =)", sets):
             target, _, value = assignment.partition(" = ")
             if not value.startswith("if_not_exists"):
@@ -59,10 +58,6 @@ class Table:
                 after[names[target]] = values[value.partition(", ")[2].rstrip(")")]
         for alias in filter(None, removals.split(", ")):
             after.pop(names[alias], None)
-        for addition in filter(None, additions.split(", ")):
-            alias, value = addition.split()
-            members = {*after.get(names[alias], {"SS": ()})["SS"], *values[value]["SS"]}
-            after[names[alias]] = {"SS": sorted(members)}
         self.items[key] = after
         self._on_write(writer, before, after)
         return after

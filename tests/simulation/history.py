@@ -192,7 +192,7 @@ class History:
         following = timedelta(seconds=limits["follow_seconds"] or 0)
 
         source = self._source(machine)
-        sink, *_ = self._ways(machine)
+        sink = self._way(machine)
         self.counts[sink.name] += 1
 
         def work() -> None:
@@ -232,16 +232,13 @@ class History:
         self._scheduler.spawn(work, owner=machine)
         return tried
 
-    def _ways(self, machine: Machine) -> list[SinkSettings]:
-        """How a try loads, and how others may have."""
+    def _way(self, machine: Machine) -> SinkSettings:
+        """How a try loads."""
         landing = Landing(table=TABLE)
         open_session = SimulatedSnowflake(self._server, machine, self._weather).open_session
-        ways: list[SinkSettings] = [
-            Copy(landing, open_session),
-            Streaming(landing, open_session, partial(SimulatedChannels, self._streaming, machine)),
-        ]
-        chosen = self.random.choice(self._sinks)
-        return sorted(ways, key=lambda way: way.name != chosen)
+        if self.random.choice(self._sinks) == "copy":
+            return Copy(landing, open_session)
+        return Streaming(landing, open_session, partial(SimulatedChannels, self._streaming, machine))
 
     def _source(self, machine: Machine) -> Source:
         """How a try reads; workers of both kinds may share the shards."""
