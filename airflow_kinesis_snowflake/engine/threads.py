@@ -21,27 +21,36 @@ class DaemonThreads:
     """Daemon threads that run calls in order of submission.
 
     ``concurrent.futures.ThreadPoolExecutor`` joins its threads when the interpreter exits, so a call that
-    hangs in a socket would hold up a task that was told to stop. These threads are left behind instead.
+    hangs in a socket would hold up a task that was told to stop. These threads are left behind instead. Each
+    begins when there is a call for it.
 
-    :param count: number of threads
+    :param count: the largest number of threads
     :param name: prefix of the threads' names
     :param runtime: where they run
     """
 
     def __init__(self, count: int, *, name: str, runtime: Runtime = MACHINE) -> None:
-        self.count = 0
+        self._count = count
         self._name = name
         self.runtime = runtime
         self._calls: Queue[Callable[[], None] | None] = runtime.queue()
-        self.resize(count)
+        self._lock = runtime.lock()
+        self._threads = 0
+        self._unfinished = 0
 
     def resize(self, count: int) -> None:
         """Change the number of threads; those that are too many end once the submitted calls are done."""
-        for number in range(self.count, count):
-            self.runtime.start(self._work, name=f"{self._name}-{number}")
-        for _ in range(count, self.count):
-            self._calls.put(None)
-        self.count = count
+        with self._lock:
+            self._count = count
+            while self._threads > count:
+                self._threads -= 1
+                self._calls.put(None)
+            self._start_as_needed()
+
+    def _start_as_needed(self) -> None:
+        while self._threads < min(self._unfinished, self._count):
+            self._threads += 1
+            self.runtime.start(self._work, name=f"{self._name}-{self._threads}")
 
     def submit(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run the call on the next free thread."""
@@ -53,7 +62,10 @@ class DaemonThreads:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._calls.put(run)
+        with self._lock:
+            self._unfinished += 1
+            self._calls.put(run)
+            self._start_as_needed()
         return future
 
     def map(self, call: Callable[[A], T], items: Iterable[A]) -> list[T]:
@@ -72,6 +84,8 @@ class DaemonThreads:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
+            with self._lock:
+                self._unfinished -= 1
 
     def __enter__(self) -> DaemonThreads:
         return self

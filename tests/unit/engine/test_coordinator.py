@@ -144,15 +144,16 @@ class Desk:
         """Let the load under way end well."""
         batch = self.take(do.Load).batch
         offsets = {shard_id: span.reached for shard_id, span in batch.spans.items()}
-        return self.tell(on.LoadEnded(Loaded(batch, **{"committed": True, "offsets": offsets} | what)))
+        facts: dict[str, Any] = {"committed": True, "offsets": offsets}
+        return self.tell(on.LoadEnded(Loaded(batch, **facts | what)))
 
     def release(self) -> Mapping[str, do.LastFacts]:
-        shards = self.take(do.Release).shards
+        shards: Mapping[str, do.LastFacts] = self.take(do.Release).shards
         self.tell(on.Released())
         return shards
 
     def leave(self) -> Mapping[str, do.LastFacts]:
-        shards = self.take(do.Leave).shards
+        shards: Mapping[str, do.LastFacts] = self.take(do.Leave).shards
         self.tell(on.Left())
         assert self.coordinator.over
         return shards
