@@ -141,7 +141,7 @@ class _Queue:
 
     def put(self, item: Any, /) -> None:
         self._items.append(item)
-        self._scheduler.give(self._signal)
+        self._scheduler.give_one(self._signal)
 
     def get(self, *, timeout: float | None = None) -> Any:
         deadline = None if timeout is None else self._scheduler.now + timeout

@@ -175,6 +175,24 @@ def channel_opened_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(streaming, "behind", lambda *_: False)
 
 
+def dead_letters_before_rows(patch: pytest.MonkeyPatch) -> None:
+    """Rows are streamed before the dead letters of their batch, whose token speaks for both."""
+    letters, append = StreamingSink._commit_letters, StreamingSink._append
+
+    def rows_first(sink: StreamingSink, table: Any, batch: Any, parts: Any) -> None:
+        append(sink, table, batch, parts)
+        if table == sink._target.table:
+            letters(sink, batch, streaming.rows_of(batch))
+
+    patch.setattr(StreamingSink, "_commit_letters", lambda *_: None)
+    patch.setattr(StreamingSink, "_append", rows_first)
+
+
+def dead_letters_that_are_there(patch: pytest.MonkeyPatch) -> None:
+    """Dead letters are streamed again that a batch had committed before it was lost."""
+    patch.setattr(streaming, "letters_after", lambda _, letters: letters)
+
+
 # --- checkpoints and leases --------------------------------------------------------------------------------
 
 
@@ -284,6 +302,8 @@ MUTANTS: tuple[Mutant, ...] = (
     token_at_opening,
     committed_token,
     channel_opened_again,
+    dead_letters_before_rows,
+    dead_letters_that_are_there,
     checkpoint_after_commit,
     checkpoint_of_a_committed_batch,
     owner_writes_only,
