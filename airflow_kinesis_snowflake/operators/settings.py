@@ -405,8 +405,9 @@ class SettingGroup:
         return made
 
     def serialize(self) -> dict[str, Any]:
-        """What Airflow shows of them."""
-        return dict(vars(self))
+        """What Airflow shows of them: JSON, as Airflow before 3.3 runs no task with anything else."""
+        shown: dict[str, Any] = json.loads(json.dumps(vars(self), default=_as_json))
+        return shown
 
 
 class CheckedSettings(_Operator):
@@ -501,6 +502,10 @@ def _is_written_out(value: Any) -> bool:
     if is_dataclass(value):
         return True  # Airflow renders no objects, and a pattern may well hold what looks like a template.
     return value is None or isinstance(value, (bool, int, float, date, timedelta))
+
+
+def _as_json(value: Any) -> Any:
+    return sorted(value, key=str) if isinstance(value, AbstractSet) else str(value)
 
 
 def _shown(value: Any) -> str:

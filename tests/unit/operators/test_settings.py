@@ -464,8 +464,13 @@ def test_a_mapping_that_flattens_does_so_behind_the_format() -> None:
 
 
 def test_airflow_shows_the_settings_of_a_mapping() -> None:
-    shown: Any = serialize_template_field(Columns(epochs={"TS": "ms"}), "mapping")
-    assert shown["epochs"] == {"TS": "ms"}
+    keys: Any = {"TS", "ID"}
+    mapping = Columns(epochs={"TS": "ms"}, include=keys, exclude=("DEBUG",))
+    shown: Any
+    for shown in (mapping.serialize(), serialize_template_field(mapping, "mapping")):
+        assert json.loads(json.dumps(shown)) == shown
+        assert shown["epochs"] == {"TS": "ms"}
+        assert (shown["include"], shown["exclude"]) == (["ID", "TS"], ["DEBUG"])
 
 
 def test_a_name_that_native_rendering_made_a_number_is_refused() -> None:
