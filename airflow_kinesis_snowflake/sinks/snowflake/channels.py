@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import msgspec
-from snowflake.connector.util_text import construct_hostname
 
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
@@ -115,7 +114,7 @@ class StreamingLogin:
                 "private_key_content in its extra): the streaming sink logs in by nothing else"
             )
         account = str(params["account"])
-        host = params.get("host") or construct_hostname(params.get("region"), account)
+        host = params.get("host") or _host(account, params.get("region"))
         url = streaming_url or f"https://{str(host).replace('_', '-')}"
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
             raise InvalidSettingError(
@@ -369,6 +368,14 @@ def _sdk() -> Any:
             "Snowflake's SDK for Snowpipe Streaming is missing or can't be loaded on this machine"
         ) from error
     return streaming
+
+
+def _host(account: str, region: str | None) -> str:
+    """The address of an account; a locator may have its region behind it, and needs none in us-west-2."""
+    if region and region != "us-west-2":
+        account = f"{account.partition('.')[0]}.{region}"
+    is_in_china = account.partition(".")[2].lower().startswith("cn-")
+    return f"{account}.snowflakecomputing.{'cn' if is_in_china else 'com'}"
 
 
 def _pem(key: bytes | str) -> str:

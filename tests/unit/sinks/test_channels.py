@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,8 @@ def test_every_way_to_give_a_private_key_works(
         (tmp_path / "key.p8").write_text(pem(passphrase))
         extra["private_key_file"] = str(tmp_path / "key.p8")
     else:
-        extra["private_key_content"] = pem(passphrase)
+        # Older versions of the provider take it in base64 only.
+        extra["private_key_content"] = base64.b64encode(pem(passphrase).encode()).decode()
     connection = {"conn_type": "snowflake", "login": "u", "password": passphrase, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_SNOWFLAKE_KEY", json.dumps(connection))
     params = SnowflakeLoadHook(snowflake_conn_id="snowflake_key")._checked_params()
@@ -86,10 +88,24 @@ def test_a_wrong_url_is_refused(url: str) -> None:
 def test_the_account_leads_to_its_host() -> None:
     assert login().url == "https://org-acc-one.snowflakecomputing.com"
     assert login(account="abc.eu-central-1").account == "ABC"
-    assert login(account="abc", region="eu-central-1").properties()["host"] == (
-        "abc.eu-central-1.snowflakecomputing.com"
-    )
     assert login(host="acc.privatelink.snowflakecomputing.com").properties()["port"] == "443"
+
+
+@pytest.mark.parametrize(
+    ("account", "region", "host"),
+    [
+        ("abc", None, "abc.snowflakecomputing.com"),
+        ("abc", "us-west-2", "abc.snowflakecomputing.com"),
+        ("abc", "eu-central-1", "abc.eu-central-1.snowflakecomputing.com"),
+        ("abc.eu-central-1", None, "abc.eu-central-1.snowflakecomputing.com"),
+        ("abc.us-east-1", "eu-central-1", "abc.eu-central-1.snowflakecomputing.com"),
+        ("abc", "cn-northwest-1", "abc.cn-northwest-1.snowflakecomputing.cn"),
+        ("abc.CN-northwest-1", None, "abc.cn-northwest-1.snowflakecomputing.cn"),
+        ("org-acc.privatelink", None, "org-acc.privatelink.snowflakecomputing.com"),
+    ],
+)
+def test_a_region_is_part_of_the_host(account: str, region: str | None, host: str) -> None:
+    assert login(account=account, region=region).properties()["host"] == host
 
 
 def test_a_login_does_not_show_its_key() -> None:
