@@ -30,27 +30,41 @@ def find_connection(get: Callable[[str], Any], conn_id: str, *, conn_type: str, 
             f"Set the type of the Airflow connection {conn_id!r} to {conn_type}: it is {connection.conn_type}"
         )
     if not _is_object(connection.extra):
-        raise InvalidSettingError(
-            f"Correct the extra of the Airflow connection {conn_id!r}: it must be a JSON object"
-        )
+        raise InvalidSettingError(_odd_extra(conn_id))
     return connection
 
 
 def _missing(conn_id: str, conn_type: str, otherwise: str) -> str:
     variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-    if variable in os.environ:
-        # Airflow goes on to look elsewhere when it can't read one.
-        return (
-            f"Correct the environment variable {variable}: it defines the Airflow connection {conn_id!r}, "
-            "and is neither JSON nor a URI"
-        )
-    return f"Create the Airflow connection {conn_id!r} of type {conn_type}{otherwise}: there is none"
+    written = os.environ.get(variable)
+    if written is None:
+        return f"Create the Airflow connection {conn_id!r} of type {conn_type}{otherwise}: there is none"
+    # Airflow goes on to look elsewhere when it can't read one; older ones can't if its extra is odd.
+    if not _is_object(_written_extra(written)):
+        return _odd_extra(conn_id)
+    return (
+        f"Correct the environment variable {variable}: it defines the Airflow connection {conn_id!r}, "
+        "and is neither JSON of one nor a URI"
+    )
 
 
-def _is_object(extra: str | None) -> bool:
-    if not extra:
+def _written_extra(connection: str) -> Any:
+    """The extra of a connection that is written as JSON."""
+    try:
+        written = json.loads(connection)
+    except ValueError:
+        return None
+    return written.get("extra") if isinstance(written, dict) else None
+
+
+def _odd_extra(conn_id: str) -> str:
+    return f"Correct the extra of the Airflow connection {conn_id!r}: it must be a JSON object"
+
+
+def _is_object(extra: Any) -> bool:
+    if not extra or isinstance(extra, dict):
         return True
     try:
         return isinstance(json.loads(extra), dict)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
