@@ -62,6 +62,6 @@ def test_the_key_that_the_page_makes_logs_in(tmp_path: Path, monkeypatch: pytest
 
     hook = SnowflakeLoadHook()
 
-    assert hook.get_private_key() is not None
+    assert hook.streaming_login().private_key.startswith("-----BEGIN PRIVATE KEY-----")
     assert hook.account_name() == "acme-prod"
     assert (tmp_path / "snowflake.pub").read_text().splitlines()[1].startswith("MIIBIjANBgkqh")

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.execution_time.context import OutletEventAccessors
 
+from airflow_kinesis_snowflake.assets.loads import LOADED
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.operators.compat import AirflowFailException
@@ -45,14 +47,11 @@ def run(application: str, table: str, **settings: Any) -> dict[str, Any]:
         dag_id="dag", run_id="run", task_id="drain", map_index=-1, try_number=1, xcom_push=LEFT.__setitem__
     )
     LEFT.clear()
-    events: Any = {}
-
-    class Events(dict[Any, Any]):
-        def __missing__(self, key: Any) -> Any:
-            return SimpleNamespace(add=lambda asset, extra=None: events.update({str(asset.uri): extra}))
-
-    context: Any = {"ti": ti, "outlet_events": Events()}
-    return operator.execute(context) | {"events": events}
+    outlet_events = OutletEventAccessors()
+    context: Any = {"ti": ti, "outlet_events": outlet_events}
+    report = operator.execute(context)
+    events = outlet_events[LOADED].asset_alias_events
+    return report | {"events": {event.dest_asset_key.uri: event.extra for event in events}}
 
 
 @pytest.fixture

@@ -18,13 +18,7 @@ import promql_parser as promql
 import pytest
 import yaml
 from airflow.sdk import DAG
-
-try:
-    from airflow.serialization.serialized_objects import DagSerialization
-except ImportError:  # Airflow 3.1
-    from airflow.serialization.serialized_objects import (  # type: ignore[attr-defined, assignment]
-        SerializedDAG as DagSerialization,
-    )
+from airflow.serialization.serialized_objects import LazyDeserializedDAG
 from botocore.validate import ParamValidator
 
 from airflow_kinesis_snowflake.alerts.rules import Gauges
@@ -332,7 +326,7 @@ def test_a_dag_of_the_page_can_be_stored(name: str) -> None:
     exec((FOLDER / f"{name}.py").read_text(), namespace)
     dag = namespace["dag"]
     assert isinstance(dag, DAG)
-    DagSerialization.to_dict(dag)
+    LazyDeserializedDAG.from_dag(dag)
     if name == "deadline":
         assert dag.deadline
     if name == "drain":

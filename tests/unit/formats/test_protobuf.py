@@ -156,7 +156,8 @@ def test_fields_that_can_be_absent_are_left_out_and_others_have_their_default() 
 
 
 def test_every_kind_of_field_comes_back() -> None:
-    order = message_class("shop.v1.Order")(
+    of = message_class("shop.v1.Order")
+    order = of(
         id=-(2**63),
         name="Ann \0é",
         rank=0,
@@ -165,7 +166,7 @@ def test_every_kind_of_field_comes_back() -> None:
         total=12.5,
         lines=[{"sku": "x", "quantity": 2**64 - 1}, {}],
         numbers=[-1, 2**63 - 1],
-        by_name={"a": {"sku": "y"}},
+        by_name={"a": of.Line(sku="y")},
         flags={True: 1, False: 2},
         kinds={-7: 1, 8: 9},
         cash=2**64 - 1,
@@ -452,7 +453,8 @@ def test_a_schema_with_changed_bytes_has_an_answer(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(file) - 1))
         file[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
-    order = message_class("shop.v1.Order")(id=7, lines=[{"sku": "x"}], by_name={"a": {}}, before={})
+    of = message_class("shop.v1.Order")
+    order = of(id=7, lines=[{"sku": "x"}], by_name={"a": of.Line()}, before={})
     for message in (b"\0\0\0\0\7\0" + order.SerializeToString(), b"\0\0\0\0\7\2\2\x0a\0"):
         try:
             of_registry(message, Registry(base64.b64encode(bytes(file)).decode()))

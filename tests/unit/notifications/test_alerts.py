@@ -173,11 +173,11 @@ def test_a_subject_begins_with_the_worst() -> None:
 
 
 def test_dags_with_notifiers_can_be_stored() -> None:
-    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
 
     drain = build_drain_dag(notifiers=[Notifier()])
     for dag in (drain, build_alerts_dag(notifiers=[Notifier()])):
-        DagSerialization.to_dict(dag)
+        LazyDeserializedDAG.from_dag(dag)
     assert not build_drain_dag().get_task("drain").has_on_failure_callback
     assert drain.get_task("drain").has_on_failure_callback
     assert drain.get_task("drain").has_on_success_callback
