@@ -212,6 +212,9 @@ class SnowflakeLoadHook(SnowflakeHook):
         protocol = self.get_connection(self.get_conn_id()).extra_dejson.get("protocol")
         if protocol:
             params["protocol"] = protocol
+        if params.get("private_key"):
+            # Connectors before 5 conclude it from the key, whatever authenticator the provider names.
+            params["authenticator"] = "SNOWFLAKE_JWT"
         session_parameters = {
             **(params.get("session_parameters") or {}),
             "QUERY_TAG": self._query_tag,

@@ -68,6 +68,7 @@ def test_every_way_to_give_a_private_key_works(
     monkeypatch.setenv("AIRFLOW_CONN_SNOWFLAKE_KEY", json.dumps(connection))
     params = SnowflakeLoadHook(snowflake_conn_id="snowflake_key")._checked_params()
 
+    assert params["authenticator"] == "SNOWFLAKE_JWT"
     assert StreamingLogin.from_params(params, connection="snowflake_key").private_key == pem(None)
 
 
