@@ -229,8 +229,16 @@ class AirflowApi:
         self._call("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
     def _logs(self, dag_id: str, run_id: str) -> str:
-        unsuccessful = [task for task in self.task_instances(dag_id, run_id) if task["state"] != "success"]
-        return "\n".join(f"{task['task_id']}: {task['state']}\n{self.log(task)}" for task in unsuccessful)
+        tasks = sorted(self.task_instances(dag_id, run_id), key=lambda task: task["start_date"] or "~")
+        return "\n".join(
+            f"{task['task_id']}: {task['state']}\n{self._readable_log(task)}"
+            for task in tasks
+            if task["state"] != "success"
+        )
+
+    def _readable_log(self, task_instance: Mapping[str, Any]) -> str:
+        events = map(json.loads, self.log(task_instance).splitlines())
+        return "\n".join(line for event in events for line in lines_of(event))
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """Return the task instances of a run, mapped ones too."""
@@ -297,6 +305,15 @@ class AirflowApi:
         if not answer.ok:
             raise RuntimeError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json()
+
+
+def lines_of(event: Mapping[str, Any]) -> list[str]:
+    """Return an event of a task's log as a person reads it; of tracebacks, the errors."""
+    errors = event.get("error_detail") or ()
+    return [
+        f"  {event.get('level', ''):8} {event['event']}",
+        *(f"           {error['exc_type']}: {error['exc_value']}" for error in errors),
+    ]
 
 
 def task_path(task_instance: Mapping[str, Any]) -> str:
