@@ -445,7 +445,7 @@ def test_statements_logins_and_uploads_are_counted(
     cursor.execute("CREATE STAGE S")
     snowflake_proxy.calls.clear()
     cursor.execute("BEGIN")
-    cursor.execute(f"PUT file://{file} @S/folder/ AUTO_COMPRESS=FALSE")
+    cursor.execute(f"PUT file://{file} @S/folder/ AUTO_COMPRESS=FALSE OVERWRITE=TRUE")
     cursor.execute("COMMIT")
 
     assert snowflake_proxy.calls["UPLOAD"] == 1
@@ -508,7 +508,7 @@ def test_an_upload_is_cut_and_tried_again(
     cursor.execute("CREATE STAGE S")
     rule = snowflake_proxy.add(cut, operation="UPLOAD", times=1)
 
-    answer = fetch(cursor, f"PUT file://{file} @S AUTO_COMPRESS=FALSE")
+    answer = fetch(cursor, f"PUT file://{file} @S AUTO_COMPRESS=FALSE OVERWRITE=TRUE")
 
     assert rule.hits == 1
     assert answer[0][6] == "UPLOADED"
