@@ -23,8 +23,8 @@ _LOGIN_FAILED = 250001
 _TRY_AGAIN = frozenset({2002, 603, 604, 615, 625, 630, 390111, 390112, 390113, 390114, 390115, 390318})
 _DATA = range(100000, 101000)
 _HTTP_REFUSED = frozenset({290400, 290404, 290405})
-# A login that reached nobody, in the words of connectors from version 5 on.
-_NOT_REACHED = ("HTTP request failed", "Failed to communicate")
+# A login that reached nobody, or whose answer broke off, in the words of connectors from version 5 on.
+_NOT_REACHED = ("HTTP request failed", "Failed to communicate", "Invalid Snowflake response")
 # The classes of errors that Snowflake answers to a statement; all others are about reaching it.
 _ANSWERS = (errors.ProgrammingError, errors.IntegrityError, errors.DataError, errors.NotSupportedError)
 

@@ -102,6 +102,10 @@ LOST = answer(250003, errors.OperationalError)
         (errors.ForbiddenError(errno=403), AccessDeniedError),
         (answer(250001, errors.OperationalError), ServiceUnavailableError),
         (answer(250001, errors.DatabaseError, "HTTP request failed after retries"), ServiceUnavailableError),
+        (
+            answer(250001, errors.DatabaseError, "Failed to login: Invalid Snowflake response. end of file"),
+            ServiceUnavailableError,
+        ),
         (answer(250002, errors.DatabaseError), ServiceUnavailableError),
         (answer(253003, errors.OperationalError), ServiceUnavailableError),
         (answer(603), ServiceUnavailableError),
