@@ -2,6 +2,7 @@ PYTHON ?= python3
 WORKERS ?= 3
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet
+SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
@@ -30,7 +31,7 @@ e2e: setup ## Run the tests with a whole Airflow
 	$(BIN)/python -m pytest tests/e2e
 
 test: setup lint types ## Run all checks and tests, on WORKERS processes side by side
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 torture: setup ## Kill 200 workers, pause 50, and look whether anything got lost; takes a quarter of an hour
 	$(BIN)/python -m tests.torture --kills 200 --pauses 50
@@ -63,22 +64,23 @@ pythons: .venv/.ready ## Run the unit tests on Python 3.12 and 3.13
 	for version in 3.12 3.13; do \
 		$(BIN)/uv venv --quiet --clear --python "$$($(BIN)/python -m tests.install.pythons $$version)" .venv-python && \
 		$(UV) --python .venv-python --requirements requirements/test.txt --editable . && \
-		.venv-python/bin/python -m pytest tests/unit || exit; \
+		.venv-python/bin/python -m pytest $(SIDE_BY_SIDE) tests/unit || exit; \
 	done
 
 connector5: setup .venv-connector5/.ready ## Run the tests that talk to Snowflake with snowflake-connector-python 5
-	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-connector5/bin/python -m pytest -o filterwarnings=default \
-		tests/integration/hooks/test_faults.py tests/integration/hooks/test_snowflake.py \
-		tests/integration/test_local_snowflake.py tests/integration/drain/test_drain.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-connector5/bin/python -m pytest $(SIDE_BY_SIDE) -o filterwarnings=default \
+		tests/contract tests/integration/hooks tests/integration/sinks tests/integration/test_faults.py \
+		tests/integration/test_local_snowflake.py tests/integration/test_local_streaming.py \
+		$(addprefix tests/integration/drain/test_,bad_records.py columns.py drain.py snowflake_faults.py)
 
 docs: .venv-docs/.ready ## Build the documentation site in build/docs; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 # Warnings aren't errors here: an old Airflow beside younger libraries has some of its own.
 lowest: setup .venv-lowest/.ready ## Run unit tests and some others on the lowest versions this package works with
-	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-lowest/bin/python -m pytest -o filterwarnings=default tests/unit \
-		tests/integration/drain/test_drain.py tests/integration/operators tests/integration/sensors \
-		tests/integration/triggers
+	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-lowest/bin/python -m pytest $(SIDE_BY_SIDE) -o filterwarnings=default \
+		tests/unit tests/integration/drain/test_drain.py tests/integration/operators \
+		tests/integration/sensors tests/integration/triggers
 
 lock: $(BIN)/uv ## Resolve the pinned requirements again
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --no-header --no-annotate \
@@ -117,7 +119,7 @@ $(BIN)/uv: requirements/uv.txt
 	touch $@
 
 # The Snowflake provider wants Snowpark, which wants an older connector, except on Python 3.14. Nothing here uses it.
-.venv-connector5/.ready: $(BIN)/uv requirements/test.txt requirements/connector5.txt
+.venv-connector5/.ready: $(BIN)/uv requirements/test.txt requirements/connector5.txt pyproject.toml
 	$(PYTHON) -m venv --without-pip .venv-connector5
 	$(UV) --python .venv-connector5 --no-deps --requirements requirements/test.txt --editable .
 	$(UV) --python .venv-connector5 --no-deps --requirements requirements/connector5.txt

@@ -18,6 +18,7 @@ from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.formats.envelope import METADATA_COLUMNS
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from tests.helpers import CONNECTOR_TELLS_OF_TRIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +90,8 @@ def test_keys_become_columns_of_the_types_their_values_have(make_pipeline: Calla
 
     report = drain(pipeline)
 
-    assert (report.records, report.dead_letters, report.snowflake_connections) == (3, 0, 1)
+    assert (report.records, report.dead_letters) == (3, 0)
+    assert report.snowflake_connections == (1 if CONNECTOR_TELLS_OF_TRIES else 2)
     assert types(pipeline) == {
         "ID": "NUMBER(38,18)",
         "PRICE": "NUMBER(38,18)",
