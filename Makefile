@@ -33,8 +33,9 @@ e2e: setup ## Run the tests with a whole Airflow
 test: setup lint types ## Run all checks and tests, on WORKERS processes side by side
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
-torture: setup ## Kill 200 workers, pause 50, and look whether anything got lost; takes a quarter of an hour
+torture: setup ## Kill 200 workers, pause 50, and look whether anything got lost, with each sink; takes half an hour
 	$(BIN)/python -m tests.torture --kills 200 --pauses 50
+	$(BIN)/python -m tests.torture --kills 200 --pauses 50 --sink streaming
 
 simulate: .venv/.ready ## Run drains through simulated histories for a minute, whatever may happen in them
 	$(BIN)/python -m tests.simulation

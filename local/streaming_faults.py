@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # In this order they are done to one call.
-KINDS = ("cut", "error", "delay", "repeat", "lose_answer")
+KINDS = ("cut", "error", "late", "fence", "delay", "repeat", "lose_answer")
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Fault:
 
     :ivar call: regular expression, searched in ``METHOD /path``
     :ivar options: what else the kind of fault needs
+    :ivar under_way: what is yet to arrive
     """
 
     id: int
@@ -38,6 +39,7 @@ class Fault:
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     hits: int = 0
+    under_way: set[Any] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.do not in KINDS:
@@ -59,7 +61,7 @@ class Fault:
 
     def shown(self) -> dict[str, Any]:
         """The fault as JSON."""
-        return {"id": self.id, "do": self.do, "hits": self.hits}
+        return {"id": self.id, "do": self.do, "hits": self.hits, "under_way": len(self.under_way)}
 
 
 class Faults:

@@ -167,11 +167,16 @@ def without_chunks(body: bytes) -> bytes:
     return bytes(content)
 
 
-async def allowed(request: Request) -> Name:
-    """The channel or pipe that a call is about, if the caller may use it and there is a table behind it."""
+def name_in(request: Request) -> Name:
+    """The channel or pipe that a call is about."""
     path = request.path_params
     parts = (path.get(part, "") for part in ("database", "schema", "pipe", "channel"))
-    name = Name(*map(unquote, parts))
+    return Name(*map(unquote, parts))
+
+
+async def allowed(request: Request) -> Name:
+    """What a call is about, if the caller may use it and there is a table behind it."""
+    name = name_in(request)
     TOKENS.check(request.headers.get("authorization", ""), name.of_pipe)
     await run_in_threadpool(find_table, name.of_pipe)
     return name
@@ -195,6 +200,10 @@ def faulty(handler: Handler) -> Handler:
         if "error" in taken:
             return error_of(taken["error"])
         request.state.delay = taken["delay"].options["seconds"] if "delay" in taken else 0.0
+        if "late" in taken:
+            return await arrive_late(handler, request, taken["late"])
+        if "fence" in taken:
+            await run_in_threadpool(CHANNELS.open, name_in(request), token=None, fail_on_uncommitted=False)
         answer = await answered(handler, request)
         if "repeat" in taken:
             await answered(handler, request)
@@ -214,6 +223,19 @@ def error_of(fault: Fault) -> Response:
     options = fault.options
     about = {"code": options.get("code", "INTERNAL_ERROR"), "message": options.get("message", "injected")}
     return JSONResponse(about, status_code=options.get("status", 500), headers=options.get("headers"))
+
+
+async def arrive_late(handler: Handler, request: Request, fault: Fault) -> Response:
+    """Cut the connection, and do what is asked later."""
+    await request.body()
+
+    async def arrive() -> None:
+        await asyncio.sleep(fault.options["seconds"])
+        await answered(handler, request)
+
+    fault.under_way.add(task := asyncio.create_task(arrive()))
+    task.add_done_callback(fault.under_way.discard)
+    return await cut(request)
 
 
 async def cut(request: Request) -> Response:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, "tests.preloaded"])
 
-POINTS: dict[str, tuple[type, str]] = {
+COPY_POINTS: dict[str, tuple[type, str]] = {
     "upload": (SnowflakeSession, "upload"),
     "copy": (SnowflakeSession, "copy_landing"),
     "offsets": (SnowflakeSession, "move_offsets"),
@@ -60,6 +60,8 @@ STREAMING_POINTS: dict[str, tuple[type, str]] = {
     "release": (Leases, "release"),
 }
 """The same of a load that streams."""
+
+POINTS = {**COPY_POINTS, **STREAMING_POINTS}
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def run(job: Job, results: Connection) -> None:
 
 def raise_at(step: str, what: signal.Signals) -> None:
     """Make this process send itself a signal, once, right before a step."""
-    owner, method = {**POINTS, **STREAMING_POINTS}[step]
+    owner, method = POINTS[step]
     original = getattr(owner, method)
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:

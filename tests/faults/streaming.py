@@ -24,14 +24,21 @@ class StreamingFault:
     @property
     def hits(self) -> int:
         """How many calls it was done to."""
-        shown = self._server.call("GET", "/faults")
-        self._hits = next((fault["hits"] for fault in shown if fault["id"] == self._id), self._hits)
+        self._hits = self._shown().get("hits", self._hits)
         return self._hits
+
+    @property
+    def under_way(self) -> int:
+        """How many calls are late, and have yet to arrive."""
+        return int(self._shown().get("under_way", 0))
 
     def remove(self) -> None:
         """End it. What it did stays known."""
         _ = self.hits
         self._server.call("DELETE", f"/faults/{self._id}")
+
+    def _shown(self) -> dict[str, Any]:
+        return next((each for each in self._server.call("GET", "/faults") if each["id"] == self._id), {})
 
     def __enter__(self) -> Self:
         return self
@@ -54,12 +61,14 @@ class NastyStreaming:
 
     :param services: whose Snowpipe Streaming
     :param table: ``DB.SCHEMA.TABLE``, plain names
+    :param others: names of tables beside it, whose calls meet the faults too
     """
 
-    def __init__(self, services: LocalServices, table: str) -> None:
+    def __init__(self, services: LocalServices, table: str, *others: str) -> None:
         self._url = f"http://{services.snowflake_host}:{services.snowflake_port}/streaming"
         database, schema, name = table.split(".")
         self._pipe = [database, schema, f"{name}-STREAMING"]
+        self._pipes = "|".join(f"{each}-STREAMING" for each in (name, *others))
 
     def answer_error(
         self,
@@ -84,6 +93,14 @@ class NastyStreaming:
     def repeat(self, call: str, **limits: Any) -> StreamingFault:
         """Do what is asked twice; the answer is the first's."""
         return self._add("repeat", call, limits)
+
+    def arrive_late(self, call: str, *, seconds: float, **limits: Any) -> StreamingFault:
+        """Cut the connection, and do what is asked so much later, when others may have come before."""
+        return self._add("late", call, limits, seconds=seconds)
+
+    def fence(self, call: str = "POST .*/(rows|filebuffer)", **limits: Any) -> StreamingFault:
+        """Let somebody else open the channel right before a call about it."""
+        return self._add("fence", call, limits)
 
     def commit_late(
         self, call: str = "POST .*/(rows|filebuffer)", *, seconds: float, **limits: Any
@@ -139,7 +156,7 @@ class NastyStreaming:
 
     def _add(self, do: str, call: str, limits: dict[str, Any], **options: object) -> StreamingFault:
         method, _, path = call.partition(" ")
-        database, schema, pipe = self._pipe
-        pattern = f"^{method} .*/databases/{database}/schemas/{schema}/pipes/{pipe}(?=[:/]){path}"
+        database, schema, _ = self._pipe
+        pattern = f"^{method} .*/databases/{database}/schemas/{schema}/pipes/({self._pipes})(?=[:/]){path}"
         answer = self.call("POST", "/faults", {"do": do, "call": pattern, "options": options, **limits})
         return StreamingFault(self, answer["id"])

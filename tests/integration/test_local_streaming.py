@@ -189,6 +189,44 @@ def test_rows_land_once_whatever_happens_to_the_request(
     assert landed(snowflake_connection, landing) == list(range(1, rows + 2))
 
 
+def test_rows_that_arrive_late_were_there_before(
+    connect: Callable[..., Any],
+    snowflake_connection: SnowflakeConnection,
+    landing: str,
+    nasty: NastyStreaming,
+) -> None:
+    channel, _ = connect().open_channel("one")
+
+    with nasty.arrive_late("POST .*/rows", seconds=1, times=1) as late:
+        wait_for(channel, append(channel, 1, 3))
+        while late.under_way:
+            time.sleep(0.02)
+    wait_for(channel, append(channel, 4, 6))
+
+    assert late.hits == 1
+    assert landed(snowflake_connection, landing) == [1, 2, 3, 4, 5, 6]
+
+
+def test_rows_are_refused_if_somebody_else_opens_the_channel_right_before(
+    connect: Callable[..., Any],
+    snowflake_connection: SnowflakeConnection,
+    landing: str,
+    nasty: NastyStreaming,
+) -> None:
+    from snowflake.ingest.streaming import StreamingIngestError
+
+    channel, _ = connect().open_channel("one")
+    wait_for(channel, append(channel, 1, 3))
+
+    with nasty.fence(times=1) as fence:
+        append(channel, 4, 6)
+        with pytest.raises(StreamingIngestError, match=STALE):
+            wait_for(channel, "never")
+
+    assert fence.hits == 1
+    assert landed(snowflake_connection, landing) == [1, 2, 3]
+
+
 def test_an_error_of_the_service_is_tried_again(
     connect: Callable[..., Any],
     snowflake_connection: SnowflakeConnection,

@@ -16,9 +16,11 @@ from tests.conftest import isolate_from_the_developer
 isolate_from_the_developer()
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
 
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY  # noqa: E402
 from local.services import LocalServices  # noqa: E402
 from tests.torture.journal import Journal  # noqa: E402
 from tests.torture.torture import Plan, Torture, report  # noqa: E402
+from tests.torture.weather import FAULTS  # noqa: E402
 
 
 def main() -> int:
@@ -29,6 +31,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, help="and until so many workers were killed")
     parser.add_argument("--pauses", type=int, default=0, help="and until so many were paused")
     parser.add_argument("--workers", type=int, default=3, help="workers at a time (%(default)s)")
+    parser.add_argument("--sink", choices=FAULTS, default=COPY, help="how rows get in (%(default)s)")
     parser.add_argument("--fan-out", action="store_true", help="have records pushed")
     parser.add_argument("--mutant", help="put a defect into every worker: MODULE:FUNCTION")
     parser.add_argument("--journal", type=Path, help="keep what happened here, even if all went well")
@@ -43,6 +46,7 @@ def main() -> int:
         pauses=given.pauses,
         mutant=given.mutant,
         fan_out=given.fan_out,
+        sink=given.sink,
     )
     print(f"seed {plan.seed}, journal {path}", flush=True)
     # A worker that is killed leaves requests half sent.

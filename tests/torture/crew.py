@@ -16,8 +16,10 @@ from airflow_kinesis_snowflake import exceptions
 from airflow_kinesis_snowflake.engine import assignment, coordinator, leases, retries
 from airflow_kinesis_snowflake.engine.intake import Intake
 from airflow_kinesis_snowflake.engine.loading import Loader
+from airflow_kinesis_snowflake.sinks.snowflake import channels, streaming
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from tests.torture.journal import Journal, JournalHandler
-from tests.workers import POINTS, Job, WorkerProcess
+from tests.workers import COPY_POINTS, POINTS, STREAMING_POINTS, Job, WorkerProcess
 
 if TYPE_CHECKING:
     from random import Random
@@ -28,7 +30,12 @@ HEARTBEAT_MILLIS = 4_000
 LONGEST_WAIT_SECONDS = 3.0
 # As often as they are named, here and below.
 SIGNALS = 6 * (signal.SIGKILL,) + 3 * (signal.SIGSTOP,) + (signal.SIGTERM,)
-STEPS = (*POINTS, "offsets", "commit", "commit", "checkpoint")
+STEPS = {
+    COPY: (*COPY_POINTS, "offsets", "commit", "commit", "checkpoint"),
+    STREAMING: (*STREAMING_POINTS, "append", "wait", "wait", "checkpoint"),
+}
+COMMIT_SECONDS = 4.0
+TRYING_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,13 @@ class Preparation:
     mutant: str | None = None
 
     def __call__(self) -> None:
-        """Shorten leases, watch what happens, put the defect in."""
+        """Shorten leases and waits, watch what happens, put the defect in."""
         leases.LEASE_SECONDS, leases.RENEW_SECONDS = LEASE_SECONDS, RENEW_SECONDS
         leases.RETRY_SECONDS = 0.3
         assignment.HEARTBEAT_MILLIS = HEARTBEAT_MILLIS
         coordinator.REVIEW_SECONDS, coordinator.LOOK_AGAIN_SECONDS = 2.0, 0.3
         retries.LONGEST_WAIT_SECONDS = LONGEST_WAIT_SECONDS
+        streaming.COMMIT_SECONDS, channels._TRYING_SECONDS = COMMIT_SECONDS, TRYING_SECONDS
         logger = logging.getLogger("airflow_kinesis_snowflake")
         logger.setLevel(logging.INFO)
         logger.propagate = False
@@ -233,7 +241,7 @@ class Crew:
         if self._random.random() < 0.4:
             return None
         return Strike(
-            point=self._random.choice(STEPS),
+            point=self._random.choice(STEPS[self._job.sink]),
             nth=self._random.choice([1, 1, 2, 3]),
             signal=self._random.choice(SIGNALS),
         )

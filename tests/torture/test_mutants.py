@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from tests.torture import crew, mutants
 from tests.torture.journal import Journal
 from tests.torture.torture import Plan, Torture, report
@@ -24,7 +25,7 @@ def test_without_the_compare_and_set_records_land_twice(
     services: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the compare-and-set is for: workers that wake up before they lock the offsets.
-    monkeypatch.setattr(crew, "STEPS", ("upload", "copy"))
+    monkeypatch.setitem(crew.STEPS, COPY, ("upload", "copy"))
     monkeypatch.setattr(crew, "SIGNALS", (signal.SIGSTOP,))
     outcome = torture_with(mutants.without_compare_and_set.__name__, services, tmp_path, pauses=10)
     assert outcome.verdict.duplicates
@@ -41,22 +42,29 @@ def test_without_the_guard_records_of_an_ended_transaction_are_lost(
     services: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Snowflake ends the transaction of a worker that sleeps while it holds the lock.
-    monkeypatch.setattr(crew, "STEPS", ("offsets",))
+    monkeypatch.setitem(crew.STEPS, COPY, ("offsets",))
     monkeypatch.setattr(crew, "SIGNALS", (signal.SIGSTOP,))
     outcome = torture_with(mutants.without_guard.__name__, services, tmp_path, pauses=10)
     assert outcome.verdict.missing
 
 
-def torture_with(
-    mutant: str, services: LocalServices, folder: Path, *, kills: int = 0, pauses: int = 0
-) -> Outcome:
+def test_without_the_tokens_of_channels_records_are_streamed_twice(
+    services: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What tokens are for: rows are committed, and nobody could say so any more.
+    monkeypatch.setitem(crew.STEPS, STREAMING, ("checkpoint",))
+    monkeypatch.setattr(crew, "SIGNALS", (signal.SIGKILL,))
+    outcome = torture_with(mutants.without_tokens.__name__, services, tmp_path, kills=10, sink=STREAMING)
+    assert outcome.verdict.duplicates
+
+
+def torture_with(mutant: str, services: LocalServices, folder: Path, **how: Any) -> Outcome:
     plan = Plan(
         seed=1,
         seconds=30,
-        kills=kills,
-        pauses=pauses,
         longest_seconds=90,
         mutant=f"{mutants.__name__}:{mutant}",
+        **how,
     )
     outcome = Torture(plan, services, Journal(folder / "journal.jsonl")).run()
     print(report(plan, outcome))

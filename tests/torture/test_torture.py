@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.sinks.snowflake.landing import STREAMING
 from tests.torture.journal import Journal
 from tests.torture.torture import Plan, Torture, report
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.torture
 
 
-@pytest.mark.parametrize("fan_out", [False, True], ids=["polling", "fan-out"])
+@pytest.mark.parametrize(
+    "how", [{}, {"fan_out": True}, {"sink": STREAMING}], ids=["polling", "fan-out", "streaming"]
+)
 def test_every_record_lands_once_and_in_order_whatever_happens(
-    services: LocalServices, tmp_path: Path, fan_out: bool
+    services: LocalServices, tmp_path: Path, how: dict[str, Any]
 ) -> None:
-    plan = Plan(seed=random.SystemRandom().getrandbits(32), seconds=75, fan_out=fan_out)
+    plan = Plan(seed=random.SystemRandom().getrandbits(32), seconds=75, **how)
     outcome = Torture(plan, services, Journal(tmp_path / "journal.jsonl")).run()
     assert outcome.good, report(plan, outcome)
     assert outcome.figures["killed"] > 0

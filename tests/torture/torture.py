@@ -16,24 +16,29 @@ import snowflake.connector
 
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.stream.positions import encode_position
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.stream.positions import Position, decode_position, encode_position
 from local.fan_out import FanOut
 from local.services import wait_until_active
 from tests.faults.detours import through
 from tests.faults.proxy import FaultProxy
 from tests.faults.snowflake import NastySnowflake
+from tests.faults.streaming import NastyStreaming
 from tests.helpers import fetch
 from tests.torture.crew import Crew, Preparation
 from tests.torture.journal import Journal
 from tests.torture.stream import Producer, Resharder
 from tests.torture.verdicts import Landed, Verdict, judge
-from tests.torture.weather import Weather
+from tests.torture.weather import FAULTS, Weather
 from tests.workers import Job, WorkerProcess, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from local.services import LocalServices
+
+    Offsets = dict[tuple[str, ...], str]
+    """Encoded positions, by shard and incarnation."""
 
 SHARDS = 3
 FINISHING_SECONDS = 60
@@ -51,6 +56,7 @@ class Plan:
     :param longest_seconds: but not for longer than this
     :param mutant: a defect to put into every worker: ``module:function``
     :param fan_out: have records pushed; faults meet the GetRecords behind a subscription, which breaks off
+    :param sink: ``copy`` or ``streaming``
     """
 
     seed: int
@@ -61,6 +67,7 @@ class Plan:
     longest_seconds: float = 7200.0
     mutant: str | None = None
     fan_out: bool = False
+    sink: str = COPY
 
 
 @dataclass
@@ -85,12 +92,15 @@ class Outcome:
 
 
 class Auditor:
-    """Looks, while all else goes on, whether a checkpoint is ahead of what Snowflake has committed."""
+    """Looks, while all else goes on, whether a checkpoint is ahead of what Snowflake has committed.
 
-    def __init__(self, *, store: CheckpointStoreHook, stream: str, query: Callable[[str], list[Any]]) -> None:
+    :param offsets: reads how far Snowflake has committed, by shard and incarnation
+    """
+
+    def __init__(self, *, store: CheckpointStoreHook, stream: str, offsets: Callable[[], Offsets]) -> None:
         self._store = store
         self._stream = stream
-        self._query = query
+        self._offsets = offsets
         self.audits = 0
         self.objections: dict[str, None] = {}
 
@@ -102,8 +112,7 @@ class Auditor:
         checkpoints = {shard.shard_id: shard for shard in shards if shard.checkpoint is not None}
         if not checkpoints:
             return 0.5
-        rows = self._query('SELECT "SHARD_ID", "INCARNATION", "POSITION" FROM {offsets}')
-        offsets = {(shard, incarnation): position for shard, incarnation, position in rows}
+        offsets = self._offsets()
         for shard in checkpoints.values():
             committed = offsets.get((shard.shard_id, shard.incarnation), "")
             if encode_position(shard.checkpoint) > committed:
@@ -126,6 +135,7 @@ class Torture:
         self._stream = self._application = unique
         database = unique.upper().replace("-", "_")
         self._table = TableName(database, "PUBLIC", "RECORDS")
+        self._dead_letters = self._table.beside("KINESIS_DEAD_LETTERS")
         self._snowflake = snowflake.connector.connect(**services.snowflake_parameters())
         with self._snowflake.cursor() as cursor:
             cursor.execute(f"CREATE DATABASE {database}")
@@ -151,15 +161,16 @@ class Torture:
                 urls["kinesis"] = calm.enter_context(FanOut(kinesis.url)).url
             detour = through(services, **urls)
             weather = Weather(
+                FAULTS[plan.sink],
                 proxies,
-                NastySnowflake(services, session={"query_tag": "airflow-kinesis-snowflake"}),
+                self._nasty(),
                 random=self._random("weather"),
                 journal=self._journal,
             )
             producer = Producer(self._kinesis, self._stream, self._random("producer"))
             resharder = Resharder(self._kinesis, self._stream, self._random("resharder"), self._journal)
             auditor = Auditor(
-                store=CheckpointStoreHook(self._application), stream=self._stream, query=self._query
+                store=CheckpointStoreHook(self._application), stream=self._stream, offsets=self._offsets
             )
             crew = Crew(
                 self._job(detour),
@@ -194,6 +205,7 @@ class Torture:
             "out of order": len(verdict.disorder),
             **{name: count for name, count in sorted(crew.counts.items()) if name.startswith(("f", "s"))},
         }
+        self._snowflake.close()
         return Outcome(verdict, figures, weather.faults, unexpected)
 
     def _random(self, what: str) -> random.Random:
@@ -211,6 +223,11 @@ class Torture:
         reached = crew.counts["killed"] >= plan.kills and crew.counts["pauses"] >= plan.pauses
         return (seconds >= plan.seconds and reached) or seconds >= plan.longest_seconds
 
+    def _nasty(self) -> NastySnowflake | NastyStreaming:
+        if self._plan.sink == STREAMING:
+            return NastyStreaming(self._services, str(self._table), self._dead_letters.name)
+        return NastySnowflake(self._services, session={"query_tag": "airflow-kinesis-snowflake"})
+
     def _job(self, services: LocalServices) -> Job:
         return Job(
             stream=self._stream,
@@ -219,6 +236,7 @@ class Torture:
             task="",
             connections=services.airflow_connections(),
             fan_out=self._plan.fan_out,
+            sink=self._plan.sink,
         )
 
     def _drain_the_rest(self) -> list[dict[str, Any]]:
@@ -238,11 +256,22 @@ class Torture:
 
     # --- what is there -------------------------------------------------------------------------------------
 
+    def _offsets(self) -> Offsets:
+        if self._plan.sink == STREAMING:
+            return committed_by(self._tokens("{table}"), self._tokens("{dead_letters}"))
+        rows = self._query('SELECT "SHARD_ID", "INCARNATION", "POSITION" FROM {offsets}')
+        return {(shard, incarnation): position for shard, incarnation, position in rows}
+
+    def _tokens(self, table: str) -> Offsets:
+        rows = self._query(f"SHOW CHANNELS IN TABLE {table}")
+        names = {name: token for _, name, *_, token in rows if token}
+        return {tuple(name.split(":")[2:]): token for name, token in names.items()}
+
     def _query(self, sql: str) -> list[Any]:
         names = {
             "table": self._table.sql,
             "offsets": self._table.beside("KINESIS_OFFSETS").sql,
-            "dead_letters": self._table.beside("KINESIS_DEAD_LETTERS").sql,
+            "dead_letters": self._dead_letters.sql,
         }
         with self._snowflake.cursor() as cursor:
             return fetch(cursor, sql.format(**names))
@@ -277,6 +306,22 @@ class Torture:
                 yield from ["batches"] * entry["committed"]
                 yield from ["fenced"] * bool(entry["fenced"])
                 yield from ["leases lost"] * bool(entry["lost"])
+
+
+def committed_by(rows: Offsets, letters: Offsets) -> Offsets:
+    """How far shards are committed, by the tokens of their channels.
+
+    A batch that holds nothing but dead letters moves no token of the landing table. The token of a dead
+    letter names a user record, and the checkpoint all of its Kinesis record.
+    """
+    whole = {key: encode_position(Position(_sequence_number(token))) for key, token in letters.items()}
+    return {key: max(rows.get(key, ""), whole.get(key, "")) for key in rows.keys() | whole.keys()}
+
+
+def _sequence_number(token: str) -> str:
+    position = decode_position(token)
+    assert position is not None
+    return position.sequence_number
 
 
 def report(plan: Plan, outcome: Outcome) -> str:

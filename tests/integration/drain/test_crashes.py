@@ -12,7 +12,7 @@ from botocore.config import Config
 from airflow_kinesis_snowflake.engine.settings import Worker
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
 from tests.faults.actions import Hold, cut
-from tests.workers import POINTS, STREAMING_POINTS, Job, WorkerProcess
+from tests.workers import COPY_POINTS, STREAMING_POINTS, Job, WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def start_worker(services: LocalServices) -> Callable[..., WorkerProcess]:
     return start
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", COPY_POINTS)
 def test_a_retry_after_a_death_loads_every_record_once(
     make_pipeline: Callable[..., Pipeline], start_worker: Callable[..., WorkerProcess], point: str
 ) -> None:
