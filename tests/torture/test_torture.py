@@ -31,3 +31,4 @@ def test_every_record_lands_once_and_in_order_whatever_happens(
     assert outcome.figures["killed"] > 0
     assert outcome.figures["pauses"] > 0
     assert outcome.figures["takeovers"] > 0
+    assert any(fault.startswith("snowflake itself") for fault in +outcome.faults)

@@ -225,7 +225,8 @@ class Torture:
 
     def _nasty(self) -> NastySnowflake | NastyStreaming:
         if self._plan.sink == STREAMING:
-            return NastyStreaming(self._services, str(self._table), self._dead_letters.name)
+            table = ".".join((self._table.database, self._table.schema, self._table.name))
+            return NastyStreaming(self._services, table, self._dead_letters.name)
         return NastySnowflake(self._services, session={"query_tag": "airflow-kinesis-snowflake"})
 
     def _job(self, services: LocalServices) -> Job:
