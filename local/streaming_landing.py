@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PIPE = "-STREAMING"
 TRIES = 20
+# Of pipes that take bytes as hexadecimal digits, and not as base64.
+HEXADECIMAL: set[Name] = set()
 MOST_BYTES_OF_A_ROW = 16 * 2**20
 _COLUMNS = """
 SELECT column_name, data_type, NOT is_nullable, column_default
@@ -39,15 +41,14 @@ class Column:
     required: bool
     default: str | None
 
-    @property
-    def sql(self) -> str:
+    def sql(self, *, hexadecimal: bool) -> str:
         """The value of a line of JSON for this column; NULL if there is none, or if it doesn't fit."""
         path = _literal('$."' + self.name.replace('"', '\\"') + '"')
         text = f"json_extract_string(line, {path})"
         if self.type == "JSON":
             return f"NULLIF(json_extract(line, {path}), 'null'::JSON)"
         if self.type == "BLOB":
-            return f"TRY(from_base64({text}))"
+            return f"TRY({'unhex' if hexadecimal else 'from_base64'}({text}))"
         return text if self.type == "VARCHAR" else f"TRY_CAST({text} AS {self.type})"
 
     @property
@@ -88,7 +89,7 @@ def land(pipe: Name, lines: bytes) -> Landed:
     for tries_left in reversed(range(TRIES)):
         with fakesnow.server.shared_fs.duck_conn.cursor() as duck:
             try:
-                landed = _land(duck, table, rows)
+                landed = _land(duck, table, rows, hexadecimal=pipe in HEXADECIMAL)
                 break
             except duckdb.TransactionException:
                 if not tries_left:
@@ -98,7 +99,9 @@ def land(pipe: Name, lines: bytes) -> Landed:
     return landed
 
 
-def _land(duck: duckdb.DuckDBPyConnection, table: tuple[str, str, str], rows: pyarrow.Table) -> Landed:
+def _land(
+    duck: duckdb.DuckDBPyConnection, table: tuple[str, str, str], rows: pyarrow.Table, *, hexadecimal: bool
+) -> Landed:
     duck.begin()
     columns = [Column(*row) for row in duck.execute(_COLUMNS, list(table)).fetchall()]
     duck.register("_given", rows)
@@ -110,9 +113,10 @@ def _land(duck: duckdb.DuckDBPyConnection, table: tuple[str, str, str], rows: py
     keys = duck.execute("SELECT DISTINCT unnest(json_keys(line)) FROM _rows").fetchall()
     present = {key for (key,) in keys}
     filled = [column for column in columns if column.name in present]
-    values = ", ".join(f"{each.sql} AS {_quoted(each.name)}" for each in filled)
+    sql = {each.name: each.sql(hexadecimal=hexadecimal) for each in filled}
+    values = ", ".join(f"{value} AS {_quoted(name)}" for name, value in sql.items())
     duck.execute(
-        f"CREATE TEMP TABLE _judged AS SELECT {_judgement(columns, present)} AS _why"
+        f"CREATE TEMP TABLE _judged AS SELECT {_judgement(columns, sql)} AS _why"
         f"{', ' if values else ''}{values} FROM _rows"
     )
     names = ", ".join(_quoted(each.name) for each in filled)
@@ -128,8 +132,11 @@ def _land(duck: duckdb.DuckDBPyConnection, table: tuple[str, str, str], rows: py
     return Landed(rows.num_rows, rejected, why)
 
 
-def _judgement(columns: list[Column], present: set[str]) -> str:
-    """SQL that says why a line is rejected, or NULL."""
+def _judgement(columns: list[Column], sql: dict[str, str]) -> str:
+    """SQL that says why a line is rejected, or NULL.
+
+    :param sql: the values of columns that lines have keys for, by name
+    """
     known = "[" + ", ".join(_literal(column.name) for column in columns) + "]::VARCHAR[]"
     cases = [
         ("json_type(line) <> 'OBJECT'", "A row is not a JSON object"),
@@ -140,10 +147,9 @@ def _judgement(columns: list[Column], present: set[str]) -> str:
         ),
     ]
     for column in columns:
-        if column.name in present:
-            cases.append(
-                (f"{column.given} AND ({column.sql}) IS NULL", f"Column {column.name}: a value does not fit")
-            )
+        if column.name in sql:
+            refused = f"{column.given} AND ({sql[column.name]}) IS NULL"
+            cases.append((refused, f"Column {column.name}: a value does not fit"))
             if column.required:
                 cases.append((f"NOT ({column.given})", f"Column {column.name}: NULL is not allowed"))
         elif column.required and column.default is None:

@@ -27,7 +27,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from streaming_channels import MOST_BYTES, Channels, Name, RefusedError
 from streaming_faults import Fault, Faults
-from streaming_landing import DEFAULT_PIPE, decompressed, find_table, land
+from streaming_landing import DEFAULT_PIPE, HEXADECIMAL, decompressed, find_table, land
 from streaming_tokens import Tokens
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ async def token(request: Request) -> Response:
 
 
 async def pipe_info(request: Request) -> Response:
-    await allowed(request)
+    pipe = await allowed(request)
     stage = {
         "expiry_time_ms": 1_900_000_000_000,
         "location_type": "S3",
@@ -73,7 +73,8 @@ async def pipe_info(request: Request) -> Response:
     }
     key = {"pipe_key": base64.b64encode(pipe_key).decode(), "pipe_key_id": 1, "diversifier": "local"}
     answer = {"rowset_stage_location": stage, "durable_stage_location": stage, "encryption_info": key}
-    return JSONResponse(answer | {"parameter_overrides": {}})
+    overrides = {"binary_input_format": "HEX"} if pipe in HEXADECIMAL else {}
+    return JSONResponse(answer | {"parameter_overrides": overrides})
 
 
 async def open_channel(request: Request) -> Response:
@@ -267,7 +268,7 @@ async def remove_faults(request: Request) -> Response:
 
 
 async def control(request: Request) -> Response:
-    """Do what the path says to a channel, a role, the clock, or the most channels of a pipe."""
+    """Do what the path says to a channel, a role, the clock, or a pipe."""
     asked = await request.json()
     do = request.path_params["do"]
     if do in {"forget", "hold", "release"}:
@@ -278,6 +279,8 @@ async def control(request: Request) -> Response:
         (TOKENS.revoked.add if do == "revoke" else TOKENS.revoked.discard)(asked["role"])
     elif do == "clock":
         TOKENS.clocks[asked["user"]] = asked["seconds"]
+    elif do == "hexadecimal":
+        (HEXADECIMAL.add if asked["on"] else HEXADECIMAL.discard)(Name(*asked["pipe"]))
     elif do == "most":
         CHANNELS.most[Name(*asked["pipe"])] = asked["channels"]
     else:

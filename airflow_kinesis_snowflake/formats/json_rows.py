@@ -60,18 +60,20 @@ def column_rows(
     *,
     metadata_columns: Sequence[str],
     loaded_at: datetime,
+    hexadecimal: bool = False,
 ) -> list[bytes]:
     """Rows of the ``columns`` mapping.
 
     :param columns: those that the fields of the rows fill
     :param metadata_columns: facts that have columns of their own
     :param loaded_at: what the fact ``loaded_at`` is
+    :param hexadecimal: bytes are written as hexadecimal digits, and not as base64
     """
     parts = _metadata(rows, metadata_columns, loaded_at, first=True)
     for column in columns:
         held = [(item, rows.column(item.name)) for item in column.fields if item.name in rows.schema.names]
         if held or column.default:
-            parts.append(_column(column, held, count=rows.num_rows))
+            parts.append(_column(column, held, count=rows.num_rows, hexadecimal=hexadecimal))
     return _finished(parts)
 
 
@@ -135,18 +137,20 @@ def _moments(millis: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise('"', pc.replace_substring(texts, " ", "T"), '+00:00"', "")
 
 
-def _column(column: JsonColumn, held: Sequence[tuple[Field, pa.Array]], *, count: int) -> pa.Array:
+def _column(
+    column: JsonColumn, held: Sequence[tuple[Field, pa.Array]], *, count: int, hexadecimal: bool
+) -> pa.Array:
     """A key and its values; nothing where there is none."""
     name = msgspec.json.encode(column.name).decode()
-    values = [_values(column.type, item.form, array) for item, array in held]
+    values = [_values(column.type, item.form, array, hexadecimal=hexadecimal) for item, array in held]
     found = pc.coalesce(*values) if values else pa.nulls(count, pa.string())
     absent = f",{name}:null" if column.default else ""
     return pc.fill_null(pc.binary_join_element_wise(f",{name}:", found, ""), absent)
 
 
-def _values(column: ColumnType, form: Form, values: pa.Array) -> pa.Array:
+def _values(column: ColumnType, form: Form, values: pa.Array, *, hexadecimal: bool) -> pa.Array:
     """JSON of the values of a field in a column of some type."""
-    if column.kind is Kind.BINARY:
+    if column.kind is Kind.BINARY and hexadecimal:
         return _hexadecimal(values)
     match form:
         case Form.JSON if column.kind in SEMI_STRUCTURED:
@@ -162,7 +166,7 @@ def _values(column: ColumnType, form: Form, values: pa.Array) -> pa.Array:
 
 
 def _hexadecimal(values: pa.Array) -> pa.Array:
-    """Base64 texts as JSON strings of hexadecimal digits, as BINARY columns take them."""
+    """Base64 texts as JSON strings of hexadecimal digits."""
     return pa.array(
         [None if text is None else f'"{base64.b64decode(text).hex()}"' for text in values.to_pylist()],
         pa.string(),

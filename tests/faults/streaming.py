@@ -140,6 +140,13 @@ class NastyStreaming:
         yield
         self._do("most", pipe=self._pipe, channels=2_000)
 
+    @contextmanager
+    def hexadecimal(self) -> Iterator[None]:
+        """Let the pipe take bytes as hexadecimal digits, and not as base64."""
+        self._do("hexadecimal", pipe=self._pipe, on=True)
+        yield
+        self._do("hexadecimal", pipe=self._pipe, on=False)
+
     def channels(self) -> list[str]:
         """Names of the channels that the table has."""
         return sorted(name for *pipe, name in self.call("GET", "/channels") if pipe == self._pipe)

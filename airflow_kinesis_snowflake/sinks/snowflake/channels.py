@@ -200,6 +200,21 @@ class ChannelClient:
             )
         self._let_go = weakref.finalize(self, _close, self._client)
 
+    @property
+    def hexadecimal(self) -> bool:
+        """Whether the pipe takes bytes as hexadecimal digits, and not as base64.
+
+        :raises ServiceRefusedError: it takes them as neither
+        """
+        # What the service said at the login. The SDK goes by it, but for rows that are JSON already.
+        told = str(self._client._binary_input_format).rpartition(".")[2]
+        if told not in {"BASE64", "HEX"}:
+            raise ServiceRefusedError(
+                f"Change BINARY_FORMAT of the pipe to BASE64 or HEX: that of {self.target} takes bytes as "
+                f"{told} only, which not all bytes are"
+            )
+        return told == "HEX"
+
     def open(self, name: str) -> Channel:
         """Open a channel, and fence whoever has it open; make it if there is none.
 
@@ -213,6 +228,8 @@ class ChannelClient:
         """
         with self._translated(f"open channel {name} of"):
             channel, status = self._client.open_channel(name)
+        # Otherwise it looks for bytes in rows, to write them as the pipe takes them, which fails for JSON.
+        channel._binary_input_format = type(self._client._binary_input_format).BASE64
         return Channel(channel, _state(status), name=name, client=self)
 
     def states(self, names: Sequence[str]) -> dict[str, ChannelState]:

@@ -39,6 +39,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ServiceUnavailableError,
     TableChangedError,
 )
+from airflow_kinesis_snowflake.formats.column_types import Kind
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.formats.dead_letters import GAP, dead_letter_rows
 from airflow_kinesis_snowflake.formats.json_rows import column_rows, envelope_rows, letter_rows
@@ -385,10 +386,17 @@ class StreamingSink:
         """Rows of a shard in parts that end between two records, or between user records of one."""
         facts = self.landing.metadata_columns
         now = self._now
+        binary = any(column.type.kind is Kind.BINARY for column in columns)
 
         def lines(rows: pa.RecordBatch) -> list[bytes]:
             if isinstance(self._mapping, ColumnsMapping):
-                return column_rows(rows, columns, metadata_columns=facts, loaded_at=now)
+                return column_rows(
+                    rows,
+                    columns,
+                    metadata_columns=facts,
+                    loaded_at=now,
+                    hexadecimal=binary and self._owner(self._target.table).hexadecimal,
+                )
             return envelope_rows(rows, metadata_columns=facts, loaded_at=now)
 
         placed = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +54,8 @@ def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     return make_pipeline(2)
 
 
-def nasty(services: LocalServices, pipeline: Pipeline, *, letters: bool = False) -> NastyStreaming:
-    table = pipeline.table.beside("KINESIS_DEAD_LETTERS") if letters else pipeline.table
+def nasty(services: LocalServices, pipeline: Pipeline) -> NastyStreaming:
+    table = pipeline.table
     return NastyStreaming(services, f"{table.database}.{table.schema}.{table.name}")
 
 
@@ -99,7 +100,7 @@ def test_what_can_not_land_becomes_a_dead_letter_through_a_channel_of_its_own(pi
 
 
 @pytest.mark.parametrize(
-    "columns", [None, ColumnsSettings(infer_timestamps=True, columns={"ratio": "FLOAT"})]
+    "columns", [None, ColumnsSettings(infer_timestamps=True, columns={"ratio": "FLOAT", "raw": "BINARY"})]
 )
 def test_a_table_looks_the_same_whichever_way_rows_took(
     pipeline: Pipeline, columns: ColumnsSettings | None
@@ -107,6 +108,7 @@ def test_a_table_looks_the_same_whichever_way_rows_took(
     records = [
         {"id": 1, "name": 'a "quoted"\nname', "price": 10, "on": True, "tags": ["x"]},
         {"id": 2, "price": 12.5, "more": {"deep": None}, "big": 12345678901234567890123456789012345678},
+        {"id": 5, "raw": "q6ur"},
         {"id": 3, "name": None, "ratio": 1e-300, "at": "2026-01-02T03:04:05.678+02:00", "void": ""},
         {"id": 4, "name": "\u00fc\u20ac\U0001f600\\", "tags": [], "more": {"a": [1, {"b": "c"}]}},
     ]
@@ -124,7 +126,19 @@ def test_a_table_looks_the_same_whichever_way_rows_took(
 
     copied = sorted(map(repr, pipeline.query(streamed.replace(pipeline.table.sql, by_copy.table.sql))))
     assert sorted(map(repr, pipeline.query(streamed))) == copied
-    assert len(copied) == 4
+    assert len(copied) == 5
+
+
+def test_bytes_are_written_as_the_pipe_takes_them(pipeline: Pipeline, services: LocalServices) -> None:
+    columns = ColumnsSettings(columns={"id": "NUMBER", "raw": "BINARY"})
+    for number, hexadecimal in enumerate([nullcontext(), nasty(services, pipeline).hexadecimal()]):
+        pipeline.send_payloads([("key", json.dumps({"id": number, "raw": "q6ur"}).encode())])
+        with hexadecimal:
+            assert stream(pipeline, columns=columns).rejected_rows == 0
+
+    assert pipeline.query('SELECT "ID", "RAW" FROM {table} ORDER BY "ID"') == [
+        (number, b"\xab\xab\xab") for number in range(2)
+    ]
 
 
 def test_more_than_one_part_goes_through_a_channel_in_order(
