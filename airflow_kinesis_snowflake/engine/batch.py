@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.engine.report import OTHER_REASONS
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.formats.dead_letters import RECORD
@@ -45,6 +46,11 @@ class Span:
     reasons: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
     millis_behind: int | None = None
+
+    @property
+    def key(self) -> OffsetKey:
+        """Whose offset it moves."""
+        return OffsetKey(self.shard_id, self.incarnation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +139,11 @@ class Batch:
     def reasons(self) -> Counter[str]:
         """Why records can't be loaded, and how many for each reason; for many reasons, all others in one."""
         return sum((span.reasons for span in self.spans.values()), Counter())
+
+    @property
+    def keys(self) -> list[OffsetKey]:
+        """Whose offsets it moves."""
+        return [span.key for span in self.spans.values()]
 
     @property
     def records(self) -> int:

@@ -9,7 +9,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine.batch import BatchLimits
-from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, Offsets
+from airflow_kinesis_snowflake.engine.offsets import Offset, Offsets
 from airflow_kinesis_snowflake.engine.ports import Outcome
 from airflow_kinesis_snowflake.exceptions import (
     LeaseLostError,
@@ -22,7 +22,8 @@ from airflow_kinesis_snowflake.stream.positions import is_after
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Set
 
-    from airflow_kinesis_snowflake.engine.batch import Batch, Span
+    from airflow_kinesis_snowflake.engine.batch import Batch
+    from airflow_kinesis_snowflake.engine.offsets import OffsetKey
     from airflow_kinesis_snowflake.engine.ports import Sink, SinkContext
     from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
@@ -83,7 +84,7 @@ class FakeLanding:
     def _outcome_by(self, batch: Batch) -> Outcome | None:
         """What has become of a batch already; ``None``: nothing."""
         spans = batch.spans.items()
-        stand = {shard_id: self.offsets.get(key_of_span(span)) for shard_id, span in spans}
+        stand = {shard_id: self.offsets.get(span.key) for shard_id, span in spans}
         refused = {
             shard_id: OffsetWentBackError(f"Shard {shard_id} of {self.table} stands before {span.offset}")
             for shard_id, span in spans
@@ -108,7 +109,7 @@ class FakeLanding:
         for page in held.pages:
             self.rows += page.rows.to_pylist()
             self.dead_letters += page.dead_letters
-        reached = {key_of_span(span): span.reached for span in batch.spans.values()}
+        reached = {span.key: span.reached for span in batch.spans.values()}
         self.offsets |= reached
         return Outcome(offsets={key.shard_id: position for key, position in reached.items()})
 
@@ -210,8 +211,3 @@ class FakeSink:
     def _connect(self) -> None:
         self.connections += not self._open
         self._open = True
-
-
-def key_of_span(span: Span) -> OffsetKey:
-    """Whose offset a span moves."""
-    return OffsetKey(span.shard_id, span.incarnation)

@@ -68,11 +68,10 @@ def every_shard_moved(patch: pytest.MonkeyPatch) -> None:
     """A batch counts as committed when the offset of one of its shards has moved."""
 
     def some(batch: Any, offsets: Any) -> bool:
-        pairs = zip(copy.keys_of(batch.spans.values()), batch.spans.values(), strict=True)
         return any(
-            (offset := offsets.found.get(key)) is not None
+            (offset := offsets.found.get(span.key)) is not None
             and (offset.batch_id, offset.position) == (batch.id, span.reached)
-            for key, span in pairs
+            for span in batch.spans.values()
         )
 
     patch.setattr(copy, "carry", some)

@@ -99,6 +99,7 @@ class CopySink:
 
     name = COPY
     memory_millis = None
+    limits = LIMITS
 
     def __init__(self, landing: Landing, open_session: OpenSession, context: SinkContext) -> None:
         self._context = context
@@ -117,11 +118,6 @@ class CopySink:
         self._failed = False
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
-
-    @property
-    def limits(self) -> BatchLimits:
-        """Batches of 128 MiB, as compressed Parquet, or of a minute."""
-        return LIMITS
 
     def workspace(self) -> AbstractContextManager[Path]:
         """A folder that PUT can name files in."""
@@ -223,7 +219,7 @@ class CopySink:
         except (ServiceRefusedError, SnowflakeObjectNotFoundError) as error:
             self._blame_changes(batch, copy, error)
             raise
-        if not carry(batch, self._read(session, keys_of(batch.spans.values()))):
+        if not carry(batch, self._read(session, batch.keys)):
             raise TransactionEndedError(
                 f"Snowflake had ended the transaction of batch {batch.id} before its COMMIT arrived; nothing "
                 f"of it is in {self._target.table}"
@@ -234,7 +230,7 @@ class CopySink:
 
     def _offsets_before(self, batch: Batch) -> Offsets:
         """Where the shards of a batch stand, with rows for those that have none yet."""
-        keys = [OffsetKey(*LOCK), *keys_of(batch.spans.values())]
+        keys = [OffsetKey(*LOCK), *batch.keys]
         if all(key in self._known for key in keys):
             offsets = Offsets({key: self._known[key] for key in keys}, {})
         else:
@@ -378,7 +374,7 @@ class CopySink:
                 f"Leases of stream {self._context.stream_name} were lost while batch {batch.id} was being "
                 f"loaded; it was rolled back and the next owner reads its records again"
             )
-        keys = keys_of(batch.spans.values())
+        keys = batch.keys
         session.move_offsets(
             self._target,
             **self._of_the_application,
@@ -414,7 +410,7 @@ class CopySink:
         :raises ServiceUnavailableError: nobody did, or nobody past the beginning of the batch; try again
         """
         self.disconnect()
-        outcome = self._outcome_by(self._read(self._open(), keys_of(batch.spans.values())), batch)
+        outcome = self._outcome_by(self._read(self._open(), batch.keys), batch)
         if outcome is None:
             raise ServiceUnavailableError(
                 f"Offsets of {', '.join(sorted(batch.spans))} in {self._target.offsets} changed while batch "
@@ -484,11 +480,6 @@ def copy_files(
         )
 
 
-def keys_of(spans: Iterable[Span]) -> list[OffsetKey]:
-    """The offsets rows that spans move."""
-    return [OffsetKey(shard_id=span.shard_id, incarnation=span.incarnation) for span in spans]
-
-
 def committed(batch: Batch) -> Outcome:
     """That a batch is committed: every shard's offset has moved to its end."""
     return Outcome(offsets={shard_id: span.reached for shard_id, span in batch.spans.items()})
@@ -497,9 +488,9 @@ def committed(batch: Batch) -> Outcome:
 def carry(batch: Batch, offsets: Offsets) -> bool:
     """Whether offsets prove that a batch is committed: each of its shards stands where it has moved it."""
     return all(
-        (offset := offsets.found.get(key)) is not None
+        (offset := offsets.found.get(span.key)) is not None
         and (offset.batch_id, offset.position) == (batch.id, span.reached)
-        for key, span in zip(keys_of(batch.spans.values()), batch.spans.values(), strict=True)
+        for span in batch.spans.values()
     )
 
 
@@ -518,10 +509,10 @@ def went_back(batch: Batch, offsets: Offsets) -> list[str]:
     """Shards whose offsets are before one that a drain had committed through."""
     return [
         span.shard_id
-        for key, span in zip(keys_of(batch.spans.values()), batch.spans.values(), strict=True)
+        for span in batch.spans.values()
         if span.offset is not None
-        and key not in offsets.refused
-        and ((offset := offsets.found.get(key)) is None or is_after(span.offset, offset.position))
+        and span.key not in offsets.refused
+        and ((offset := offsets.found.get(span.key)) is None or is_after(span.offset, offset.position))
     ]
 
 

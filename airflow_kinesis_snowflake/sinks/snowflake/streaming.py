@@ -138,7 +138,6 @@ class _Lane:
     confirmed: bool = False
 
 
-@dataclass
 class StreamingSink:
     """Commits each shard of a batch through a channel of its own.
 
@@ -150,34 +149,31 @@ class StreamingSink:
     :param context: of the drain
     """
 
-    landing: Landing
-    open_session: OpenSession
-    open_channels: OpenChannels
-    context: SinkContext
-    name: str = STREAMING
-    memory_millis: int = MEMORY_MILLIS
-    connections: int = 0
-    in_doubt: frozenset[str] = frozenset()
+    name = STREAMING
+    memory_millis = MEMORY_MILLIS
+    limits = LIMITS
 
-    def __post_init__(self) -> None:
-        runtime = self.context.writers.runtime
-        self._runtime = runtime
-        self._target = self.landing.target
-        self._mapping = self.landing.mapping(self._landing_columns)
-        self.encoder = self.landing.encoder(self._mapping)
-        self.table = str(self.landing.table)
-        self._lock = runtime.lock()
-        self._cancelled = runtime.event()
+    def __init__(
+        self, landing: Landing, open_session: OpenSession, open_channels: OpenChannels, context: SinkContext
+    ) -> None:
+        self._context = context
+        self._runtime = context.writers.runtime
+        self._landing = landing
+        self._open_session = open_session
+        self._open_channels = open_channels
+        self._target = landing.target
+        self._mapping = landing.mapping(self._landing_columns)
+        self.encoder = landing.encoder(self._mapping)
+        self.table = str(landing.table)
+        self._lock = self._runtime.lock()
+        self._cancelled = self._runtime.event()
         self._owners: dict[TableName, ChannelOwner] = {}
         self._lanes: dict[tuple[TableName, OffsetKey], _Lane] = {}
         self._objects_checked = False
         self._rejected = 0
         self._evolved: set[tuple[Field | None, str | None]] = set()
-
-    @property
-    def limits(self) -> BatchLimits:
-        """Batches of 32 MiB, as JSON, or of a second."""
-        return LIMITS
+        self.connections = 0
+        self.in_doubt: frozenset[str] = frozenset()
 
     def workspace(self) -> AbstractContextManager[Path]:
         """A folder; nothing is written to it."""
@@ -268,19 +264,19 @@ class StreamingSink:
         :return: the landing channels
         :raises LeaseLostError: another worker has a lease
         """
-        if not all(self.context.claims.holds(shard_id) for shard_id in batch.spans):
+        if not all(self._context.claims.holds(shard_id) for shard_id in batch.spans):
             raise self._lease_lost(batch)
         landing: dict[str, _Lane] = {}
         unsure: dict[str, list[_Lane]] = {}
         for shard_id, pages in rows_of(batch).pages.items():
-            key = key_of_span(batch.spans[shard_id])
+            key = batch.spans[shard_id].key
             lanes = [self._lane(self._target.table, key)]
             landing[shard_id] = lanes[0]
             if any(page.dead_letters for page in pages):
                 lanes.append(self._lane(self._target.dead_letters, key))
             if not all(lane.confirmed for lane in lanes):
                 unsure[shard_id] = lanes
-        if not all(self.context.writers.map(self.context.claims.confirm, list(unsure))):
+        if not all(self._context.writers.map(self._context.claims.confirm, list(unsure))):
             raise self._lease_lost(batch)
         for lanes in unsure.values():
             for lane in lanes:
@@ -296,7 +292,7 @@ class StreamingSink:
             try:
                 committed = position_of(lane.committed)
             except ValueError:
-                refused[shard_id] = self._unreadable(key_of_span(span), lane.committed)
+                refused[shard_id] = self._unreadable(span.key, lane.committed)
                 continue
             if committed is not None and is_after(committed, span.began):
                 ahead[shard_id] = committed
@@ -317,7 +313,7 @@ class StreamingSink:
         for shard_id, pages in rows.pages.items():
             letters = [letter for page in pages for letter in page.dead_letters]
             if letters:
-                lane = self._lane(self._target.dead_letters, key_of_span(batch.spans[shard_id]))
+                lane = self._lane(self._target.dead_letters, batch.spans[shard_id].key)
                 left = letters_after(lane.committed, letters)
                 parts[shard_id] = list(self._letter_parts(left, shard_id=shard_id))
         self._append(self._target.dead_letters, batch, parts)
@@ -325,7 +321,7 @@ class StreamingSink:
     def _append(self, table: TableName, batch: Batch, parts: Mapping[str, Sequence[Part]]) -> None:
         """Send parts of several shards side by side, and wait until the service says they are committed."""
         sent = {shard_id: of_shard for shard_id, of_shard in parts.items() if of_shard}
-        lanes = {shard_id: self._lane(table, key_of_span(batch.spans[shard_id])) for shard_id in sent}
+        lanes = {shard_id: self._lane(table, batch.spans[shard_id].key) for shard_id in sent}
         for shard_id, of_shard in sent.items():
             for part in of_shard:
                 lanes[shard_id].channel.append(part.rows, part.start, part.end)
@@ -353,7 +349,7 @@ class StreamingSink:
                 "sent, and Snowflake rejected them: %s",
                 count,
                 shard_id,
-                self.context.stream_name,
+                self._context.stream_name,
                 through,
                 self._target.table,
                 why,
@@ -384,7 +380,7 @@ class StreamingSink:
 
     def _parts(self, pages: Iterable[Encoded], columns: Sequence[JsonColumn], span: Span) -> Iterator[Part]:
         """Rows of a shard in parts that end between two records, or between user records of one."""
-        facts = self.landing.metadata_columns
+        facts = self._landing.metadata_columns
         now = self._now
         binary = any(column.type.kind is Kind.BINARY for column in columns)
 
@@ -420,8 +416,8 @@ class StreamingSink:
         for letter in letters:
             rows = dead_letter_rows(
                 [letter],
-                application=self.context.application_name,
-                stream_name=self.context.stream_name,
+                application=self._context.application_name,
+                stream_name=self._context.stream_name,
                 shard_id=shard_id,
             )
             token = token_of_letter(letter)
@@ -437,7 +433,7 @@ class StreamingSink:
         lane = self._lanes.get((table, key))
         if lane is None:
             channel = self._owner(table).open(
-                channel_name(self.context.application_name, self.context.stream_name, key)
+                channel_name(self._context.application_name, self._context.stream_name, key)
             )
             lane = _Lane(channel, channel.opened.committed, channel.opened.rejected)
             self._lanes[table, key] = lane
@@ -446,7 +442,7 @@ class StreamingSink:
     def _owner(self, table: TableName) -> ChannelOwner:
         owner = self._owners.get(table)
         if owner is None:
-            owner = self._owners[table] = self.open_channels(table)
+            owner = self._owners[table] = self._open_channels(table)
             self.connections += 1
         return owner
 
@@ -457,7 +453,7 @@ class StreamingSink:
             self._objects_checked = True
 
     def _session(self) -> SnowflakeSession:
-        session = self.open_session()
+        session = self._open_session()
         self.connections += session.fresh
         return session
 
@@ -470,27 +466,27 @@ class StreamingSink:
                 return session.landing_columns(self._target)
 
         with self._lock:
-            return self.context.retries.call(read, doing="listing columns", after_failure=self.disconnect)
+            return self._context.retries.call(read, doing="listing columns", after_failure=self.disconnect)
 
     # --- errors --------------------------------------------------------------------------------------------
 
     def _lease_lost(self, batch: Batch) -> LeaseLostError:
         return LeaseLostError(
-            f"Leases of stream {self.context.stream_name} were lost before batch {batch.id} was sent; the "
+            f"Leases of stream {self._context.stream_name} were lost before batch {batch.id} was sent; the "
             "next owner reads its records again"
         )
 
     def _unreadable(self, key: OffsetKey, token: str | None) -> CorruptStateError:
         return CorruptStateError(
-            f"Run the DAG kinesis_state_reset for shard {key.shard_id} of stream {self.context.stream_name}: "
-            f"its channel of {self._target.table} has the token {token!r:.80}, which no drain wrote. Nothing "
-            "of the shard was loaded"
+            f"Run the DAG kinesis_state_reset for shard {key.shard_id} of stream "
+            f"{self._context.stream_name}: its channel of {self._target.table} has the token {token!r:.80}, "
+            "which no drain wrote. Nothing of the shard was loaded"
         )
 
     def _went_back(self, span: Span) -> OffsetWentBackError:
         return OffsetWentBackError(
             f"Run the DAG kinesis_state_reset with the method recover and trust_snowflake: the channel of "
-            f"shard {span.shard_id} of stream {self.context.stream_name} into {self._target.table} stands "
+            f"shard {span.shard_id} of stream {self._context.stream_name} into {self._target.table} stands "
             f"before {span.offset}, through which a drain had committed. The table was made anew or went "
             "back in time, or its channel was dropped, and records are missing in it"
         )
@@ -511,11 +507,6 @@ def rows_of(batch: Batch) -> StreamedRows:
     rows = batch.rows
     assert isinstance(rows, StreamedRows)
     return rows
-
-
-def key_of_span(span: Span) -> OffsetKey:
-    """Whose channel a span goes through."""
-    return OffsetKey(span.shard_id, span.incarnation)
 
 
 def channel_name(application: str, stream: str, key: OffsetKey) -> str:

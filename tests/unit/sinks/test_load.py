@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.engine import retries
-from airflow_kinesis_snowflake.engine.batch import Span
+from airflow_kinesis_snowflake.engine.batch import Batch, Span
 from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, Offsets
 from airflow_kinesis_snowflake.engine.ports import SinkContext
@@ -211,6 +211,12 @@ class Leases:
         return True
 
 
+class BatchOfTwo(SimpleNamespace):
+    """What a sink wants of a batch."""
+
+    keys = Batch.keys
+
+
 def make_batch(
     name: str = "batch",
     *,
@@ -233,7 +239,7 @@ def make_batch(
         for shard in (ONE, TWO)
     }
     files = SimpleNamespace(rows=rows, dead_letters=0, close=lambda: [Path("/landing.parquet")])
-    return SimpleNamespace(
+    return BatchOfTwo(
         id=name,
         attempts=0,
         spans=spans,
