@@ -70,6 +70,7 @@ class Progress(msgspec.Struct, frozen=True):
 
     :param at: when it said so: ISO-8601 with a time zone
     :param seconds_to_catch_up: None: not known
+    :param following_until: it stays until then, ISO-8601 with a time zone; None: it ends once it caught up
     """
 
     application_name: str
@@ -80,6 +81,7 @@ class Progress(msgspec.Struct, frozen=True):
     records_per_second: float | None = None
     millis_behind_latest: int | None = None
     seconds_to_catch_up: float | None = None
+    following_until: str | None = None
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -185,6 +187,7 @@ class Run:
     :param rate: records a second while it runs; None: not known
     :param seconds_to_catch_up: while it runs; None: not known
     :param spoke: when a running worker last said something
+    :param following_until: when the last of the workers that stay and load what arrives ends; None: none does
     :param trouble: the task instance that failed, for a link to its log: task id and map index; of several,
         one that said why
     :param reason: why it failed; empty: it didn't, or had no time to say
@@ -207,6 +210,7 @@ class Run:
     rate: float | None = None
     seconds_to_catch_up: float | None = None
     spoke: int | None = None
+    following_until: int | None = None
     trouble: tuple[str, int] | None = None
     reason: str = ""
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -358,7 +362,8 @@ def _run(drains: tuple[Drain, ...]) -> Run:
         lag=max(lags, default=None),
         rate=_total([each.records_per_second for each in speaking]),
         seconds_to_catch_up=None if None in waits else max(filter(None, waits), default=None),
-        spoke=max((moment for each in speaking if (moment := _millis(each.at)) is not None), default=None),
+        spoke=_latest(each.at for each in speaking),
+        following_until=_latest(each.following_until for each in speaking if each.following_until),
         trouble=None if trouble is None else (trouble.task_id, trouble.map_index),
         reason=trouble.failure.reason if trouble is not None and trouble.failure is not None else "",
         reasons=dict(sum((Counter(report.reasons) for report in reports), Counter())),
@@ -393,6 +398,11 @@ def _state(states: set[str]) -> str:
 def _total(numbers: Sequence[float | None]) -> float | None:
     known = [number for number in numbers if number is not None]
     return sum(known) if known else None
+
+
+def _latest(moments: Iterable[str]) -> int | None:
+    known = [_millis(moment) for moment in moments]
+    return max((each for each in known if each is not None), default=None)
 
 
 def _millis(moment: str) -> int | None:

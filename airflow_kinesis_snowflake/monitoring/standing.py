@@ -47,6 +47,8 @@ class Standing:
     :param advice: what to do now
     :param reason: why a drain failed, in its own words; empty: it didn't, or left none
     :param log: the task instance whose log tells more: DAG, run, task and map index
+    :param until: when what the sentence begins with ends, milliseconds since the epoch; the page puts it
+        there, in the time zone of its user
     """
 
     kind: str
@@ -55,6 +57,7 @@ class Standing:
     advice: str
     reason: str = ""
     log: tuple[str, str, str, int] | None = None
+    until: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,14 +131,17 @@ def _draining(e: Evidence) -> Standing | None:
     run = e.last
     if run.state != "running":
         return None
+    doing = "Draining" if run.following_until is None else "Following"
     if run.spoke is not None and e.now - run.spoke > e.thresholds.silent_seconds * 1000:
         return Standing(
             "silent",
             "warning",
-            f"Draining, but the drain has said nothing for {duration(e.now - run.spoke)}",
+            f"{doing}, but the drain has said nothing for {duration(e.now - run.spoke)}",
             "Look at the log of the run. If its worker is gone, Airflow notices and tries again by itself; "
             "nothing is lost or loaded twice.",
         )
+    if run.following_until is not None:
+        return _following(e, run)
     since = f"for {duration(e.now - (run.started or e.now))}"
     if run.lag is None or not e.late(run.lag):
         return Standing(
@@ -162,6 +168,20 @@ _MORE_WORKERS = (
     "More arrives than is loaded. Give the drain more workers (up to one per shard), or run it more often; "
     "if every shard has a worker of its own, split the shards."
 )
+
+
+def _following(e: Evidence, run: Run) -> Standing:
+    behind, growing = "", False
+    if run.lag is not None and e.late(run.lag):
+        growing = trend_of(e.runs) == "growing"
+        behind = f", behind by {duration(run.lag)}{' and growing' if growing else ''}"
+    return Standing(
+        "following",
+        "warning" if growing else "busy",
+        f"Following{behind}{_so_far(run)}",
+        _MORE_WORKERS if growing else "Nothing to do: it loads what arrives, and ends by itself.",
+        until=run.following_until,
+    )
 
 
 def _so_far(run: Run) -> str:

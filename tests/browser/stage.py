@@ -18,6 +18,7 @@ from airflow_kinesis_snowflake.monitoring.drains import (
     Application,
     Drain,
     Failure,
+    Progress,
     Report,
     Settings,
     ShardDone,
@@ -123,6 +124,22 @@ def failed() -> Material:
     )  # fmt: skip
     drained = [bad, replace(put_aside, started=NOW - 11 * MINUTE, ended=NOW - 10 * MINUTE), *good[1:]]
     return material("refunds-to-snowflake", "refunds", [], [shard(0)], drains=drained)
+
+
+def following() -> Material:
+    """A drain stays and loads what arrives."""
+    application = Application("prices-to-snowflake", "prices")
+    past = drains(application, [1_000] * 6)
+    progress = Progress(
+        application.name,
+        application.stream,
+        at="2025-12-31T23:59:55+00:00",
+        records=12_345,
+        millis_behind_latest=0,
+        following_until="2026-01-01T00:30:00+00:00",
+    )
+    now = replace(past[0], run_id="now", state="running", ended=None, report=None, progress=progress)
+    return material(application.name, application.stream, [], [shard(0)], drains=[now, *past[1:]])
 
 
 def held() -> Material:
@@ -231,6 +248,7 @@ def materials() -> list[Material]:
         material("audit", "audit", [2_000] * 12, [shard(0)]),
         material("payments", "payments", [1_000] * 12, None),
         failed(),
+        following(),
         held(),
         retired(),
         material(HOSTILE, "hostile", [1_000] * 3, [replace(shard(0), shard_id=HOSTILE)], findings=[finding]),

@@ -40,10 +40,11 @@ def test_the_list_puts_what_needs_somebody_first(stage: Stage, open_page: OpenPa
             "fraud",
             "legacy-to-snowflake",
             "payments",
+            "prices-to-snowflake",
             "audit",
         ]
     )
-    expect(page.locator(".lead")).to_have_text("8 applications: 7 need a look, 1 caught up")
+    expect(page.locator(".lead")).to_have_text("9 applications: 7 need a look, 1 draining, 1 caught up")
     picture(page, "list")
 
 
@@ -173,7 +174,7 @@ def test_the_theme_follows_airflows_choice_else_the_system(stage: Stage, open_pa
 
 VIEWS = (
     "", "orders-to-snowflake", "telemetry-to-snowflake", "clicks-to-snowflake", "refunds-to-snowflake",
-    "fraud", "legacy-to-snowflake", "payments", "audit", HOSTILE,
+    "fraud", "legacy-to-snowflake", "payments", "prices-to-snowflake", "audit", HOSTILE,
 )  # fmt: skip
 PHONE: ViewportSize = {"width": 400, "height": 800}
 
@@ -274,6 +275,17 @@ def test_times_are_of_airflows_time_zone_which_is_named(stage: Stage, open_page:
         "As of 09:00:00, refreshed every 15 s. Times are of Asia/Tokyo"
     )
     expect(page.locator(".drains tbody th").first).to_have_text("1 Jan, 08:56:20")
+
+
+def test_a_drain_that_follows_says_until_when_in_that_zone(
+    stage: Stage, open_page: OpenPage, picture: Picture
+) -> None:
+    page = opened(stage, open_page, "prices-to-snowflake")
+    expect(page.locator(".sentence")).to_have_text("Following until 00:30, 12,345 records so far")
+    picture(page, "following")
+    page.evaluate("""localStorage.setItem("timezone", '"Asia/Tokyo"')""")
+    page.goto(stage.url)
+    expect(page.get_by_role("row", name="prices-to-snowflake")).to_contain_text("Following until 09:30")
 
 
 def test_the_list_can_be_sorted_searched_and_filtered(stage: Stage, open_page: OpenPage) -> None:

@@ -9,7 +9,7 @@ import { NONE, ago, bytes, counted, duration, moment, number, shortShard } from 
 import { shownRuns, spanNote, spanPicker } from "./history.js";
 import { lettersCard } from "./letters.js";
 import { STATUS, lineage } from "./lineage.js";
-import { CLEANUP, RESET, leases, notice, table, tone } from "./parts.js";
+import { CLEANUP, RESET, leases, notice, sentence, table, tone } from "./parts.js";
 import { runPath, toAirflow, toConsole, toTask } from "./places.js";
 
 const URGENCY = Object.keys(STATUS);
@@ -47,7 +47,7 @@ export function showApplication(place, page, acts, look) {
       el("div", { className: "buttons" }, control(page, acts.refresh, told), buttons(page, acts.check)),
     ),
     chosen.told ? el("p", { className: "quiet told", role: "status" }, chosen.told) : null,
-    state(line, fresh(look, line)),
+    state(page, fresh(look, line)),
     notices(page, look).map(notice),
     facts(page),
     runsCard(place, page, picker),
@@ -59,8 +59,7 @@ export function showApplication(place, page, acts, look) {
   );
 }
 
-function state(line, look) {
-  const { standing } = line;
+function state({ line: { standing }, at }, look) {
   const [dagId, runId, taskId, mapIndex] = standing.log ?? [];
   const name = mapIndex < 0 ? taskId : `${taskId}[${mapIndex}]`;
   return el(
@@ -70,7 +69,7 @@ function state(line, look) {
     el(
       "div",
       {},
-      el("p", { className: "sentence" }, standing.sentence),
+      el("p", { className: "sentence" }, sentence(standing, at)),
       standing.reason ? el("p", { className: "reason" }, standing.reason, " ", copyButton(standing.reason, "the reason")) : null,
       standing.log ? el("p", {}, toTask(dagId, runId, taskId, mapIndex, `Open the log of ${name}`)) : null,
       look ? el("p", { className: "since" }, el("b", {}, "Since then: "), `${look.text} Looked at ${moment(look.at)}.`) : null,

@@ -4,7 +4,7 @@ import { dismiss, dismissed, restore } from "./dismissed.js";
 import { el, show } from "./dom.js";
 import { openForm } from "./form.js";
 import { NONE, ago, bytes, counted, duration, moment, number } from "./format.js";
-import { CLEANUP, leases, notice, table, tone } from "./parts.js";
+import { CLEANUP, leases, notice, sentence, table, tone } from "./parts.js";
 import { toApplication } from "./places.js";
 
 const HEADS = [
@@ -113,7 +113,7 @@ function row(line, now, again) {
     "data-application": line.application,
     cells: [
       { content: [toApplication(line, line.application), el("div", { className: "quiet" }, line.place ? `${line.stream} (${line.place})` : line.stream)] },
-      { className: "stand", content: el("div", {}, tone(line.standing.tone), el("div", {}, el("div", {}, line.standing.sentence), line.standing.reason ? el("div", { className: "reason" }, line.standing.reason) : null, el("div", { className: "quiet" }, line.standing.advice), line.gone ? dismissal(line, again) : null)) },
+      { className: "stand", content: el("div", {}, tone(line.standing.tone), el("div", {}, el("div", {}, sentence(line.standing, now)), line.standing.reason ? el("div", { className: "reason" }, line.standing.reason) : null, el("div", { className: "quiet" }, line.standing.advice), line.gone ? dismissal(line, again) : null)) },
       line.lag === null ? NONE : duration(line.lag),
       { content: [`${number(line.records_per_minute)} records`, el("div", { className: "quiet" }, bytes(line.bytes_per_minute))] },
       { content: ago(line.last_ended, now), title: moment(line.last_ended) },

@@ -1,16 +1,24 @@
 // What both the list and the page of an application show.
 
 import { el } from "./dom.js";
-import { number } from "./format.js";
+import { clock, moment, number } from "./format.js";
 
 export const RESET = "kinesis_state_reset";
 export const CLEANUP = "kinesis_table_cleanup";
 export const REPLAY = "kinesis_dead_letter_replay";
+const HALF_DAY = 12 * 3_600_000;
 const SYMBOLS = { good: ["✓", "fine"], busy: ["▸", "at work"], warning: ["!", "needs a look"], bad: ["✕", "needs somebody"] };
 
 export function tone(name) {
   const [symbol, word] = SYMBOLS[name];
   return el("span", { className: `tone ${name}`, role: "img", ariaLabel: word, title: word }, symbol);
+}
+
+// How an application stands. The moment until which it does so is told in the user's time zone, and with its day
+// where it isn't within the next twelve hours.
+export function sentence({ sentence: text, until }, at) {
+  if (until === null) return text;
+  return text.replace(/^\w+/, (doing) => `${doing} until ${until - at < HALF_DAY ? clock(until) : moment(until)}`);
 }
 
 export function leases(line) {

@@ -201,6 +201,16 @@ def test_a_running_drain_tells_its_progress(
     assert "behind by 2 h 10 min, about 10 min to go" in standing["sentence"]
 
 
+def test_a_drain_that_follows_tells_until_when(
+    client: Clients, drain_dag: Dags, store: CheckpointStoreHook
+) -> None:
+    dag = drain_dag("stream")
+    progress = {"at": "2999-01-01T00:00:00+00:00", "following_until": "2999-01-01T01:00:00+00:00"}
+    dag.run(state="running", minutes_ago=2, progress=progress)
+    standing = line_of(client(), dag.application)["standing"]
+    assert (standing["kind"], standing["until"]) == ("following", 32_472_147_600_000)
+
+
 def test_a_worker_that_is_gone_is_named(client: Clients, drain_dag: Dags, store: CheckpointStoreHook) -> None:
     dag = drain_dag("stream")
     run_id = dag.run(state="failed", minutes_ago=10)

@@ -164,6 +164,17 @@ def test_a_running_run_tells_its_progress() -> None:
     assert (found.ended, found.spoke) == (None, HOUR)
 
 
+def test_a_run_follows_until_the_last_of_its_workers_ends() -> None:
+    until = ["1970-01-01T02:00:00+00:00", "1970-01-01T03:00:00+00:00", None]
+    workers = [
+        drain(number, state="running", progress=progress(following_until=moment))
+        for number, moment in enumerate(until)
+    ]
+    [found] = runs_of(workers)
+    assert found.following_until == 3 * 3_600_000
+    assert runs_of(workers[2:])[0].following_until is None
+
+
 def test_the_progress_of_a_failed_try_counts_for_nothing() -> None:
     [found] = runs_of([drain(0, state="failed", ended=3, progress=progress(records=5))])
     assert (found.records, found.lag, found.trouble) == (0, None, ("drain", 0))

@@ -39,6 +39,10 @@ def shard(status: str, **values: Any) -> ShardLine:
     return ShardLine(shard_id="shardId-1", status=status, why="Because", **values)
 
 
+def following(**values: Any) -> Run:
+    return running(following_until=NOW + 30 * MINUTE, **values)
+
+
 def stands(
     *runs: Run, lines: tuple[ShardLine, ...] = (), schedule: Schedule = EVERY_TEN, **more: Any
 ) -> Standing:
@@ -63,12 +67,27 @@ def stands(
         ),
         ((running(lag=LAG), run(lag=5)), "Draining for 4 min, behind by 2 h 10 min and growing"),
         ((running(spoke=NOW - 9 * MINUTE),), "Draining, but the drain has said nothing for 9 min"),
+        ((following(),), "Following"),
+        ((following(records=2000, lag=5),), "Following, 2,000 records so far"),
+        ((following(lag=LAG),), "Following, behind by 2 h 10 min"),
+        ((following(lag=LAG), run(lag=5)), "Following, behind by 2 h 10 min and growing"),
+        (
+            (following(spoke=NOW - 9 * MINUTE),),
+            "Following, but the drain has said nothing for 9 min",
+        ),
         ((run("waiting", started=None, ended=None),), "The first drain is about to begin"),
         ((run("waiting", started=None, ended=None), run(lag=0)), "Caught up 3 min ago"),
     ],
 )  # fmt: skip
 def test_the_runs_alone_tell_how_it_stands(runs: tuple[Run, ...], sentence: str) -> None:
     assert stands(*runs).sentence == sentence
+
+
+def test_a_drain_that_follows_says_until_when_and_is_not_late() -> None:
+    overdue = Schedule("dag", "@hourly", due=NOW - 20 * MINUTE)
+    standing = stands(following(), schedule=overdue)
+    assert (standing.kind, standing.tone, standing.until) == ("following", "busy", NOW + 30 * MINUTE)
+    assert stands(running(), schedule=overdue).until is None
 
 
 def test_a_worker_that_is_gone_is_named_with_what_comes_next() -> None:
