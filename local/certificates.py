@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 _WEEK = datetime.timedelta(days=7)
 
 
-def serve_tls(authority: Path, host: str = "127.0.0.1") -> ssl.SSLContext:
+def serve_tls(authority: Path, *, name: str = "localhost") -> ssl.SSLContext:
     """Make an authority and a server of its own.
 
     :param authority: file that clients are to trust (PEM); written here
-    :param host: address of the server; it is ``localhost`` too
+    :param name: of the server; it is 127.0.0.1 too
     :return: what the server needs
     """
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -35,9 +35,9 @@ def serve_tls(authority: Path, host: str = "127.0.0.1") -> ssl.SSLContext:
         .add_extension(usage, critical=True)
         .sign(ca_key, hashes.SHA256())
     )
-    addresses = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(host))]
+    addresses = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     own = (
-        _certificate(_name("localhost"), ca_name, key)
+        _certificate(_name(name), ca_name, key)
         .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(ca_key, hashes.SHA256())

@@ -1,4 +1,4 @@
-"""Makes what the Airflow of docker-compose.yaml must keep secret. Needs nothing but Python.
+"""Makes what the Airflow of docker-compose.yaml must keep secret. Needs nothing but what Airflow brings.
 
 Usage: ``python keys.py FOLDER``. A key that is there already stays as it is.
 """
@@ -13,10 +13,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 USER = "admin"
+PASSPHRASE = "test"
 
 
 def fernet_key() -> str:
@@ -34,11 +38,22 @@ def passwords() -> str:
     return json.dumps({USER: secrets.token_urlsafe(12)})
 
 
+def private_key() -> str:
+    """Return a private key for logins to Snowflake (PEM), with the passphrase that the connection has."""
+    pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(PASSPHRASE.encode()),
+    )
+    return pem.decode()
+
+
 KEYS: dict[str, Callable[[], str]] = {
     "fernet-key": fernet_key,
     "jwt-secret": signing_key,
     "secret-key": signing_key,
     "passwords.json": passwords,
+    "snowflake-key.pem": private_key,
 }
 
 

@@ -20,9 +20,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
+from local.keys import PASSPHRASE, private_key
 from local.processes import Process
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 AWS = boto3.Session(region_name=REGION, aws_access_key_id="test", aws_secret_access_key="test")
 DATABASE = "LANDING"
-PASSWORD = "test"
 # The connector adds to the parameters that it is given, so each caller gets a copy.
 SESSION_PARAMETERS = MappingProxyType({"CLIENT_OUT_OF_BAND_TELEMETRY_ENABLED": False})
 STREAMING = re.compile(r"streaming on 127\.0\.0\.1:(\d+)")
@@ -66,7 +64,8 @@ class LocalServices:
 
     def __init__(self, *, kinesis_local: bool = False) -> None:
         self._kinesis_local = kinesis_local
-        self._private_key = private_key(passphrase=PASSWORD)
+        # In base64, which every Snowflake provider takes.
+        self._private_key = base64.b64encode(private_key().encode()).decode()
         self._running = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -153,7 +152,7 @@ class LocalServices:
             "conn_type": "snowflake",
             "login": "test",
             # Of the private key, whose passphrase Airflow takes from here.
-            "password": PASSWORD,
+            "password": PASSPHRASE,
             "schema": "PUBLIC",
             "extra": {
                 "account": "local",
@@ -172,16 +171,6 @@ class LocalServices:
             "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
             "AIRFLOW_CONN_SNOWFLAKE_DEFAULT": json.dumps(snowflake),
         }
-
-
-def private_key(*, passphrase: str) -> str:
-    """Make a private key for logins to Snowflake: PEM in base64, which every Snowflake provider takes."""
-    pem = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.BestAvailableEncryption(passphrase.encode()),
-    )
-    return base64.b64encode(pem).decode()
 
 
 def streaming_port(process: Process) -> int:

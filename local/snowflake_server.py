@@ -404,12 +404,24 @@ def install() -> None:
     snowflake_sessions.list_channels = streaming_server.channels_into
 
 
-def main(port: str = "0", host: str = "127.0.0.1", authority: str = "") -> None:
-    """Serve until SIGTERM."""
+def main(
+    port: str = "0",
+    host: str = "127.0.0.1",
+    authority: str = "",
+    streaming_port: str = "0",
+    name: str = "localhost",
+) -> None:
+    """Serve until SIGTERM.
+
+    :param authority: file for the certificate of the authority that clients of Snowpipe Streaming are to
+        trust; without it, that isn't served
+    :param name: what these clients call this machine
+    """
     install()
     app = Starlette(routes=[*OWN_ROUTES, *streaming_server.CONTROL_ROUTES, *fakesnow.server.routes])
     if authority:
-        print(f"streaming on {host}:{streaming_server.serve(Path(authority), host)}", flush=True)
+        listening = streaming_server.serve(Path(authority), host, port=int(streaming_port), name=name)
+        print(f"streaming on {host}:{listening}", flush=True)
     config = uvicorn.Config(app, timeout_graceful_shutdown=1)
     with socket.create_server((host, int(port))) as server:
         # Without it, a client waits 40 ms for the second packet of each answer.

@@ -53,7 +53,7 @@ pipe_key = secrets.token_bytes(32)
 
 async def hostname(request: Request) -> Response:
     TOKENS.check_login(request.headers.get("authorization", ""))
-    return PlainTextResponse("127.0.0.1")
+    return PlainTextResponse(request.url.hostname)
 
 
 async def token(request: Request) -> Response:
@@ -340,18 +340,20 @@ def as_sent(app: ASGIApp) -> ASGIApp:
     return call
 
 
-def serve(authority: Path, host: str) -> int:
+def serve(authority: Path, host: str, *, port: int, name: str) -> int:
     """Serve on a thread until the process ends; return the port.
 
     :param authority: file for the certificate of the authority that clients are to trust
+    :param port: 0: any that is free
+    :param name: what clients call the server
     """
     app = as_sent(Starlette(routes=ROUTES))
     config = uvicorn.Config(app, timeout_graceful_shutdown=1)
     config.load()
-    config.ssl = serve_tls(authority)
-    server = socket.create_server((host, 0))
+    config.ssl = serve_tls(authority, name=name)
+    server = socket.create_server((host, port))
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     running = uvicorn.Server(config)
     threading.Thread(target=running.run, kwargs={"sockets": [server]}, name="streaming", daemon=True).start()
-    port: int = server.getsockname()[1]
-    return port
+    listening: int = server.getsockname()[1]
+    return listening

@@ -55,6 +55,8 @@ def replacing(services: LocalServices, tmp_path: Path, ports: dict[str, int]) ->
             "http://kinesis:4567": services.kinesis_url,
             "http://dynamodb:8000": services.dynamodb_url,
             '"host": "snowflake", "port": 8084': f'"host": "127.0.0.1", "port": {services.snowflake_port}',
+            "https://snowflake:8085": services.streaming_url,
+            "/opt/airflow/streaming/authority.pem": str(services.streaming_authority),
             "/opt/airflow-kinesis-snowflake": str(REPOSITORY),
             "/opt/airflow/dags": str(EXAMPLE_DAGS),
             "/opt/airflow": str(tmp_path),

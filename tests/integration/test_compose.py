@@ -7,10 +7,13 @@ import json
 import os
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,6 +24,7 @@ from local.services import LocalServices, find_node, wait_until_it_answers
 from tests import compose
 from tests.compose import AIRFLOW_PARTS, COMPOSE_FILE, REPOSITORY, SERVICES
 
+STREAMING_PORT = "8085"
 LOCAL_SERVICES = {"kinesis": "4567", "dynamodb": "8000", "snowflake": "8084"}
 DOCKERFILE = (REPOSITORY / "local" / "Dockerfile").read_text()
 EXACT_VERSION = re.compile(r":\d+(\.\d+)+(-[a-z]+)*$")
@@ -105,15 +109,15 @@ def test_each_part_of_airflow_has_the_package_and_reaches_the_local_services(par
     services = LocalServices()
     services.kinesis_url, services.dynamodb_url = "http://kinesis:4567", "http://dynamodb:8000"
     services.snowflake_host, services.snowflake_port = "snowflake", 8084
-    services.streaming_url, services.streaming_authority = "", Path()
+    services.streaming_url, services.streaming_authority = "https://snowflake:8085", Path()
     environment = SERVICES[part]["environment"]
 
     assert SERVICES[part]["build"]["target"] == "airflow"
     connections = services.airflow_connections()
     for name in ("AIRFLOW_CONN_AWS_DEFAULT", "AIRFLOW_CONN_SNOWFLAKE_DEFAULT"):
         expected = json.loads(connections[name])
-        for of_streaming in ("private_key_content", "streaming_url"):  # which containers don't offer
-            expected["extra"].pop(of_streaming, None)
+        if expected["extra"].pop("private_key_content", None):
+            expected["extra"]["private_key_file"] = "/opt/airflow/keys/snowflake-key.pem"
         assert json.loads(environment[name]) == expected
 
 
@@ -130,7 +134,7 @@ def test_each_key_that_airflow_asks_for_is_made_strong_enough_and_for_its_owner_
     keys.main(str(tmp_path))
 
     environment = SERVICES["api-server"]["environment"]
-    asked = {value.rpartition("/")[2] for value in environment.values() if "/opt/airflow/keys/" in value}
+    asked = set(re.findall(r"/opt/airflow/keys/([\w.-]+)", " ".join(environment.values())))
     assert {path.name for path in tmp_path.iterdir()} == asked
     assert len(base64.urlsafe_b64decode((tmp_path / "fernet-key").read_text())) == 32
     assert len((tmp_path / "jwt-secret").read_bytes()) >= 64
@@ -158,10 +162,11 @@ def test_a_local_service_answers_its_health_check_while_it_runs_and_not_before(
     service: str, tmp_path: Path
 ) -> None:
     port = free_port()
-    replacing = {LOCAL_SERVICES[service]: str(port), "0.0.0.0": "127.0.0.1"}
+    replacing = {LOCAL_SERVICES[service]: str(port), STREAMING_PORT: str(free_port()), "0.0.0.0": "127.0.0.1"}
     node = {"PATH": f"{Path(find_node()).parent}{os.pathsep}{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
     (tmp_path / "local").symlink_to(REPOSITORY / "local")
     (tmp_path / ".venv-fakesnow").symlink_to(REPOSITORY / ".venv-fakesnow")
+    (tmp_path / "streaming").mkdir()
     command = compose.command(service, replacing=replacing)
     command[0] = shutil.which(command[0], path=node["PATH"]) or command[0]
 
@@ -173,3 +178,32 @@ def test_a_local_service_answers_its_health_check_while_it_runs_and_not_before(
     with Process(service, command, folder=tmp_path, env=os.environ | node) as process:
         assert wait_until_it_answers(process) == port
         assert healthy()
+
+
+def test_workers_trust_the_streaming_service_by_its_name_and_the_authority_in_the_volume(
+    tmp_path: Path,
+) -> None:
+    worker, snowflake = SERVICES["worker"], SERVICES["snowflake"]
+    file = Path(worker["environment"]["SSL_CERT_FILE"])
+    url = urlsplit(
+        json.loads(worker["environment"]["AIRFLOW_CONN_SNOWFLAKE_DEFAULT"])["extra"]["streaming_url"]
+    )
+    assert f"streaming-authority:{file.parent}:ro" in worker["volumes"]
+    assert "streaming-authority:/opt/services/streaming" in snowflake["volumes"]
+    assert set(SERVICES["api-server"]["volumes"]) < set(worker["volumes"])
+
+    port = free_port()
+    replacing = {LOCAL_SERVICES["snowflake"]: "0", str(url.port): str(port), "0.0.0.0": "127.0.0.1"}
+    for name in ("local", ".venv-fakesnow"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    (tmp_path / "streaming").mkdir()
+    command = compose.command("snowflake", replacing=replacing)
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    with Process("snowflake", command, folder=tmp_path, env=env) as process:
+        wait_until_it_answers(process)
+        trust = ssl.create_default_context(cafile=tmp_path / "streaming" / file.name)
+        with (
+            socket.create_connection(("127.0.0.1", port)) as connection,
+            trust.wrap_socket(connection, server_hostname=url.hostname) as trusted,
+        ):
+            assert trusted.version() == "TLSv1.3"
