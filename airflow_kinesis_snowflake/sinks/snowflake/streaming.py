@@ -251,11 +251,11 @@ class StreamingSink:
         self.in_doubt |= batch.spans.keys()
         self._commit_letters(batch, rows)
         parts = {
-            shard_id: list(self._parts(pages, columns, batch.spans[shard_id]))
+            shard_id: self._parts(pages, columns, batch.spans[shard_id])
             for shard_id, pages in rows.pages.items()
         }
-        self._append(self._target.table, batch, parts)
-        reached = {shard: span.reached for shard, span in batch.spans.items() if parts.get(shard)}
+        sent = self._append(self._target.table, batch, parts)
+        reached = {shard_id: batch.spans[shard_id].reached for shard_id in sent}
         return Outcome(offsets=reached, rejected=self._rejected)
 
     def _open(self, batch: Batch) -> dict[str, _Lane]:
@@ -309,27 +309,33 @@ class StreamingSink:
         return Outcome(ahead=ahead)
 
     def _commit_letters(self, batch: Batch, rows: StreamedRows) -> None:
-        parts: dict[str, list[Part]] = {}
+        parts: dict[str, Iterator[Part]] = {}
         for shard_id, pages in rows.pages.items():
             letters = [letter for page in pages for letter in page.dead_letters]
             if letters:
                 lane = self._lane(self._target.dead_letters, batch.spans[shard_id].key)
                 left = letters_after(lane.committed, letters)
-                parts[shard_id] = list(self._letter_parts(left, shard_id=shard_id))
+                parts[shard_id] = self._letter_parts(left, shard_id=shard_id)
         self._append(self._target.dead_letters, batch, parts)
 
-    def _append(self, table: TableName, batch: Batch, parts: Mapping[str, Sequence[Part]]) -> None:
-        """Send parts of several shards side by side, and wait until the service says they are committed."""
-        sent = {shard_id: of_shard for shard_id, of_shard in parts.items() if of_shard}
-        lanes = {shard_id: self._lane(table, batch.spans[shard_id].key) for shard_id in sent}
-        for shard_id, of_shard in sent.items():
+    def _append(self, table: TableName, batch: Batch, parts: Mapping[str, Iterable[Part]]) -> Set[str]:
+        """Send parts of several shards side by side, and wait until the service says they are committed.
+
+        :param parts: by shard; a part is made when the one before it was sent, so that memory holds one
+        :return: the shards that had any
+        """
+        lanes = {shard_id: self._lane(table, batch.spans[shard_id].key) for shard_id in parts}
+        ends: dict[str, str] = {}
+        for shard_id, of_shard in parts.items():
             for part in of_shard:
                 lanes[shard_id].channel.append(part.rows, part.start, part.end)
-            lanes[shard_id].channel.flush()
+                ends[shard_id] = part.end
+            if shard_id in ends:
+                lanes[shard_id].channel.flush()
         until = self._runtime.monotonic() + COMMIT_SECONDS
-        for shard_id, of_shard in sent.items():
+        for shard_id, end in ends.items():
             timeout = max(0.0, until - self._runtime.monotonic())
-            state = lanes[shard_id].channel.wait(of_shard[-1].end, timeout=timeout, stopping=self._cancelled)
+            state = lanes[shard_id].channel.wait(end, timeout=timeout, stopping=self._cancelled)
             if state is None:
                 raise ServiceUnavailableError(
                     f"Snowflake didn't say within {COMMIT_SECONDS:.0f} s that rows of batch {batch.id} for "
@@ -337,6 +343,7 @@ class StreamingSink:
                 )
             self._note_rejected(shard_id, lanes[shard_id], state.rejected, state.rejected_through, state.why)
             lanes[shard_id].committed = state.committed
+        return ends.keys()
 
     def _note_rejected(
         self, shard_id: str, lane: _Lane, rejected: int, through: str | None, why: str | None
