@@ -55,7 +55,7 @@ celery: setup .venv/.celery ## Run the tests with Celery workers; needs the Debi
 browser: setup .venv/.browser .venv-docs/.ready ## Use the monitoring page and the docs with Chromium; needs the Debian package chromium
 	$(BIN)/python -m pytest tests/browser -m browser
 
-bench: setup ## Compare speed, memory and calls with others; takes a quarter of an hour
+bench: setup ## Compare speed, memory and calls with others, and measure latency; takes half an hour
 	$(BIN)/python -m benchmarks
 
 demo: setup ## Move 27,004 flights from Kinesis to Snowflake with a real Airflow, and check the result

@@ -1,8 +1,8 @@
-"""Measures speed, overlap, memory, cost and start-up, prints tables, and writes them as JSON and a plot.
+"""Measures speed, latency, memory, cost and start-up, prints tables, and writes them as JSON and a plot.
 
-``python -m benchmarks`` takes a quarter of an hour; ``--tiny`` only shows that everything runs, ``--speed``
-measures the speed with some kinds of records and prints that alone. Speed is given as ratios on the same
-machine in the same run; an absolute figure says more about the machine.
+``python -m benchmarks`` takes half an hour; ``--tiny`` only shows that everything runs, ``--speed`` measures
+the speed with some kinds of records and prints that alone. Speed is given as ratios on the same machine in
+the same run; an absolute figure says more about the machine.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from benchmarks.contenders import FORMATS
 from benchmarks.machine import describe
 from benchmarks.measuring import Measures, drains, overlap, parsing, speed
 from benchmarks.tables import TITLES, speed_tables, tables
+from benchmarks.visible import memory_of_following, put_to_visible
 from local.services import LocalServices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MIB = 2**20
+SINKS = ("copy", "streaming")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Size:
     :param scaling: numbers of shards
     :param scaling_records: records that the stream holds at each of these numbers, if it has that many shards
     :param memory: records of each of the 64 shards of a long backlog; ``None`` leaves it out
+    :param follow: seconds for which drains follow whose records are watched; ``None`` leaves that out
+    :param follow_long: seconds for which drains follow whose memory is watched; ``None`` leaves that out
     """
 
     rounds: int
@@ -44,6 +48,8 @@ class Size:
     scaling: tuple[int, ...]
     scaling_records: int
     memory: int | None
+    follow: float | None
+    follow_long: float | None
 
 
 FULL = Size(
@@ -53,8 +59,19 @@ FULL = Size(
     scaling=(1, 16, 64, 256),
     scaling_records=400_000,
     memory=48_000,
+    follow=60.0,
+    follow_long=300.0,
 )
-TINY = Size(rounds=1, speed=200, batch_bytes=None, scaling=(2,), scaling_records=400, memory=None)
+TINY = Size(
+    rounds=1,
+    speed=200,
+    batch_bytes=None,
+    scaling=(2,),
+    scaling_records=400,
+    memory=None,
+    follow=None,
+    follow_long=None,
+)
 
 
 def comparisons(size: Size) -> dict[str, tuple[Backlog, list[str]]]:
@@ -63,6 +80,7 @@ def comparisons(size: Size) -> dict[str, tuple[Backlog, list[str]]]:
     small = Backlog(shards=4, records=2 * size.speed, size=SMALL)
     return {
         "plain": (plain, ["envelope", "boto3", "kcl-rs"]),
+        "streamed": (plain, ["streamed", "boto3-streamed"]),
         "columns": (plain, ["columns", "json-columns"]),
         "aggregated": (replace(plain, kind="kpl"), ["envelope", "aws-kinesis-agg"]),
         **{kind: (replace(plain, kind=kind), ["envelope", "boto3"]) for kind in FORMATS},
@@ -80,8 +98,9 @@ def speeds(size: Size, kinds: Iterable[str], *, dynamodb: str) -> Measures:
     }
 
 
-def measure(size: Size, *, dynamodb: str) -> Measures:
+def measure(size: Size, services: LocalServices) -> Measures:
     """All measures, by kind."""
+    dynamodb = services.dynamodb_url
     return {
         "machine": describe(),
         "speed": speeds(size, TITLES, dynamodb=dynamodb),
@@ -104,7 +123,22 @@ def measure(size: Size, *, dynamodb: str) -> Measures:
         },
         "long backlog": None
         if size.memory is None
-        else drains(Backlog(shards=64, records=size.memory), dynamodb=dynamodb)[0],
+        else {
+            sink: drains(Backlog(shards=64, records=size.memory), dynamodb=dynamodb, sink=sink)[0]
+            for sink in SINKS
+        },
+        "visible": None
+        if size.follow is None
+        else {
+            f"{sink}, {'fan-out' if fan_out else 'polling'}": put_to_visible(
+                services, sink=sink, fan_out=fan_out, seconds=size.follow
+            )
+            for sink in SINKS
+            for fan_out in (False, True)
+        },
+        "long follow": None
+        if size.follow_long is None
+        else {sink: memory_of_following(services, sink=sink, seconds=size.follow_long) for sink in SINKS},
         "parsing": parsing(rounds=size.rounds),
     }
 
@@ -129,7 +163,7 @@ def main() -> None:
         if asked.speed:
             print(speed_tables(speeds(size, asked.speed, dynamodb=services.dynamodb_url)))
             return
-        measures = measure(size, dynamodb=services.dynamodb_url)
+        measures = measure(size, services)
     asked.output.mkdir(parents=True, exist_ok=True)
     (asked.output / "benchmarks.json").write_text(json.dumps(measures, indent=2) + "\n")
     text = tables(measures)

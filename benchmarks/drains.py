@@ -23,16 +23,19 @@ from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING, Copy, Landing, Streaming
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from benchmarks.backlog import STREAM
-from benchmarks.contenders import aws_connection
+from benchmarks.channels import Owner, Session
+from benchmarks.contenders import Lines, aws_connection
 from benchmarks.meter import Meter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from airflow_kinesis_snowflake.engine.ports import SinkSettings
 
 
 class SlowSink:
@@ -101,7 +104,16 @@ class SlowSink:
         pass
 
 
-def drain(application: str, sink: SlowSink, **limits: Any) -> dict[str, Any]:
+def settings_of(name: str, sink: SlowSink) -> SinkSettings:
+    """The sink by its name; one that streams goes into channels that only make lines of rows."""
+    landing = Landing(table=TableName.parse("BENCHMARK.PUBLIC.RECORDS"))
+    if name == STREAMING:
+        lines = Lines()
+        return Streaming(landing, Session, lambda _: Owner(lines.take))  # type: ignore[arg-type]
+    return Copy(landing, lambda: sink)  # type: ignore[arg-type, return-value]
+
+
+def drain(application: str, sink: SinkSettings, **limits: Any) -> dict[str, Any]:
     """Drain the stream once."""
     meter = Meter()
     report = Drain(
@@ -115,7 +127,7 @@ def drain(application: str, sink: SlowSink, **limits: Any) -> dict[str, Any]:
         worker=Worker("benchmark", uuid.uuid4().hex),
         source=PollingSource(KinesisStreamHook(STREAM)),
         store=CheckpointStoreHook(application),
-        sink=Copy(Landing(table=TableName.parse("BENCHMARK.PUBLIC.RECORDS")), lambda: sink),  # type: ignore[arg-type, return-value]
+        sink=sink,
     ).run()
     used = meter.read()
     return {**used, "records": report.records, "bytes": report.bytes, "batches": report.batches}
@@ -126,13 +138,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--application", default="benchmark")
+    parser.add_argument("--sink", choices=[COPY, STREAMING], default=COPY)
     parser.add_argument("--sink-seconds", type=float, default=0.0)
     parser.add_argument("--max-batch-bytes", type=float)
     asked = parser.parse_args()
     os.environ["AIRFLOW_CONN_AWS_DEFAULT"] = aws_connection(asked.url)
     limits = {"max_batch_bytes": asked.max_batch_bytes} if asked.max_batch_bytes else {}
     sink = SlowSink(asked.sink_seconds)
-    measures = drain(asked.application, sink, **limits)
+    measures = drain(asked.application, settings_of(asked.sink, sink), **limits)
     print(json.dumps({**measures, "files_mb": sink.files_mb, "statements": sink.statements}))
 
 

@@ -108,12 +108,14 @@ def drains(
     times: int = 1,
     sink_seconds: float = 0,
     batch_bytes: float | None = None,
+    sink: str = "copy",
 ) -> list[Measures]:
     """Whole drains of one application, one after the other, and the calls that each made.
 
     :param times: from the second on, drains find nothing new
     :param sink_seconds: how long the stand-in for Snowflake takes for a batch
     :param batch_bytes: ``max_batch_bytes`` of the drains; default is the operator's
+    :param sink: ``copy`` or ``streaming``
     """
     limits = ["--max-batch-bytes", str(batch_bytes)] if batch_bytes else []
     measured = []
@@ -126,6 +128,8 @@ def drains(
                 url,
                 "--application",
                 application,
+                "--sink",
+                sink,
                 "--sink-seconds",
                 str(sink_seconds),
                 *limits,

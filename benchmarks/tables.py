@@ -11,6 +11,7 @@ Measures = dict[str, Any]
 
 TITLES = {
     "plain": "GetRecords to zstd Parquet, payload as one JSON column",
+    "streamed": "GetRecords to the lines that Snowflake's SDK for streaming sends",
     "columns": "GetRecords to zstd Parquet, a column for each key",
     "gzip": "The same from records that are compressed by gzip",
     "lines": "The same from records of 50 lines, each a document",
@@ -23,7 +24,9 @@ TITLES = {
 CONTENDERS = {
     "envelope": 'this package, `mapping="envelope"`',
     "columns": 'this package, `mapping="columns"`',
+    "streamed": 'this package, `sink="streaming"`',
     "boto3": "boto3 loop, `json`, `pyarrow.Table.from_pylist`",
+    "boto3-streamed": "boto3 loop, `json.loads`, `append_rows` of dicts",
     "json-columns": "boto3 loop, `json`, `pyarrow.Table.from_pylist`",
     "kcl-rs": "`kcl-rs`, polling",
     "aws-kinesis-agg": "boto3 loop, `aws-kinesis-agg`",
@@ -40,6 +43,10 @@ def tables(measures: Measures) -> str:
     parts += [_scaling(measures["scaling"]), _calls(measures["scaling"])]
     if measures["long backlog"]:
         parts.append(_long(measures["long backlog"]))
+    if measures["visible"]:
+        parts.append(_visible(measures["visible"]))
+    if measures["long follow"]:
+        parts.append(_long_follow(measures["long follow"]))
     parts.append(_parsing(measures["parsing"]))
     return "\n\n".join(parts) + "\n"
 
@@ -111,12 +118,53 @@ def _calls(measured: dict[str, dict[str, Measures]]) -> str:
     return f"### Calls of a drain\n\n{_table(heads, rows)}"
 
 
-def _long(measured: Measures) -> str:
+def _long(measured: dict[str, Measures]) -> str:
+    rows = [
+        (sink, f"{of['bytes'] / 1e9:.1f}", f"{of['peak_rss_mb']:.0f}", str(of["batches"]))
+        for sink, of in measured.items()
+    ]
     return (
-        "### A long backlog\n\n"
-        f"64 shards with {measured['bytes'] / 1e9:.1f} GB: peak RSS {measured['peak_rss_mb']:.0f} MB, "
-        f"{measured['batches']} batches of {', '.join(f'{size:.0f}' for size in measured['files_mb'])} MB."
+        "### A long backlog of 64 shards\n\n"
+        "What is streamed ends before Snowflake's SDK, whose memory comes on top.\n\n"
+        f"{_table(('sink', 'GB', 'peak RSS MB', 'batches'), rows)}"
     )
+
+
+def _visible(measured: dict[str, Measures]) -> str:
+    rows = [
+        (how, f"{of['records']:,}", str(of["batches"]), *(f"{of[nth]:.2f}" for nth in ("p50", "p95", "p99")))
+        for how, of in measured.items()
+    ]
+    heads = ("sink, source", "records", "batches", "p50", "p95", "p99")
+    return (
+        "### Seconds from put to visible, of a drain that follows\n\n"
+        f"With `max_batch_seconds=1`, on local services.\n\n{_table(heads, rows)}"
+    )
+
+
+def _long_follow(measured: dict[str, Measures]) -> str:
+    rows = [
+        (
+            sink,
+            f"{of['wall_seconds']:.0f}",
+            f"{of['records']:,}",
+            f"{of['batches']:,}",
+            str(of["renewals"]),
+            f"{of['second_third_mb']:.0f}",
+            f"{of['last_third_mb']:.0f}",
+        )
+        for sink, of in measured.items()
+    ]
+    heads = (
+        "sink",
+        "seconds",
+        "records",
+        "batches",
+        "channels renewed",
+        "mean RSS MB, second third",
+        "last third",
+    )
+    return f"### Memory of a drain that follows\n\n{_table(heads, rows)}"
 
 
 def _parsing(measured: Measures) -> str:
