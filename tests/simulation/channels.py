@@ -172,6 +172,8 @@ class SimulatedChannel:
 class SimulatedChannels:
     """Logs in to stream into one table."""
 
+    hexadecimal = False
+
     def __init__(self, server: StreamingServer, machine: Machine, table: TableName) -> None:
         self._server, self._machine, self._table = server, machine, str(table)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from local.services import LocalServices
 
-    Offsets = dict[tuple[str, ...], str]
+    Offsets = dict[tuple[str | None, ...], str]
     """Encoded positions, by shard and incarnation."""
 
 SHARDS = 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -131,9 +131,10 @@ def test_a_table_looks_the_same_whichever_way_rows_took(
 
 def test_bytes_are_written_as_the_pipe_takes_them(pipeline: Pipeline, services: LocalServices) -> None:
     columns = ColumnsSettings(columns={"id": "NUMBER", "raw": "BINARY"})
-    for number, hexadecimal in enumerate([nullcontext(), nasty(services, pipeline).hexadecimal()]):
+    pipes: list[AbstractContextManager[None]] = [nullcontext(), nasty(services, pipeline).hexadecimal()]
+    for number, pipe in enumerate(pipes):
         pipeline.send_payloads([("key", json.dumps({"id": number, "raw": "q6ur"}).encode())])
-        with hexadecimal:
+        with pipe:
             assert stream(pipeline, columns=columns).rejected_rows == 0
 
     assert pipeline.query('SELECT "ID", "RAW" FROM {table} ORDER BY "ID"') == [
