@@ -93,6 +93,7 @@ def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
 def _pages(url: str, encoder: Encoder) -> Iterator[Any]:
     """A meter, once what comes first is over; then each page of each shard with its reader."""
     from airflow_kinesis_snowflake.engine.reader import PageSource, ShardReader
+    from airflow_kinesis_snowflake.engine.status import Status
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.sources.polling import PollingSource
     from airflow_kinesis_snowflake.state.shards import ShardState

@@ -135,7 +135,7 @@ def put_to_visible(services: LocalServices, *, sink: str, fan_out: bool, seconds
 
 
 def memory_of_following(services: LocalServices, *, sink: str, seconds: float) -> Measures:
-    """Memory of a drain that commits ten times a second, so that minutes are as hours.
+    """Memory of a drain that follows and loads as often as it can, so that minutes have the loads of more.
 
     With the streaming sink, somebody else opens a channel before every twentieth request of rows, so that
     channels are opened anew all the time.
@@ -145,7 +145,7 @@ def memory_of_following(services: LocalServices, *, sink: str, seconds: float) -
     stage = Stage(services)
     options = ("--sink", sink, "--seconds", str(seconds), "--batch-seconds", "0.1")
     with NastyStreaming(services, stage.table).fence(probability=0.05) as fences:
-        measured = stage.follow(*options, records=100, size=600, watch=False)
+        measured = stage.follow(*options, records=10, size=600, watch=False)
     samples = measured["rss_mb"]
     third = len(samples) // 3
     return measured | {

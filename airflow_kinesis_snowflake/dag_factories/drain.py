@@ -402,7 +402,7 @@ _BATCHES = {
     "max_batch_bytes": number(
         "Maximum batch size (bytes)",
         "Compressed, at which a batch is loaded.",
-        otherwise="134217728 (128 MiB), or 33554432 (32 MiB) of rows that are streamed",
+        otherwise="134217728 (128 MiB), or 25165824 (24 MiB) of rows that are streamed",
     ),
     "max_batch_records": number(
         "Maximum batch records",

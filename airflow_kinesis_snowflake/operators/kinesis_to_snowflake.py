@@ -102,7 +102,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
     :param max_dead_letters: how many records the drain may put aside as dead letters: a number for the whole
         drain, or a share of each batch such as ``"5%"``; one more fails the task before its batch is
         committed. Default: any number, as long as Snowflake accepts some record of a batch (templated)
-    :param max_batch_bytes: size at which a batch is loaded; default 128 MiB of compressed Parquet, or 32 MiB
+    :param max_batch_bytes: size at which a batch is loaded; default 128 MiB of compressed Parquet, or 24 MiB
         of rows that are streamed (templated)
     :param max_batch_records: records at which a batch is loaded; default 5,000,000, or 500,000 of them
         (templated)

@@ -78,7 +78,7 @@ log = logging.getLogger(__name__)
 # The SDK sends what is larger by way of files in cloud storage.
 PART_BYTES = 3 * 2**20
 COMMIT_SECONDS = 120.0
-LIMITS = BatchLimits(max_batch_bytes=32 * 2**20, max_batch_records=500_000, max_batch_seconds=1.0)
+LIMITS = BatchLimits(max_batch_bytes=24 * 2**20, max_batch_records=500_000, max_batch_seconds=1.0)
 LONGEST_NAME = 250
 # Channels and tokens that rest for 30 days are deleted (Snowflake's documentation of channels). One day less,
 # so that clocks don't matter.
