@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.airflow import LocalAirflow, wait_until
+from local.airflow import wait_until
 from tests.helpers import fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from mypy_boto3_kinesis import KinesisClient
     from snowflake.connector import SnowflakeConnection
 
-    from local.airflow import AirflowApi
-    from local.services import LocalServices
+    from local.airflow import AirflowApi, LocalAirflow
+    from tests.e2e.conftest import Metrics
 
 pytestmark = pytest.mark.e2e
 
@@ -44,41 +43,26 @@ def stream(make_stream: Callable[..., str]) -> str:
 
 
 @pytest.fixture
-def statsd() -> Iterator[socket.socket]:
-    """Where Airflow sends its metrics."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-        server.setblocking(False)
-        yield server
-
-
-@pytest.fixture
 def api(
-    services: LocalServices,
+    airflow: LocalAirflow,
+    add_dags: Callable[[str, str], None],
     stream: str,
     application_name: str,
     table: str,
-    statsd: socket.socket,
-    tmp_path: Path,
-) -> Iterator[AirflowApi]:
-    """An Airflow whose DAGs are the example and one that reads the landing table; nobody starts them."""
+) -> AirflowApi:
+    """An Airflow with the example and a DAG that reads the landing table; nobody starts them."""
+    api = airflow.api()
+    for name, value in {"stream_name": stream, "application_name": application_name, "table": table}.items():
+        api.set_variable(f"drain_clicks_{name}", value)
     text = EXAMPLE.read_text()
     text = text.replace("clicks-to-snowflake", application_name)
     text = text.replace('stream_name="clicks",', f'stream_name="{stream}", poll_seconds=1,')
-    (tmp_path / "drain.py").write_text(text)
-    (tmp_path / "read.py").write_text(READER.format(table=table.replace(".", "/")))
-    settings = {
-        "AIRFLOW_VAR_DRAIN_CLICKS_STREAM_NAME": stream,
-        "AIRFLOW_VAR_DRAIN_CLICKS_APPLICATION_NAME": application_name,
-        "AIRFLOW_VAR_DRAIN_CLICKS_TABLE": table,
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "false",
-        "AIRFLOW__METRICS__STATSD_ON": "true",
-        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
-        "AIRFLOW__METRICS__STATSD_PORT": str(statsd.getsockname()[1]),
-        "AIRFLOW__METRICS__METRICS_ALLOW_LIST": "^kinesis_snowflake",
-    }
-    with LocalAirflow(env=services.airflow_connections() | settings, dags=tmp_path) as airflow:
-        yield airflow.api()
+    add_dags("drain.py", text)
+    add_dags("read.py", READER.format(table=table.replace(".", "/")))
+    for dag_id in ("drain_clicks", "read_clicks"):
+        api.wait_for_dag(dag_id)
+        api.unpause(dag_id)
+    return api
 
 
 def put(kinesis: KinesisClient, stream: str, count: int) -> None:
@@ -111,19 +95,6 @@ def results(api: AirflowApi, dag_id: str, task_id: str) -> list[Any]:
     return [api.xcom(task) for task in tasks if task["task_id"] == task_id]
 
 
-def metrics(statsd: socket.socket) -> dict[str, float]:
-    """The sum of each metric that was sent so far."""
-    sums: dict[str, float] = {}
-    while True:
-        try:
-            datagram = statsd.recv(65_536).decode()
-        except BlockingIOError:
-            return sums
-        for line in datagram.splitlines():
-            name, _, value = line.partition(":")
-            sums[name] = sums.get(name, 0) + float(value.partition("|")[0])
-
-
 def test_records_are_drained_when_they_come_and_their_readers_told(
     api: AirflowApi,
     kinesis: KinesisClient,
@@ -131,8 +102,9 @@ def test_records_are_drained_when_they_come_and_their_readers_told(
     stream: str,
     application_name: str,
     table: str,
-    statsd: socket.socket,
+    metrics: Metrics,
 ) -> None:
+    metrics.sums()
     put(kinesis, stream, 100)
     wait_until_landed(100, snowflake_connection, table)
     put(kinesis, stream, 50)
@@ -158,7 +130,7 @@ def test_records_are_drained_when_they_come_and_their_readers_told(
     assert json.dumps(links).count(stream) == 2
     assert all(links.values())
 
-    sums = metrics(statsd)
+    sums = metrics.sums()
     named = f"airflow.kinesis_snowflake.{application_name}.{stream}"
     assert sums[f"{named}.records"] == sums["airflow.kinesis_snowflake.records"] == 150
     assert sums[f"{named}.bytes"] == 150

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
 from local import flights
-from local.airflow import EXAMPLE_DAGS, LocalAirflow, RunFailedError
-from local.transfer import BY_HAND_ONLY, transfer
+from local.airflow import RunFailedError
+from local.transfer import transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from mypy_boto3_kinesis import KinesisClient
 
+    from local.airflow import LocalAirflow
     from local.services import LocalServices
 
 pytestmark = pytest.mark.e2e
@@ -37,15 +36,6 @@ with DAG("many_streams", schedule=None, params={"application": "", "pattern": ""
         table="{{ params.table }}",
     )
 """
-
-
-@pytest.fixture(scope="module")
-def airflow(services: LocalServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAirflow]:
-    dags: Path = tmp_path_factory.mktemp("e2e") / "dags"
-    shutil.copytree(EXAMPLE_DAGS, dags)
-    (dags / "many_streams.py").write_text(MANY_STREAMS)
-    with LocalAirflow(env=services.airflow_connections() | BY_HAND_ONLY, dags=dags) as airflow:
-        yield airflow
 
 
 def test_flights_land_once_and_a_run_without_news_leaves_snowflake_alone(
@@ -92,6 +82,7 @@ def test_a_drain_that_fails_says_in_one_line_what_to_do_and_in_its_label_that_it
 
 def test_ten_streams_are_drained_by_one_task_and_the_page_has_a_line_for_each(
     airflow: LocalAirflow,
+    add_dags: Callable[[str, str], None],
     services: LocalServices,
     kinesis: KinesisClient,
     make_stream: Callable[..., str],
@@ -106,6 +97,7 @@ def test_ten_streams_are_drained_by_one_task_and_the_page_has_a_line_for_each(
         "pattern": "|".join(map(re.escape, streams)),
         "table": f"{database}.PUBLIC.{{stream}}",
     }
+    add_dags("many_streams.py", MANY_STREAMS)
     api = airflow.api()
     api.wait_for_dag("many_streams")
     api.unpause("many_streams")

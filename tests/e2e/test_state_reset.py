@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import snowflake.connector
 
-from local.airflow import LocalAirflow, wait_until
+from local.airflow import wait_until
 from local.services import wait_until_active
 from local.transfer import transfer
 from tests.helpers import fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from local.airflow import AirflowApi
+    from local.airflow import AirflowApi, LocalAirflow
     from local.services import LocalServices
 
 pytestmark = pytest.mark.reset
@@ -31,22 +31,21 @@ NOTICED_SECONDS = 15
 
 
 @pytest.fixture(scope="module")
-def airflow(services: LocalServices) -> Iterator[LocalAirflow]:
-    env = {**services.airflow_connections(), "KINESIS_TO_SNOWFLAKE_SCHEDULE": "none"}
-    with LocalAirflow(env=env) as airflow:
-        api = airflow.api()
-        connection = {
-            "connection_id": "airflow_api",
-            "conn_type": "http",
-            "host": airflow.url,
-            "login": "admin",
-            "password": airflow.password,
-        }
-        api._call("POST", "/connections", json=connection)
-        for dag_id in (RESET, CLEANUP):
-            api.wait_for_dag(dag_id)
-            api.unpause(dag_id)
-        yield airflow
+def api(airflow: LocalAirflow) -> AirflowApi:
+    """Airflow, whose DAGs of maintenance reach its API."""
+    api = airflow.api()
+    connection = {
+        "connection_id": "airflow_api",
+        "conn_type": "http",
+        "host": airflow.url,
+        "login": "admin",
+        "password": airflow.password,
+    }
+    api._call("POST", "/connections", json=connection)
+    for dag_id in (RESET, CLEANUP):
+        api.wait_for_dag(dag_id)
+        api.unpause(dag_id)
+    return api
 
 
 @dataclass
@@ -118,13 +117,13 @@ class Application:
 
 @pytest.fixture
 def application(
-    services: LocalServices, airflow: LocalAirflow, application_name: str, table: str, tmp_path: Path
+    services: LocalServices, api: AirflowApi, application_name: str, table: str, tmp_path: Path
 ) -> Application:
     kinesis = services.kinesis_client()
     stream = f"stream-of-{application_name}"
     kinesis.create_stream(StreamName=stream, ShardCount=2)
     wait_until_active(kinesis, stream)
-    application = Application(airflow.api(), services, application_name, stream, table, str(tmp_path))
+    application = Application(api, services, application_name, stream, table, str(tmp_path))
     application.send(20)
     assert application.drain() == 20
     return application
