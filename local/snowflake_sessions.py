@@ -74,6 +74,7 @@ _REMOVE = re.compile(r"\s*(?:REMOVE|RM)\s+(?P<quote>'?)@(?P<location>.+?)(?P=quo
 _LIST = re.compile(r"\s*(?:LIST|LS)\s+(?P<quote>'?)@(?P<location>.+?)(?P=quote)\s*;?\s*", re.I | re.S)
 _ERROR_LOGGING = re.compile(r"\bERROR_LOGGING\s*=\s*(TRUE|FALSE)", re.IGNORECASE)
 _PRIMARY_KEY = re.compile(r",\s*PRIMARY\s+KEY\s*\([^)]*\)", re.IGNORECASE)
+_DROP_DATABASE = re.compile(r"\s*DROP\s+DATABASE\s+(\w+)\s*;?\s*", re.IGNORECASE)
 _READS = ("SELECT", "DESCRIBE", "SHOW", "WITH", "FROM", "SET", "PRAGMA")
 _OF_TEMPORARY_TABLES = re.compile(
     r"\s*(INSERT INTO _fs_global\.|DELETE FROM \S+\._fs_load_history)", re.IGNORECASE
@@ -376,8 +377,10 @@ def kind_of(command: str) -> str:
 def is_special(command: str) -> bool:
     """Whether fakesnow needn't understand the statement."""
     kind = kind_of(command)
-    return kind in {"REMOVE", "LIST"} or (
-        kind == "DESCRIBE" and _DESCRIBE_TRANSACTION.match(command.strip()) is not None
+    return (
+        kind in {"REMOVE", "LIST"}
+        or (kind == "DESCRIBE" and _DESCRIBE_TRANSACTION.match(command.strip()) is not None)
+        or (kind == "DROP" and _DROP_DATABASE.fullmatch(command) is not None)
     )
 
 
@@ -586,6 +589,15 @@ class _Statement:
         rows = [(*row[:2], *table, row[2]) for row in list_channels(table)]
         names = ("created_on", "name", "database_name", "schema_name", "table_name", "offset_token")
         return self._rows(rows, names)
+
+    def _run_drop(self) -> FakeSnowflakeCursor:
+        match = _DROP_DATABASE.fullmatch(self._command)
+        if match is None:
+            return self._run_ddl()
+        # By a connection of its own: none can drop its current database. fakesnow knows no way at all, and
+        # whatever looks into the catalogue is slower for each database that stays.
+        self.session.duck.own.cursor().execute(f"DETACH {match[1]}")
+        return self._say(f"{match[1]} successfully dropped.")
 
     def _run_ddl(self) -> FakeSnowflakeCursor:
         self.session.commit()

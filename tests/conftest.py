@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 # Some conftests import these before test modules name them as plugins; pytest rewrites no module after that.
 pytest.register_assert_rewrite("tests.faults", "tests.preloaded")
@@ -36,7 +37,17 @@ def isolate_from_the_developer() -> None:
     }
 
 
+def check_keys_once() -> None:
+    """Let a private key be checked once, not twice at each login, where that takes most of the time.
+
+    Must run before those who do so are imported.
+    """
+    for name in ("load_der_private_key", "load_pem_private_key"):
+        setattr(serialization, name, functools.cache(getattr(serialization, name)))
+
+
 isolate_from_the_developer()
+check_keys_once()
 
 import botocore.session  # noqa: E402 -- these two read the environment when they are imported
 import snowflake.connector  # noqa: E402
@@ -137,13 +148,14 @@ def snowflake_connection(services: LocalServices) -> Iterator[SnowflakeConnectio
 
 
 @pytest.fixture
-def database(snowflake_connection: SnowflakeConnection) -> str:
-    """Name of a fresh database with the schema PUBLIC. It stays: the local Snowflake can't drop databases."""
+def database(snowflake_connection: SnowflakeConnection) -> Iterator[str]:
+    """Name of a fresh database with the schema PUBLIC."""
     name = unique("db").upper().replace("-", "_")
     with snowflake_connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {name}.PUBLIC")
-    return name
+        yield name
+        cursor.execute(f"DROP DATABASE {name}")
 
 
 @pytest.fixture

@@ -643,3 +643,9 @@ def test_an_expired_session_is_renewed_with_its_transaction(
     run(one, "COMMIT")
 
     assert rows(two) == [("a", 0), ("b", 1)]
+
+
+def test_a_dropped_database_is_gone(one: SnowflakeConnection) -> None:
+    run(one, "CREATE DATABASE OF_THIS_TEST")
+    run(one, "DROP DATABASE OF_THIS_TEST")
+    assert "OF_THIS_TEST" not in {row[1] for row in run(one, "SHOW DATABASES")}
