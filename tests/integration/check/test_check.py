@@ -7,11 +7,9 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.providers_manager import ProvidersManager
 
 from airflow_kinesis_snowflake.check.bench import Bench, CheckSettings
 from airflow_kinesis_snowflake.check.checks import Verdict
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("services")
 
-AIRFLOW_TAKES_COMMANDS = hasattr(ProvidersManager, "cli_command_functions")
 # What no stand-in can show; all else holds on the local services.
 NOT_SHOWN = {"warehouse", "session", "cancel", "iceberg", "aws-identity", "decrypt"}
 
@@ -139,14 +136,6 @@ def test_programs_get_json_and_a_status(settings: dict[str, Any], capsys: pytest
     report = json.loads(capsys.readouterr().out)
     assert report["counts"] == {"held": 2}
     assert report["checks"][1]["promises"] == [1, 3]
-
-
-@pytest.mark.skipif(not AIRFLOW_TAKES_COMMANDS, reason="this Airflow takes no commands of providers")
-def test_airflow_has_the_same_command(settings: dict[str, Any]) -> None:
-    airflow = Path(sys.executable).with_name("airflow")
-    command = [airflow, "kinesis-snowflake", "check", "--stream", settings["stream"], "--only", "shards"]
-    answer = subprocess.run([*command, "--output", "json"], check=True, capture_output=True)
-    assert json.loads(answer.stdout)["counts"] == {"held": 1}
 
 
 def test_a_failed_check_ends_with_1_and_advice(

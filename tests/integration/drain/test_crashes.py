@@ -11,6 +11,7 @@ from botocore.config import Config
 
 from airflow_kinesis_snowflake.engine.settings import Worker
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
+from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.faults.actions import Hold, cut
 from tests.workers import COPY_POINTS, STREAMING_POINTS, Job, WorkerProcess
 
@@ -90,6 +91,12 @@ def test_another_worker_waits_for_the_lease_of_a_dead_one_and_reads_the_offsets(
     assert died.wait() == -signal.SIGKILL
     assert pipeline.landed == pipeline.sent
     pipeline.send(100)
+    [shard] = pipeline.state.shards.values()
+    assert shard.lease_owner is not None
+    now = now_millis()
+    pipeline.store.renew_lease(
+        pipeline.stream, shard.shard_id, owner=shard.lease_owner, expiry=now + 2_000, now=now
+    )
 
     report = pipeline.drain(worker=Worker("two", "0")).run()
 
