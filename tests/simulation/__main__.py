@@ -1,4 +1,4 @@
-"""``python -m tests.simulation``: run histories for some seconds, or one by its seed."""
+"""``python -m tests.simulation``: run histories for some seconds, some histories, or one by its seed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def main() -> int:
     """Run histories; an error ends it, with the command that shows it again."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: 60)")
+    parser.add_argument("--histories", type=int, help="how many, however long they take")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--seed", type=int, help="run this history only, and log what its drains log")
     options = parser.parse_args()
@@ -25,14 +26,20 @@ def main() -> int:
         return 0
     logging.disable()
     counts: Counter[str] = Counter()
-    began, seed = time.monotonic(), options.first
-    while (seconds := time.monotonic() - began) < options.seconds:
-        counts += run(seed)
-        seed += 1
-    histories = seed - options.first
+    began, histories = time.monotonic(), 0
+    while not over(options, histories, seconds := time.monotonic() - began):
+        counts += run(options.first + histories)
+        histories += 1
     print(f"{histories:,} histories in {seconds:.0f} s, {histories / seconds * 60:,.0f} a minute")
     print(told(counts))
     return 0
+
+
+def over(options: argparse.Namespace, histories: int, seconds: float) -> bool:
+    """Whether enough histories were run."""
+    if options.histories is not None:
+        return histories >= int(options.histories)
+    return seconds >= float(options.seconds)
 
 
 def run(seed: int) -> Counter[str]:

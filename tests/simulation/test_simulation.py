@@ -29,7 +29,7 @@ def _without_a_log(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_every_promise_holds_in_every_history() -> None:
-    simulate("--seconds", "20")
+    simulate("--histories", "300")
 
 
 def test_a_seed_gives_one_history() -> None:
