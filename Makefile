@@ -1,12 +1,13 @@
 PYTHON ?= python3
 WORKERS ?= 3
+LONGEST_FIRST := tests/e2e tests/integration tests/contract tests/simulation tests/unit
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet
 SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 NODE_MODULES := local/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test torture simulate mutants reset install celery browser demo bench connector5 pythons docs lowest lock dist clean
+.PHONY: help setup lint types unit integration e2e test benchtest torture simulate mutants reset install celery browser demo bench connector5 pythons docs lowest lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +32,10 @@ e2e: setup ## Run the tests with a whole Airflow
 	$(BIN)/python -m pytest tests/e2e
 
 test: setup lint types ## Run all checks and tests, on WORKERS processes side by side
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(LONGEST_FIRST)
+
+benchtest: setup ## See that the benchmark runs, on a tiny input
+	$(BIN)/python -m pytest tests/integration -m benchmark
 
 torture: setup ## Kill 200 workers, pause 50, and look whether anything got lost, with each sink; takes half an hour
 	$(BIN)/python -m tests.torture --kills 200 --pauses 50
