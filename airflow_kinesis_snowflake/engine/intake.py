@@ -408,11 +408,11 @@ class Intake:
         :param takeovers: shards that are leased
         """
         log.info("Reading the offsets of %d shards that their last owner didn't release", len(takeovers))
-        offsets = self._loader.offsets([key_of(each.state) for each in takeovers])
+        offsets = self._loader.offsets([OffsetKey.of(each.state) for each in takeovers])
         refused: dict[str, TerminalError] = {key.shard_id: error for key, error in offsets.refused.items()}
         readers = []
         for each in takeovers:
-            row, offset = each.state, offsets.found.get(key_of(each.state))
+            row, offset = each.state, offsets.found.get(OffsetKey.of(each.state))
             found = None if offset is None else offset.position
             if found is None and self._forgets(each):
                 refused[row.shard_id] = self._forgotten(row)
@@ -525,11 +525,6 @@ def data_loss(gap: Gap, *, stream_name: str) -> DataLossError:
         f"Run once with on_data_loss='warn' to go on without them: stream {stream_name} may no longer have "
         f"{gap}. Nothing after the gap was loaded"
     )
-
-
-def key_of(state: ShardState) -> OffsetKey:
-    """The offsets row of a state row."""
-    return OffsetKey(shard_id=state.shard_id, incarnation=state.incarnation or "")
 
 
 def later(found: Position | None, known: Position | None) -> Position | None:

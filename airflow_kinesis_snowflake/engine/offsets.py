@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_kinesis_snowflake.exceptions import CorruptStateError
+    from airflow_kinesis_snowflake.state.shards import ShardState
     from airflow_kinesis_snowflake.stream.positions import Position
 
 
@@ -18,6 +19,11 @@ class OffsetKey:
 
     shard_id: str
     incarnation: str
+
+    @classmethod
+    def of(cls, row: ShardState) -> OffsetKey:
+        """That of a state row."""
+        return cls(row.shard_id, row.incarnation or "")
 
 
 @dataclass(frozen=True)

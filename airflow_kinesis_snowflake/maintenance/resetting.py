@@ -234,7 +234,7 @@ class Resetting:
             return
         ended = [row for row in rows if row is not None and row.incarnation]
         if not self._plan.offsets_unseen:
-            copied = [_key_of(row) for row in ended if row.offset is not None or COPY in row.sinks]
+            copied = [OffsetKey.of(row) for row in ended if row.offset is not None or COPY in row.sinks]
             self._loaded.session.close_offsets(
                 self._loaded.target,
                 application=self._store.application_name,
@@ -245,7 +245,7 @@ class Resetting:
         fenced = self._loaded.channels.fence(
             application=self._store.application_name,
             stream=stream,
-            keys=[_key_of(row) for row in ended if STREAMING in row.sinks],
+            keys=[OffsetKey.of(row) for row in ended if STREAMING in row.sinks],
         )
         if fenced:
             log.info("%d channels of stream %s are taken from whoever had them", fenced, stream)
@@ -309,10 +309,6 @@ def _ended_by(changes: Iterable[ShardChange], rows: Mapping[str, ShardState | No
         and row.incarnation
         and row.incarnation != change.new_incarnation
     ]
-
-
-def _key_of(row: ShardState) -> OffsetKey:
-    return OffsetKey(row.shard_id, row.incarnation or "")
 
 
 def _is_done(change: ShardChange, rows: Mapping[str, ShardState | None]) -> bool:

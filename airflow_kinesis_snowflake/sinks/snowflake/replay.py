@@ -2,7 +2,7 @@
 
 What makes it exactly once: one transaction loads the rows of some dead letters, loads what still fails as
 new dead letters, and deletes the old ones. Before the DELETE it locks the offsets of the stream, as a load
-does (see ``load.py``), and reads which of the dead letters are still there; unless each of them is, once,
+does (see ``copy.py``), and reads which of the dead letters are still there; unless each of them is, once,
 somebody else replayed or deleted some, and everything is rolled back. The DELETE does nothing outside of that
 transaction. After COMMIT they are looked for once more. If the process dies, or the answer to COMMIT is lost,
 another replay finds those that are still there.
