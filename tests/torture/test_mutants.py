@@ -62,7 +62,7 @@ def torture_with(mutant: str, services: LocalServices, folder: Path, **how: Any)
     plan = Plan(
         seed=1,
         seconds=30,
-        longest_seconds=90,
+        longest_seconds=240,
         mutant=f"{mutants.__name__}:{mutant}",
         **how,
     )
