@@ -50,6 +50,7 @@ class SlowSink:
         self._seconds = seconds
         self._rows = 0
         self._offsets: dict[OffsetKey, Offset] = {}
+        self.fresh = True
         self.files_mb: list[float] = []
         self.statements = 0
 
@@ -98,6 +99,9 @@ class SlowSink:
             self._offsets[key] = Offset(move.shard_id, move.incarnation, move.through, batch_id)
 
     def cancel(self) -> None:
+        pass
+
+    def done(self) -> None:
         pass
 
     def close(self) -> None:
