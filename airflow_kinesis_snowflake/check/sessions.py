@@ -108,6 +108,11 @@ class CheckSession(SnowflakeSession):
                 yield self._connection.get_query_status(query)
             time.sleep(_LOOKS_SECONDS)
 
+    @property
+    def can_run_twice(self) -> bool:
+        """Whether the connector lets a request id be chosen; version 5 doesn't."""
+        return hasattr(self._connection, "cmd_query")
+
     def run_twice(self, sql: str) -> None:
         """Send a statement twice under one request id, as the connector does when an answer was lost."""
         request = uuid.uuid4()
