@@ -136,30 +136,16 @@ def test_a_stop_waits_for_no_call_of_the_store(monkeypatch: pytest.MonkeyPatch) 
         gate.open.set()
 
 
-def test_leases_are_released_when_a_load_fails_with_an_error_of_the_machine(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("call", ["begin", "commit"], ids=["on the thread that coordinates", "of a load"])
+def test_leases_are_released_after_an_error_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     world = World(FakeLanding())
 
-    def commit(*_: Any, **__: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(FakeSink, "commit", commit)
-
-    with pytest.raises(OSError, match="no space left"):
-        world.drain().run()
-
-    assert world.owners == {SHARD: None}
-
-
-def test_leases_are_released_when_a_batch_cant_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which happens on the thread that coordinates."""
-    world = World(FakeLanding())
-
-    def begin(*_: Any) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(FakeSink, "begin", begin)
+    monkeypatch.setattr(FakeSink, call, fail)
 
     with pytest.raises(OSError, match="no space left"):
         world.drain().run()
