@@ -144,7 +144,7 @@ class Drain:
     :param failure: why it failed; None: it didn't, or had no time to say
     :param settings: None: Airflow has forgotten them, or it hasn't begun
     :param links: pages of AWS and Snowflake about what it works with, by name
-    :param named: whose drain it is, where its task tells apart from the others
+    :param named: whose drain it is, of a task that drains several streams; None: it didn't say
     """
 
     dag_id: str

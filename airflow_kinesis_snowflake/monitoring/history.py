@@ -55,6 +55,14 @@ MOST_INSTANCES = 400
 # The same for a span of time, of which only the totals are read.
 MOST_OF_A_SPAN = 5_000
 _RUNS_AT_ONCE = 400
+_INSTANCE = (
+    TaskInstance.run_id,
+    TaskInstance.map_index,
+    TaskInstance.operator,
+    TaskInstance.state,
+    TaskInstance.start_date,
+    TaskInstance.end_date,
+)
 
 
 @dataclass(frozen=True)
@@ -92,14 +100,7 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
     """
     numbers = _last_runs(session, task, runs)
     instances = session.execute(
-        select(
-            TaskInstance.run_id,
-            TaskInstance.map_index,
-            TaskInstance.operator,
-            TaskInstance.state,
-            TaskInstance.start_date,
-            TaskInstance.end_date,
-        )
+        select(*_INSTANCE)
         .where(*_of(TaskInstance, task, numbers))
         .order_by(TaskInstance.start_date.desc())
         .limit(MOST_INSTANCES)
@@ -117,24 +118,29 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
     }
     drains: list[Drain] = []
     lefts: list[Left] = []
-    for run_id, map_index, operator, state, started, ended in instances:
-        instance = Drain(
-            dag_id=task.dag_id,
-            task_id=task.task_id,
-            run_id=run_id,
-            map_index=map_index,
-            run_number=numbers[run_id],
-            state=_state(state),
-            started=_millis(started),
-            ended=_millis(ended),
-        )
-        left = {key: xcoms.get((run_id, map_index, key)) for key in KEYS}
-        rendered = fields.get((run_id, map_index))
-        if operator == MANY_STREAMS:
+    for row in instances:
+        instance = _instance(task, row, run_number=numbers[row.run_id])
+        left = {key: xcoms.get((row.run_id, row.map_index, key)) for key in KEYS}
+        rendered = fields.get((row.run_id, row.map_index))
+        if row.operator == MANY_STREAMS:
             lefts.append(_left(instance, left, rendered))
         else:
             drains.append(_drain(instance, left, rendered))
     return (*drains, *apart(lefts))
+
+
+def _instance(task: DrainTask, row: Any, *, run_number: int) -> Drain:
+    """What Airflow itself knows of a task instance."""
+    return Drain(
+        dag_id=task.dag_id,
+        task_id=task.task_id,
+        run_id=row.run_id,
+        map_index=row.map_index,
+        run_number=run_number,
+        state=_state(row.state),
+        started=_millis(row.start_date),
+        ended=_millis(row.end_date),
+    )
 
 
 def _drain(instance: Drain, xcoms: Mapping[str, Any], rendered: Any) -> Drain:
@@ -165,15 +171,7 @@ def drains_between(session: Session, task: DrainTask, *, since: int, until: int)
     :return: the newest first; at most 5,000
     """
     instances = session.execute(
-        select(
-            TaskInstance.run_id,
-            DagRun.id,
-            TaskInstance.map_index,
-            TaskInstance.operator,
-            TaskInstance.state,
-            TaskInstance.start_date,
-            TaskInstance.end_date,
-        )
+        select(*_INSTANCE, DagRun.id)
         .join(DagRun, and_(DagRun.dag_id == TaskInstance.dag_id, DagRun.run_id == TaskInstance.run_id))
         .where(
             TaskInstance.dag_id == task.dag_id,
@@ -184,22 +182,13 @@ def drains_between(session: Session, task: DrainTask, *, since: int, until: int)
         .order_by(TaskInstance.start_date.desc())
         .limit(MOST_OF_A_SPAN)
     ).all()
-    reports = _report_texts(session, task, list(dict.fromkeys(run_id for run_id, *_ in instances)))
+    reports = _report_texts(session, task, list(dict.fromkeys(row.run_id for row in instances)))
     drains: list[Drain] = []
     lefts: list[Left] = []
-    for run_id, number, map_index, operator, state, started, ended in instances:
-        instance = Drain(
-            dag_id=task.dag_id,
-            task_id=task.task_id,
-            run_id=run_id,
-            map_index=map_index,
-            run_number=number,
-            state=_state(state),
-            started=_millis(started),
-            ended=_millis(ended),
-        )
-        text = reports.get((run_id, map_index), "")
-        if operator == MANY_STREAMS:
+    for row in instances:
+        instance = _instance(task, row, run_number=row.id)
+        text = reports.get((row.run_id, row.map_index), "")
+        if row.operator == MANY_STREAMS:
             lefts.append(Left(instance=instance, report=summaries_of(text)))
         else:
             drains.append(replace(instance, report=summary_of(text)))

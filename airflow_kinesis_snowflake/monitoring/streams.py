@@ -22,7 +22,7 @@ from airflow_kinesis_snowflake.monitoring.drains import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 
 class StreamsReport(msgspec.Struct, frozen=True):
@@ -92,19 +92,19 @@ class Left:
 def apart(lefts: Iterable[Left]) -> tuple[Drain, ...]:
     """The drains of each stream.
 
-    Task instances that haven't ended well needn't tell of all streams: the others are those of the instance
-    before it that told of all.
+    A task instance that hasn't ended well needn't tell of all streams: it has those of the instance before it
+    too.
 
     :param lefts: of one task, the newest first
     """
     drains: list[Drain] = []
-    known: Mapping[str, None] = {}
+    known: dict[str, None] = {}
     for left in reversed(list(lefts)):
         told = left.told
         streams = told if left.instance.state == "success" else {**told, **known}
         drains += [_drain(left, stream) for stream in streams]
         if left.report is not None:
-            known = told
+            known = streams
     return tuple(reversed(drains))
 
 

@@ -144,7 +144,9 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
                 leave(context, DRAINED, self._told(operators))
                 raise
             finally:
-                self._end(context)
+                for pool in self._pools.values():
+                    pool.close()
+                self._send_metrics(context)
         told = self._told(operators)
         if reports := list(told["streams"].values()):
             tell_consumers(context["outlet_events"], reports=reports, totals=told["totals"])
@@ -163,10 +165,8 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
             "totals": totals(list(reports.values())),
         }
 
-    def _end(self, context: Context) -> None:
+    def _send_metrics(self, context: Context) -> None:
         assert self._work is not None
-        for pool in self._pools.values():
-            pool.close()
         for stream, drain in dict(self._work.drains).items():
             send_metrics(
                 drain.report,

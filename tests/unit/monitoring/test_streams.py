@@ -78,6 +78,18 @@ def test_a_running_task_shows_what_it_says_and_that_it_will_come_to_the_others()
     assert [drain.progress.records for drain in newest if drain.progress] == [7]
 
 
+def test_a_task_that_was_stopped_takes_no_stream_from_the_runs_behind_it() -> None:
+    drains = apart(
+        [
+            left(run=3, state="running"),
+            left(run=2, state="failed", report=report("clicks"), failure=StreamsFailure("told to stop")),
+            left(run=1, report=report("clicks", "views")),
+        ]
+    )
+    newest = tuple(drain for drain in drains if drain.run_number == 3)
+    assert states(newest) == {"clicks": "running", "views": "running"}
+
+
 def test_streams_that_are_named_are_known_before_anything_was_drained() -> None:
     settings = StreamsSettings("app", "DB.S.T", stream_names=["clicks", ARN])
     begun = Left(instance=left(state="running").instance, settings=settings)
