@@ -14,8 +14,11 @@ _MOST_DIGITS = 38
 
 def number_of(item: Mapping[str, Any], name: str) -> int | None:
     """A number, cut to a whole one; None: the attribute is missing or holds something else."""
+    digits = item.get(name, {}).get("N")
+    if digits is None:
+        return None
     try:
-        number = Decimal(item.get(name, {}).get("N", ""))
+        number = Decimal(digits)
     except InvalidOperation:
         return None
     return int(number) if number.is_finite() and number.adjusted() < _MOST_DIGITS else None

@@ -69,6 +69,8 @@ def new_shards(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> t
     :param known: the rows; with none of them every listed shard is new
     """
     shards = _by_id(listed)
+    if shards.keys() <= known.keys():
+        return ()
     parents = _parents(shards, known)
     before = frozenset() if _begun_by_others(known) else _only_ancestors(known, parents)
     return tuple(
@@ -128,9 +130,9 @@ def missed(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> froze
 
     :param known: the rows; with none of them nothing was missed, as nothing was begun
     """
-    if not known:
-        return frozenset()
     shards = _by_id(listed)
+    if not known or shards.keys() <= known.keys():
+        return frozenset()
     before = _only_ancestors(known, _parents(shards, known))
     new = [shard for shard in new_shards(shards.values(), known) if shard.shard_id not in before]
     return frozenset({parent for shard in new for parent in shard.parents} - shards.keys() - known.keys())
@@ -186,6 +188,9 @@ def _parents(shards: Mapping[str, Shard], known: Mapping[str, ShardProgress]) ->
 
 def _without_cycles(parents: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     """Without the parents of each shard on a cycle, or between two, that are on one or between them too."""
+    if all(parent < shard_id for shard_id, its in parents.items() for parent in its):
+        # As Kinesis names them. No cycle ever gets back to where it began.
+        return parents
     tangled = _without_ends(_without_ends(parents.keys(), _children(parents)), parents)
     return {
         shard_id: tuple(parent for parent in its if parent not in tangled) if shard_id in tangled else its

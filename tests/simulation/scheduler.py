@@ -62,6 +62,8 @@ class Scheduler:
         self._agenda: list[tuple[float, float, int, Task, int]] = []
         self._count = 0
         self._running: Task | None = None
+        self._until: Callable[[], bool] = lambda: False
+        self._stuck: str | None = None
 
     @property
     def running(self) -> Task:
@@ -131,9 +133,22 @@ class Scheduler:
 
         :raises StuckError: it doesn't come to hold
         """
-        while not until():
+        self._until = until
+        while (task := self._next()) is not None:
+            task.greenlet.switch()
+            ended = self._running
+            if ended is not None and ended.owner is not None and ended.greenlet.dead:
+                ended.owner.tasks.pop(ended, None)
+        self._running = None
+        if self._stuck is not None:
+            raise StuckError(self._stuck)
+
+    def _next(self) -> Task | None:
+        """Whose turn it is; ``None``: the condition holds, or never will."""
+        while not self._until() and self._stuck is None:
             if not self._agenda:
-                raise StuckError("nobody has anything left to do")
+                self._stuck = "nobody has anything left to do"
+                break
             at, _, _, task, turn = heapq.heappop(self._agenda)
             if task.turn != turn or task.greenlet.dead:
                 continue
@@ -144,13 +159,12 @@ class Scheduler:
             self.now = max(self.now, at)
             self.steps += 1
             if self.steps > MOST_STEPS:
-                raise StuckError(f"no end after {MOST_STEPS:,} steps and {self.now:,.0f} s")
+                self._stuck = f"no end after {MOST_STEPS:,} steps and {self.now:,.0f} s"
+                break
             task.turn += 1
             self._running = task
-            task.greenlet.switch()
-            self._running = None
-            if task.greenlet.dead and owner is not None:
-                owner.tasks.pop(task, None)
+            return task
+        return None
 
     def _plan(self, task: Task, seconds: float) -> None:
         self._count += 1
@@ -160,7 +174,11 @@ class Scheduler:
         )
 
     def _pause(self) -> None:
-        self._main.switch()
+        paused, task = self._running, self._next()
+        if task is None:
+            self._main.switch()
+        elif task is not paused:
+            task.greenlet.switch()
         self._check_alive()
 
     def _check_alive(self) -> None:
