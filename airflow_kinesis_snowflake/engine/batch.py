@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
@@ -155,8 +156,13 @@ class Batch:
         return self.began_at is not None and (
             self.rows.size >= self._limits.max_batch_bytes
             or self.records >= self._limits.max_batch_records
-            or now - self.began_at >= self._limits.max_batch_seconds
+            or now >= self.due
         )
+
+    @property
+    def due(self) -> float:
+        """When it should be loaded at the latest, on the monotonic clock; infinite while it is empty."""
+        return inf if self.began_at is None else self.began_at + self._limits.max_batch_seconds
 
     def discard(self) -> None:
         """Delete the batch's files."""

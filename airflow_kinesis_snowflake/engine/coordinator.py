@@ -21,7 +21,7 @@ from airflow_kinesis_snowflake.exceptions import DrainStoppedError, TransientErr
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Set
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 
     from airflow_kinesis_snowflake.engine.assignment import Candidate
     from airflow_kinesis_snowflake.engine.batch import Batch
@@ -147,8 +147,23 @@ class Coordinator:
 
     @property
     def wake_at(self) -> float:
-        """When something is due without another event, on the monotonic clock."""
-        return self._fetching.next_due() if self._reading else self._deadline
+        """When something is due without another event, on the monotonic clock; infinite: nothing is.
+
+        In a drain under way it is later than the last event, so that whoever waits for it doesn't spin.
+        """
+        return min(self._due(), default=inf) if self._phase is Phase.DRAINING else self._deadline
+
+    def _due(self) -> Iterator[float]:
+        if self._reading:
+            yield self._fetching.next_due()
+        if self._calls.isdisjoint(_ABOUT_LEASES):
+            yield self._review_at
+        if self._batch is not None and do.Load not in self._calls:
+            yield self._batch.due
+        if self._settings.max_seconds is not None and not self._closing:
+            yield self._began + self._settings.max_seconds
+        if self._now < self._follow_until:
+            yield self._follow_until
 
     @property
     def error(self) -> BaseException | None:

@@ -44,7 +44,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 WRITERS = 16
-TICK_SECONDS = 0.25
+# Lost leases and slow calls are noticed within this; all else has its own moment or wakes the drain.
+TICK_SECONDS = 1.0
 
 
 class Drain:

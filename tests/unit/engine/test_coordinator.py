@@ -17,6 +17,7 @@ from airflow_kinesis_snowflake.engine.coordinator import (
     LOOK_AGAIN_SECONDS,
     REVIEW_SECONDS,
     Coordinator,
+    Phase,
 )
 from airflow_kinesis_snowflake.engine.fetching import FETCHERS, SLOW_SECONDS
 from airflow_kinesis_snowflake.engine.intake import Intaken, Settled
@@ -91,6 +92,8 @@ class Desk:
         """Let something happen, some seconds from now."""
         self.now += after
         self.wanted += self.coordinator.handle(event, self.now)
+        if self.coordinator.phase is Phase.DRAINING:
+            assert self.coordinator.wake_at > self.now, "whoever waits for it would spin"
         return self
 
     def pass_time(self, seconds: float) -> Desk:
@@ -268,7 +271,7 @@ def test_reading_pauses_while_one_batch_is_loaded_and_the_next_is_full(desk: Des
     desk.arrive("a", *range(10, 20))
     desk.pass_time(1.0)
     assert desk.wanted == []
-    assert desk.coordinator.wake_at == float("inf")
+    assert desk.coordinator.wake_at == BEGAN + REVIEW_SECONDS
 
     desk.tell(on.LoadEnded(Loaded(first, committed=True)))
 
@@ -279,8 +282,35 @@ def test_reading_pauses_while_one_batch_is_loaded_and_the_next_is_full(desk: Des
 def test_a_batch_that_grows_old_is_loaded(desk: Desk) -> None:
     desk.begin("a")
     desk.arrive("a", 1)
-    desk.pass_time(LIMITS.max_batch_seconds)
+    desk.pass_time(REVIEW_SECONDS)
+    assert desk.wants(do.Look)
+    assert desk.fetches
+    assert desk.coordinator.wake_at == BEGAN + LIMITS.max_batch_seconds
+    desk.pass_time(LIMITS.max_batch_seconds - REVIEW_SECONDS)
     assert desk.wants(do.Load)
+
+
+def test_nobody_waits_for_a_look_while_one_is_under_way(desk: Desk) -> None:
+    desk.begin("a")
+    assert desk.coordinator.wake_at == BEGAN + REVIEW_SECONDS
+    desk.pass_time(REVIEW_SECONDS)
+    assert desk.wants(do.Look)
+    assert desk.coordinator.wake_at == float("inf")
+
+
+def test_the_end_of_the_time_for_reading_is_waited_for(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, max_seconds=7.0)
+    desk.begin("a")
+    assert desk.coordinator.wake_at == BEGAN + 7.0
+    desk.pass_time(7.0)
+    desk.arrive("a")
+    desk.leave()
+
+
+def test_the_end_of_following_is_waited_for(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, follow_seconds=7.0)
+    desk.begin("a")
+    assert desk.coordinator.wake_at == BEGAN + 7.0
 
 
 @pytest.mark.parametrize(
