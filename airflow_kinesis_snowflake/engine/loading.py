@@ -60,7 +60,7 @@ class Loaded:
 
 
 class Loader:
-    """Loads batches one after the other. Apart from :meth:`cancel`, one call waits for the other.
+    """Loads batches, one at a time; :meth:`offsets` and :meth:`cancel` may be called meanwhile.
 
     :param sink: where they go
     :param leases: written after a commit
@@ -84,7 +84,6 @@ class Loader:
         self._settings = settings
         self._writers = writers
         self._retries = retries
-        self._lock = self._runtime.lock()
         self._refused = 0
         self._table_changes = 0
 
@@ -100,10 +99,9 @@ class Loader:
         :raises SnowflakeObjectNotFoundError: database or schema don't exist
         :raises TransientError: the last of five tries failed
         """
-        with self._lock:
-            self._retries.call(
-                self._sink.prepare, doing="preparing the tables", after_failure=self._sink.disconnect
-            )
+        self._retries.call(
+            self._sink.prepare, doing="preparing the tables", after_failure=self._sink.disconnect
+        )
 
     @property
     def sink(self) -> str:
@@ -120,10 +118,7 @@ class Loader:
 
         Shards that were never begun are left out.
         """
-        with self._lock:
-            return self._retries.call(
-                lambda: self._sink.offsets(keys), doing="reading offsets", after_failure=self._sink.disconnect
-            )
+        return self._retries.call(lambda: self._sink.offsets(keys), doing="reading offsets")
 
     def load(self, batch: Batch) -> Loaded:
         """Load a batch and write its checkpoints.
@@ -132,8 +127,7 @@ class Loader:
             far as is known
         :raises TerminalError: Snowflake refuses the batch; nothing of it is committed
         """
-        with self._lock:
-            return self._load(batch, began=self._runtime.monotonic())
+        return self._load(batch, began=self._runtime.monotonic())
 
     def _load(self, batch: Batch, *, began: float) -> Loaded:
         try:

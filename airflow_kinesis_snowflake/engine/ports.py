@@ -199,7 +199,8 @@ class Sink(Protocol):
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
         """How far shards are committed that their last owner didn't release.
 
-        Those that were never begun are left out.
+        Those that were never begun are left out. May be called while other shards are being committed; a sink
+        that can answers beside that. After a failure it can be called again as it is.
         """
 
     def commit(self, batch: Batch, *, refused_before: int) -> Outcome:

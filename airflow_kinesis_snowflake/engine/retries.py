@@ -24,6 +24,10 @@ TRIES = 5
 LONGEST_WAIT_SECONDS = 30.0
 
 
+def nothing() -> None:
+    """Nothing is to be done."""
+
+
 class Retries:
     """Calls again after transient faults, with full jitter.
 
@@ -37,11 +41,11 @@ class Retries:
         self._runtime = runtime
         self._stopping = stopping
 
-    def call(self, call: Callable[[], T], *, doing: str, after_failure: Callable[[], None]) -> T:
+    def call(self, call: Callable[[], T], *, doing: str, after_failure: Callable[[], None] = nothing) -> T:
         """Call up to five times.
 
         :param doing: what is tried, for the log
-        :param after_failure: called after each fault
+        :param after_failure: called after each fault (default: nothing)
         :raises TransientError: the last try failed
         :raises DrainStoppedError: the drain must stop
         """

@@ -46,6 +46,7 @@ from airflow_kinesis_snowflake.exceptions import (
     TableChangedError,
     TerminalError,
     TransactionEndedError,
+    TransientError,
     ValueRefusedError,
 )
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
@@ -116,6 +117,7 @@ class CopySink:
         self._objects_checked = False
         self._took_over = False
         self._failed = False
+        self._committing: frozenset[OffsetKey] = frozenset()
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
 
@@ -135,15 +137,27 @@ class CopySink:
             self._open()
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
-        """Rows of the offsets table."""
+        """Rows of the offsets table; beside a commit of other shards in a session of its own."""
+        self._took_over = True
+        if self._objects_checked and self._committing and self._committing.isdisjoint(keys):
+            with self._open_session() as session:
+                self.connections += session.fresh
+                return session.read_offsets(self._target, **self._of_the_application, keys=keys)
         with self._calling():
-            self._took_over = True
-            return self._read(self._open(), keys)
+            try:
+                return self._read(self._open(), keys)
+            except TransientError:
+                self.disconnect()
+                raise
 
     def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
         """Commit a batch; if Snowflake refuses a value in it, without the records that it refuses."""
         with self._calling():
-            return self._commit_or_narrow(batch, refused_before=refused_before)
+            self._committing = frozenset(batch.keys)
+            try:
+                return self._commit_or_narrow(batch, refused_before=refused_before)
+            finally:
+                self._committing = frozenset()
 
     def settled(self, shards: Set[str]) -> None:
         """Nothing of these shards is in doubt any more."""

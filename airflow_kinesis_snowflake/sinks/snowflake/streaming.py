@@ -38,6 +38,7 @@ from airflow_kinesis_snowflake.exceptions import (
     OffsetWentBackError,
     ServiceUnavailableError,
     TableChangedError,
+    TransientError,
 )
 from airflow_kinesis_snowflake.formats.column_types import Kind
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
@@ -190,18 +191,28 @@ class StreamingSink:
             self._owner(self._target.table)
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
-        """Tokens of channels, which are opened: from here on their former owners can't commit."""
+        """Tokens of channels, which are opened: from here on their former owners can't commit.
+
+        A commit under way is waited for.
+        """
+        with self._lock:
+            try:
+                self._check_objects()
+                tokens = {key: self._lane(self._target.table, key).committed for key in keys}
+            except TransientError:
+                self.disconnect()
+                raise
+        return self._offsets_of(tokens)
+
+    def _offsets_of(self, tokens: Mapping[OffsetKey, str | None]) -> Offsets:
         found: dict[OffsetKey, Offset] = {}
         refused: dict[OffsetKey, CorruptStateError] = {}
-        with self._lock:
-            self._check_objects()
-            for key in keys:
-                token = self._lane(self._target.table, key).committed
-                try:
-                    if (position := position_of(token)) is not None:
-                        found[key] = Offset(key.shard_id, key.incarnation, position, None)
-                except ValueError:
-                    refused[key] = self._unreadable(key, token)
+        for key, token in tokens.items():
+            try:
+                if (position := position_of(token)) is not None:
+                    found[key] = Offset(key.shard_id, key.incarnation, position, None)
+            except ValueError:
+                refused[key] = self._unreadable(key, token)
         return Offsets(found, refused)
 
     def commit(self, batch: Batch, *, refused_before: int) -> Outcome:

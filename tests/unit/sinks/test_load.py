@@ -6,12 +6,13 @@ Snowflake, the leases and the batch are stubs here: what counts is which calls a
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -40,11 +41,11 @@ from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
 from airflow_kinesis_snowflake.stream.positions import Position, is_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_kinesis_snowflake.engine.offsets import OffsetMove
 
-ONE, TWO = "shardId-000000000001", "shardId-000000000002"
+ONE, TWO, THREE = (f"shardId-{number:012d}" for number in (1, 2, 3))
 AVAILABLE_AGAIN = 10_000
 
 
@@ -60,6 +61,8 @@ class Snowflake:
     :param forgetful: how often Snowflake ends the transaction that adds rows
     :param repeated: whether the session that is open had to send a request again
     :param lent: whether it goes back when the sink is done with it
+    :param beside: another session, which is opened while a transaction of this one is under way
+    :param meanwhile: what somebody else does while files are copied
     """
 
     failures: dict[str, list[Exception]] = field(default_factory=dict)
@@ -82,6 +85,8 @@ class Snowflake:
     repeated: bool = False
     lent: bool = False
     fresh: bool = True
+    beside: Snowflake | None = None
+    meanwhile: Callable[[], object] | None = None
 
     @property
     def fit(self) -> bool:
@@ -96,6 +101,8 @@ class Snowflake:
             raise self.failures[call].pop(0)
 
     def open_session(self) -> Snowflake:
+        if self.current is not None and self.beside is not None:
+            return self.beside.open_session()
         self.note("open")
         self.closed = False
         return self
@@ -156,6 +163,8 @@ class Snowflake:
 
     def copy_landing(self, *_: Any, **__: Any) -> int:
         self.note("copy")
+        if self.meanwhile is not None:
+            self.meanwhile()
         return self.rows
 
     def copy_dead_letters(self, *_: Any, **__: Any) -> int:
@@ -179,6 +188,12 @@ class Snowflake:
 
     def cancel(self) -> None:
         self.note("cancel")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.close() if error else self.done()
 
     def done(self) -> None:
         self.note("done")
@@ -325,6 +340,58 @@ def test_dead_letters_of_a_batch_that_was_not_committed_do_not_count(
     assert not loader.load(make_batch(refused=3)).committed
 
     assert loader.load(make_batch(began="7", reached="8", refused=3)).committed
+
+
+# --- takeovers beside a load -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def beside(snowflake: Snowflake) -> Snowflake:
+    moved(snowflake, THREE, "9")
+    snowflake.beside = Snowflake(offsets=snowflake.offsets)
+    return snowflake.beside
+
+
+def test_offsets_of_other_shards_are_read_while_a_batch_is_being_loaded(
+    loader: Loader, snowflake: Snowflake, beside: Snowflake
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        asked: list[Offsets] = []
+
+        def ask() -> None:
+            asked.append(pool.submit(loader.offsets, [OffsetKey(THREE, "life")]).result(timeout=60))
+
+        snowflake.meanwhile = ask
+        assert loader.load(make_batch()).committed
+
+    assert [offset.position for offset in asked[0].found.values()] == [Position("9")]
+    assert beside.calls == ["open", "read", "done"]
+    assert snowflake.calls.count("open") == 1
+
+
+def test_a_session_beside_a_load_that_fails_leaves_that_of_the_load_alone(
+    loader: Loader, snowflake: Snowflake, beside: Snowflake
+) -> None:
+    beside.failures = {"read": [ServiceUnavailableError("gone")]}
+    with ThreadPoolExecutor() as pool:
+        snowflake.meanwhile = lambda: pool.submit(loader.offsets, [OffsetKey(THREE, "life")]).result(60)
+        assert loader.load(make_batch()).committed
+
+    assert beside.calls == ["open", "read", "close", "open", "read", "done"]
+    assert snowflake.calls.count("open") == 1
+
+
+def test_offsets_of_a_shard_that_is_being_loaded_wait_for_the_end_of_it(
+    loader: Loader, snowflake: Snowflake, beside: Snowflake
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        asked: list[Future[Offsets]] = []
+        snowflake.meanwhile = lambda: asked.append(pool.submit(loader.offsets, [OffsetKey(ONE, "life")]))
+        assert loader.load(make_batch(reached="5")).committed
+        found = asked[0].result(timeout=60).found
+
+    assert found[OffsetKey(ONE, "life")].position == Position("5")
+    assert not beside.calls
 
 
 # --- a load that goes well ---------------------------------------------------------------------------------
