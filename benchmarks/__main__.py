@@ -83,7 +83,7 @@ def comparisons(size: Size) -> dict[str, tuple[Backlog, list[str]]]:
         "streamed": (plain, ["streamed", "boto3-streamed"]),
         "columns": (plain, ["columns", "json-columns"]),
         "aggregated": (replace(plain, kind="kpl"), ["envelope", "aws-kinesis-agg"]),
-        **{kind: (replace(plain, kind=kind), ["envelope", "boto3"]) for kind in FORMATS},
+        **{kind: (replace(plain, kind=kind), ["envelope", "boto3", "unread"]) for kind in FORMATS},
         "small, plain": (small, ["envelope"]),
         "small, gzip": (replace(small, kind="gzip"), ["envelope"]),
     }
