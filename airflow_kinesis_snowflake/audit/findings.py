@@ -7,7 +7,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.maintenance.plain import as_json
+from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.stream.positions import Position, decode_position
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
+from airflow_kinesis_snowflake.maintenance.rendering import Part, Table, markdown
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.audit.counts import ShardCounts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.check.checks import Outcome, Verdict
-from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
+from airflow_kinesis_snowflake.maintenance.rendering import Part, Table, markdown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

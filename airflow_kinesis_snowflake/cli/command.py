@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from airflow_kinesis_snowflake.cli.terminal import Terminal
-    from airflow_kinesis_snowflake.maintenance.text import Part
+    from airflow_kinesis_snowflake.maintenance.rendering import Part
 
 
 class Status(IntEnum):

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Plan the import, ask, and carry it out."""
     with terminal.working(f"Reading {options.source}"):
         from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-        from airflow_kinesis_snowflake.maintenance.importing import (
+        from airflow_kinesis_snowflake.maintenance.takeover.plan import (
             carry_out_import,
             import_parts,
             plan_import,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
 
 OUTPUT = (
     option("--output", choices=("table", "json"), default="table", help="default is table"),
@@ -73,6 +73,6 @@ def loaded(options: argparse.Namespace, *, count: bool = True) -> AbstractContex
     """What is loaded, over a session that ends with the block; ``None`` if no table is named."""
     if not options.table:
         return nullcontext()
-    from airflow_kinesis_snowflake.maintenance.loaded import open_loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import open_loaded
 
     return open_loaded(options.table, snowflake_conn_id=options.snowflake_conn_id, count=count)

@@ -21,14 +21,14 @@ from airflow_kinesis_snowflake.cli.options import (
     open_stream,
 )
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     import argparse
 
     from airflow_kinesis_snowflake.cli.terminal import Terminal
-    from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
+    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ResetRequest
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     if not options.dry_run and not options.folder:
         raise InvalidSettingError("Give --folder or --dry-run: the rows are saved there before they change")
     with terminal.working("Making the plan"):
-        from airflow_kinesis_snowflake.maintenance.reset import plan_parts
+        from airflow_kinesis_snowflake.maintenance.reset.plan import plan_parts
 
         plan = _plan(options)
     planned = plan_parts(plan)
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 def _plan(options: argparse.Namespace) -> ResetPlan:
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.maintenance.backup import try_out
-    from airflow_kinesis_snowflake.maintenance.planning import plan_reset
+    from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
 
     request = _request(options)
     if not options.dry_run:
@@ -75,7 +75,7 @@ def _plan(options: argparse.Namespace) -> ResetPlan:
 
 
 def _request(options: argparse.Namespace) -> ResetRequest:
-    from airflow_kinesis_snowflake.maintenance.reset import ResetRequest
+    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetRequest
 
     return ResetRequest(
         application=options.application,
@@ -93,7 +93,7 @@ def _request(options: argparse.Namespace) -> ResetRequest:
 def _carry_out(plan: ResetPlan, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, int]]:
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.maintenance.backup import back_up
-    from airflow_kinesis_snowflake.maintenance.resetting import Resetting, verify_reset
+    from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting, verify_reset
 
     store = open_store(options)
     saved = back_up(store, BackupFilesHook(**aws_of_state(options)), folder=options.folder, now=now_millis())

@@ -23,7 +23,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
-from airflow_kinesis_snowflake.maintenance.text import Table
+from airflow_kinesis_snowflake.maintenance.rendering import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from airflow_kinesis_snowflake.cli.command import Answer
-    from airflow_kinesis_snowflake.maintenance.text import Part
+    from airflow_kinesis_snowflake.maintenance.rendering import Part
 
 PACKAGE = "airflow_kinesis_snowflake"
 QUIET_SECONDS = 2.0

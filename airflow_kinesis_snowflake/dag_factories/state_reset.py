@@ -20,7 +20,7 @@ from airflow_kinesis_snowflake.dag_factories.settings import (
     text,
     variable,
 )
-from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.consumer import StartConsumerOperator, StopConsumerOperator
 from airflow_kinesis_snowflake.operators.maintenance import (

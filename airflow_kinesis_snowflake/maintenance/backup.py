@@ -13,8 +13,8 @@ from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.maintenance.holding import holding
-from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import Part, Table
+from airflow_kinesis_snowflake.maintenance.rendering import Part, Table
+from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS, channel_name
 from airflow_kinesis_snowflake.state.attributes import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
 
 log = logging.getLogger(__name__)
 

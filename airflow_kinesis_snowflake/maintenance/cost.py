@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.text import Table
+from airflow_kinesis_snowflake.maintenance.rendering import Table
 
 DAY_SECONDS = 86_400
 HOURS = 24

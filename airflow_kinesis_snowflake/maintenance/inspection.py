@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine.rows import caught_up_by, contradiction
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, StreamNotFoundError
-from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
+from airflow_kinesis_snowflake.maintenance.rendering import Part, Table, markdown
+from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.printable import printable
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS

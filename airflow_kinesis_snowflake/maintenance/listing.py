@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.maintenance.cleaning import look_into, stream_of
-from airflow_kinesis_snowflake.maintenance.cleanup import Kind, unseen_text
+from airflow_kinesis_snowflake.maintenance.cleanup.apply import look_into, stream_of
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import Kind, unseen_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_table
-from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import Part, Table
+from airflow_kinesis_snowflake.maintenance.rendering import Part, Table
+from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.words import ago, duration
 
 if TYPE_CHECKING:

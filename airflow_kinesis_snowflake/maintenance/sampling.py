@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import ThrottledError
 from airflow_kinesis_snowflake.formats.sample import Sample
-from airflow_kinesis_snowflake.maintenance.text import Table
+from airflow_kinesis_snowflake.maintenance.rendering import Table
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.formats.engine import Decoder
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.maintenance.text import Part
+    from airflow_kinesis_snowflake.maintenance.rendering import Part
     from airflow_kinesis_snowflake.stream.records import Page
 
 MOST_SHARDS = 20

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from airflow_kinesis_snowflake.alerts.thresholds import DEFAULT, VARIABLE, Thresholds, thresholds_of
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.plain import as_json
+from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.monitoring import history
 from airflow_kinesis_snowflake.monitoring.access import MAY_SEE_THE_PAGE, ReadableDags, Rights, UserRights
 from airflow_kinesis_snowflake.monitoring.drains import (

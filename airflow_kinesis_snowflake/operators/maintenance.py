@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator, Variable
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
-from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingType
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.maintenance.cleanup import Rules
-    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
-    from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
+    from airflow_kinesis_snowflake.maintenance.cleanup.plan import Rules
+    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ResetRequest
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
 
 MOST_TABLES = 10_000
 
@@ -128,7 +128,7 @@ class StateOperator(CheckedSettings, BaseOperator):
         if table is None:
             yield None
             return
-        from airflow_kinesis_snowflake.maintenance.loaded import open_loaded
+        from airflow_kinesis_snowflake.maintenance.snowflake_state import open_loaded
 
         with open_loaded(str(table), snowflake_conn_id=self.snowflake_conn_id, count=count) as loaded:
             yield loaded
@@ -216,8 +216,8 @@ class PlanStateResetOperator(StateOperator):
 
     def work(self, context: Context) -> dict[str, Any]:
         """Plan."""
-        from airflow_kinesis_snowflake.maintenance.planning import plan_reset
-        from airflow_kinesis_snowflake.maintenance.reset import plan_text
+        from airflow_kinesis_snowflake.maintenance.reset.plan import plan_text
+        from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
 
         self._try_backup()
         with self.loaded(count=self.setting("count_duplicates")) as loaded:
@@ -243,7 +243,7 @@ class PlanStateResetOperator(StateOperator):
         try_out(self.store, BackupFilesHook(**self.aws_of_state), folder=folder)
 
     def _request(self) -> ResetRequest:
-        from airflow_kinesis_snowflake.maintenance.reset import ResetRequest
+        from airflow_kinesis_snowflake.maintenance.reset.plan import ResetRequest
 
         return ResetRequest(
             application=self.application_name,
@@ -295,7 +295,7 @@ class ResetStateOperator(StateOperator):
 
     def work(self, context: Context) -> dict[str, int]:
         """Reset."""
-        from airflow_kinesis_snowflake.maintenance.resetting import Resetting
+        from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting
 
         plan = read_plan(self.plan, self.application_name)
         with self.loaded() as loaded:
@@ -332,7 +332,7 @@ class VerifyStateResetOperator(StateOperator):
     def work(self, context: Context) -> dict[str, Any]:
         """Verify."""
         from airflow_kinesis_snowflake.maintenance.inspection import inspection_text
-        from airflow_kinesis_snowflake.maintenance.resetting import verify_reset
+        from airflow_kinesis_snowflake.maintenance.reset.apply import verify_reset
 
         plan = read_plan(self.plan, self.application_name)
         inspection = verify_reset(plan, store=self.store, kinesis=self.kinesis, now=now_millis())
@@ -466,8 +466,8 @@ class PlanTableCleanupOperator(StateOperator):
         """Plan."""
         from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
         from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-        from airflow_kinesis_snowflake.maintenance.cleaning import plan_cleanup
-        from airflow_kinesis_snowflake.maintenance.cleanup import cleanup_text
+        from airflow_kinesis_snowflake.maintenance.cleanup.apply import plan_cleanup
+        from airflow_kinesis_snowflake.maintenance.cleanup.plan import cleanup_text
 
         with self.loaded(count=False) as loaded:
             plan = plan_cleanup(
@@ -490,7 +490,7 @@ class PlanTableCleanupOperator(StateOperator):
         }
 
     def _rules(self) -> Rules:
-        from airflow_kinesis_snowflake.maintenance.cleanup import Rules
+        from airflow_kinesis_snowflake.maintenance.cleanup.plan import Rules
 
         return Rules(
             days=self.setting("days"),
@@ -544,8 +544,8 @@ class DeleteCheckpointTablesOperator(StateOperator):
         from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
         from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
         from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-        from airflow_kinesis_snowflake.maintenance.cleaning import clean_up
-        from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
+        from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up
+        from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan
 
         plan = CleanupPlan.from_dict(plan_of(self.plan))
         if self.setting("dry"):
@@ -616,7 +616,7 @@ class ImportCheckpointsOperator(StateOperator):
     def work(self, context: Context) -> dict[str, Any]:
         """Import."""
         from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-        from airflow_kinesis_snowflake.maintenance.importing import (
+        from airflow_kinesis_snowflake.maintenance.takeover.plan import (
             carry_out_import,
             import_text,
             plan_import,
@@ -644,7 +644,7 @@ def read_plan(plain: Any, application_name: str) -> ResetPlan:
 
     :raises InvalidSettingError: it isn't one, or it is of another application
     """
-    from airflow_kinesis_snowflake.maintenance.reset import ResetPlan
+    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan
 
     plan = ResetPlan.from_dict(plan_of(plain))
     if plan.request.application != application_name:

@@ -12,7 +12,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 
 from airflow_kinesis_snowflake.maintenance.inspection import Finding, Inspection, ShardView
-from airflow_kinesis_snowflake.maintenance.plain import as_json
+from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.monitoring.app import static
 from airflow_kinesis_snowflake.monitoring.drains import (
     Application,

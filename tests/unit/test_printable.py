@@ -10,7 +10,7 @@ from airflow_kinesis_snowflake.engine.assignment import describe_holders
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, ValueRefusedError
 from airflow_kinesis_snowflake.formats.column_types import ColumnType
 from airflow_kinesis_snowflake.formats.schema import AddColumn, DropNotNull, WidenColumn
-from airflow_kinesis_snowflake.maintenance.text import Table
+from airflow_kinesis_snowflake.maintenance.rendering import Table
 from airflow_kinesis_snowflake.printable import printable
 from airflow_kinesis_snowflake.state.shards import ShardState
 

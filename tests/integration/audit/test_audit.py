@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.audit.findings import Kind
 from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError
 from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
-from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.stream.positions import Position
 from tests.integration.maintenance.conftest import Maintenance
 from tests.integration.stream.history import later

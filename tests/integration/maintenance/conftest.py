@@ -9,10 +9,10 @@ import pytest
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, inspect_state
-from airflow_kinesis_snowflake.maintenance.loaded import Loaded, open_loaded
-from airflow_kinesis_snowflake.maintenance.planning import plan_reset
-from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
-from airflow_kinesis_snowflake.maintenance.resetting import Resetting
+from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting
+from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ResetRequest
+from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
+from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded, open_loaded
 from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from airflow_kinesis_snowflake.maintenance.methods import Method
+    from airflow_kinesis_snowflake.maintenance.reset.registry import Method
     from tests.integration.drain.conftest import Pipeline
 
 

@@ -10,7 +10,7 @@ import pytest
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
-from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
-from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup import Rules
+from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import Rules
 from airflow_kinesis_snowflake.operators.maintenance import PlanStateResetOperator
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.times import now_millis
@@ -26,7 +26,7 @@ from local.services import AWS, REGION
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
+    from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan
 
 STREAM = "orders"
 SHARDS = ("shardId-000000000000", "shardId-000000000001")

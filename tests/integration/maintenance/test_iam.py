@@ -15,11 +15,11 @@ from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
-from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup import Rules, cleanup_text
+from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import Rules, cleanup_text
 from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
-from airflow_kinesis_snowflake.maintenance.importing import carry_out_import, plan_import
-from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
+from airflow_kinesis_snowflake.maintenance.takeover.plan import carry_out_import, plan_import
 from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.times import now_millis

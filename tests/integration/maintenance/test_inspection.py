@@ -11,10 +11,10 @@ from airflow_kinesis_snowflake.exceptions import ThrottledError
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.maintenance.inspection import Finding, inspect_state, inspection_text
-from airflow_kinesis_snowflake.maintenance.methods import Method
-from airflow_kinesis_snowflake.maintenance.planning import plan_reset
-from airflow_kinesis_snowflake.maintenance.reset import ResetRequest
-from airflow_kinesis_snowflake.maintenance.resetting import Resetting
+from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting
+from airflow_kinesis_snowflake.maintenance.reset.plan import ResetRequest
+from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position
 from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.faults.actions import THROTTLED, aws_error, edit

@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.cli import terminal as module
 from airflow_kinesis_snowflake.cli.command import Answer
 from airflow_kinesis_snowflake.cli.terminal import Terminal, show
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.text import Table
+from airflow_kinesis_snowflake.maintenance.rendering import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.cleanup import (
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import (
     CleanupPlan,
     Kind,
     Rules,

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
-from airflow_kinesis_snowflake.maintenance.methods import Method
-from airflow_kinesis_snowflake.maintenance.reset import (
+from airflow_kinesis_snowflake.maintenance.reset.plan import (
     Action,
     Committed,
     Outlook,
@@ -30,6 +29,7 @@ from airflow_kinesis_snowflake.maintenance.reset import (
     with_effect,
     without_outlook,
 )
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.stream.positions import Position
 
 NOW = 1_800_000_000_000

@@ -22,7 +22,7 @@ from airflow_kinesis_snowflake.formats import cells, envelope, inference, names,
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS, inflater
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan
 from airflow_kinesis_snowflake.operators import consumer, maintenance, mappings, settings
 from airflow_kinesis_snowflake.operators.alerts import KinesisAlertsOperator
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator

@@ -15,9 +15,8 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.maintenance.iam import drain_policy_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
-from airflow_kinesis_snowflake.maintenance.methods import Method
-from airflow_kinesis_snowflake.maintenance.probing import is_retained, next_record
-from airflow_kinesis_snowflake.maintenance.reset import (
+from airflow_kinesis_snowflake.maintenance.reset.peek import is_retained, next_record
+from airflow_kinesis_snowflake.maintenance.reset.plan import (
     LATEST,
     Committed,
     Outlook,
@@ -30,6 +29,7 @@ from airflow_kinesis_snowflake.maintenance.reset import (
     with_effect,
     without_outlook,
 )
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
-    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
-    from airflow_kinesis_snowflake.maintenance.reset import Seen, ShardChange
+    from airflow_kinesis_snowflake.maintenance.reset.plan import Seen, ShardChange
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
 
 
 def plan_reset(

@@ -17,7 +17,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.maintenance.backup import Backup
-from airflow_kinesis_snowflake.maintenance.cleanup import (
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import (
     DAY_MILLIS,
     MOST_CHANNELS,
     MOST_OFFSETS,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
     from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook, TableDetails
-    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
 
 log = logging.getLogger(__name__)
 

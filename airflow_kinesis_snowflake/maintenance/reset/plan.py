@@ -14,9 +14,9 @@ from airflow_kinesis_snowflake.maintenance.inspection import (
     describe_lease,
     describe_position,
 )
-from airflow_kinesis_snowflake.maintenance.methods import Method
-from airflow_kinesis_snowflake.maintenance.plain import as_json, from_json
-from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
+from airflow_kinesis_snowflake.maintenance.rendering import Part, Table, markdown
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
+from airflow_kinesis_snowflake.maintenance.serialization import as_json, from_json
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt

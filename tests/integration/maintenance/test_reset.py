@@ -22,9 +22,9 @@ from airflow_kinesis_snowflake.exceptions import (
     OffsetWentBackError,
 )
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-from airflow_kinesis_snowflake.maintenance.methods import Method
-from airflow_kinesis_snowflake.maintenance.reset import Action, ResetPlan, plan_text
-from airflow_kinesis_snowflake.maintenance.resetting import unmet
+from airflow_kinesis_snowflake.maintenance.reset.apply import unmet
+from airflow_kinesis_snowflake.maintenance.reset.plan import Action, ResetPlan, plan_text
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.times import now_millis
 from local.services import wait_until_active

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import ThrottledError
-from airflow_kinesis_snowflake.maintenance.reset import Seen
+from airflow_kinesis_snowflake.maintenance.reset.plan import Seen
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from airflow_kinesis_snowflake import monitoring
-from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 
 
 def test_a_method_is_its_name() -> None:

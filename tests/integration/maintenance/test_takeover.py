@@ -15,7 +15,7 @@ from aws_kinesis_agg.aggregator import RecordAggregator
 from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-from airflow_kinesis_snowflake.maintenance.importing import (
+from airflow_kinesis_snowflake.maintenance.takeover.plan import (
     ImportPlan,
     Source,
     carry_out_import,

@@ -18,8 +18,8 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
-from airflow_kinesis_snowflake.maintenance.methods import Method
-from airflow_kinesis_snowflake.maintenance.reset import LATEST, Action
+from airflow_kinesis_snowflake.maintenance.reset.plan import LATEST, Action
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.state.shards import ShardState
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.maintenance.holding import Holds
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
-    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
-    from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ShardChange
+    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ShardChange
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
 
     # Shard rows by stream and shard id; None: the row can't be read.
     Rows = Mapping[tuple[str, str], ShardState | None]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.importing import (
+from airflow_kinesis_snowflake.maintenance.takeover.plan import (
     Imported,
     Source,
     _signs_of_life,

@@ -23,11 +23,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
-from airflow_kinesis_snowflake.maintenance.cleaning import has_live_lease
+from airflow_kinesis_snowflake.maintenance.cleanup.apply import has_live_lease
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import describe_position
-from airflow_kinesis_snowflake.maintenance.plain import as_json
-from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
+from airflow_kinesis_snowflake.maintenance.rendering import Part, Table, markdown
+from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.state.attributes import KEYS, is_note
 from airflow_kinesis_snowflake.state.items import text_of
 from airflow_kinesis_snowflake.state.shards import ShardState

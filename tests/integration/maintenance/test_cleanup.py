@@ -10,9 +10,9 @@ import pytest
 from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-from airflow_kinesis_snowflake.maintenance.cleaning import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup import CleanupPlan, Rules, cleanup_text
-from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, Rules, cleanup_text
+from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.sinks.snowflake.statements import stage_folder
 from airflow_kinesis_snowflake.stream.times import now_millis
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from airflow_kinesis_snowflake.maintenance.loaded import Loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
     from tests.integration.drain.conftest import Pipeline
 
     from .conftest import Maintenance

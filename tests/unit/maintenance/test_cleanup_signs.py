@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_kinesis_snowflake.maintenance.cleaning import _counters, has_live_lease, last_touched
+from airflow_kinesis_snowflake.maintenance.cleanup.apply import _counters, has_live_lease, last_touched
 
 NOW = 1_800_000_000_000
 ODD: list[dict[str, Any]] = [

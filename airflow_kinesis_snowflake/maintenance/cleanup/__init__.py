@@ -1,0 +1,1 @@
+"""Deleting the tables, offsets, channels and consumers that nobody uses any more."""

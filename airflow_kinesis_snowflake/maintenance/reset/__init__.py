@@ -1,0 +1,1 @@
+"""Changing where an application goes on: one module per method, and what all of them share."""
