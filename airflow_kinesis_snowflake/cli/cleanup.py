@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.cli.command import Answer, Command, option, repeated
-from airflow_kinesis_snowflake.cli.options import AWS, CHANGE, FOLDER, SNOWFLAKE, aws, aws_of_state, loaded
+from airflow_kinesis_snowflake.cli.options import (
+    AWS,
+    CHANGE,
+    FOLDER,
+    SNOWFLAKE,
+    aws,
+    aws_of_state,
+    open_snowflake,
+)
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.stream.times import now_millis
 
@@ -13,7 +21,7 @@ if TYPE_CHECKING:
     import argparse
 
     from airflow_kinesis_snowflake.cli.terminal import Terminal
-    from airflow_kinesis_snowflake.maintenance.cleanup.plan import Rules
+    from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -33,12 +41,12 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         files = BackupFilesHook(**aws_of_state(options))
         if not options.dry_run:
             files.try_out(options.folder)
-        with loaded(options, count=False) as snowflake:
+        with open_snowflake(options, count=False) as snowflake:
             plan = plan_cleanup(
                 _rules(options),
                 tables=tables,
                 consumers=consumers,
-                loaded=snowflake,
+                snowflake=snowflake,
                 streams=options.stream,
                 clock=now_millis,
             )
@@ -46,14 +54,14 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     if options.dry_run or plan.changes_nothing:
         return Answer({"plan": plan.as_dict()}, planned)
     terminal.confirm(planned, "Delete these?", yes=options.yes)
-    with terminal.working("Deleting"), loaded(options) as snowflake:
+    with terminal.working("Deleting"), open_snowflake(options) as snowflake:
         done = clean_up(
             plan,
             tables=tables,
             consumers=consumers,
             files=files,
             folder=options.folder,
-            loaded=snowflake,
+            snowflake=snowflake,
             clock=now_millis,
         )
     text = (
@@ -65,12 +73,12 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     return Answer({**done, "plan": plan.as_dict()}, [*planned, text] if options.yes else [text])
 
 
-def _rules(options: argparse.Namespace) -> Rules:
+def _rules(options: argparse.Namespace) -> CleanupRules:
     from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
-    from airflow_kinesis_snowflake.maintenance.cleanup.plan import Rules
+    from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
 
     lately = AirflowApiHook(options.airflow_conn_id).applications() if options.airflow_conn_id else ()
-    return Rules(
+    return CleanupRules(
         days=options.days,
         used=frozenset({*options.used, *lately}),
         named=frozenset(options.named),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
 
 OUTPUT = (
     option("--output", choices=("table", "json"), default="table", help="default is table"),
@@ -69,10 +69,12 @@ def open_stream(options: argparse.Namespace) -> KinesisStreamHook:
     return KinesisStreamHook(options.stream, **aws(options))
 
 
-def loaded(options: argparse.Namespace, *, count: bool = True) -> AbstractContextManager[Loaded | None]:
+def open_snowflake(
+    options: argparse.Namespace, *, count: bool = True
+) -> AbstractContextManager[SnowflakeState | None]:
     """What is loaded, over a session that ends with the block; ``None`` if no table is named."""
     if not options.table:
         return nullcontext()
-    from airflow_kinesis_snowflake.maintenance.snowflake_state import open_loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import open_snowflake_state
 
-    return open_loaded(options.table, snowflake_conn_id=options.snowflake_conn_id, count=count)
+    return open_snowflake_state(options.table, snowflake_conn_id=options.snowflake_conn_id, count=count)

@@ -16,7 +16,7 @@ from airflow_kinesis_snowflake.cli.options import (
     SNOWFLAKE,
     STREAM,
     aws_of_state,
-    loaded,
+    open_snowflake,
     open_store,
     open_stream,
 )
@@ -63,12 +63,12 @@ def _plan(options: argparse.Namespace) -> ResetPlan:
     request = _request(options)
     if not options.dry_run:
         try_out(open_store(options), BackupFilesHook(**aws_of_state(options)), folder=options.folder)
-    with loaded(options) as snowflake:
+    with open_snowflake(options) as snowflake:
         return plan_reset(
             request,
             store=open_store(options),
             kinesis=open_stream(options),
-            loaded=snowflake,
+            snowflake=snowflake,
             open_store=partial(open_store, options),
             now=now_millis(),
         )
@@ -97,8 +97,8 @@ def _carry_out(plan: ResetPlan, options: argparse.Namespace) -> tuple[dict[str, 
 
     store = open_store(options)
     saved = back_up(store, BackupFilesHook(**aws_of_state(options)), folder=options.folder, now=now_millis())
-    with loaded(options) as snowflake:
-        resetting = Resetting(plan, store=store, loaded=snowflake, clock=now_millis)
+    with open_snowflake(options) as snowflake:
+        resetting = Resetting(plan, store=store, snowflake=snowflake, clock=now_millis)
         done = resetting.run(open_store=partial(open_store, options), remember=_leave_to_the_user)
     verify_reset(plan, store=store, kinesis=open_stream(options), now=now_millis())
     return saved, dict(done)

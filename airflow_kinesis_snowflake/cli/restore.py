@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.cli.options import (
     FORCE,
     SNOWFLAKE,
     aws_of_state,
-    loaded,
+    open_snowflake,
     open_store,
 )
 from airflow_kinesis_snowflake.stream.times import now_millis
@@ -36,11 +36,11 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     if options.dry_run:
         return Answer({"plan": plan.as_dict()}, planned)
     terminal.confirm(planned, "Put these rows back?", yes=options.yes)
-    with terminal.working("Putting the rows back"), loaded(options) as snowflake:
+    with terminal.working("Putting the rows back"), open_snowflake(options) as snowflake:
         done = restore(
             backup,
             store=store,
-            loaded=snowflake,
+            snowflake=snowflake,
             owner=f"restore#{backup.application}/{backup.saved_at}",
             clock=now_millis,
             force=options.force,

@@ -76,7 +76,7 @@ def build_table_cleanup_dag(
         approve = ApprovePlanOperator(
             task_id="approve",
             subject=(
-                "Delete {{ ti.xcom_pull(task_ids='plan')['doomed'] | length }} tables of applications and "
+                "Delete {{ ti.xcom_pull(task_ids='plan')['to_delete'] | length }} tables of applications and "
                 "{{ ti.xcom_pull(task_ids='plan')['offsets'] }} offsets, drop "
                 "{{ ti.xcom_pull(task_ids='plan')['channels'] }} channels?"
             ),
@@ -85,7 +85,7 @@ def build_table_cleanup_dag(
             response_timeout=approval_timeout,
             required=(
                 "{{ params.approval and not params.dry_run "
-                "and (ti.xcom_pull(task_ids='plan')['doomed'] | length > 0 "
+                "and (ti.xcom_pull(task_ids='plan')['to_delete'] | length > 0 "
                 "or ti.xcom_pull(task_ids='plan')['offsets'] > 0 "
                 "or ti.xcom_pull(task_ids='plan')['channels'] > 0) }}"
             ),

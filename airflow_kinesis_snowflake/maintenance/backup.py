@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def restore(
     backup: Backup,
     *,
     store: CheckpointStoreHook,
-    loaded: Loaded | None,
+    snowflake: SnowflakeState | None,
     owner: str,
     clock: Callable[[], int],
     force: bool = False,
@@ -187,7 +187,7 @@ def restore(
     leased meanwhile, also one that has to be made, so that no worker reads before all is back. A row under
     whose incarnation another sink has committed since is in doubt: the next drain asks both. Can be repeated.
 
-    :param loaded: where the offsets are; None: closed incarnations stay closed, and a drain refuses them
+    :param snowflake: where the offsets are; None: closed incarnations stay closed, and a drain refuses them
     :param owner: who holds the leases meanwhile
     :param clock: gives milliseconds since the epoch
     :param force: take leases away from workers that may be reading
@@ -200,16 +200,16 @@ def restore(
     store.create_table()
     saved = shard_rows(backup.items)
     present = shard_rows(store.read_items())
-    if loaded is not None:
-        saved = _in_doubt(saved, present, _committed_by(loaded, store.application_name, saved, present))
+    if snowflake is not None:
+        saved = _in_doubt(saved, present, _committed_by(snowflake, store.application_name, saved, present))
     saved = {key: _without_forgotten(item, now=clock()) for key, item in saved.items()}
     removed = sorted(present.keys() - saved.keys())
     with holding(store, present, owner=owner, clock=clock, force=force) as holds:
         for key in sorted(saved.keys() - present.keys()):
             if not holds.make(key, partial(_make, store, saved[key], owner)):
                 raise _came_between(store, key)
-        if loaded is not None:
-            _switch(loaded, store.application_name, opened=saved.values(), closed=present.values())
+        if snowflake is not None:
+            _switch(snowflake, store.application_name, opened=saved.values(), closed=present.values())
         for key in sorted(saved.keys() & present.keys()):
             if not store.restore_item(saved[key], owner=owner, now=clock()):
                 raise _came_between(store, key)
@@ -252,15 +252,15 @@ def _came_between(store: CheckpointStoreHook, key: tuple[str, str]) -> Maintenan
 
 
 def _committed_by(
-    loaded: Loaded, application: str, *states: Mapping[tuple[str, str], Item]
+    snowflake: SnowflakeState, application: str, *states: Mapping[tuple[str, str], Item]
 ) -> dict[tuple[str, OffsetKey], set[str]]:
     """By which sinks something was committed under an incarnation, as Snowflake says."""
     found: dict[tuple[str, OffsetKey], set[str]] = {}
     items = [item for state in states for item in state.values()]
     if any(_has_copied(item) for item in items):
-        for row in loaded.session.list_offsets(loaded.target.offsets, application=application):
+        for row in snowflake.session.list_offsets(snowflake.target.offsets, application=application):
             found.setdefault((row.stream, OffsetKey(row.shard_id, row.incarnation)), set()).add(COPY)
-    channels = {channel.name for channel in loaded.channels.list(loaded.target.table)}
+    channels = {channel.name for channel in snowflake.channels.list(snowflake.target.table)}
     for stream, keys in _incarnations(items).items():
         for key in keys:
             if channel_name(application, stream, key) in channels:
@@ -294,12 +294,14 @@ def _without_forgotten(item: Item, *, now: int) -> Item:
     return {name: value for name, value in item.items() if name != offset_attribute(STREAMING)}
 
 
-def _switch(loaded: Loaded, application: str, *, opened: Collection[Item], closed: Collection[Item]) -> None:
+def _switch(
+    snowflake: SnowflakeState, application: str, *, opened: Collection[Item], closed: Collection[Item]
+) -> None:
     """Let loads go on under the incarnations of the backup, and not under those of today.
 
     A channel needs no opening: it belongs to whoever opens it next.
     """
-    session, target = loaded.session, loaded.target
+    session, target = snowflake.session, snowflake.target
     wanted, unwanted = _incarnations(opened), _incarnations(closed)
     copied = _incarnations(item for item in (*opened, *closed) if _has_copied(item))
     streamed = _incarnations(item for item in closed if STREAMING in sinks_of(item))
@@ -310,7 +312,7 @@ def _switch(loaded: Loaded, application: str, *, opened: Collection[Item], close
         session.reopen_offsets(target, application=application, stream=stream, keys=opens)
         session.close_offsets(target, application=application, stream=stream, keys=closes)
         fenced = sorted(gone & streamed.get(stream, set()), key=str)
-        loaded.channels.fence(application=application, stream=stream, keys=fenced)
+        snowflake.channels.fence(application=application, stream=stream, keys=fenced)
 
 
 def _has_copied(item: Item) -> bool:

@@ -34,17 +34,17 @@ _CLOCK_MARGIN = 600_000
 
 
 @dataclass(frozen=True)
-class Finding:
+class StateFinding:
     """Something that isn't as it should be.
 
     :param where: the table, a shard or another row
     :param what: what was found
-    :param mend: what mends it: a method of the reset, or what else to do
+    :param remedy: what to do about it: a method of the reset, or what else to do
     """
 
     where: str
     what: str
-    mend: str
+    remedy: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class Inspection:
     retention_seconds: int
     shards: tuple[ShardView, ...]
     workers: Mapping[str, int]
-    findings: tuple[Finding, ...]
+    findings: tuple[StateFinding, ...]
     stream_arn: str | None = None
 
     @property
@@ -206,7 +206,7 @@ def inspection_parts(inspection: Inspection) -> list[Part]:
             for shard in inspection.shards
         ),
     )
-    findings = [printable(f"- {found.where}: {found.what}. {found.mend}") for found in inspection.findings]
+    findings = [printable(f"- {found.where}: {found.what}. {found.remedy}") for found in inspection.findings]
     heading = (
         f"Application **{inspection.application}** on stream **{inspection.stream}**: table "
         f"{inspection.table_status or 'not there'}, {len(inspection.shards)} shards, "
@@ -279,17 +279,17 @@ def _describe(kinesis: KinesisStreamHook) -> tuple[StreamFacts | None, tuple[Sha
 
 def _read_rows(
     store: CheckpointStoreHook, items: Iterable[Mapping[str, Any]]
-) -> tuple[dict[str, ShardState], list[Finding]]:
+) -> tuple[dict[str, ShardState], list[StateFinding]]:
     """Shard rows that can be read, and a finding for each that can't."""
     rows: dict[str, ShardState] = {}
-    corrupt: list[Finding] = []
+    corrupt: list[StateFinding] = []
     for item in items:
         _, shard_id = key_of(item)
         try:
             row = store.shard_state(item)
         except CorruptStateError as error:
             corrupt.append(
-                Finding(shard_id, str(error).partition(". Correct")[0], "Reset with recover or rewind")
+                StateFinding(shard_id, str(error).partition(". Correct")[0], "Reset with recover or rewind")
             )
         else:
             if row is not None:
@@ -365,44 +365,48 @@ def _remarks(shard: ShardView) -> str:
 
 
 def _table_findings(
-    facts: TableFacts, rows: Mapping[str, ShardState], corrupt: list[Finding]
-) -> Iterable[Finding]:
+    facts: TableFacts, rows: Mapping[str, ShardState], corrupt: list[StateFinding]
+) -> Iterable[StateFinding]:
     if not facts.exists:
-        yield Finding("table", "it doesn't exist", "The next drain makes it; recover rebuilds it")
+        yield StateFinding("table", "it doesn't exist", "The next drain makes it; recover rebuilds it")
     elif facts.status in {"CREATING", "DELETING"}:
-        yield Finding("table", f"it is {facts.status}, by someone else", "Wait, then inspect again")
+        yield StateFinding("table", f"it is {facts.status}, by someone else", "Wait, then inspect again")
     elif not rows and not corrupt:
-        yield Finding(
+        yield StateFinding(
             "table",
             "it has no row of this stream",
             "The next drain starts at its initial position; recover goes on after what Snowflake has",
         )
 
 
-def _stream_findings(stream: StreamFacts | None, name: str) -> Iterable[Finding]:
+def _stream_findings(stream: StreamFacts | None, name: str) -> Iterable[StateFinding]:
     if stream is None:
-        yield Finding("stream", f"{name} doesn't exist", "Check its name and the connection's region")
+        yield StateFinding("stream", f"{name} doesn't exist", "Check its name and the connection's region")
 
 
-def _contradiction_findings(row: ShardState, shard: Shard, *, now: int) -> Iterable[Finding]:
+def _contradiction_findings(row: ShardState, shard: Shard, *, now: int) -> Iterable[StateFinding]:
     why = contradiction(row, shard, now=now)
     if why is not None:
-        yield Finding(shard.shard_id, f"its row {why}", "Rewind it to where it shall go on")
+        yield StateFinding(shard.shard_id, f"its row {why}", "Rewind it to where it shall go on")
 
 
-def _position_findings(row: ShardState, shard: Shard, stream: StreamFacts, *, now: int) -> Iterable[Finding]:
+def _position_findings(
+    row: ShardState, shard: Shard, stream: StreamFacts, *, now: int
+) -> Iterable[StateFinding]:
     if row.checkpoint is None:
         return
     foreign = why_foreign(row.checkpoint, shard, now=moment(now))
     if foreign is not None:
-        yield Finding(shard.shard_id, f"its checkpoint {foreign}", "Reset with recover, or rewind the shard")
+        yield StateFinding(
+            shard.shard_id, f"its checkpoint {foreign}", "Reset with recover, or rewind the shard"
+        )
         return
     caught_up = caught_up_by(row, now=now)
     until = read_until(row.checkpoint, caught_up_at=None if caught_up is None else moment(caught_up))
     if row.ended or until is None:
         return
     if may_have_aged_out(until, retention=stream.retention, now=moment(now)):
-        yield Finding(
+        yield StateFinding(
             shard.shard_id,
             f"records after its checkpoint may have aged out: read until {in_utc(until)}, "
             f"kept for {stream.retention}",
@@ -410,38 +414,38 @@ def _position_findings(row: ShardState, shard: Shard, stream: StreamFacts, *, no
         )
 
 
-def _belonging_findings(row: ShardState, stream: StreamFacts | None) -> Iterable[Finding]:
+def _belonging_findings(row: ShardState, stream: StreamFacts | None) -> Iterable[StateFinding]:
     if stream is None:
         return
     if row.stream_arn not in {None, stream.arn}:
-        yield Finding(
+        yield StateFinding(
             row.shard_id,
             f"it is of {row.stream_arn}, not of {stream.arn}",
             "Give each of the two streams an application of its own",
         )
     elif row.stream_created not in {None, millis(stream.created)}:
-        yield Finding(
+        yield StateFinding(
             row.shard_id,
             "it is of a deleted stream of the same name",
             "Reset with rewind or delete_table to read the new stream",
         )
 
 
-def _row_findings(row: ShardState, *, now: int) -> Iterable[Finding]:
+def _row_findings(row: ShardState, *, now: int) -> Iterable[StateFinding]:
     for name in ("last_update", "caught_up_at", "lease_expiry"):
         time = getattr(row, name)
         if time is not None and time > now + _CLOCK_MARGIN:
             what = name.replace("_", " ")
-            yield Finding(row.shard_id, f"its {what} is {ago(time, now)}", _mend_of_time(name))
+            yield StateFinding(row.shard_id, f"its {what} is {ago(time, now)}", _remedy_of_time(name))
         if time is not None and time < 0:
             what = name.replace("_", " ")
-            yield Finding(row.shard_id, f"its {what} is {time}, which is no time", _mend_of_time(name))
+            yield StateFinding(row.shard_id, f"its {what} is {time}, which is no time", _remedy_of_time(name))
     for oddity in row.oddities:
-        yield Finding(row.shard_id, f"{oddity}, which nothing can be made of", "Reset with rewind")
+        yield StateFinding(row.shard_id, f"{oddity}, which nothing can be made of", "Reset with rewind")
     if row.start_at is not None and row.checkpoint is None and _after(row.start_at, now):
-        yield Finding(row.shard_id, "it starts in the future", "Rewind it to LATEST")
+        yield StateFinding(row.shard_id, "it starts in the future", "Rewind it to LATEST")
     if row.checkpoint is None and row.start_at is None and not row.ended:
-        yield Finding(
+        yield StateFinding(
             row.shard_id,
             "it has neither a checkpoint nor a start, so a drain begins at TRIM_HORIZON",
             "Rewind it to where it shall start",
@@ -449,26 +453,26 @@ def _row_findings(row: ShardState, *, now: int) -> Iterable[Finding]:
     yield from _doubt_findings(row, now=now)
 
 
-def _doubt_findings(row: ShardState, *, now: int) -> Iterable[Finding]:
+def _doubt_findings(row: ShardState, *, now: int) -> Iterable[StateFinding]:
     if not row.unsettled:
         return
     rested = 0 if row.last_update is None else now - row.last_update
     if STREAMING in row.sinks and rested > MEMORY_MILLIS:
-        yield Finding(
+        yield StateFinding(
             row.shard_id,
             f"its last worker left with a commit of unknown outcome {ago(row.last_update, now)}, and "
             "Snowflake forgets a channel that rests for 30 days",
             "Compare its last records with the landing table, and rewind it to where they end",
         )
         return
-    yield Finding(
+    yield StateFinding(
         row.shard_id,
         "its last worker left with a commit of unknown outcome",
         f"None needed: the next drain asks Snowflake ({' and '.join(sorted(row.sinks)) or COPY})",
     )
 
 
-def _mend_of_time(name: str) -> str:
+def _remedy_of_time(name: str) -> str:
     if name == "lease_expiry":
         return "A drain takes it once it hasn't changed for as long as a lease lasts; a reset needs force"
     return "Rewind it to its checkpoint, or wait for the next drain"

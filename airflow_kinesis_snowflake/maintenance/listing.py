@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.maintenance.cleanup.apply import look_into, stream_of
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import Kind, unseen_text
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import TableKind, unseen_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_table
 from airflow_kinesis_snowflake.maintenance.rendering import Part, Table
 from airflow_kinesis_snowflake.maintenance.serialization import as_json
@@ -75,7 +75,7 @@ def list_applications(
     views = [
         view
         for each in found
-        if each.kind is Kind.CHECKPOINTS
+        if each.kind is TableKind.CHECKPOINTS
         for view in _views(open_store(each.application), {stream_of(item) for item in each.items}, now=now)
     ]
     return Listing(

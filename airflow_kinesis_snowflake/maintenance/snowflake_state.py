@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class SnowflakeState:
     """A landing table and what is beside it, over an open session.
 
     :param channels: into these tables; they log in when they are needed
@@ -31,7 +31,9 @@ class Loaded:
 
 
 @contextmanager
-def open_loaded(table: str, *, snowflake_conn_id: str, count: bool = True) -> Iterator[Loaded]:
+def open_snowflake_state(
+    table: str, *, snowflake_conn_id: str, count: bool = True
+) -> Iterator[SnowflakeState]:
     """Open a session that ends with the block.
 
     :param table: the landing table as ``DATABASE.SCHEMA.TABLE``
@@ -46,4 +48,4 @@ def open_loaded(table: str, *, snowflake_conn_id: str, count: bool = True) -> It
         SnowflakeStateSession(hook.get_conn, name=snowflake_conn_id) as session,
         ShardChannels(session, target, hook.open_channels) as channels,
     ):
-        yield Loaded(session, target, channels, count)
+        yield SnowflakeState(session, target, channels, count)

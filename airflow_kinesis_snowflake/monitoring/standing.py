@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
-    from airflow_kinesis_snowflake.maintenance.inspection import Finding, Inspection
+    from airflow_kinesis_snowflake.maintenance.inspection import Inspection, StateFinding
     from airflow_kinesis_snowflake.monitoring.drains import Run
     from airflow_kinesis_snowflake.monitoring.shards import ShardLine
 
@@ -381,7 +381,7 @@ def _ended(e: Evidence) -> str:
 
 
 def notices_of(
-    evidence: Evidence, findings: Sequence[Finding], inspection: Inspection | None = None
+    evidence: Evidence, findings: Sequence[StateFinding], inspection: Inspection | None = None
 ) -> tuple[Notice, ...]:
     """What else somebody should know, the worst first.
 
@@ -399,7 +399,7 @@ def notices_of(
         )
     if inspection is not None:
         notices += alarms_of(inspection, evidence.thresholds)
-    notices += [Notice("warning", f"{found.where}: {found.what}", f"{found.mend}.") for found in findings]
+    notices += [Notice("warning", f"{found.where}: {found.what}", f"{found.remedy}.") for found in findings]
     gaps = sum(len(run.gaps) for run in evidence.runs)
     if gaps:
         notices.append(

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.maintenance.cleanup.plan import Rules
+    from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
     from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ResetRequest
-    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
 
 MOST_TABLES = 10_000
 
@@ -122,16 +122,18 @@ class StateOperator(CheckedSettings, BaseOperator):
         return KinesisStreamHook(self.setting("stream_name") or "", **self.aws)
 
     @contextmanager
-    def loaded(self, *, count: bool = True) -> Iterator[Loaded | None]:
+    def snowflake(self, *, count: bool = True) -> Iterator[SnowflakeState | None]:
         """What is loaded, over a session that ends with the block; None without a landing table."""
         table = self.setting("table")
         if table is None:
             yield None
             return
-        from airflow_kinesis_snowflake.maintenance.snowflake_state import open_loaded
+        from airflow_kinesis_snowflake.maintenance.snowflake_state import open_snowflake_state
 
-        with open_loaded(str(table), snowflake_conn_id=self.snowflake_conn_id, count=count) as loaded:
-            yield loaded
+        with open_snowflake_state(
+            str(table), snowflake_conn_id=self.snowflake_conn_id, count=count
+        ) as snowflake:
+            yield snowflake
 
 
 class InspectStateOperator(StateOperator):
@@ -220,12 +222,12 @@ class PlanStateResetOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
 
         self._try_backup()
-        with self.loaded(count=self.setting("count_duplicates")) as loaded:
+        with self.snowflake(count=self.setting("count_duplicates")) as snowflake:
             plan = plan_reset(
                 self._request(),
                 store=self.store,
                 kinesis=self.kinesis,
-                loaded=loaded,
+                snowflake=snowflake,
                 open_store=self.open_store,
                 now=now_millis(),
             )
@@ -298,8 +300,8 @@ class ResetStateOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting
 
         plan = read_plan(self.plan, self.application_name)
-        with self.loaded() as loaded:
-            resetting = Resetting(plan, store=self.store, loaded=loaded, clock=now_millis)
+        with self.snowflake() as snowflake:
+            resetting = Resetting(plan, store=self.store, snowflake=snowflake, clock=now_millis)
             return dict(resetting.run(open_store=self.open_store, remember=self._remember))
 
     def _remember(self, application_name: str) -> None:
@@ -396,11 +398,11 @@ class RestoreStateOperator(StateOperator):
 
         ti = context["ti"]
         backup = Backup.decode(BackupFilesHook(**self.aws_of_state).read(self.file))
-        with self.loaded() as loaded:
+        with self.snowflake() as snowflake:
             return restore(
                 backup,
                 store=self.store,
-                loaded=loaded,
+                snowflake=snowflake,
                 owner=f"restore#{ti.dag_id}/{ti.run_id}/{ti.task_id}",
                 clock=now_millis,
                 force=self.setting("force"),
@@ -427,8 +429,8 @@ class PlanTableCleanupOperator(StateOperator):
         (templated)
     :param airflow_conn_id: connection to Airflow's API, which knows what applications the tasks of
         ``KinesisToSnowflakeOperator`` used lately; empty: it isn't asked (templated)
-    :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, ``doomed``, the
-        names of tables that can go, and ``offsets`` and ``channels``, how many of these can, as XCom
+    :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, ``to_delete``,
+        the names of tables that can go, and ``offsets`` and ``channels``, how many of these can, as XCom
     """
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
@@ -469,30 +471,30 @@ class PlanTableCleanupOperator(StateOperator):
         from airflow_kinesis_snowflake.maintenance.cleanup.apply import plan_cleanup
         from airflow_kinesis_snowflake.maintenance.cleanup.plan import cleanup_text
 
-        with self.loaded(count=False) as loaded:
+        with self.snowflake(count=False) as snowflake:
             plan = plan_cleanup(
                 self._rules(),
                 tables=DynamoDBTablesHook(**self.aws_of_state),
                 consumers=StreamConsumersHook(**self.aws),
-                loaded=loaded,
+                snowflake=snowflake,
                 streams=self.setting("streams"),
                 clock=now_millis,
             )
         text = cleanup_text(plan)
         self.log.info("%s", text)
-        doomed = [verdict.table.name for verdict in plan.doomed]
+        to_delete = [decision.table.name for decision in plan.to_delete]
         return {
             "plan": plan.as_dict(),
             "text": text,
-            "doomed": doomed,
+            "to_delete": to_delete,
             "offsets": len(plan.offsets),
             "channels": len(plan.channels),
         }
 
-    def _rules(self) -> Rules:
-        from airflow_kinesis_snowflake.maintenance.cleanup.plan import Rules
+    def _rules(self) -> CleanupRules:
+        from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
 
-        return Rules(
+        return CleanupRules(
             days=self.setting("days"),
             used=frozenset({*self.setting("used"), *self._used_lately()}),
             named=frozenset(self.setting("named")),
@@ -549,10 +551,10 @@ class DeleteCheckpointTablesOperator(StateOperator):
 
         plan = CleanupPlan.from_dict(plan_of(self.plan))
         if self.setting("dry"):
-            self.log.info("A dry run: %d tables would be deleted", len(plan.doomed))
+            self.log.info("A dry run: %d tables would be deleted", len(plan.to_delete))
             return {
                 "deleted": [],
-                "kept": [verdict.table.name for verdict in plan.doomed],
+                "kept": [decision.table.name for decision in plan.to_delete],
                 "deregistered": [],
                 "offsets": 0,
                 "channels": 0,
@@ -560,14 +562,14 @@ class DeleteCheckpointTablesOperator(StateOperator):
         folder = self.setting("folder")
         if folder is None:
             raise InvalidSettingError("Set the backup folder: tables are saved there before they are deleted")
-        with self.loaded() as loaded:
+        with self.snowflake() as snowflake:
             return clean_up(
                 plan,
                 tables=DynamoDBTablesHook(**self.aws_of_state),
                 consumers=StreamConsumersHook(**self.aws),
                 files=BackupFilesHook(**self.aws_of_state),
                 folder=folder,
-                loaded=loaded,
+                snowflake=snowflake,
                 clock=now_millis,
             )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI, Request
 
-from airflow_kinesis_snowflake.maintenance.inspection import Finding, Inspection, ShardView
+from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView, StateFinding
 from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.monitoring.app import static
 from airflow_kinesis_snowflake.monitoring.drains import (
@@ -165,7 +165,7 @@ def replace_lag(done: ShardDone, lag: int) -> ShardDone:
     )
 
 
-def reading(application: Application, shards: Sequence[ShardView], *findings: Finding) -> Reading:
+def reading(application: Application, shards: Sequence[ShardView], *findings: StateFinding) -> Reading:
     inspection = Inspection(
         application=application.name,
         stream=application.stream,
@@ -240,7 +240,9 @@ def wide(count: int = 500) -> Material:
 
 
 def materials() -> list[Material]:
-    finding = Finding(shard_id(0), "its last worker left with a commit of unknown outcome", "None needed")
+    finding = StateFinding(
+        shard_id(0), "its last worker left with a commit of unknown outcome", "None needed"
+    )
     return [
         resharded(),
         abandoned(),

@@ -1,4 +1,4 @@
-"""Finding tables of applications, and deleting those that a plan dooms."""
+"""Finding tables of applications, and deleting those that a plan names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from airflow_kinesis_snowflake.maintenance.cleanup.plan import (
     MOST_OFFSETS,
     OUR_TAG,
     CleanupPlan,
-    Kind,
-    Rules,
+    CleanupRules,
     StaleChannel,
     StaleOffset,
+    TableDecision,
+    TableKind,
     TableView,
-    Verdict,
-    judge,
-    judge_consumers,
+    decide,
+    decide_consumers,
     kind_of,
     stale_channels,
     stale_offsets,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
     from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook, TableDetails
-    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +56,18 @@ ALIVE_MILLIS = 120_000
 
 
 def plan_cleanup(
-    rules: Rules,
+    rules: CleanupRules,
     *,
     tables: DynamoDBTablesHook,
     consumers: StreamConsumersHook,
-    loaded: Loaded | None = None,
+    snowflake: SnowflakeState | None = None,
     streams: Iterable[str] = (),
     watch_seconds: float = WATCH_SECONDS,
     clock: Callable[[], int],
 ) -> CleanupPlan:
     """Find the tables of applications and decide about them. Changes nothing.
 
-    :param loaded: where to look for offsets and channels that nobody needs any more; None: nowhere
+    :param snowflake: where to look for offsets and channels that nobody needs any more; None: nowhere
     :param streams: whose consumers to look at besides those that the tables have rows of
     :param watch_seconds: how long to watch leases of the Kinesis Client Library, which carry no time
     :param clock: gives milliseconds since the epoch
@@ -75,30 +75,32 @@ def plan_cleanup(
     names = list(tables.names())
     looks = [look_into(tables, name) for name in names]
     unseen = [look for look in looks if isinstance(look, str)]
-    seen = [look for look in looks if isinstance(look, SeenTable)]
+    seen = [look for look in looks if isinstance(look, ApplicationTable)]
     counters = {each.details.name: _counters(each.items) for each in seen if _is_kcl(each.kind)}
     if counters:
         time.sleep(watch_seconds)
     views = [_view(tables, each, counters, now=clock()) for each in seen]
-    verdicts = judge(views, rules, now=clock())
+    decisions = decide(views, rules, now=clock())
     looked_at = {*streams, *(stream for view in views for stream in view.streams)}
     registered = [
         (consumer.stream, consumer.name, consumer.arn)
         for stream in sorted(looked_at)
         for consumer in _consumers(consumers, stream)
     ]
-    channels = [] if loaded is None else _channels(loaded)
+    channels = [] if snowflake is None else _channels(snowflake)
     return CleanupPlan(
         made_at=clock(),
-        verdicts=verdicts,
-        consumers=judge_consumers(
+        decisions=decisions,
+        consumers=decide_consumers(
             registered,
-            gone={verdict.table.application for verdict in verdicts if verdict.delete},
+            gone={decision.table.application for decision in decisions if decision.delete},
             tables=names,
             named=rules.named,
         ),
-        offsets=() if loaded is None else _stale(loaded, seen, verdicts, before=_before(rules, clock())),
-        channels=_stale_channels(channels, seen, verdicts, before=_before(rules, clock())),
+        offsets=()
+        if snowflake is None
+        else _stale(snowflake, seen, decisions, before=_before(rules, clock())),
+        channels=_stale_channels(channels, seen, decisions, before=_before(rules, clock())),
         fullest=max(Counter(channel.dead_letters for channel in channels).values(), default=0),
         unseen=tuple(sorted(unseen)),
     )
@@ -111,7 +113,7 @@ def clean_up(
     consumers: StreamConsumersHook,
     files: BackupFilesHook,
     folder: str,
-    loaded: Loaded | None,
+    snowflake: SnowflakeState | None,
     clock: Callable[[], int],
 ) -> dict[str, Any]:
     """Back up and delete what a plan dooms. Can be repeated.
@@ -119,75 +121,75 @@ def clean_up(
     A table that was made again since, or in which a worker shows up now, is left alone, and so is the
     application's consumer.
 
-    :param loaded: where to forget the offsets, channels and staged files of deleted applications, and offsets
-        and channels that nobody needs any more; None: they stay
+    :param snowflake: where to delete the offsets, channels and staged files of deleted applications, and the
+        offsets and channels that nobody needs any more; None: they stay
     :return: ``deleted`` and ``kept`` tables, ``deregistered`` consumers, and how many ``offsets`` and
         ``channels`` are gone that nobody needed
     :raises InvalidSettingError: channels are to be dropped, and the extra ``streaming`` or the key pair is
         missing; nothing was changed
     """
-    if loaded is not None and plan.channels:
+    if snowflake is not None and plan.channels:
         with suppress(SnowflakeObjectNotFoundError):
-            loaded.channels.try_login()
+            snowflake.channels.try_login()
     deleted, kept = [], []
-    for verdict in plan.doomed:
-        details = tables.describe(verdict.table.name)
+    for decision in plan.to_delete:
+        details = tables.describe(decision.table.name)
         if details is None:
-            deleted.append(verdict.table.name)
+            deleted.append(decision.table.name)
             continue
-        reason = _changed(verdict.table, details, tables.items(details.name), now=clock())
+        reason = _changed(decision.table, details, tables.items(details.name), now=clock())
         if reason:
             log.warning("Table %s is kept: %s", details.name, reason)
             kept.append(details.name)
             continue
         _delete(details.name, tables=tables, files=files, folder=folder, now=clock())
         deleted.append(details.name)
-    applications = {view.table.application for view in plan.doomed if view.table.name in deleted}
+    applications = {view.table.application for view in plan.to_delete if view.table.name in deleted}
     pruned = dropped = 0
-    if loaded is not None:
-        _forget(loaded, applications)
-        pruned = _prune(loaded, plan, tables)
-        dropped = _drop_channels(loaded, plan, tables, gone=applications)
-    spared = {view.table.application for view in plan.doomed if view.table.name in kept}
-    doomed_consumers = [view for view in plan.consumers if view.deregister and view.name not in spared]
-    for view in doomed_consumers:
+    if snowflake is not None:
+        _forget(snowflake, applications)
+        pruned = _prune(snowflake, plan, tables)
+        dropped = _drop_channels(snowflake, plan, tables, gone=applications)
+    spared = {view.table.application for view in plan.to_delete if view.table.name in kept}
+    to_deregister = [view for view in plan.consumers if view.deregister and view.name not in spared]
+    for view in to_deregister:
         consumers.deregister(_registered(view))
         log.info("Consumer %s of stream %s is deregistered", view.name, view.stream)
     return {
         "deleted": deleted,
         "kept": kept,
-        "deregistered": [view.name for view in doomed_consumers],
+        "deregistered": [view.name for view in to_deregister],
         "offsets": pruned,
         "channels": dropped,
     }
 
 
 @dataclass(frozen=True)
-class SeenTable:
+class ApplicationTable:
     """A table of an application, and what is in it."""
 
     details: TableDetails
-    kind: Kind
+    kind: TableKind
     application: str
     items: list[dict[str, Any]]
     tags: Mapping[str, str]
 
 
-def look_into(tables: DynamoDBTablesHook, name: str) -> SeenTable | str | None:
+def look_into(tables: DynamoDBTablesHook, name: str) -> ApplicationTable | str | None:
     """Look into a table; its name: the role may not; None: it is no table of an application."""
     try:
         details = tables.describe(name)
         kind = None if details is None else kind_of(name, details.keys)
         if details is None or kind is None or details.status != "ACTIVE":
             return None
-        return SeenTable(details, *kind, items=tables.items(name), tags=tables.tags(details.arn))
+        return ApplicationTable(details, *kind, items=tables.items(name), tags=tables.tags(details.arn))
     except AccessDeniedError as error:
         log.info("Table %s is left alone: %s", name, error)
         return name
 
 
 def _view(
-    tables: DynamoDBTablesHook, seen: SeenTable, counters: Mapping[str, Mapping[str, str]], *, now: int
+    tables: DynamoDBTablesHook, seen: ApplicationTable, counters: Mapping[str, Mapping[str, str]], *, now: int
 ) -> TableView:
     details, kcl = seen.details, _is_kcl(seen.kind)
     items = tables.items(details.name) if kcl else seen.items
@@ -232,8 +234,8 @@ def stream_of(item: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _is_kcl(kind: Kind) -> bool:
-    return kind is Kind.KCL_LEASES
+def _is_kcl(kind: TableKind) -> bool:
+    return kind is TableKind.KCL_LEASES
 
 
 def _counters(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -280,12 +282,12 @@ def _delete(name: str, *, tables: DynamoDBTablesHook, files: BackupFilesHook, fo
     log.info("Table %s with %d rows is deleted; its backup is %s %s", name, len(items), file, arn or "")
 
 
-def _forget(loaded: Loaded, applications: Collection[str]) -> None:
+def _forget(snowflake: SnowflakeState, applications: Collection[str]) -> None:
     for application in sorted(applications):
         try:
-            rows = loaded.session.forget_offsets(loaded.target.offsets, application=application)
+            rows = snowflake.session.forget_offsets(snowflake.target.offsets, application=application)
             log.info("%d offsets of application %s are forgotten", rows, application)
-            loaded.session.remove_files(loaded.target.stage, application=application)
+            snowflake.session.remove_files(snowflake.target.stage, application=application)
         except (ServiceRefusedError, SnowflakeObjectNotFoundError) as error:
             log.warning("Offsets or staged files of application %s are left: %s", application, error)
 
@@ -293,26 +295,30 @@ def _forget(loaded: Loaded, applications: Collection[str]) -> None:
 # --- offsets that nobody needs any more --------------------------------------------------------------------
 
 
-def _before(rules: Rules, now: int) -> int:
+def _before(rules: CleanupRules, now: int) -> int:
     return now - round(rules.days * DAY_MILLIS)
 
 
 def _stale(
-    loaded: Loaded, seen: Iterable[SeenTable], verdicts: Iterable[Verdict], *, before: int
+    snowflake: SnowflakeState,
+    seen: Iterable[ApplicationTable],
+    decisions: Iterable[TableDecision],
+    *,
+    before: int,
 ) -> tuple[StaleOffset, ...]:
     """Stale offsets of the applications that stay."""
-    kept = {verdict.table.name for verdict in verdicts if not verdict.delete}
+    kept = {decision.table.name for decision in decisions if not decision.delete}
     rows: list[StaleOffset] = []
     for each in seen:
-        if each.kind is Kind.CHECKPOINTS and each.details.name in kept:
-            found = _offsets_of(loaded, each.application)
+        if each.kind is TableKind.CHECKPOINTS and each.details.name in kept:
+            found = _offsets_of(snowflake, each.application)
             rows += stale_offsets(found, named_incarnations(each.items), before=before)
     return tuple(rows[:MOST_OFFSETS])
 
 
-def _offsets_of(loaded: Loaded, application: str) -> list[StaleOffset]:
+def _offsets_of(snowflake: SnowflakeState, application: str) -> list[StaleOffset]:
     try:
-        rows = loaded.session.list_offsets(loaded.target.offsets, application=application)
+        rows = snowflake.session.list_offsets(snowflake.target.offsets, application=application)
     except SnowflakeObjectNotFoundError as error:
         log.info("No offsets are looked at: %s", error)
         return []
@@ -341,7 +347,7 @@ def named_incarnations(items: Iterable[Mapping[str, Any]]) -> frozenset[tuple[st
     )
 
 
-def _prune(loaded: Loaded, plan: CleanupPlan, tables: DynamoDBTablesHook) -> int:
+def _prune(snowflake: SnowflakeState, plan: CleanupPlan, tables: DynamoDBTablesHook) -> int:
     """Delete stale offsets that a plan names, if no state row names them now."""
     pruned = 0
     for application in sorted({row.application for row in plan.offsets}):
@@ -350,8 +356,8 @@ def _prune(loaded: Loaded, plan: CleanupPlan, tables: DynamoDBTablesHook) -> int
         stale = stale_offsets(of_application, named, before=plan.made_at)
         for stream in sorted({row.stream for row in stale}):
             rows = [row for row in stale if row.stream == stream]
-            pruned += loaded.session.prune_offsets(
-                loaded.target.offsets,
+            pruned += snowflake.session.prune_offsets(
+                snowflake.target.offsets,
                 application=application,
                 stream=stream,
                 keys=[OffsetKey(row.shard_id, row.incarnation) for row in rows],
@@ -365,33 +371,33 @@ def _prune(loaded: Loaded, plan: CleanupPlan, tables: DynamoDBTablesHook) -> int
 # --- channels that nobody needs any more -------------------------------------------------------------------
 
 
-def _channels(loaded: Loaded) -> list[StaleChannel]:
+def _channels(snowflake: SnowflakeState) -> list[StaleChannel]:
     """All channels into the landing table and the dead letters."""
     return [
         StaleChannel(
             application=channel.name.partition(":")[0],
             name=channel.name,
-            dead_letters=table == loaded.target.dead_letters,
+            dead_letters=table == snowflake.target.dead_letters,
             created=channel.created,
         )
-        for table in (loaded.target.table, loaded.target.dead_letters)
-        for channel in loaded.channels.list(table)
+        for table in (snowflake.target.table, snowflake.target.dead_letters)
+        for channel in snowflake.channels.list(table)
     ]
 
 
 def _stale_channels(
     channels: Sequence[StaleChannel],
-    seen: Iterable[SeenTable],
-    verdicts: Iterable[Verdict],
+    seen: Iterable[ApplicationTable],
+    decisions: Iterable[TableDecision],
     *,
     before: int,
 ) -> tuple[StaleChannel, ...]:
-    doomed = {verdict.table.name for verdict in verdicts if verdict.delete}
+    to_delete = {decision.table.name for decision in decisions if decision.delete}
     stale: list[StaleChannel] = []
     for each in seen:
-        if each.kind is Kind.CHECKPOINTS and each.details.name in doomed:
+        if each.kind is TableKind.CHECKPOINTS and each.details.name in to_delete:
             stale += [channel for channel in channels if channel.application == each.application]
-        elif each.kind is Kind.CHECKPOINTS:
+        elif each.kind is TableKind.CHECKPOINTS:
             stale += _stale_of(channels, each.application, each.items, before=before)
     return tuple(sorted(stale, key=lambda channel: channel.created)[:MOST_CHANNELS])
 
@@ -406,17 +412,17 @@ def _stale_of(
 
 
 def _drop_channels(
-    loaded: Loaded, plan: CleanupPlan, tables: DynamoDBTablesHook, *, gone: Collection[str]
+    snowflake: SnowflakeState, plan: CleanupPlan, tables: DynamoDBTablesHook, *, gone: Collection[str]
 ) -> int:
     """Drop the channels that a plan names of applications that are gone, or that no state row names now."""
-    kept = {verdict.table.application for verdict in plan.doomed} - set(gone)
+    kept = {decision.table.application for decision in plan.to_delete} - set(gone)
     dropped = 0
     for application in sorted({channel.application for channel in plan.channels} - kept):
         stale = [channel for channel in plan.channels if channel.application == application]
         if application not in gone:
             stale = _stale_of(stale, application, tables.items(application), before=plan.made_at)
-        for table, letters in ((loaded.target.table, False), (loaded.target.dead_letters, True)):
+        for table, letters in ((snowflake.target.table, False), (snowflake.target.dead_letters, True)):
             names = [channel.name for channel in stale if channel.dead_letters == letters]
-            dropped += loaded.channels.drop(table, names)
+            dropped += snowflake.channels.drop(table, names)
         log.info("%d channels of application %s that nobody needs are dropped", len(stale), application)
     return dropped

@@ -27,7 +27,7 @@ MOST_CHANNELS = 500
 _COORDINATOR, _METRICS, _MIGRATION = "-CoordinatorState", "-WorkerMetricStats", "_migration"
 
 
-class Kind(StrEnum):
+class TableKind(StrEnum):
     """Whose table it is, by its key."""
 
     CHECKPOINTS = "checkpoints"
@@ -50,7 +50,7 @@ class TableView:
     """
 
     name: str
-    kind: Kind
+    kind: TableKind
     application: str
     created: int
     protected: bool
@@ -61,7 +61,7 @@ class TableView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class TableDecision:
     """What to do with a table, and why."""
 
     table: TableView
@@ -119,7 +119,7 @@ class CleanupPlan:
     """
 
     made_at: int
-    verdicts: tuple[Verdict, ...]
+    decisions: tuple[TableDecision, ...]
     consumers: tuple[ConsumerView, ...] = ()
     offsets: tuple[StaleOffset, ...] = ()
     channels: tuple[StaleChannel, ...] = ()
@@ -127,15 +127,15 @@ class CleanupPlan:
     unseen: tuple[str, ...] = ()
 
     @property
-    def doomed(self) -> tuple[Verdict, ...]:
+    def to_delete(self) -> tuple[TableDecision, ...]:
         """Tables to delete."""
-        return tuple(verdict for verdict in self.verdicts if verdict.delete)
+        return tuple(decision for decision in self.decisions if decision.delete)
 
     @property
     def changes_nothing(self) -> bool:
         """Whether there is nothing to clean up."""
-        doomed = self.doomed or self.offsets or self.channels
-        return not (doomed or any(view.deregister for view in self.consumers))
+        to_delete = self.to_delete or self.offsets or self.channels
+        return not (to_delete or any(view.deregister for view in self.consumers))
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON takes it."""
@@ -151,7 +151,7 @@ class CleanupPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class CleanupRules:
     """When a table may go.
 
     :param days: nothing touched it for so long
@@ -176,24 +176,24 @@ class Rules:
             raise InvalidSettingError(f"{', '.join(sorted(both))} is both in use and named for deletion")
 
 
-def kind_of(name: str, keys: Mapping[str, str]) -> tuple[Kind, str] | None:
+def kind_of(name: str, keys: Mapping[str, str]) -> tuple[TableKind, str] | None:
     """Whose table it is, and of which application; None: no table of an application."""
     if keys == KEYS:
         if name.endswith(_MIGRATION):
-            return Kind.OPENFLOW_MIGRATION, name.removesuffix(_MIGRATION)
-        return Kind.CHECKPOINTS, name
+            return TableKind.OPENFLOW_MIGRATION, name.removesuffix(_MIGRATION)
+        return TableKind.CHECKPOINTS, name
     if keys == {"HASH": "leaseKey"}:
-        return Kind.KCL_LEASES, name
+        return TableKind.KCL_LEASES, name
     if keys == {"HASH": "key"} and name.endswith(_COORDINATOR):
-        return Kind.KCL_COORDINATOR, name.removesuffix(_COORDINATOR)
+        return TableKind.KCL_COORDINATOR, name.removesuffix(_COORDINATOR)
     if keys == {"HASH": "wid"} and name.endswith(_METRICS):
-        return Kind.KCL_METRICS, name.removesuffix(_METRICS)
+        return TableKind.KCL_METRICS, name.removesuffix(_METRICS)
     if keys == {"HASH": "StreamID", "RANGE": "ShardID"}:
-        return Kind.REDPANDA, name
+        return TableKind.REDPANDA, name
     return None
 
 
-def judge(tables: Iterable[TableView], rules: Rules, *, now: int) -> tuple[Verdict, ...]:
+def decide(tables: Iterable[TableView], rules: CleanupRules, *, now: int) -> tuple[TableDecision, ...]:
     """Decide about each table.
 
     Tables of one application go together or stay together.
@@ -202,7 +202,7 @@ def judge(tables: Iterable[TableView], rules: Rules, *, now: int) -> tuple[Verdi
     """
     found = sorted(tables, key=lambda view: view.name)
     reasons = {view.name: _reason_to_keep(view, rules, now=now) for view in found}
-    verdicts, doomed = [], 0
+    decisions, to_delete = [], 0
     for view in found:
         reason = reasons[view.name]
         sibling = next(
@@ -211,18 +211,18 @@ def judge(tables: Iterable[TableView], rules: Rules, *, now: int) -> tuple[Verdi
         )
         if reason is None and sibling is not None:
             reason = f"it belongs to {sibling}, which stays"
-        if reason is None and doomed >= rules.most:
+        if reason is None and to_delete >= rules.most:
             reason = f"{rules.most} tables are enough for one run"
-        doomed += reason is None
-        verdicts.append(
-            Verdict(
+        to_delete += reason is None
+        decisions.append(
+            TableDecision(
                 table=view, delete=reason is None, reason=reason or _reason_to_delete(view, rules, now=now)
             )
         )
-    return tuple(verdicts)
+    return tuple(decisions)
 
 
-def _reason_to_keep(view: TableView, rules: Rules, *, now: int) -> str | None:
+def _reason_to_keep(view: TableView, rules: CleanupRules, *, now: int) -> str | None:
     named = view.application in rules.named
     reasons = {
         "it is in use": view.application in rules.used,
@@ -237,14 +237,14 @@ def _reason_to_keep(view: TableView, rules: Rules, *, now: int) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _reason_to_delete(view: TableView, rules: Rules, *, now: int) -> str:
+def _reason_to_delete(view: TableView, rules: CleanupRules, *, now: int) -> str:
     named = ", and it is named" if view.application in rules.named else ""
     if view.touched is None:
         return f"no row says when it was used{named}"
     return f"nothing touched it for {rules.days:g} days: last {ago(view.touched, now)}{named}"
 
 
-def judge_consumers(
+def decide_consumers(
     consumers: Iterable[tuple[str, str, str]],
     *,
     gone: Collection[str],
@@ -332,16 +332,18 @@ def cleanup_parts(plan: CleanupPlan) -> list[Part]:
     heads = ("", "table", "what it is", "created", "last used", "reason")
     lines = [
         (
-            "DELETE" if verdict.delete else "keep",
-            verdict.table.name,
-            verdict.table.kind,
-            ago(verdict.table.created, plan.made_at),
-            ago(verdict.table.touched, plan.made_at) or "unknown",
-            verdict.reason,
+            "DELETE" if decision.delete else "keep",
+            decision.table.name,
+            decision.table.kind,
+            ago(decision.table.created, plan.made_at),
+            ago(decision.table.touched, plan.made_at) or "unknown",
+            decision.reason,
         )
-        for verdict in plan.verdicts
+        for decision in plan.decisions
     ]
-    parts: list[Part] = [f"{len(plan.doomed)} of {len(plan.verdicts)} tables of applications can be deleted."]
+    parts: list[Part] = [
+        f"{len(plan.to_delete)} of {len(plan.decisions)} tables of applications can be deleted."
+    ]
     if lines:
         parts.append(Table.of(heads, lines))
     if plan.offsets:

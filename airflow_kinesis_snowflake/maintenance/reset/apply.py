@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.holding import Holds
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
     from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ShardChange
-    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
 
     # Shard rows by stream and shard id; None: the row can't be read.
     Rows = Mapping[tuple[str, str], ShardState | None]
@@ -49,7 +49,7 @@ class Resetting:
 
     :param plan: what to do
     :param store: of the plan's application
-    :param loaded: where to close incarnations; None: what a zombie commits isn't refused
+    :param snowflake: where to close incarnations; None: what a zombie commits isn't refused
     :param clock: gives milliseconds since the epoch
     """
 
@@ -58,12 +58,12 @@ class Resetting:
         plan: ResetPlan,
         *,
         store: CheckpointStoreHook,
-        loaded: Loaded | None,
+        snowflake: SnowflakeState | None,
         clock: Callable[[], int],
     ) -> None:
         self._plan = plan
         self._store = store
-        self._loaded = loaded
+        self._loaded = snowflake
         self._clock = clock
         self._owner = f"reset#{plan.id}"
 

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import ThrottledError
-from airflow_kinesis_snowflake.maintenance.reset.plan import Seen
+from airflow_kinesis_snowflake.maintenance.reset.plan import NextRecord
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _PAUSE_SECONDS = 0.25
 _BACKOFF_SECONDS = 1.0
 
 
-def next_record(kinesis: KinesisStreamHook, shard_id: str, start: Position | StartAt) -> Seen | None:
+def next_record(kinesis: KinesisStreamHook, shard_id: str, start: Position | StartAt) -> NextRecord | None:
     """The first record that a drain would read from a position on; None: there is none.
 
     Follows empty pages up to the tip of the shard. What an aggregate holds isn't looked at.
@@ -30,7 +30,7 @@ def next_record(kinesis: KinesisStreamHook, shard_id: str, start: Position | Sta
         page = _page(kinesis, iterator, limit=1 if isinstance(start, Position) else 100)
         for record in page.records:
             if _wanted(record, start):
-                return Seen(Position(record.sequence_number), int(record.approximate_arrival * 1000))
+                return NextRecord(Position(record.sequence_number), int(record.approximate_arrival * 1000))
         if not page.records and page.millis_behind == 0:
             return None
         iterator = page.next_iterator

@@ -97,7 +97,7 @@ class ResetRequest:
 
 
 @dataclass(frozen=True)
-class Committed:
+class CommittedOffset:
     """How far Snowflake has loaded a shard under one incarnation.
 
     :param position: None: nothing yet
@@ -115,7 +115,7 @@ class Committed:
 
 
 @dataclass(frozen=True)
-class Seen:
+class NextRecord:
     """A record of a shard.
 
     :param arrived: milliseconds since the epoch
@@ -133,8 +133,8 @@ class Outlook:
     :param then: with it; None: no record is left
     """
 
-    now: Seen | None
-    then: Seen | None
+    now: NextRecord | None
+    then: NextRecord | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,8 +284,8 @@ def _refused_times(request: ResetRequest, inspection: Inspection) -> Iterable[st
 
 
 def committed_by_shard(
-    offsets: Iterable[Committed], inspection: Inspection, *, backwards: bool = False
-) -> tuple[dict[str, Committed], list[str]]:
+    offsets: Iterable[CommittedOffset], inspection: Inspection, *, backwards: bool = False
+) -> tuple[dict[str, CommittedOffset], list[str]]:
     """The incarnation of each shard that a recovery goes on with.
 
     That of the row, if there is one that can be read; else the one that moved last. One that a reset has
@@ -296,7 +296,7 @@ def committed_by_shard(
     """
     rows = {shard.shard_id: shard for shard in inspection.shards if shard.row and shard.readable}
     found = [*offsets, *_gone(offsets, rows, now=inspection.at)]
-    chosen: dict[str, Committed] = {}
+    chosen: dict[str, CommittedOffset] = {}
     notes: list[str] = []
     for offset in sorted(found, key=lambda offset: offset.updated):
         row = rows.get(offset.shard_id)
@@ -310,7 +310,7 @@ def committed_by_shard(
     return chosen, notes
 
 
-def _counts(offset: Committed, row: ShardView | None) -> bool:
+def _counts(offset: CommittedOffset, row: ShardView | None) -> bool:
     """Whether a recovery goes by an offset."""
     if row is None:
         return not offset.closed
@@ -323,7 +323,9 @@ def _counts(offset: Committed, row: ShardView | None) -> bool:
     return not (new_sink and (row.offset or row.offsets))
 
 
-def _of_both(one: Committed | None, other: Committed, row: ShardView | None, *, backwards: bool) -> Committed:
+def _of_both(
+    one: CommittedOffset | None, other: CommittedOffset, row: ShardView | None, *, backwards: bool
+) -> CommittedOffset:
     """What holds where two sinks have committed under one incarnation: the later, or the earlier if one of
     them went back in time. Of two incarnations it is the second.
     """
@@ -337,11 +339,13 @@ def _of_both(one: Committed | None, other: Committed, row: ShardView | None, *, 
     return earlier if back else later
 
 
-def _gone(offsets: Iterable[Committed], rows: Mapping[str, ShardView], *, now: int) -> list[Committed]:
+def _gone(
+    offsets: Iterable[CommittedOffset], rows: Mapping[str, ShardView], *, now: int
+) -> list[CommittedOffset]:
     """Offsets that drains had committed and that Snowflake hasn't any more, though it doesn't forget them."""
     there = {(offset.shard_id, offset.incarnation, offset.sink) for offset in offsets}
     return [
-        Committed(row.shard_id, row.incarnation, None, sink=sink)
+        CommittedOffset(row.shard_id, row.incarnation, None, sink=sink)
         for row in rows.values()
         for sink in row.sinks or (COPY,)
         if row.incarnation
@@ -351,7 +355,7 @@ def _gone(offsets: Iterable[Committed], rows: Mapping[str, ShardView], *, now: i
     ]
 
 
-def went_back(offset: Committed, row: ShardView) -> bool:
+def went_back(offset: CommittedOffset, row: ShardView) -> bool:
     """Whether Snowflake is before what a drain had committed.
 
     A row that doesn't tell what was committed may have a checkpoint that nothing in Snowflake stands for,
@@ -366,7 +370,7 @@ def went_back(offset: Committed, row: ShardView) -> bool:
     return offset.position is not None and _behind(offset, row)
 
 
-def _notes_of_behind(offset: Committed, row: ShardView) -> Iterable[str]:
+def _notes_of_behind(offset: CommittedOffset, row: ShardView) -> Iterable[str]:
     committed = row.committed_by(offset.sink)
     if went_back(offset, row) and committed is not None:
         yield (
@@ -378,7 +382,7 @@ def _notes_of_behind(offset: Committed, row: ShardView) -> Iterable[str]:
         yield f"Shard {row.shard_id} keeps its checkpoint: it is further on than what Snowflake says."
 
 
-def _behind(offset: Committed, row: ShardView) -> bool:
+def _behind(offset: CommittedOffset, row: ShardView) -> bool:
     return row.checkpoint is not None and (offset.position is None or offset.position < row.checkpoint)
 
 
@@ -386,7 +390,7 @@ def choose_changes(
     request: ResetRequest,
     inspection: Inspection,
     *,
-    committed: Mapping[str, Committed],
+    committed: Mapping[str, CommittedOffset],
     new_incarnation: Callable[[], str],
 ) -> tuple[ShardChange, ...]:
     """What the method does to each shard; what it causes isn't known yet.
@@ -463,7 +467,13 @@ def _sinks_of_all(inspection: Inspection) -> tuple[str, ...]:
 
 
 def _recovered(
-    request: ResetRequest, shard: ShardView, committed: Committed | None, *, new: str, fresh: bool, now: int
+    request: ResetRequest,
+    shard: ShardView,
+    committed: CommittedOffset | None,
+    *,
+    new: str,
+    fresh: bool,
+    now: int,
 ) -> ShardChange:
     change = as_it_is(shard, now)
     _, start_at = parse_position(request.position or "TRIM_HORIZON")
@@ -500,7 +510,7 @@ def _recovered(
     )
 
 
-def _asked(shard: ShardView, committed: Committed, *, kept: bool) -> tuple[str, ...]:
+def _asked(shard: ShardView, committed: CommittedOffset, *, kept: bool) -> tuple[str, ...]:
     """Which sinks a drain asks that goes on under an incarnation that is kept; of a new one, who may load."""
     if not kept:
         return shard.sinks
@@ -514,7 +524,7 @@ def _began(shard: ShardView, start_at: str | None) -> int:
     return millis(start) if start is not None else shard.made or 0
 
 
-def _fresh(inspection: Inspection, committed: Mapping[str, Committed]) -> frozenset[str]:
+def _fresh(inspection: Inspection, committed: Mapping[str, CommittedOffset]) -> frozenset[str]:
     """Listed shards that will need a row once those that Snowflake knows have one."""
     listed = [Shard(shard.shard_id, parents=shard.parents) for shard in inspection.shards if shard.listed]
     known = {shard.shard_id: shard.parents for shard in inspection.shards if shard.row}

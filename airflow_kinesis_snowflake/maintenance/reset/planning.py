@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 from airflow_kinesis_snowflake.maintenance.reset.peek import is_retained, next_record
 from airflow_kinesis_snowflake.maintenance.reset.plan import (
     LATEST,
-    Committed,
+    CommittedOffset,
     Outlook,
     ResetPlan,
     ResetRequest,
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
-    from airflow_kinesis_snowflake.maintenance.reset.plan import Seen, ShardChange
-    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
+    from airflow_kinesis_snowflake.maintenance.reset.plan import NextRecord, ShardChange
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
 
 
 def plan_reset(
@@ -51,13 +51,13 @@ def plan_reset(
     *,
     store: CheckpointStoreHook,
     kinesis: KinesisStreamHook,
-    loaded: Loaded | None,
+    snowflake: SnowflakeState | None,
     open_store: Callable[[str], CheckpointStoreHook],
     now: int,
 ) -> ResetPlan:
     """Make the plan of a reset.
 
-    :param loaded: None: nothing is counted; ``recover`` needs it
+    :param snowflake: None: nothing is counted; ``recover`` needs it
     :param open_store: the store of another application, for ``rename``
     :param now: milliseconds since the epoch
     :raises MaintenanceRefusedError: it can't be done; the message says why
@@ -66,8 +66,8 @@ def plan_reset(
     refuse(request, refusals(request, inspection))
     if request.new_application:
         check_new_application(request, open_store(request.new_application), inspection)
-    offsets, notes = _offsets(request, inspection, loaded)
-    channels, of_channels = _channels(request, inspection, loaded)
+    offsets, notes = _offsets(request, inspection, snowflake)
+    channels, of_channels = _channels(request, inspection, snowflake)
     known = (*(offsets or ()), *channels)
     committed, more = _committed(request, inspection, known)
     changes = choose_changes(
@@ -76,7 +76,7 @@ def plan_reset(
     changes = tuple(_probed(change, kinesis, inspection) for change in changes)
     _check_positions(request, changes, kinesis, now=now)
     outlooks = _outlooks(changes, kinesis, inspection, known)
-    counts, unseen = _counted(request, outlooks, loaded)
+    counts, unseen = _counted(request, outlooks, snowflake)
     if request.trust_snowflake:
         more += notes_of_return(changes, inspection.retention_seconds)
     return ResetPlan(
@@ -88,7 +88,7 @@ def plan_reset(
         stream_arn=inspection.stream_arn,
         changes=tuple(_with_effect(change, outlooks, counts) for change in changes),
         other_streams=_other_streams(request, store),
-        offsets_unseen=loaded is not None and offsets is None,
+        offsets_unseen=snowflake is not None and offsets is None,
         notes=(*notes, *of_channels, *more, *unseen),
     )
 
@@ -126,29 +126,29 @@ def check_new_application(request: ResetRequest, store: CheckpointStoreHook, ins
 
 
 def _offsets(
-    request: ResetRequest, inspection: Inspection, loaded: Loaded | None
-) -> tuple[tuple[Committed, ...] | None, list[str]]:
+    request: ResetRequest, inspection: Inspection, snowflake: SnowflakeState | None
+) -> tuple[tuple[CommittedOffset, ...] | None, list[str]]:
     """What the offsets table says of the application on the stream, and notes.
 
     :return: None: it wasn't asked, or can't be seen
     :raises MaintenanceRefusedError: something was loaded, so that there must be such a table
     """
-    if loaded is None:
+    if snowflake is None:
         if request.method is Method.RECOVER:
             refuse(request, ["recover needs the landing table, beside which the offsets table is"])
         return None, []
     copied = any(COPY in shard.sinks and shard.offset for shard in inspection.shards)
     if not _may_have_copied(inspection):
         return None, []
-    table = loaded.target.offsets
+    table = snowflake.target.offsets
     try:
-        rows = loaded.session.list_offsets(table, application=request.application)
+        rows = snowflake.session.list_offsets(table, application=request.application)
     except SnowflakeObjectNotFoundError:
         what = (
             f"{table} doesn't exist or the role of the connection can't see it: correct the landing table, "
             "or grant SELECT, INSERT and UPDATE"
         )
-        if copied or (request.method is Method.RECOVER and not _has_streamed(inspection, loaded)):
+        if copied or (request.method is Method.RECOVER and not _has_streamed(inspection, snowflake)):
             refuse(request, [what])
         return None, [f"{what}. Incarnations aren't closed: a worker that should be dead may still commit."]
     of_stream = [row for row in rows if row.stream == request.stream]
@@ -158,7 +158,7 @@ def _offsets(
             request, [f"{table} holds {', '.join(odd)}, which no load wrote: correct it, or rewind the shard"]
         )
     offsets = tuple(
-        Committed(row.shard_id, row.incarnation, row.position, closed=row.closed, updated=row.updated)
+        CommittedOffset(row.shard_id, row.incarnation, row.position, closed=row.closed, updated=row.updated)
         for row in of_stream
         if row.odd is None
     )
@@ -178,14 +178,14 @@ def _may_have_copied(inspection: Inspection) -> bool:
     )
 
 
-def _has_streamed(inspection: Inspection, loaded: Loaded) -> bool:
+def _has_streamed(inspection: Inspection, snowflake: SnowflakeState) -> bool:
     streamed = any(STREAMING in shard.sinks for shard in inspection.shards)
-    return streamed or bool(loaded.channels.list(loaded.target.table))
+    return streamed or bool(snowflake.channels.list(snowflake.target.table))
 
 
 def _channels(
-    request: ResetRequest, inspection: Inspection, loaded: Loaded | None
-) -> tuple[list[Committed], list[str]]:
+    request: ResetRequest, inspection: Inspection, snowflake: SnowflakeState | None
+) -> tuple[list[CommittedOffset], list[str]]:
     """What the channels of the application's shards say, and notes.
 
     :raises MaintenanceRefusedError: a token that no drain wrote
@@ -197,29 +197,31 @@ def _channels(
         for shard in inspection.shards
         if shard.incarnation and STREAMING in shard.sinks
     ]
-    if loaded is None or not (named or recovers):
+    if snowflake is None or not (named or recovers):
         return [], []
     try:
         if named:
-            loaded.channels.try_login()
+            snowflake.channels.try_login()
     except SnowflakeObjectNotFoundError as error:
         return [], [f"{error}. Channels aren't taken: a worker that should be dead may still stream."]
-    found = loaded.channels.read(
+    found = snowflake.channels.read(
         application=request.application, stream=request.stream, keys=named, listed=recovers
     )
     odd = [f"{each.odd!r:.80} as the token of {each.shard_id}" for each in found if each.odd is not None]
     if odd and recovers:
         refuse(request, [f"channels have {', '.join(odd)}, which no drain wrote: rewind the shard"])
     return [
-        Committed(each.shard_id, each.incarnation, each.position, updated=each.created / 1000, sink=STREAMING)
+        CommittedOffset(
+            each.shard_id, each.incarnation, each.position, updated=each.created / 1000, sink=STREAMING
+        )
         for each in found
         if each.odd is None
     ], []
 
 
 def _committed(
-    request: ResetRequest, inspection: Inspection, offsets: tuple[Committed, ...]
-) -> tuple[Mapping[str, Committed], list[str]]:
+    request: ResetRequest, inspection: Inspection, offsets: tuple[CommittedOffset, ...]
+) -> tuple[Mapping[str, CommittedOffset], list[str]]:
     if request.method is not Method.RECOVER:
         return {}, []
     committed, notes = committed_by_shard(offsets, inspection, backwards=request.trust_snowflake)
@@ -277,13 +279,13 @@ def _outlooks(
     changes: Sequence[ShardChange],
     kinesis: KinesisStreamHook,
     inspection: Inspection,
-    offsets: Sequence[Committed],
+    offsets: Sequence[CommittedOffset],
 ) -> dict[str, tuple[Outlook, Position | StartAt | None]]:
     """What is read next of each shard of which something is read, and from where."""
     views = {shard.shard_id: shard for shard in inspection.shards if shard.listed}
     # The later, where two sinks have committed.
     known = [offset for offset in offsets if offset.position is not None]
-    loaded = {
+    snowflake = {
         (offset.shard_id, offset.incarnation): offset.position
         for offset in sorted(known, key=lambda offset: offset.position or Position("0"))
     }
@@ -292,11 +294,11 @@ def _outlooks(
         view = views.get(change.shard_id)
         if view is None or not (change.starts or _is_read(view, inspection)):
             continue
-        start = _later(_start_now(view), loaded.get((view.shard_id, view.incarnation or "")))
+        start = _later(_start_now(view), snowflake.get((view.shard_id, view.incarnation or "")))
         now = _next_now(view, kinesis, inspection, start)
         then = now
         if change.starts:
-            start = _later(_start_then(change), loaded.get((view.shard_id, change.new_incarnation or "")))
+            start = _later(_start_then(change), snowflake.get((view.shard_id, change.new_incarnation or "")))
             then = None if start is None else next_record(kinesis, change.shard_id, start)
         outlooks[change.shard_id] = Outlook(now, then), start
     return outlooks
@@ -323,10 +325,10 @@ def _later(start: Position | StartAt | None, offset: Position | None) -> Positio
 def _counted(
     request: ResetRequest,
     outlooks: Mapping[str, tuple[Outlook, Position | StartAt | None]],
-    loaded: Loaded | None,
+    snowflake: SnowflakeState | None,
 ) -> tuple[Mapping[str, int], list[str]]:
     """How many records Snowflake has of what the next drain reads, by shard, and notes."""
-    if loaded is None or not loaded.count:
+    if snowflake is None or not snowflake.count:
         return {}, []
     first = {
         shard_id: _first(outlook.then, start)
@@ -334,17 +336,17 @@ def _counted(
         if outlook.then is not None
     }
     try:
-        return loaded.session.count_from(
-            loaded.target, application=request.application, stream=request.stream, first=first
+        return snowflake.session.count_from(
+            snowflake.target, application=request.application, stream=request.stream, first=first
         ), []
     except SnowflakeObjectNotFoundError as error:
         return {}, [
             "How many records are loaded again isn't known: see whether the landing table is the right one, "
-            f"or grant SELECT on it and on {loaded.target.dead_letters}. {error}."
+            f"or grant SELECT on it and on {snowflake.target.dead_letters}. {error}."
         ]
 
 
-def _first(then: Seen, start: Position | StartAt | None) -> Position:
+def _first(then: NextRecord, start: Position | StartAt | None) -> Position:
     """From where on records count: inside an aggregate, if reading goes on there."""
     same = isinstance(start, Position) and start.sequence_number == then.position.sequence_number
     return start if same and isinstance(start, Position) else then.position
@@ -369,7 +371,7 @@ def _is_read(shard: ShardView, inspection: Inspection) -> bool:
 
 def _next_now(
     shard: ShardView, kinesis: KinesisStreamHook, inspection: Inspection, start: Position | StartAt | None
-) -> Seen | None:
+) -> NextRecord | None:
     """What the next drain would read of a shard; None too if it couldn't read it."""
     if start is None or not _is_read(shard, inspection):
         return None

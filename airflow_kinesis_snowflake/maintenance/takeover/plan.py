@@ -68,7 +68,7 @@ _KEYS = {
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedShard:
     """Where one shard goes on.
 
     :param start_at: while there is no checkpoint, as ``StartAt`` writes it
@@ -95,7 +95,7 @@ class ImportPlan:
     application: str
     stream: str
     stream_created: int
-    shards: tuple[Imported, ...]
+    shards: tuple[ImportedShard, ...]
     skipped: dict[str, int] = field(default_factory=dict)
     stream_arn: str | None = None
 
@@ -137,7 +137,7 @@ def read_items(
     now: int,
     stream_arn: str | None = None,
     timestamp: str | None = None,
-) -> tuple[tuple[Imported, ...], dict[str, int]]:
+) -> tuple[tuple[ImportedShard, ...], dict[str, int]]:
     """Read the checkpoints of a stream out of a table.
 
     :param stream_created: milliseconds since the epoch, as ``now``
@@ -153,7 +153,7 @@ def read_items(
         raise InvalidSettingError(f"the timestamp can't be read: {error}") from error
     reading = _Reading(stream, stream_created // 1000, stream_arn, StartAt(moment(now)), start)
     read = {Source.KCL: _from_kcl, Source.OPENFLOW: _from_openflow, Source.REDPANDA: _from_redpanda}[kind]
-    shards: list[Imported] = []
+    shards: list[ImportedShard] = []
     skipped: dict[str, int] = {}
     for item in items:
         try:
@@ -163,7 +163,7 @@ def read_items(
     return tuple(sorted(shards, key=lambda shard: shard.shard_id)), skipped
 
 
-def _from_kcl(item: Item, reading: _Reading) -> Imported:
+def _from_kcl(item: Item, reading: _Reading) -> ImportedShard:
     kind = _held(item, "entityType", "S") or "LEASE"
     if kind != "LEASE":
         raise _SkippedError(f"{kind} items")
@@ -173,13 +173,13 @@ def _from_kcl(item: Item, reading: _Reading) -> Imported:
     checkpoint = _held(item, "checkpoint", "S") or ""
     if checkpoint.isdigit():
         sub = _held(item, "checkpointSubSequenceNumber", "N") or "0"
-        return Imported(shard_id, _position(checkpoint, sub, key), parents=parents)
+        return ImportedShard(shard_id, _position(checkpoint, sub, key), parents=parents)
     if checkpoint == "SHARD_END":
-        return Imported(shard_id, ended=True, parents=parents, note="finished")
+        return ImportedShard(shard_id, ended=True, parents=parents, note="finished")
     if checkpoint == "TRIM_HORIZON":
-        return Imported(shard_id, parents=parents, note="not begun")
+        return ImportedShard(shard_id, parents=parents, note="not begun")
     if checkpoint == "LATEST":
-        return Imported(
+        return ImportedShard(
             shard_id,
             start_at=str(reading.now),
             parents=parents,
@@ -191,7 +191,7 @@ def _from_kcl(item: Item, reading: _Reading) -> Imported:
                 f"lease {key} stands at AT_TIMESTAMP, and the table doesn't say which; give the timestamp "
                 "that the consumer is configured with"
             )
-        return Imported(shard_id, start_at=str(reading.timestamp), parents=parents, note="not begun")
+        return ImportedShard(shard_id, start_at=str(reading.timestamp), parents=parents, note="not begun")
     raise InvalidSettingError(f"lease {key} has the checkpoint {checkpoint!r:.80}, which isn't one")
 
 
@@ -211,7 +211,7 @@ def _shard_of_lease(key: str, reading: _Reading) -> str:
     return shard_id
 
 
-def _from_openflow(item: Item, reading: _Reading) -> Imported:
+def _from_openflow(item: Item, reading: _Reading) -> ImportedShard:
     stream, shard_id = _key(item, "streamName"), _key(item, "shardId")
     if stream != reading.stream:
         raise _SkippedError(f"rows of stream {stream}")
@@ -225,23 +225,23 @@ def _from_openflow(item: Item, reading: _Reading) -> Imported:
     start_at = _start_at(_held(item, "startAt", "S") or str(TRIM_HORIZON), shard_id)
     parents = tuple(sorted(_held(item, "parentShardIds", "SS") or ()))
     if number is None:
-        return Imported(shard_id, start_at=start_at, ended=ended, parents=parents, note="not begun")
+        return ImportedShard(shard_id, start_at=start_at, ended=ended, parents=parents, note="not begun")
     sub = _held(item, "subSequenceNumber", "N")
     if _held(item, "subSequenceOf", "S") not in {None, number}:
         sub = None
-    return Imported(
+    return ImportedShard(
         shard_id, _position(number, sub, shard_id), start_at=start_at, ended=ended, parents=parents
     )
 
 
-def _from_redpanda(item: Item, reading: _Reading) -> Imported:
+def _from_redpanda(item: Item, reading: _Reading) -> ImportedShard:
     stream, shard_id = _key(item, "StreamID"), _key(item, "ShardID")
     if stream != reading.stream:
         raise _SkippedError(f"rows of stream {stream}")
     number = _held(item, "SequenceNumber", "S")
     if not number:
-        return Imported(shard_id, note="not begun")
-    return Imported(shard_id, _position(number, None, shard_id))
+        return ImportedShard(shard_id, note="not begun")
+    return ImportedShard(shard_id, _position(number, None, shard_id))
 
 
 def _held(item: Item, name: str, kind: str) -> Any:
@@ -370,7 +370,7 @@ def carry_out_import(
     return {"created": len(created), "there": len(rows) - len(created)}
 
 
-def _row(plan: ImportPlan, shard: Imported, table_created: int) -> ShardState:
+def _row(plan: ImportPlan, shard: ImportedShard, table_created: int) -> ShardState:
     return ShardState(
         shard_id=shard.shard_id,
         checkpoint=shard.checkpoint,
@@ -504,7 +504,7 @@ def _check_target(store: CheckpointStoreHook, source: str, stream: str) -> int:
     return millis(created)
 
 
-def _check_own(shards: Iterable[Imported], listed: Iterable[Shard], *, now: int) -> None:
+def _check_own(shards: Iterable[ImportedShard], listed: Iterable[Shard], *, now: int) -> None:
     by_id = {shard.shard_id: shard for shard in listed}
     for shard in shards:
         if shard.checkpoint is None or shard.shard_id not in by_id:

@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.maintenance.inspection import Inspection, inspect
 from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting
 from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ResetRequest
 from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
-from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded, open_loaded
+from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState, open_snowflake_state
 from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
 
@@ -32,8 +32,8 @@ class Maintenance:
         self.remembered: list[str] = []
         self.table = str(pipeline.table)
 
-    def loaded(self) -> AbstractContextManager[Loaded]:
-        return open_loaded(self.table, snowflake_conn_id="snowflake_default")
+    def snowflake(self) -> AbstractContextManager[SnowflakeState]:
+        return open_snowflake_state(self.table, snowflake_conn_id="snowflake_default")
 
     def inspect(self) -> Inspection:
         return inspect_state(self.pipeline.store, KinesisStreamHook(self.pipeline.stream), now=now_millis())
@@ -42,19 +42,19 @@ class Maintenance:
         asked = ResetRequest(
             application=self.pipeline.application, stream=self.pipeline.stream, method=method, **request
         )
-        with self.loaded() as loaded:
+        with self.snowflake() as snowflake:
             return plan_reset(
                 asked,
                 store=self.pipeline.store,
                 kinesis=KinesisStreamHook(self.pipeline.stream),
-                loaded=loaded,
+                snowflake=snowflake,
                 open_store=CheckpointStoreHook,
                 now=now_millis(),
             )
 
     def carry_out(self, plan: ResetPlan) -> None:
-        with self.loaded() as loaded:
-            resetting = Resetting(plan, store=self.pipeline.store, loaded=loaded, clock=now_millis)
+        with self.snowflake() as snowflake:
+            resetting = Resetting(plan, store=self.pipeline.store, snowflake=snowflake, clock=now_millis)
             resetting.run(open_store=CheckpointStoreHook, remember=self.remembered.append)
 
     def reset(self, method: Method, **request: Any) -> ResetPlan:

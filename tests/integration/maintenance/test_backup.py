@@ -33,9 +33,9 @@ def save(pipeline: Pipeline, folder: Path) -> Backup:
 
 
 def put_back(maintenance: Maintenance, backup: Backup) -> dict[str, int]:
-    with maintenance.loaded() as loaded:
+    with maintenance.snowflake() as snowflake:
         return restore(
-            backup, store=maintenance.pipeline.store, loaded=loaded, owner="restore#1", clock=now_millis
+            backup, store=maintenance.pipeline.store, snowflake=snowflake, owner="restore#1", clock=now_millis
         )
 
 

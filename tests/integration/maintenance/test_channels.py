@@ -16,7 +16,7 @@ from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
 from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, Rules, cleanup_text
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, CleanupRules, cleanup_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspection_text
 from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.sinks.snowflake import channels
@@ -181,11 +181,11 @@ def test_a_backup_of_before_the_sink_was_changed_loads_nothing_twice(
     pipeline.send(20)
     stream(pipeline)
 
-    with Maintenance(pipeline).loaded() as loaded:
+    with Maintenance(pipeline).snowflake() as snowflake:
         restore(
             Backup.decode(BackupFilesHook().read(file)),
             store=pipeline.store,
-            loaded=loaded,
+            snowflake=snowflake,
             owner="restore#1",
             clock=now_millis,
         )
@@ -201,11 +201,11 @@ def test_a_backup_of_a_stream_comes_back_after_a_reset(
     file = back_up(streamed.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
     was = streamed.state.shards
     maintenance.reset(Method.REWIND, position="LATEST")
-    with maintenance.loaded() as loaded:
+    with maintenance.snowflake() as snowflake:
         restore(
             Backup.decode(BackupFilesHook().read(file)),
             store=streamed.store,
-            loaded=loaded,
+            snowflake=snowflake,
             owner="restore#1",
             clock=now_millis,
         )
@@ -221,34 +221,34 @@ def test_a_backup_of_a_stream_comes_back_after_a_reset(
 
 
 def planned(maintenance: Maintenance, *, at: int = LATER, **rules: Any) -> CleanupPlan:
-    with maintenance.loaded() as loaded:
+    with maintenance.snowflake() as snowflake:
         return plan_cleanup(
-            Rules(**{"days": 30, "most": 100, **rules}),
+            CleanupRules(**{"days": 30, "most": 100, **rules}),
             tables=DynamoDBTablesHook(),
             consumers=StreamConsumersHook(),
-            loaded=loaded,
+            snowflake=snowflake,
             watch_seconds=0.1,
             clock=lambda: now_millis() + at,
         )
 
 
 def cleaned(maintenance: Maintenance, plan: CleanupPlan, folder: Path) -> Any:
-    with maintenance.loaded() as loaded:
+    with maintenance.snowflake() as snowflake:
         return clean_up(
             plan,
             tables=DynamoDBTablesHook(),
             consumers=StreamConsumersHook(),
             files=BackupFilesHook(),
             folder=str(folder),
-            loaded=loaded,
+            snowflake=snowflake,
             clock=lambda: now_millis() + LATER,
         )
 
 
 def there(pipeline: Pipeline) -> set[str]:
-    with Maintenance(pipeline).loaded() as loaded:
-        tables = loaded.target.table, loaded.target.dead_letters
-        return {channel.name for table in tables for channel in loaded.channels.list(table)}
+    with Maintenance(pipeline).snowflake() as snowflake:
+        tables = snowflake.target.table, snowflake.target.dead_letters
+        return {channel.name for table in tables for channel in snowflake.channels.list(table)}
 
 
 def test_channels_of_incarnations_before_a_reset_go_and_those_of_today_stay(
@@ -266,7 +266,7 @@ def test_channels_of_incarnations_before_a_reset_go_and_those_of_today_stay(
     assert ({channel.name for channel in plan.channels}, len(plan.channels)) == (before, 4)
     assert plan.fullest == 4
     assert "4 channels can be dropped" in cleanup_text(plan)
-    plan = replace(plan, verdicts=())
+    plan = replace(plan, decisions=())
     assert cleaned(maintenance, plan, tmp_path)["channels"] == 4
     assert there(streamed) == today
 
@@ -275,9 +275,9 @@ def test_channels_of_a_deleted_application_go(
     maintenance: Maintenance, streamed: Pipeline, tmp_path: Path
 ) -> None:
     plan = planned(maintenance, named=frozenset({streamed.application}))
-    doomed = tuple(each for each in plan.doomed if each.table.application == streamed.application)
+    to_delete = tuple(each for each in plan.to_delete if each.table.application == streamed.application)
     assert len(plan.channels) == 4
-    plan = replace(plan, verdicts=doomed, consumers=(), offsets=())
+    plan = replace(plan, decisions=to_delete, consumers=(), offsets=())
 
     assert cleaned(maintenance, plan, tmp_path)["channels"] == 4
     assert there(streamed) == set()

@@ -11,7 +11,7 @@ from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, Rules, cleanup_text
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, CleanupRules, cleanup_text
 from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.sinks.snowflake.statements import stage_folder
 from airflow_kinesis_snowflake.stream.times import now_millis
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from airflow_kinesis_snowflake.maintenance.snowflake_state import Loaded
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
     from tests.integration.drain.conftest import Pipeline
 
     from .conftest import Maintenance
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 LATER = 40 * 86_400_000
 
 
-def plan(*, at: int = LATER, loaded: Loaded | None = None, **rules: Any) -> CleanupPlan:
+def plan(*, at: int = LATER, snowflake: SnowflakeState | None = None, **rules: Any) -> CleanupPlan:
     """A plan as it would be made so many milliseconds from now."""
     return plan_cleanup(
-        Rules(**{"days": 30, "most": 100, **rules}),
+        CleanupRules(**{"days": 30, "most": 100, **rules}),
         tables=DynamoDBTablesHook(),
         consumers=StreamConsumersHook(),
-        loaded=loaded,
+        snowflake=snowflake,
         watch_seconds=0.1,
         clock=lambda: now_millis() + at,
     )
@@ -44,27 +44,27 @@ def plan(*, at: int = LATER, loaded: Loaded | None = None, **rules: Any) -> Clea
 def carry_out(
     made: CleanupPlan, folder: Path, *, at: int = LATER, maintenance: Maintenance
 ) -> dict[str, Any]:
-    with maintenance.loaded() as loaded:
+    with maintenance.snowflake() as snowflake:
         return clean_up(
             made,
             tables=DynamoDBTablesHook(),
             consumers=StreamConsumersHook(),
             files=BackupFilesHook(),
             folder=str(folder),
-            loaded=loaded,
+            snowflake=snowflake,
             clock=lambda: now_millis() + at,
         )
 
 
-def verdict(made: CleanupPlan, name: str) -> tuple[bool, str]:
-    return next((found.delete, found.reason) for found in made.verdicts if found.table.name == name)
+def decision(made: CleanupPlan, name: str) -> tuple[bool, str]:
+    return next((found.delete, found.reason) for found in made.decisions if found.table.name == name)
 
 
 def only(made: CleanupPlan, *names: str) -> CleanupPlan:
     """The part of a plan about some tables; other tests have tables too."""
     return CleanupPlan(
         made_at=made.made_at,
-        verdicts=tuple(found for found in made.verdicts if found.table.name in names),
+        decisions=tuple(found for found in made.decisions if found.table.name in names),
     )
 
 
@@ -93,7 +93,7 @@ def test_a_stale_application_is_saved_and_deleted_with_its_offsets(
     drained: Pipeline, maintenance: Maintenance, tmp_path: Path
 ) -> None:
     made = plan()
-    assert verdict(made, drained.application)[0]
+    assert decision(made, drained.application)[0]
     done = carry_out(only(made, drained.application), tmp_path, maintenance=maintenance)
     assert done["deleted"] == [drained.application]
     assert not drained.store.exists()
@@ -109,11 +109,11 @@ def test_files_that_loads_of_a_deleted_application_left_go_and_those_of_others_s
     left = tmp_path / "left.parquet"
     left.write_bytes(b"left behind")
     applications = (drained.application, "somebody")
-    with maintenance.loaded() as loaded:
+    with maintenance.snowflake() as snowflake:
         for application in applications:
             folder = stage_folder(application, drained.stream, "batch")
-            loaded.session.upload(left, target=loaded.target, folder=folder)
-        stage = loaded.target.stage.sql
+            snowflake.session.upload(left, target=snowflake.target, folder=folder)
+        stage = snowflake.target.stage.sql
     assert len(drained.query(f"LIST @{stage}")) == 2
     made = only(plan(), drained.application)
     carry_out(made, tmp_path / "backups", maintenance=maintenance)
@@ -122,8 +122,8 @@ def test_files_that_loads_of_a_deleted_application_left_go_and_those_of_others_s
 
 
 def test_an_application_that_was_used_lately_or_is_known_stays(drained: Pipeline) -> None:
-    assert verdict(plan(at=0), drained.application) == (False, "it is younger than 30 days")
-    assert verdict(plan(used=frozenset({drained.application})), drained.application)[1] == "it is in use"
+    assert decision(plan(at=0), drained.application) == (False, "it is younger than 30 days")
+    assert decision(plan(used=frozenset({drained.application})), drained.application)[1] == "it is in use"
 
 
 def test_a_table_that_is_used_again_after_the_plan_stays(
@@ -137,7 +137,7 @@ def test_a_table_that_is_used_again_after_the_plan_stays(
 
 
 def test_a_table_of_other_software_is_not_even_listed(foreign: str) -> None:
-    assert foreign not in [found.table.name for found in plan(named=frozenset({foreign})).verdicts]
+    assert foreign not in [found.table.name for found in plan(named=frozenset({foreign})).decisions]
 
 
 def test_a_table_without_our_tag_goes_only_when_named(
@@ -145,7 +145,7 @@ def test_a_table_without_our_tag_goes_only_when_named(
 ) -> None:
     arn = str(drained.store.describe_table().arn)
     dynamodb.untag_resource(ResourceArn=arn, TagKeys=["created-by"])
-    assert "name it" in verdict(plan(), drained.application)[1]
+    assert "name it" in decision(plan(), drained.application)[1]
     made = only(plan(named=frozenset({drained.application})), drained.application)
     assert carry_out(made, tmp_path, maintenance=maintenance)["deleted"] == [drained.application]
 
@@ -156,7 +156,7 @@ def test_a_live_lease_keeps_a_table(drained: Pipeline) -> None:
     drained.store.take_lease(
         drained.stream, shard, owner="alive", expiry=now + 2 * LATER, now=now, incarnation="any"
     )
-    assert verdict(plan(), drained.application)[1] == "a worker is alive"
+    assert decision(plan(), drained.application)[1] == "a worker is alive"
 
 
 def incarnations(pipeline: Pipeline) -> set[str]:
@@ -171,9 +171,9 @@ def test_offsets_of_incarnations_before_a_reset_go_and_those_of_today_stay(
     maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
     drained.drain().run()
     new = incarnations(drained) - old
-    with maintenance.loaded() as loaded:
-        assert plan(loaded=loaded, at=0).offsets == ()
-        made = plan(loaded=loaded, used=frozenset({drained.application}))
+    with maintenance.snowflake() as snowflake:
+        assert plan(snowflake=snowflake, at=0).offsets == ()
+        made = plan(snowflake=snowflake, used=frozenset({drained.application}))
     assert {row.incarnation for row in made.offsets} == old
     assert f"2 of {drained.application}" in cleanup_text(made)
 
@@ -192,8 +192,8 @@ def test_offsets_that_a_state_row_names_again_or_that_changed_since_the_plan_sta
     before = drained.store.read_items(drained.stream)
     maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
     drained.drain().run()
-    with maintenance.loaded() as loaded:
-        made = plan(loaded=loaded, used=frozenset({drained.application}))
+    with maintenance.snowflake() as snowflake:
+        made = plan(snowflake=snowflake, used=frozenset({drained.application}))
     named, changed = sorted(made.offsets, key=lambda row: row.shard_id)
     for item in before:
         if item["shardId"]["S"] == named.shard_id:
@@ -213,5 +213,5 @@ def test_offsets_stay_that_a_lost_table_would_be_recovered_from(
     for item in drained.store.read_items(drained.stream):
         key = {name: item[name] for name in ("streamName", "shardId")}
         dynamodb.delete_item(TableName=drained.application, Key=key)
-    with maintenance.loaded() as loaded:
-        assert plan(loaded=loaded, used=frozenset({drained.application})).offsets == ()
+    with maintenance.snowflake() as snowflake:
+        assert plan(snowflake=snowflake, used=frozenset({drained.application})).offsets == ()

@@ -17,7 +17,7 @@ from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
 from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import Rules
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
 from airflow_kinesis_snowflake.operators.maintenance import PlanStateResetOperator
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.times import now_millis
@@ -92,7 +92,7 @@ def test_rows_are_saved_to_s3_and_by_dynamodb_and_come_back(store: CheckpointSto
     assert backups(cloud, store.application_name) == [saved["dynamodb"]]
     store.delete_table()
     backup = Backup.decode(files.read(saved["file"]))
-    assert restore(backup, store=store, loaded=None, owner="restore#1", clock=now_millis)["restored"] == 2
+    assert restore(backup, store=store, snowflake=None, owner="restore#1", clock=now_millis)["restored"] == 2
     after = store.read_state(STREAM).shards
     assert {shard: row.incarnation for shard, row in after.items()} == {
         shard: row.incarnation for shard, row in before.items()
@@ -140,7 +140,7 @@ def carry_out(plan: CleanupPlan, consumers: StreamConsumersHook) -> dict[str, An
         consumers=consumers,
         files=BackupFilesHook(),
         folder=f"s3://{BUCKET}",
-        loaded=None,
+        snowflake=None,
         clock=lambda: now_millis() + LATER,
     )
 
@@ -153,7 +153,10 @@ def test_an_application_that_came_back_to_life_keeps_its_consumer(
     kinesis.register_stream_consumer(StreamARN=arn, ConsumerName=store.application_name)
     consumers = StreamConsumersHook()
     plan = plan_cleanup(
-        Rules(days=30), tables=DynamoDBTablesHook(), consumers=consumers, clock=lambda: now_millis() + LATER
+        CleanupRules(days=30),
+        tables=DynamoDBTablesHook(),
+        consumers=consumers,
+        clock=lambda: now_millis() + LATER,
     )
     store.heartbeat(STREAM, "worker", now=now_millis() + LATER)
 
@@ -172,7 +175,10 @@ def test_a_deleted_application_loses_its_consumer_and_others_keep_theirs(
         kinesis.register_stream_consumer(StreamARN=arn, ConsumerName=name)
     consumers = StreamConsumersHook()
     plan = plan_cleanup(
-        Rules(days=30), tables=DynamoDBTablesHook(), consumers=consumers, clock=lambda: now_millis() + LATER
+        CleanupRules(days=30),
+        tables=DynamoDBTablesHook(),
+        consumers=consumers,
+        clock=lambda: now_millis() + LATER,
     )
 
     done = carry_out(plan, consumers)

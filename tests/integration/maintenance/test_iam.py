@@ -16,7 +16,7 @@ from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
 from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import Rules, cleanup_text
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules, cleanup_text
 from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
 from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.maintenance.takeover.plan import carry_out_import, plan_import
@@ -115,9 +115,9 @@ def test_resets_backups_and_restores_need_what_their_policy_allows(
         maintenance.reset(Method.DELETE_TABLE)
         backup = Backup.decode(files.read(saved["file"]))
         less = Backup(backup.application, backup.saved_at, backup.items[:1])
-        with maintenance.loaded() as loaded:
-            restore(backup, store=drained.store, loaded=loaded, owner="restore#1", clock=now_millis)
-            restore(less, store=drained.store, loaded=loaded, owner="restore#1", clock=now_millis)
+        with maintenance.snowflake() as snowflake:
+            restore(backup, store=drained.store, snowflake=snowflake, owner="restore#1", clock=now_millis)
+            restore(less, store=drained.store, snowflake=snowflake, owner="restore#1", clock=now_millis)
     in_s3 = {"s3:GetObject", "s3:PutObject"}
     assert calls | in_s3 == allowed(Purpose.RESET)
 
@@ -132,7 +132,7 @@ def test_a_cleanup_needs_what_its_policy_allows(
     tables, consumers = DynamoDBTablesHook(), StreamConsumersHook()
     with recorded() as calls:
         plan = plan_cleanup(
-            Rules(days=30), tables=tables, consumers=consumers, clock=lambda: now_millis() + LATER
+            CleanupRules(days=30), tables=tables, consumers=consumers, clock=lambda: now_millis() + LATER
         )
         clean_up(
             plan,
@@ -140,7 +140,7 @@ def test_a_cleanup_needs_what_its_policy_allows(
             consumers=consumers,
             files=BackupFilesHook(),
             folder=f"s3://{BUCKET}",
-            loaded=None,
+            snowflake=None,
             clock=lambda: now_millis() + LATER,
         )
     assert calls == allowed(Purpose.CLEANUP)
@@ -177,7 +177,7 @@ def test_a_table_that_may_not_be_looked_into_is_listed_and_stays(
         ),
     )
     plan = plan_cleanup(
-        Rules(days=30, most=100),
+        CleanupRules(days=30, most=100),
         tables=DynamoDBTablesHook(),
         consumers=StreamConsumersHook(),
         watch_seconds=0.1,
@@ -185,4 +185,4 @@ def test_a_table_that_may_not_be_looked_into_is_listed_and_stays(
     )
     assert plan.unseen == (drained.application,)
     assert drained.application in cleanup_text(plan)
-    assert other in [verdict.table.name for verdict in plan.verdicts]
+    assert other in [decision.table.name for decision in plan.decisions]

@@ -10,7 +10,7 @@ import pytest
 from airflow_kinesis_snowflake.exceptions import ThrottledError
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-from airflow_kinesis_snowflake.maintenance.inspection import Finding, inspect_state, inspection_text
+from airflow_kinesis_snowflake.maintenance.inspection import StateFinding, inspect_state, inspection_text
 from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting
 from airflow_kinesis_snowflake.maintenance.reset.plan import ResetRequest
 from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
@@ -56,10 +56,10 @@ class State:
             },
         )
 
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[StateFinding, ...]:
         return inspect_state(self.store, self.kinesis, now=now_millis()).findings
 
-    def finding(self) -> Finding:
+    def finding(self) -> StateFinding:
         [found] = self.findings()
         return found
 
@@ -77,11 +77,11 @@ class State:
             request,
             store=self.store,
             kinesis=self.kinesis,
-            loaded=None,
+            snowflake=None,
             open_store=CheckpointStoreHook,
             now=now_millis(),
         )
-        Resetting(plan, store=self.store, loaded=None, clock=now_millis).run(
+        Resetting(plan, store=self.store, snowflake=None, clock=now_millis).run(
             open_store=CheckpointStoreHook, remember=lambda _: None
         )
 
@@ -156,7 +156,7 @@ def test_an_attribute_that_nobody_writes_is_named_and_a_rewind_mends_it(
     assert found.where == SPOILT
     assert attribute in found.what
     assert next(iter(value.values())) in found.what
-    assert "rewind" in found.mend
+    assert "rewind" in found.remedy
     state.rewind("TRIM_HORIZON")
     assert state.findings() == ()
 

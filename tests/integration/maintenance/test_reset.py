@@ -465,12 +465,12 @@ def test_a_worker_that_should_be_dead_cannot_commit_after_a_reset(
     assert shard.checkpoint is not None
     assert shard.incarnation is not None
     maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
-    with maintenance.loaded() as loaded:
+    with maintenance.snowflake() as snowflake:
         key = OffsetKey(shard.shard_id, shard.incarnation)
         names = {"application": drained.application, "stream": drained.stream}
-        with loaded.session.transaction() as transaction:
-            loaded.session.move_offsets(
-                loaded.target,
+        with snowflake.session.transaction() as transaction:
+            snowflake.session.move_offsets(
+                snowflake.target,
                 **names,
                 batch_id="zombie",
                 transaction=transaction,
@@ -478,7 +478,7 @@ def test_a_worker_that_should_be_dead_cannot_commit_after_a_reset(
                     OffsetMove(shard.shard_id, shard.incarnation, shard.checkpoint, Position("9" * 100), 1)
                 ],
             )
-        offsets = loaded.session.read_offsets(loaded.target, **names, keys=[key])
+        offsets = snowflake.session.read_offsets(snowflake.target, **names, keys=[key])
     assert isinstance(offsets.refused[key], IncarnationClosedError)
 
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.cleanup.plan import (
     CleanupPlan,
-    Kind,
-    Rules,
+    CleanupRules,
     StaleOffset,
+    TableKind,
     TableView,
     cleanup_text,
-    judge,
-    judge_consumers,
+    decide,
+    decide_consumers,
     kind_of,
     stale_offsets,
 )
@@ -29,7 +29,7 @@ DAY = 86_400_000
 
 def view(name: str = "old-app", **facts: Any) -> TableView:
     known: dict[str, Any] = {
-        "kind": Kind.CHECKPOINTS,
+        "kind": TableKind.CHECKPOINTS,
         "application": name,
         "created": NOW - 400 * DAY,
         "protected": False,
@@ -39,13 +39,13 @@ def view(name: str = "old-app", **facts: Any) -> TableView:
     return TableView(name=name, **known | facts)
 
 
-def rules(**changes: Any) -> Rules:
-    return Rules(**{"days": 30, **changes})
+def rules(**changes: Any) -> CleanupRules:
+    return CleanupRules(**{"days": 30, **changes})
 
 
 def reason(table: TableView, **changes: Any) -> str | None:
-    (verdict,) = judge([table], rules(**changes), now=NOW)
-    return None if verdict.delete else verdict.reason
+    (decision,) = decide([table], rules(**changes), now=NOW)
+    return None if decision.delete else decision.reason
 
 
 def test_a_table_that_nobody_touched_goes() -> None:
@@ -82,11 +82,11 @@ def test_naming_a_table_does_not_override_that_it_is_used(facts: dict[str, Any])
 
 
 def test_tables_of_one_application_stay_together() -> None:
-    leases = view("app", kind=Kind.KCL_LEASES, live=True)
-    metrics = view("app-WorkerMetricStats", kind=Kind.KCL_METRICS, application="app")
-    verdicts = judge([leases, metrics], rules(named=frozenset({"app"})), now=NOW)
-    assert [verdict.delete for verdict in verdicts] == [False, False]
-    assert "belongs to app" in verdicts[1].reason
+    leases = view("app", kind=TableKind.KCL_LEASES, live=True)
+    metrics = view("app-WorkerMetricStats", kind=TableKind.KCL_METRICS, application="app")
+    decisions = decide([leases, metrics], rules(named=frozenset({"app"})), now=NOW)
+    assert [decision.delete for decision in decisions] == [False, False]
+    assert "belongs to app" in decisions[1].reason
 
 
 tables = st.lists(
@@ -104,16 +104,16 @@ tables = st.lists(
 
 @given(tables, st.integers(1, 5))
 def test_no_run_deletes_more_than_it_may_nor_what_is_alive(found: list[TableView], most: int) -> None:
-    verdicts = judge(found, rules(most=most), now=NOW)
-    doomed = [verdict.table for verdict in verdicts if verdict.delete]
-    assert len(doomed) <= most
-    assert not any(table.live or table.protected or not table.ours for table in doomed)
-    assert all(verdict.reason for verdict in verdicts)
+    decisions = decide(found, rules(most=most), now=NOW)
+    to_delete = [decision.table for decision in decisions if decision.delete]
+    assert len(to_delete) <= most
+    assert not any(table.live or table.protected or not table.ours for table in to_delete)
+    assert all(decision.reason for decision in decisions)
 
 
 @given(tables)
 def test_a_plan_is_the_same_after_json(found: list[TableView]) -> None:
-    plan = CleanupPlan(made_at=NOW, verdicts=judge(found, rules(), now=NOW))
+    plan = CleanupPlan(made_at=NOW, decisions=decide(found, rules(), now=NOW))
     plain = plan.as_dict()
     assert json.loads(json.dumps(plain)) == plain
     assert CleanupPlan.from_dict(plain) == plan
@@ -122,18 +122,18 @@ def test_a_plan_is_the_same_after_json(found: list[TableView]) -> None:
 @pytest.mark.parametrize(
     ("name", "keys", "expected"),
     [
-        ("app", {"HASH": "streamName", "RANGE": "shardId"}, (Kind.CHECKPOINTS, "app")),
-        ("app_migration", {"HASH": "streamName", "RANGE": "shardId"}, (Kind.OPENFLOW_MIGRATION, "app")),
-        ("app", {"HASH": "leaseKey"}, (Kind.KCL_LEASES, "app")),
-        ("app-CoordinatorState", {"HASH": "key"}, (Kind.KCL_COORDINATOR, "app")),
-        ("app-WorkerMetricStats", {"HASH": "wid"}, (Kind.KCL_METRICS, "app")),
-        ("app", {"HASH": "StreamID", "RANGE": "ShardID"}, (Kind.REDPANDA, "app")),
+        ("app", {"HASH": "streamName", "RANGE": "shardId"}, (TableKind.CHECKPOINTS, "app")),
+        ("app_migration", {"HASH": "streamName", "RANGE": "shardId"}, (TableKind.OPENFLOW_MIGRATION, "app")),
+        ("app", {"HASH": "leaseKey"}, (TableKind.KCL_LEASES, "app")),
+        ("app-CoordinatorState", {"HASH": "key"}, (TableKind.KCL_COORDINATOR, "app")),
+        ("app-WorkerMetricStats", {"HASH": "wid"}, (TableKind.KCL_METRICS, "app")),
+        ("app", {"HASH": "StreamID", "RANGE": "ShardID"}, (TableKind.REDPANDA, "app")),
         ("anything", {"HASH": "key"}, None),
         ("orders", {"HASH": "id", "RANGE": "date"}, None),
     ],
 )
 def test_a_table_is_told_by_its_key(
-    name: str, keys: dict[str, str], expected: tuple[Kind, str] | None
+    name: str, keys: dict[str, str], expected: tuple[TableKind, str] | None
 ) -> None:
     assert kind_of(name, keys) == expected
 
@@ -149,13 +149,13 @@ def test_rules_that_cannot_be_meant_are_refused(changes: dict[str, Any]) -> None
 
 def test_only_consumers_of_applications_that_are_gone_are_deregistered() -> None:
     found = [("orders", name, f"arn:{name}") for name in ("deleted", "alive", "named", "lambda")]
-    views = judge_consumers(found, gone={"deleted"}, tables={"deleted", "alive"}, named={"named"})
+    views = decide_consumers(found, gone={"deleted"}, tables={"deleted", "alive"}, named={"named"})
     assert [view.name for view in views if view.deregister] == ["deleted", "named"]
 
 
 def test_the_text_gives_each_table_with_its_reason() -> None:
     text = cleanup_text(
-        CleanupPlan(made_at=NOW, verdicts=judge([view(), view("busy", live=True)], rules(), now=NOW))
+        CleanupPlan(made_at=NOW, decisions=decide([view(), view("busy", live=True)], rules(), now=NOW))
     )
     for part in ("DELETE", "old-app", "keep", "busy", "a worker is alive", "90 d ago"):
         assert part in text

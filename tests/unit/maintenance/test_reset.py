@@ -14,11 +14,11 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
 from airflow_kinesis_snowflake.maintenance.reset.plan import (
     Action,
-    Committed,
+    CommittedOffset,
+    NextRecord,
     Outlook,
     ResetPlan,
     ResetRequest,
-    Seen,
     ShardChange,
     choose_changes,
     committed_by_shard,
@@ -76,7 +76,7 @@ def inspection(*shards: ShardView, **facts: Any) -> Inspection:
 
 
 def changes(
-    asked: ResetRequest, *shards: ShardView, committed: dict[str, Committed] | None = None
+    asked: ResetRequest, *shards: ShardView, committed: dict[str, CommittedOffset] | None = None
 ) -> dict[str, ShardChange]:
     chosen = choose_changes(
         asked, inspection(*shards), committed=committed or {}, new_incarnation=lambda: "new"
@@ -84,9 +84,11 @@ def changes(
     return {change.shard_id: change for change in chosen}
 
 
-def loaded(shard_id: str = FIRST, number: str | None = "200", **facts: Any) -> Committed:
+def offset(shard_id: str = FIRST, number: str | None = "200", **facts: Any) -> CommittedOffset:
     position = None if number is None else Position(number)
-    return Committed(**{"shard_id": shard_id, "incarnation": f"old-{shard_id}", "position": position} | facts)
+    return CommittedOffset(
+        **{"shard_id": shard_id, "incarnation": f"old-{shard_id}", "position": position} | facts
+    )
 
 
 def test_a_rewind_gives_every_shard_a_new_incarnation_and_forgets_its_checkpoint() -> None:
@@ -119,20 +121,20 @@ def test_a_sequence_number_becomes_the_checkpoint() -> None:
 
 
 def test_a_recovery_goes_on_behind_what_snowflake_has_under_the_same_incarnation() -> None:
-    change = changes(request(Method.RECOVER), view(), committed={FIRST: loaded()})[FIRST]
+    change = changes(request(Method.RECOVER), view(), committed={FIRST: offset()})[FIRST]
     assert (change.action, change.new_checkpoint) == (Action.SET, Position("200"))
     assert change.new_incarnation == f"old-{FIRST}"
 
 
 def test_a_recovery_leaves_rows_alone_that_agree() -> None:
     row = view(checkpoint=Position("200"))
-    assert changes(request(Method.RECOVER), row, committed={FIRST: loaded()})[FIRST].action is Action.KEEP
+    assert changes(request(Method.RECOVER), row, committed={FIRST: offset()})[FIRST].action is Action.KEEP
 
 
 def test_a_recovery_of_a_lost_table_starts_what_snowflake_never_saw() -> None:
     gone = {"row": False, "checkpoint": None, "incarnation": None}
     made = changes(
-        request(Method.RECOVER), view(FIRST, **gone), view(SECOND, **gone), committed={FIRST: loaded()}
+        request(Method.RECOVER), view(FIRST, **gone), view(SECOND, **gone), committed={FIRST: offset()}
     )
     assert made[FIRST].new_checkpoint == Position("200")
     assert (made[SECOND].action, made[SECOND].new_start_at) == (Action.CREATE, "TRIM_HORIZON")
@@ -141,18 +143,18 @@ def test_a_recovery_of_a_lost_table_starts_what_snowflake_never_saw() -> None:
 def test_a_recovery_leaves_parents_alone_whose_children_were_loaded() -> None:
     gone = {"row": False, "checkpoint": None, "incarnation": None}
     parent, child = view(FIRST, **gone), view(CHILD, parents=(FIRST,), **gone)
-    made = changes(request(Method.RECOVER), parent, child, committed={CHILD: loaded(CHILD)})
+    made = changes(request(Method.RECOVER), parent, child, committed={CHILD: offset(CHILD)})
     assert made[FIRST].action is Action.KEEP
 
 
 def test_a_recovered_shard_that_left_the_stream_counts_as_ended() -> None:
-    assert changes(request(Method.RECOVER), committed={FIRST: loaded()})[FIRST].new_ended
+    assert changes(request(Method.RECOVER), committed={FIRST: offset()})[FIRST].new_ended
 
 
 def test_the_row_says_which_incarnation_is_recovered() -> None:
     offsets = [
-        loaded(incarnation="stranger", number="900", updated=9.0),
-        loaded(number="300", updated=1.0),
+        offset(incarnation="stranger", number="900", updated=9.0),
+        offset(number="300", updated=1.0),
     ]
     chosen, _ = committed_by_shard(offsets, inspection(view()))
     assert chosen[FIRST].position == Position("300")
@@ -160,19 +162,19 @@ def test_the_row_says_which_incarnation_is_recovered() -> None:
 
 def test_without_a_row_the_incarnation_that_moved_last_is_recovered_unless_closed() -> None:
     offsets = [
-        loaded(incarnation="older", number="900", updated=1.0),
-        loaded(incarnation="newer", number="300", updated=2.0),
-        loaded(incarnation="ended", number="999", updated=3.0, closed=True),
+        offset(incarnation="older", number="900", updated=1.0),
+        offset(incarnation="newer", number="300", updated=2.0),
+        offset(incarnation="ended", number="999", updated=3.0, closed=True),
     ]
     chosen, _ = committed_by_shard(offsets, inspection())
     assert chosen[FIRST].incarnation == "newer"
 
 
 def test_a_checkpoint_never_goes_back_in_a_recovery_unless_snowflake_is_trusted() -> None:
-    chosen, notes = committed_by_shard([loaded(number="50")], inspection(view()))
+    chosen, notes = committed_by_shard([offset(number="50")], inspection(view()))
     assert chosen == {}
     assert FIRST in notes[0]
-    chosen, notes = committed_by_shard([loaded(number="50")], inspection(view()), backwards=True)
+    chosen, notes = committed_by_shard([offset(number="50")], inspection(view()), backwards=True)
     assert chosen[FIRST].position == Position("50")
     assert notes == []
 
@@ -180,7 +182,7 @@ def test_a_checkpoint_never_goes_back_in_a_recovery_unless_snowflake_is_trusted(
 TRUSTING = {"trust_snowflake": True}
 
 
-def recovered(row: ShardView, *offsets: Committed, **asked: Any) -> ShardChange:
+def recovered(row: ShardView, *offsets: CommittedOffset, **asked: Any) -> ShardChange:
     wanted = request(Method.RECOVER, **asked)
     chosen, _ = committed_by_shard(offsets, inspection(row), backwards=wanted.trust_snowflake)
     return changes(wanted, row, committed=chosen)[FIRST]
@@ -188,7 +190,7 @@ def recovered(row: ShardView, *offsets: Committed, **asked: Any) -> ShardChange:
 
 def test_a_plain_recovery_says_that_snowflake_went_back_and_changes_nothing() -> None:
     row = view(offset=Position("100"))
-    chosen, notes = committed_by_shard([loaded(number="50")], inspection(row))
+    chosen, notes = committed_by_shard([offset(number="50")], inspection(row))
     assert chosen == {}
     assert "trust_snowflake" in notes[0]
     chosen, notes = committed_by_shard([], inspection(row))
@@ -197,7 +199,7 @@ def test_a_plain_recovery_says_that_snowflake_went_back_and_changes_nothing() ->
 
 
 def test_a_checkpoint_follows_snowflake_back_under_the_same_incarnation() -> None:
-    change = recovered(view(offset=Position("100")), loaded(number="50"), **TRUSTING)
+    change = recovered(view(offset=Position("100")), offset(number="50"), **TRUSTING)
     assert (change.action, change.new_checkpoint, change.new_offset) == (
         Action.SET,
         Position("50"),
@@ -218,29 +220,29 @@ def test_a_shard_that_snowflake_forgot_starts_where_it_did_and_its_age_is_looked
 
 def test_an_imported_checkpoint_of_which_nothing_was_loaded_stays() -> None:
     row = view(offset=None)
-    assert recovered(row, loaded(number=None), **TRUSTING).action is Action.KEEP
+    assert recovered(row, offset(number=None), **TRUSTING).action is Action.KEEP
     assert recovered(row, **TRUSTING).action is Action.KEEP
 
 
 def test_a_checkpoint_that_other_software_moved_stays() -> None:
     """The Openflow connector leaves rows without an incarnation."""
     row = view(incarnation=None)
-    assert recovered(row, loaded(number="50"), **TRUSTING).action is Action.KEEP
+    assert recovered(row, offset(number="50"), **TRUSTING).action is Action.KEEP
 
 
 def test_a_checkpoint_behind_records_that_brought_nothing_stays() -> None:
     row = view(checkpoint=Position("120"), offset=Position("100"), ended=True)
-    assert recovered(row, loaded(number="100"), **TRUSTING).action is Action.KEEP
+    assert recovered(row, offset(number="100"), **TRUSTING).action is Action.KEEP
 
 
 def test_an_ended_shard_that_went_back_is_read_again() -> None:
     row = view(offset=Position("100"), ended=True)
-    assert not recovered(row, loaded(number="50"), **TRUSTING).new_ended
+    assert not recovered(row, offset(number="50"), **TRUSTING).new_ended
 
 
 def test_what_is_lost_of_a_shard_that_left_the_stream_is_left_to_the_drain_to_say() -> None:
     row = view(offset=Position("100"), ended=True, listed=False)
-    change = recovered(row, loaded(number="50"), **TRUSTING)
+    change = recovered(row, offset(number="50"), **TRUSTING)
     assert (change.action, change.new_ended) == (Action.SET, False)
     assert "reports the loss" in without_outlook(change).effect
 
@@ -248,7 +250,7 @@ def test_what_is_lost_of_a_shard_that_left_the_stream_is_left_to_the_drain_to_sa
 @pytest.mark.parametrize("asked", [{}, TRUSTING])
 def test_a_shard_whose_reset_died_half_way_goes_on_under_a_new_incarnation(asked: dict[str, Any]) -> None:
     row = view(offset=Position("100"))
-    change = recovered(row, loaded(number="100", closed=True), **asked)
+    change = recovered(row, offset(number="100", closed=True), **asked)
     assert (change.action, change.new_checkpoint) == (Action.SET, Position("100"))
     assert (change.new_incarnation, change.new_offset) == ("new", None)
 
@@ -259,12 +261,12 @@ def test_trust_belongs_to_recover() -> None:
 
 
 def test_the_plan_says_what_is_not_known_of_shards_that_go_back() -> None:
-    part = recovered(view(offset=Position("100")), loaded(number="50"), **TRUSTING)
+    part = recovered(view(offset=Position("100")), offset(number="50"), **TRUSTING)
     whole = recovered(view(offset=Position("100")), **TRUSTING)
     notes = " ".join(notes_of_return([replace(part, retained=False), whole], 86_400))
     for words in ("2 shards go back", "24 hours", "has left the stream", "nothing of these shards"):
         assert words in notes
-    assert notes_of_return([recovered(view(), loaded(number="100"), **TRUSTING)], 86_400) == []
+    assert notes_of_return([recovered(view(), offset(number="100"), **TRUSTING)], 86_400) == []
 
 
 @pytest.mark.parametrize(
@@ -302,13 +304,13 @@ def test_what_is_no_position_is_refused(text: str) -> None:
 
 
 seen = st.none() | st.builds(
-    Seen, st.integers(1, 10**60).map(lambda number: Position(str(number))), st.integers(0, NOW)
+    NextRecord, st.integers(1, 10**60).map(lambda number: Position(str(number))), st.integers(0, NOW)
 )
 
 
 @given(seen, seen, st.none() | st.integers(0, 10**9))
 def test_what_snowflake_has_is_loaded_again_wherever_something_is_read(
-    now: Seen | None, then: Seen | None, again: int | None
+    now: NextRecord | None, then: NextRecord | None, again: int | None
 ) -> None:
     change = ShardChange(shard_id=FIRST, action=Action.SET)
     done = with_effect(change, Outlook(now, then), again=again)
@@ -353,7 +355,7 @@ def test_the_text_says_per_shard_what_is_and_what_will_be() -> None:
             lease="held: worker-7",
             updated=NOW - DAY * 3,
         ),
-        Outlook(Seen(Position("101"), NOW), Seen(Position("3"), NOW - DAY)),
+        Outlook(NextRecord(Position("101"), NOW), NextRecord(Position("3"), NOW - DAY)),
         again=1234,
     )
     plan = ResetPlan(

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.takeover.plan import (
-    Imported,
+    ImportedShard,
     Source,
     _signs_of_life,
     read_items,
@@ -26,7 +26,7 @@ MOMENT = "2027-01-15T08:00:00.000+00:00"
 
 def read(
     *items: dict[str, Any], kind: Source = Source.KCL, **settings: Any
-) -> tuple[tuple[Imported, ...], dict[str, int]]:
+) -> tuple[tuple[ImportedShard, ...], dict[str, int]]:
     return read_items(items, kind=kind, stream="orders", stream_created=CREATED, now=NOW, **settings)
 
 
@@ -34,7 +34,7 @@ def lease(key: str = SHARD, checkpoint: str = NUMBER, **attributes: dict[str, An
     return {"leaseKey": {"S": key}, "checkpoint": {"S": checkpoint}, **attributes}
 
 
-def one(*items: dict[str, Any], **settings: Any) -> Imported:
+def one(*items: dict[str, Any], **settings: Any) -> ImportedShard:
     (shard,), skipped = read(*items, **settings)
     assert skipped == {}
     return shard
@@ -190,7 +190,7 @@ def test_an_odd_attribute_is_named_and_never_taken_for_another_position(
     item = {**ITEMS[kind], name: odd}
     if odd is None:
         del item[name]
-    shards: tuple[Imported, ...] = ()
+    shards: tuple[ImportedShard, ...] = ()
     with suppress(InvalidSettingError):
         shards, _ = read(item, kind=kind)
     missing = odd is None or odd == {"S": ""}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
-from airflow_kinesis_snowflake.maintenance.inspection import Finding, Inspection, ShardView
+from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView, StateFinding
 from airflow_kinesis_snowflake.monitoring.drains import Run
 from airflow_kinesis_snowflake.monitoring.shards import ShardLine
 from airflow_kinesis_snowflake.monitoring.standing import (
@@ -146,7 +146,7 @@ def test_notices_tell_what_else_is_wrong() -> None:
         schedule=EVERY_TEN,
         unreadable="no answer",
     )
-    found = notices_of(evidence, [Finding("table", "it is DELETING", "Wait")])
+    found = notices_of(evidence, [StateFinding("table", "it is DELETING", "Wait")])
     assert [notice.text for notice in found] == [
         "The state in DynamoDB can't be read: no answer",
         "table: it is DELETING",

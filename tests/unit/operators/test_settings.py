@@ -339,7 +339,7 @@ def test_a_consumer_goes_with_its_stream_and_with_fan_out() -> None:
 
 
 def test_a_cleanup_needs_a_backup_folder_only_if_it_deletes() -> None:
-    plan = CleanupPlan(made_at=0, verdicts=()).as_dict()
+    plan = CleanupPlan(made_at=0, decisions=()).as_dict()
     dry = make(maintenance.DeleteCheckpointTablesOperator, plan={"plan": plan}, folder="")
     assert dry.work({})["deleted"] == []
 
