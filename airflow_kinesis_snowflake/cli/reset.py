@@ -21,14 +21,18 @@ from airflow_kinesis_snowflake.cli.options import (
     open_stream,
 )
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
+from airflow_kinesis_snowflake.maintenance.reset.fields import FIELDS, FieldKind
+from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, find_method, help_of
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     import argparse
 
+    from airflow_kinesis_snowflake.cli.command import Option
     from airflow_kinesis_snowflake.cli.terminal import Terminal
-    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ResetRequest
+    from airflow_kinesis_snowflake.maintenance.reset.fields import RequestField
+    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan
+    from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -49,7 +53,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     parts = [
         backup_text(saved),
         f"The reset is done. Shards by what was done: {counts or 'none'}.",
-        _afterwards(plan),
+        find_method(plan.request.method).afterwards(plan.request),
     ]
     data = {"plan": plan.as_dict(), "backup": saved, "done": done}
     return Answer(data, [*planned, *parts] if options.yes else parts)
@@ -58,7 +62,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 def _plan(options: argparse.Namespace) -> ResetPlan:
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.maintenance.backup import try_out
-    from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
+    from airflow_kinesis_snowflake.maintenance.reset.plan import plan_reset
 
     request = _request(options)
     if not options.dry_run:
@@ -75,67 +79,80 @@ def _plan(options: argparse.Namespace) -> ResetPlan:
 
 
 def _request(options: argparse.Namespace) -> ResetRequest:
-    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetRequest
+    from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
 
     return ResetRequest(
         application=options.application,
         stream=open_stream(options).stream_name,
-        method=Method(options.method),
-        shards=tuple(options.shard),
-        position=options.position,
-        new_application=options.new_application,
-        initial_position=options.initial_position,
-        trust_snowflake=options.trust_snowflake,
+        method=options.method,
         force=options.force,
+        **{field.name: _given(getattr(options, field.name)) for field in FIELDS},
     )
+
+
+def _given(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _carry_out(plan: ResetPlan, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, int]]:
     from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
     from airflow_kinesis_snowflake.maintenance.backup import back_up
-    from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting, verify_reset
+    from airflow_kinesis_snowflake.maintenance.reset.apply import apply_reset, verify_reset
 
     store = open_store(options)
     saved = back_up(store, BackupFilesHook(**aws_of_state(options)), folder=options.folder, now=now_millis())
     with open_snowflake(options) as snowflake:
-        resetting = Resetting(plan, store=store, snowflake=snowflake, clock=now_millis)
-        done = resetting.run(open_store=partial(open_store, options), remember=_leave_to_the_user)
+        done = apply_reset(
+            plan,
+            store=store,
+            snowflake=snowflake,
+            open_store=partial(open_store, options),
+            remember=_leave_to_the_user,
+            clock=now_millis,
+        )
     verify_reset(plan, store=store, kinesis=open_stream(options), now=now_millis())
-    return saved, dict(done)
+    return saved, done
 
 
 def _leave_to_the_user(_: str) -> None:
-    """Where the drain's application name is written only its user knows; :func:`_afterwards` asks for it."""
+    """Only the user knows where the drain's application name is set; ``afterwards`` of the method asks."""
 
 
-def _afterwards(plan: ResetPlan) -> str:
-    name = plan.request.new_application
-    if name is None:
-        return ""
-    return (
-        f"Now let the drain use application_name={name}. For the DAG kinesis_to_snowflake: "
-        f"airflow variables set kinesis_to_snowflake_application_name {name}"
+def make_command() -> Command:
+    """The command, with the options of the methods there are."""
+    return Command(
+        "reset",
+        run,
+        "change where an application goes on: say what that would do, ask, back up, and do it",
+        (
+            APPLICATION,
+            STREAM,
+            option("--method", required=True, choices=list(METHODS), help=_methods_help()),
+            *map(_option, FIELDS),
+            option(
+                "--table", help="landing table: count duplicates there, close what ends; recover needs it"
+            ),
+            FOLDER,
+            FORCE,
+            *CHANGE,
+            SNOWFLAKE,
+            *AWS,
+        ),
     )
 
 
-COMMAND = Command(
-    "reset",
-    run,
-    "change where an application goes on: say what that would do, ask, back up, and do it",
-    (
-        APPLICATION,
-        STREAM,
-        option("--method", required=True, choices=list(Method)),
-        option("--position", help="TRIM_HORIZON, LATEST, a timestamp, or a sequence number"),
-        repeated("--shard", metavar="SHARD", help="only this one; may be repeated"),
-        option("--new-application", help="for rename"),
-        option("--initial-position", default="TRIM_HORIZON", help="of the drain; default is TRIM_HORIZON"),
-        switch("--trust-snowflake", help="for recover: checkpoints follow Snowflake back in time"),
-        option("--table", help="landing table: count duplicates there, close what ends; recover needs it"),
-        FOLDER,
-        FORCE,
-        *CHANGE,
-        SNOWFLAKE,
-        *AWS,
-    ),
-)
+def _methods_help() -> str:
+    return "; ".join(f"{name}: {method.summary}" for name, method in METHODS.items())
+
+
+def _option(field: RequestField) -> Option:
+    settings = {"dest": field.name, "help": help_of(field.name)}
+    match field.kind:
+        case FieldKind.LIST:
+            return repeated(field.flag, metavar=field.flag.removeprefix("--").upper(), **settings)
+        case FieldKind.SWITCH:
+            return switch(field.flag, **settings)
+    return option(field.flag, default="TRIM_HORIZON" if field.of_drain else None, **settings)
+
+
+COMMAND = make_command()

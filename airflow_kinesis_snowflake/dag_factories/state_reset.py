@@ -20,7 +20,8 @@ from airflow_kinesis_snowflake.dag_factories.settings import (
     text,
     variable,
 )
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
+from airflow_kinesis_snowflake.maintenance.reset.fields import FIELDS, FieldKind
+from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, default_method, help_of
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.consumer import StartConsumerOperator, StopConsumerOperator
 from airflow_kinesis_snowflake.operators.maintenance import (
@@ -33,6 +34,8 @@ from airflow_kinesis_snowflake.operators.maintenance import (
 
 if TYPE_CHECKING:
     from airflow.sdk import Param
+
+    from airflow_kinesis_snowflake.maintenance.reset.fields import RequestField
 
 
 def build_state_reset_dag(
@@ -74,11 +77,7 @@ def build_state_reset_dag(
         plan = PlanStateResetOperator(
             task_id="plan",
             method="{{ params.method }}",
-            shards="{{ (params.shards or []) | join(',') }}",
-            position="{{ params.position or '' }}",
-            new_application_name="{{ params.new_application_name or '' }}",
-            initial_position=initial_position(drain_dag_id),
-            trust_snowflake="{{ params.trust_snowflake }}",
+            **{field.name: _template(field, drain_dag_id) for field in FIELDS},
             count_duplicates="{{ params.count_duplicates }}",
             force="{{ params.force }}",
             backup_folder=setting(dag_id, "backup_folder"),
@@ -117,6 +116,17 @@ def build_state_reset_dag(
     return dag
 
 
+def _template(field: RequestField, drain_dag_id: str) -> str:
+    """A template: what the form holds; for a setting of the drain also what its next run would use."""
+    name = field.name
+    match field.kind:
+        case FieldKind.LIST:
+            return f"{{{{ (params.{name} or []) | join(',') }}}}"
+        case FieldKind.SWITCH:
+            return f"{{{{ params.{name} }}}}"
+    return initial_position(drain_dag_id) if field.of_drain else f"{{{{ params.{name} or '' }}}}"
+
+
 def initial_position(drain_dag_id: str) -> str:
     """A template: where the drain's next run would start a new application."""
     timestamp, position = (
@@ -143,13 +153,14 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     description="What becomes of the checkpoints; the plan says what that causes.",
                     schema={
                         "type": "string",
-                        "enum": [str(method) for method in Method],
-                        "values_display": {str(method): f"{method}: {method.does}" for method in Method},
+                        "enum": list(METHODS),
+                        "values_display": {
+                            name: f"{name}: {method.summary}" for name, method in METHODS.items()
+                        },
                     },
-                    value=str(Method.REWIND),
+                    value=default_method(),
                     has_variable=False,
                 ),
-                "position": _POSITION,
                 "backup_folder": text(
                     "Backup folder",
                     "Where the rows are saved before anything changes, and tried before anything is counted: "
@@ -164,8 +175,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     of_dag=drain_dag_id,
                 ),
             },
-            "Rewind and recover": _REWIND_AND_RECOVER,
-            "Rename and delete table": _new_application(drain_dag_id),
+            "What the method needs": {field.name: _field(field, drain_dag_id) for field in FIELDS},
             "Approval and safety": _SAFETY,
             "Connections": {
                 "airflow_conn_id": text(
@@ -179,41 +189,27 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
     )
 
 
-def _new_application(drain_dag_id: str) -> dict[str, Field]:
-    return {
-        "new_application_name": text(
-            "New application name", "For rename.", otherwise="none", has_variable=False
-        ),
-        "initial_position": choice(
-            "Initial position",
-            "Where the drain starts a new application, for the forecast.",
+def _field(field: RequestField, drain_dag_id: str) -> Field:
+    title, description = field.title, help_of(field.name)
+    match field.kind:
+        case FieldKind.LIST:
+            return names(title, f"{description} One to a line.")
+        case FieldKind.SWITCH:
+            return switch(title, description, on=False)
+    if field.of_drain:
+        return choice(
+            title,
+            description,
             {
                 "TRIM_HORIZON": "TRIM_HORIZON: the oldest record there is",
                 "LATEST": "LATEST: what arrives from then on",
             },
             otherwise="TRIM_HORIZON",
             of_dag=drain_dag_id,
-        ),
-    }
+        )
+    return text(title, description, otherwise="none", has_variable=False)
 
 
-_POSITION = text(
-    "Position",
-    "For rewind: TRIM_HORIZON, LATEST, an ISO-8601 timestamp with a time zone, or the sequence "
-    "number of the last record that counts as loaded (for exactly one shard). For recover: where "
-    "shards start of which Snowflake has nothing.",
-    otherwise="none",
-    has_variable=False,
-)
-_REWIND_AND_RECOVER = {
-    "shards": names("Shards", "For rewind: only these, one to a line. Empty: all."),
-    "trust_snowflake": switch(
-        "Trust Snowflake",
-        "For recover: Snowflake went back in time (Time Travel, a clone, a failover to a replica). "
-        "Checkpoints go back to its offsets too, and what is missing there is read again.",
-        on=False,
-    ),
-}
 _SAFETY = {
     "count_duplicates": switch(
         "Count duplicates",

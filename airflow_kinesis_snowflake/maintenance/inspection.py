@@ -99,6 +99,12 @@ class ShardView:
         """Whether a worker has the right to read it now."""
         return self.lease_owner is not None and (self.lease_expiry is None or self.lease_expiry >= now)
 
+    def lease_text(self, now: int) -> str:
+        """Who may read it, for people."""
+        if self.lease_owner is None:
+            return "free"
+        return f"{'held' if self.leased(now) else 'expired'}: {self.lease_owner}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
@@ -131,6 +137,12 @@ class Inspection:
     def leased(self) -> tuple[ShardView, ...]:
         """Shards that a worker may be reading at this moment."""
         return tuple(shard for shard in self.shards if shard.leased(self.at))
+
+    def shard(self, shard_id: str) -> ShardView:
+        """What is known of a shard: nothing, if neither a row nor Kinesis names it."""
+        return next(
+            (shard for shard in self.shards if shard.shard_id == shard_id), ShardView(shard_id=shard_id)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The inspection as JSON takes it."""
@@ -199,7 +211,7 @@ def inspection_parts(inspection: Inspection) -> list[Part]:
                 describe_position(shard.checkpoint),
                 ago(shard.written, now),
                 shard.start_at or "",
-                describe_lease(shard, now),
+                shard.lease_text(now),
                 ago(shard.last_update, now),
                 _remarks(shard),
             )
@@ -221,13 +233,6 @@ def describe_position(position: Position | None) -> str:
         return ""
     sub = position.sub_sequence_number
     return position.sequence_number if sub is None else f"{position.sequence_number}/{sub}"
-
-
-def describe_lease(shard: ShardView, now: int) -> str:
-    """Who may read a shard, for people to read."""
-    if shard.lease_owner is None:
-        return "free"
-    return f"{'held' if shard.leased(now) else 'expired'}: {shard.lease_owner}"
 
 
 def _read_table(store: CheckpointStoreHook, stream_name: str) -> tuple[TableFacts, list[dict[str, Any]]]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.alerts.thresholds import DEFAULT
+from airflow_kinesis_snowflake.maintenance.reset.registry import default_method
 from airflow_kinesis_snowflake.monitoring.drains import Column, columns_of, flow_of, runs_of, trend_of
 from airflow_kinesis_snowflake.monitoring.drawing import Drawing, draw
+from airflow_kinesis_snowflake.monitoring.forms import FormField, reset_fields
 from airflow_kinesis_snowflake.monitoring.letters import DeadLetters, dead_letters_of
 from airflow_kinesis_snowflake.monitoring.shards import ShardLine, shard_lines, summary
 from airflow_kinesis_snowflake.monitoring.standing import (
@@ -100,6 +102,7 @@ class Page:
     :param workers: worker ids and when each gave its last sign of life
     :param links: consoles of AWS and Snowflake, by name
     :param forms: what the forms of the maintenance DAGs are filled in with, by DAG id; only DAGs that exist
+    :param reset_fields: the fields of the reset's form that depend on its methods
     :param letters: about dead letters; None: no landing table is known
     :param thresholds: from which values on something is worth a word
     """
@@ -114,6 +117,7 @@ class Page:
     workers: Mapping[str, int]
     links: Mapping[str, str]
     forms: Mapping[str, Mapping[str, Any]]
+    reset_fields: tuple[FormField, ...]
     letters: DeadLetters | None
     thresholds: Thresholds
 
@@ -182,6 +186,7 @@ def page_of(material: Material, *, now: int, dags: frozenset[str], applications:
             )
             if dag_id in dags and form is not None
         },
+        reset_fields=reset_fields(),
         letters=letters,
         thresholds=material.thresholds,
     )
@@ -271,7 +276,7 @@ def _reset_form(material: Material, line: Line) -> dict[str, Any]:
     form: dict[str, Any] = {
         "application_name": line.application,
         "stream_name": line.stream,
-        "method": "rewind",
+        "method": default_method(),
         "position": "",
         "shards": [],
         "table": line.table,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator, Variable
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
+from airflow_kinesis_snowflake.maintenance.reset.fields import FIELDS
+from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, find_method
 from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
 from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingType
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
-    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ResetRequest
+    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan
+    from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
     from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
 
 MOST_TABLES = 10_000
+METHOD = SettingType(
+    f"one of {', '.join(map(repr, METHODS))}", lambda value: find_method(value).name, options=tuple(METHODS)
+)
 
 
 class StateOperator(CheckedSettings, BaseOperator):
@@ -179,7 +184,7 @@ class PlanStateResetOperator(StateOperator):
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         **StateOperator.setting_types,
-        "method": types.choice(*Method),
+        "method": METHOD,
         "shards": types.WORDS,
         "position": types.optional(types.TEXT),
         "new_application_name": types.optional(types.TEXT),
@@ -218,8 +223,7 @@ class PlanStateResetOperator(StateOperator):
 
     def work(self, context: Context) -> dict[str, Any]:
         """Plan."""
-        from airflow_kinesis_snowflake.maintenance.reset.plan import plan_text
-        from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
+        from airflow_kinesis_snowflake.maintenance.reset.plan import plan_reset, plan_text
 
         self._try_backup()
         with self.snowflake(count=self.setting("count_duplicates")) as snowflake:
@@ -245,18 +249,14 @@ class PlanStateResetOperator(StateOperator):
         try_out(self.store, BackupFilesHook(**self.aws_of_state), folder=folder)
 
     def _request(self) -> ResetRequest:
-        from airflow_kinesis_snowflake.maintenance.reset.plan import ResetRequest
+        from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
 
         return ResetRequest(
             application=self.application_name,
             stream=self.kinesis.stream_name,
-            method=Method(self.setting("method")),
-            shards=self.setting("shards"),
-            position=self.setting("position"),
-            new_application=self.setting("new_application_name"),
-            initial_position=self.initial_position,
-            trust_snowflake=self.setting("trust_snowflake"),
+            method=self.setting("method"),
             force=self.setting("force"),
+            **{field.name: self.setting(field.name) for field in FIELDS},
         )
 
 
@@ -297,12 +297,18 @@ class ResetStateOperator(StateOperator):
 
     def work(self, context: Context) -> dict[str, int]:
         """Reset."""
-        from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting
+        from airflow_kinesis_snowflake.maintenance.reset.apply import apply_reset
 
         plan = read_plan(self.plan, self.application_name)
         with self.snowflake() as snowflake:
-            resetting = Resetting(plan, store=self.store, snowflake=snowflake, clock=now_millis)
-            return dict(resetting.run(open_store=self.open_store, remember=self._remember))
+            return apply_reset(
+                plan,
+                store=self.store,
+                snowflake=snowflake,
+                open_store=self.open_store,
+                remember=self._remember,
+                clock=now_millis,
+            )
 
     def _remember(self, application_name: str) -> None:
         Variable.set(self.application_variable, application_name)

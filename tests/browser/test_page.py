@@ -92,10 +92,10 @@ def test_the_form_of_a_reset_is_filled_in_and_asks_for_what_its_method_needs(
     page.get_by_role("button", name="Reset this shard…").click()
     expect(page.get_by_label("Shards", exact=True)).to_have_value(shard_id(5))
     expect(page.get_by_label("Landing table", exact=True)).to_have_value("RAW.KINESIS.EVENTS")
-    expect(page.get_by_label("New application", exact=True)).to_be_hidden()
+    expect(page.get_by_label("New application name", exact=True)).to_be_hidden()
     picture(page, "reset-form")
     page.get_by_label("Method", exact=True).select_option("rename")
-    expect(page.get_by_label("New application", exact=True)).to_be_visible()
+    expect(page.get_by_label("New application name", exact=True)).to_be_visible()
     expect(page.get_by_label("Shards", exact=True)).to_be_hidden()
 
 

@@ -1,7 +1,7 @@
 """Carrying out the plan of a reset.
 
-Nothing changes before every row concerned is leased to the reset, so no worker reads meanwhile. Each step can
-be repeated: a reset that was interrupted is run again with the same plan and does what is left.
+Nothing changes before every row concerned is leased to the reset, so no worker reads in the meantime. Each
+step can be repeated: a reset that was interrupted is run again with the same plan, and does what is left.
 """
 
 from __future__ import annotations
@@ -12,45 +12,74 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
-from airflow_kinesis_snowflake.exceptions import (
-    CorruptStateError,
-    MaintenanceRefusedError,
-)
+from airflow_kinesis_snowflake.exceptions import CorruptStateError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
-from airflow_kinesis_snowflake.maintenance.reset.plan import LATEST, Action
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
+from airflow_kinesis_snowflake.maintenance.reset.changes import Action
+from airflow_kinesis_snowflake.maintenance.reset.positions import LATEST
+from airflow_kinesis_snowflake.maintenance.reset.registry import find_method
 from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import StartAt
-from airflow_kinesis_snowflake.stream.times import millis, moment
+from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from typing import Any
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.maintenance.holding import Holds
-    from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
-    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ShardChange
+    from airflow_kinesis_snowflake.maintenance.inspection import Inspection
+    from airflow_kinesis_snowflake.maintenance.reset.changes import ShardChange
+    from airflow_kinesis_snowflake.maintenance.reset.method import OpenStore
+    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan
     from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
 
     # Shard rows by stream and shard id; None: the row can't be read.
     Rows = Mapping[tuple[str, str], ShardState | None]
 
+    ChooseKeys = Callable[[Sequence[ShardChange]], Iterable[OffsetKey]]
+    """Chooses further incarnations to close, given the changes that are left to make."""
+
 log = logging.getLogger(__name__)
 
 
-class Resetting:
-    """Carries out one plan.
+def apply_reset(
+    plan: ResetPlan,
+    *,
+    store: CheckpointStoreHook,
+    snowflake: SnowflakeState | None,
+    open_store: OpenStore,
+    remember: Callable[[str], None],
+    clock: Callable[[], int],
+) -> dict[str, int]:
+    """Carry out the plan of a reset. Can be repeated.
 
-    :param plan: what to do
     :param store: of the plan's application
     :param snowflake: where to close incarnations; None: what a zombie commits isn't refused
+    :param open_store: opens the store of another application
+    :param remember: makes the drain use a new application name
     :param clock: gives milliseconds since the epoch
+    :return: number of shards per action
+    :raises MaintenanceRefusedError: a worker is reading, or the state isn't the one planned for; nothing was
+        changed
+    """
+    request = plan.request
+    run = ResetRun(
+        plan, store=store, snowflake=snowflake, open_store=open_store, remember=remember, clock=clock
+    )
+    find_method(request.method).apply(run)
+    done = Counter(str(change.action) for change in plan.changes)
+    log.info("Reset %s of application %s is done: %s", request.method, request.application, dict(done))
+    return dict(done)
+
+
+class ResetRun:
+    """The steps that methods carry out a plan with, and what they need for it.
+
+    The parameters are those of :func:`apply_reset`, and attributes of the same names.
     """
 
     def __init__(
@@ -59,76 +88,86 @@ class Resetting:
         *,
         store: CheckpointStoreHook,
         snowflake: SnowflakeState | None,
+        open_store: OpenStore,
+        remember: Callable[[str], None],
         clock: Callable[[], int],
     ) -> None:
-        self._plan = plan
-        self._store = store
-        self._loaded = snowflake
+        self.plan = plan
+        self.store = store
+        self.snowflake = snowflake
+        self.open_store = open_store
+        self.remember = remember
         self._clock = clock
         self._owner = f"reset#{plan.id}"
 
-    def run(
-        self, *, open_store: Callable[[str], CheckpointStoreHook], remember: Callable[[str], None]
-    ) -> Mapping[str, int]:
-        """Carry out the plan.
+    def read_rows(self, stream: str | None = None) -> Rows:
+        """The rows of shards.
 
-        :param open_store: the store of another application, for ``rename``
-        :param remember: makes the drain use the new name, for ``rename``
-        :return: number of shards per action
-        :raises MaintenanceRefusedError: a worker is reading, or the state isn't the one planned for; nothing
-            was changed
+        :param stream: None: of all streams
         """
-        request = self._plan.request
-        if request.method is Method.DELETE_TABLE:
-            self._delete_table()
-        elif request.method is Method.RENAME:
-            self._rename(open_store, remember)
-        else:
-            self._change_shards()
-        done = Counter(str(change.action) for change in self._plan.changes)
-        log.info("Reset %s of application %s is done: %s", request.method, request.application, dict(done))
-        return dict(done)
+        rows: dict[tuple[str, str], ShardState | None] = {}
+        for item in self.store.read_items(stream):
+            key = key_of(item)
+            try:
+                row = self.store.shard_state(item)
+            except CorruptStateError:
+                rows[key] = None
+            else:
+                if row is not None:
+                    rows[key] = row
+        return rows
 
-    # --- methods ---
+    def holding(self, rows: Iterable[tuple[str, str]]) -> AbstractContextManager[Holds]:
+        """Keep workers away from the shards of some rows, all or none, until the block ends.
 
-    def _delete_table(self) -> None:
-        facts = self._store.describe_table()
-        if facts.created is None or millis(facts.created) != self._plan.table_created:
-            log.info("The table that was planned to be deleted is gone already")
-            return
-        rows = self._rows(self._store.read_items())
-        with self._holding(rows):
-            for stream in sorted({stream for stream, _ in rows}):
-                self._close(stream, [row for key, row in rows.items() if key[0] == stream])
-            self._store.delete_table()
+        :raises MaintenanceRefusedError: a worker is reading one of them
+        """
+        return holding(self.store, rows, owner=self._owner, clock=self._clock, force=self.plan.request.force)
 
-    def _rename(
-        self, open_store: Callable[[str], CheckpointStoreHook], remember: Callable[[str], None]
+    def close(
+        self, stream: str, rows: Iterable[ShardState | None], *, also: Iterable[OffsetKey] = ()
     ) -> None:
-        new_name = self._plan.request.new_application or ""
-        rows = self._rows(self._store.read_items(self._plan.request.stream))
-        with self._holding(rows):
-            new = open_store(new_name)
-            new.create_table()
-            new.tag({"succeeds": self._store.application_name})
-            remember(new_name)
-            self._store.tag({"superseded-by": new_name})
+        """Refuse from now on what workers of old incarnations would still commit.
 
-    def _change_shards(self) -> None:
-        plan = self._plan
-        if plan.request.method is Method.RECOVER:
-            self._store.create_table()
-        rows = self._rows(self._store.read_items(self._plan.request.stream))
+        :param also: incarnations in the offsets table that no row names
+        """
+        if self.snowflake is None:
+            return
+        ended = [row for row in rows if row is not None and row.incarnation]
+        if not self.plan.offsets_unseen:
+            copied = [OffsetKey.of(row) for row in ended if row.offset is not None or COPY in row.sinks]
+            self.snowflake.session.close_offsets(
+                self.snowflake.target,
+                application=self.store.application_name,
+                stream=stream,
+                keys=[*copied, *also],
+            )
+        # A channel belongs to whoever opened it last. Its token stays: a recovery may need it.
+        fenced = self.snowflake.channels.fence(
+            application=self.store.application_name,
+            stream=stream,
+            keys=[OffsetKey.of(row) for row in ended if STREAMING in row.sinks],
+        )
+        if fenced:
+            log.info("%d channels of stream %s are taken from whoever had them", fenced, stream)
+
+    def change_shards(self, *, also_close: ChooseKeys = lambda _: ()) -> None:
+        """Close the incarnations that end, and write the rows of the shards.
+
+        :param also_close: further incarnations, which no row names
+        """
+        plan = self.plan
+        rows = self.read_rows(plan.request.stream)
         by_shard = {shard_id: row for (_, shard_id), row in rows.items()}
         changes = [change for change in plan.changes if change.action is not Action.KEEP]
         self._check_still_as_planned(changes, by_shard)
         todo = [change for change in changes if not _is_done(change, by_shard)]
         concerned = {change.shard_id for change in todo}
         # Rows that an earlier run has made and left leased are freed with the others.
-        with self._holding(
+        with self.holding(
             key for key, row in rows.items() if key[1] in concerned or self._left(row)
         ) as holds:
-            self._close(plan.request.stream, _ended_by(todo, by_shard), also=self._opened_again(todo))
+            self.close(plan.request.stream, _ended_by(todo, by_shard), also=also_close(todo))
             for change in todo:
                 self._change(change, holds)
 
@@ -136,11 +175,11 @@ class Resetting:
         return row is not None and row.lease_owner == self._owner
 
     def _change(self, change: ShardChange, holds: Holds) -> None:
-        stream = self._plan.request.stream
+        stream = self.plan.request.stream
         if change.action is Action.REMOVE:
-            done = self._store.remove_shard(stream, change.shard_id, owner=self._owner)
+            done = self.store.remove_shard(stream, change.shard_id, owner=self._owner)
         else:
-            write = partial(self._store.reset_shard, stream, self._new_state(change), owner=self._owner)
+            write = partial(self.store.reset_shard, stream, self._new_state(change), owner=self._owner)
             if change.action is Action.SET:
                 done = write(now=self._clock())
             else:
@@ -148,8 +187,8 @@ class Resetting:
                 done = holds.make(key, lambda now, until: write(now=now, made_until=until))
         if not done:
             raise MaintenanceRefusedError(
-                f"The row of shard {change.shard_id} of stream {stream} changed while application "
-                f"{self._store.application_name} was being reset; make a new plan."
+                f"Make a new plan: the row of shard {change.shard_id} of stream {stream} changed while "
+                f"application {self.store.application_name} was being reset."
             )
 
     def _new_state(self, change: ShardChange) -> ShardState:
@@ -161,8 +200,8 @@ class Resetting:
             parents=change.parents,
             ended=change.new_ended,
             incarnation=change.new_incarnation,
-            stream_created=self._plan.stream_created,
-            stream_arn=self._plan.stream_arn,
+            stream_created=self.plan.stream_created,
+            stream_arn=self.plan.stream_arn,
             offset=change.new_offset if change.new_sink == COPY else None,
             offsets={change.new_sink: change.new_offset}
             if change.new_offset is not None and change.new_sink != COPY
@@ -173,82 +212,19 @@ class Resetting:
             caught_up_at=change.new_caught_up_at,
         )
 
-    # --- steps ---
-
-    def _rows(self, items: Iterable[Mapping[str, Any]]) -> Rows:
-        rows: dict[tuple[str, str], ShardState | None] = {}
-        for item in items:
-            key = key_of(item)
-            try:
-                row = self._store.shard_state(item)
-            except CorruptStateError:
-                rows[key] = None
-            else:
-                if row is not None:
-                    rows[key] = row
-        return rows
-
     def _check_still_as_planned(
         self, changes: Iterable[ShardChange], rows: Mapping[str, ShardState | None]
     ) -> None:
-        stream = self._plan.request.stream
+        stream = self.plan.request.stream
         for change in changes:
             row = rows.get(change.shard_id)
             expected = {change.incarnation, change.new_incarnation}
             if row is not None and row.incarnation not in expected:
                 raise MaintenanceRefusedError(
-                    f"Shard {change.shard_id} of stream {stream} has changed hands since the plan was "
-                    "made; nothing was changed. Make a new plan for application "
-                    f"{self._store.application_name}."
+                    f"Make a new plan for application {self.store.application_name}: shard "
+                    f"{change.shard_id} of stream {stream} has been reset or imported since this plan was "
+                    "made. Nothing was changed."
                 )
-
-    def _holding(self, rows: Iterable[tuple[str, str]]) -> AbstractContextManager[Holds]:
-        return holding(
-            self._store, rows, owner=self._owner, clock=self._clock, force=self._plan.request.force
-        )
-
-    def _opened_again(self, changes: Iterable[ShardChange]) -> list[OffsetKey]:
-        """Incarnations of the past that are open because Snowflake went back to when they were."""
-        if self._loaded is None or self._plan.offsets_unseen or not self._plan.request.trust_snowflake:
-            return []
-        kept = {change.shard_id: change.new_incarnation for change in changes}
-        rows = self._loaded.session.list_offsets(
-            self._loaded.target.offsets, application=self._store.application_name
-        )
-        return [
-            OffsetKey(row.shard_id, row.incarnation)
-            for row in rows
-            if row.stream == self._plan.request.stream
-            and row.shard_id in kept
-            and row.incarnation != kept[row.shard_id]
-        ]
-
-    def _close(
-        self, stream: str, rows: Iterable[ShardState | None], *, also: Iterable[OffsetKey] = ()
-    ) -> None:
-        """Refuse from now on what workers of old incarnations would still commit.
-
-        :param also: incarnations in the offsets table that no row names
-        """
-        if self._loaded is None:
-            return
-        ended = [row for row in rows if row is not None and row.incarnation]
-        if not self._plan.offsets_unseen:
-            copied = [OffsetKey.of(row) for row in ended if row.offset is not None or COPY in row.sinks]
-            self._loaded.session.close_offsets(
-                self._loaded.target,
-                application=self._store.application_name,
-                stream=stream,
-                keys=[*copied, *also],
-            )
-        # A channel belongs to whoever opened it last. Its token stays: a recovery may need it.
-        fenced = self._loaded.channels.fence(
-            application=self._store.application_name,
-            stream=stream,
-            keys=[OffsetKey.of(row) for row in ended if STREAMING in row.sinks],
-        )
-        if fenced:
-            log.info("%d channels of stream %s are taken from whoever had them", fenced, stream)
 
 
 def verify_reset(
@@ -261,7 +237,7 @@ def verify_reset(
     :raises MaintenanceRefusedError: it hasn't
     """
     inspection = inspect_state(store, kinesis, now=now)
-    problems = unmet(plan, inspection)
+    problems = find_method(plan.request.method).unmet(plan, inspection)
     if problems:
         raise MaintenanceRefusedError(
             f"Carry out the plan once more: the reset of application {plan.request.application} isn't "
@@ -270,38 +246,8 @@ def verify_reset(
     return inspection
 
 
-def unmet(plan: ResetPlan, inspection: Inspection) -> list[str]:
-    """What isn't as a plan that was carried out leaves it; nothing if all is well."""
-    if plan.request.method is Method.DELETE_TABLE:
-        gone = inspection.table_created != plan.table_created
-        return [] if gone else [f"the table {plan.request.application} is still there"]
-    if plan.request.method is Method.RENAME:
-        return []
-    shards = {shard.shard_id: shard for shard in inspection.shards}
-    problems = []
-    for change in plan.changes:
-        shard = shards.get(change.shard_id)
-        if change.action is Action.REMOVE and shard is not None and shard.row:
-            problems.append(f"shard {change.shard_id} still has a row")
-        if change.action not in {Action.SET, Action.CREATE}:
-            continue
-        if shard is None or not _is_as_planned(shard, change):
-            problems.append(f"shard {change.shard_id} wasn't reset")
-        elif shard.leased(inspection.at):
-            problems.append(f"shard {change.shard_id} is leased to {shard.lease_owner}")
-    return problems
-
-
-def _is_as_planned(shard: ShardView, change: ShardChange) -> bool:
-    """Whether a shard goes on as planned; a drain may have moved its checkpoint since."""
-    if shard.incarnation != change.new_incarnation:
-        return False
-    kept = change.incarnation == change.new_incarnation
-    return not (kept and shard.checkpoint == change.checkpoint != change.new_checkpoint)
-
-
 def _ended_by(changes: Iterable[ShardChange], rows: Mapping[str, ShardState | None]) -> list[ShardState]:
-    """Rows whose incarnations end with the change; those that can't be read don't tell theirs."""
+    """Rows whose incarnations end with the change; those that can't be read don't say which it is."""
     return [
         row
         for change in changes

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import ThrottledError
-from airflow_kinesis_snowflake.maintenance.reset.plan import NextRecord
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 
 if TYPE_CHECKING:
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 # Kinesis allows five calls a second per shard; other readers need some of them.
 _PAUSE_SECONDS = 0.25
 _BACKOFF_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class NextRecord:
+    """The record of a shard that is read next.
+
+    :param arrived: milliseconds since the epoch
+    """
+
+    position: Position
+    arrived: int
 
 
 def next_record(kinesis: KinesisStreamHook, shard_id: str, start: Position | StartAt) -> NextRecord | None:

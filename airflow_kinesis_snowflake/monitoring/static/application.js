@@ -4,7 +4,7 @@ import { chart } from "./chart.js";
 import { control } from "./control.js";
 import { copyButton } from "./copy.js";
 import { el, show } from "./dom.js";
-import { openForm } from "./form.js";
+import { openForm, resetForm } from "./form.js";
 import { NONE, ago, bytes, counted, duration, moment, number, shortShard } from "./format.js";
 import { shownRuns, spanNote, spanPicker } from "./history.js";
 import { lettersCard } from "./letters.js";
@@ -93,7 +93,7 @@ function buttons(page, check) {
   const button = (key, text, onclick) => el("button", { type: "button", "data-key": key, onclick }, text);
   return [
     button("check", page.checked ? "Check again with Kinesis" : "Check with Kinesis", check),
-    page.forms[RESET] ? button("reset", "Reset…", () => openForm(RESET, page.forms[RESET])) : null,
+    page.forms[RESET] ? button("reset", "Reset…", () => openForm(RESET, page.forms[RESET], resetForm(page.reset_fields))) : null,
     page.forms[CLEANUP] ? button("cleanup", "Clean up tables…", () => openForm(CLEANUP, page.forms[CLEANUP])) : null,
   ];
 }
@@ -158,7 +158,7 @@ function details(shard, page, select) {
     { className: `details ${shard.status}`, ariaLabel: "The chosen shard", "aria-live": "polite" },
     el("div", { className: "named" }, el("h3", {}, shard.shard_id), copyButton(shard.shard_id, "the shard's id")),
     el("dl", {}, pairs.map(([name, value]) => [el("dt", {}, name), el("dd", {}, ...[value].flat())]).flat()),
-    form ? el("button", { type: "button", "data-key": "reset shard", onclick: () => openForm(RESET, { ...form, shards: [shard.shard_id] }) }, "Reset this shard…") : null,
+    form ? el("button", { type: "button", "data-key": "reset shard", onclick: () => openForm(RESET, { ...form, shards: [shard.shard_id] }, resetForm(page.reset_fields)) }, "Reset this shard…") : null,
   );
 }
 

@@ -4,27 +4,6 @@ import { el } from "./dom.js";
 import { callAirflow, runPath, toAirflow } from "./places.js";
 
 const FORMS = {
-  kinesis_state_reset: {
-    title: "Reset where shards are read",
-    lead: "Starts the DAG kinesis_state_reset. It shows a plan, shard by shard; nothing changes before somebody approves it.",
-    submit: "Make the plan",
-    next: "Look at the plan, then approve or reject it",
-    where: "/required_actions",
-    fields: [
-      { name: "application_name", label: "Application", fixed: true },
-      { name: "stream_name", label: "Stream", fixed: true },
-      { name: "method", label: "Method", options: ["rewind", "delete_table", "rename", "recover"], help: "rewind: set shards to a position. delete_table: forget everything; start at the initial position. rename: start under a new name; the table stays. recover: rebuild the table from what Snowflake has." },
-      { name: "position", label: "Position", when: ["rewind", "recover"], help: "For rewind: TRIM_HORIZON, LATEST, an ISO-8601 time with its zone, or the sequence number of the last record that counts as loaded (for one shard). For recover: where shards start of which Snowflake has nothing." },
-      { name: "trust_snowflake", label: "Trust Snowflake: it went back in time", check: true, when: ["recover"], help: "Checkpoints go back to Snowflake's offsets too, and what is missing there is read again." },
-      { name: "shards", label: "Shards", when: ["rewind"], list: true, help: "One to a line. Empty: all shards." },
-      { name: "new_application_name", label: "New application", when: ["rename"] },
-      { name: "table", label: "Landing table", help: "Where duplicates are counted, and what recover reads." },
-      { name: "backup_folder", label: "Backup folder", help: "Where the rows are saved first. Empty: the Variable kinesis_state_reset_backup_folder." },
-      { name: "aws_conn_id", label: "AWS connection" },
-      { name: "region_name", label: "AWS region" },
-      { name: "snowflake_conn_id", label: "Snowflake connection" },
-    ],
-  },
   kinesis_table_cleanup: {
     title: "Clean up tables of old applications",
     lead: "Starts the DAG kinesis_table_cleanup. It lists the checkpoint tables that nobody uses; it deletes only without a dry run, and after an approval.",
@@ -55,6 +34,27 @@ const FORMS = {
   },
 };
 
+// The fields that depend on the methods come from the server, which knows the methods.
+export function resetForm(ofMethods) {
+  return {
+    title: "Reset where shards are read",
+    lead: "Starts the DAG kinesis_state_reset. It shows a plan, shard by shard; nothing changes before somebody approves it.",
+    submit: "Make the plan",
+    next: "Look at the plan, then approve or reject it",
+    where: "/required_actions",
+    fields: [
+      { name: "application_name", label: "Application", fixed: true },
+      { name: "stream_name", label: "Stream", fixed: true },
+      ...ofMethods,
+      { name: "table", label: "Landing table", help: "Where duplicates are counted and offsets are looked up." },
+      { name: "backup_folder", label: "Backup folder", help: "Where the rows are saved first. Empty: the Variable kinesis_state_reset_backup_folder." },
+      { name: "aws_conn_id", label: "AWS connection" },
+      { name: "region_name", label: "AWS region" },
+      { name: "snowflake_conn_id", label: "Snowflake connection" },
+    ],
+  };
+}
+
 export function openForm(dagId, values, content = FORMS[dagId], started = () => {}) {
   const { title, lead, submit, next, fields, where = "" } = content;
   const inputs = new Map(fields.map((field) => [field, input(field, values[field.name])]));
@@ -69,7 +69,8 @@ export function openForm(dagId, values, content = FORMS[dagId], started = () => 
         start.disabled = true;
         result.replaceChildren(el("p", { className: "quiet" }, "Starting…"));
         try {
-          const read = Object.fromEntries([...inputs].map(([field, each]) => [field.name, valueOf(field, each)]));
+          // What the chosen method doesn't take is left out, though it was filled in.
+          const read = Object.fromEntries(rows.map(([field, each]) => [field.name, each.hidden ? null : valueOf(field, inputs.get(field))]));
           const run = await trigger(dagId, fields[0].json ? read.conf : { ...values, ...read });
           const path = runPath(dagId, run.dag_run_id);
           result.replaceChildren(el("p", {}, el("b", {}, "The run has begun. "), toAirflow(path + where, next), ...(where ? [" · ", toAirflow(path, "open the run")] : [])));
@@ -88,7 +89,7 @@ export function openForm(dagId, values, content = FORMS[dagId], started = () => 
   );
   const dialog = el("dialog", { "aria-labelledby": "form-title", onclose: () => dialog.remove() }, form);
   const method = form.elements.namedItem("method");
-  const fit = () => rows.forEach(([field, each]) => (each.hidden = Boolean(field.when) && !field.when.includes(method.value)));
+  const fit = () => rows.forEach(([field, each]) => (each.hidden = Boolean(field.when?.length) && !field.when.includes(method.value)));
   method?.addEventListener("change", fit);
   fit();
   document.body.append(dialog);
@@ -99,7 +100,7 @@ export function openForm(dagId, values, content = FORMS[dagId], started = () => 
 
 function input(field, value) {
   if (field.json) return el("textarea", { name: field.name, rows: 6, spellcheck: false, value: JSON.stringify(value ?? {}, null, 2) });
-  if (field.options) return el("select", { name: field.name }, field.options.map((option) => el("option", { value: option, selected: option === value }, option)));
+  if (field.options?.length) return el("select", { name: field.name }, field.options.map((option) => el("option", { value: option, selected: option === value }, option)));
   if (field.list) return el("textarea", { name: field.name, rows: 3, value: (value ?? []).join("\n") });
   if (field.check) return el("input", { name: field.name, type: "checkbox", checked: Boolean(value) });
   return el("input", { name: field.name, type: "text", value: value ?? "", readOnly: Boolean(field.fixed) });

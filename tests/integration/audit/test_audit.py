@@ -12,7 +12,6 @@ from airflow_kinesis_snowflake.audit.findings import Kind
 from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError
 from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.stream.positions import Position
 from tests.integration.maintenance.conftest import Maintenance
 from tests.integration.stream.history import later
@@ -232,7 +231,7 @@ def test_what_a_reset_loads_again_is_told_from_a_double(
     live: History, audited: Callable[..., Report]
 ) -> None:
     maintenance = Maintenance(live)
-    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    maintenance.reset("rewind", position="TRIM_HORIZON")
     live.drain(stop_at=later()).run()
     assert len(live.landed) == 40
 
@@ -249,7 +248,7 @@ def test_a_double_after_the_position_of_the_earlier_incarnation_is_no_reset(
     live: History, audited: Callable[..., Report]
 ) -> None:
     """Two incarnations, but only one of them can have loaded the record."""
-    Maintenance(live).reset(Method.REWIND, position="LATEST")
+    Maintenance(live).reset("rewind", position="LATEST")
     shard_id = live.open_shards[0]
     live.put(shard_id, 1)
     live.drain(stop_at=later()).run()

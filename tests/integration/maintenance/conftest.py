@@ -9,9 +9,9 @@ import pytest
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, inspect_state
-from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting
-from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, ResetRequest
-from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
+from airflow_kinesis_snowflake.maintenance.reset.apply import apply_reset
+from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, plan_reset
+from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
 from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState, open_snowflake_state
 from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from airflow_kinesis_snowflake.maintenance.reset.registry import Method
     from tests.integration.drain.conftest import Pipeline
 
 
@@ -38,7 +37,7 @@ class Maintenance:
     def inspect(self) -> Inspection:
         return inspect_state(self.pipeline.store, KinesisStreamHook(self.pipeline.stream), now=now_millis())
 
-    def plan(self, method: Method, **request: Any) -> ResetPlan:
+    def plan(self, method: str, **request: Any) -> ResetPlan:
         asked = ResetRequest(
             application=self.pipeline.application, stream=self.pipeline.stream, method=method, **request
         )
@@ -54,10 +53,16 @@ class Maintenance:
 
     def carry_out(self, plan: ResetPlan) -> None:
         with self.snowflake() as snowflake:
-            resetting = Resetting(plan, store=self.pipeline.store, snowflake=snowflake, clock=now_millis)
-            resetting.run(open_store=CheckpointStoreHook, remember=self.remembered.append)
+            apply_reset(
+                plan,
+                store=self.pipeline.store,
+                snowflake=snowflake,
+                open_store=CheckpointStoreHook,
+                remember=self.remembered.append,
+                clock=now_millis,
+            )
 
-    def reset(self, method: Method, **request: Any) -> ResetPlan:
+    def reset(self, method: str, **request: Any) -> ResetPlan:
         plan = self.plan(method, **request)
         self.carry_out(plan)
         return plan

@@ -10,7 +10,6 @@ import pytest
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def put_back(maintenance: Maintenance, backup: Backup) -> dict[str, int]:
 
 def test_a_restore_takes_a_rewind_back(drained: Pipeline, maintenance: Maintenance, tmp_path: Path) -> None:
     backup = save(drained, tmp_path)
-    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    maintenance.reset("rewind", position="TRIM_HORIZON")
     assert put_back(maintenance, backup) == {"restored": 2, "removed": 0}
     drained.send(4)
     drained.drain().run()
@@ -53,7 +52,7 @@ def test_a_restore_brings_a_deleted_table_back(
 ) -> None:
     backup = save(drained, tmp_path)
     before = drained.state
-    maintenance.reset(Method.DELETE_TABLE)
+    maintenance.reset("delete_table")
     put_back(maintenance, backup)
     put_back(maintenance, backup)
     after = drained.state
@@ -78,7 +77,7 @@ def test_attributes_of_other_software_come_back(
         ExpressionAttributeValues={":n": foreign["name"], ":r": foreign["raw"]},
     )
     backup = save(drained, tmp_path)
-    maintenance.reset(Method.DELETE_TABLE)
+    maintenance.reset("delete_table")
     put_back(maintenance, backup)
     item = dynamodb.get_item(TableName=drained.application, Key=key)["Item"]
     assert {name: item[name] for name in foreign} == foreign

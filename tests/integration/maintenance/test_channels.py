@@ -18,7 +18,6 @@ from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restor
 from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
 from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, CleanupRules, cleanup_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspection_text
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.sinks.snowflake import channels
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import channel_name
 from airflow_kinesis_snowflake.stream.times import now_millis
@@ -78,7 +77,7 @@ def test_a_rewind_takes_the_channels_from_whoever_had_them_and_drops_none(
     clients = [hook.open_channels(table) for table in tables]
     zombies = [client.open(name) for client in clients for name in before]
     try:
-        maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+        maintenance.reset("rewind", position="TRIM_HORIZON")
         for zombie in zombies:
             with pytest.raises(FencedError):  # noqa: PT012 -- either call may be told
                 zombie.append([b"{}"], "9" * 60, "9" * 60)
@@ -98,9 +97,9 @@ def test_a_table_that_is_gone_is_rebuilt_from_the_channels(
 ) -> None:
     was = {row.shard_id: (row.checkpoint, row.incarnation) for row in streamed.state.shards.values()}
     streamed.store.delete_table()
-    plan = maintenance.reset(Method.RECOVER)
+    plan = maintenance.reset("recover")
 
-    assert "2 shards without a row go on behind their channels" in " ".join(plan.notes)
+    assert "2 shards without a row go on after what their channels have" in " ".join(plan.notes)
     rows = streamed.state.shards.values()
     assert {row.shard_id: (row.checkpoint, row.incarnation) for row in rows} == was
     assert {(row.sinks, row.unsettled) for row in rows} == {(frozenset({"streaming"}), True)}
@@ -111,7 +110,7 @@ def test_a_table_that_is_gone_is_rebuilt_from_the_channels(
 
 def test_a_recovered_application_may_go_on_by_copy(maintenance: Maintenance, streamed: Pipeline) -> None:
     streamed.store.delete_table()
-    maintenance.reset(Method.RECOVER)
+    maintenance.reset("recover")
     streamed.send(10)
     with pytest.raises(SinkInDoubtError):
         streamed.drain(sink="copy").run()
@@ -131,8 +130,8 @@ def test_what_went_back_in_time_is_read_again_only_if_asked(
             client.drop(name)
     streamed.query("DELETE FROM {table}")
 
-    assert "Plan again with trust_snowflake" in " ".join(maintenance.plan(Method.RECOVER).notes)
-    maintenance.reset(Method.RECOVER, trust_snowflake=True)
+    assert "Plan again with trust_snowflake" in " ".join(maintenance.plan("recover").notes)
+    maintenance.reset("recover", trust_snowflake=True)
     stream(streamed)
     assert streamed.landed == list(range(20))
 
@@ -143,20 +142,20 @@ def test_a_reset_names_the_extra_before_anything_is_changed(
     rows = streamed.store.read_items()
     without_the_extra(monkeypatch)
     with pytest.raises(InvalidSettingError, match='extra "streaming"'):
-        maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+        maintenance.reset("rewind", position="TRIM_HORIZON")
 
     assert streamed.store.read_items() == rows
 
 
-@pytest.mark.parametrize("method", [Method.REWIND, Method.RECOVER, Method.DELETE_TABLE])
+@pytest.mark.parametrize("method", ["rewind", "recover", "delete_table"])
 def test_applications_that_never_streamed_need_no_extra(
-    make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch, method: Method
+    make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     pipeline = make_pipeline(1)
     pipeline.send(3)
     pipeline.drain().run()
     without_the_extra(monkeypatch)
-    asked = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
+    asked = {"position": "TRIM_HORIZON"} if method == "rewind" else {}
     Maintenance(pipeline).reset(method, **asked)
 
 
@@ -200,7 +199,7 @@ def test_a_backup_of_a_stream_comes_back_after_a_reset(
 ) -> None:
     file = back_up(streamed.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
     was = streamed.state.shards
-    maintenance.reset(Method.REWIND, position="LATEST")
+    maintenance.reset("rewind", position="LATEST")
     with maintenance.snowflake() as snowflake:
         restore(
             Backup.decode(BackupFilesHook().read(file)),
@@ -255,7 +254,7 @@ def test_channels_of_incarnations_before_a_reset_go_and_those_of_today_stay(
     maintenance: Maintenance, streamed: Pipeline, tmp_path: Path
 ) -> None:
     before = set(names(streamed))
-    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    maintenance.reset("rewind", position="TRIM_HORIZON")
     stream(streamed)
     today = set(names(streamed))
     used = frozenset({streamed.application})

@@ -12,7 +12,6 @@ from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
 from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, CleanupRules, cleanup_text
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.sinks.snowflake.statements import stage_folder
 from airflow_kinesis_snowflake.stream.times import now_millis
 
@@ -168,7 +167,7 @@ def test_offsets_of_incarnations_before_a_reset_go_and_those_of_today_stay(
     drained: Pipeline, maintenance: Maintenance, tmp_path: Path
 ) -> None:
     old = incarnations(drained)
-    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    maintenance.reset("rewind", position="TRIM_HORIZON")
     drained.drain().run()
     new = incarnations(drained) - old
     with maintenance.snowflake() as snowflake:
@@ -190,7 +189,7 @@ def test_offsets_that_a_state_row_names_again_or_that_changed_since_the_plan_sta
     drained: Pipeline, maintenance: Maintenance, tmp_path: Path, dynamodb: DynamoDBClient
 ) -> None:
     before = drained.store.read_items(drained.stream)
-    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    maintenance.reset("rewind", position="TRIM_HORIZON")
     drained.drain().run()
     with maintenance.snowflake() as snowflake:
         made = plan(snowflake=snowflake, used=frozenset({drained.application}))

@@ -18,7 +18,6 @@ from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restor
 from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
 from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules, cleanup_text
 from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
 from airflow_kinesis_snowflake.maintenance.takeover.plan import carry_out_import, plan_import
 from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
 from airflow_kinesis_snowflake.stream.positions import Position
@@ -108,11 +107,11 @@ def test_resets_backups_and_restores_need_what_their_policy_allows(
     with recorded() as calls:
         saved = back_up(drained.store, files, folder=str(tmp_path), now=now_millis())
         drained.store.delete_table()
-        maintenance.reset(Method.RECOVER)
-        maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
-        maintenance.reset(Method.RENAME, new_application=f"{drained.application}-2")
+        maintenance.reset("recover")
+        maintenance.reset("rewind", position="TRIM_HORIZON")
+        maintenance.reset("rename", new_application_name=f"{drained.application}-2")
         ask_who_holds_a_lease(drained.store, drained.stream)
-        maintenance.reset(Method.DELETE_TABLE)
+        maintenance.reset("delete_table")
         backup = Backup.decode(files.read(saved["file"]))
         less = Backup(backup.application, backup.saved_at, backup.items[:1])
         with maintenance.snowflake() as snowflake:

@@ -11,10 +11,9 @@ from airflow_kinesis_snowflake.exceptions import ThrottledError
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.maintenance.inspection import StateFinding, inspect_state, inspection_text
-from airflow_kinesis_snowflake.maintenance.reset.apply import Resetting
-from airflow_kinesis_snowflake.maintenance.reset.plan import ResetRequest
-from airflow_kinesis_snowflake.maintenance.reset.planning import plan_reset
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
+from airflow_kinesis_snowflake.maintenance.reset.apply import apply_reset
+from airflow_kinesis_snowflake.maintenance.reset.plan import plan_reset
+from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position
 from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.faults.actions import THROTTLED, aws_error, edit
@@ -68,7 +67,7 @@ class State:
         request = ResetRequest(
             application=self.store.application_name,
             stream=self.kinesis.stream_name,
-            method=Method.REWIND,
+            method="rewind",
             shards=(SPOILT,),
             position=position,
             force=force,
@@ -81,8 +80,13 @@ class State:
             open_store=CheckpointStoreHook,
             now=now_millis(),
         )
-        Resetting(plan, store=self.store, snowflake=None, clock=now_millis).run(
-            open_store=CheckpointStoreHook, remember=lambda _: None
+        apply_reset(
+            plan,
+            store=self.store,
+            snowflake=None,
+            open_store=CheckpointStoreHook,
+            remember=lambda _: None,
+            clock=now_millis,
         )
 
 

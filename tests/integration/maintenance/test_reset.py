@@ -22,13 +22,14 @@ from airflow_kinesis_snowflake.exceptions import (
     OffsetWentBackError,
 )
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-from airflow_kinesis_snowflake.maintenance.reset.apply import unmet
-from airflow_kinesis_snowflake.maintenance.reset.plan import Action, ResetPlan, plan_text
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
+from airflow_kinesis_snowflake.maintenance.reset.changes import Action
+from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, plan_text
+from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, find_method
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.times import now_millis
 from local.services import wait_until_active
 from tests.faults.actions import aws_error
+from tests.toy_reset import Nudge
 
 from .conftest import Maintenance
 
@@ -68,11 +69,11 @@ def hold(pipeline: Pipeline, shard_id: str) -> None:
 def test_a_rewind_to_the_horizon_loads_everything_again_as_the_plan_said(
     drained: Pipeline, maintenance: Maintenance
 ) -> None:
-    plan = maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    plan = maintenance.reset("rewind", position="TRIM_HORIZON")
     drained.drain().run()
     assert again(plan) == 20
     assert duplicates(drained) == 20
-    assert unmet(plan, maintenance.inspect()) == []
+    assert find_method(plan.request.method).unmet(plan, maintenance.inspect()) == []
 
 
 def test_a_rewind_to_a_timestamp_loads_what_arrived_since(
@@ -81,7 +82,7 @@ def test_a_rewind_to_a_timestamp_loads_what_arrived_since(
     moment = datetime.now(UTC)
     drained.send(6)
     drained.drain().run()
-    plan = maintenance.reset(Method.REWIND, position=moment.isoformat())
+    plan = maintenance.reset("rewind", position=moment.isoformat())
     drained.drain().run()
     assert again(plan) == duplicates(drained) == 6
 
@@ -95,7 +96,7 @@ def test_a_rewind_to_a_sequence_number_goes_on_behind_it_in_that_shard_alone(
         f"WHERE \"KINESISMETADATA\":shardId::VARCHAR = '{shard_id}' ORDER BY 1"
     )
     third = str(numbers[2][0])
-    plan = maintenance.reset(Method.REWIND, position=third, shards=(shard_id,))
+    plan = maintenance.reset("rewind", position=third, shards=(shard_id,))
     drained.drain().run()
     assert [change.shard_id for change in plan.changes] == [shard_id]
     assert again(plan) == duplicates(drained) == len(numbers) - 3
@@ -103,20 +104,20 @@ def test_a_rewind_to_a_sequence_number_goes_on_behind_it_in_that_shard_alone(
 
 def test_a_rewind_to_latest_skips_what_has_arrived(drained: Pipeline, maintenance: Maintenance) -> None:
     drained.send(5)
-    plan = maintenance.reset(Method.REWIND, position="LATEST")
+    plan = maintenance.reset("rewind", position="LATEST")
     drained.send(3)
     drained.drain().run()
     assert drained.landed == [*range(20), 25, 26, 27]
     assert again(plan) == 0
-    assert "skips records that arrived" in plan_text(plan)
+    assert "skips the records that arrived" in plan_text(plan)
 
 
 def test_a_deleted_table_is_made_again_and_everything_loaded_again(
     drained: Pipeline, maintenance: Maintenance
 ) -> None:
-    plan = maintenance.reset(Method.DELETE_TABLE)
+    plan = maintenance.reset("delete_table")
     assert not drained.store.exists()
-    assert unmet(plan, maintenance.inspect()) == []
+    assert find_method(plan.request.method).unmet(plan, maintenance.inspect()) == []
     drained.drain().run()
     assert again(plan) == duplicates(drained) == 20
 
@@ -125,7 +126,7 @@ def test_a_rename_goes_on_under_the_new_name_and_keeps_the_old_table(
     drained: Pipeline, maintenance: Maintenance, dynamodb: DynamoDBClient
 ) -> None:
     new_name = f"{drained.application}-2"
-    plan = maintenance.reset(Method.RENAME, new_application=new_name)
+    plan = maintenance.reset("rename", new_application_name=new_name)
     assert maintenance.remembered == [new_name]
     arn = str(drained.store.describe_table().arn)
     tags = {tag["Key"]: tag["Value"] for tag in dynamodb.list_tags_of_resource(ResourceArn=arn)["Tags"]}
@@ -141,8 +142,8 @@ def test_a_rename_to_a_name_in_use_is_refused(drained: Pipeline, maintenance: Ma
     other = CheckpointStoreHook(f"{drained.application}-other")
     other.create_table()
     other.heartbeat(drained.stream, "somebody", now=now_millis())
-    with pytest.raises(MaintenanceRefusedError, match="is in use"):
-        maintenance.plan(Method.RENAME, new_application=other.application_name)
+    with pytest.raises(MaintenanceRefusedError, match="choose another name"):
+        maintenance.plan("rename", new_application_name=other.application_name)
     other.delete_table()
 
 
@@ -152,7 +153,7 @@ def test_a_lost_table_is_recovered_without_duplicates_and_gaps(
     before = drained.state
     drained.store.delete_table()
     drained.send(7)
-    plan = maintenance.reset(Method.RECOVER)
+    plan = maintenance.reset("recover")
     after = drained.state
     assert again(plan) == 0
     assert {shard_id: row.checkpoint for shard_id, row in after.shards.items()} == {
@@ -168,7 +169,7 @@ def test_a_recovery_starts_a_shard_that_snowflake_never_saw(make_pipeline: Any, 
     pipeline.drain().run()
     pipeline.store.delete_table()
     pipeline.send(9)
-    Maintenance(pipeline).reset(Method.RECOVER)
+    Maintenance(pipeline).reset("recover")
     assert len(pipeline.state.shards) == 2
     pipeline.drain().run()
     assert pipeline.landed == list(range(10))
@@ -195,13 +196,13 @@ def test_snowflake_that_went_back_in_time_is_followed_and_everything_is_there_on
     drained.send(5)
     with pytest.raises(OffsetWentBackError, match="recover and trust_snowflake"):
         drained.drain().run()
-    assert "trust_snowflake" in plan_text(maintenance.plan(Method.RECOVER))
+    assert "trust_snowflake" in plan_text(maintenance.plan("recover"))
 
-    plan = maintenance.reset(Method.RECOVER, trust_snowflake=True)
+    plan = maintenance.reset("recover", trust_snowflake=True)
 
     assert again(plan) == 0
     assert "2 shards go back" in plan_text(plan)
-    assert unmet(plan, maintenance.inspect()) == []
+    assert find_method(plan.request.method).unmet(plan, maintenance.inspect()) == []
     drained.drain().run()
     assert drained.landed == drained.sent
 
@@ -210,7 +211,7 @@ def test_a_recovery_counts_what_came_back_in_time_without_its_offsets(
     drained: Pipeline, maintenance: Maintenance
 ) -> None:
     drained.query("UPDATE {offsets} SET \"POSITION\" = '000'")
-    plan = maintenance.reset(Method.RECOVER, trust_snowflake=True)
+    plan = maintenance.reset("recover", trust_snowflake=True)
     assert again(plan) == 20
     drained.drain().run()
     assert duplicates(drained) == 20
@@ -225,7 +226,7 @@ def test_snowflake_that_has_nothing_any_more_is_loaded_from_the_start(
     drained.send(4)
     with pytest.raises(OffsetWentBackError):
         drained.drain().run()
-    assert again(maintenance.reset(Method.RECOVER, trust_snowflake=True)) == 0
+    assert again(maintenance.reset("recover", trust_snowflake=True)) == 0
     drained.drain().run()
     assert drained.landed == drained.sent
 
@@ -235,7 +236,7 @@ def test_what_may_have_aged_out_since_is_for_the_next_drain_to_say(
 ) -> None:
     drained.query("DELETE FROM {table}")
     drained.query("UPDATE {offsets} SET \"POSITION\" = '000'")
-    plan = maintenance.plan(Method.RECOVER, trust_snowflake=True)
+    plan = maintenance.plan("recover", trust_snowflake=True)
     long_ago = now_millis() - 9 * 86_400_000
     assert all((change.new_caught_up_at or 0) > long_ago for change in plan.changes)
     # As if the shards were older than the stream keeps records.
@@ -267,7 +268,7 @@ def test_ended_parents_and_their_children_follow_snowflake_back(make_pipeline: A
     pipeline.query("DELETE FROM {offsets} WHERE \"SHARD_ID\" NOT LIKE '%0000'")
     pipeline.query(f"UPDATE {{offsets}} SET \"POSITION\" = '{offsets[0][0]}'")
 
-    plan = Maintenance(pipeline).reset(Method.RECOVER, trust_snowflake=True)
+    plan = Maintenance(pipeline).reset("recover", trust_snowflake=True)
 
     assert [change.action for change in plan.changes] == [Action.SET] * 3
     pipeline.drain(stop_at=later).run()
@@ -280,8 +281,8 @@ def test_an_odd_position_in_snowflake_stops_a_recovery_and_no_rewind(
     shard_id = one_shard(drained)
     drained.query(f"UPDATE {{offsets}} SET \"POSITION\" = 'odd' WHERE \"SHARD_ID\" = '{shard_id}'")
     with pytest.raises(MaintenanceRefusedError, match=f"'odd' as the position of {shard_id}"):
-        maintenance.plan(Method.RECOVER)
-    assert again(maintenance.reset(Method.REWIND, position="TRIM_HORIZON")) == 20
+        maintenance.plan("recover")
+    assert again(maintenance.reset("rewind", position="TRIM_HORIZON")) == 20
     drained.drain().run()
     assert duplicates(drained) == 20
 
@@ -291,13 +292,13 @@ def test_a_table_without_any_offsets_of_the_application_is_not_trusted(
 ) -> None:
     drained.query("DELETE FROM {offsets}")
     with pytest.raises(MaintenanceRefusedError, match="has no offsets of it"):
-        maintenance.plan(Method.RECOVER, trust_snowflake=True)
+        maintenance.plan("recover", trust_snowflake=True)
 
 
 def test_a_reset_that_died_after_it_closed_a_shard_can_be_run_again(
     drained: Pipeline, maintenance: Maintenance, dynamodb_proxy: FaultProxy
 ) -> None:
-    plan = maintenance.plan(Method.REWIND, position="TRIM_HORIZON")
+    plan = maintenance.plan("rewind", position="TRIM_HORIZON")
     die_before_rows_are_set(maintenance, plan, dynamodb_proxy)
     drained.send(3)
     with pytest.raises(IncarnationClosedError, match="Clear the failed task"):
@@ -311,11 +312,11 @@ def test_a_reset_that_died_after_it_closed_a_shard_can_be_run_again(
 def test_a_shard_that_a_dead_reset_closed_goes_on_where_it_stood(
     drained: Pipeline, maintenance: Maintenance, dynamodb_proxy: FaultProxy
 ) -> None:
-    plan = maintenance.plan(Method.REWIND, position="TRIM_HORIZON")
+    plan = maintenance.plan("rewind", position="TRIM_HORIZON")
     die_before_rows_are_set(maintenance, plan, dynamodb_proxy)
     drained.send(3)
 
-    assert again(maintenance.reset(Method.RECOVER)) == 0
+    assert again(maintenance.reset("recover")) == 0
     drained.drain().run()
     assert drained.landed == drained.sent
 
@@ -341,15 +342,15 @@ def die_before_rows_are_set(maintenance: Maintenance, plan: ResetPlan, proxy: Fa
 def test_a_second_plan_before_the_next_drain_forecasts_the_same(
     drained: Pipeline, maintenance: Maintenance
 ) -> None:
-    assert again(maintenance.reset(Method.REWIND, position="TRIM_HORIZON")) == 20
-    assert again(maintenance.plan(Method.REWIND, position="TRIM_HORIZON")) == 20
+    assert again(maintenance.reset("rewind", position="TRIM_HORIZON")) == 20
+    assert again(maintenance.plan("rewind", position="TRIM_HORIZON")) == 20
     shard_id = one_shard(drained)
-    others = maintenance.plan(Method.RECOVER)
+    others = maintenance.plan("recover")
     assert again(others) == 20
     assert {change.action for change in others.changes} == {Action.KEEP}
     drained.drain().run()
     assert duplicates(drained) == 20
-    assert again(maintenance.plan(Method.REWIND, position="TRIM_HORIZON", shards=(shard_id,))) < 20
+    assert again(maintenance.plan("rewind", position="TRIM_HORIZON", shards=(shard_id,))) < 20
 
 
 def test_a_forecast_counts_records_once_and_only_own_dead_letters(
@@ -360,7 +361,7 @@ def test_a_forecast_counts_records_once_and_only_own_dead_letters(
     drained.query("INSERT INTO {table} SELECT * FROM {table}")
     drained.query("INSERT INTO {dead_letters} SELECT * FROM {dead_letters}")
     drained.query("UPDATE {dead_letters} SET \"APPLICATION\" = 'somebody' WHERE \"PAYLOAD\" = 'neither'")
-    assert again(maintenance.plan(Method.REWIND, position="TRIM_HORIZON")) == 21
+    assert again(maintenance.plan("rewind", position="TRIM_HORIZON")) == 21
 
 
 @pytest.mark.parametrize(
@@ -372,12 +373,12 @@ def test_a_landing_table_that_cannot_be_seen_is_never_an_empty_one(
 ) -> None:
     maintenance.table = place.format(database=drained.table.database)
     if found == "isn't known":
-        plan = maintenance.plan(Method.REWIND, position="TRIM_HORIZON")
+        plan = maintenance.plan("rewind", position="TRIM_HORIZON")
         assert [change.loaded_again for change in plan.changes] == [None, None]
         assert found in plan_text(plan)
     else:
-        for method in (Method.REWIND, Method.RECOVER):
-            asked = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
+        for method in ("rewind", "recover"):
+            asked = {"position": "TRIM_HORIZON"} if method == "rewind" else {}
             with pytest.raises(MaintenanceRefusedError, match=found):
                 maintenance.plan(method, **asked)
 
@@ -394,18 +395,18 @@ def test_corrupt_rows_are_named_and_recovered(
     )
     findings = maintenance.inspect().findings
     assert [(finding.where, "sequenceNumber" in finding.what) for finding in findings] == [(shard_id, True)]
-    maintenance.reset(Method.RECOVER)
+    maintenance.reset("recover")
     drained.send(4)
     drained.drain().run()
     assert drained.landed == list(range(24))
 
 
-@pytest.mark.parametrize("method", [Method.DELETE_TABLE, Method.REWIND, Method.RECOVER])
+@pytest.mark.parametrize("method", ["delete_table", "rewind", "recover"])
 def test_nothing_changes_while_a_worker_reads(
-    drained: Pipeline, maintenance: Maintenance, method: Method
+    drained: Pipeline, maintenance: Maintenance, method: str
 ) -> None:
-    asked = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
-    if method is Method.RECOVER:
+    asked = {"position": "TRIM_HORIZON"} if method == "rewind" else {}
+    if method == "recover":
         move_back(drained)
     hold(drained, max(drained.state.shards))
     before = settings(drained)
@@ -433,7 +434,7 @@ def move_back(pipeline: Pipeline) -> None:
 
 def test_force_takes_the_lease_of_a_live_worker(drained: Pipeline, maintenance: Maintenance) -> None:
     hold(drained, one_shard(drained))
-    maintenance.reset(Method.REWIND, position="TRIM_HORIZON", force=True)
+    maintenance.reset("rewind", position="TRIM_HORIZON", force=True)
     drained.drain().run()
     assert duplicates(drained) == 20
 
@@ -441,7 +442,7 @@ def test_force_takes_the_lease_of_a_live_worker(drained: Pipeline, maintenance: 
 def test_a_plan_that_was_carried_out_changes_nothing_more(
     drained: Pipeline, maintenance: Maintenance
 ) -> None:
-    plan = maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    plan = maintenance.reset("rewind", position="TRIM_HORIZON")
     drained.drain().run()
     before = drained.state
     maintenance.carry_out(ResetPlan.from_dict(json.loads(json.dumps(plan.as_dict()))))
@@ -450,7 +451,7 @@ def test_a_plan_that_was_carried_out_changes_nothing_more(
 
 
 def test_a_reset_that_was_interrupted_goes_on(drained: Pipeline, maintenance: Maintenance) -> None:
-    plan = maintenance.plan(Method.REWIND, position="TRIM_HORIZON")
+    plan = maintenance.plan("rewind", position="TRIM_HORIZON")
     first, _ = plan.changes
     maintenance.carry_out(replace(plan, changes=(first,)))
     maintenance.carry_out(plan)
@@ -464,7 +465,7 @@ def test_a_worker_that_should_be_dead_cannot_commit_after_a_reset(
     shard = drained.state.shards[one_shard(drained)]
     assert shard.checkpoint is not None
     assert shard.incarnation is not None
-    maintenance.reset(Method.REWIND, position="TRIM_HORIZON")
+    maintenance.reset("rewind", position="TRIM_HORIZON")
     with maintenance.snowflake() as snowflake:
         key = OffsetKey(shard.shard_id, shard.incarnation)
         names = {"application": drained.application, "stream": drained.stream}
@@ -485,8 +486,8 @@ def test_a_worker_that_should_be_dead_cannot_commit_after_a_reset(
 def test_a_plan_is_refused_once_the_shard_was_reset_by_someone_else(
     drained: Pipeline, maintenance: Maintenance
 ) -> None:
-    stale = maintenance.plan(Method.REWIND, position="TRIM_HORIZON")
-    maintenance.reset(Method.REWIND, position="LATEST")
+    stale = maintenance.plan("rewind", position="TRIM_HORIZON")
+    maintenance.reset("rewind", position="LATEST")
     with pytest.raises(MaintenanceRefusedError, match="Make a new plan"):
         maintenance.carry_out(stale)
 
@@ -496,7 +497,7 @@ def test_a_position_of_another_shard_is_refused(drained: Pipeline, maintenance: 
     number = drained.state.shards[second].checkpoint
     assert number is not None
     with pytest.raises((ForeignCheckpointError, MaintenanceRefusedError)):
-        maintenance.plan(Method.REWIND, position=number.sequence_number, shards=(first,))
+        maintenance.plan("rewind", position=number.sequence_number, shards=(first,))
 
 
 @pytest.mark.parametrize("offset", [-1, 1])
@@ -508,19 +509,19 @@ def test_a_position_without_a_record_is_refused(
     assert checkpoint is not None
     number = str(int(checkpoint.sequence_number) + offset * 2**20)
     with pytest.raises((ForeignCheckpointError, MaintenanceRefusedError)):
-        maintenance.plan(Method.REWIND, position=number, shards=(shard_id,))
+        maintenance.plan("rewind", position=number, shards=(shard_id,))
 
 
 @pytest.mark.parametrize("position", ["2015-01-01T00:00:00Z", "2100-01-01T00:00:00Z"])
 def test_a_time_that_the_stream_does_not_reach_is_refused(maintenance: Maintenance, position: str) -> None:
     with pytest.raises(MaintenanceRefusedError, match=r"older than the stream keeps|in the future"):
-        maintenance.plan(Method.REWIND, position=position)
+        maintenance.plan("rewind", position=position)
 
 
 def test_an_application_that_does_not_exist_is_refused(drained: Pipeline, maintenance: Maintenance) -> None:
     drained.application = f"nobody-{uuid.uuid4().hex[:8]}"
     with pytest.raises(MaintenanceRefusedError, match="doesn't exist"):
-        maintenance.plan(Method.REWIND, position="LATEST")
+        maintenance.plan("rewind", position="LATEST")
 
 
 def test_a_rewind_covers_children_and_the_parents_before_the_start(make_pipeline: Any, kinesis: Any) -> None:
@@ -536,7 +537,7 @@ def test_a_rewind_covers_children_and_the_parents_before_the_start(make_pipeline
     # Kinesalite dates the records of young shards a few seconds into the future.
     later = datetime.now(UTC) + timedelta(seconds=30)
     pipeline.drain(stop_at=later).run()
-    plan = Maintenance(pipeline).reset(Method.REWIND, position="TRIM_HORIZON")
+    plan = Maintenance(pipeline).reset("rewind", position="TRIM_HORIZON")
     pipeline.drain(stop_at=later).run()
     assert {change.action for change in plan.changes} == {Action.SET}
     assert again(plan) == duplicates(pipeline) == 10
@@ -544,13 +545,24 @@ def test_a_rewind_covers_children_and_the_parents_before_the_start(make_pipeline
 
 def test_bad_requests_are_refused_before_anything_is_read(maintenance: Maintenance) -> None:
     for asked in (
-        {"method": Method.REWIND},
-        {"method": Method.REWIND, "position": "yesterday"},
-        {"method": Method.REWIND, "position": "12"},
-        {"method": Method.RENAME},
-        {"method": Method.RENAME, "new_application": "no spaces"},
-        {"method": Method.DELETE_TABLE, "shards": ("shardId-000000000000",)},
-        {"method": Method.DELETE_TABLE, "position": "LATEST"},
+        {"method": "rewind"},
+        {"method": "rewind", "position": "yesterday"},
+        {"method": "rewind", "position": "12"},
+        {"method": "rename"},
+        {"method": "rename", "new_application_name": "no spaces"},
+        {"method": "delete_table", "shards": ("shardId-000000000000",)},
+        {"method": "delete_table", "position": "LATEST"},
     ):
         with pytest.raises(InvalidSettingError):
             maintenance.plan(**asked)
+
+
+def test_a_method_that_is_registered_is_planned_carried_out_and_drained_after(
+    drained: Pipeline, maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, Nudge.name, Nudge())
+    plan = maintenance.reset(Nudge.name, position="TRIM_HORIZON")
+    assert "2 offsets were pushed over." in plan_text(plan)
+    assert find_method(Nudge.name).unmet(plan, maintenance.inspect()) == []
+    drained.drain().run()
+    assert again(plan) == duplicates(drained) == 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -12,25 +12,19 @@ from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
-from airflow_kinesis_snowflake.maintenance.reset.plan import (
-    Action,
-    CommittedOffset,
-    NextRecord,
-    Outlook,
-    ResetPlan,
-    ResetRequest,
-    ShardChange,
-    choose_changes,
-    committed_by_shard,
-    notes_of_return,
-    parse_position,
-    plan_text,
-    refusals,
-    with_effect,
-    without_outlook,
-)
-from airflow_kinesis_snowflake.maintenance.reset.registry import Method
+from airflow_kinesis_snowflake.maintenance.reset.changes import Action, ShardChange
+from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
+from airflow_kinesis_snowflake.maintenance.reset.forecast import Outlook, with_effect, without_outlook
+from airflow_kinesis_snowflake.maintenance.reset.peek import NextRecord
+from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, plan_text, refusals
+from airflow_kinesis_snowflake.maintenance.reset.positions import parse_position
+from airflow_kinesis_snowflake.maintenance.reset.recover import committed_by_shard, notes_of_return
+from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, find_method
+from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
 from airflow_kinesis_snowflake.stream.positions import Position
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NOW = 1_800_000_000_000
 DAY = 86_400_000
@@ -41,10 +35,10 @@ ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
 ELSEWHERE = "arn:aws:kinesis:us-east-1:123456789012:stream/orders"
 
 
-def request(method: Method = Method.REWIND, **asked: Any) -> ResetRequest:
-    settings = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
-    if method is Method.RENAME:
-        settings["new_application"] = "app-2"
+def request(method: str = "rewind", **asked: Any) -> ResetRequest:
+    settings = {"position": "TRIM_HORIZON"} if method == "rewind" else {}
+    if method == "rename":
+        settings["new_application_name"] = "app-2"
     return ResetRequest(application="app", stream="orders", method=method, **settings | asked)
 
 
@@ -76,12 +70,12 @@ def inspection(*shards: ShardView, **facts: Any) -> Inspection:
 
 
 def changes(
-    asked: ResetRequest, *shards: ShardView, committed: dict[str, CommittedOffset] | None = None
+    asked: ResetRequest, *shards: ShardView, offsets: Sequence[CommittedOffset] = ()
 ) -> dict[str, ShardChange]:
-    chosen = choose_changes(
-        asked, inspection(*shards), committed=committed or {}, new_incarnation=lambda: "new"
+    decision = find_method(asked.method).decide(
+        asked, inspection(*shards), offsets=offsets, new_incarnation=lambda: "new"
     )
-    return {change.shard_id: change for change in chosen}
+    return {change.shard_id: change for change in decision.changes}
 
 
 def offset(shard_id: str = FIRST, number: str | None = "200", **facts: Any) -> CommittedOffset:
@@ -121,21 +115,19 @@ def test_a_sequence_number_becomes_the_checkpoint() -> None:
 
 
 def test_a_recovery_goes_on_behind_what_snowflake_has_under_the_same_incarnation() -> None:
-    change = changes(request(Method.RECOVER), view(), committed={FIRST: offset()})[FIRST]
+    change = changes(request("recover"), view(), offsets=[offset()])[FIRST]
     assert (change.action, change.new_checkpoint) == (Action.SET, Position("200"))
     assert change.new_incarnation == f"old-{FIRST}"
 
 
 def test_a_recovery_leaves_rows_alone_that_agree() -> None:
     row = view(checkpoint=Position("200"))
-    assert changes(request(Method.RECOVER), row, committed={FIRST: offset()})[FIRST].action is Action.KEEP
+    assert changes(request("recover"), row, offsets=[offset()])[FIRST].action is Action.KEEP
 
 
 def test_a_recovery_of_a_lost_table_starts_what_snowflake_never_saw() -> None:
     gone = {"row": False, "checkpoint": None, "incarnation": None}
-    made = changes(
-        request(Method.RECOVER), view(FIRST, **gone), view(SECOND, **gone), committed={FIRST: offset()}
-    )
+    made = changes(request("recover"), view(FIRST, **gone), view(SECOND, **gone), offsets=[offset()])
     assert made[FIRST].new_checkpoint == Position("200")
     assert (made[SECOND].action, made[SECOND].new_start_at) == (Action.CREATE, "TRIM_HORIZON")
 
@@ -143,12 +135,12 @@ def test_a_recovery_of_a_lost_table_starts_what_snowflake_never_saw() -> None:
 def test_a_recovery_leaves_parents_alone_whose_children_were_loaded() -> None:
     gone = {"row": False, "checkpoint": None, "incarnation": None}
     parent, child = view(FIRST, **gone), view(CHILD, parents=(FIRST,), **gone)
-    made = changes(request(Method.RECOVER), parent, child, committed={CHILD: offset(CHILD)})
+    made = changes(request("recover"), parent, child, offsets=[offset(CHILD)])
     assert made[FIRST].action is Action.KEEP
 
 
 def test_a_recovered_shard_that_left_the_stream_counts_as_ended() -> None:
-    assert changes(request(Method.RECOVER), committed={FIRST: offset()})[FIRST].new_ended
+    assert changes(request("recover"), offsets=[offset()])[FIRST].new_ended
 
 
 def test_the_row_says_which_incarnation_is_recovered() -> None:
@@ -183,9 +175,8 @@ TRUSTING = {"trust_snowflake": True}
 
 
 def recovered(row: ShardView, *offsets: CommittedOffset, **asked: Any) -> ShardChange:
-    wanted = request(Method.RECOVER, **asked)
-    chosen, _ = committed_by_shard(offsets, inspection(row), backwards=wanted.trust_snowflake)
-    return changes(wanted, row, committed=chosen)[FIRST]
+    wanted = request("recover", **asked)
+    return changes(wanted, row, offsets=offsets)[FIRST]
 
 
 def test_a_plain_recovery_says_that_snowflake_went_back_and_changes_nothing() -> None:
@@ -257,14 +248,14 @@ def test_a_shard_whose_reset_died_half_way_goes_on_under_a_new_incarnation(asked
 
 def test_trust_belongs_to_recover() -> None:
     with pytest.raises(InvalidSettingError, match="recover"):
-        request(Method.REWIND, **TRUSTING)
+        request("rewind", **TRUSTING)
 
 
 def test_the_plan_says_what_is_not_known_of_shards_that_go_back() -> None:
     part = recovered(view(offset=Position("100")), offset(number="50"), **TRUSTING)
     whole = recovered(view(offset=Position("100")), **TRUSTING)
     notes = " ".join(notes_of_return([replace(part, retained=False), whole], 86_400))
-    for words in ("2 shards go back", "24 hours", "has left the stream", "nothing of these shards"):
+    for words in ("2 shards go back", "24 hours", "has left the stream", "Snowflake has nothing of them"):
         assert words in notes
     assert notes_of_return([recovered(view(), offset(number="100"), **TRUSTING)], 86_400) == []
 
@@ -275,7 +266,7 @@ def test_the_plan_says_what_is_not_known_of_shards_that_go_back() -> None:
         (request(), {"table_created": None, "table_status": None}, "doesn't exist"),
         (request(), {"table_status": "DELETING"}, "DELETING"),
         (request(), {"stream_created": None}, "stream orders doesn't exist"),
-        (request(Method.DELETE_TABLE), {"protected": True}, "protected"),
+        (request("delete_table"), {"protected": True}, "protected"),
         (request(shards=("nobody",)), {}, "no shard nobody"),
         (request(), {"stream_arn": ELSEWHERE}, f"has the checkpoints of {ARN}, and not of {ELSEWHERE}"),
         (request(position="2100-01-01T00:00:00Z"), {}, "in the future"),
@@ -286,10 +277,18 @@ def test_what_cannot_be_done_is_refused(asked: ResetRequest, facts: dict[str, An
     assert any(reason in refusal for refusal in refusals(asked, inspection(view(stream_arn=ARN), **facts)))
 
 
-@pytest.mark.parametrize("method", list(Method))
-def test_what_can_be_done_is_not_refused(method: Method) -> None:
+@pytest.mark.parametrize("method", list(METHODS))
+def test_what_can_be_done_is_not_refused(method: str) -> None:
     for shard in (view(), view(stream_arn=ARN)):
         assert refusals(request(method), inspection(shard, stream_arn=ARN)) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "refused"), [("rewind", False), ("recover", False), ("delete_table", True)]
+)
+def test_an_initial_position_is_looked_at_by_methods_that_start_there(method: str, refused: bool) -> None:
+    asked = request(method, initial_position="2020-01-01T00:00:00Z")
+    assert any("older than" in reason for reason in refusals(asked, inspection(view()))) == refused
 
 
 @pytest.mark.parametrize("text", ["TRIM_HORIZON", "LATEST", "2027-01-15T08:00:00.000+00:00"])
