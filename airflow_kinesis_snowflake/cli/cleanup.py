@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import argparse
 
     from airflow_kinesis_snowflake.cli.terminal import Terminal
-    from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
+    from airflow_kinesis_snowflake.maintenance.cleanup.rules import CleanupRules
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
@@ -34,8 +34,8 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
         from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
         from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-        from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
-        from airflow_kinesis_snowflake.maintenance.cleanup.plan import cleanup_parts
+        from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up
+        from airflow_kinesis_snowflake.maintenance.cleanup.plan import cleanup_parts, plan_cleanup
 
         tables, consumers = DynamoDBTablesHook(**aws_of_state(options)), StreamConsumersHook(**aws(options))
         files = BackupFilesHook(**aws_of_state(options))
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 def _rules(options: argparse.Namespace) -> CleanupRules:
     from airflow_kinesis_snowflake.hooks.airflow_api import AirflowApiHook
-    from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
+    from airflow_kinesis_snowflake.maintenance.cleanup.rules import CleanupRules
 
     lately = AirflowApiHook(options.airflow_conn_id).applications() if options.airflow_conn_id else ()
     return CleanupRules(

@@ -27,11 +27,8 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Plan the import, ask, and carry it out."""
     with terminal.working(f"Reading {options.source}"):
         from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-        from airflow_kinesis_snowflake.maintenance.takeover.plan import (
-            carry_out_import,
-            import_parts,
-            plan_import,
-        )
+        from airflow_kinesis_snowflake.maintenance.takeover.apply import apply_import
+        from airflow_kinesis_snowflake.maintenance.takeover.plan import import_parts, plan_import
 
         store = open_store(options)
         plan = plan_import(
@@ -48,7 +45,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         return Answer({"plan": plan.as_dict()}, planned)
     terminal.confirm(planned, "Import these checkpoints?", yes=options.yes)
     with terminal.working("Writing the rows"):
-        done = carry_out_import(plan, store=store, clock=now_millis)
+        done = apply_import(plan, store=store, clock=now_millis)
     text = f"{done['created']} rows were written, {done['there']} were there."
     return Answer({**done, "plan": plan.as_dict()}, [*planned, text] if options.yes else [text])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.maintenance.cleanup.apply import look_into, stream_of
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import TableKind, unseen_text
+from airflow_kinesis_snowflake.maintenance.cleanup.rules import TableKind
+from airflow_kinesis_snowflake.maintenance.cleanup.tables import look_into, stream_of, unseen_text
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_table
 from airflow_kinesis_snowflake.maintenance.rendering import Part, Table
 from airflow_kinesis_snowflake.maintenance.serialization import as_json

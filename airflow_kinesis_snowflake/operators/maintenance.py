@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
-    from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
+    from airflow_kinesis_snowflake.maintenance.cleanup.rules import CleanupRules
     from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan
     from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
     from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
@@ -474,8 +474,7 @@ class PlanTableCleanupOperator(StateOperator):
         """Plan."""
         from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
         from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-        from airflow_kinesis_snowflake.maintenance.cleanup.apply import plan_cleanup
-        from airflow_kinesis_snowflake.maintenance.cleanup.plan import cleanup_text
+        from airflow_kinesis_snowflake.maintenance.cleanup.plan import cleanup_text, plan_cleanup
 
         with self.snowflake(count=False) as snowflake:
             plan = plan_cleanup(
@@ -498,7 +497,7 @@ class PlanTableCleanupOperator(StateOperator):
         }
 
     def _rules(self) -> CleanupRules:
-        from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
+        from airflow_kinesis_snowflake.maintenance.cleanup.rules import CleanupRules
 
         return CleanupRules(
             days=self.setting("days"),
@@ -624,11 +623,8 @@ class ImportCheckpointsOperator(StateOperator):
     def work(self, context: Context) -> dict[str, Any]:
         """Import."""
         from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-        from airflow_kinesis_snowflake.maintenance.takeover.plan import (
-            carry_out_import,
-            import_text,
-            plan_import,
-        )
+        from airflow_kinesis_snowflake.maintenance.takeover.apply import apply_import
+        from airflow_kinesis_snowflake.maintenance.takeover.plan import import_text, plan_import
 
         moment = self.setting("timestamp")
         plan = plan_import(
@@ -643,7 +639,7 @@ class ImportCheckpointsOperator(StateOperator):
         )
         text = import_text(plan)
         self.log.info("%s", text)
-        done = carry_out_import(plan, store=self.store, clock=now_millis)
+        done = apply_import(plan, store=self.store, clock=now_millis)
         return {**done, "plan": plan.as_dict(), "text": text}
 
 

@@ -1,111 +1,64 @@
-"""Which tables of applications nobody needs any more. Decisions only, no I/O."""
+"""The plan of a cleanup: what can go, and why everything else stays. Making it changes nothing."""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import Counter
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.engine.offsets import OffsetKey
+from airflow_kinesis_snowflake.exceptions import (
+    AccessDeniedError,
+    ServiceRefusedError,
+    SnowflakeObjectNotFoundError,
+)
+from airflow_kinesis_snowflake.maintenance.cleanup.rules import (
+    DAY_MILLIS,
+    MOST_OFFSETS,
+    ConsumerView,
+    StaleChannel,
+    StaleOffset,
+    TableDecision,
+    TableKind,
+    TableView,
+    decide,
+    decide_consumers,
+    stale_channels,
+    stale_offsets,
+)
+from airflow_kinesis_snowflake.maintenance.cleanup.tables import (
+    WATCH_SECONDS,
+    ApplicationTable,
+    has_live_lease,
+    last_touched,
+    lease_counters,
+    look_into,
+    named_incarnations,
+    stream_of,
+    unseen_text,
+)
 from airflow_kinesis_snowflake.maintenance.rendering import Part, Table, markdown
 from airflow_kinesis_snowflake.maintenance.serialization import as_json, from_json
 from airflow_kinesis_snowflake.sinks.snowflake.channel_state import MOST_CHANNELS as MOST_OF_PIPE
-from airflow_kinesis_snowflake.state.attributes import KEYS
+from airflow_kinesis_snowflake.sinks.snowflake.streaming import channel_name
+from airflow_kinesis_snowflake.stream.times import millis
 from airflow_kinesis_snowflake.words import ago
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
+    from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+    from airflow_kinesis_snowflake.maintenance.cleanup.rules import CleanupRules
+    from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
+
+log = logging.getLogger(__name__)
 
 OUR_TAG = ("created-by", "airflow-kinesis-snowflake")
-DAY_MILLIS = 86_400_000
-_MOST_SHOWN = 20
-MOST_OFFSETS = 1_000
-"""Offsets deleted in one run."""
 MOST_CHANNELS = 500
 """Channels dropped in one run; each takes a request."""
-_COORDINATOR, _METRICS, _MIGRATION = "-CoordinatorState", "-WorkerMetricStats", "_migration"
-
-
-class TableKind(StrEnum):
-    """Whose table it is, by its key."""
-
-    CHECKPOINTS = "checkpoints"
-    KCL_LEASES = "KCL leases"
-    KCL_COORDINATOR = "KCL coordinator state"
-    KCL_METRICS = "KCL worker metrics"
-    OPENFLOW_MIGRATION = "Openflow migration"
-    REDPANDA = "Redpanda checkpoints"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableView:
-    """A table of an application as it was found. Times are milliseconds since the epoch.
-
-    :param application: to whom it belongs
-    :param ours: it carries the tag of this package
-    :param touched: when a row says it was written last; None: no row says
-    :param live: a worker holds a lease, or gave a sign of life
-    :param streams: of which it has rows
-    """
-
-    name: str
-    kind: TableKind
-    application: str
-    created: int
-    protected: bool
-    ours: bool
-    touched: int | None = None
-    live: bool = False
-    streams: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableDecision:
-    """What to do with a table, and why."""
-
-    table: TableView
-    delete: bool
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConsumerView:
-    """A consumer registered with a stream, and whether to deregister it."""
-
-    stream: str
-    name: str
-    arn: str
-    deregister: bool
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class StaleOffset:
-    """A row of the offsets table that no state row names: of an old incarnation, or a forgotten shard.
-
-    :param updated: milliseconds since the epoch
-    """
-
-    application: str
-    stream: str
-    shard_id: str
-    incarnation: str
-    updated: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class StaleChannel:
-    """A channel of an incarnation that no state row names, or of an application that is deleted.
-
-    :param dead_letters: it leads into the dead-letter table, not the landing table
-    :param created: milliseconds since the epoch; 0: not known
-    """
-
-    application: str
-    name: str
-    dead_letters: bool
-    created: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,176 +103,170 @@ class CleanupPlan:
         return from_json(cls, plain, what="plan of a cleanup")
 
 
-@dataclass(frozen=True, kw_only=True)
-class CleanupRules:
-    """When a table may go.
-
-    :param days: nothing touched it for so long
-    :param used: applications that somebody uses
-    :param named: applications whose tables may be deleted although this package didn't make them, or although
-        no row says when they were used last
-    :param most: at most so many tables in one run
-    """
-
-    days: float
-    used: frozenset[str] = frozenset()
-    named: frozenset[str] = frozenset()
-    most: int = 10
-
-    def __post_init__(self) -> None:
-        if not self.days > 0:
-            raise InvalidSettingError(f"the age of stale tables must be more than 0 days, not {self.days}")
-        if self.most < 1:
-            raise InvalidSettingError(f"the most tables of a run must be at least 1, not {self.most}")
-        both = self.used & self.named
-        if both:
-            raise InvalidSettingError(f"{', '.join(sorted(both))} is both in use and named for deletion")
-
-
-def kind_of(name: str, keys: Mapping[str, str]) -> tuple[TableKind, str] | None:
-    """Whose table it is, and of which application; None: no table of an application."""
-    if keys == KEYS:
-        if name.endswith(_MIGRATION):
-            return TableKind.OPENFLOW_MIGRATION, name.removesuffix(_MIGRATION)
-        return TableKind.CHECKPOINTS, name
-    if keys == {"HASH": "leaseKey"}:
-        return TableKind.KCL_LEASES, name
-    if keys == {"HASH": "key"} and name.endswith(_COORDINATOR):
-        return TableKind.KCL_COORDINATOR, name.removesuffix(_COORDINATOR)
-    if keys == {"HASH": "wid"} and name.endswith(_METRICS):
-        return TableKind.KCL_METRICS, name.removesuffix(_METRICS)
-    if keys == {"HASH": "StreamID", "RANGE": "ShardID"}:
-        return TableKind.REDPANDA, name
-    return None
-
-
-def decide(tables: Iterable[TableView], rules: CleanupRules, *, now: int) -> tuple[TableDecision, ...]:
-    """Decide about each table.
-
-    Tables of one application go together or stay together.
-
-    :param now: milliseconds since the epoch
-    """
-    found = sorted(tables, key=lambda view: view.name)
-    reasons = {view.name: _reason_to_keep(view, rules, now=now) for view in found}
-    decisions, to_delete = [], 0
-    for view in found:
-        reason = reasons[view.name]
-        sibling = next(
-            (other.name for other in found if other.application == view.application and reasons[other.name]),
-            None,
-        )
-        if reason is None and sibling is not None:
-            reason = f"it belongs to {sibling}, which stays"
-        if reason is None and to_delete >= rules.most:
-            reason = f"{rules.most} tables are enough for one run"
-        to_delete += reason is None
-        decisions.append(
-            TableDecision(
-                table=view, delete=reason is None, reason=reason or _reason_to_delete(view, rules, now=now)
-            )
-        )
-    return tuple(decisions)
-
-
-def _reason_to_keep(view: TableView, rules: CleanupRules, *, now: int) -> str | None:
-    named = view.application in rules.named
-    reasons = {
-        "it is in use": view.application in rules.used,
-        "a worker is alive": view.live,
-        "it is protected against deletion": view.protected,
-        "this package didn't make it; name it to delete it": not (view.ours or named),
-        "no row says when it was used last; name it to delete it": view.touched is None and not named,
-        f"it is younger than {rules.days:g} days": now - view.created < rules.days * DAY_MILLIS and not named,
-        f"it was used {ago(view.touched, now)}": view.touched is not None
-        and now - view.touched < rules.days * DAY_MILLIS,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), None)
-
-
-def _reason_to_delete(view: TableView, rules: CleanupRules, *, now: int) -> str:
-    named = ", and it is named" if view.application in rules.named else ""
-    if view.touched is None:
-        return f"no row says when it was used{named}"
-    return f"nothing touched it for {rules.days:g} days: last {ago(view.touched, now)}{named}"
-
-
-def decide_consumers(
-    consumers: Iterable[tuple[str, str, str]],
+def plan_cleanup(
+    rules: CleanupRules,
     *,
-    gone: Collection[str],
-    tables: Collection[str],
-    named: Collection[str],
-) -> tuple[ConsumerView, ...]:
-    """Decide about consumers.
+    tables: DynamoDBTablesHook,
+    consumers: StreamConsumersHook,
+    snowflake: SnowflakeState | None = None,
+    streams: Iterable[str] = (),
+    watch_seconds: float = WATCH_SECONDS,
+    clock: Callable[[], int],
+) -> CleanupPlan:
+    """Find the tables of applications and decide about them. Changes nothing.
 
-    :param consumers: stream, name and ARN
-    :param gone: applications whose tables are deleted now
-    :param tables: names of all tables there are
-    :param named: applications whose consumers may go if they have no table any more
+    :param snowflake: where to look for offsets and channels that nobody needs any more; None: nowhere
+    :param streams: whose consumers to look at besides those that the tables have rows of
+    :param watch_seconds: how long to watch leases of the Kinesis Client Library, which carry no time
+    :param clock: gives milliseconds since the epoch
     """
-    views = []
-    for stream, name, arn in consumers:
-        if name in gone:
-            deregister, reason = True, "its application is deleted"
-        elif name in tables:
-            deregister, reason = False, "its application is there"
-        elif name in named:
-            deregister, reason = True, "its application is gone, and it is named"
-        else:
-            deregister, reason = False, "no application of its name is there; name it to deregister it"
-        views.append(ConsumerView(stream=stream, name=name, arn=arn, deregister=deregister, reason=reason))
-    return tuple(views)
-
-
-def stale_offsets(
-    rows: Iterable[StaleOffset], named: Collection[tuple[str, str, str]], *, before: int
-) -> tuple[StaleOffset, ...]:
-    """Rows of the offsets table that can go.
-
-    A state row names its incarnation as long as its shard may be read, or a commit under it may be in doubt.
-    An incarnation that no state row names is that of the time before a reset, or of a shard that was read to
-    its end and has left the stream. A worker that still believes in it can't make its row again, because a
-    load asks for the lease first. Where a stream has no state rows at all, offsets are what the state would
-    be recovered from, and stay.
-
-    :param named: stream, shard id and incarnation of all state rows of the application
-    :param before: not changed since (ms)
-    """
-    streams = {stream for stream, _, _ in named}
-    stale = [
-        row
-        for row in rows
-        if row.stream in streams
-        and (row.stream, row.shard_id, row.incarnation) not in named
-        and row.updated < before
+    names = list(tables.names())
+    looks = [look_into(tables, name) for name in names]
+    unseen = [look for look in looks if isinstance(look, str)]
+    seen = [look for look in looks if isinstance(look, ApplicationTable)]
+    counters = {each.details.name: lease_counters(each.items) for each in seen if _is_kcl(each.kind)}
+    if counters:
+        time.sleep(watch_seconds)
+    views = [_view(tables, each, counters, now=clock()) for each in seen]
+    decisions = decide(views, rules, now=clock())
+    looked_at = {*streams, *(stream for view in views for stream in view.streams)}
+    registered = [
+        (consumer.stream, consumer.name, consumer.arn)
+        for stream in sorted(looked_at)
+        for consumer in _consumers(consumers, stream)
     ]
-    return tuple(sorted(stale, key=lambda row: row.updated)[:MOST_OFFSETS])
+    channels = [] if snowflake is None else _channels(snowflake)
+    return CleanupPlan(
+        made_at=clock(),
+        decisions=decisions,
+        consumers=decide_consumers(
+            registered,
+            gone={decision.table.application for decision in decisions if decision.delete},
+            tables=names,
+            named=rules.named,
+        ),
+        offsets=()
+        if snowflake is None
+        else _stale_offsets(snowflake, seen, decisions, before=_before(rules, clock())),
+        channels=_stale_channels(channels, seen, decisions, before=_before(rules, clock())),
+        fullest=max(Counter(channel.dead_letters for channel in channels).values(), default=0),
+        unseen=tuple(sorted(unseen)),
+    )
 
 
-def stale_channels(
-    channels: Iterable[StaleChannel],
-    needed: Collection[str],
+def _view(
+    tables: DynamoDBTablesHook, seen: ApplicationTable, counters: Mapping[str, Mapping[str, str]], *, now: int
+) -> TableView:
+    details, kcl = seen.details, _is_kcl(seen.kind)
+    items = tables.items(details.name) if kcl else seen.items
+    return TableView(
+        name=details.name,
+        kind=seen.kind,
+        application=seen.application,
+        created=millis(details.created),
+        protected=details.protected,
+        ours=seen.tags.get(OUR_TAG[0]) == OUR_TAG[1],
+        touched=last_touched(items),
+        live=(kcl and lease_counters(items) != counters.get(details.name)) or has_live_lease(items, now=now),
+        streams=tuple(sorted({stream for item in items if (stream := stream_of(item))})),
+    )
+
+
+def _is_kcl(kind: TableKind) -> bool:
+    return kind is TableKind.KCL_LEASES
+
+
+def _consumers(hook: StreamConsumersHook, stream: str) -> Iterable[Any]:
+    try:
+        return hook.list(stream)
+    except (AccessDeniedError, ServiceRefusedError) as error:
+        log.warning("The consumers of stream %s can't be listed: %s", stream, error)
+        return ()
+
+
+# --- offsets and channels ----------------------------------------------------------------------------------
+
+
+def _before(rules: CleanupRules, now: int) -> int:
+    return now - round(rules.days * DAY_MILLIS)
+
+
+def _stale_offsets(
+    snowflake: SnowflakeState,
+    seen: Iterable[ApplicationTable],
+    decisions: Iterable[TableDecision],
     *,
-    application: str,
-    streams: Iterable[str],
     before: int,
-) -> list[StaleChannel]:
-    """Channels that can go of an application that stays.
+) -> tuple[StaleOffset, ...]:
+    """Stale offsets of the applications that stay."""
+    kept = {decision.table.name for decision in decisions if not decision.delete}
+    rows: list[StaleOffset] = []
+    for each in seen:
+        if each.kind is TableKind.CHECKPOINTS and each.details.name in kept:
+            found = _offsets_of(snowflake, each.application)
+            rows += stale_offsets(found, named_incarnations(each.items), before=before)
+    return tuple(rows[:MOST_OFFSETS])
 
-    As with offsets: a worker that still believes in an old incarnation opens its channel again, but confirms
-    its lease before it sends a row; and a stream without state rows would be recovered from its channels.
 
-    :param needed: names of the channels of all state rows
-    :param streams: of which the application has state rows
-    :param before: made before (ms); a channel doesn't say when it was used last
-    """
-    beginnings = tuple(f"{application}:{stream}:" for stream in streams)
+def _offsets_of(snowflake: SnowflakeState, application: str) -> list[StaleOffset]:
+    try:
+        rows = snowflake.session.list_offsets(snowflake.target.offsets, application=application)
+    except SnowflakeObjectNotFoundError as error:
+        log.info("No offsets are looked at: %s", error)
+        return []
     return [
-        channel
-        for channel in channels
-        if channel.name.startswith(beginnings) and channel.name not in needed and 0 < channel.created < before
+        StaleOffset(
+            application=application,
+            stream=row.stream,
+            shard_id=row.shard_id,
+            incarnation=row.incarnation,
+            updated=round(row.updated * 1000),
+        )
+        for row in rows
     ]
+
+
+def _channels(snowflake: SnowflakeState) -> list[StaleChannel]:
+    """All channels into the landing table and the dead letters."""
+    return [
+        StaleChannel(
+            application=channel.name.partition(":")[0],
+            name=channel.name,
+            dead_letters=table == snowflake.target.dead_letters,
+            created=channel.created,
+        )
+        for table in (snowflake.target.table, snowflake.target.dead_letters)
+        for channel in snowflake.channels.list(table)
+    ]
+
+
+def _stale_channels(
+    channels: Sequence[StaleChannel],
+    seen: Iterable[ApplicationTable],
+    decisions: Iterable[TableDecision],
+    *,
+    before: int,
+) -> tuple[StaleChannel, ...]:
+    to_delete = {decision.table.name for decision in decisions if decision.delete}
+    stale: list[StaleChannel] = []
+    for each in seen:
+        if each.kind is TableKind.CHECKPOINTS and each.details.name in to_delete:
+            stale += [channel for channel in channels if channel.application == each.application]
+        elif each.kind is TableKind.CHECKPOINTS:
+            stale += stale_channels_of(channels, each.application, each.items, before=before)
+    return tuple(sorted(stale, key=lambda channel: channel.created)[:MOST_CHANNELS])
+
+
+def stale_channels_of(
+    channels: Iterable[StaleChannel], application: str, items: Iterable[Mapping[str, Any]], *, before: int
+) -> list[StaleChannel]:
+    named = named_incarnations(items)
+    needed = {channel_name(application, stream, OffsetKey(*key)) for stream, *key in named}
+    streams = {stream for stream, _, _ in named}
+    return stale_channels(channels, needed, application=application, streams=streams, before=before)
+
+
+# --- for people --------------------------------------------------------------------------------------------
 
 
 def cleanup_text(plan: CleanupPlan) -> str:
@@ -370,16 +317,3 @@ def cleanup_parts(plan: CleanupPlan) -> list[Part]:
 
 def _counted(applications: Iterable[str]) -> str:
     return ", ".join(f"{count} of {name}" for name, count in sorted(Counter(applications).items()))
-
-
-def unseen_text(unseen: Sequence[str]) -> str:
-    """What to say of tables that the role may not look into; nothing if there are none."""
-    if not unseen:
-        return ""
-    shown = ", ".join(unseen[:_MOST_SHOWN])
-    more = len(unseen) - _MOST_SHOWN
-    return (
-        f"The role may not look into {len(unseen)} tables (dynamodb:DescribeTable, ListTagsOfResource and "
-        f"Scan), so nothing is known of them, and they stay: {shown}"
-        f"{f' and {more} more' if more > 0 else ''}."
-    )

@@ -15,8 +15,9 @@ from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
-from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, CleanupRules, cleanup_text
+from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, cleanup_text, plan_cleanup
+from airflow_kinesis_snowflake.maintenance.cleanup.rules import CleanupRules
 from airflow_kinesis_snowflake.maintenance.inspection import inspection_text
 from airflow_kinesis_snowflake.sinks.snowflake import channels
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import channel_name

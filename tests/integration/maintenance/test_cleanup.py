@@ -10,8 +10,9 @@ import pytest
 from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, CleanupRules, cleanup_text
+from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, cleanup_text, plan_cleanup
+from airflow_kinesis_snowflake.maintenance.cleanup.rules import CleanupRules
 from airflow_kinesis_snowflake.sinks.snowflake.statements import stage_folder
 from airflow_kinesis_snowflake.stream.times import now_millis
 

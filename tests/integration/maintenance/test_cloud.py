@@ -16,8 +16,9 @@ from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
-from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules
+from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import plan_cleanup
+from airflow_kinesis_snowflake.maintenance.cleanup.rules import CleanupRules
 from airflow_kinesis_snowflake.operators.maintenance import PlanStateResetOperator
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.times import now_millis

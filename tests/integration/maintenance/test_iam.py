@@ -15,10 +15,12 @@ from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
-from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up, plan_cleanup
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupRules, cleanup_text
+from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import cleanup_text, plan_cleanup
+from airflow_kinesis_snowflake.maintenance.cleanup.rules import CleanupRules
 from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
-from airflow_kinesis_snowflake.maintenance.takeover.plan import carry_out_import, plan_import
+from airflow_kinesis_snowflake.maintenance.takeover.apply import apply_import
+from airflow_kinesis_snowflake.maintenance.takeover.plan import plan_import
 from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.times import now_millis
@@ -155,8 +157,8 @@ def test_an_import_needs_what_its_policy_allows(drained: Pipeline) -> None:
             store=drained.store,
             now=now_millis(),
         )
-        carry_out_import(plan, store=drained.store, clock=now_millis)
-        carry_out_import(plan, store=drained.store, clock=now_millis)
+        apply_import(plan, store=drained.store, clock=now_millis)
+        apply_import(plan, store=drained.store, clock=now_millis)
         ask_who_holds_a_lease(drained.store, drained.stream)
     assert calls | IMPLIED == allowed(Purpose.IMPORT)
 

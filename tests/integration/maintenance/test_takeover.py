@@ -15,13 +15,8 @@ from aws_kinesis_agg.aggregator import RecordAggregator
 from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
-from airflow_kinesis_snowflake.maintenance.takeover.plan import (
-    ImportPlan,
-    Source,
-    carry_out_import,
-    import_text,
-    plan_import,
-)
+from airflow_kinesis_snowflake.maintenance.takeover.apply import apply_import
+from airflow_kinesis_snowflake.maintenance.takeover.plan import ImportPlan, import_text, plan_import
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.times import now_millis
 from local.services import wait_until_active
@@ -75,7 +70,7 @@ def plan(pipeline: Pipeline, source: str, **settings: Any) -> ImportPlan:
 
 def take_over(pipeline: Pipeline, source: str, **settings: Any) -> ImportPlan:
     made = plan(pipeline, source, **settings)
-    carry_out_import(made, store=pipeline.store, clock=now_millis)
+    apply_import(made, store=pipeline.store, clock=now_millis)
     return made
 
 
@@ -98,7 +93,7 @@ def test_a_drain_goes_on_where_the_kinesis_client_library_stopped(
     pipeline.drain().run()
     assert pipeline.landed == [12, 13, 14, 15, 16]
     assert items(dynamodb, source) == before
-    assert made.kind is Source.KCL
+    assert made.kind == "Kinesis Client Library"
     assert len(made.shards) == 2
     assert pipeline.stream in import_text(made)
 
@@ -180,7 +175,7 @@ def test_a_copy_of_a_table_goes_on_under_another_name_and_is_made_once(drained: 
     assert drained.state == before
     drained.send(3)
     drained.drain().run()
-    assert made.kind is Source.OPENFLOW
+    assert made.kind == "Openflow"
     assert drained.landed == list(range(23))
 
 
@@ -206,7 +201,7 @@ def test_rows_that_an_import_left_leased_when_it_died_are_freed_by_the_next_try(
     now = now_millis()
     shard_id = min(drained.state.shards)
     drained.store.hold(drained.stream, shard_id, owner=f"import#{source}", expiry=now + 60_000, now=now)
-    assert carry_out_import(made, store=drained.store, clock=now_millis) == {"created": 0, "there": 2}
+    assert apply_import(made, store=drained.store, clock=now_millis) == {"created": 0, "there": 2}
     assert [row.lease_owner for row in drained.state.shards.values()] == [None, None]
 
 
@@ -256,5 +251,5 @@ def test_a_table_that_is_no_consumers_is_refused(
             KeySchema=[{"AttributeName": keys[0], "KeyType": "HASH"}],
             AttributeDefinitions=[{"AttributeName": keys[0], "AttributeType": "S"}],
         )
-    with pytest.raises(MaintenanceRefusedError, match="nothing was imported"):
+    with pytest.raises(MaintenanceRefusedError, match="[Nn]othing was imported"):
         plan(drained, source)

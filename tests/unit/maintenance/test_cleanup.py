@@ -10,13 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.cleanup.plan import (
-    CleanupPlan,
+from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, cleanup_text
+from airflow_kinesis_snowflake.maintenance.cleanup.rules import (
     CleanupRules,
     StaleOffset,
     TableKind,
     TableView,
-    cleanup_text,
     decide,
     decide_consumers,
     kind_of,

@@ -1,4 +1,4 @@
-"""What the items of any table tell, whatever they hold."""
+"""What the items of any table say, whatever they hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_kinesis_snowflake.maintenance.cleanup.apply import _counters, has_live_lease, last_touched
+from airflow_kinesis_snowflake.maintenance.cleanup.tables import has_live_lease, last_touched, lease_counters
 
 NOW = 1_800_000_000_000
 ODD: list[dict[str, Any]] = [
@@ -38,4 +38,4 @@ def test_the_counters_of_any_table_of_leases_can_be_compared() -> None:
         {"leaseKey": {"B": b"\x00"}, "leaseOwner": {"S": "x"}, "leaseCounter": {"S": "many"}},
         {"leaseKey": {"S": "shardId-0"}, "leaseOwner": {"S": "x"}, "leaseCounter": {"N": "2"}},
     ]
-    assert _counters(items) == {"7": "1", "": "many", "shardId-0": "2"}
+    assert lease_counters(items) == {"7": "1", "": "many", "shardId-0": "2"}

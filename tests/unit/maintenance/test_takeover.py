@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.takeover.plan import (
-    ImportedShard,
-    Source,
-    _signs_of_life,
-    read_items,
-    source_of,
-)
+from airflow_kinesis_snowflake.maintenance.takeover.plan import parse_checkpoints
+from airflow_kinesis_snowflake.maintenance.takeover.registry import SOURCES, find_source
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 
+if TYPE_CHECKING:
+    from airflow_kinesis_snowflake.maintenance.takeover.source import CheckpointSource, ImportedShard
+
+KCL, OPENFLOW, REDPANDA = SOURCES
 SHARD = "shardId-000000000007"
 NUMBER = "49590338271490256608559692538361571095921575989136588898"
 CREATED = 1_700_000_000_123
@@ -25,9 +24,11 @@ MOMENT = "2027-01-15T08:00:00.000+00:00"
 
 
 def read(
-    *items: dict[str, Any], kind: Source = Source.KCL, **settings: Any
+    *items: dict[str, Any], consumer: CheckpointSource = KCL, **settings: Any
 ) -> tuple[tuple[ImportedShard, ...], dict[str, int]]:
-    return read_items(items, kind=kind, stream="orders", stream_created=CREATED, now=NOW, **settings)
+    return parse_checkpoints(
+        items, consumer=consumer, stream="orders", stream_created=CREATED, now=NOW, **settings
+    )
 
 
 def lease(key: str = SHARD, checkpoint: str = NUMBER, **attributes: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def test_rows_of_openflow_are_read_without_those_of_its_nodes() -> None:
     row = {"streamName": {"S": "orders"}, "shardId": {"S": SHARD}, "sequenceNumber": {"S": NUMBER}}
     node = {"streamName": {"S": "orders"}, "shardId": {"S": "__node__#1"}, "nodeHeartbeat": {"N": "1"}}
     other = {**row, "streamName": {"S": "clicks"}}
-    shards, skipped = read(row, node, other, kind=Source.OPENFLOW)
+    shards, skipped = read(row, node, other, consumer=OPENFLOW)
     assert [(shard.shard_id, shard.checkpoint) for shard in shards] == [(SHARD, Position(NUMBER))]
     assert skipped == {"rows of workers": 1, "rows of stream clicks": 1}
 
@@ -116,7 +117,7 @@ def test_a_sub_sequence_number_that_openflow_left_behind_does_not_count() -> Non
         "subSequenceNumber": {"N": "4"},
         "subSequenceOf": {"S": "17"},
     }
-    assert one(row, kind=Source.OPENFLOW).checkpoint == Position(NUMBER)
+    assert one(row, consumer=OPENFLOW).checkpoint == Position(NUMBER)
 
 
 def test_rows_of_redpanda_are_read() -> None:
@@ -128,21 +129,21 @@ def test_rows_of_redpanda_are_read() -> None:
         "LeaseTimeout": {"S": "2026-01-01T00:00:00.000000000Z"},
     }
     begun = {"StreamID": {"S": "orders"}, "ShardID": {"S": "shardId-000000000008"}}
-    shards, _ = read(row, begun, kind=Source.REDPANDA)
+    shards, _ = read(row, begun, consumer=REDPANDA)
     assert [shard.checkpoint for shard in shards] == [Position(NUMBER), None]
 
 
 @pytest.mark.parametrize(
     ("keys", "source"),
     [
-        ({"HASH": "leaseKey"}, Source.KCL),
-        ({"HASH": "streamName", "RANGE": "shardId"}, Source.OPENFLOW),
-        ({"HASH": "StreamID", "RANGE": "ShardID"}, Source.REDPANDA),
+        ({"HASH": "leaseKey"}, KCL),
+        ({"HASH": "streamName", "RANGE": "shardId"}, OPENFLOW),
+        ({"HASH": "StreamID", "RANGE": "ShardID"}, REDPANDA),
         ({"HASH": "id"}, None),
     ],
 )
-def test_a_source_is_told_by_its_key(keys: dict[str, str], source: Source | None) -> None:
-    assert source_of(keys) is source
+def test_a_source_is_told_by_its_key(keys: dict[str, str], source: CheckpointSource | None) -> None:
+    assert find_source(keys) is source
 
 
 ODD: list[dict[str, Any] | None] = [
@@ -160,11 +161,11 @@ ODD: list[dict[str, Any] | None] = [
     {"SS": ["a"]},
     {"BOOL": True},
 ]
-ITEMS: dict[Source, dict[str, Any]] = {
-    Source.KCL: lease(
+ITEMS: dict[CheckpointSource, dict[str, Any]] = {
+    KCL: lease(
         checkpointSubSequenceNumber={"N": "1"}, parentShardId={"SS": ["a"]}, entityType={"S": "LEASE"}
     ),
-    Source.OPENFLOW: {
+    OPENFLOW: {
         "streamName": {"S": "orders"},
         "shardId": {"S": SHARD},
         "sequenceNumber": {"S": NUMBER},
@@ -174,7 +175,7 @@ ITEMS: dict[Source, dict[str, Any]] = {
         "startAt": {"S": "TRIM_HORIZON"},
         "parentShardIds": {"SS": ["a"]},
     },
-    Source.REDPANDA: {
+    REDPANDA: {
         "StreamID": {"S": "orders"},
         "ShardID": {"S": SHARD},
         "SequenceNumber": {"S": NUMBER},
@@ -183,25 +184,34 @@ ITEMS: dict[Source, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("odd", ODD, ids=str)
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, item in ITEMS.items() for name in item])
+@pytest.mark.parametrize(
+    ("consumer", "name"),
+    [
+        pytest.param(consumer, name, id=f"{consumer.name}: {name}")
+        for consumer, item in ITEMS.items()
+        for name in item
+    ],
+)
 def test_an_odd_attribute_is_named_and_never_taken_for_another_position(
-    kind: Source, name: str, odd: dict[str, Any] | None
+    consumer: CheckpointSource, name: str, odd: dict[str, Any] | None
 ) -> None:
-    item = {**ITEMS[kind], name: odd}
+    item = {**ITEMS[consumer], name: odd}
     if odd is None:
         del item[name]
     shards: tuple[ImportedShard, ...] = ()
     with suppress(InvalidSettingError):
-        shards, _ = read(item, kind=kind)
+        shards, _ = read(item, consumer=consumer)
     missing = odd is None or odd == {"S": ""}
     assert all(shard.checkpoint is not None or missing for shard in shards)
     assert {shard.checkpoint.sequence_number for shard in shards if shard.checkpoint} <= {NUMBER}
 
 
 @pytest.mark.parametrize("odd", ODD, ids=str)
-def test_odd_counters_tell_signs_of_life_all_the_same(odd: dict[str, Any] | None) -> None:
+def test_odd_counters_are_signs_of_life_all_the_same(odd: dict[str, Any] | None) -> None:
     item = {**lease(), "leaseOwner": {"S": "x"}, "leaseCounter": odd or {}}
-    assert list(_signs_of_life([item])) == [SHARD]
+    sign = KCL.sign_of_life(item)
+    assert sign is not None
+    assert sign[0] == SHARD
 
 
 def test_items_of_a_stream_of_the_same_name_in_another_account_are_left_out() -> None:
@@ -214,5 +224,5 @@ def test_items_of_a_stream_of_the_same_name_in_another_account_are_left_out() ->
 
     row = {"streamName": {"S": "orders"}, "shardId": {"S": SHARD}, "sequenceNumber": {"S": NUMBER}}
     rows = [row, row | {"streamArn": {"S": arn}}, row | {"streamArn": {"S": elsewhere}}]
-    shards, skipped = read(*rows, kind=Source.OPENFLOW, stream_arn=arn)
+    shards, skipped = read(*rows, consumer=OPENFLOW, stream_arn=arn)
     assert (len(shards), skipped) == (2, {f"rows of {elsewhere}": 1})
