@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS = 12.0
 ALIVE_MILLIS = 120_000
 _MOST_SHOWN = 20
+_IN_MANY = re.compile(r"\d+:(?P<name>[^:]+):\d+")
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,12 @@ def lease_counters(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def stream_of(item: Mapping[str, Any]) -> str | None:
-    """The stream an item is about; None if it doesn't say."""
-    for name in ("streamName", "StreamID"):
-        if "S" in item.get(name, {}):
-            return str(item[name]["S"])
-    return None
+    """The name of the stream an item is about; None if it doesn't say."""
+    held = (item.get(each, {}).get("S") for each in ("streamName", "StreamID"))
+    name = next((str(each) for each in held if each is not None), None)
+    # The Kinesis Client Library, reading many streams, writes account, name and creation time.
+    in_many = _IN_MANY.fullmatch(name or "")
+    return in_many["name"] if in_many else name
 
 
 def named_incarnations(items: Iterable[Mapping[str, Any]]) -> frozenset[tuple[str, str, str]]:

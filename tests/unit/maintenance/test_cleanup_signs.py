@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from airflow_kinesis_snowflake.maintenance.cleanup.tables import has_live_lease, last_touched, lease_counters
+from airflow_kinesis_snowflake.maintenance.cleanup.tables import (
+    has_live_lease,
+    last_touched,
+    lease_counters,
+    stream_of,
+)
 
 NOW = 1_800_000_000_000
 ODD: list[dict[str, Any]] = [
@@ -39,3 +44,17 @@ def test_the_counters_of_any_table_of_leases_can_be_compared() -> None:
         {"leaseKey": {"S": "shardId-0"}, "leaseOwner": {"S": "x"}, "leaseCounter": {"N": "2"}},
     ]
     assert lease_counters(items) == {"7": "1", "": "many", "shardId-0": "2"}
+
+
+@pytest.mark.parametrize(
+    ("item", "stream"),
+    [
+        ({"streamName": {"S": "orders"}}, "orders"),
+        ({"StreamID": {"S": "orders"}}, "orders"),
+        ({"streamName": {"S": "123456789012:orders:1700000000"}}, "orders"),
+        ({"leaseKey": {"S": "shardId-000000000000"}}, None),
+        ({"streamName": {"N": "7"}}, None),
+    ],
+)
+def test_an_item_names_its_stream_as_its_consumer_does(item: dict[str, Any], stream: str | None) -> None:
+    assert stream_of(item) == stream
