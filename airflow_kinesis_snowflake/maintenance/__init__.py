@@ -1,1 +1,1 @@
-"""Reset and cleanup of state: first a plan as data, then its application."""
+"""Inspecting and changing state: first a plan as data, then what carries it out."""

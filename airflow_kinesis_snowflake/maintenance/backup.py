@@ -88,7 +88,7 @@ class Backup:
 
 
 def back_up(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str, now: int) -> dict[str, Any]:
-    """Save all rows of an application to a file, and let DynamoDB make a backup where it can.
+    """Save all rows of an application to a file, and create an on-demand backup where DynamoDB offers it.
 
     :param folder: absolute path or ``s3://bucket/prefix``
     :param now: milliseconds since the epoch
@@ -103,12 +103,12 @@ def back_up(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str, 
     arn = store.back_up(name)
     log.info("%d rows of application %s saved to %s", len(backup.items), store.application_name, file)
     if arn is None:
-        log.info("DynamoDB offers no backup here; the file is the only one")
+        log.info("DynamoDB offers no backups here, so the file is the only one")
     return {"file": file, "dynamodb": arn, "rows": len(backup.items)}
 
 
 def try_out(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str) -> None:
-    """See that a backup can be written, if there is something to save.
+    """Check that a backup can be written, if there is something to save.
 
     :raises KinesisSnowflakeError: it can't
     """
@@ -120,7 +120,7 @@ def try_out(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str) 
 class RestorePlan:
     """What a restore will do. Rows are named by their streams and shard ids.
 
-    :param saved_at: when the backup was made, in milliseconds since the epoch
+    :param saved_at: when the backup was created, in milliseconds since the epoch
     :param restored: rows that are put back
     :param removed: rows that are there now and not in the backup
     """
@@ -160,8 +160,8 @@ def restore_parts(plan: RestorePlan, *, now: int, with_table: bool) -> list[Part
     counts = Counter(stream for stream, _ in plan.restored)
     removed = [f"Row of shard {shard} of stream {stream} is removed." for stream, shard in plan.removed]
     closed = (
-        "Without the landing table, what a reset has closed in Snowflake stays closed, and a drain refuses "
-        "such shards."
+        "Name the landing table: without it, what a reset has closed in Snowflake stays closed, and drains "
+        "refuse such shards."
     )
     return [
         f"Rows of application **{plan.application}** go back to what they were {ago(plan.saved_at, now)}, "
@@ -181,19 +181,20 @@ def restore(
     clock: Callable[[], int],
     force: bool = False,
 ) -> dict[str, int]:
-    """Put the rows of a backup back, leases and workers excepted; rows that aren't in it are removed.
+    """Put back the rows of a backup, except leases and workers; rows that aren't in it are removed.
 
-    Incarnations that a reset has closed since are opened again, and those of today closed. Every row is
-    leased meanwhile, also one that has to be made, so that no worker reads before all is back. A row under
-    whose incarnation another sink has committed since is in doubt: the next drain asks both. Can be repeated.
+    Incarnations that a reset has closed since are reopened, and those of today are closed. Every row is
+    leased in the meantime, even one that has to be created, so that no worker reads before all are back. A
+    row under whose incarnation another sink has committed since is in doubt: the next drain asks both. Can be
+    repeated.
 
     :param snowflake: where the offsets are; None: closed incarnations stay closed, and a drain refuses them
-    :param owner: who holds the leases meanwhile
+    :param owner: who holds the leases in the meantime
     :param clock: gives milliseconds since the epoch
     :param force: take leases away from workers that may be reading
     :return: how many rows were ``restored`` and ``removed``
     :raises InvalidSettingError: the backup is of another application
-    :raises MaintenanceRefusedError: a worker is reading, and nothing was changed; or one came between, and
+    :raises MaintenanceRefusedError: a worker is reading, and nothing was changed; or one got in between, and
         the state isn't that of the backup
     """
     _check_application(backup, store)
@@ -232,7 +233,7 @@ def _make(store: CheckpointStoreHook, item: Item, owner: str, now: int, until: i
 
 
 def _compare(store: CheckpointStoreHook, saved: Mapping[tuple[str, str], Item]) -> None:
-    """See that the rows are those of the backup, and no others.
+    """Check that the rows are those of the backup, and no others.
 
     :raises MaintenanceRefusedError: they aren't
     """
@@ -246,15 +247,15 @@ def _came_between(store: CheckpointStoreHook, key: tuple[str, str]) -> Maintenan
     stream, shard_id = key
     return MaintenanceRefusedError(
         f"Stop the drains of application {store.application_name} and restore once more: a worker changed "
-        f"the row of shard {shard_id} of stream {stream} meanwhile, and the state isn't that of the backup. "
-        "What the worker loads until then is loaded twice."
+        f"the row of shard {shard_id} of stream {stream} in the meantime, so the state isn't that of the "
+        "backup. What the worker loads until then is loaded twice."
     )
 
 
 def _committed_by(
     snowflake: SnowflakeState, application: str, *states: Mapping[tuple[str, str], Item]
 ) -> dict[tuple[str, OffsetKey], set[str]]:
-    """By which sinks something was committed under an incarnation, as Snowflake says."""
+    """The sinks by which something was committed under an incarnation, according to Snowflake."""
     found: dict[tuple[str, OffsetKey], set[str]] = {}
     items = [item for state in states for item in state.values()]
     if any(_has_copied(item) for item in items):
@@ -273,7 +274,7 @@ def _in_doubt(
     present: Mapping[tuple[str, str], Item],
     committed_by: Mapping[tuple[str, OffsetKey], set[str]],
 ) -> dict[tuple[str, str], Item]:
-    """The rows of a backup, in doubt where another sink has committed since under their incarnations."""
+    """The rows of a backup, in doubt where another sink has since committed under their incarnations."""
     rows: dict[tuple[str, str], Item] = {}
     for (stream, shard_id), item in saved.items():
         key = OffsetKey(shard_id, incarnation_of(item) or "")
@@ -287,7 +288,7 @@ def _in_doubt(
 
 
 def _without_forgotten(item: Item, *, now: int) -> Item:
-    """A row without the token that its channel may not have any more: Snowflake forgets what rests."""
+    """A row without a token that its channel may have lost: Snowflake forgets idle channels."""
     written = number_of(item, "lastUpdateTimestamp")
     if written is not None and now - written <= MEMORY_MILLIS:
         return item
@@ -333,16 +334,16 @@ def _plain(value: Any) -> Any:
         return {"bytes": bytes(value).hex()}
     if isinstance(value, set | frozenset):
         return sorted(value)
-    raise TypeError(f"{type(value).__name__} has no place in a row")
+    raise TypeError(f"{type(value).__name__} doesn't belong in a row")
 
 
 def _attribute(value: dict[str, Any]) -> dict[str, Any]:
-    """An attribute with its bytes as bytes again, wherever in it they are."""
+    """An attribute with its bytes as bytes again, however deeply they are nested."""
     return {kind: _held(kind, held) for kind, held in value.items()}
 
 
 def _held(kind: str, held: Any) -> Any:
-    """What an attribute of a kind holds: maps and lists hold attributes again."""
+    """What an attribute of some kind holds; maps and lists hold attributes themselves."""
     match kind:
         case "B":
             return bytes.fromhex(held["bytes"])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Maintenance that died holds shards up for no longer.
+# How long maintenance that died holds shards up.
 HOLD_MILLIS = 60_000
 RENEW_SECONDS = 10.0
 RENEWERS = 16
@@ -34,14 +34,14 @@ def holding(
     clock: Callable[[], int],
     force: bool,
 ) -> Iterator[Holds]:
-    """Lease shards, all or none, renew the leases for as long as it takes, and release them at the end.
+    """Lease shards, all or none of them, renew the leases while the block runs, and release them at its end.
 
     :param keys: stream and shard id of rows that are there
-    :param owner: the same for each try of one piece of work, which so may go on where it died
+    :param owner: the same for each try of one piece of work, so that a later try may go on where one died
     :param clock: gives milliseconds since the epoch
     :param force: take leases away from live workers
     :raises MaintenanceRefusedError: a worker is reading one of them, and nothing was changed; or, at the end,
-        a worker took one of them away meanwhile
+        a worker has taken one of them away
     """
     holds = Holds(store, owner=owner, clock=clock)
     try:
@@ -83,16 +83,16 @@ class Holds:
             stream, shard_id, owner=self.owner, expiry=now + HOLD_MILLIS, now=now, force=force
         ):
             raise MaintenanceRefusedError(
-                f"A worker is reading shard {shard_id} of stream {stream}; nothing was changed. Stop the "
-                f"drains of application {self._store.application_name} and run this again, or use force, "
-                "which may load twice what that worker commits meanwhile."
+                f"Stop the drains of application {self._store.application_name} and run this again, or use "
+                "force, which may load twice what the worker commits in the meantime: a worker is reading "
+                f"shard {shard_id} of stream {stream}. Nothing was changed."
             )
         self._keep_up(key)
 
     def make(self, key: Key, write: Callable[[int, int], bool]) -> bool:
-        """Make the row of a shard, leased from its first moment on, so that no worker reads it yet.
+        """Create the row of a shard, leased from its first moment on, so that no worker reads it yet.
 
-        :param write: makes it, given the time and the expiry of the lease; returns whether there was none
+        :param write: creates it, given the time and the expiry of the lease; returns whether there was none
         :return: what ``write`` returned
         """
         now = self._clock()
@@ -107,7 +107,7 @@ class Holds:
             self._thread.start()
 
     def release(self) -> None:
-        """Renew no more, and give back what is held; what was lost shows in :meth:`check`."""
+        """Stop renewing, and give back what is held; :meth:`check` says what was lost."""
         self._done.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -120,7 +120,7 @@ class Holds:
                 self._note_loss(key)
 
     def check(self) -> None:
-        """Raise if the shards weren't held all the time.
+        """Raise an error if the shards weren't held all the time.
 
         :raises MaintenanceRefusedError: another worker has taken one
         :raises KinesisSnowflakeError: the leases couldn't be renewed
@@ -129,9 +129,9 @@ class Holds:
             raise self._failure
         for (stream, shard_id), owner in self._lost.items():
             raise MaintenanceRefusedError(
-                f"{owner} took shard {shard_id} of stream {stream} while its row was being changed. Stop the "
-                f"drains of application {self._store.application_name}, and run this again: it goes on from "
-                "what is done."
+                f"Stop the drains of application {self._store.application_name} and run this again; it goes "
+                f"on from what is done. {owner} took shard {shard_id} of stream {stream} while its row was "
+                "being changed."
             )
 
     def _keep(self) -> None:
@@ -140,7 +140,7 @@ class Holds:
                 while not self._done.wait(RENEW_SECONDS):
                     threads.map(self._renew, list(self._held))
         except Exception as error:
-            # Left to the thread that works.
+            # Raised by the thread that does the work.
             self._failure = error
 
     def _renew(self, key: Key) -> None:
@@ -149,7 +149,9 @@ class Holds:
             if not self._store.renew_lease(*key, owner=self.owner, expiry=now + HOLD_MILLIS, now=now):
                 self._note_loss(key)
         except TransientError as error:
-            log.warning("The hold of shard %s of stream %s isn't renewed yet: %s", key[1], key[0], error)
+            log.warning(
+                "The hold of shard %s of stream %s couldn't be renewed yet: %s", key[1], key[0], error
+            )
 
     def _note_loss(self, key: Key) -> None:
         """A row that is gone, or free, wasn't taken by anybody: maintenance removes rows itself."""

@@ -1,4 +1,4 @@
-"""What the state of an application on a stream is, and what is wrong with it."""
+"""The state of an application on a stream, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StateFinding:
 
     :param where: the table, a shard or another row
     :param what: what was found
-    :param remedy: what to do about it: a method of the reset, or what else to do
+    :param remedy: what to do about it: a method of the reset, or something else
     """
 
     where: str
@@ -54,12 +54,12 @@ class ShardView:
     :param row: it has a state row
     :param listed: Kinesis lists it
     :param readable: its row could be read; else ``checkpoint`` and the rest are unknown
-    :param written: when the record of the checkpoint was written, as far as its number tells
+    :param written: when the record of the checkpoint was written, if its number reveals it
     :param millis_behind: how far behind its end the shard was read at ``last_update``
-    :param offset: through which a drain has committed by COPY, as far as the row tells
+    :param offset: the position through which a drain has committed by COPY, as far as the row says
     :param offsets: the same of other sinks, by name
-    :param sinks: which may have committed what the row doesn't say yet
-    :param made: when Kinesis made the shard, as far as its first number tells
+    :param sinks: those that may have committed more than the row says
+    :param made: when Kinesis created the shard, if its first number reveals it
     """
 
     shard_id: str
@@ -87,11 +87,11 @@ class ShardView:
     made: int | None = None
 
     def committed_by(self, sink: str) -> Position | None:
-        """Through which a drain has committed by a sink, as far as the row tells."""
+        """The position through which a drain has committed by a sink, as far as the row says."""
         return self.offset if sink == COPY else self.offsets.get(sink)
 
     def forgotten_by(self, sink: str, now: int) -> bool:
-        """Whether a sink may have forgotten by now what it had committed when the row was written last."""
+        """Whether a sink may by now have forgotten what it had committed when the row was last written."""
         rested = None if self.last_update is None else now - self.last_update
         return sink == STREAMING and rested is not None and rested > MEMORY_MILLIS
 
@@ -117,7 +117,7 @@ class Inspection:
     :param stream_arn: None: there is no such stream, or Kinesis wasn't asked
     :param retention_seconds: how long the stream keeps records
     :param shards: by shard id: those with a row and those that Kinesis lists
-    :param workers: those that gave a sign of life, and when they did last
+    :param workers: those that gave a sign of life, and when they last did
     """
 
     application: str
@@ -182,10 +182,10 @@ def inspect_state(store: CheckpointStoreHook, kinesis: KinesisStreamHook, *, now
 
 
 def inspect_table(store: CheckpointStoreHook, stream_name: str, *, now: int) -> Inspection:
-    """Read what the application's table alone says, without a call of Kinesis. Changes nothing.
+    """Read what the application's table says, without asking Kinesis. Changes nothing.
 
-    No shard counts as listed or closed, nothing is known of the stream, and findings that need Kinesis are
-    missing: checkpoints of other streams and records that aged out.
+    No shard counts as listed or closed, nothing is known about the stream, and findings that need Kinesis are
+    missing: checkpoints of other streams and records that have aged out.
 
     :param now: milliseconds since the epoch
     :raises NotACheckpointTableError: the application's table belongs to other software
@@ -224,7 +224,7 @@ def inspection_parts(inspection: Inspection) -> list[Part]:
         f"{inspection.table_status or 'not there'}, {len(inspection.shards)} shards, "
         f"{len(inspection.leased)} leased, {len(inspection.workers)} workers seen"
     )
-    return [heading, shards, "\n".join(findings) or "Nothing wrong was found."]
+    return [heading, shards, "\n".join(findings) or "No problem was found."]
 
 
 def describe_position(position: Position | None) -> str:
@@ -373,9 +373,9 @@ def _table_findings(
     facts: TableFacts, rows: Mapping[str, ShardState], corrupt: list[StateFinding]
 ) -> Iterable[StateFinding]:
     if not facts.exists:
-        yield StateFinding("table", "it doesn't exist", "The next drain makes it; recover rebuilds it")
+        yield StateFinding("table", "it doesn't exist", "The next drain creates it; recover rebuilds it")
     elif facts.status in {"CREATING", "DELETING"}:
-        yield StateFinding("table", f"it is {facts.status}, by someone else", "Wait, then inspect again")
+        yield StateFinding("table", f"it is {facts.status}", "Wait, then inspect again")
     elif not rows and not corrupt:
         yield StateFinding(
             "table",
@@ -392,7 +392,7 @@ def _stream_findings(stream: StreamFacts | None, name: str) -> Iterable[StateFin
 def _contradiction_findings(row: ShardState, shard: Shard, *, now: int) -> Iterable[StateFinding]:
     why = contradiction(row, shard, now=now)
     if why is not None:
-        yield StateFinding(shard.shard_id, f"its row {why}", "Rewind it to where it shall go on")
+        yield StateFinding(shard.shard_id, f"its row {why}", "Rewind it to where it should go on")
 
 
 def _position_findings(
@@ -425,13 +425,13 @@ def _belonging_findings(row: ShardState, stream: StreamFacts | None) -> Iterable
     if row.stream_arn not in {None, stream.arn}:
         yield StateFinding(
             row.shard_id,
-            f"it is of {row.stream_arn}, not of {stream.arn}",
+            f"it belongs to {row.stream_arn}, not to {stream.arn}",
             "Give each of the two streams an application of its own",
         )
     elif row.stream_created not in {None, millis(stream.created)}:
         yield StateFinding(
             row.shard_id,
-            "it is of a deleted stream of the same name",
+            "it belongs to a deleted stream of the same name",
             "Reset with rewind or delete_table to read the new stream",
         )
 
@@ -444,16 +444,18 @@ def _row_findings(row: ShardState, *, now: int) -> Iterable[StateFinding]:
             yield StateFinding(row.shard_id, f"its {what} is {ago(time, now)}", _remedy_of_time(name))
         if time is not None and time < 0:
             what = name.replace("_", " ")
-            yield StateFinding(row.shard_id, f"its {what} is {time}, which is no time", _remedy_of_time(name))
+            yield StateFinding(
+                row.shard_id, f"its {what} is {time}, which isn't a time", _remedy_of_time(name)
+            )
     for oddity in row.oddities:
-        yield StateFinding(row.shard_id, f"{oddity}, which nothing can be made of", "Reset with rewind")
+        yield StateFinding(row.shard_id, f"{oddity}, which makes no sense", "Reset with rewind")
     if row.start_at is not None and row.checkpoint is None and _after(row.start_at, now):
         yield StateFinding(row.shard_id, "it starts in the future", "Rewind it to LATEST")
     if row.checkpoint is None and row.start_at is None and not row.ended:
         yield StateFinding(
             row.shard_id,
             "it has neither a checkpoint nor a start, so a drain begins at TRIM_HORIZON",
-            "Rewind it to where it shall start",
+            "Rewind it to where it should start",
         )
     yield from _doubt_findings(row, now=now)
 
@@ -465,21 +467,21 @@ def _doubt_findings(row: ShardState, *, now: int) -> Iterable[StateFinding]:
     if STREAMING in row.sinks and rested > MEMORY_MILLIS:
         yield StateFinding(
             row.shard_id,
-            f"its last worker left with a commit of unknown outcome {ago(row.last_update, now)}, and "
-            "Snowflake forgets a channel that rests for 30 days",
+            f"its last worker left {ago(row.last_update, now)} with the outcome of a commit unknown, and "
+            "Snowflake forgets a channel that is idle for 30 days",
             "Compare its last records with the landing table, and rewind it to where they end",
         )
         return
     yield StateFinding(
         row.shard_id,
-        "its last worker left with a commit of unknown outcome",
+        "its last worker left with the outcome of a commit unknown",
         f"None needed: the next drain asks Snowflake ({' and '.join(sorted(row.sinks)) or COPY})",
     )
 
 
 def _remedy_of_time(name: str) -> str:
     if name == "lease_expiry":
-        return "A drain takes it once it hasn't changed for as long as a lease lasts; a reset needs force"
+        return "A drain takes it once it hasn't changed for the length of a lease; a reset needs force"
     return "Rewind it to its checkpoint, or wait for the next drain"
 
 

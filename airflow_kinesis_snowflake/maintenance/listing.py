@@ -1,4 +1,4 @@
-"""Which applications have state in an account and region, and how far they are."""
+"""The applications that have state in an account and region, and how far they have come."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ApplicationView:
-    """The state of an application on a stream, in short. Times are milliseconds since the epoch.
+    """A summary of an application's state on a stream. Times are milliseconds since the epoch.
 
     :param stream: None: the table has no row
     :param shards: with a row
-    :param ended: of them, read to their end
-    :param leased: of them, being read at this moment
-    :param workers: that gave a sign of life
-    :param millis_behind: lag of the shard furthest behind when it was read last; None: no row says
-    :param last_update: when a row was written last
-    :param findings: how much its rows show to be wrong; ``show`` says what, and asks Kinesis too
+    :param ended: those of them that were read to their end
+    :param leased: those of them that are being read at this moment
+    :param workers: those that gave a sign of life
+    :param millis_behind: the greatest lag of a shard when it was last read; None: no row says
+    :param last_update: when a row was last written
+    :param findings: how many problems its rows show; ``show`` names them, and asks Kinesis too
     """
 
     application: str
@@ -50,7 +50,7 @@ class Listing:
     """The applications of an account and region.
 
     :param at: when it was made, in milliseconds since the epoch
-    :param unseen: tables that the role may not look into; they may be such tables too
+    :param unseen: tables that the role may not look into; they may belong to applications too
     """
 
     at: int
@@ -65,7 +65,9 @@ class Listing:
 def list_applications(
     tables: DynamoDBTablesHook, *, open_store: Callable[[str], CheckpointStoreHook], now: int
 ) -> Listing:
-    """Find the tables of applications by their keys, whoever made them, and read their rows. Changes nothing.
+    """Find the tables of applications by their keys, whoever created them, and read their rows.
+
+    Changes nothing.
 
     :param open_store: the state of an application
     :param now: milliseconds since the epoch

@@ -1,4 +1,4 @@
-"""Plans and findings for people, as a log, the Airflow UI and a terminal show them."""
+"""Plans and findings for people to read in a log, in Airflow's UI and on a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. What cells hold from outside breaks neither lines nor columns.
+    """A table. Text from outside can't break its lines or columns.
 
     :param heads: of the columns
     :param rows: a cell for each head
@@ -24,7 +24,7 @@ class Table:
 
     @classmethod
     def of(cls, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-        """A table of texts that may come from outside."""
+        """A table whose texts may come from outside."""
         return cls(tuple(heads), tuple(tuple(map(printable, row)) for row in rows))
 
     def markdown(self) -> str:
@@ -40,7 +40,7 @@ class Table:
 
 
 Part = str | Table
-"""A paragraph, in which ``**`` marks what is to stand out, or a table."""
+"""A paragraph, with ``**`` around what is emphasized, or a table."""
 
 
 def markdown(parts: Iterable[Part]) -> str:

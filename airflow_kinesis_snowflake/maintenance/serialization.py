@@ -1,4 +1,4 @@
-"""Values as JSON takes them, for XCom and programs, and back."""
+"""Plans and reports as JSON, for XCom and other programs, and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def as_json(value: Any) -> dict[str, Any]:
-    """A dataclass as a dictionary that holds lists, dictionaries, texts, numbers and the like only."""
+    """A dataclass as a dictionary of what JSON knows: lists, dictionaries, texts, numbers and the like."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
     return plain
 
@@ -23,8 +23,8 @@ def as_json(value: Any) -> dict[str, Any]:
 def from_json(kind: type[T], plain: Mapping[str, Any], *, what: str) -> T:
     """Read what :func:`as_json` made.
 
-    :param what: it is, for the message
-    :raises InvalidSettingError: it isn't one
+    :param what: what it should be, for the message
+    :raises InvalidSettingError: it isn't that
     """
     try:
         return msgspec.convert(plain, kind)

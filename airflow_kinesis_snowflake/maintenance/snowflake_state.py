@@ -1,4 +1,4 @@
-"""Where maintenance looks up what is loaded."""
+"""Where maintenance looks up what Snowflake has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SnowflakeState:
-    """A landing table and what is beside it, over an open session.
+    """A landing table and the tables, stage and channels that belong to it, over an open session.
 
     :param channels: into these tables; they log in when they are needed
     :param count: whether to count records that will be loaded again, which reads the landing table

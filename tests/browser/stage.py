@@ -241,7 +241,7 @@ def wide(count: int = 500) -> Material:
 
 def materials() -> list[Material]:
     finding = StateFinding(
-        shard_id(0), "its last worker left with a commit of unknown outcome", "None needed"
+        shard_id(0), "its last worker left with the outcome of a commit unknown", "None needed"
     )
     return [
         resharded(),

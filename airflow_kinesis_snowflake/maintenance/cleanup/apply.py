@@ -43,9 +43,9 @@ def clean_up(
     snowflake: SnowflakeState | None,
     clock: Callable[[], int],
 ) -> dict[str, Any]:
-    """Back up and delete what a plan dooms. Can be repeated.
+    """Back up and delete what a plan says can go. Can be repeated.
 
-    A table that was made again since, or in which a worker shows up now, is left alone, and so is the
+    A table that was created again since, or in which a worker is alive now, is left alone, and so is the
     application's consumer.
 
     :param snowflake: where to delete the offsets, channels and staged files of deleted applications, and the
@@ -95,7 +95,7 @@ def _changed(
     planned: TableView, details: TableDetails, items: list[dict[str, Any]], *, now: int
 ) -> str | None:
     if millis(details.created) != planned.created:
-        return "it was made again since the plan"
+        return "it was created again since the plan"
     if has_live_lease(items, now=now):
         return "a worker is alive now"
     if last_touched(items) != planned.touched:
@@ -116,10 +116,10 @@ def _forget(snowflake: SnowflakeState, applications: Collection[str]) -> None:
     for application in sorted(applications):
         try:
             rows = snowflake.session.forget_offsets(snowflake.target.offsets, application=application)
-            log.info("%d offsets of application %s are forgotten", rows, application)
+            log.info("%d offsets of application %s are deleted", rows, application)
             snowflake.session.remove_files(snowflake.target.stage, application=application)
         except (ServiceRefusedError, SnowflakeObjectNotFoundError) as error:
-            log.warning("Offsets or staged files of application %s are left: %s", application, error)
+            log.warning("Offsets or staged files of application %s stay: %s", application, error)
 
 
 def _prune(snowflake: SnowflakeState, plan: CleanupPlan, tables: DynamoDBTablesHook) -> int:

@@ -67,8 +67,8 @@ class CleanupPlan:
 
     :param offsets: rows of the offsets table that nobody needs any more
     :param channels: channels that nobody needs any more
-    :param fullest: how many channels the one of the two pipes has that has more
-    :param unseen: tables that the role may not look into, so that nothing is known of them; they stay
+    :param fullest: how many channels the fuller of the two pipes has
+    :param unseen: tables that the role may not look into, so nothing is known about them, and they stay
     """
 
     made_at: int
@@ -115,9 +115,10 @@ def plan_cleanup(
 ) -> CleanupPlan:
     """Find the tables of applications and decide about them. Changes nothing.
 
-    :param snowflake: where to look for offsets and channels that nobody needs any more; None: nowhere
-    :param streams: whose consumers to look at besides those that the tables have rows of
-    :param watch_seconds: how long to watch leases of the Kinesis Client Library, which carry no time
+    :param snowflake: where to look for offsets and channels that nobody needs any more; None: they aren't
+        looked for
+    :param streams: whose consumers to look at, besides those of the streams that the tables have rows of
+    :param watch_seconds: how long to watch the leases of the Kinesis Client Library, which carry no time
     :param clock: gives milliseconds since the epoch
     """
     names = list(tables.names())
@@ -212,7 +213,7 @@ def _offsets_of(snowflake: SnowflakeState, application: str) -> list[StaleOffset
     try:
         rows = snowflake.session.list_offsets(snowflake.target.offsets, application=application)
     except SnowflakeObjectNotFoundError as error:
-        log.info("No offsets are looked at: %s", error)
+        log.info("Offsets aren't looked at: %s", error)
         return []
     return [
         StaleOffset(
@@ -303,7 +304,7 @@ def cleanup_parts(plan: CleanupPlan) -> list[Part]:
         of_each = _counted(channel.application for channel in plan.channels)
         parts.append(
             f"{len(plan.channels)} channels can be dropped, because no state row needs them any more: "
-            f"{of_each}. The fuller pipe has {plan.fullest} of the {MOST_OF_PIPE} that it may have."
+            f"{of_each}. The fuller pipe has {plan.fullest} of its {MOST_OF_PIPE} channels."
         )
     parts.append(unseen_text(plan.unseen))
     if plan.consumers:

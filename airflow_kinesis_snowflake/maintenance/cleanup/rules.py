@@ -20,7 +20,7 @@ _COORDINATOR, _METRICS, _MIGRATION = "-CoordinatorState", "-WorkerMetricStats", 
 
 
 class TableKind(StrEnum):
-    """Whose table it is, by its key."""
+    """Whose table it is, according to its key."""
 
     CHECKPOINTS = "checkpoints"
     KCL_LEASES = "KCL leases"
@@ -34,11 +34,11 @@ class TableKind(StrEnum):
 class TableView:
     """A table of an application as it was found. Times are milliseconds since the epoch.
 
-    :param application: to whom it belongs
-    :param ours: it carries the tag of this package
-    :param touched: when a row says it was written last; None: no row says
-    :param live: a worker holds a lease, or gave a sign of life
-    :param streams: of which it has rows
+    :param application: that it belongs to
+    :param ours: whether it carries the tag of this package
+    :param touched: when it was last written, according to its rows; None: no row says
+    :param live: whether a worker holds a lease, or gave a sign of life
+    :param streams: that it has rows of
     """
 
     name: str
@@ -104,11 +104,11 @@ class StaleChannel:
 class CleanupRules:
     """When a table may go.
 
-    :param days: nothing touched it for so long
+    :param days: for how long nothing must have written to it
     :param used: applications that somebody uses
-    :param named: applications whose tables may be deleted although this package didn't make them, or although
-        no row says when they were used last
-    :param most: at most so many tables in one run
+    :param named: applications whose tables may be deleted although this package didn't create them, or
+        although no row says when they were last used
+    :param most: how many tables may be deleted in one run
     """
 
     days: float
@@ -118,16 +118,18 @@ class CleanupRules:
 
     def __post_init__(self) -> None:
         if not self.days > 0:
-            raise InvalidSettingError(f"the age of stale tables must be more than 0 days, not {self.days}")
+            raise InvalidSettingError(f"give more than 0 days as the age of stale tables, not {self.days}")
         if self.most < 1:
-            raise InvalidSettingError(f"the most tables of a run must be at least 1, not {self.most}")
+            raise InvalidSettingError(f"let a run delete at least 1 table, not {self.most}")
         both = self.used & self.named
         if both:
-            raise InvalidSettingError(f"{', '.join(sorted(both))} is both in use and named for deletion")
+            raise InvalidSettingError(
+                f"choose one for {', '.join(sorted(both))}: it is both in use and named for deletion"
+            )
 
 
 def kind_of(name: str, keys: Mapping[str, str]) -> tuple[TableKind, str] | None:
-    """Whose table it is, and of which application; None: no table of an application."""
+    """Whose table it is, and of which application; None: it isn't a table of an application."""
     if keys == KEYS:
         if name.endswith(_MIGRATION):
             return TableKind.OPENFLOW_MIGRATION, name.removesuffix(_MIGRATION)
@@ -162,7 +164,7 @@ def decide(tables: Iterable[TableView], rules: CleanupRules, *, now: int) -> tup
         if reason is None and sibling is not None:
             reason = f"it belongs to {sibling}, which stays"
         if reason is None and to_delete >= rules.most:
-            reason = f"{rules.most} tables are enough for one run"
+            reason = f"a run deletes {rules.most} tables at most"
         to_delete += reason is None
         decisions.append(
             TableDecision(
@@ -178,8 +180,8 @@ def _reason_to_keep(view: TableView, rules: CleanupRules, *, now: int) -> str | 
         "it is in use": view.application in rules.used,
         "a worker is alive": view.live,
         "it is protected against deletion": view.protected,
-        "this package didn't make it; name it to delete it": not (view.ours or named),
-        "no row says when it was used last; name it to delete it": view.touched is None and not named,
+        "this package didn't create it; name it to delete it": not (view.ours or named),
+        "no row says when it was last used; name it to delete it": view.touched is None and not named,
         f"it is younger than {rules.days:g} days": now - view.created < rules.days * DAY_MILLIS and not named,
         f"it was used {ago(view.touched, now)}": view.touched is not None
         and now - view.touched < rules.days * DAY_MILLIS,
@@ -191,7 +193,7 @@ def _reason_to_delete(view: TableView, rules: CleanupRules, *, now: int) -> str:
     named = ", and it is named" if view.application in rules.named else ""
     if view.touched is None:
         return f"no row says when it was used{named}"
-    return f"nothing touched it for {rules.days:g} days: last {ago(view.touched, now)}{named}"
+    return f"nothing has written to it for {rules.days:g} days: last {ago(view.touched, now)}{named}"
 
 
 def decide_consumers(
@@ -205,7 +207,7 @@ def decide_consumers(
 
     :param consumers: stream, name and ARN
     :param gone: applications whose tables are deleted now
-    :param tables: names of all tables there are
+    :param tables: names of all tables that exist
     :param named: applications whose consumers may go if they have no table any more
     """
     views = []
@@ -213,11 +215,11 @@ def decide_consumers(
         if name in gone:
             deregister, reason = True, "its application is deleted"
         elif name in tables:
-            deregister, reason = False, "its application is there"
+            deregister, reason = False, "its application exists"
         elif name in named:
             deregister, reason = True, "its application is gone, and it is named"
         else:
-            deregister, reason = False, "no application of its name is there; name it to deregister it"
+            deregister, reason = False, "there is no application of its name; name it to deregister it"
         views.append(ConsumerView(stream=stream, name=name, arn=arn, deregister=deregister, reason=reason))
     return tuple(views)
 
@@ -228,13 +230,13 @@ def stale_offsets(
     """Rows of the offsets table that can go.
 
     A state row names its incarnation as long as its shard may be read, or a commit under it may be in doubt.
-    An incarnation that no state row names is that of the time before a reset, or of a shard that was read to
-    its end and has left the stream. A worker that still believes in it can't make its row again, because a
-    load asks for the lease first. Where a stream has no state rows at all, offsets are what the state would
+    An incarnation that no state row names dates from before a reset, or belongs to a shard that was read to
+    its end and has left the stream. A worker that still believes in it can't create its row again, because a
+    load checks the lease first. Where a stream has no state rows at all, offsets are what the state would
     be recovered from, and stay.
 
     :param named: stream, shard id and incarnation of all state rows of the application
-    :param before: not changed since (ms)
+    :param before: they haven't changed since then (ms)
     """
     streams = {stream for stream, _, _ in named}
     stale = [
@@ -262,7 +264,7 @@ def stale_channels(
 
     :param needed: names of the channels of all state rows
     :param streams: of which the application has state rows
-    :param before: made before (ms); a channel doesn't say when it was used last
+    :param before: they were created before then (ms); a channel doesn't say when it was last used
     """
     beginnings = tuple(f"{application}:{stream}:" for stream in streams)
     return [

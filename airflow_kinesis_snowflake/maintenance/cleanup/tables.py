@@ -39,7 +39,10 @@ class ApplicationTable:
 
 
 def look_into(tables: DynamoDBTablesHook, name: str) -> ApplicationTable | str | None:
-    """Look into a table; its name: the role may not; None: it is no table of an application."""
+    """Look into a table.
+
+    :return: its name: the role may not look into it; None: it isn't a table of an application
+    """
     try:
         details = tables.describe(name)
         kind = None if details is None else kind_of(name, details.keys)
@@ -52,20 +55,21 @@ def look_into(tables: DynamoDBTablesHook, name: str) -> ApplicationTable | str |
 
 
 def unseen_text(unseen: Sequence[str]) -> str:
-    """What to say of tables that the role may not look into; nothing if there are none."""
+    """What to say about tables that the role may not look into; nothing if there are none."""
     if not unseen:
         return ""
     shown = ", ".join(unseen[:_MOST_SHOWN])
     more = len(unseen) - _MOST_SHOWN
     return (
-        f"The role may not look into {len(unseen)} tables (dynamodb:DescribeTable, ListTagsOfResource and "
-        f"Scan), so nothing is known of them, and they stay: {shown}"
+        f"If some of these tables belong to applications, allow the role dynamodb:DescribeTable, "
+        f"ListTagsOfResource and Scan. It may not look into {len(unseen)} tables, so nothing is known about "
+        f"them, and they stay: {shown}"
         f"{f' and {more} more' if more > 0 else ''}."
     )
 
 
 def last_touched(items: Iterable[Mapping[str, Any]]) -> int | None:
-    """The latest time of a write that the items of any such table tell."""
+    """The time of the latest write that the items of any such table mention."""
     times = [
         time * scale
         for item in items
@@ -76,7 +80,7 @@ def last_touched(items: Iterable[Mapping[str, Any]]) -> int | None:
 
 
 def has_live_lease(items: Iterable[Mapping[str, Any]], *, now: int) -> bool:
-    """Whether a lease of this package or Openflow hasn't expired, or a worker beat lately."""
+    """Whether a lease of this package or Openflow hasn't expired, or a worker gave a sign of life lately."""
     return any(
         ("leaseOwner" in item and (number_of(item, "leaseExpiry") or 0) >= now)
         or (number_of(item, "nodeHeartbeat") or 0) >= now - ALIVE_MILLIS
@@ -85,7 +89,7 @@ def has_live_lease(items: Iterable[Mapping[str, Any]], *, now: int) -> bool:
 
 
 def lease_counters(items: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Lease counters by lease; a worker that is alive makes them grow."""
+    """Lease counters by lease, which a live worker makes grow."""
     return {
         text_of(item, "leaseKey") or "": text_of(item, "leaseCounter") or ""
         for item in items

@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 
 def apply_import(plan: ImportPlan, *, store: CheckpointStoreHook, clock: Callable[[], int]) -> dict[str, int]:
-    """Write the rows. Rows that an earlier try has made stay as they are, so it can be repeated.
+    """Write the rows. Rows that an earlier try created stay as they are, so it can be repeated.
 
-    Every row is made together with a lease, so that no worker reads before all of them are there. A source
-    that is the application's own table, as Openflow left it, needs no writing: the next drain goes on from
+    Every row is created with a lease, so that no worker reads before all of them are there. If the source is
+    the application's own table, as Openflow left it, nothing has to be written: the next drain goes on from
     it.
 
     :param clock: gives milliseconds since the epoch
     :return: how many rows were ``created``, and how many were ``there``
-    :raises MaintenanceRefusedError: the application has rows of its own, or a worker made some meanwhile
+    :raises MaintenanceRefusedError: the application has rows of its own, or a worker has created some in the
+        meantime
     """
     if plan.source == plan.application:
         return {"created": 0, "there": len(plan.shards)}
@@ -68,7 +69,7 @@ def _maker(
 def _check_written(
     plan: ImportPlan, rows: Iterable[ShardState], created: Collection[ShardState], store: CheckpointStoreHook
 ) -> None:
-    """See that each row is the import's own, as it was written if it is new, and that there are no others.
+    """Check that each row is the import's own, as it was written if it is new, and that there are no others.
 
     :raises MaintenanceRefusedError: a worker came between
     """
@@ -97,7 +98,7 @@ def _same(found: ShardState, written: ShardState) -> bool:
 def _came_between(plan: ImportPlan, shard_id: str) -> MaintenanceRefusedError:
     return MaintenanceRefusedError(
         f"Stop the drains of application {plan.application}, delete its state (DAG kinesis_state_reset, "
-        f"method delete_table) and import again: a worker made the row of shard {shard_id} of stream "
-        f"{plan.stream} meanwhile, which doesn't go on where the source stands. What the worker loads until "
-        "then is loaded twice."
+        f"method delete_table) and import again: in the meantime a worker created the row of shard "
+        f"{shard_id} of stream {plan.stream}, which doesn't go on where the source stands. What the worker "
+        "loads until then is loaded twice."
     )

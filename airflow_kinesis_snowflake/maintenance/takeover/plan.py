@@ -69,12 +69,13 @@ def plan_import(
     watch_seconds: float = WATCH_SECONDS,
     force: bool = False,
 ) -> ImportPlan:
-    """Read the source, and see that it can be taken over. Changes nothing.
+    """Read the source, and check that it can be taken over. Changes nothing.
 
     :param source: name of the table with the checkpoints
-    :param store: of the application that takes over; may not have rows of the stream, unless it is the source
+    :param store: of the application that takes over; it must not have rows of the stream, unless it is the
+        source
     :param watch_seconds: how long to watch for a live consumer, where leases carry no time
-    :param force: take over from a live consumer; what it processes from now on is loaded too
+    :param force: take over even from a live consumer; what it processes from now on is loaded too
     :raises MaintenanceRefusedError: there is no such table, it is of another kind, or its consumer is alive
     """
     details = tables.describe(source)
@@ -100,7 +101,8 @@ def plan_import(
     )
     if not shards:
         raise MaintenanceRefusedError(
-            f"Table {source} has no checkpoint of stream {kinesis.stream_name}; nothing was imported."
+            f"Check the names of source and stream: table {source} has no checkpoint of stream "
+            f"{kinesis.stream_name}. Nothing was imported."
         )
     if source != store.application_name and store.exists():
         check_target(store, source, kinesis.stream_name)
@@ -168,8 +170,8 @@ def _check_consumer_is_gone(
         alive = _signs_of_life(consumer, tables.items(source)) != before
     if alive:
         raise MaintenanceRefusedError(
-            f"The consumer of table {source} is alive: stop it first, or what it processes from now on is "
-            "loaded twice. Nothing was imported."
+            f"Stop the consumer of table {source} first: it is alive, and what it processes from now on "
+            "would be loaded twice. Nothing was imported."
         )
 
 
@@ -185,26 +187,33 @@ def _check_own(shards: Iterable[ImportedShard], listed: Iterable[Shard], *, now:
         foreign = why_foreign(shard.checkpoint, by_id[shard.shard_id], now=moment(now))
         if foreign:
             raise MaintenanceRefusedError(
-                f"The checkpoint of shard {shard.shard_id} {foreign}; nothing was imported."
+                f"Correct the source: the checkpoint of shard {shard.shard_id} {foreign}. Nothing was "
+                "imported."
             )
 
 
 def check_target(store: CheckpointStoreHook, source: str, stream: str) -> int:
-    """See that the application has no rows but those of an earlier try; return when its table was made."""
+    """Check that the application has no rows except those of an earlier try.
+
+    :return: when its table was created
+    :raises MaintenanceRefusedError: it has others
+    """
     created = store.describe_table().created
     if created is None:
-        raise MaintenanceRefusedError(f"The table {store.application_name} was deleted meanwhile; try again.")
+        raise MaintenanceRefusedError(
+            f"Try again: the table {store.application_name} was deleted in the meantime."
+        )
     for row in store.read_state(stream).shards.values():
         if row.incarnation != incarnation_of_import(source, stream, row.shard_id, millis(created)):
             raise MaintenanceRefusedError(
-                f"Application {store.application_name} has checkpoints on stream {stream} already; nothing "
-                "was imported. Choose another name, or delete its table first."
+                f"Choose another name, or delete the table first: application {store.application_name} "
+                f"already has checkpoints on stream {stream}. Nothing was imported."
             )
     return millis(created)
 
 
 def incarnation_of_import(source: str, stream: str, shard_id: str, table_created: int) -> str:
-    """The same for each try of an import, so that a later try knows the rows of an earlier one."""
+    """The same for each try of an import, so that a later try recognizes the rows of an earlier one."""
     return uuid.uuid5(_NAMESPACE, f"{source}/{stream}/{shard_id}/{table_created}").hex
 
 
@@ -228,7 +237,7 @@ def import_parts(plan: ImportPlan) -> list[Part]:
     ]
     parts: list[Part] = [
         f"Application **{plan.application}** goes on on stream **{plan.stream}** where table "
-        f"**{plan.source}** ({plan.kind}) stands; that table isn't changed.",
+        f"**{plan.source}** ({plan.kind}) stands; that table is only read.",
         Table.of(("shard", "goes on after", ""), rows),
     ]
     parts += [f"{count} {what} were left out." for what, count in sorted(plan.skipped.items())]

@@ -92,7 +92,7 @@ def test_nothing_is_restored_while_a_worker_reads(
     drained.store.take_lease(
         drained.stream, shard, owner="alive", expiry=now + 60_000, now=now, incarnation="any"
     )
-    with pytest.raises(MaintenanceRefusedError, match="is reading shard"):
+    with pytest.raises(MaintenanceRefusedError, match="a worker is reading"):
         put_back(maintenance, backup)
 
 

@@ -128,7 +128,7 @@ def state(
 def test_nothing_is_found_in_what_a_drain_leaves(state: State) -> None:
     inspection = inspect_state(state.store, state.kinesis, now=now_millis())
     assert inspection.findings == ()
-    assert "Nothing wrong was found" in inspection_text(inspection)
+    assert "No problem was found" in inspection_text(inspection)
 
 
 def test_attributes_of_other_software_are_nothing_wrong(state: State) -> None:
@@ -247,7 +247,7 @@ def test_a_node_with_an_odd_heartbeat_does_not_hide_the_shards(state: State, bea
 
 def test_a_commit_of_unknown_outcome_is_named(state: State) -> None:
     state.spoil(unsettled={"BOOL": True})
-    assert "unknown outcome" in state.finding().what
+    assert "outcome of a commit unknown" in state.finding().what
 
 
 def test_records_that_may_have_aged_out_are_named(state: State, kinesis_proxy: FaultProxy) -> None:

@@ -411,7 +411,7 @@ def test_nothing_changes_while_a_worker_reads(
     hold(drained, max(drained.state.shards))
     before = settings(drained)
     plan = maintenance.plan(method, **asked)
-    with pytest.raises(MaintenanceRefusedError, match="is reading shard"):
+    with pytest.raises(MaintenanceRefusedError, match="a worker is reading"):
         maintenance.carry_out(plan)
     assert settings(drained) == before
 

@@ -163,7 +163,7 @@ def test_a_live_consumer_is_refused(drained: Pipeline, dynamodb: DynamoDBClient)
         drained.stream, shard, owner="alive", expiry=now + 60_000, now=now, incarnation="any"
     )
     source, drained.application = drained.application, f"{drained.application}-2"
-    with pytest.raises(MaintenanceRefusedError, match="is alive"):
+    with pytest.raises(MaintenanceRefusedError, match="it is alive"):
         plan(drained, source)
 
 
