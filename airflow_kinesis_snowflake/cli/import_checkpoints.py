@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     terminal.confirm(planned, "Import these checkpoints?", yes=options.yes)
     with terminal.working("Writing the rows"):
         done = apply_import(plan, store=store, clock=now_millis)
-    text = f"{done['created']} rows were written, {done['there']} were there."
+    text = f"{done['created']} rows were written, {done['there']} existed already."
     return Answer({**done, "plan": plan.as_dict()}, [*planned, text] if options.yes else [text])
 
 

@@ -22,7 +22,7 @@ OUTPUT = (
 )
 AWS = (
     option("--aws-conn-id", default="aws_default", help="Airflow connection; default is aws_default"),
-    option("--dynamodb-conn-id", help="Airflow connection for the state, if it isn't where the stream is"),
+    option("--dynamodb-conn-id", help="Airflow connection for the state, if it is elsewhere than the stream"),
     option("--aws-region", help="of the stream; default is that of its ARN, or the connection's"),
     *OUTPUT,
 )
@@ -34,7 +34,7 @@ SNOWFLAKE = option(
     help="Airflow connection; default is snowflake_default",
 )
 FOLDER = option("--folder", help="where backups go: an absolute path, or s3://bucket/prefix")
-FORCE = switch("--force", help="take leases from workers that may still be reading")
+FORCE = switch("--force", help="take leases away from workers that may still be reading")
 CHANGE = (
     switch("--dry-run", help="only say what would be done"),
     switch("--yes", help="don't ask before something is changed"),
@@ -72,7 +72,7 @@ def open_stream(options: argparse.Namespace) -> KinesisStreamHook:
 def open_snowflake(
     options: argparse.Namespace, *, count: bool = True
 ) -> AbstractContextManager[SnowflakeState | None]:
-    """What is loaded, over a session that ends with the block; ``None`` if no table is named."""
+    """What Snowflake has, over a session that ends with the block; None if no table is named."""
     if not options.table:
         return nullcontext()
     from airflow_kinesis_snowflake.maintenance.snowflake_state import open_snowflake_state

@@ -56,7 +56,7 @@ COMMAND = Command(
     (
         APPLICATION,
         option("--file", required=True, help="backup: an absolute path, or s3://bucket/prefix/name.json"),
-        option("--table", help="landing table: open again what a reset has closed, which a drain needs"),
+        option("--table", help="landing table: reopen what a reset has closed, which drains need"),
         FORCE,
         *CHANGE,
         SNOWFLAKE,

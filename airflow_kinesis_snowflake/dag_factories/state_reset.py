@@ -44,7 +44,7 @@ def build_state_reset_dag(
     drain_dag_id: str = "kinesis_to_snowflake",
     approval_timeout: timedelta = timedelta(hours=24),
 ) -> DAG:
-    """A DAG for runs by hand: inspect, plan, approve, stop, back_up, apply, verify, start_again.
+    """A DAG that is run by hand: inspect, plan, approve, stop, back_up, apply, verify, start_again.
 
     Whatever is left empty in the form is what the drain's DAG uses by its Variables: landing table, initial
     position and connections. The form says what each field is for.
@@ -52,8 +52,8 @@ def build_state_reset_dag(
     A run that failed downstream of ``stop`` leaves the drain's DAG paused; clear the failed task to go on.
 
     :param dag_id: of the DAG
-    :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`: it is stopped meanwhile, and
-        its Variable gets the new application name
+    :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`: it is stopped in the meantime,
+        and its Variable gets the new application name
     :param approval_timeout: how long to wait for a person; then the plan counts as rejected
     """
     common: dict[str, Any] = {
@@ -70,8 +70,8 @@ def build_state_reset_dag(
         max_active_runs=1,
         params=reset_params(dag_id, drain_dag_id),
         tags=["kinesis", "snowflake", "maintenance"],
-        doc_md="""Resets where an application reads a stream. The plan says per shard what will happen;
-        nothing changes before it is approved.""",
+        doc_md="""Resets where an application reads a stream. The plan says what will happen to each
+        shard; nothing changes before it is approved.""",
     ) as dag:
         inspect = InspectStateOperator(task_id="inspect", **common)
         plan = PlanStateResetOperator(
@@ -150,7 +150,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 "stream_name": required("Stream name", "The Kinesis stream: its name or ARN.", minLength=1),
                 "method": Field(
                     title="Method",
-                    description="What becomes of the checkpoints; the plan says what that causes.",
+                    description="What happens to the checkpoints; the plan says what that causes.",
                     schema={
                         "type": "string",
                         "enum": list(METHODS),
@@ -163,7 +163,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 ),
                 "backup_folder": text(
                     "Backup folder",
-                    "Where the rows are saved before anything changes, and tried before anything is counted: "
+                    "Where the rows are saved before anything changes, which is tried out first: "
                     "an absolute path that all workers share, or s3://bucket/prefix.",
                     otherwise=None,
                 ),
@@ -180,7 +180,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
             "Connections": {
                 "airflow_conn_id": text(
                     "Airflow API connection ID",
-                    f"For pausing the DAG {drain_dag_id} meanwhile.",
+                    f"For pausing the DAG {drain_dag_id} in the meantime.",
                     otherwise="it isn't paused, only waited for",
                 ),
                 **connections(drain_dag_id),
@@ -221,7 +221,7 @@ _SAFETY = {
     ),
     "force": switch(
         "Force",
-        "Take leases from workers that may still be reading. What they commit meanwhile is loaded twice.",
+        "Take leases from workers that may still be reading. What those commit until then is loaded twice.",
         on=False,
     ),
 }

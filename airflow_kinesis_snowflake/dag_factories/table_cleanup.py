@@ -61,7 +61,7 @@ def build_table_cleanup_dag(
         params=cleanup_params(dag_id, drain_dag_id),
         tags=["kinesis", "snowflake", "maintenance"],
         doc_md="""Lists the DynamoDB tables of applications, each with the reason to keep or delete it.
-        Deletes only when `dry_run` is off, and after an approval.""",
+        Deletes only if `dry_run` is off, and after an approval.""",
     ) as dag:
         plan = PlanTableCleanupOperator(
             task_id="plan",
@@ -124,7 +124,7 @@ def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
             "Connections": {
                 "airflow_conn_id": text(
                     "Airflow API connection ID",
-                    "For finding out what applications tasks used lately.",
+                    "For finding out which applications tasks have used lately.",
                     otherwise="it isn't asked",
                 ),
                 **connections(drain_dag_id),
@@ -136,19 +136,20 @@ def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
 _RULES = {
     "days": Field(
         title="Age (days)",
-        description="From which a table that nothing touched is stale.",
+        description="From which a table that nothing has written to is stale.",
         schema={"type": "number", "exclusiveMinimum": 0},
         value=30,
         has_variable=False,
     ),
-    "used": names("Applications in use", "To keep, whatever else; one to a line."),
+    "used": names("Applications in use", "Applications to keep in any case; one to a line."),
     "named": names(
         "Applications to delete",
-        "Whose tables may go although this package didn't make them, or although no row says when they were "
-        "used; one to a line.",
+        "Applications whose tables may go although this package didn't create them, or although no row says "
+        "when they were used; one to a line.",
     ),
     "streams": names(
-        "Streams", "Look at their registered consumers too, besides those that the tables have rows of."
+        "Streams",
+        "Look at their registered consumers too, besides those of the streams that the tables have rows of.",
     ),
     "most": Field(
         title="Maximum deletions",
@@ -159,8 +160,8 @@ _RULES = {
     ),
     "table": text(
         "Landing table",
-        "DATABASE.SCHEMA.TABLE: also delete the offsets and staged files of deleted applications beside "
-        "it, and offsets that no application needs any more.",
+        "DATABASE.SCHEMA.TABLE: also delete the offsets, channels and staged files of deleted "
+        "applications, and offsets and channels that no application needs any more.",
         otherwise="none",
         has_variable=False,
     ),

@@ -39,13 +39,12 @@ class StateOperator(CheckedSettings, BaseOperator):
     :param application_name: whose state: the name of the DynamoDB table (templated)
     :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region
         (templated)
-    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``, where the operator has to do with Snowflake
-        (templated)
+    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``, for what involves Snowflake (templated)
     :param aws_conn_id: Airflow connection of type ``aws`` (templated)
     :param region_name: AWS region of the stream, default is that of its ARN, or else the connection's
         (templated)
-    :param dynamodb_conn_id: Airflow connection of type ``aws`` for the state, whose region counts then;
-        default is ``aws_conn_id`` in the stream's region (templated)
+    :param dynamodb_conn_id: Airflow connection of type ``aws`` for the state, in the region of that
+        connection; default is ``aws_conn_id`` in the stream's region (templated)
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
     :param snowflake_conn_id: Airflow connection of type ``snowflake`` (templated)
@@ -87,7 +86,7 @@ class StateOperator(CheckedSettings, BaseOperator):
         self.check_settings()
 
     def execute(self, context: Context) -> Any:
-        """Do the work; errors that another try can't mend fail the task at once."""
+        """Do the work; errors that another try can't fix fail the task at once."""
         with no_retry_of_terminal_errors():
             self.read_settings()
             return self.work(context)
@@ -128,7 +127,7 @@ class StateOperator(CheckedSettings, BaseOperator):
 
     @contextmanager
     def snowflake(self, *, count: bool = True) -> Iterator[SnowflakeState | None]:
-        """What is loaded, over a session that ends with the block; None without a landing table."""
+        """What Snowflake has, over a session that ends with the block; None without a landing table."""
         table = self.setting("table")
         if table is None:
             yield None
@@ -142,11 +141,11 @@ class StateOperator(CheckedSettings, BaseOperator):
 
 
 class InspectStateOperator(StateOperator):
-    """Reads the state of an application on a stream, and names what is wrong with it. Changes nothing.
+    """Reads the state of an application on a stream, and says what is wrong with it. Changes nothing.
 
-    The log shows a table of the shards and the findings, each with what mends it.
+    The log shows a table of the shards and the findings, each with its remedy.
 
-    :return: the inspection, as XCom: ``shards``, ``workers``, ``findings``, facts of table and stream
+    :return: the inspection, as XCom: ``shards``, ``workers``, ``findings``, and facts about table and stream
     """
 
     def work(self, context: Context) -> dict[str, Any]:
@@ -159,15 +158,15 @@ class InspectStateOperator(StateOperator):
 
 
 class PlanStateResetOperator(StateOperator):
-    """Makes the plan of a reset: what becomes of each shard, and what that will cause. Changes nothing.
+    """Plans a reset: what becomes of each shard, and what that will cause. Changes nothing.
 
     With a ``table`` it counts how many records that are in Snowflake would be loaded again.
 
     :param method: ``delete_table``, ``rename``, ``rewind`` or ``recover`` (templated)
-    :param shards: for ``rewind``: shard ids, or text with commas; none means all (templated)
+    :param shards: for ``rewind``: shard ids, or text with commas between them; none means all (templated)
     :param position: for ``rewind``: ``TRIM_HORIZON``, ``LATEST``, an ISO-8601 timestamp with a time zone, or
-        the sequence number of the last record that counts as loaded. For ``recover``: where shards start of
-        which Snowflake has nothing (templated)
+        the sequence number of the last record that counts as loaded. For ``recover``: where shards start
+        that Snowflake has nothing of (templated)
     :param new_application_name: for ``rename`` (templated)
     :param initial_position: where the drain starts a new application: for the forecast of ``delete_table``
         and ``rename`` (templated)
@@ -176,8 +175,8 @@ class PlanStateResetOperator(StateOperator):
         (templated)
     :param count_duplicates: whether to count in Snowflake (templated)
     :param force: take leases from workers that may still be reading (templated)
-    :param backup_folder: where the rows will be saved; tried out by writing an empty file, so that a reset
-        that couldn't be taken back is refused here. None: it isn't tried (templated)
+    :param backup_folder: where the rows will be saved; an empty file is written there, so that a reset that
+        couldn't be undone is refused here. None: this isn't tried (templated)
     :return: ``plan``, for :class:`ResetStateOperator`, and ``text``, for people, as XCom
     :raises AirflowFailException: it can't be done; the message says why
     """
@@ -263,12 +262,12 @@ class PlanStateResetOperator(StateOperator):
 class ResetStateOperator(StateOperator):
     """Carries out the plan of a reset.
 
-    Leases every shard concerned to itself first, and refuses while a worker is reading one of them. A
+    First it leases every shard concerned to itself, and refuses if a worker is reading one of them. A
     rewound shard gets a new incarnation, so that what was loaded before doesn't hold it back. With a
     ``table`` the old incarnation is closed in the offsets table, so that a worker that should be dead can't
     commit under it.
 
-    Running it again with the same plan does what is left to do, and nothing twice.
+    If it is run again with the same plan, it does what is left to do, and nothing twice.
 
     :param plan: what :class:`PlanStateResetOperator` returned (templated)
     :param application_variable: for ``rename``: the Airflow Variable that the drain reads its application
@@ -314,8 +313,8 @@ class ResetStateOperator(StateOperator):
         Variable.set(self.application_variable, application_name)
         if Variable.get(self.application_variable) != application_name:
             raise MaintenanceRefusedError(
-                f"The Variable {self.application_variable} still has its old value: the environment or a "
-                f"secrets backend sets it. Set it to {application_name} there."
+                f"Set the Variable {self.application_variable} to {application_name} in the environment or "
+                "secrets backend that provides it: it still has its old value."
             )
 
 
@@ -349,7 +348,7 @@ class VerifyStateResetOperator(StateOperator):
 
 
 class BackUpStateOperator(StateOperator):
-    """Saves all rows of an application to a JSON file, and lets DynamoDB make a backup where it can.
+    """Saves all rows of an application to a JSON file, and creates a backup in DynamoDB where it can.
 
     :param folder: an absolute path that all workers share, or ``s3://bucket/prefix`` (templated)
     :return: ``file``, ``dynamodb`` (ARN, or None) and ``rows``, as XCom
@@ -377,7 +376,7 @@ class RestoreStateOperator(StateOperator):
     """Puts the rows of a backup back as they were, on all streams of the application.
 
     Leases and signs of life aren't restored; rows that aren't in the backup are removed. With a ``table``,
-    incarnations that a reset has closed since are opened again, which a drain needs. Can be run again.
+    incarnations that a reset has closed since are reopened, which drains need. Can be run again.
 
     :param file: the ``file`` that :class:`BackUpStateOperator` returned (templated)
     :param force: take leases from workers that may still be reading (templated)
@@ -416,25 +415,25 @@ class RestoreStateOperator(StateOperator):
 
 
 class PlanTableCleanupOperator(StateOperator):
-    """Finds tables of applications, and says of each why it can go or has to stay. Changes nothing.
+    """Finds tables of applications, and says why each of them can go or has to stay. Changes nothing.
 
-    Knows the tables of this package, Openflow, the Kinesis Client Library and Redpanda Connect by their keys,
-    with their companions; other tables are never looked into. A table can go when nothing touched it for
-    ``days``, no worker is alive in it, and nobody is known to use the application. One without the tag of
-    this package, or without a row that says when it was used, can go only when it is named.
+    Recognizes the tables of this package, Openflow, the Kinesis Client Library and Redpanda Connect by their
+    keys, and their companions; other tables are never looked into. A table can go if nothing has written to
+    it for ``days``, no worker is alive in it, and nobody is known to use the application. One without the tag
+    of this package, or without a row that says when it was used, can go only if it is named.
 
-    With a ``table``, offsets and channels in Snowflake can go as well that no state row names, and that
-    didn't change, or are there, for ``days``: those of incarnations before a reset, and of shards that ended
-    and left the stream.
+    With a ``table``, offsets and channels in Snowflake that no state row names can go as well, offsets if
+    they haven't changed and channels if they have existed for ``days``: they belong to incarnations before a
+    reset, or to shards that ended and left the stream.
 
     :param days: age from which a table is stale (templated)
-    :param used: applications that are in use: a list, or text with commas (templated)
-    :param named: applications whose tables may go although this package didn't make them (templated)
+    :param used: applications that are in use: a list, or text with commas between them (templated)
+    :param named: applications whose tables may go although this package didn't create them (templated)
     :param most: tables to delete in one run (templated)
     :param streams: whose registered consumers to look at, besides those that the tables have rows of
         (templated)
-    :param airflow_conn_id: connection to Airflow's API, which knows what applications the tasks of
-        ``KinesisToSnowflakeOperator`` used lately; empty: it isn't asked (templated)
+    :param airflow_conn_id: connection to Airflow's API, which knows which applications the tasks of
+        ``KinesisToSnowflakeOperator`` have used lately; empty: it isn't asked (templated)
     :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, ``to_delete``,
         the names of tables that can go, and ``offsets`` and ``channels``, how many of these can, as XCom
     """
@@ -516,16 +515,16 @@ class PlanTableCleanupOperator(StateOperator):
 
 
 class DeleteCheckpointTablesOperator(StateOperator):
-    """Backs up and deletes the tables that a plan of :class:`PlanTableCleanupOperator` dooms.
+    """Backs up and deletes the tables that can go according to :class:`PlanTableCleanupOperator`.
 
-    A table that was used or made again since the plan is left alone. Consumers of deleted applications are
+    A table that was used or created again since the plan is left alone. Consumers of deleted applications are
     deregistered. With a ``table``, their offsets, channels and staged files in Snowflake go as well. Can be
     run again.
 
     :param plan: what :class:`PlanTableCleanupOperator` returned (templated)
     :param folder: where each table is saved first: an absolute path that all workers share, or
         ``s3://bucket/prefix`` (templated). A dry run needs none
-    :param dry: only say what would be done; True unless told otherwise (templated)
+    :param dry: only say what would be done; True by default (templated)
     :return: ``deleted`` and ``kept`` tables and ``deregistered`` consumers, as XCom
     """
 
@@ -580,18 +579,18 @@ class DeleteCheckpointTablesOperator(StateOperator):
 
 
 class ImportCheckpointsOperator(StateOperator):
-    """Takes over the checkpoints of another consumer, whose table is only read.
+    """Takes over the checkpoints of another consumer. The source table is never written.
 
-    The kind of the source is told by its key: a lease table of the Kinesis Client Library (any version), an
-    Openflow table, or one of Redpanda Connect. Stop that consumer first: a live one is refused. Rows that the
-    application has already stay as they are, so it can be run again.
+    The source is recognized by its key: a lease table of the Kinesis Client Library (any version), a table of
+    Openflow, or one of Redpanda Connect. Stop that consumer first: a live one is refused. Rows that an
+    earlier run has created stay as they are, so it can be run again.
 
-    An Openflow table under the application's own name is used in place: nothing is written.
+    If the source is an Openflow table of the application's own name, it is used in place: nothing is written.
 
     :param source_table: the table with the checkpoints (templated)
     :param timestamp: for leases that stand at ``AT_TIMESTAMP``: ISO-8601 with a time zone (templated)
-    :param watch_seconds: how long to watch whether the consumer is alive, where its leases carry no time
-    :param force: import from a live consumer too (templated)
+    :param watch_seconds: how long to watch for signs of a live consumer, where leases carry no time
+    :param force: import even from a live consumer (templated)
     :return: how many rows were ``created`` and ``there``, the ``plan``, and its ``text``, as XCom
     :raises AirflowFailException: the source can't be imported; the message says why
     """
@@ -644,16 +643,16 @@ class ImportCheckpointsOperator(StateOperator):
 
 
 def read_plan(plain: Any, application_name: str) -> ResetPlan:
-    """Read a plan that came by XCom.
+    """Read a plan that came through XCom.
 
-    :raises InvalidSettingError: it isn't one, or it is of another application
+    :raises InvalidSettingError: it isn't one, or it is for another application
     """
     from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan
 
     plan = ResetPlan.from_dict(plan_of(plain))
     if plan.request.application != application_name:
         raise InvalidSettingError(
-            f"the plan is for application {plan.request.application}, not {application_name}"
+            f"give the plan of application {application_name}: this one is for {plan.request.application}"
         )
     return plan
 

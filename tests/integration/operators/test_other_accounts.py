@@ -252,7 +252,7 @@ def test_two_streams_of_one_name_never_share_an_application(
     found = InspectStateOperator(task_id="inspect", stream_name=second, **settings).execute(
         context_of(TaskInstance())
     )
-    assert f"it is of {first}, not of {second}" in json.dumps(found)
+    assert f"it belongs to {first}, not to {second}" in json.dumps(found)
     assert store.read_items() == before
     sensor = KinesisDrainedSensor(
         task_id="wait",

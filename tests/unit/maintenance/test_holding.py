@@ -82,7 +82,7 @@ def test_shards_are_held_and_renewed_until_the_end(store: Store) -> None:
 
 def test_a_shard_that_is_being_read_is_left_alone_and_so_are_the_others(store: Store) -> None:
     store.owners["stream", "b"] = "worker"
-    with pytest.raises(MaintenanceRefusedError, match="nothing was changed"), held(store):
+    with pytest.raises(MaintenanceRefusedError, match="Nothing was changed"), held(store):
         pytest.fail("it isn't held")
     assert store.owners == {("stream", "a"): None, ("stream", "b"): "worker"}
 

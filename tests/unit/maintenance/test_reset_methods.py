@@ -145,6 +145,10 @@ def test_every_field_is_of_the_request_and_of_the_operator() -> None:
         assert field.name in inspect.signature(ResetRequest).parameters
 
 
+def test_the_reference_of_the_operator_names_each_method() -> None:
+    assert [name for name in METHODS if f"``{name}``" not in str(PlanStateResetOperator.__doc__)] == []
+
+
 def test_the_page_names_no_method_by_itself() -> None:
     form = (STATIC / "form.js").read_text()
     assert [name for name in METHODS if re.search(rf"\b{name}\b", form)] == []
