@@ -22,7 +22,7 @@ from airflow_kinesis_snowflake.cli.options import (
 )
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.reset.fields import FIELDS, FieldKind
-from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, find_method, help_of
+from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, find_method, help_of, summaries
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
@@ -127,10 +127,11 @@ def make_command() -> Command:
         (
             APPLICATION,
             STREAM,
-            option("--method", required=True, choices=list(METHODS), help=_methods_help()),
+            option("--method", required=True, choices=list(METHODS), help=summaries()),
             *map(_option, FIELDS),
             option(
-                "--table", help="landing table: count duplicates there, close what ends; recover needs it"
+                "--table",
+                help=f"landing table: count duplicates there, close what ends; needed for {_need_table()}",
             ),
             FOLDER,
             FORCE,
@@ -141,8 +142,8 @@ def make_command() -> Command:
     )
 
 
-def _methods_help() -> str:
-    return "; ".join(f"{name}: {method.summary}" for name, method in METHODS.items())
+def _need_table() -> str:
+    return " and ".join(name for name, method in METHODS.items() if method.needs_offsets)
 
 
 def _option(field: RequestField) -> Option:

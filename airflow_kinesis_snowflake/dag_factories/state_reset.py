@@ -21,7 +21,7 @@ from airflow_kinesis_snowflake.dag_factories.settings import (
     variable,
 )
 from airflow_kinesis_snowflake.maintenance.reset.fields import FIELDS, FieldKind
-from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, default_method, help_of
+from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, default_method, find_method, help_of
 from airflow_kinesis_snowflake.operators.approval import ApprovePlanOperator
 from airflow_kinesis_snowflake.operators.consumer import StartConsumerOperator, StopConsumerOperator
 from airflow_kinesis_snowflake.operators.maintenance import (
@@ -137,7 +137,9 @@ def initial_position(drain_dag_id: str) -> str:
 
 
 def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
-    """The form of the DAG."""
+    """The form of the DAG. What the method that it begins with must have stands before all sections."""
+    fields = {field.name: _field(field, drain_dag_id) for field in FIELDS}
+    first = {field.name for field in find_method(default_method()).fields if field.required}
     return form(
         dag_id,
         {
@@ -161,6 +163,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     value=default_method(),
                     has_variable=False,
                 ),
+                **{name: each for name, each in fields.items() if name in first},
                 "backup_folder": text(
                     "Backup folder",
                     "Where the rows are saved before anything changes, which is tried out first: "
@@ -175,7 +178,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     of_dag=drain_dag_id,
                 ),
             },
-            "What the method needs": {field.name: _field(field, drain_dag_id) for field in FIELDS},
+            "What some methods need": {name: each for name, each in fields.items() if name not in first},
             "Approval and safety": _SAFETY,
             "Connections": {
                 "airflow_conn_id": text(

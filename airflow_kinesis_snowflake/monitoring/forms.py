@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_kinesis_snowflake.maintenance.reset.fields import FIELDS, FieldKind
-from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, help_of, takers_of
+from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, help_of, summaries, takers_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,7 @@ class FormField:
 
 def reset_fields() -> tuple[FormField, ...]:
     """The method of a reset, and what the methods need."""
-    summaries = " ".join(f"{name}: {method.summary}." for name, method in METHODS.items())
-    method = FormField(name="method", label="Method", help=summaries, options=tuple(METHODS))
+    method = FormField(name="method", label="Method", help=summaries(), options=tuple(METHODS))
     return (
         method,
         *(

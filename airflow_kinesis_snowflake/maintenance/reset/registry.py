@@ -43,6 +43,11 @@ def default_method() -> str:
     return next(iter(METHODS))
 
 
+def summaries() -> str:
+    """What each method does, as sentences."""
+    return " ".join(f"{name}: {method.summary}." for name, method in METHODS.items())
+
+
 def takers_of(field: str) -> tuple[str, ...]:
     """The methods that take a field."""
     return tuple(

@@ -33,6 +33,7 @@ class KinesisClientLibrary(CheckpointSource):
     keys = {"HASH": "leaseKey"}  # noqa: RUF012 -- the protocol says that it isn't changed
 
     def read(self, item: Item, circumstances: Circumstances) -> ImportedShard:
+        """Read a lease; one that nobody has begun starts where it says."""
         kind = held(item, "entityType", "S") or "LEASE"
         if kind != "LEASE":
             raise ItemSkippedError(f"{kind} items")

@@ -31,6 +31,7 @@ class Openflow(CheckpointSource):
     keys = KEYS
 
     def read(self, item: Item, circumstances: Circumstances) -> ImportedShard:
+        """Read a row, as a drain would read it."""
         stream, shard_id = key_text(item, "streamName"), key_text(item, "shardId")
         if stream != circumstances.stream:
             raise ItemSkippedError(f"rows of stream {stream}")

@@ -28,6 +28,7 @@ class RedpandaConnect(CheckpointSource):
     keys = {"HASH": "StreamID", "RANGE": "ShardID"}  # noqa: RUF012 -- the protocol says that it isn't changed
 
     def read(self, item: Item, circumstances: Circumstances) -> ImportedShard:
+        """Read a row; without a number nobody has begun the shard."""
         stream, shard_id = key_text(item, "StreamID"), key_text(item, "ShardID")
         if stream != circumstances.stream:
             raise ItemSkippedError(f"rows of stream {stream}")

@@ -158,3 +158,9 @@ def test_the_docs_say_what_each_method_does() -> None:
     _, section = (DOCS / "state-and-reset.md").read_text().split("### Methods")
     rows = re.findall(r"^\| `(\w+)`", section.split("\n### ")[0], re.MULTILINE)
     assert set(rows) == set(METHODS)
+
+
+def test_what_the_first_method_needs_stands_before_the_sections_of_the_form() -> None:
+    params = reset_params("kinesis_state_reset", "kinesis_to_snowflake")
+    assert "section" not in params["position"].schema
+    assert params["shards"].schema["section"] == "What some methods need"
