@@ -247,7 +247,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """What was read and loaded, for Airflow's OpenLineage provider if that is installed."""
-        from airflow_kinesis_snowflake.operators.lineage import lineage
+        from airflow_kinesis_snowflake.operators.openlineage import lineage
 
         return lineage(self._report)
 
