@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.audit.counts import Evidence
-from airflow_kinesis_snowflake.audit.findings import Report, judge
+from airflow_kinesis_snowflake.audit.findings import AuditReport, judge
+from airflow_kinesis_snowflake.audit.queries import SnowflakeAuditSession
 from airflow_kinesis_snowflake.audit.retained import compare_shards, due
-from airflow_kinesis_snowflake.audit.session import SnowflakeAuditSession
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
@@ -72,7 +72,7 @@ def audit(
     landed: Landed,
     open_store: Callable[[str], CheckpointStoreHook],
     kinesis: KinesisStreamHook,
-) -> Report:
+) -> AuditReport:
     """Compare landing table, dead letters, offsets and checkpoints, and say whether all is exactly once.
 
     Drains may run meanwhile: Snowflake counts rows, dead letters and offsets in one statement, checkpoints

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.state.shards import ShardState
 
 
-class Kind(StrEnum):
+class DiscrepancyKind(StrEnum):
     """What a finding is about."""
 
     DOUBLED = "doubled"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Discrepancy:
     """Something that isn't exactly once.
 
     :param count: records, or 1 where it is about a row of state
@@ -44,7 +44,7 @@ class Finding:
     :param example: a record, as sequence number or sequence number/sub-sequence number
     """
 
-    kind: Kind
+    kind: DiscrepancyKind
     shard_id: str
     count: int
     what: str
@@ -52,7 +52,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class AuditReport:
     """The answer of an audit.
 
     :param records: different records that are in the landing table or dead letters
@@ -73,7 +73,7 @@ class Report:
     loaded_again: int
     compared: int | None
     shards: tuple[ShardCounts, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Discrepancy, ...]
     limits: tuple[str, ...]
 
     @property
@@ -86,11 +86,11 @@ class Report:
         return {"exactly_once": self.exactly_once, **as_json(self)}
 
 
-def judge(evidence: Evidence) -> Report:
+def judge(evidence: Evidence) -> AuditReport:
     """Say what the evidence means."""
     shards = evidence.shards
     compared = evidence.compared
-    return Report(
+    return AuditReport(
         stream=evidence.stream,
         table=evidence.table,
         applications=evidence.audited,
@@ -122,21 +122,21 @@ def describe(code: str | None) -> str | None:
 # --- findings ----------------------------------------------------------------------------------------------
 
 
-def _of_records(shard: ShardCounts) -> Iterator[Finding]:
+def _of_records(shard: ShardCounts) -> Iterator[Discrepancy]:
     """What is wrong with records that are there."""
     shard_id = shard.shard_id
     if shard.doubled:
         both = f", of these {shard.in_both:,} landed and as dead letters" if shard.in_both else ""
-        yield Finding(
-            kind=Kind.DOUBLED,
+        yield Discrepancy(
+            kind=DiscrepancyKind.DOUBLED,
             shard_id=shard_id,
             count=shard.doubled,
             what=f"{_records(shard.doubled)} there more often than can have been loaded{both}",
             example=describe(shard.doubled_example),
         )
     if shard.records and not shard.incarnations:
-        yield Finding(
-            kind=Kind.NO_OFFSET,
+        yield Discrepancy(
+            kind=DiscrepancyKind.NO_OFFSET,
             shard_id=shard_id,
             count=shard.records,
             what=f"{_records(shard.records)} there without an offset that says they were committed: another "
@@ -144,8 +144,8 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
             example=describe(shard.first),
         )
     elif shard.beyond:
-        yield Finding(
-            kind=Kind.BEYOND_OFFSET,
+        yield Discrepancy(
+            kind=DiscrepancyKind.BEYOND_OFFSET,
             shard_id=shard_id,
             count=shard.beyond,
             what=f"{_records(shard.beyond)} after the offset: committed without it, or written by another "
@@ -153,16 +153,16 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
             example=describe(shard.beyond_example),
         )
     if shard.missing_inside:
-        yield Finding(
-            kind=Kind.MISSING_IN_AGGREGATE,
+        yield Discrepancy(
+            kind=DiscrepancyKind.MISSING_IN_AGGREGATE,
             shard_id=shard_id,
             count=shard.missing_inside,
             what=f"{_records(shard.missing_inside)} missing inside aggregates of which a later one is there",
             example=describe(shard.missing_example),
         )
     if shard.gaps:
-        yield Finding(
-            kind=Kind.DATA_LOSS,
+        yield Discrepancy(
+            kind=DiscrepancyKind.DATA_LOSS,
             shard_id=shard_id,
             count=shard.gaps,
             what="records aged out before they were read, and nothing says how many; dead letters of the "
@@ -170,7 +170,7 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
         )
 
 
-def _of_numbers(shard: ShardCounts) -> Iterator[Finding]:
+def _of_numbers(shard: ShardCounts) -> Iterator[Discrepancy]:
     """Whether as many are there as were committed."""
     if not shard.incarnations:
         return
@@ -178,13 +178,13 @@ def _of_numbers(shard: ShardCounts) -> Iterator[Finding]:
     parts = f"rows {shard.landed:,}, dead letters {shard.dead_letters:,}, gaps {shard.gaps:,}"
     if difference < 0:
         what = f"committed were {shard.committed:,}, there are {-difference:,} fewer ({parts})"
-        yield Finding(kind=Kind.TOO_FEW, shard_id=shard.shard_id, count=-difference, what=what)
+        yield Discrepancy(kind=DiscrepancyKind.TOO_FEW, shard_id=shard.shard_id, count=-difference, what=what)
     elif difference > 0:
         what = f"committed were {shard.committed:,}, there are {difference:,} more ({parts})"
-        yield Finding(kind=Kind.TOO_MANY, shard_id=shard.shard_id, count=difference, what=what)
+        yield Discrepancy(kind=DiscrepancyKind.TOO_MANY, shard_id=shard.shard_id, count=difference, what=what)
 
 
-def _of_state(application: str, evidence: Evidence) -> Iterator[Finding]:
+def _of_state(application: str, evidence: Evidence) -> Iterator[Discrepancy]:
     """What is wrong with the state of an application, and with its offsets."""
     offsets: dict[tuple[str, str], Incarnation] = {}
     for shard in evidence.shards:
@@ -193,7 +193,7 @@ def _of_state(application: str, evidence: Evidence) -> Iterator[Finding]:
                 continue
             if (shard.shard_id, row.incarnation) in offsets:
                 yield _about_state(
-                    Kind.REPEATED_OFFSET,
+                    DiscrepancyKind.REPEATED_OFFSET,
                     shard.shard_id,
                     f"its offset is there more than once under the incarnation {row.incarnation}",
                 )
@@ -205,7 +205,7 @@ def _of_state(application: str, evidence: Evidence) -> Iterator[Finding]:
         yield from _of_parents(before.shards.values(), after.shards, offsets)
 
 
-def _of_row(state: ShardState, offset: Incarnation | None) -> Iterator[Finding]:
+def _of_row(state: ShardState, offset: Incarnation | None) -> Iterator[Discrepancy]:
     """Compare a row of state with what Snowflake has committed under its incarnation.
 
     A checkpoint without an offset is no finding unless a drain wrote it: an import or a reset may have set
@@ -214,7 +214,7 @@ def _of_row(state: ShardState, offset: Incarnation | None) -> Iterator[Finding]:
     committed = offset.position if offset else None
     if state.offset is not None and (committed is None or committed < state.offset):
         yield _about_state(
-            Kind.OFFSET_WENT_BACK,
+            DiscrepancyKind.OFFSET_WENT_BACK,
             state.shard_id,
             f"its offset is {_shown(committed)}, and a drain has seen it at {_shown(state.offset)}",
         )
@@ -222,7 +222,7 @@ def _of_row(state: ShardState, offset: Incarnation | None) -> Iterator[Finding]:
         return
     if state.checkpoint > committed:
         yield _about_state(
-            Kind.CHECKPOINT_AHEAD,
+            DiscrepancyKind.CHECKPOINT_AHEAD,
             state.shard_id,
             f"its checkpoint {_shown(state.checkpoint)} is ahead of its offset {_shown(committed)}: what is "
             "between them was never committed, or committed nothing",
@@ -233,7 +233,7 @@ def _of_parents(
     rows: Iterable[ShardState],
     after: Mapping[str, ShardState],
     offsets: Mapping[tuple[str, str], Incarnation],
-) -> Iterator[Finding]:
+) -> Iterator[Discrepancy]:
     """Children that were loaded while a parent isn't read to its end.
 
     The parent's row is looked at after the records were counted, and not at all if it was ever reset: then it
@@ -245,16 +245,16 @@ def _of_parents(
             loads = [incarnation for shard_id, incarnation in offsets if shard_id == parent.shard_id]
             if child.shard_id in loaded and not parent.ended and loads == [parent.incarnation]:
                 yield _about_state(
-                    Kind.CHILD_BEFORE_PARENT,
+                    DiscrepancyKind.CHILD_BEFORE_PARENT,
                     child.shard_id,
                     f"its records are there, and its parent {parent.shard_id} isn't read to its end",
                 )
 
 
-def _of_comparison(compared: Compared) -> Iterator[Finding]:
+def _of_comparison(compared: Compared) -> Iterator[Discrepancy]:
     if compared.missing:
-        yield Finding(
-            kind=Kind.NOT_LANDED,
+        yield Discrepancy(
+            kind=DiscrepancyKind.NOT_LANDED,
             shard_id=compared.shard_id,
             count=compared.missing,
             what=f"of {compared.compared:,} records that the stream still has, {_records(compared.missing)} "
@@ -262,8 +262,8 @@ def _of_comparison(compared: Compared) -> Iterator[Finding]:
             example=describe(next(iter(compared.missing_examples), None)),
         )
     if compared.foreign:
-        yield Finding(
-            kind=Kind.NOT_IN_STREAM,
+        yield Discrepancy(
+            kind=DiscrepancyKind.NOT_IN_STREAM,
             shard_id=compared.shard_id,
             count=compared.foreign,
             what=f"{_records(compared.foreign)} there and not in the stream",
@@ -275,8 +275,8 @@ def _records(count: int) -> str:
     return f"{count:,} record is" if count == 1 else f"{count:,} records are"
 
 
-def _about_state(kind: Kind, shard_id: str, what: str) -> Finding:
-    return Finding(kind=kind, shard_id=shard_id, count=1, what=what)
+def _about_state(kind: DiscrepancyKind, shard_id: str, what: str) -> Discrepancy:
+    return Discrepancy(kind=kind, shard_id=shard_id, count=1, what=what)
 
 
 def _shown(position: Position | None) -> str:

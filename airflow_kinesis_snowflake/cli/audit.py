@@ -18,7 +18,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Audit what an application has loaded."""
     with terminal.working(f"Counting in {options.table}"):
         from airflow_kinesis_snowflake.audit.auditing import AuditRequest, audit, open_landed
-        from airflow_kinesis_snowflake.audit.text import report_parts
+        from airflow_kinesis_snowflake.audit.markdown import report_parts
 
         request = AuditRequest(
             stream=open_stream(options).stream_name,

@@ -74,7 +74,7 @@ class AuditOperator(StateOperator):
     def work(self, context: Context) -> dict[str, Any]:
         """Audit."""
         from airflow_kinesis_snowflake.audit.auditing import AuditRequest, audit, open_landed
-        from airflow_kinesis_snowflake.audit.text import report_text, verdict
+        from airflow_kinesis_snowflake.audit.markdown import report_text, verdict
 
         settings = self.read_settings()
         request = AuditRequest(

@@ -8,15 +8,15 @@ from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.audit.counts import ShardCounts
-    from airflow_kinesis_snowflake.audit.findings import Report
+    from airflow_kinesis_snowflake.audit.findings import AuditReport
 
 
-def report_text(report: Report) -> str:
+def report_text(report: AuditReport) -> str:
     """The report as Markdown."""
     return markdown(report_parts(report))
 
 
-def report_parts(report: Report) -> list[Part]:
+def report_parts(report: AuditReport) -> list[Part]:
     """The answer, the shards, the findings, and what can't be known."""
     heading = (
         f"Stream **{report.stream}**, loaded by **{', '.join(report.applications)}** into **{report.table}**"
@@ -50,7 +50,7 @@ def report_parts(report: Report) -> list[Part]:
     ]
 
 
-def verdict(report: Report) -> str:
+def verdict(report: AuditReport) -> str:
     """The answer in a sentence or two."""
     of_these = f"{_number(report.landed, 'row')} and {_number(report.dead_letters, 'dead letter')}"
     shards = _number(len(report.shards), "shard")
