@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, found, held, not_shown
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, failed, found, held, not_shown
 from airflow_kinesis_snowflake.exceptions import FencedError
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, translated
 from airflow_kinesis_snowflake.state.shards import ShardState
@@ -24,7 +24,7 @@ _MOST_OFF_MILLIS = 30_000
 _FEW_RECORDS = 10
 
 
-def identity(bench: Bench) -> Finding:
+def identity(bench: Bench) -> Observation:
     """Who the credentials belong to, and whether the stream is of the same account."""
     hook = AwsHook(
         client_type="sts",
@@ -39,7 +39,7 @@ def identity(bench: Bench) -> Finding:
     return held(text)
 
 
-def stream(bench: Bench) -> Finding:
+def stream(bench: Bench) -> Observation:
     """What DescribeStreamSummary says."""
     facts = bench.stream
     hours = facts.retention.total_seconds() / 3600
@@ -48,19 +48,19 @@ def stream(bench: Bench) -> Finding:
     return found(facts.status in {"ACTIVE", "UPDATING"}, text)
 
 
-def shards(bench: Bench) -> Finding:
+def shards(bench: Bench) -> Observation:
     """What ListShards says."""
     listed = bench.kinesis.list_shards()
     return held(f"{len(listed)} shards, {sum(not shard.closed for shard in listed)} of them open")
 
 
-def records(bench: Bench) -> Finding:
+def records(bench: Bench) -> Observation:
     """Some records from the horizon of one shard, which reading doesn't change."""
     page, shard_id = _page(bench)
     return held(f"{len(page)} records from the horizon of {shard_id}")
 
 
-def decrypt(bench: Bench) -> Finding:
+def decrypt(bench: Bench) -> Observation:
     """Records of an encrypted stream can be read."""
     if not bench.stream.encryption:
         return not_shown("the stream isn't encrypted with a KMS key")
@@ -76,7 +76,7 @@ def _page(bench: Bench) -> tuple[tuple[object, ...], str]:
     return bench.kinesis.get_page(iterator, limit=_FEW_RECORDS).records, shard_id
 
 
-def clock(bench: Bench) -> Finding:
+def clock(bench: Bench) -> Observation:
     """This machine's clock beside that of Kinesis."""
     facts = bench.kinesis.describe()
     own, at = now_millis(), time.monotonic()
@@ -89,7 +89,7 @@ def millis_off(own: int, earliest: int, latest: int) -> int:
     return min(0, own - earliest) + max(0, own - latest)
 
 
-def scratch_table(bench: Bench) -> Finding:
+def scratch_table(bench: Bench) -> Observation:
     """A table is made, and made again, as the first drain of an application does."""
     store = bench.scratch_store
     store.create_table()
@@ -97,7 +97,7 @@ def scratch_table(bench: Bench) -> Finding:
     return found(facts.exists, f"{facts.arn} is {facts.status}")
 
 
-def conditional_write(bench: Bench) -> Finding:
+def conditional_write(bench: Bench) -> Observation:
     """Of two workers that create the row of a shard, one does."""
     first, second = (_create(bench, "conditional-write", incarnation) for incarnation in ("first", "second"))
     there = bench.scratch_store.read_state(_STREAM).shards["conditional-write"].incarnation
@@ -105,7 +105,7 @@ def conditional_write(bench: Bench) -> Finding:
     return found((first, second, there) == (True, False, "first"), text)
 
 
-def lease(bench: Bench) -> Finding:
+def lease(bench: Bench) -> Observation:
     """Of two workers that take the lease of a shard, one gets it, and only it may write."""
     store, now = bench.scratch_store, now_millis()
     _create(bench, "lease", "lease")
@@ -141,7 +141,7 @@ def _create(bench: Bench, shard_id: str, incarnation: str) -> bool:
     )
 
 
-def delete_row(bench: Bench) -> Finding:
+def delete_row(bench: Bench) -> Observation:
     """A row is deleted on the condition that it is as it was read."""
     store = bench.scratch_store
     store.heartbeat(_STREAM, "worker", now=1)
@@ -151,7 +151,7 @@ def delete_row(bench: Bench) -> Finding:
     return found(kept and gone, text)
 
 
-def application_table(bench: Bench) -> Finding:
+def application_table(bench: Bench) -> Observation:
     """The user's own table, read only."""
     facts = bench.store.describe_table()
     if not facts.exists:

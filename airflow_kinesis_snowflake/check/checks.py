@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.check.bench import Bench
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """How a check came out."""
 
     HELD = "held"
@@ -50,32 +50,32 @@ class Needs(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Observation:
     """What a check found.
 
     :param text: what came, for a person; never payloads or secrets
     """
 
-    verdict: Verdict
+    verdict: CheckVerdict
     text: str
 
 
-def held(text: str) -> Finding:
+def held(text: str) -> Observation:
     """It is so."""
-    return Finding(Verdict.HELD, text)
+    return Observation(CheckVerdict.HELD, text)
 
 
-def failed(text: str) -> Finding:
+def failed(text: str) -> Observation:
     """It isn't so."""
-    return Finding(Verdict.FAILED, text)
+    return Observation(CheckVerdict.FAILED, text)
 
 
-def not_shown(text: str) -> Finding:
+def not_shown(text: str) -> Observation:
     """It can't be shown here."""
-    return Finding(Verdict.NOT_SHOWN, text)
+    return Observation(CheckVerdict.NOT_SHOWN, text)
 
 
-def found(as_expected: bool, text: str) -> Finding:
+def found(as_expected: bool, text: str) -> Observation:
     """It is so, or it isn't."""
     return held(text) if as_expected else failed(text)
 
@@ -87,10 +87,10 @@ class Check:
     :param name: for ``--only``, JSON and the documentation
     :param tries: what is tried, and what must come
     :param promises: numbers of the promises that stand on it; none: it is good to know, and
-        :attr:`Verdict.FAILED` becomes :attr:`Verdict.NOTED`
+        :attr:`CheckVerdict.FAILED` becomes :attr:`CheckVerdict.NOTED`
     :param advice: what to do if it fails
     :param needs: what must be named
-    :param run: tries it. What it raises is its outcome
+    :param run: tries it. What it raises is its result
     :param slow: takes minutes, and is tried when asked for
     :param beyond_stand_ins: why a local stand-in can't show it; empty: it can be tried there
     """
@@ -100,19 +100,19 @@ class Check:
     promises: tuple[int, ...]
     advice: str
     needs: Needs
-    run: Callable[[Bench], Finding]
+    run: Callable[[Bench], Observation]
     slow: bool = False
     beyond_stand_ins: str = ""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """A check and what came of it.
 
     :param seconds: how long it took
     """
 
     check: Check
-    verdict: Verdict
+    verdict: CheckVerdict
     text: str
     seconds: float = 0.0

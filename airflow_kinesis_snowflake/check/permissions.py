@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, held
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, failed, held
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 from airflow_kinesis_snowflake.maintenance.iam import missing_text
@@ -60,7 +60,7 @@ class Permissions:
         self.allowed.append(action)
         return answer
 
-    def finding(self, arn: str) -> Finding:
+    def finding(self, arn: str) -> Observation:
         """The finding, with the statement to add if something is denied.
 
         :param arn: of the resource, for the statement
@@ -71,7 +71,7 @@ class Permissions:
         return held(f"{len(self.allowed)} actions on {arn} allowed{untried}")
 
 
-def of_stream(bench: Bench) -> Finding:
+def of_stream(bench: Bench) -> Observation:
     """What a drain does to the stream; an encrypted one's key has a check of its own."""
     kinesis = bench.kinesis
     client: Any = kinesis.get_conn()
@@ -98,7 +98,7 @@ def of_stream(bench: Bench) -> Finding:
     return found.finding(arn or anywhere)
 
 
-def of_state(bench: Bench) -> Finding:
+def of_state(bench: Bench) -> Observation:
     """What a drain does to the application's table, whether it is there yet or not."""
     store = bench.store
     client: Any = store.get_conn()

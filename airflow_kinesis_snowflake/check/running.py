@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.check.bench import Bench, CheckSettings
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, Outcome, Verdict
-from airflow_kinesis_snowflake.check.registry import CHECKS
-from airflow_kinesis_snowflake.check.report import CheckReport
+from airflow_kinesis_snowflake.check.checks import Check, CheckResult, CheckVerdict, Needs, Observation
+from airflow_kinesis_snowflake.check.results import CheckReport
+from airflow_kinesis_snowflake.check.suite import CHECKS
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     InvalidSettingError,
@@ -47,7 +47,7 @@ def run_checks(
 ) -> CheckReport:
     """Try what was asked for, and remove what was made for it.
 
-    What a check raises is its outcome. What an earlier check left that was killed is removed first.
+    What a check raises is its result. What an earlier check left that was killed is removed first.
 
     :param stopping: set it to skip the checks that are left
     :raises InvalidSettingError: a check is named that there isn't, or nothing is named to check
@@ -56,13 +56,13 @@ def run_checks(
     with work_folder() as folder:
         run = _Run(settings, Bench(settings, folder=folder, now=datetime.now(UTC)), stopping)
         try:
-            outcomes = tuple(run.outcome(check) for check in chosen)
+            results = tuple(run.result(check) for check in chosen)
         finally:
             left = run.bench.close()
             for name in left:
                 log.error("A check has left %s", name)
     return CheckReport(
-        outcomes, stand_ins=run.stand_ins(), removed=tuple(run.removed), left=(*run.unsure, *left)
+        results, stand_ins=run.stand_ins(), removed=tuple(run.removed), left=(*run.unsure, *left)
     )
 
 
@@ -89,13 +89,13 @@ class _Run:
         # What came of preparing for checks of Snowflake, and for those of the scratch table.
         self._prepared: dict[Needs, KinesisSnowflakeError | None] = {}
 
-    def outcome(self, check: Check) -> Outcome:
+    def result(self, check: Check) -> CheckResult:
         """What comes of a check."""
         began = time.monotonic()
-        finding = self._skipped(check) or self._tried(check)
-        outcome = Outcome(check, finding.verdict, finding.text, time.monotonic() - began)
-        log.info("Check %s: %s: %s", check.name, outcome.verdict, outcome.text)
-        return outcome
+        observed = self._skipped(check) or self._tried(check)
+        result = CheckResult(check, observed.verdict, observed.text, time.monotonic() - began)
+        log.info("Check %s: %s: %s", check.name, result.verdict, result.text)
+        return result
 
     def stand_ins(self) -> tuple[str, ...]:
         """Services that are local stand-ins, as far as it is known without asking once more."""
@@ -106,36 +106,38 @@ class _Run:
         }
         return tuple(name for name, stand_in in found.items() if stand_in)
 
-    def _skipped(self, check: Check) -> Finding | None:
+    def _skipped(self, check: Check) -> Observation | None:
         if self._stopping.is_set():
-            return Finding(Verdict.SKIPPED, "the run was told to stop")
+            return Observation(CheckVerdict.SKIPPED, "the run was told to stop")
         if not self._settings.names(check.needs):
-            return Finding(Verdict.SKIPPED, f"name {check.needs}")
+            return Observation(CheckVerdict.SKIPPED, f"name {check.needs}")
         if check.slow and not self._settings.slow and not self._settings.only:
-            return Finding(Verdict.SKIPPED, "it takes minutes; ask for it (--slow)")
+            return Observation(CheckVerdict.SKIPPED, "it takes minutes; ask for it (--slow)")
         return None
 
-    def _tried(self, check: Check) -> Finding:
+    def _tried(self, check: Check) -> Observation:
         try:
             self._prepare(check.needs)
         except KinesisSnowflakeError as error:
             return _broken(error)
         try:
             if check.beyond_stand_ins and self._on_stand_in(check.needs):
-                return Finding(Verdict.NOT_SHOWN, check.beyond_stand_ins)
-            finding = check.run(self.bench)
+                return Observation(CheckVerdict.NOT_SHOWN, check.beyond_stand_ins)
+            observed = check.run(self.bench)
         except _PREVENTED as error:
             return _broken(error)
         except KinesisSnowflakeError as error:
-            finding = Finding(Verdict.FAILED, f"{type(error).__name__}: {error}")
+            observed = Observation(CheckVerdict.FAILED, f"{type(error).__name__}: {error}")
         except Exception as error:
             # A fault of this check, which must not hide what the others find. Its text may quote anything.
             *_, frame = traceback.extract_tb(error.__traceback__)
             where = f"{Path(frame.filename).name}, line {frame.lineno}"
-            return Finding(Verdict.BROKEN, f"a fault of the check: {type(error).__name__} in {where}")
-        if finding.verdict is Verdict.FAILED and not check.promises:
-            return Finding(Verdict.NOTED, finding.text)
-        return finding
+            return Observation(
+                CheckVerdict.BROKEN, f"a fault of the check: {type(error).__name__} in {where}"
+            )
+        if observed.verdict is CheckVerdict.FAILED and not check.promises:
+            return Observation(CheckVerdict.NOTED, observed.text)
+        return observed
 
     def _on_stand_in(self, needs: Needs) -> bool:
         return self.bench.snowflake_stand_in if needs.snowflake else self.bench.aws_stand_in
@@ -164,5 +166,5 @@ class _Run:
             self.unsure.append(f"what earlier checks made, perhaps: {error}")
 
 
-def _broken(error: KinesisSnowflakeError) -> Finding:
-    return Finding(Verdict.BROKEN, f"{type(error).__name__}: {error}")
+def _broken(error: KinesisSnowflakeError) -> Observation:
+    return Observation(CheckVerdict.BROKEN, f"{type(error).__name__}: {error}")

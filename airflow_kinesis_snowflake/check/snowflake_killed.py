@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, found
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, found
 from airflow_kinesis_snowflake.check.holder import LOCKED
 from airflow_kinesis_snowflake.check.snowflake_transactions import Contest
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HOLDER = (sys.executable, "-m", "airflow_kinesis_snowflake.check.holder")
 
 
-def killed_holder(bench: Bench) -> Finding:
+def killed_holder(bench: Bench) -> Observation:
     """Kill a process that holds the lock, and wait for the lock."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)

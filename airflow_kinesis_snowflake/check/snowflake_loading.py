@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, found, held, not_shown
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, failed, found, held, not_shown
 from airflow_kinesis_snowflake.exceptions import (
     ServiceRefusedError,
     SnowflakeObjectNotFoundError,
@@ -166,7 +166,7 @@ def count(session: CheckSession, table: TableName) -> int:
     return int(session.value(f"SELECT COUNT(*) FROM {table.sql}"))
 
 
-def odd_folders(bench: Bench) -> Finding:
+def odd_folders(bench: Bench) -> Observation:
     """PUT, LIST and REMOVE with folders made of odd names."""
     wrong = []
     target = bench.target
@@ -184,7 +184,7 @@ def odd_folders(bench: Bench) -> Finding:
     return found(not wrong, "; ".join(wrong) or f"{len(_ODD_NAMES)} names")
 
 
-def golden_values(bench: Bench) -> Finding:
+def golden_values(bench: Bench) -> Observation:
     """Values at the limits, loaded with either scanner of Parquet files and read back."""
     wrong = []
     with bench.session() as session:
@@ -236,7 +236,7 @@ def _number(text: str) -> tuple[str, Any]:
     return ("whole", int(value)) if value.is_integer() and abs(value) < 1e38 else ("double", value)
 
 
-def golden_columns(bench: Bench) -> Finding:
+def golden_columns(bench: Bench) -> Observation:
     """Values at the limits in typed columns, compared in Snowflake."""
     shared, settings = bench.target, ColumnsSettings(columns={name: of[0] for name, of in _COLUMNS.items()})
     target = replace(shared, table=bench.scratch("TYPED"))
@@ -259,7 +259,7 @@ def golden_columns(bench: Bench) -> Finding:
     return found(not wrong, f"not as sent: {', '.join(wrong)}" if wrong else f"{len(_COLUMNS)} types")
 
 
-def copy_rolls_back(bench: Bench) -> Finding:
+def copy_rolls_back(bench: Bench) -> Observation:
     """A COPY is rolled back and done again from another folder."""
     with bench.session() as session:
         target = bench.landing(session)
@@ -278,7 +278,7 @@ def copy_rolls_back(bench: Bench) -> Finding:
     return found((loaded, rolled_back, rows) == (2, 0, 2), text)
 
 
-def copy_twice(bench: Bench) -> Finding:
+def copy_twice(bench: Bench) -> Observation:
     """A COPY runs twice in one transaction, with and without PURGE."""
     numbers = []
     with bench.session() as session:
@@ -298,7 +298,7 @@ def copy_twice(bench: Bench) -> Finding:
     return found(numbers == [2, 2], f"of 2 rows, {numbers[0]} landed with PURGE and {numbers[1]} without")
 
 
-def alter_beside_copy(bench: Bench) -> Finding:
+def alter_beside_copy(bench: Bench) -> Observation:
     """One session alters a table into which another has copied and not committed."""
     with bench.session() as loading, bench.session() as altering:
         target = bench.landing(loading)
@@ -326,7 +326,7 @@ _REFUSED = {
 }
 
 
-def refused_values(bench: Bench) -> Finding:
+def refused_values(bench: Bench) -> Observation:
     """Values that a column can't take, and a folder without files."""
     taken, numbers = [], []
     with bench.session() as session:
@@ -353,7 +353,7 @@ def refused_values(bench: Bench) -> Finding:
     return found(empty == 0, f"refused with {', '.join(numbers)}; of no files, {empty} rows")
 
 
-def error_logging(bench: Bench) -> Finding:
+def error_logging(bench: Bench) -> Observation:
     """COPY into a table with ERROR_LOGGING, with the parameter that drains set and without."""
     said = []
     with bench.new_session() as session:
@@ -373,7 +373,7 @@ def error_logging(bench: Bench) -> Finding:
     return found(loaded == 1, "; ".join(said))
 
 
-def real_copy(bench: Bench) -> Finding:
+def real_copy(bench: Bench) -> Observation:
     """COPY no files into the user's landing table, and roll back."""
     table = bench.settings.table
     assert table is not None

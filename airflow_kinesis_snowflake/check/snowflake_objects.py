@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.check.checks import (
     Check,
-    Finding,
     Needs,
+    Observation,
     failed,
     found,
     held,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT = 10
 
 
-def session_parameters(bench: Bench) -> Finding:
+def session_parameters(bench: Bench) -> Observation:
     """The session has what drains ask for."""
     with bench.session() as session:
         shown = {str(row[0]).upper(): str(row[1]) for row in session.rows("SHOW PARAMETERS IN SESSION")}
@@ -54,7 +54,7 @@ def session_parameters(bench: Bench) -> Finding:
     return found(not other, "; ".join(other) or f"role {role}, warehouse {warehouse}, database {database}")
 
 
-def own_objects(bench: Bench) -> Finding:
+def own_objects(bench: Bench) -> Observation:
     """Everything that a drain makes, made twice and looked at."""
     target = bench.target
     with bench.session() as session:
@@ -78,7 +78,7 @@ def own_objects(bench: Bench) -> Finding:
     return found(list(columns) == ["RECORD_CONTENT", METADATA] and widened == "NUMBER(38, 0)", text)
 
 
-def privileges(bench: Bench) -> Finding:
+def privileges(bench: Bench) -> Observation:
     """What a drain does to the companions of the user's landing table, with conditions that nothing meets."""
     assert bench.settings.table is not None
     target = LandingTarget.beside(bench.settings.table)
@@ -123,7 +123,7 @@ def _harmless(target: LandingTarget, application: str, stream: str) -> Iterator[
     yield "LIST of the stage", statements.list_files(target.stage, folder="check-nothing")
 
 
-def warehouse(bench: Bench) -> Finding:
+def warehouse(bench: Bench) -> Observation:
     """Which statements of a drain wake a warehouse that is asleep."""
     file = bench.folder / "asleep.parquet"
     file.write_bytes(b"x")
@@ -154,7 +154,7 @@ def _warehouse_state(session: CheckSession, name: str) -> str:
     return next((str(row[1]) for row in rows if row[0] == name), "unknown")
 
 
-def cancelled(bench: Bench) -> Finding:
+def cancelled(bench: Bench) -> Observation:
     """A statement is cancelled from a second connection, as a stop does."""
     with bench.new_session() as session:
         query = session.start("CALL SYSTEM$WAIT(60)")
@@ -166,7 +166,7 @@ def cancelled(bench: Bench) -> Finding:
     return failed("it ran on")
 
 
-def iceberg(bench: Bench) -> Finding:
+def iceberg(bench: Bench) -> Observation:
     """A landing table of Iceberg is made and loaded."""
     with bench.session() as session:
         try:

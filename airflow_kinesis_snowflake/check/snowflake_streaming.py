@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, found, not_shown
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, found, not_shown
 from airflow_kinesis_snowflake.exceptions import FencedError, InvalidSettingError
 from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement
 
@@ -23,7 +23,7 @@ _CHANNEL = "check"
 _TABLE = "CREATE TABLE {table} (N NUMBER(38, 0))"
 
 
-def fenced(bench: Bench) -> Finding:
+def fenced(bench: Bench) -> Observation:
     """A channel that is opened again refuses its former owner, and says how far it is."""
     with _streamed(bench, "STREAMED") as (table, session, former, other):
         first = former.open(_CHANNEL)
@@ -45,7 +45,7 @@ def fenced(bench: Bench) -> Finding:
     )
 
 
-def rejected(bench: Bench) -> Finding:
+def rejected(bench: Bench) -> Observation:
     """A row that the table can't take is counted, and the one behind it lands."""
     with _streamed(bench, "REJECTED") as (table, session, client, _):
         channel = client.open(_CHANNEL)
@@ -75,10 +75,10 @@ def _commit(channel: Channel, row: bytes, token: str) -> None:
     channel.wait(token, timeout=_PATIENCE_SECONDS, stopping=threading.Event())
 
 
-def _if_it_can(run: Callable[[Bench], Finding]) -> Callable[[Bench], Finding]:
+def _if_it_can(run: Callable[[Bench], Observation]) -> Callable[[Bench], Observation]:
     """Who doesn't stream needs neither the extra nor a key pair."""
 
-    def tried(bench: Bench) -> Finding:
+    def tried(bench: Bench) -> Observation:
         try:
             bench.snowflake.streaming_login()
             return run(bench)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, found, held, not_shown
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, failed, found, held, not_shown
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey, OffsetMove
 from airflow_kinesis_snowflake.exceptions import (
     ServiceRefusedError,
@@ -72,7 +72,7 @@ class Contest:
         return offsets.found[KEY].batch_id
 
 
-def race(bench: Bench, *, first_commits: bool, locks: bool) -> Finding:
+def race(bench: Bench, *, first_commits: bool, locks: bool) -> Observation:
     """Let a second transaction wait for a first, and see which one moves the offset.
 
     :param locks: wait at the lock, as loads do; else at the compare-and-set itself
@@ -103,7 +103,7 @@ def race(bench: Bench, *, first_commits: bool, locks: bool) -> Finding:
     return found(winner == expected, text if winner else f"{text}; the first's move is lost")
 
 
-def merge_twice(bench: Bench) -> Finding:
+def merge_twice(bench: Bench) -> Observation:
     """Two sessions add the row of one shard at the same time."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
@@ -128,7 +128,7 @@ def merge_twice(bench: Bench) -> Finding:
     return found(rows == 1, f"it is there {times}; the second {'waited' if wait.waits else 'did not wait'}")
 
 
-def ended_transaction(bench: Bench) -> Finding:
+def ended_transaction(bench: Bench) -> Observation:
     """A transaction is ended from elsewhere, and its session goes on."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
@@ -148,7 +148,7 @@ def ended_transaction(bench: Bench) -> Finding:
     )
 
 
-def unguarded_update(bench: Bench) -> Finding:
+def unguarded_update(bench: Bench) -> Observation:
     """The same with an UPDATE that doesn't name its transaction, in a session with AUTOCOMMIT off."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
@@ -165,7 +165,7 @@ def unguarded_update(bench: Bench) -> Finding:
     return found(winner is None, f"it ran, and is {'not committed' if winner is None else 'committed'}")
 
 
-def settled_doubt(bench: Bench) -> Finding:
+def settled_doubt(bench: Bench) -> Observation:
     """After a COMMIT whose answer was lost, a new session must know."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
@@ -184,7 +184,7 @@ def settled_doubt(bench: Bench) -> Finding:
     return found(before is None and new == "first", text)
 
 
-def counted_rows(bench: Bench) -> Finding:
+def counted_rows(bench: Bench) -> Observation:
     """How many rows statements say that they changed, where loads rely on it."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
@@ -205,7 +205,7 @@ def counted_rows(bench: Bench) -> Finding:
     return found(not wrong, "; ".join(wrong) or "all as they must be")
 
 
-def same_request(bench: Bench) -> Finding:
+def same_request(bench: Bench) -> Observation:
     """One statement is sent twice under one request id."""
     name = bench.scratch("SENT_TWICE")
     with bench.session() as session:

@@ -77,7 +77,7 @@ class CheckAccountOperator(StateOperator):
 
     def work(self, context: Context) -> dict[str, Any]:
         """Check, and fail unless all held."""
-        from airflow_kinesis_snowflake.check.report import SOME_BROKEN, SOME_FAILED
+        from airflow_kinesis_snowflake.check.results import SOME_BROKEN, SOME_FAILED
         from airflow_kinesis_snowflake.check.running import run_checks
 
         report = run_checks(self._settings(), stopping=self._stopping)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.check.checks import Outcome, Verdict
+from airflow_kinesis_snowflake.check.checks import CheckResult, CheckVerdict
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ ALL_HELD, SOME_FAILED, SOME_BROKEN = 0, 1, 3
 class CheckReport:
     """What a run of checks found.
 
-    :param outcomes: in the order of the checks
+    :param results: in the order of the checks
     :param stand_ins: services that are local stand-ins
     :param removed: what earlier checks had left
     :param left: what this run has left, or may have
     """
 
-    outcomes: Sequence[Outcome]
+    results: Sequence[CheckResult]
     stand_ins: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
@@ -34,21 +34,21 @@ class CheckReport:
     @property
     def status(self) -> int:
         """Exit status: what failed counts more than what couldn't be tried."""
-        verdicts = {outcome.verdict for outcome in self.outcomes}
-        if Verdict.FAILED in verdicts:
+        verdicts = {result.verdict for result in self.results}
+        if CheckVerdict.FAILED in verdicts:
             return SOME_FAILED
-        return SOME_BROKEN if Verdict.BROKEN in verdicts or self.left else ALL_HELD
+        return SOME_BROKEN if CheckVerdict.BROKEN in verdicts or self.left else ALL_HELD
 
     @property
     def counts(self) -> dict[str, int]:
         """How many checks came out how; verdicts that none has are left out."""
-        counted = Counter(outcome.verdict for outcome in self.outcomes)
-        return {str(verdict): counted[verdict] for verdict in Verdict if counted[verdict]}
+        counted = Counter(result.verdict for result in self.results)
+        return {str(verdict): counted[verdict] for verdict in CheckVerdict if counted[verdict]}
 
     @property
     def summary(self) -> str:
         """One line for people: what failed, what couldn't be tried, and how many came out how."""
-        named = [outcome.check.name for outcome in self.outcomes if outcome.verdict in _NAMED]
+        named = [result.check.name for result in self.results if result.verdict in _NAMED]
         counted = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())
         return f"{', '.join(named)} ({counted})" if named else counted
 
@@ -58,7 +58,7 @@ class CheckReport:
             "status": self.status,
             "counts": self.counts,
             "stand_ins": list(self.stand_ins),
-            "checks": [_as_dict(outcome) for outcome in self.outcomes],
+            "checks": [_as_dict(result) for result in self.results],
             "removed": list(self.removed),
             "left": list(self.left),
         }
@@ -71,17 +71,17 @@ class CheckReport:
         """For people."""
         rows = [
             (
-                outcome.verdict,
-                outcome.check.name,
-                ", ".join(map(str, outcome.check.promises)) or "none",
-                outcome.check.tries,
-                outcome.text,
+                result.verdict,
+                result.check.name,
+                ", ".join(map(str, result.check.promises)) or "none",
+                result.check.tries,
+                result.text,
             )
-            for outcome in self.outcomes
+            for result in self.results
         ]
         return [
             Table.of(("Verdict", "Check", "Promises", "What must be so", "What came"), rows),
-            *(_advice(outcome) for outcome in self.outcomes if outcome.verdict in _NEEDS_ADVICE),
+            *(_advice(result) for result in self.results if result.verdict in _NEEDS_ADVICE),
             *(
                 f"This is a stand-in for {name}: what holds here says that the check works, not that {name} "
                 "keeps it."
@@ -93,22 +93,22 @@ class CheckReport:
         ]
 
 
-_NAMED = frozenset({Verdict.FAILED, Verdict.BROKEN})
+_NAMED = frozenset({CheckVerdict.FAILED, CheckVerdict.BROKEN})
 # What prevented a check says itself what to do.
-_NEEDS_ADVICE = frozenset({Verdict.FAILED, Verdict.NOTED})
+_NEEDS_ADVICE = frozenset({CheckVerdict.FAILED, CheckVerdict.NOTED})
 
 
-def _as_dict(outcome: Outcome) -> dict[str, Any]:
+def _as_dict(result: CheckResult) -> dict[str, Any]:
     return {
-        "name": outcome.check.name,
-        "verdict": str(outcome.verdict),
-        "tries": outcome.check.tries,
-        "found": outcome.text,
-        "promises": list(outcome.check.promises),
-        "advice": outcome.check.advice,
-        "seconds": round(outcome.seconds, 1),
+        "name": result.check.name,
+        "verdict": str(result.verdict),
+        "tries": result.check.tries,
+        "found": result.text,
+        "promises": list(result.check.promises),
+        "advice": result.check.advice,
+        "seconds": round(result.seconds, 1),
     }
 
 
-def _advice(outcome: Outcome) -> str:
-    return f"{outcome.check.name} ({outcome.verdict}): {outcome.check.advice}"
+def _advice(result: CheckResult) -> str:
+    return f"{result.check.name} ({result.verdict}): {result.check.advice}"
