@@ -24,17 +24,17 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.plain import as_json
 from airflow_kinesis_snowflake.monitoring import history
 from airflow_kinesis_snowflake.monitoring.access import MAY_SEE_THE_PAGE, ReadableDags, Rights, UserRights
+from airflow_kinesis_snowflake.monitoring.backlog_status import Watches
 from airflow_kinesis_snowflake.monitoring.drains import (
     Application,
-    Drain,
+    DrainTaskInstance,
     by_application,
     columns_of,
     places,
     runs_of,
 )
-from airflow_kinesis_snowflake.monitoring.look import Watches
-from airflow_kinesis_snowflake.monitoring.standing import Notice, alarms_of
-from airflow_kinesis_snowflake.monitoring.state import (
+from airflow_kinesis_snowflake.monitoring.health import Notice, alarms_of
+from airflow_kinesis_snowflake.monitoring.state_reader import (
     Access,
     Reading,
     check_state,
@@ -44,7 +44,7 @@ from airflow_kinesis_snowflake.monitoring.view import (
     CLEANUP_DAG,
     REPLAY_DAG,
     RESET_DAG,
-    Material,
+    ApplicationSnapshot,
     list_of,
     page_of,
     run_line,
@@ -143,7 +143,7 @@ def applications(session: Database, readable: ReadableDags, rights: UserRights) 
     newest = _newest_runs(found)
     lines = list_of(
         [
-            Material(
+            ApplicationSnapshot(
                 application=application,
                 drains=drains,
                 reading=readings[application],
@@ -253,7 +253,7 @@ def _page(
     said, faults = _said_thresholds()
     schedule = history.schedule_of(session, drains[0].dag_id)
     shown = page_of(
-        Material(
+        ApplicationSnapshot(
             application=meant,
             drains=drains,
             reading=_reading(meant, _access(drains), check=check),
@@ -276,7 +276,9 @@ def _page(
     }
 
 
-def _control(session: Session, rights: Rights, drains: Sequence[Drain], *, gone: bool) -> dict[str, Any]:
+def _control(
+    session: Session, rights: Rights, drains: Sequence[DrainTaskInstance], *, gone: bool
+) -> dict[str, Any]:
     """What the user may do to the DAG, and what the newest run was started with."""
     dag_id, run_id = drains[0].dag_id, drains[0].run_id
     may_trigger = not gone and rights.trigger(dag_id)
@@ -292,7 +294,9 @@ def _startable(session: Session, readable: Container[str], rights: Rights, *dag_
     return frozenset(dag_id for dag_id in existing if dag_id in readable and rights.trigger(dag_id))
 
 
-def _found(session: Session, readable: Container[str], *, runs: int) -> dict[Application, tuple[Drain, ...]]:
+def _found(
+    session: Session, readable: Container[str], *, runs: int
+) -> dict[Application, tuple[DrainTaskInstance, ...]]:
     tasks = history.drain_tasks(session, readable)
     return by_application(
         drain for task in tasks for drain in history.recent_drains(session, task, runs=runs)
@@ -301,13 +305,13 @@ def _found(session: Session, readable: Container[str], *, runs: int) -> dict[App
 
 def _drains(
     session: Session, readable: Container[str], wanted: Application
-) -> tuple[Application, tuple[Drain, ...]]:
+) -> tuple[Application, tuple[DrainTaskInstance, ...]]:
     return _of(_found(session, readable, runs=RUNS_IN_LIST), wanted)
 
 
 def _of(
-    found: dict[Application, tuple[Drain, ...]], wanted: Application
-) -> tuple[Application, tuple[Drain, ...]]:
+    found: dict[Application, tuple[DrainTaskInstance, ...]], wanted: Application
+) -> tuple[Application, tuple[DrainTaskInstance, ...]]:
     """The application that is meant, and its drains: with the ARN if it is known, else one of the names."""
     named = [each for each in found if (each.name, each.stream) == (wanted.name, wanted.stream)]
     if not named:
@@ -316,7 +320,7 @@ def _of(
     return meant, found[meant]
 
 
-def _newest_runs(found: dict[Application, tuple[Drain, ...]]) -> dict[str, int]:
+def _newest_runs(found: dict[Application, tuple[DrainTaskInstance, ...]]) -> dict[str, int]:
     newest: dict[str, int] = {}
     for drains in found.values():
         for drain in drains:
@@ -345,7 +349,7 @@ def _reading(application: Application, access: Access, *, check: bool) -> Readin
     return check_state(application, access) if check else read_states([(application, access)])[application]
 
 
-def _access(drains: tuple[Drain, ...]) -> Access:
+def _access(drains: tuple[DrainTaskInstance, ...]) -> Access:
     """How the newest drain reached AWS."""
     settings = settings_of(drains)
     if settings is None:

@@ -59,13 +59,13 @@ class Summary(msgspec.Struct, frozen=True):
     held_by_others: dict[str, int] = {}
 
 
-class Report(Summary, frozen=True):
+class TaskReport(Summary, frozen=True):
     """What a finished drain task returned."""
 
     shards: dict[str, ShardDone] = {}
 
 
-class Progress(msgspec.Struct, frozen=True):
+class TaskProgress(msgspec.Struct, frozen=True):
     """What a running drain task says of itself every few seconds.
 
     :param at: when it said so: ISO-8601 with a time zone
@@ -134,7 +134,7 @@ class Application:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drain:
+class DrainTaskInstance:
     """One task instance of the drain's operator. Times are milliseconds since the epoch.
 
     :param run_number: orders the runs of a DAG
@@ -155,8 +155,8 @@ class Drain:
     state: str = "none"
     started: int | None = None
     ended: int | None = None
-    report: Report | None = None
-    progress: Progress | None = None
+    report: TaskReport | None = None
+    progress: TaskProgress | None = None
     failure: Failure | None = None
     settings: Settings | None = None
     links: Mapping[str, str] = field(default_factory=dict)
@@ -168,7 +168,7 @@ class Drain:
         for source in (self.report, self.progress, self.settings):
             if source is not None:
                 name, arn = name_and_arn(source.stream_name)
-                if isinstance(source, Report):
+                if isinstance(source, TaskReport):
                     arn = source.stream_arn or arn
                 return Application(source.application_name, name, arn)
         return self.named
@@ -241,10 +241,10 @@ def read_as(kind: type[Any], value: Any) -> Any:
         return None
 
 
-def summary_of(text: str | bytes) -> Report | None:
+def summary_of(text: str | bytes) -> TaskReport | None:
     """A report without its shards, from its JSON; None if it isn't one."""
     summary = decoded(text, Summary)
-    return None if summary is None else Report(*msgspec.structs.astuple(summary))
+    return None if summary is None else TaskReport(*msgspec.structs.astuple(summary))
 
 
 def decoded(text: str | bytes, kind: type[Any]) -> Any:
@@ -268,7 +268,7 @@ def plain(value: Any) -> Any:
         return value
 
 
-def by_application(drains: Iterable[Drain]) -> dict[Application, tuple[Drain, ...]]:
+def by_application(drains: Iterable[DrainTaskInstance]) -> dict[Application, tuple[DrainTaskInstance, ...]]:
     """The drains of each application, newest run first.
 
     A drain that knows its stream by name only counts to the one that other drains of its task have met, or
@@ -282,7 +282,7 @@ def by_application(drains: Iterable[Drain]) -> dict[Application, tuple[Drain, ..
         if application.arn:
             for key in _keys(drain, application):
                 met.setdefault(key, set()).add(application)
-    found: dict[Application, list[Drain]] = {}
+    found: dict[Application, list[DrainTaskInstance]] = {}
     of_task: dict[tuple[str, str], set[Application]] = {}
     for drain, application in named:
         candidates = next((met[key] for key in _keys(drain, application) if key in met), set())
@@ -298,7 +298,7 @@ def by_application(drains: Iterable[Drain]) -> dict[Application, tuple[Drain, ..
     }
 
 
-def _keys(drain: Drain, application: Application) -> tuple[tuple[str, ...], ...]:
+def _keys(drain: DrainTaskInstance, application: Application) -> tuple[tuple[str, ...], ...]:
     """What drains of one application have in common, the closest first."""
     names = (application.name, application.stream)
     return (*names, drain.dag_id, drain.task_id), names
@@ -327,23 +327,23 @@ def name_and_arn(stream: str) -> tuple[str, str]:
     return ref.name, ref.arn or ""
 
 
-def _newest_first(drain: Drain) -> tuple[Any, ...]:
+def _newest_first(drain: DrainTaskInstance) -> tuple[Any, ...]:
     begun = drain.started is not None
     return (begun, -(drain.started or 0), drain.dag_id, -drain.run_number, drain.map_index)
 
 
-def runs_of(drains: Iterable[Drain]) -> tuple[Run, ...]:
+def runs_of(drains: Iterable[DrainTaskInstance]) -> tuple[Run, ...]:
     """Drains of one application as runs, the newest first."""
     key = attrgetter("dag_id", "run_id")
     runs = [_run(tuple(of_run)) for _, of_run in groupby(sorted(drains, key=key), key)]
     return tuple(sorted(runs, key=lambda run: (run.started is not None, -(run.started or 0), run.run_id)))
 
 
-def _run(drains: tuple[Drain, ...]) -> Run:
+def _run(drains: tuple[DrainTaskInstance, ...]) -> Run:
     reports = [drain.report for drain in drains if drain.report is not None]
     state = _state({drain.state for drain in drains})
     speaking = [drain.progress for drain in drains if drain.report is None and drain.progress is not None]
-    told: list[Report | Progress] = [*reports, *(speaking if state == "running" else [])]
+    told: list[TaskReport | TaskProgress] = [*reports, *(speaking if state == "running" else [])]
     lags = [each.millis_behind_latest for each in told if each.millis_behind_latest is not None]
     ends = [drain.ended for drain in drains]
     waits = [each.seconds_to_catch_up for each in speaking]
@@ -374,7 +374,7 @@ def _run(drains: tuple[Drain, ...]) -> Run:
     )
 
 
-def _held(reports: Sequence[Report], run_id: str) -> dict[str, int]:
+def _held(reports: Sequence[TaskReport], run_id: str) -> dict[str, int]:
     """Shards that others held, by owner; the workers of one run are no others."""
     held: dict[str, int] = {}
     for report in reports:
@@ -412,7 +412,7 @@ def _millis(moment: str) -> int | None:
         return None
 
 
-def _shards(reports: Sequence[Report]) -> dict[str, ShardDone]:
+def _shards(reports: Sequence[TaskReport]) -> dict[str, ShardDone]:
     merged: dict[str, ShardDone] = {}
     for report in reports:
         for shard_id, done in report.shards.items():
@@ -476,7 +476,7 @@ def trend_of(runs: Sequence[Run]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class ChartColumn:
     """What one column of the chart stands for: a run, or all that began in a span of time.
 
     :param run: DAG and run id; None: it stands for ``runs`` of them
@@ -502,7 +502,7 @@ class Column:
 MOST_COLUMNS = 96
 
 
-def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
+def columns_of(runs: Sequence[Run]) -> tuple[ChartColumn, ...]:
     """The columns of the chart, oldest first: a run each, or 96 spans of equal length if there are more runs.
 
     :param runs: newest first
@@ -520,12 +520,12 @@ def _floor(moment: int, first: int, width: int) -> int:
     return first + (moment - first) // width * width
 
 
-def _column(runs: Sequence[Run], run: tuple[str, str] | None, started: int) -> Column:
+def _column(runs: Sequence[Run], run: tuple[str, str] | None, started: int) -> ChartColumn:
     lags = [each.lag for each in runs if each.lag is not None]
     failed = sum(each.state == "failed" for each in runs)
     over = [each for each in runs if each.millis is not None]
     minutes = sum(each.millis or 0 for each in over) / MINUTE
-    return Column(
+    return ChartColumn(
         run=run,
         started=started,
         ended=max((each.ended for each in runs if each.ended is not None), default=None),

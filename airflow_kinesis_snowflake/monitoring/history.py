@@ -19,22 +19,22 @@ from sqlalchemy import Text, and_, cast, func, select
 from airflow_kinesis_snowflake.hooks.airflow_api import DRAIN_OPERATORS, MANY_STREAMS
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, MonitoringPageLink
 from airflow_kinesis_snowflake.monitoring.drains import (
-    Drain,
+    DrainTaskInstance,
     Failure,
-    Progress,
-    Report,
     Settings,
+    TaskProgress,
+    TaskReport,
     plain,
     read_as,
     summary_of,
 )
-from airflow_kinesis_snowflake.monitoring.standing import Schedule
-from airflow_kinesis_snowflake.monitoring.streams import (
-    Left,
+from airflow_kinesis_snowflake.monitoring.health import Schedule
+from airflow_kinesis_snowflake.monitoring.many_streams import (
     StreamsFailure,
     StreamsProgress,
     StreamsReport,
     StreamsSettings,
+    TaskOutput,
     apart,
     summaries_of,
 )
@@ -91,7 +91,7 @@ def drain_tasks(session: Session, readable: Container[str]) -> tuple[DrainTask, 
     return tuple(islice(tasks, MOST_TASKS))
 
 
-def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drain, ...]:
+def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[DrainTaskInstance, ...]:
     """Drains of one task in its DAG's last runs, with what they left behind.
 
     Reports that an XCom backend keeps elsewhere aren't read; such drains show by their task instances.
@@ -116,8 +116,8 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
             ).where(*_of(RenderedTaskInstanceFields, task, numbers))
         )
     }
-    drains: list[Drain] = []
-    lefts: list[Left] = []
+    drains: list[DrainTaskInstance] = []
+    lefts: list[TaskOutput] = []
     for row in instances:
         instance = _instance(task, row, run_number=numbers[row.run_id])
         left = {key: xcoms.get((row.run_id, row.map_index, key)) for key in KEYS}
@@ -129,9 +129,9 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
     return (*drains, *apart(lefts))
 
 
-def _instance(task: DrainTask, row: Any, *, run_number: int) -> Drain:
+def _instance(task: DrainTask, row: Any, *, run_number: int) -> DrainTaskInstance:
     """What Airflow itself knows of a task instance."""
-    return Drain(
+    return DrainTaskInstance(
         dag_id=task.dag_id,
         task_id=task.task_id,
         run_id=row.run_id,
@@ -143,19 +143,19 @@ def _instance(task: DrainTask, row: Any, *, run_number: int) -> Drain:
     )
 
 
-def _drain(instance: Drain, xcoms: Mapping[str, Any], rendered: Any) -> Drain:
+def _drain(instance: DrainTaskInstance, xcoms: Mapping[str, Any], rendered: Any) -> DrainTaskInstance:
     return replace(
         instance,
-        report=read_as(Report, xcoms[RETURNED]),
-        progress=read_as(Progress, xcoms[PROGRESS]),
+        report=read_as(TaskReport, xcoms[RETURNED]),
+        progress=read_as(TaskProgress, xcoms[PROGRESS]),
         failure=read_as(Failure, xcoms[FAILURE]),
         settings=read_as(Settings, rendered),
         links=_links({key: xcoms[key] for key in CONSOLES}),
     )
 
 
-def _left(instance: Drain, xcoms: Mapping[str, Any], rendered: Any) -> Left:
-    return Left(
+def _left(instance: DrainTaskInstance, xcoms: Mapping[str, Any], rendered: Any) -> TaskOutput:
+    return TaskOutput(
         instance=instance,
         report=read_as(StreamsReport, xcoms[RETURNED]) or read_as(StreamsReport, xcoms[DRAINED]),
         progress=read_as(StreamsProgress, xcoms[PROGRESS]),
@@ -164,7 +164,9 @@ def _left(instance: Drain, xcoms: Mapping[str, Any], rendered: Any) -> Left:
     )
 
 
-def drains_between(session: Session, task: DrainTask, *, since: int, until: int) -> tuple[Drain, ...]:
+def drains_between(
+    session: Session, task: DrainTask, *, since: int, until: int
+) -> tuple[DrainTaskInstance, ...]:
     """Drains of one task that began in a span of time, with their totals, without what they did per shard.
 
     :param since: milliseconds since the epoch, as ``until``
@@ -183,13 +185,13 @@ def drains_between(session: Session, task: DrainTask, *, since: int, until: int)
         .limit(MOST_OF_A_SPAN)
     ).all()
     reports = _report_texts(session, task, list(dict.fromkeys(row.run_id for row in instances)))
-    drains: list[Drain] = []
-    lefts: list[Left] = []
+    drains: list[DrainTaskInstance] = []
+    lefts: list[TaskOutput] = []
     for row in instances:
         instance = _instance(task, row, run_number=row.id)
         text = reports.get((row.run_id, row.map_index), "")
         if row.operator == MANY_STREAMS:
-            lefts.append(Left(instance=instance, report=summaries_of(text)))
+            lefts.append(TaskOutput(instance=instance, report=summaries_of(text)))
         else:
             drains.append(replace(instance, report=summary_of(text)))
     return (*drains, *apart(lefts))

@@ -6,25 +6,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.alerts.thresholds import DEFAULT
-from airflow_kinesis_snowflake.monitoring.drains import Column, columns_of, flow_of, runs_of, trend_of
+from airflow_kinesis_snowflake.monitoring.drains import ChartColumn, columns_of, flow_of, runs_of, trend_of
 from airflow_kinesis_snowflake.monitoring.drawing import Drawing, draw
-from airflow_kinesis_snowflake.monitoring.letters import DeadLetters, dead_letters_of
-from airflow_kinesis_snowflake.monitoring.shards import ShardLine, shard_lines, summary
-from airflow_kinesis_snowflake.monitoring.standing import (
-    Evidence,
+from airflow_kinesis_snowflake.monitoring.health import (
+    Health,
+    HealthInputs,
     Notice,
     Schedule,
-    Standing,
+    health_of,
     notices_of,
-    standing_of,
 )
+from airflow_kinesis_snowflake.monitoring.letters import DeadLetters, dead_letters_of
+from airflow_kinesis_snowflake.monitoring.shard_status import ShardLine, shard_lines, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
-    from airflow_kinesis_snowflake.monitoring.drains import Application, Drain, Run, Settings
-    from airflow_kinesis_snowflake.monitoring.state import Reading
+    from airflow_kinesis_snowflake.monitoring.drains import Application, DrainTaskInstance, Run, Settings
+    from airflow_kinesis_snowflake.monitoring.state_reader import Reading
 
 RESET_DAG = "kinesis_state_reset"
 CLEANUP_DAG = "kinesis_table_cleanup"
@@ -54,7 +54,7 @@ class Line:
     place: str
     table: str
     dag_id: str
-    standing: Standing
+    health: Health
     notices: tuple[Notice, ...]
     lag: int | None
     trend: str
@@ -92,7 +92,7 @@ class RunLine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class ApplicationPage:
     """Everything about one application.
 
     :param columns: of the chart
@@ -109,7 +109,7 @@ class Page:
     shards_text: str
     shards: tuple[ShardLine, ...]
     drawing: Drawing
-    columns: tuple[Column, ...]
+    columns: tuple[ChartColumn, ...]
     runs: tuple[RunLine, ...]
     workers: Mapping[str, int]
     links: Mapping[str, str]
@@ -119,7 +119,7 @@ class Page:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class ApplicationSnapshot:
     """What was read about an application.
 
     :param drains: newest first, at least one
@@ -128,7 +128,7 @@ class Material:
     """
 
     application: Application
-    drains: Sequence[Drain]
+    drains: Sequence[DrainTaskInstance]
     reading: Reading
     schedule: Schedule
     thresholds: Thresholds = DEFAULT
@@ -136,23 +136,25 @@ class Material:
     place: str = ""
 
 
-def settings_of(drains: Sequence[Drain]) -> Settings | None:
+def settings_of(drains: Sequence[DrainTaskInstance]) -> Settings | None:
     """The settings of the newest drain whose settings Airflow still has."""
     return next((drain.settings for drain in drains if drain.settings is not None), None)
 
 
-def list_of(materials: Sequence[Material], *, now: int) -> tuple[Line, ...]:
+def list_of(materials: Sequence[ApplicationSnapshot], *, now: int) -> tuple[Line, ...]:
     """The lines of the list: what needs somebody first, then by name."""
     lines = [_study(material, now=now).line for material in materials]
     return tuple(
         sorted(
             lines,
-            key=lambda line: (_TONES.index(line.standing.tone), line.application, line.stream, line.place),
+            key=lambda line: (_TONES.index(line.health.tone), line.application, line.stream, line.place),
         )
     )
 
 
-def page_of(material: Material, *, now: int, dags: frozenset[str], applications: Sequence[str] = ()) -> Page:
+def page_of(
+    material: ApplicationSnapshot, *, now: int, dags: frozenset[str], applications: Sequence[str] = ()
+) -> ApplicationPage:
     """The page of one application.
 
     :param now: milliseconds since the epoch
@@ -163,7 +165,7 @@ def page_of(material: Material, *, now: int, dags: frozenset[str], applications:
     inspection = material.reading.inspection
     settings = settings_of(material.drains)
     letters = dead_letters_of(material.application, study.runs, settings, study.line.table)
-    return Page(
+    return ApplicationPage(
         line=study.line,
         schedule=material.schedule,
         shards_text=summary(study.lines) if inspection else "",
@@ -194,7 +196,7 @@ class _Study:
     runs: tuple[Run, ...]
 
 
-def _study(material: Material, *, now: int) -> _Study:
+def _study(material: ApplicationSnapshot, *, now: int) -> _Study:
     runs = runs_of(material.drains)
     inspection = material.reading.inspection
     drained = any(run.state == "running" for run in runs)
@@ -204,7 +206,7 @@ def _study(material: Material, *, now: int) -> _Study:
         if inspection
         else ()
     )
-    evidence = Evidence(
+    inputs = HealthInputs(
         now=now,
         runs=runs,
         lines=lines,
@@ -222,27 +224,27 @@ def _study(material: Material, *, now: int) -> _Study:
         place=material.place,
         table=_table_of(material.drains),
         dag_id=runs[0].dag_id,
-        standing=standing_of(evidence),
-        notices=notices_of(evidence, findings, inspection),
-        lag=evidence.lag,
-        trend=trend_of(runs) if evidence.late(evidence.lag) else "",
+        health=health_of(inputs),
+        notices=notices_of(inputs, findings, inspection),
+        lag=inputs.lag,
+        trend=trend_of(runs) if inputs.late(inputs.lag) else "",
         records_per_minute=flow.records_per_minute,
         bytes_per_minute=flow.bytes_per_minute,
         dead_letters=flow.dead_letters,
         last_ended=next((run.ended for run in runs if run.ended is not None), None),
-        last_state=evidence.last.state,
+        last_state=inputs.last.state,
         shards=len(lines),
         live_leases=sum(left >= 0 for left in leases),
         stale_leases=sum(left < 0 for left in leases),
         findings=len(findings),
         state_read=inspection is not None,
-        last_began=evidence.last.started,
+        last_began=inputs.last.started,
         gone=material.schedule.gone or material.superseded,
     )
     return _Study(line, lines, runs)
 
 
-def _table_of(drains: Sequence[Drain]) -> str:
+def _table_of(drains: Sequence[DrainTaskInstance]) -> str:
     told = (source.table for drain in drains for source in (drain.settings, drain.report) if source)
     return next((table for table in told if table), "")
 
@@ -266,7 +268,7 @@ def run_line(run: Run) -> RunLine:
     )
 
 
-def _reset_form(material: Material, line: Line) -> dict[str, Any]:
+def _reset_form(material: ApplicationSnapshot, line: Line) -> dict[str, Any]:
     settings = settings_of(material.drains)
     form: dict[str, Any] = {
         "application_name": line.application,

@@ -9,7 +9,7 @@ from airflow_kinesis_snowflake.alerts.rules import RETENTION, UNREAD, alerts_of_
 from airflow_kinesis_snowflake.alerts.thresholds import DEFAULT
 from airflow_kinesis_snowflake.monitoring.drains import trend_of
 from airflow_kinesis_snowflake.monitoring.owners import short_name
-from airflow_kinesis_snowflake.monitoring.shards import of_status
+from airflow_kinesis_snowflake.monitoring.shard_status import of_status
 from airflow_kinesis_snowflake.words import ago, counted, duration, named
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
     from airflow_kinesis_snowflake.maintenance.inspection import Finding, Inspection
     from airflow_kinesis_snowflake.monitoring.drains import Run
-    from airflow_kinesis_snowflake.monitoring.shards import ShardLine
+    from airflow_kinesis_snowflake.monitoring.shard_status import ShardLine
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Health:
     """How an application stands.
 
     :param kind: a word for programs
@@ -74,7 +74,7 @@ class Notice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class HealthInputs:
     """What is known of an application. Times are milliseconds since the epoch.
 
     :param runs: newest first; never empty
@@ -105,35 +105,35 @@ class Evidence:
         return lag is not None and lag > self.thresholds.caught_up_seconds * 1000
 
 
-def standing_of(evidence: Evidence) -> Standing:
+def health_of(inputs: HealthInputs) -> Health:
     """How the application stands: the first of these that holds.
 
     A drain runs; its DAG is gone; a worker is gone; the last drain failed; a shard is stuck; somebody else
     reads it; its DAG is paused; a run is late; it is behind; others held shards; it is caught up.
     """
     for judge in (_draining, _retired, _gone, _failed, _stuck, _elsewhere, _paused, _late, _behind, _held):
-        standing = judge(evidence)
-        if standing is not None:
-            return standing
-    return _caught_up(evidence) if not evidence.unreadable else _half_known(_caught_up(evidence))
+        health = judge(inputs)
+        if health is not None:
+            return health
+    return _caught_up(inputs) if not inputs.unreadable else _half_known(_caught_up(inputs))
 
 
-def _half_known(standing: Standing) -> Standing:
-    return Standing(
+def _half_known(health: Health) -> Health:
+    return Health(
         "half_known",
         "warning",
-        f"{standing.sentence}, its drains say; its state in DynamoDB can't be read",
+        f"{health.sentence}, its drains say; its state in DynamoDB can't be read",
         "Drains can't run either while DynamoDB can't be reached or refuses. See below what it says.",
     )
 
 
-def _draining(e: Evidence) -> Standing | None:
+def _draining(e: HealthInputs) -> Health | None:
     run = e.last
     if run.state != "running":
         return None
     doing = "Draining" if run.following_until is None else "Following"
     if run.spoke is not None and e.now - run.spoke > e.thresholds.silent_seconds * 1000:
-        return Standing(
+        return Health(
             "silent",
             "warning",
             f"{doing}, but the drain has said nothing for {duration(e.now - run.spoke)}",
@@ -144,11 +144,11 @@ def _draining(e: Evidence) -> Standing | None:
         return _following(e, run)
     since = f"for {duration(e.now - (run.started or e.now))}"
     if run.lag is None or not e.late(run.lag):
-        return Standing(
+        return Health(
             "draining", "busy", f"Draining {since}{_so_far(run)}", "Nothing to do: it ends by itself."
         )
     if trend_of(e.runs) == "growing":
-        return Standing(
+        return Health(
             "draining",
             "warning",
             f"Draining {since}, behind by {duration(run.lag)} and growing",
@@ -156,7 +156,7 @@ def _draining(e: Evidence) -> Standing | None:
         )
     wait = run.seconds_to_catch_up
     estimate = f", about {duration(wait * 1000)} to go" if wait else ""
-    return Standing(
+    return Health(
         "draining",
         "busy",
         f"Draining {since}, behind by {duration(run.lag)}{estimate}",
@@ -170,12 +170,12 @@ _MORE_WORKERS = (
 )
 
 
-def _following(e: Evidence, run: Run) -> Standing:
+def _following(e: HealthInputs, run: Run) -> Health:
     behind, growing = "", False
     if run.lag is not None and e.late(run.lag):
         growing = trend_of(e.runs) == "growing"
         behind = f", behind by {duration(run.lag)}{' and growing' if growing else ''}"
-    return Standing(
+    return Health(
         "following",
         "warning" if growing else "busy",
         f"Following{behind}{_so_far(run)}",
@@ -188,10 +188,10 @@ def _so_far(run: Run) -> str:
     return f", {counted(run.records, 'record')} so far" if run.records else ""
 
 
-def _retired(e: Evidence) -> Standing | None:
+def _retired(e: HealthInputs) -> Health | None:
     if not e.schedule.gone:
         return None
-    return Standing(
+    return Health(
         "retired",
         "warning",
         f"Airflow has no DAG {e.schedule.dag_id} any more; the last drain ended {_ended(e)}",
@@ -200,7 +200,7 @@ def _retired(e: Evidence) -> Standing | None:
     )
 
 
-def _gone(e: Evidence) -> Standing | None:
+def _gone(e: HealthInputs) -> Health | None:
     abandoned = of_status(e.lines, "abandoned")
     if not abandoned or e.last.state == "running":
         return None
@@ -211,7 +211,7 @@ def _gone(e: Evidence) -> Standing | None:
         if len(owners) == 1
         else f"leases of {len(owners)} workers"
     )
-    return Standing(
+    return Health(
         "gone",
         "warning",
         f"Stopped: {who} on {counted(len(abandoned), 'shard')} expired {duration(expired)} ago; "
@@ -220,11 +220,11 @@ def _gone(e: Evidence) -> Standing | None:
     )
 
 
-def _who_takes_over(e: Evidence) -> str:
+def _who_takes_over(e: HealthInputs) -> str:
     return "its retry takes over" if e.last.state == "retrying" else "the next run takes over"
 
 
-def _how_to_go_on(e: Evidence) -> str:
+def _how_to_go_on(e: HealthInputs) -> str:
     if e.last.state == "retrying":
         return "Wait for the retry."
     if e.schedule.paused:
@@ -236,7 +236,7 @@ def _how_to_go_on(e: Evidence) -> str:
     return "Wait for the next run, or trigger it now."
 
 
-def _failed(e: Evidence) -> Standing | None:
+def _failed(e: HealthInputs) -> Health | None:
     run = e.last
     if run.state not in {"failed", "retrying"}:
         return None
@@ -244,7 +244,7 @@ def _failed(e: Evidence) -> Standing | None:
     behind = f", {duration(e.lag)} behind" if e.lag is not None and e.late(e.lag) else ""
     log = None if run.trouble is None else (run.dag_id, run.run_id, *run.trouble)
     if run.state == "retrying":
-        return Standing(
+        return Health(
             "retrying",
             "warning",
             f"A worker failed {when} and is about to be tried again{behind}",
@@ -260,7 +260,7 @@ def _failed(e: Evidence) -> Standing | None:
         look = "Do what the message says."
     else:
         look = "It left no message, as one that was killed: read the end of its log."
-    return Standing(
+    return Health(
         "failed",
         "bad",
         f"The last drain failed {when}{behind}",
@@ -270,14 +270,14 @@ def _failed(e: Evidence) -> Standing | None:
     )
 
 
-def _stuck(e: Evidence) -> Standing | None:
+def _stuck(e: HealthInputs) -> Health | None:
     stuck = of_status(e.lines, "stuck", "damaged")
     if not stuck:
         return None
     names = named(tuple(line.shard_id for line in stuck))
     lag = max((line.lag for line in stuck if line.lag is not None), default=0)
     late = f", {duration(lag)} behind" if e.late(lag) else ""
-    return Standing(
+    return Health(
         "stuck",
         "bad",
         f"{counted(len(stuck), 'shard')} stuck{late}: {names}",
@@ -286,12 +286,12 @@ def _stuck(e: Evidence) -> Standing | None:
     )
 
 
-def _elsewhere(e: Evidence) -> Standing | None:
+def _elsewhere(e: HealthInputs) -> Health | None:
     reading = of_status(e.lines, "reading")
     if not reading or e.last.state == "running":
         return None
     owners = tuple(sorted({short_name(line.owner or "") for line in reading}))
-    return Standing(
+    return Health(
         "elsewhere",
         "busy",
         f"Being read by {named(owners, most=2)}, which is no drain that runs here now",
@@ -300,10 +300,10 @@ def _elsewhere(e: Evidence) -> Standing | None:
     )
 
 
-def _paused(e: Evidence) -> Standing | None:
+def _paused(e: HealthInputs) -> Health | None:
     if not e.schedule.paused:
         return None
-    return Standing(
+    return Health(
         "paused",
         "warning",
         f"Paused: the last drain ended {_ended(e)}",
@@ -311,11 +311,11 @@ def _paused(e: Evidence) -> Standing | None:
     )
 
 
-def _late(e: Evidence) -> Standing | None:
+def _late(e: HealthInputs) -> Health | None:
     due = e.schedule.due
     if due is None or e.now - due <= e.thresholds.late_seconds * 1000 or e.runs[0].state == "waiting":
         return None
-    return Standing(
+    return Health(
         "late",
         "bad",
         f"Late: a run was due {ago(due, e.now)} and hasn't begun",
@@ -324,7 +324,7 @@ def _late(e: Evidence) -> Standing | None:
     )
 
 
-def _behind(e: Evidence) -> Standing | None:
+def _behind(e: HealthInputs) -> Health | None:
     if e.lag is None or not e.late(e.lag):
         return None
     trend = trend_of(e.runs)
@@ -332,7 +332,7 @@ def _behind(e: Evidence) -> Standing | None:
     advice = {"growing": _MORE_WORKERS, "steady": _MORE_WORKERS}.get(
         trend, f"{_how_to_go_on(e)} It goes on where the last one stopped."
     )
-    return Standing(
+    return Health(
         "behind",
         "bad" if trend == "growing" or e.lag > e.thresholds.lag_seconds * 1000 else "warning",
         f"Behind by {duration(e.lag)}{how.get(trend, '')}; the last drain ended {_ended(e)}",
@@ -340,14 +340,14 @@ def _behind(e: Evidence) -> Standing | None:
     )
 
 
-def _held(e: Evidence) -> Standing | None:
+def _held(e: HealthInputs) -> Health | None:
     run = next((run for run in e.runs if run.state == "success"), None)
     if run is None or not run.held_by_others:
         return None
     found = "found nothing new" if run.records == 0 else f"loaded {counted(run.records, 'record')}"
     owners = tuple(sorted({short_name(owner) for owner in run.held_by_others}))
     shards = counted(sum(run.held_by_others.values()), "shard")
-    return Standing(
+    return Health(
         "held",
         "warning",
         f"The last drain {found} in the shards that were free; {shards} {_were(run.held_by_others)} held by "
@@ -361,27 +361,27 @@ def _were(held: Mapping[str, int]) -> str:
     return "was" if sum(held.values()) == 1 else "were"
 
 
-def _caught_up(e: Evidence) -> Standing:
+def _caught_up(e: HealthInputs) -> Health:
     if e.last.state == "waiting" and not any(run.over for run in e.runs):
-        return Standing("new", "busy", "The first drain is about to begin", "Wait until a worker is free.")
+        return Health("new", "busy", "The first drain is about to begin", "Wait until a worker is free.")
     ended = next((run.ended for run in e.runs if run.state == "success" and run.ended is not None), None)
     if ended is None:
-        return Standing("new", "warning", "No drain has ended well yet", _how_to_go_on(e))
+        return Health("new", "warning", "No drain has ended well yet", _how_to_go_on(e))
     advice = "Nothing to do."
     if e.schedule.due is not None and e.schedule.due > e.now:
         advice += f" The next run begins in {duration(e.schedule.due - e.now)}."
     elif not e.schedule.text:
         advice += f" The DAG {e.schedule.dag_id} has no schedule: trigger it for what came since."
-    return Standing("caught_up", "good", f"Caught up {ago(ended, e.now)}", advice)
+    return Health("caught_up", "good", f"Caught up {ago(ended, e.now)}", advice)
 
 
-def _ended(e: Evidence) -> str:
+def _ended(e: HealthInputs) -> str:
     ended = next((run.ended for run in e.runs if run.ended is not None), None)
     return "at an unknown time" if ended is None else ago(ended, e.now)
 
 
 def notices_of(
-    evidence: Evidence, findings: Sequence[Finding], inspection: Inspection | None = None
+    inputs: HealthInputs, findings: Sequence[Finding], inspection: Inspection | None = None
 ) -> tuple[Notice, ...]:
     """What else somebody should know, the worst first.
 
@@ -389,18 +389,18 @@ def notices_of(
     :param inspection: for the alerts that only the state tells; None: it couldn't be read
     """
     notices = []
-    if evidence.unreadable:
+    if inputs.unreadable:
         notices.append(
             Notice(
                 "bad",
-                f"The state in DynamoDB can't be read: {evidence.unreadable}",
+                f"The state in DynamoDB can't be read: {inputs.unreadable}",
                 "Leases, checkpoints and shards are missing below; what the drains reported is shown.",
             )
         )
     if inspection is not None:
-        notices += alarms_of(inspection, evidence.thresholds)
+        notices += alarms_of(inspection, inputs.thresholds)
     notices += [Notice("warning", f"{found.where}: {found.what}", f"{found.mend}.") for found in findings]
-    gaps = sum(len(run.gaps) for run in evidence.runs)
+    gaps = sum(len(run.gaps) for run in inputs.runs)
     if gaps:
         notices.append(
             Notice(
@@ -409,7 +409,7 @@ def notices_of(
                 "Drain more often, or keep records longer in the stream. The dead-letter table says which.",
             )
         )
-    rejected = sum(run.rejected_rows for run in evidence.runs)
+    rejected = sum(run.rejected_rows for run in inputs.runs)
     if rejected:
         notices.append(
             Notice(
@@ -418,8 +418,8 @@ def notices_of(
                 "Their logs name the shards, and what Snowflake says of the rows.",
             )
         )
-    letters = sum(run.dead_letters for run in evidence.runs)
-    if letters > evidence.thresholds.dead_letters:
+    letters = sum(run.dead_letters for run in inputs.runs)
+    if letters > inputs.thresholds.dead_letters:
         notices.append(
             Notice(
                 "warning",

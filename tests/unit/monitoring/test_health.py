@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
 from airflow_kinesis_snowflake.maintenance.inspection import Finding, Inspection, ShardView
 from airflow_kinesis_snowflake.monitoring.drains import Run
-from airflow_kinesis_snowflake.monitoring.shards import ShardLine
-from airflow_kinesis_snowflake.monitoring.standing import (
-    Evidence,
+from airflow_kinesis_snowflake.monitoring.health import (
+    Health,
+    HealthInputs,
     Schedule,
-    Standing,
+    health_of,
     notices_of,
-    standing_of,
 )
+from airflow_kinesis_snowflake.monitoring.shard_status import ShardLine
 
 NOW = 100_000_000
 MINUTE = 60_000
@@ -45,8 +45,8 @@ def following(**values: Any) -> Run:
 
 def stands(
     *runs: Run, lines: tuple[ShardLine, ...] = (), schedule: Schedule = EVERY_TEN, **more: Any
-) -> Standing:
-    return standing_of(Evidence(now=NOW, runs=runs, lines=lines, schedule=schedule, **more))
+) -> Health:
+    return health_of(HealthInputs(now=NOW, runs=runs, lines=lines, schedule=schedule, **more))
 
 
 @pytest.mark.parametrize(
@@ -85,18 +85,18 @@ def test_the_runs_alone_tell_how_it_stands(runs: tuple[Run, ...], sentence: str)
 
 def test_a_drain_that_follows_says_until_when_and_is_not_late() -> None:
     overdue = Schedule("dag", "@hourly", due=NOW - 20 * MINUTE)
-    standing = stands(following(), schedule=overdue)
-    assert (standing.kind, standing.tone, standing.until) == ("following", "busy", NOW + 30 * MINUTE)
+    health = stands(following(), schedule=overdue)
+    assert (health.kind, health.tone, health.until) == ("following", "busy", NOW + 30 * MINUTE)
     assert stands(running(), schedule=overdue).until is None
 
 
 def test_a_worker_that_is_gone_is_named_with_what_comes_next() -> None:
     lines = (shard("abandoned", owner="dag/run/drain/1#1-a", lease_left=-4 * MINUTE),)
-    standing = stands(run("failed"), lines=lines)
-    assert standing.sentence == (
+    health = stands(run("failed"), lines=lines)
+    assert health.sentence == (
         "Stopped: worker drain[1]'s lease on 1 shard expired 4 min ago; the next run takes over"
     )
-    assert standing.advice.startswith("Wait for the next run in 7 min, or trigger it now.")
+    assert health.advice.startswith("Wait for the next run in 7 min, or trigger it now.")
     assert "its retry takes over" in stands(run("retrying"), lines=lines).sentence
     assert stands(running(), lines=lines).kind == "draining"
 
@@ -114,13 +114,13 @@ def test_the_advice_knows_the_schedule(schedule: Schedule, advice: str) -> None:
 
 
 def test_a_stuck_shard_is_named_with_its_lag() -> None:
-    standing = stands(run(lag=0), lines=(shard("stuck", lag=LAG), shard("idle")))
-    assert (standing.tone, standing.sentence) == ("bad", "1 shard stuck, 2 h 10 min behind: shardId-1")
+    health = stands(run(lag=0), lines=(shard("stuck", lag=LAG), shard("idle")))
+    assert (health.tone, health.sentence) == ("bad", "1 shard stuck, 2 h 10 min behind: shardId-1")
 
 
 def test_a_reader_that_isnt_a_drain_of_ours_is_told() -> None:
-    standing = stands(run(lag=0), lines=(shard("reading", owner="openflow-uuid"),))
-    assert standing.sentence == "Being read by openflow-uuid, which is no drain that runs here now"
+    health = stands(run(lag=0), lines=(shard("reading", owner="openflow-uuid"),))
+    assert health.sentence == "Being read by openflow-uuid, which is no drain that runs here now"
 
 
 def test_a_paused_dag_and_a_late_run_are_told() -> None:
@@ -133,20 +133,20 @@ def test_a_paused_dag_and_a_late_run_are_told() -> None:
 
 
 def test_what_cant_be_read_is_never_well() -> None:
-    standing = stands(run(lag=0), unreadable="no answer")
-    assert (standing.tone, standing.kind) == ("warning", "half_known")
-    assert standing.sentence == "Caught up 3 min ago, its drains say; its state in DynamoDB can't be read"
+    health = stands(run(lag=0), unreadable="no answer")
+    assert (health.tone, health.kind) == ("warning", "half_known")
+    assert health.sentence == "Caught up 3 min ago, its drains say; its state in DynamoDB can't be read"
 
 
 def test_notices_tell_what_else_is_wrong() -> None:
-    evidence = Evidence(
+    inputs = HealthInputs(
         now=NOW,
         runs=[run(dead_letters=2, gaps=({},), rejected_rows=1)],
         lines=(),
         schedule=EVERY_TEN,
         unreadable="no answer",
     )
-    found = notices_of(evidence, [Finding("table", "it is DELETING", "Wait")])
+    found = notices_of(inputs, [Finding("table", "it is DELETING", "Wait")])
     assert [notice.text for notice in found] == [
         "The state in DynamoDB can't be read: no answer",
         "table: it is DELETING",
@@ -157,9 +157,9 @@ def test_notices_tell_what_else_is_wrong() -> None:
 
 
 def test_a_failure_is_told_with_its_reason_and_its_log() -> None:
-    standing = stands(run("failed", trouble=("drain", 2), reason="AccessDeniedError: Grant it."))
-    assert (standing.reason, standing.log) == ("AccessDeniedError: Grant it.", ("dag", "r", "drain", 2))
-    assert standing.advice.startswith("Do what the message says.")
+    health = stands(run("failed", trouble=("drain", 2), reason="AccessDeniedError: Grant it."))
+    assert (health.reason, health.log) == ("AccessDeniedError: Grant it.", ("dag", "r", "drain", 2))
+    assert health.advice.startswith("Do what the message says.")
     killed = stands(run("failed", trouble=("drain", -1)))
     assert killed.advice.startswith("It left no message, as one that was killed")
     early = stands(run("failed"))
@@ -168,15 +168,15 @@ def test_a_failure_is_told_with_its_reason_and_its_log() -> None:
 
 def test_a_dag_that_is_gone_isnt_late() -> None:
     gone = Schedule("dag", gone=True)
-    standing = stands(run(lag=LAG), schedule=gone)
-    assert (standing.kind, standing.tone) == ("retired", "warning")
-    assert standing.sentence == "Airflow has no DAG dag any more; the last drain ended 3 min ago"
+    health = stands(run(lag=LAG), schedule=gone)
+    assert (health.kind, health.tone) == ("retired", "warning")
+    assert health.sentence == "Airflow has no DAG dag any more; the last drain ended 3 min ago"
 
 
 def test_who_held_the_shards_is_told_when_a_drain_found_nothing() -> None:
-    standing = stands(run(lag=0, held_by_others={"openflow": 1}))
-    assert (standing.kind, standing.tone) == ("held", "warning")
-    assert standing.sentence == (
+    health = stands(run(lag=0, held_by_others={"openflow": 1}))
+    assert (health.kind, health.tone) == ("held", "warning")
+    assert health.sentence == (
         "The last drain found nothing new in the shards that were free; 1 shard was held by openflow"
     )
     some = stands(run(lag=0, records=5, held_by_others={"openflow": 1, "d/x/drain/0#1-a": 2}))
@@ -195,7 +195,7 @@ def test_thresholds_move_the_lines() -> None:
     assert stands(run(lag=0), schedule=late, thresholds=Thresholds(late_seconds=3_600)).kind == "caught_up"
     silent = running(spoke=NOW - 9 * MINUTE)
     assert stands(silent, thresholds=Thresholds(silent_seconds=3_600)).kind == "draining"
-    letters = Evidence(
+    letters = HealthInputs(
         now=NOW,
         runs=[run(dead_letters=2)],
         lines=(),
@@ -209,7 +209,7 @@ def test_records_that_near_their_retention_are_a_notice() -> None:
     view = ShardView(shard_id="s", row=True, caught_up_at=NOW - 20 * MINUTE)
     inspection = inspection_of(view, retention_seconds=3600)
     [notice] = notices_of(
-        Evidence(
+        HealthInputs(
             now=NOW, runs=[run()], lines=(), schedule=EVERY_TEN, thresholds=Thresholds(retention_percent=30)
         ),
         [],
@@ -253,10 +253,10 @@ schedules = st.builds(Schedule, st.just("dag"), st.sampled_from(["", "@daily"]),
 def test_whatever_happened_there_is_a_sentence_and_advice(
     runs: list[Run], lines: list[ShardLine], schedule: Schedule
 ) -> None:
-    standing = stands(*runs, lines=tuple(lines), schedule=schedule)
-    assert standing.sentence
-    assert standing.advice
-    assert standing.tone in {"good", "busy", "warning", "bad"}
-    if standing.tone == "good":
+    health = stands(*runs, lines=tuple(lines), schedule=schedule)
+    assert health.sentence
+    assert health.advice
+    assert health.tone in {"good", "busy", "warning", "bad"}
+    if health.tone == "good":
         assert not {line.status for line in lines} & {"stuck", "damaged"}
         assert not schedule.paused

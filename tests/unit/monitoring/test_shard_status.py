@@ -9,7 +9,7 @@ import pytest
 from airflow_kinesis_snowflake.maintenance.inspection import ShardView
 from airflow_kinesis_snowflake.monitoring.drains import Run, ShardDone
 from airflow_kinesis_snowflake.monitoring.owners import Holder, holder_of
-from airflow_kinesis_snowflake.monitoring.shards import ShardLine, shard_lines, summary
+from airflow_kinesis_snowflake.monitoring.shard_status import ShardLine, shard_lines, summary
 
 NOW = 100_000_000
 LATE = 7_800_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
-from airflow_kinesis_snowflake.monitoring.state import UNREADABLE, hooks_of
+from airflow_kinesis_snowflake.monitoring.state_reader import UNREADABLE, hooks_of
 from airflow_kinesis_snowflake.sources.backlog import SHARDS_PER_LOOK, BacklogWatch, being_drained
 from airflow_kinesis_snowflake.stream.times import now_millis
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection
     from airflow_kinesis_snowflake.monitoring.drains import Application
-    from airflow_kinesis_snowflake.monitoring.state import Access
+    from airflow_kinesis_snowflake.monitoring.state_reader import Access
     from airflow_kinesis_snowflake.sources.backlog import Backlog
 
 SECONDS_BETWEEN_LOOKS = 60.0
@@ -26,7 +26,7 @@ _MOST_WATCHED = 128
 
 
 @dataclass(frozen=True)
-class Look:
+class BacklogStatus:
     """What came since the last drain.
 
     :param at: when it was looked, in milliseconds since the epoch
@@ -48,7 +48,7 @@ class _Watched:
     lock: threading.Lock = field(default_factory=threading.Lock)
     watch: BacklogWatch | None = None
     looked: float = 0.0
-    last: Look | None = None
+    last: BacklogStatus | None = None
 
 
 class Watches:
@@ -62,7 +62,7 @@ class Watches:
         self._lock = threading.Lock()
         self._watched: dict[tuple[Application, Access], _Watched] = {}
 
-    def look(self, application: Application, access: Access) -> Look:
+    def look(self, application: Application, access: Access) -> BacklogStatus:
         """What came since the last drain, at most a minute old.
 
         While one request looks, others get what was found before, so that a slow Kinesis holds up one only.
@@ -78,20 +78,22 @@ class Watches:
                 watched.looked = self._clock()
             finally:
                 watched.lock.release()
-        return watched.last or Look(now_millis(), "unknown", "Kinesis is being asked for what came since.")
+        return watched.last or BacklogStatus(
+            now_millis(), "unknown", "Kinesis is being asked for what came since."
+        )
 
 
-def _look(watched: _Watched, application: Application, access: Access) -> Look:
+def _look(watched: _Watched, application: Application, access: Access) -> BacklogStatus:
     now = now_millis()
     try:
         store, kinesis = hooks_of(application, access, now=now)
         if watched.watch is None:
             watched.watch = BacklogWatch(kinesis=kinesis, store=store)
         came, text = _told(watched.watch.look(now=now), store, application.stream, now=now)
-        return Look(now, came, text, inspect_state(store, kinesis, now=now))
+        return BacklogStatus(now, came, text, inspect_state(store, kinesis, now=now))
     except UNREADABLE as error:
         watched.watch = None
-        return Look(now, "unknown", f"Whether records came since isn't known: {error}")
+        return BacklogStatus(now, "unknown", f"Whether records came since isn't known: {error}")
 
 
 def _told(backlog: Backlog, store: CheckpointStoreHook, stream: str, *, now: int) -> tuple[str, str]:
