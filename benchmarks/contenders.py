@@ -60,9 +60,9 @@ COLUMNS = {
 
 def envelope(url: str, backlog: Backlog, folder: Path) -> Measures:
     """This package's own path with ``mapping="envelope"``."""
+    from airflow_kinesis_snowflake.formats.catalog import payload_decoder
     from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
     from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-    from airflow_kinesis_snowflake.formats.registry import payload_decoder
 
     decode = payload_decoder(**FORMATS.get(backlog.kind, {}))
     return _ours(url, folder, DecodingEncoder(decode, EnvelopeMapping()) if decode else EnvelopeMapping())

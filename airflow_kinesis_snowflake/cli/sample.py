@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_snowflake.cli.command import Answer, Command, option
 from airflow_kinesis_snowflake.cli.options import AWS, STREAM, open_stream
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.basic import DOCUMENTS
+from airflow_kinesis_snowflake.formats.catalog import NAMED, payload_decoder
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
-from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
-from airflow_kinesis_snowflake.formats.registry import NAMED, payload_decoder
 
 if TYPE_CHECKING:
     import argparse

@@ -23,9 +23,9 @@ from airflow_kinesis_snowflake.dag_factories.settings import (
 )
 from airflow_kinesis_snowflake.engine.report import totals
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, WorkerFailedError
+from airflow_kinesis_snowflake.formats.basic import DOCUMENTS
+from airflow_kinesis_snowflake.formats.catalog import NAMED
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
-from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
-from airflow_kinesis_snowflake.formats.registry import NAMED
 from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier
 from airflow_kinesis_snowflake.operators.compat import AirflowSkipException
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors

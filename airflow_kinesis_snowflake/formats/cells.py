@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, TIMES, ColumnType, Kind
+from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, TIMES, ColumnType, DataType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -204,7 +204,7 @@ def fit(column: ColumnType, text: str, *, epoch: str | None = None) -> Value:
 
 
 def _fit_semi_structured(column: ColumnType, text: str, kind: str) -> str:
-    if column.kind is not Kind.VARIANT and kind != column.kind.lower():
+    if column.kind is not DataType.VARIANT and kind != column.kind.lower():
         raise Misfit(f"{kind} doesn't fit {column.sql}")
     if kind == "number" and not _is_double(text):
         raise Misfit(f"the number is too large for {column.sql}")
@@ -289,10 +289,10 @@ def _fit_time(column: ColumnType, text: str, kind: str) -> str:
 
 def _fit_epoch(column: ColumnType, value: Decimal, unit: str) -> str:
     found = epoch_moment(value, unit)
-    if found is None or column.kind is Kind.TIME:
+    if found is None or column.kind is DataType.TIME:
         raise Misfit(f"the number is no epoch in {unit} that {column.sql} takes")
     # Of a moment that is one of UTC, a column without time zone keeps the time of UTC.
-    zoned = column.kind in {Kind.TIMESTAMP_TZ, Kind.TIMESTAMP_LTZ}
+    zoned = column.kind in {DataType.TIMESTAMP_TZ, DataType.TIMESTAMP_LTZ}
     return _moment_text(column, found if zoned else found._replace(zone=""))
 
 
@@ -301,7 +301,7 @@ def time_text(column: ColumnType, text: str) -> str:
 
     :raises Misfit: it isn't a time; or the column would lose a part of it, or needs one that it hasn't
     """
-    if column.kind is Kind.TIME:
+    if column.kind is DataType.TIME:
         return _clock_text(column, text)
     found = moment(text)
     if found is None:
@@ -319,13 +319,13 @@ def _clock_text(column: ColumnType, text: str) -> str:
 
 
 def _moment_text(column: ColumnType, value: Moment) -> str:
-    if column.kind is Kind.DATE:
+    if column.kind is DataType.DATE:
         if value.time not in ("", "00:00:00") or value.fraction or value.zone:
             raise Misfit("a moment with a time of day doesn't fit DATE")
         return value.date
-    if column.kind is Kind.TIMESTAMP_NTZ and value.zone:
+    if column.kind is DataType.TIMESTAMP_NTZ and value.zone:
         raise Misfit(f"a moment with a time zone doesn't fit {column.sql}")
-    if column.kind is not Kind.TIMESTAMP_NTZ and not value.zone:
+    if column.kind is not DataType.TIMESTAMP_NTZ and not value.zone:
         raise Misfit(f"a moment without a time zone doesn't fit {column.sql}")
     _decimals(column, value.fraction)
     return value.text
@@ -341,12 +341,12 @@ def _fit_other(column: ColumnType, text: str, kind: str) -> Value:
     raise Misfit(f"{column.sql} can't be filled from JSON; exclude the key, or rename it to another column")
 
 
-_FITTING: Mapping[Kind, Callable[[ColumnType, str, str], Value]] = {
-    Kind.NUMBER: _fit_number,
-    Kind.FLOAT: _fit_float,
-    Kind.BOOLEAN: _fit_boolean,
-    Kind.VARCHAR: _fit_varchar,
-    Kind.BINARY: _fit_binary,
+_FITTING: Mapping[DataType, Callable[[ColumnType, str, str], Value]] = {
+    DataType.NUMBER: _fit_number,
+    DataType.FLOAT: _fit_float,
+    DataType.BOOLEAN: _fit_boolean,
+    DataType.VARCHAR: _fit_varchar,
+    DataType.BINARY: _fit_binary,
     **dict.fromkeys(TIMES, _fit_time),
 }
 

@@ -19,7 +19,7 @@ from airflow_kinesis_snowflake.formats.column_types import (
     TIMESTAMPS,
     Column,
     ColumnType,
-    Kind,
+    DataType,
 )
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
@@ -36,7 +36,7 @@ from airflow_kinesis_snowflake.formats.envelope import (
     refusal,
 )
 from airflow_kinesis_snowflake.formats.fields import Field, Form
-from airflow_kinesis_snowflake.formats.inference import Seen, see
+from airflow_kinesis_snowflake.formats.inference import ObservedTypes, observe
 from airflow_kinesis_snowflake.formats.json_rows import JsonColumn
 from airflow_kinesis_snowflake.formats.schema import (
     JSON_NULL,
@@ -66,12 +66,12 @@ _PLAIN_CLOCK = "[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 _PLAIN_ZONE = "(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 # Zeros at the end of a fraction don't land.
 _SPELLING = r"^(.{10})[T ](.{8})(?:(\.[0-9]*[1-9])0*|\.0+)?(Z|[+-].{5})?$"
-_ZONES = {Kind.TIMESTAMP_NTZ: "", Kind.TIMESTAMP_LTZ: "+00:00", Kind.TIMESTAMP_TZ: "+00:00"}
+_ZONES = {DataType.TIMESTAMP_NTZ: "", DataType.TIMESTAMP_LTZ: "+00:00", DataType.TIMESTAMP_TZ: "+00:00"}
 # Numbers among JSON texts that may be more than a double: with an exponent, or very long.
 _SUSPICIOUS_NUMBER = r"^-?[0-9][0-9.]*(?:[eE]|[0-9]{300})"
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_OBJECT = ColumnType.of(Kind.OBJECT)
-_VARIANT = ColumnType.of(Kind.VARIANT)
+_OBJECT = ColumnType.of(DataType.OBJECT)
+_VARIANT = ColumnType.of(DataType.VARIANT)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _Judged:
     values: dict[str, Value] = field(default_factory=dict)
     refusal: DeadLetter | None = None
     keys: set[str] = field(default_factory=set)
-    seen: dict[str, Seen] = field(default_factory=dict)
+    seen: dict[str, ObservedTypes] = field(default_factory=dict)
     widened: dict[str, ColumnType] = field(default_factory=dict)
     aside: set[str] = field(default_factory=set)
     rescued: dict[str, str] = field(default_factory=dict)
@@ -316,7 +316,7 @@ class _Page:
     def judge(self) -> Lesson:
         """Judge the records that stand out; what they teach, if the schema has something to learn."""
         keys: set[str] = set()
-        seen: dict[str, Seen] = {}
+        seen: dict[str, ObservedTypes] = {}
         widened: dict[str, ColumnType] = {}
         aside: set[str] = set()
         for number in sorted(self._odd):
@@ -327,7 +327,7 @@ class _Page:
             widened |= judged.widened
             aside |= judged.aside
             for name, what in judged.seen.items():
-                seen[name] = seen.get(name, Seen()) | what
+                seen[name] = seen.get(name, ObservedTypes()) | what
         return Lesson(frozenset(keys), seen, widened, frozenset(aside))
 
     # --- the outcome ---
@@ -479,8 +479,8 @@ def _judge_value(judged: _Judged, target: Target, text: str, *, settings: Column
     if target.name in judged.values:
         raise Misfit("several keys of the record come to the column; rename or exclude one")
     judged.values[target.name] = None
-    if target.seen is not None and (target.type is None or target.type.kind is not Kind.VARIANT):
-        what = see(text, times=settings.infer_timestamps, numbers=settings.numbers)
+    if target.seen is not None and (target.type is None or target.type.kind is not DataType.VARIANT):
+        what = observe(text, times=settings.infer_timestamps, numbers=settings.numbers)
         together = target.seen | what
         if together.checked(settings.numbers) != target.seen.checked(settings.numbers):
             judged.seen[target.name] = what
@@ -489,7 +489,7 @@ def _judge_value(judged: _Judged, target: Target, text: str, *, settings: Column
     try:
         judged.values[target.name] = fit(target.type, text, epoch=target.epoch)
     except Misfit:
-        if not target.widens or target.type.kind is not Kind.NUMBER:
+        if not target.widens or target.type.kind is not DataType.NUMBER:
             raise
         wider = widest(target.type)
         fit(wider, text)
@@ -560,7 +560,7 @@ def _pack_times(column: ColumnType, values: list[str | None]) -> Packed:
 def _plain_times(column: ColumnType, values: list[str | None]) -> pa.Array | None:
     """What lands of dates and moments that are all written as RFC 3339 does, with ``T`` or a blank: much
     cheaper than to read each; ``None`` if one is written in another way, or isn't one."""
-    dates = column.kind is Kind.DATE
+    dates = column.kind is DataType.DATE
     if not dates and column.kind not in TIMESTAMPS:
         return None
     zone = _PLAIN_ZONE if not dates and _ZONES[column.kind] else ""
@@ -599,7 +599,7 @@ def _pack_integers(column: ColumnType, values: list[int | None]) -> Packed:
 
 def _pack_text(column: ColumnType, values: list[str | None]) -> Packed:
     packed = pa.array(values, pa.string())
-    if column.length >= ColumnType.of(Kind.VARCHAR).length:
+    if column.length >= ColumnType.of(DataType.VARCHAR).length:
         return packed, Form.TEXT, ()
     longer = pc.greater(pc.utf8_length(packed), column.length)
     return packed, Form.TEXT, pc.indices_nonzero(longer).to_pylist()
@@ -661,12 +661,12 @@ def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
     packed = _texts(joined)
     if packed is None:
         return None, Form.JSON, range(len(values))
-    if column.kind is Kind.NUMBER:
+    if column.kind is DataType.NUMBER:
         return packed, Form.JSON, _not_decimal(column, packed, exponents=b"e" in joined or b"E" in joined)
-    if column.kind is Kind.VARIANT:
+    if column.kind is DataType.VARIANT:
         suspicious = pc.match_substring_regex(packed, _SUSPICIOUS_NUMBER)
-    elif column.kind in {Kind.OBJECT, Kind.ARRAY}:
-        suspicious = pc.invert(pc.starts_with(packed, "{" if column.kind is Kind.OBJECT else "["))
+    elif column.kind in {DataType.OBJECT, DataType.ARRAY}:
+        suspicious = pc.invert(pc.starts_with(packed, "{" if column.kind is DataType.OBJECT else "["))
     else:
         suspicious = packed.is_valid()
     return packed, Form.JSON, pc.indices_nonzero(suspicious).to_pylist()
@@ -690,12 +690,12 @@ def _fits(column: ColumnType, text: str | None) -> bool:
         return False
 
 
-_PACKING: Mapping[Kind, Callable[[ColumnType, list[Any]], Packed]] = {
-    Kind.NUMBER: _pack_integers,
-    Kind.FLOAT: _pack_doubles,
-    Kind.BOOLEAN: _pack_booleans,
-    Kind.VARCHAR: _pack_text,
-    Kind.BINARY: _pack_base64,
+_PACKING: Mapping[DataType, Callable[[ColumnType, list[Any]], Packed]] = {
+    DataType.NUMBER: _pack_integers,
+    DataType.FLOAT: _pack_doubles,
+    DataType.BOOLEAN: _pack_booleans,
+    DataType.VARCHAR: _pack_text,
+    DataType.BINARY: _pack_base64,
     **dict.fromkeys(TIMES, _pack_times),
 }
 

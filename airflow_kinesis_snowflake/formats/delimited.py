@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.basic import utf8
 from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MOST_DOCUMENTS, check_size, made
-from airflow_kinesis_snowflake.formats.plain import utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -44,7 +44,7 @@ class _Metadata(msgspec.Struct):
     number: int | None = msgspec.field(default=None, name="transaction-record-id")
 
 
-class _Record(msgspec.Struct):
+class _DmsRecord(msgspec.Struct):
     metadata: _Metadata
     data: dict[str, msgspec.Raw] | None = None
     before: dict[str, msgspec.Raw] | None = msgspec.field(default=None, name="before-image")
@@ -54,7 +54,7 @@ class _Around(msgspec.Struct):
     metadata: msgspec.Raw
 
 
-_decode = msgspec.json.Decoder(_Record).decode
+_decode = msgspec.json.Decoder(_DmsRecord).decode
 _decode_around = msgspec.json.Decoder(_Around).decode
 
 

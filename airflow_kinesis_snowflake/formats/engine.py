@@ -1,7 +1,7 @@
 """What a format is: how the bytes of one payload become documents.
 
 A format is a frozen dataclass with its settings, in a module of its own, and has a name in
-:mod:`~airflow_kinesis_snowflake.formats.registry`. Nothing here knows records, tables or Airflow.
+:mod:`~airflow_kinesis_snowflake.formats.catalog`. Nothing here knows records, tables or Airflow.
 
 A payload comes from anywhere, so a decoder answers in one of three ways, whatever the bytes are: with
 documents, with :class:`Dropped`, or with :class:`~airflow_kinesis_snowflake.exceptions.UndecodableError`.

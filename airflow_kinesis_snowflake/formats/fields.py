@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, ColumnType, Kind
+from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, ColumnType, DataType
 
 
 class Form(StrEnum):
@@ -49,7 +49,7 @@ class Field:
 
     def fits(self, column: ColumnType) -> bool:
         """Whether every value that may be in the field can land in a column of this type."""
-        if column.kind is Kind.VARIANT:
+        if column.kind is DataType.VARIANT:
             # VARIANT would keep what these two have given up: the digits and the spelling that were sent.
             return self.form not in {Form.TIME, Form.DOUBLE}
         return column.covers(self.type)
@@ -57,12 +57,12 @@ class Field:
     def select(self, column: ColumnType) -> str:
         """What COPY selects to fill a column of this type."""
         source = f"$1:{self.name}"
-        if column.kind is Kind.BINARY:
+        if column.kind is DataType.BINARY:
             return f"TO_BINARY({source}::VARCHAR, 'BASE64')"
         if column.kind in SEMI_STRUCTURED and self.form is Form.JSON:
             parsed = f"PARSE_JSON({source}::VARCHAR, 'd')"
-            return parsed if column.kind is Kind.VARIANT else f"{parsed}::{column.sql}"
-        if column.kind is Kind.VARIANT:
+            return parsed if column.kind is DataType.VARIANT else f"{parsed}::{column.sql}"
+        if column.kind is DataType.VARIANT:
             return f"TO_VARIANT({source}::{_SOURCES[self.form]})"
         if self.form in {Form.JSON, Form.TIME}:
             return f"{source}::VARCHAR::{column.sql}"

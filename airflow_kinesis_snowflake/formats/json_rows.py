@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, ColumnType, Kind
+from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, ColumnType, DataType
 from airflow_kinesis_snowflake.formats.envelope import CONTENT, METADATA, METADATA_COLUMNS
 from airflow_kinesis_snowflake.formats.fields import Form
 
@@ -150,7 +150,7 @@ def _column(
 
 def _values(column: ColumnType, form: Form, values: pa.Array, *, hexadecimal: bool) -> pa.Array:
     """JSON of the values of a field in a column of some type."""
-    if column.kind is Kind.BINARY and hexadecimal:
+    if column.kind is DataType.BINARY and hexadecimal:
         return _hexadecimal(values)
     match form:
         case Form.JSON if column.kind in SEMI_STRUCTURED:

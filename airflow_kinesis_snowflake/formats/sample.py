@@ -10,10 +10,10 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.cells import Misfit, kind_of
-from airflow_kinesis_snowflake.formats.column_types import ColumnType, Kind
+from airflow_kinesis_snowflake.formats.column_types import ColumnType, DataType
 from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, Dropped
 from airflow_kinesis_snowflake.formats.envelope import refusal
-from airflow_kinesis_snowflake.formats.inference import Seen, see
+from airflow_kinesis_snowflake.formats.inference import ObservedTypes, observe
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder
@@ -32,7 +32,7 @@ _EPOCHS = {
 
 
 @dataclass
-class KeySeen:
+class KeyStatistics:
     """What was seen of a key.
 
     :param documents: that have it
@@ -44,7 +44,7 @@ class KeySeen:
 
     documents: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    seen: Seen = field(default_factory=Seen)
+    seen: ObservedTypes = field(default_factory=ObservedTypes)
     misfits: int = 0
     units: set[str] = field(default_factory=lambda: set(_EPOCHS))
 
@@ -56,7 +56,7 @@ class KeySeen:
         if kind == "number":
             self.units &= {unit for unit, moments in _EPOCHS.items() if _is_in(text, moments)}
         try:
-            self.seen |= see(text, times=True, numbers="wide")
+            self.seen |= observe(text, times=True, numbers="wide")
         except Misfit:
             self.misfits += 1
 
@@ -64,7 +64,7 @@ class KeySeen:
     def type(self) -> ColumnType | None:
         """The type of a column for it; ``None`` if there was nothing but null."""
         if self.misfits:
-            return ColumnType.of(Kind.VARIANT)
+            return ColumnType.of(DataType.VARIANT)
         return self.seen.type("wide")
 
     @property
@@ -91,7 +91,7 @@ class Sample:
     others: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
-    keys: dict[str, KeySeen] = field(default_factory=dict)
+    keys: dict[str, KeyStatistics] = field(default_factory=dict)
     further_keys: int = 0
 
     def add(self, payload: bytes, key: str, decode: Decoder | None) -> None:
@@ -127,7 +127,7 @@ class Sample:
             if name not in self.keys and (len(self.keys) >= MOST_KEYS or not 0 < len(name) <= _LONGEST_KEY):
                 self.further_keys += 1
             else:
-                self.keys.setdefault(name, KeySeen()).add(bytes(raw).decode())
+                self.keys.setdefault(name, KeyStatistics()).add(bytes(raw).decode())
 
     @property
     def columns(self) -> dict[str, str]:
@@ -136,7 +136,7 @@ class Sample:
         for name, seen in self.keys.items():
             if seen.type is not None:
                 column = name.upper()
-                found[column] = seen.type.sql if column not in found else ColumnType.of(Kind.VARIANT).sql
+                found[column] = seen.type.sql if column not in found else ColumnType.of(DataType.VARIANT).sql
         return found
 
     @property

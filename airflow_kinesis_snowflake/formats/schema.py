@@ -16,11 +16,11 @@ from airflow_kinesis_snowflake.formats.column_types import (
     TIMES,
     Column,
     ColumnType,
-    Kind,
+    DataType,
     parse_types,
 )
 from airflow_kinesis_snowflake.formats.envelope import METADATA, own_columns
-from airflow_kinesis_snowflake.formats.inference import NUMBERS, Seen
+from airflow_kinesis_snowflake.formats.inference import NUMBERS, ObservedTypes
 from airflow_kinesis_snowflake.formats.names import NAMES, column_name
 from airflow_kinesis_snowflake.identifiers import quote
 from airflow_kinesis_snowflake.printable import printable
@@ -37,7 +37,7 @@ _LONGEST_NAME = 255
 # Without what a rule of names leaves out, it may still be short enough for a name.
 _LONGEST_KEY = 4 * _LONGEST_NAME
 _NOT_IN_A_STRUCT = re.compile(r'[\x00-\x1f"\\]')
-_INSTANT = ColumnType.of(Kind.TIMESTAMP_LTZ)
+_INSTANT = ColumnType.of(DataType.TIMESTAMP_LTZ)
 JSON_NULL = msgspec.Raw(b"null")
 
 
@@ -105,7 +105,7 @@ class ColumnsSettings:
         self._check_names()
         pins = self.pins
         for name in self.units:
-            if pins[name].kind not in TIMES - {Kind.TIME}:
+            if pins[name].kind not in TIMES - {DataType.TIME}:
                 raise InvalidSettingError(f"column {name}: an epoch doesn't make {pins[name].sql}")
 
     def _check_names(self) -> None:
@@ -195,7 +195,7 @@ class Target:
     name: str
     number: int
     type: ColumnType | None
-    seen: Seen | None = None
+    seen: ObservedTypes | None = None
     widens: bool = False
     epoch: str | None = None
 
@@ -231,7 +231,7 @@ class Lesson:
     """
 
     keys: frozenset[str] = frozenset()
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, ObservedTypes] = field(default_factory=dict)
     widened: Mapping[str, ColumnType] = field(default_factory=dict)
     aside: frozenset[str] = frozenset()
 
@@ -289,7 +289,7 @@ class Schema:
 
     settings: ColumnsSettings
     actual: Mapping[str, Column]
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, ObservedTypes] = field(default_factory=dict)
     decided: Mapping[str, ColumnType] = field(default_factory=dict)
     widened: Mapping[str, ColumnType] = field(default_factory=dict)
     spellings: Mapping[str, str | Ignored | Refused] = field(default_factory=dict)
@@ -357,7 +357,7 @@ class Schema:
         return frozenset(name for name, column in self.actual.items() if not column.nullable)
 
     @cached_property
-    def row(self) -> Row | None:
+    def row(self) -> RowDecoder | None:
         """How to decode records fast; ``None`` if there are too many keys for that.
 
         Records with other keys than these are judged one by one.
@@ -367,7 +367,7 @@ class Schema:
             for key, found in self.keys.items()
             if not isinstance(found, Refused) and not _NOT_IN_A_STRUCT.search(key)
         }
-        return Row(landing) if 0 < len(landing) <= _MOST_DECODED_KEYS else None
+        return RowDecoder(landing) if 0 < len(landing) <= _MOST_DECODED_KEYS else None
 
     @cached_property
     def _targets(self) -> Mapping[str, Target]:
@@ -388,14 +388,14 @@ class Schema:
         planned = self._planned(name)
         if planned is not None:
             return Target(name, number, planned, epoch=unit)
-        seen = self.seen.get(name, Seen())
+        seen = self.seen.get(name, ObservedTypes())
         checked = seen.checked(self.settings.numbers)
         return Target(name, number, checked and self.settings.made(checked), seen)
 
     def _planned(self, name: str) -> ColumnType | None:
         """The type of a column that is to be made, if it doesn't depend on further values."""
         pin = self.settings.pins.get(self.settings.folded(name)) or self.decided.get(name)
-        return pin or (ColumnType.of(Kind.VARIANT) if name in self.aside else None)
+        return pin or (ColumnType.of(DataType.VARIANT) if name in self.aside else None)
 
     # --- steps ---
 
@@ -403,7 +403,7 @@ class Schema:
         """The schema with what a page taught."""
         known = self._learn_keys(lesson.keys)._learn_aside(lesson.aside)
         seen = {
-            name: known.seen.get(name, Seen()) | what
+            name: known.seen.get(name, ObservedTypes()) | what
             for name, what in lesson.seen.items()
             if name not in known.actual
         }
@@ -510,7 +510,7 @@ class Schema:
 
     def _wanted(self, name: str) -> ColumnType | None:
         """The type of a column that is to be made."""
-        inferred = self.seen.get(name, Seen()).type(self.settings.numbers)
+        inferred = self.seen.get(name, ObservedTypes()).type(self.settings.numbers)
         return self._planned(name) or (inferred and self.settings.made(inferred))
 
 
@@ -528,7 +528,7 @@ def _new_column(name: str, *, full: bool) -> str | Refused:
     return name
 
 
-class Row:
+class RowDecoder:
     """A struct that msgspec decodes a record into: a field per known key, none for others.
 
     :param targets: what becomes of each key
@@ -552,17 +552,17 @@ class Row:
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct).decode
 
 
-_DECODED: dict[Kind, Any] = {
-    Kind.NUMBER: int,
-    Kind.FLOAT: float,
-    Kind.BOOLEAN: bool,
-    Kind.VARCHAR: str,
-    Kind.BINARY: str,
-    Kind.DATE: str,
-    Kind.TIME: str,
-    Kind.TIMESTAMP_NTZ: str,
-    Kind.TIMESTAMP_LTZ: str,
-    Kind.TIMESTAMP_TZ: str,
+_DECODED: dict[DataType, Any] = {
+    DataType.NUMBER: int,
+    DataType.FLOAT: float,
+    DataType.BOOLEAN: bool,
+    DataType.VARCHAR: str,
+    DataType.BINARY: str,
+    DataType.DATE: str,
+    DataType.TIME: str,
+    DataType.TIMESTAMP_NTZ: str,
+    DataType.TIMESTAMP_LTZ: str,
+    DataType.TIMESTAMP_TZ: str,
 }
 
 
@@ -570,7 +570,7 @@ def decoded_raw(target: Target | Ignored) -> bool:
     """Whether values for a target are kept as JSON text: what no Python type keeps as it was sent."""
     if isinstance(target, Ignored) or target.epoch or target.type is None or target.type.kind not in _DECODED:
         return True
-    return target.type.kind is Kind.NUMBER and target.type.scale > 0
+    return target.type.kind is DataType.NUMBER and target.type.scale > 0
 
 
 def widest(number: ColumnType) -> ColumnType:

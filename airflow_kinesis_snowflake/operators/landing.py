@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.basic import DOCUMENTS
+from airflow_kinesis_snowflake.formats.catalog import FORMATS
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
-from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
-from airflow_kinesis_snowflake.formats.registry import FORMATS
 from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.mappings import MAPPING, Columns
 from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingType
@@ -224,8 +224,8 @@ class LandingOperator(CheckedSettings, BaseOperator):
         :raises InvalidSettingError: settings of the format don't go together, or the registry's connection
             doesn't exist
         """
+        from airflow_kinesis_snowflake.formats.catalog import payload_decoder
         from airflow_kinesis_snowflake.formats.flattening import flattening
-        from airflow_kinesis_snowflake.formats.registry import payload_decoder
         from airflow_kinesis_snowflake.hooks.schema_registry import open_schema_registry
 
         registry_conn_id = self.setting("registry_conn_id")

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.catalog import EXPECTED, NAMED
 from airflow_kinesis_snowflake.formats.column_types import parse_types
-from airflow_kinesis_snowflake.formats.registry import EXPECTED, NAMED
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.tables import NEVER, TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget

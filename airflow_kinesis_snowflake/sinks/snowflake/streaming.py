@@ -40,7 +40,7 @@ from airflow_kinesis_snowflake.exceptions import (
     TableChangedError,
     TransientError,
 )
-from airflow_kinesis_snowflake.formats.column_types import Kind
+from airflow_kinesis_snowflake.formats.column_types import DataType
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.formats.dead_letters import GAP, dead_letter_rows
 from airflow_kinesis_snowflake.formats.json_rows import column_rows, envelope_rows, letter_rows
@@ -400,7 +400,7 @@ class StreamingSink:
         """Rows of a shard in parts that end between two records, or between user records of one."""
         facts = self._landing.metadata_columns
         now = self._now
-        binary = any(column.type.kind is Kind.BINARY for column in columns)
+        binary = any(column.type.kind is DataType.BINARY for column in columns)
 
         def lines(rows: pa.RecordBatch) -> list[bytes]:
             if isinstance(self._mapping, ColumnsMapping):

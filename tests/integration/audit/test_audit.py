@@ -10,7 +10,7 @@ from snowflake.connector.cursor import SnowflakeCursor
 
 from airflow_kinesis_snowflake.audit.findings import DiscrepancyKind
 from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.stream.positions import Position

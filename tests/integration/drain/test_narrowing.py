@@ -23,7 +23,7 @@ from airflow_kinesis_snowflake.exceptions import (
     TooManyDeadLettersError,
     ValueRefusedError,
 )
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.sinks.snowflake import narrowing
 from tests.faults.actions import (
     LOCK_WAITERS,

@@ -30,9 +30,9 @@ from airflow_kinesis_snowflake.engine.reader import (
 from airflow_kinesis_snowflake.engine.runtime import Machine
 from airflow_kinesis_snowflake.engine.status import Status
 from airflow_kinesis_snowflake.exceptions import ThrottledError, UnreadablePageError
+from airflow_kinesis_snowflake.formats.basic import binary
 from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.formats.plain import binary
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream import aggregation

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.avro import Avro
 from airflow_kinesis_snowflake.formats.avro_schemas import fingerprint
+from airflow_kinesis_snowflake.formats.basic import Binary, Json, Text
+from airflow_kinesis_snowflake.formats.catalog import FORMATS, payload_decoder
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS, inflater
 from airflow_kinesis_snowflake.formats.delimited import CSV, TSV, Pattern
 from airflow_kinesis_snowflake.formats.engine import Dropped, Format
 from airflow_kinesis_snowflake.formats.envelope import refusal
 from airflow_kinesis_snowflake.formats.looks import hint
-from airflow_kinesis_snowflake.formats.plain import Binary, Json, Text
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
-from airflow_kinesis_snowflake.formats.registry import FORMATS, payload_decoder
 from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
 
 CLOUDWATCH = {

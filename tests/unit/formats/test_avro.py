@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.engine import Dropped
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONG = st.integers(-(2**63), 2**63 - 1)

@@ -15,9 +15,9 @@ import pytest
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 from airflow_kinesis_snowflake.formats import engine
 from airflow_kinesis_snowflake.formats.avro import avro_decoder
+from airflow_kinesis_snowflake.formats.basic import array_items, sequence
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.compression import MOST_MEMBERS, inflater
-from airflow_kinesis_snowflake.formats.plain import array_items, sequence
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 
 TREE = {
     "type": "record",

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, Dropped
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 
 
 def message(*events: dict[str, Any], kind: str = "DATA_MESSAGE") -> bytes:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats import schema as module
 from airflow_kinesis_snowflake.formats.cells import Misfit, fit, moment
-from airflow_kinesis_snowflake.formats.column_types import Column, ColumnType, Kind
+from airflow_kinesis_snowflake.formats.column_types import Column, ColumnType, DataType
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping, pack
 from airflow_kinesis_snowflake.formats.envelope import METADATA_COLUMNS
 from airflow_kinesis_snowflake.formats.fields import Field, Form
@@ -103,14 +103,14 @@ class Table:
 
 def stored(item: Field, column: ColumnType, value: Any) -> Any:
     """What Snowflake stores for a value of a field."""
-    if column.kind in {Kind.VARIANT, Kind.OBJECT, Kind.ARRAY}:
+    if column.kind in {DataType.VARIANT, DataType.OBJECT, DataType.ARRAY}:
         return parsed(value) if item.form is Form.JSON else value
-    if column.kind is Kind.NUMBER:
+    if column.kind is DataType.NUMBER:
         number = Decimal(value)
         assert number == number.quantize(Decimal(1).scaleb(-column.scale), context=Context(prec=60))
         assert number.copy_abs() < 10 ** (column.precision - column.scale)
         return number
-    if column.kind is Kind.FLOAT:
+    if column.kind is DataType.FLOAT:
         assert item.form is Form.DOUBLE
     return value
 
@@ -122,11 +122,11 @@ def parsed(text: str | bytes) -> Any:
 def expected(column: ColumnType, text: str) -> Any:
     """What a sent value is in a column."""
     value = parsed(text)
-    if column.kind is Kind.FLOAT:
+    if column.kind is DataType.FLOAT:
         return float(value)
-    if column.kind is Kind.NUMBER:
+    if column.kind is DataType.NUMBER:
         return Decimal(value)
-    if column.kind is Kind.VARCHAR and not isinstance(value, str):
+    if column.kind is DataType.VARCHAR and not isinstance(value, str):
         return text
     return value
 
@@ -515,7 +515,7 @@ def test_an_epoch_fills_a_column_of_times(column: str, unit: str, value: str, la
     st.sampled_from(["s", "ms", "us", "ns"]),
 )
 def test_epochs_of_a_page_are_what_each_is_alone(epochs: list[int], unit: str) -> None:
-    how, column = ColumnsSettings(epochs={"a": unit}), ColumnType.of(Kind.TIMESTAMP_LTZ)
+    how, column = ColumnsSettings(epochs={"a": unit}), ColumnType.of(DataType.TIMESTAMP_LTZ)
     table = land(*({"a": epoch} for epoch in epochs), table=table_of(A="TIMESTAMP_LTZ"), how=how)
     for number, epoch in enumerate(epochs):
         try:

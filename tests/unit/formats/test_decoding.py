@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.basic import array_items, binary, sequence, text
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.decoding import OVERHEAD_BYTES, DecodingEncoder, expand
 from airflow_kinesis_snowflake.formats.engine import Dropped
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.formats.plain import array_items, binary, sequence, text
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.delimited import (
     CLOUDFRONT_REAL_TIME,
     CSV,
@@ -23,7 +24,6 @@ from airflow_kinesis_snowflake.formats.delimited import (
     repeats_repetitions,
 )
 from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, Dropped
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 
 
 def rows(settings: Any, payload: bytes) -> list[Any]:

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats import delimited
 from airflow_kinesis_snowflake.formats.avro import AvroSingleObject
+from airflow_kinesis_snowflake.formats.basic import Json
+from airflow_kinesis_snowflake.formats.catalog import FORMATS, payload_decoder
 from airflow_kinesis_snowflake.formats.engine import Decoder, Dropped
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.formats.plain import Json
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
-from airflow_kinesis_snowflake.formats.registry import FORMATS, payload_decoder
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate
 from airflow_kinesis_snowflake.stream.records import Record
 from tests import shapes

@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.engine import Decoder, Dropped
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
 
 PROTO = """

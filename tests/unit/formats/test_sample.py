@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.column_types import ColumnType
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.formats.sample import MOST_KEYS, MOST_REASONS, Sample
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.stream.records import Record

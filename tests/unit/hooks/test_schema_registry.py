@@ -34,8 +34,8 @@ from airflow_kinesis_snowflake.exceptions import (
     ThrottledError,
     UndecodableError,
 )
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.engine import Dropped
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
 from airflow_kinesis_snowflake.hooks import schema_registry
 from airflow_kinesis_snowflake.hooks.schema_registry import (

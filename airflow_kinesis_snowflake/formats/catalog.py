@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.avro import Avro, AvroContainer, AvroSingleObject
+from airflow_kinesis_snowflake.formats.basic import Binary, Json, Text
 from airflow_kinesis_snowflake.formats.cloudwatch import CloudWatchLogs
 from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
 from airflow_kinesis_snowflake.formats.debezium import Debezium
@@ -15,7 +16,6 @@ from airflow_kinesis_snowflake.formats.dms import DMS
 from airflow_kinesis_snowflake.formats.dynamodb import DynamoDB
 from airflow_kinesis_snowflake.formats.headed import JsonSchema
 from airflow_kinesis_snowflake.formats.messagepack import MessagePack
-from airflow_kinesis_snowflake.formats.plain import Binary, Json, Text
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
 
 if TYPE_CHECKING:
