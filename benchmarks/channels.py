@@ -13,7 +13,7 @@ from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing
+from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
 from benchmarks.backlog import STREAM
 

@@ -33,7 +33,7 @@ from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.statements import create_landing_table
-from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN, TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import PLAIN, TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:

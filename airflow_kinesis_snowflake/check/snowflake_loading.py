@@ -28,7 +28,7 @@ from airflow_kinesis_snowflake.sinks.snowflake import statements
 from airflow_kinesis_snowflake.sinks.snowflake.copy import prepare_table
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
 from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement, stage_folder
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:

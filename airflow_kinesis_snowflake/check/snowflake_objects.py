@@ -25,7 +25,7 @@ from airflow_kinesis_snowflake.hooks.snowflake import SESSION_PARAMETERS
 from airflow_kinesis_snowflake.identifiers import quote
 from airflow_kinesis_snowflake.sinks.snowflake import statements
 from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from airflow_kinesis_snowflake.maintenance.reset import (
     with_effect,
     without_outlook,
 )
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.retention import why_foreign

@@ -17,7 +17,7 @@ from airflow_kinesis_snowflake.maintenance.inspection import (
 from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.maintenance.plain import as_json, from_json
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.times import millis, utc

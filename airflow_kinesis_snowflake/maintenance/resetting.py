@@ -20,7 +20,7 @@ from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.maintenance.reset import LATEST, Action
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import StartAt

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import OpenSession
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import OpenSession
     from airflow_kinesis_snowflake.stream.positions import StartAt
 
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
@@ -291,7 +291,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         :raises InvalidSettingError: a setting must be corrected
         """
         from airflow_kinesis_snowflake.engine.drain import Drain
-        from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Streaming
+        from airflow_kinesis_snowflake.sinks.snowflake.factories import Copy, Streaming
         from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
         from airflow_kinesis_snowflake.sources.polling import PollingSource
 

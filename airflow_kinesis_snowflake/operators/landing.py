@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.formats.engine import Decoder, Format
     from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing
 
 
 _OF_COLUMNS = (
@@ -88,7 +88,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         :func:`~airflow_kinesis_snowflake.hooks.schema_registry.open_schema_registry`. A schema that it
         doesn't have makes the record a dead letter; while it doesn't answer, the drain tries again
     :param create_table: how the landing table is made if it is missing: a dict of options of
-        :class:`~airflow_kinesis_snowflake.sinks.snowflake.tables.TableOptions` (``transient``,
+        :class:`~airflow_kinesis_snowflake.sinks.snowflake.table_options.TableOptions` (``transient``,
         ``cluster_by``, ``error_logging``, ``enable_schema_evolution``, ``comment``,
         ``data_retention_days``, ``iceberg``, ``external_volume``, ``base_location``); or ``never``:
         nothing is created, and what is missing fails
@@ -208,7 +208,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
 
         :param given: settings as they were read
         """
-        from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing
+        from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing
 
         return Landing(
             table=given["table"],

@@ -26,7 +26,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.catalog import EXPECTED, NAMED
 from airflow_kinesis_snowflake.formats.column_types import parse_types
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.tables import NEVER, TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import NEVER, TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.consumers import ConsumerArn
 from airflow_kinesis_snowflake.stream.positions import parse_timestamp

@@ -27,7 +27,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake import channels
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing, Streaming
+from airflow_kinesis_snowflake.sinks.snowflake.factories import Copy, Landing, Streaming
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.records import Record
 from airflow_kinesis_snowflake.testing.sink import FakeLanding

@@ -17,7 +17,7 @@ from airflow_kinesis_snowflake.engine import assignment, coordinator, leases, re
 from airflow_kinesis_snowflake.engine.intake import Intake
 from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.sinks.snowflake import channels, streaming
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from tests.torture.journal import Journal, JournalHandler
 from tests.workers import COPY_POINTS, POINTS, STREAMING_POINTS, Job, WorkerProcess
 

@@ -51,9 +51,9 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.sinks.snowflake.evolution import evolve
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, work_folder
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY
-from airflow_kinesis_snowflake.sinks.snowflake.narrowing import Narrowing, files_of
+from airflow_kinesis_snowflake.sinks.snowflake.isolation import RowIsolation, files_of
 from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK, stage_folder
 from airflow_kinesis_snowflake.stream.positions import is_after
 from airflow_kinesis_snowflake.stream.times import moment
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.ports import SinkContext
     from airflow_kinesis_snowflake.formats.column_types import Column
     from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing, OpenSession
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing, OpenSession
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
     from airflow_kinesis_snowflake.sinks.snowflake.statements import CopyMapping
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
@@ -110,7 +110,7 @@ class CopySink:
         self._mapping = landing.mapping(self._landing_columns)
         self.encoder = landing.encoder(self._mapping)
         self.table = str(landing.table)
-        self._narrowing = Narrowing(context, target=self._target)
+        self._isolation = RowIsolation(context, target=self._target)
         self._session: SnowflakeSession | None = None
         self._lock = self._runtime.lock()
         self._known: dict[OffsetKey, Offset] = {}
@@ -210,7 +210,7 @@ class CopySink:
         except ValueRefusedError as refusal:
             session = self._open()
             copy = self._prepare_table(session, batch)
-            self._narrowing.put_aside(batch, refusal, session=session, mapping=copy, before=refused_before)
+            self._isolation.isolate(batch, refusal, session=session, mapping=copy, before=refused_before)
             # A part that was tried and arrives late must not find the transaction of the batch.
             self.disconnect()
             return self._commit(batch)

@@ -148,7 +148,7 @@ class BatchFiles:
                 found.setdefault(key, []).append(number)
         return found
 
-    def put_aside(self, rows: Collection[int], letters: Mapping[str, Sequence[DeadLetter]]) -> None:
+    def exclude(self, rows: Collection[int], letters: Mapping[str, Sequence[DeadLetter]]) -> None:
         """Take rows out of the finished landing files, and add dead letters to the finished others.
 
         :param letters: by shard id

@@ -27,7 +27,7 @@ from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES
 from airflow_kinesis_snowflake.formats.envelope import NO_ROWS, Encoded
 from airflow_kinesis_snowflake.sinks.snowflake.copy import copy_files, prepare_table
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, work_folder
-from airflow_kinesis_snowflake.sinks.snowflake.narrowing import MOST_REFUSED, reason_of
+from airflow_kinesis_snowflake.sinks.snowflake.isolation import MOST_REFUSED, reason_of
 from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK, stage_folder
 from airflow_kinesis_snowflake.stream.aggregation import LARGEST_EXPANSION_BYTES, deaggregate
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_kinesis_snowflake.formats.dead_letters import LetterFilter, StoredLetter
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing, OpenSession
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing, OpenSession
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
     from airflow_kinesis_snowflake.stream.records import Record
 
@@ -47,7 +47,7 @@ MOST_CONFLICTS = 5
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReplayResult:
     """What a replay did.
 
     :param dead_letters: how many were selected
@@ -61,8 +61,8 @@ class Replayed:
     failed: int = 0
     rows: int = 0
 
-    def __add__(self, other: Replayed) -> Replayed:
-        return Replayed(
+    def __add__(self, other: ReplayResult) -> ReplayResult:
+        return ReplayResult(
             self.dead_letters + other.dead_letters,
             self.landed + other.landed,
             self.failed + other.failed,
@@ -75,7 +75,7 @@ def replay(
     *,
     landing: Landing,
     open_session: OpenSession,
-) -> Replayed:
+) -> ReplayResult:
     """Replay the dead letters that are chosen and exist now, each once, in the order of their shards.
 
     :param landing: the landing table, which the dead letters are beside, and how records become its rows
@@ -105,10 +105,10 @@ class _Replay:
         self._refused = 0
         self._session: SnowflakeSession | None = None
 
-    def run(self, chosen: LetterFilter) -> Replayed:
+    def run(self, chosen: LetterFilter) -> ReplayResult:
         now = self._prepare(chosen)
         chosen = replace(chosen, until=min(now, chosen.until or now))
-        done = Replayed()
+        done = ReplayResult()
         conflicts = 0
         while letters := self._open().read_dead_letters(self._target, chosen):
             try:
@@ -143,7 +143,7 @@ class _Replay:
             session.ensure_offsets(self._target, **names, keys=[lock])
         return session.name_dead_letters(self._target)
 
-    def _replay(self, chosen: LetterFilter, letters: Sequence[StoredLetter]) -> Replayed:
+    def _replay(self, chosen: LetterFilter, letters: Sequence[StoredLetter]) -> ReplayResult:
         """Replay some dead letters; where Snowflake refuses a value, each half of them apart."""
         encoded = self._encode_some(letters, chosen.stream)
         letters = letters[: len(encoded)]
@@ -156,7 +156,7 @@ class _Replay:
                 return self._commit(chosen, letters, [dead])
         middle = len(letters) // 2
         halves = (letters[:middle], letters[middle:])
-        return sum((self._replay(chosen, half) for half in halves), Replayed())
+        return sum((self._replay(chosen, half) for half in halves), ReplayResult())
 
     def _count_refused(self, chosen: LetterFilter) -> None:
         self._refused += 1
@@ -194,7 +194,7 @@ class _Replay:
 
     def _commit(
         self, chosen: LetterFilter, letters: Sequence[StoredLetter], encoded: Sequence[Encoded]
-    ) -> Replayed:
+    ) -> ReplayResult:
         """One transaction."""
         session, target = self._open(), self._target
         stage = stage_folder(chosen.application, chosen.stream, f"replay-{uuid.uuid4().hex[:12]}")
@@ -210,7 +210,9 @@ class _Replay:
                 self._delete(session, chosen, letters, transaction=transaction)
             # A COMMIT without a transaction is ignored, and nothing says so.
             self._require_deleted(session, chosen, letters)
-            return Replayed(len(letters), len(letters) - files.dead_letters, files.dead_letters, files.rows)
+            return ReplayResult(
+                len(letters), len(letters) - files.dead_letters, files.dead_letters, files.rows
+            )
 
     def _delete(
         self,

@@ -6,7 +6,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import OpenSession
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import OpenSession
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 
 

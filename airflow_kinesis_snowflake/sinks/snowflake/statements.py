@@ -16,7 +16,7 @@ from airflow_kinesis_snowflake.formats.dead_letters import SCHEMA as DEAD_LETTER
 from airflow_kinesis_snowflake.formats.envelope import METADATA_STRUCTURE
 from airflow_kinesis_snowflake.identifiers import TableName, quote
 from airflow_kinesis_snowflake.sinks.snowflake.files import DEAD_LETTERS, LANDING, NOT_IN_PATH
-from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN, TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import PLAIN, TableOptions
 from airflow_kinesis_snowflake.stream.positions import BEFORE_THE_FIRST
 
 if TYPE_CHECKING:

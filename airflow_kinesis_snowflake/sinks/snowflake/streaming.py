@@ -45,8 +45,8 @@ from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.formats.dead_letters import GAP, dead_letter_rows
 from airflow_kinesis_snowflake.formats.json_rows import column_rows, envelope_rows, letter_rows
 from airflow_kinesis_snowflake.sinks.snowflake.evolution import evolve
+from airflow_kinesis_snowflake.sinks.snowflake.factories import STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.files import work_folder
-from airflow_kinesis_snowflake.sinks.snowflake.landing import STREAMING
 from airflow_kinesis_snowflake.stream.positions import Position, decode_position, encode_position, is_after
 from airflow_kinesis_snowflake.stream.times import moment
 
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.fields import Field
     from airflow_kinesis_snowflake.formats.json_rows import JsonColumn
     from airflow_kinesis_snowflake.identifiers import TableName
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import (
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import (
         ChannelOwner,
         Landing,
         OpenChannels,

@@ -17,7 +17,7 @@ from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.formats.delimited import CSV
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

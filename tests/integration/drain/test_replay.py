@@ -16,7 +16,7 @@ from tests.faults.actions import SESSION_GONE, Hold, lose_answer, snowflake_erro
 from tests.faults.snowflake import NastySnowflake
 from tests.integration.stream.test_aggregates import by_aiokpl, damaged
 
-from .test_narrowing import BAD, REFUSED, Picky
+from .test_isolation import BAD, REFUSED, Picky
 from .test_snowflake_faults import undone_and
 
 if TYPE_CHECKING:

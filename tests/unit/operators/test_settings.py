@@ -38,7 +38,7 @@ from airflow_kinesis_snowflake.operators.landing import LandingOperator
 from airflow_kinesis_snowflake.operators.mappings import Columns
 from airflow_kinesis_snowflake.operators.settings import CheckedSettings, defaults
 from airflow_kinesis_snowflake.sensors.lag import KinesisDrainedSensor
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
 

@@ -37,7 +37,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.copy import abandoned_batches, carry
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.sinks.snowflake.factories import Copy, Landing
 from airflow_kinesis_snowflake.stream.positions import Position, is_after
 
 if TYPE_CHECKING:

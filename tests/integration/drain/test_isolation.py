@@ -24,7 +24,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ValueRefusedError,
 )
 from airflow_kinesis_snowflake.formats.catalog import payload_decoder
-from airflow_kinesis_snowflake.sinks.snowflake import narrowing
+from airflow_kinesis_snowflake.sinks.snowflake import isolation
 from tests.faults.actions import (
     LOCK_WAITERS,
     THROTTLED,
@@ -195,7 +195,7 @@ def test_a_table_that_takes_nothing_is_an_error_and_not_a_reason_for_dead_letter
     pipeline: Pipeline, snowflake_proxy: FaultProxy
 ) -> None:
     Picky(snowflake_proxy, bad="")
-    pipeline.send(narrowing.MOST_REFUSED + 1)
+    pipeline.send(isolation.MOST_REFUSED + 1)
 
     with pytest.raises(TooManyDeadLettersError, match=r"NOT NULL.*max_dead_letters.*more than 100 of "):
         pipeline.drain().run()
@@ -218,7 +218,7 @@ def test_the_user_can_say_that_it_is_the_records(pipeline: Pipeline, snowflake_p
 def test_more_refused_records_than_accepted_commit_nothing_and_a_higher_number_goes_on(
     pipeline: Pipeline, snowflake_proxy: FaultProxy, most: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(narrowing, "MOST_REFUSED", 3)
+    monkeypatch.setattr(isolation, "MOST_REFUSED", 3)
     picky = Picky(snowflake_proxy)
     pipeline.send(50)
     pipeline.send_payloads([(f"bad {number}", BAD) for number in range(4)])

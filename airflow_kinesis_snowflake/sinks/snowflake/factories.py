@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping, make_mapping
 from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES, DecodingEncoder
-from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import PLAIN
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
     from airflow_kinesis_snowflake.identifiers import TableName
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
-    from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+    from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 
     OpenSession = Callable[[], SnowflakeSession]
     """Logs in to Snowflake."""
@@ -34,8 +34,8 @@ COPY = "copy"
 STREAMING = "streaming"
 
 
-class ChannelState(Protocol):
-    """What Snowflake says of a channel, as ``channels.ChannelState`` has it."""
+class ChannelStatus(Protocol):
+    """What Snowflake says of a channel, as ``channels.ChannelState`` knows it."""
 
     @property
     def committed(self) -> str | None: ...
@@ -51,10 +51,10 @@ class OwnedChannel(Protocol):
     """A channel that was opened, as ``channels.Channel`` is one."""
 
     @property
-    def opened(self) -> ChannelState: ...
+    def opened(self) -> ChannelStatus: ...
     def append(self, rows: Sequence[bytes], start_token: str, end_token: str) -> None: ...
     def flush(self) -> None: ...
-    def wait(self, token: str, *, timeout: float, stopping: Event) -> ChannelState | None: ...
+    def wait(self, token: str, *, timeout: float, stopping: Event) -> ChannelStatus | None: ...
 
 
 class ChannelOwner(Protocol):

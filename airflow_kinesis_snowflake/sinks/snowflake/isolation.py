@@ -40,7 +40,7 @@ MOST_REFUSED = 100
 THROTTLED_TRIES = 60
 
 
-class Narrowing:
+class RowIsolation:
     """Finds the records of a batch that Snowflake refuses.
 
     :param context: of the drain
@@ -51,7 +51,7 @@ class Narrowing:
         self._context = context
         self._target = target
 
-    def put_aside(
+    def isolate(
         self,
         batch: Batch,
         refusal: ValueRefusedError,
@@ -101,7 +101,7 @@ class Narrowing:
             key: DeadLetter(records[key], next(refused[row] for row in numbers if row in refused))
             for key, numbers in rows.items()
         }
-        files_of(batch).put_aside([row for numbers in rows.values() for row in numbers], _by_shard(letters))
+        files_of(batch).exclude([row for numbers in rows.values() for row in numbers], _by_shard(letters))
         for key, letter in letters.items():
             batch.note_put_aside(key[0], letter, rows=len(rows[key]))
         log.warning("%d records of batch %s are refused; they become dead letters", len(letters), batch.id)
