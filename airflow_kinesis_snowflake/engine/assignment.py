@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine import leases
 from airflow_kinesis_snowflake.engine.rows import caught_up_by
-from airflow_kinesis_snowflake.engine.watching import Seen
+from airflow_kinesis_snowflake.engine.watching import PeerActivity
 from airflow_kinesis_snowflake.printable import printable
 from airflow_kinesis_snowflake.stream.times import utc
 
@@ -65,13 +65,15 @@ class Assignment:
     unclear: bool = False
 
 
-def live_workers(heartbeats: Mapping[str, int], *, worker: Worker, now: int, seen: Seen | None = None) -> int:
+def live_workers(
+    heartbeats: Mapping[str, int], *, worker: Worker, now: int, seen: PeerActivity | None = None
+) -> int:
     """How many workers share the stream, this one included and its predecessors left out.
 
     A worker is alive while its heartbeat is younger than 40 s, as the Openflow connector counts its nodes; by
     the clock of whoever wrote it at the first look, by this worker's own from then on.
     """
-    seen = seen or Seen()
+    seen = seen or PeerActivity()
     others = (
         other
         for other, beat in heartbeats.items()
@@ -80,13 +82,13 @@ def live_workers(heartbeats: Mapping[str, int], *, worker: Worker, now: int, see
     return 1 + sum(1 for _ in others)
 
 
-def _is_alive(worker: str, beat: int, *, now: int, seen: Seen) -> bool:
+def _is_alive(worker: str, beat: int, *, now: int, seen: PeerActivity) -> bool:
     if seen.silent_for.get(worker, 0.0) * 1000 >= HEARTBEAT_MILLIS:
         return False
     return worker in seen.beating or -CLOCKS_APART_MILLIS <= now - beat < HEARTBEAT_MILLIS
 
 
-def is_over(shard: ShardState, *, now: int, seen: Seen) -> bool:
+def is_over(shard: ShardState, *, now: int, seen: PeerActivity) -> bool:
     """Whether nobody alive holds the lease of a shard any more.
 
     At the first look its expiry decides, as the Openflow connector has it. Once the lease was seen to be
@@ -151,7 +153,7 @@ def assign(
     worker: Worker,
     drain_until: int,
     now: int,
-    seen: Seen | None = None,
+    seen: PeerActivity | None = None,
 ) -> Assignment:
     """Choose shards to lease.
 
@@ -165,7 +167,7 @@ def assign(
     :param now: milliseconds since the epoch
     :param seen: what earlier looks and this one showed; ``None``: this is the first
     """
-    seen = seen or Seen()
+    seen = seen or PeerActivity()
     mine, expired, free, foreign = [], [], [], []
     for shard in state.shards.values():
         if shard.shard_id not in readable or shard.shard_id in held:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_kinesis_snowflake.engine.ports import Rows
-    from airflow_kinesis_snowflake.engine.reader import Fetched, ShardReader
+    from airflow_kinesis_snowflake.engine.reader import EncodedPage, ShardReader
     from airflow_kinesis_snowflake.engine.runtime import Runtime
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
     from airflow_kinesis_snowflake.stream.positions import Position
@@ -96,7 +96,7 @@ class Batch:
         self._folder.mkdir()
         self.rows = begin(self._folder)
 
-    def add(self, reader: ShardReader, page: Fetched, *, now: float) -> None:
+    def add(self, reader: ShardReader, page: EncodedPage, *, now: float) -> None:
         """Append a page and move the shard's span to its end."""
         if page.reached is None:
             return

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.engine.assignment import Candidate
     from airflow_kinesis_snowflake.engine.batch import Batch
-    from airflow_kinesis_snowflake.engine.loading import Loaded
+    from airflow_kinesis_snowflake.engine.loading import LoadResult
     from airflow_kinesis_snowflake.engine.ports import Cursor
-    from airflow_kinesis_snowflake.engine.reader import Fetched, ShardReader
+    from airflow_kinesis_snowflake.engine.reader import EncodedPage, ShardReader
     from airflow_kinesis_snowflake.engine.report import DrainReport
     from airflow_kinesis_snowflake.engine.settings import DrainSettings
     from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
@@ -461,7 +461,7 @@ class Coordinator:
                 seconds,
             )
 
-    def _collect(self, reader: ShardReader, page: Fetched) -> None:
+    def _collect(self, reader: ShardReader, page: EncodedPage) -> None:
         """Add a page to the open batch."""
         if page.reached is None:
             return
@@ -515,7 +515,7 @@ class Coordinator:
                 if shard_id in self._readers:
                     self._fail(self._readers[shard_id], error)
 
-    def _count(self, loaded: Loaded) -> None:
+    def _count(self, loaded: LoadResult) -> None:
         for shard_id, span in loaded.batch.spans.items():
             self._report.count(span)
             # One that was lost and taken again meanwhile has another beginning.

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.engine.commands import Command
     from airflow_kinesis_snowflake.engine.fetching import Call
-    from airflow_kinesis_snowflake.engine.intake import Intaken, Settled
-    from airflow_kinesis_snowflake.engine.loading import Loaded
-    from airflow_kinesis_snowflake.engine.reader import Fetched
+    from airflow_kinesis_snowflake.engine.intake import Acquisition, Settlement
+    from airflow_kinesis_snowflake.engine.loading import LoadResult
+    from airflow_kinesis_snowflake.engine.reader import EncodedPage
     from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
     from airflow_kinesis_snowflake.stream.positions import Position
 
@@ -41,7 +41,7 @@ class Looked:
     :param held: shards whose leases this worker holds at this moment, or has lost without being told yet
     """
 
-    intaken: Intaken
+    intaken: Acquisition
     held: Set[str]
 
 
@@ -52,7 +52,7 @@ class TakenOver:
     :param held: as of :class:`Looked`
     """
 
-    settled: Settled
+    settled: Settlement
     held: Set[str]
 
 
@@ -64,7 +64,7 @@ class PageArrived:
     """
 
     call: Call
-    page: Fetched
+    page: EncodedPage
     time: int
 
 
@@ -84,7 +84,7 @@ class PageFailed:
 class LoadEnded:
     """A load ended: it is committed, or it is known not to be."""
 
-    loaded: Loaded
+    loaded: LoadResult
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
-class Intaken:
+class Acquisition:
     """What one look at the state brought.
 
     :param readers: shards leased now, each with the position to go on from
@@ -90,7 +90,7 @@ class Intaken:
 
 
 @dataclass(frozen=True)
-class Settled:
+class Settlement:
     """Shards that were taken over, and what the sink said of them.
 
     :param readers: each with the position to go on from
@@ -195,7 +195,7 @@ class Intake:
         own = self._runtime.wall() - round((self._runtime.monotonic() - at) * 1000)
         return self.clock.likely(at, own=own)
 
-    def look(self, *, relist: bool, leave_alone: Set[str]) -> Intaken:
+    def look(self, *, relist: bool, leave_alone: Set[str]) -> Acquisition:
         """Take every shard that this worker should read now.
 
         :param relist: ask Kinesis for the shards again, because one ended
@@ -234,7 +234,7 @@ class Intake:
             if not each.takeover
         )
         self._log_holders(assignment)
-        return Intaken(
+        return Acquisition(
             readers=readers,
             takeovers=tuple(each for each in taken if each.takeover),
             refused=self._refused(readers),
@@ -399,7 +399,7 @@ class Intake:
         untouched = row.incarnation is None and row.checkpoint is None and row.start_at is None
         return self._initial_position() if untouched else None
 
-    def settle(self, takeovers: Sequence[Candidate]) -> Settled:
+    def settle(self, takeovers: Sequence[Candidate]) -> Settlement:
         """Ask the sink, which may have committed more of shards than their rows say.
 
         Each shard goes on from the later of its checkpoint and its offset. A lease that was lost meanwhile is
@@ -424,7 +424,7 @@ class Intake:
             readers.append(
                 self._reader(row, committed=committed, offset=remembered, in_doubt=row.shard_id in refused)
             )
-        return Settled(tuple(readers), {**self._refused(readers), **refused})
+        return Settlement(tuple(readers), {**self._refused(readers), **refused})
 
     def _reader(
         self, row: ShardState, *, committed: Position | None, offset: Position | None, in_doubt: bool = False

@@ -36,7 +36,7 @@ CHANGES_IN_A_ROW = 5
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadResult:
     """How the load of one batch ended.
 
     :param batch: the batch; its rows are gone
@@ -120,7 +120,7 @@ class Loader:
         """
         return self._retries.call(lambda: self._sink.offsets(keys), doing="reading offsets")
 
-    def load(self, batch: Batch) -> Loaded:
+    def load(self, batch: Batch) -> LoadResult:
         """Load a batch and write its checkpoints.
 
         :raises TransientError: the batch could not be loaded within the tries; nothing of it is committed, as
@@ -129,11 +129,11 @@ class Loader:
         """
         return self._load(batch, began=self._runtime.monotonic())
 
-    def _load(self, batch: Batch, *, began: float) -> Loaded:
+    def _load(self, batch: Batch, *, began: float) -> LoadResult:
         try:
             outcome = COMMITTED
             if batch.records:
-                self._check_threshold(batch)
+                self._check_limit(batch)
                 outcome = self._retries.call(
                     lambda: self._sink.commit(batch, refused_before=self._refused),
                     doing=f"loading batch {batch.id}",
@@ -144,14 +144,14 @@ class Loader:
             if self._table_changes > CHANGES_IN_A_ROW:
                 raise
             log.warning("%s; its records are read again", error)
-            return Loaded(batch, committed=False, seconds=self._runtime.monotonic() - began)
+            return LoadResult(batch, committed=False, seconds=self._runtime.monotonic() - began)
         except LeaseLostError:
             lost = frozenset(shard for shard in batch.spans if not self._leases.holds(shard))
-            return Loaded(batch, committed=False, lost=lost, seconds=self._runtime.monotonic() - began)
+            return LoadResult(batch, committed=False, lost=lost, seconds=self._runtime.monotonic() - began)
         finally:
             batch.discard()
         if not outcome.committed:
-            return Loaded(
+            return LoadResult(
                 batch,
                 committed=False,
                 ahead=outcome.ahead,
@@ -161,7 +161,7 @@ class Loader:
         self._table_changes = 0
         self._refused += batch.refused
         lost = self._checkpoint(batch, outcome.offsets)
-        return Loaded(
+        return LoadResult(
             batch,
             committed=True,
             lost=lost,
@@ -170,12 +170,12 @@ class Loader:
             seconds=self._runtime.monotonic() - began,
         )
 
-    def _check_threshold(self, batch: Batch) -> None:
-        threshold = self._settings.max_dead_letters
-        allowed = threshold.allowed(batch.records, before=self._refused)
+    def _check_limit(self, batch: Batch) -> None:
+        limit = self._settings.max_dead_letters
+        allowed = limit.allowed(batch.records, before=self._refused)
         if allowed is not None and batch.refused > allowed:
             raise TooManyDeadLettersError(
-                f"Correct the settings, or accept more than max_dead_letters={threshold}, and run again: "
+                f"Correct the settings, or accept more than max_dead_letters={limit}, and run again: "
                 f"{batch.refused} of {batch.records} records in batch {batch.id} of stream "
                 f"{self._settings.stream_name} can't be loaded, after {self._refused} in earlier batches. "
                 f"Nothing of the batch is committed. The first: {'; '.join(batch.examples)}"

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_kinesis_snowflake.engine.batch import Batch, BatchLimits
+    from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
     from airflow_kinesis_snowflake.engine.offsets import OffsetKey, Offsets
     from airflow_kinesis_snowflake.engine.retries import Retries
     from airflow_kinesis_snowflake.engine.runtime import Event
     from airflow_kinesis_snowflake.engine.threads import DaemonThreads
-    from airflow_kinesis_snowflake.engine.threshold import Threshold
     from airflow_kinesis_snowflake.exceptions import CorruptStateError
     from airflow_kinesis_snowflake.formats.decoding import Encoder
     from airflow_kinesis_snowflake.formats.envelope import Encoded
@@ -256,7 +256,7 @@ class SinkContext:
     application_name: str
     claims: Claims
     read_again: ReadAgain
-    max_dead_letters: Threshold
+    max_dead_letters: DeadLetterLimit
     writers: DaemonThreads
     retries: Retries
     stopping: Event

@@ -29,7 +29,7 @@ LAST_PUSH_SECONDS = 0.4
 
 
 @dataclass(frozen=True)
-class Sample:
+class ProgressSample:
     """How far a drain was at a moment.
 
     :param at: on the monotonic clock
@@ -98,7 +98,7 @@ class ProgressLine:
             if settings.follow_seconds is None
             else moment(millis(settings.stop_at)).isoformat(timespec="seconds")
         )
-        self._samples: deque[Sample] = deque([Sample(began, 0, 0)], maxlen=SAMPLES)
+        self._samples: deque[ProgressSample] = deque([ProgressSample(began, 0, 0)], maxlen=SAMPLES)
         self._push = push
         self._threads = DaemonThreads(1, name="progress", runtime=runtime) if push else None
         self._pushing: Future[None] | None = None
@@ -116,7 +116,7 @@ class ProgressLine:
             return
         wall = self._runtime.wall()
         left = seconds_left(readers, beyond_stop=(wall - millis(self._settings.stop_at)) / 1000)
-        sample = Sample(now, records, total_bytes, left)
+        sample = ProgressSample(now, records, total_bytes, left)
         self._samples.append(sample)
         progress = Progress(
             application_name=self._settings.application_name,
@@ -188,7 +188,7 @@ def seconds_left(readers: Collection[ShardReader], *, beyond_stop: float) -> flo
     return max(0.0, max(behind, default=0) / 1000 - max(0.0, beyond_stop))
 
 
-def seconds_to_catch_up(samples: Sequence[Sample]) -> float | None:
+def seconds_to_catch_up(samples: Sequence[ProgressSample]) -> float | None:
     """How long it takes if it goes on like this; ``None`` if that can't be said, or what is left grows.
 
     :param samples: oldest first, the last one of now

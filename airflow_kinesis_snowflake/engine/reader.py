@@ -128,7 +128,7 @@ class ShardReader:
         """Whether to ask for another page."""
         return self.status is Status.READING and not self.in_flight
 
-    def accept(self, page: Fetched, *, caught_up_at: int) -> Cursor | None:
+    def accept(self, page: EncodedPage, *, caught_up_at: int) -> Cursor | None:
         """Move on past a page.
 
         :param caught_up_at: when the page finishes the shard for this drain, the moment it is drained up to
@@ -149,7 +149,7 @@ class ShardReader:
         self._stalled = False
         return None if before is self.cursor else before
 
-    def _size_next_page(self, page: Fetched) -> None:
+    def _size_next_page(self, page: EncodedPage) -> None:
         """Ask for as many records as make a page of 4 MiB, if they are like those of this page."""
         if page.taken:
             each = max(RECORD_OVERHEAD_BYTES, page.weight / page.taken)
@@ -236,7 +236,7 @@ class PageRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fetched:
+class EncodedPage:
     """One page of a shard, ready for a batch.
 
     :param encoded: its rows and dead letters, ``None`` when it brought no record to load
@@ -321,7 +321,7 @@ class PageSource:
         """The time from one read of a shard to the next."""
         return self._source.pause_seconds
 
-    def fetch(self, request: PageRequest) -> Fetched:
+    def fetch(self, request: PageRequest) -> EncodedPage:
         """Read one page of a shard and encode what belongs to this drain.
 
         :raises UnreadablePageError: an error that nobody expected; it says where, and nothing of the records
@@ -343,7 +343,7 @@ class PageSource:
 
     def _fetched(
         self, request: PageRequest, cursor: Cursor, page: Delivery, *, asked_at: float, closed: bool
-    ) -> Fetched:
+    ) -> EncodedPage:
         finish = None if page.records else finish_of(page, closed=closed)
         gap = gap_before(page, request, finish) if request.checking else None
         checking = request.checking and not page.records and finish is None
@@ -376,7 +376,7 @@ class PageSource:
             encoded = with_letters(encoded, [gap_letter(gap, beside)])
         if goes_on is None or finish is not None:
             cursor.close()
-        return Fetched(
+        return EncodedPage(
             encoded=encoded,
             reached=reached,
             cursor=goes_on,
@@ -407,11 +407,11 @@ class PageSource:
             "read"
         )
 
-    def _nothing_left(self, request: PageRequest) -> Fetched:
+    def _nothing_left(self, request: PageRequest) -> EncodedPage:
         """The end of a shard that left the list: what came after its checkpoint is gone."""
         gap = Gap(request.shard_id, loaded_until=request.read_until, oldest_available=None)
         checkpoint = checkpoint_of(request)
-        return Fetched(
+        return EncodedPage(
             encoded=with_letters(self._rows(request, ()), [gap_letter(gap, checkpoint)])
             if checkpoint
             else None,

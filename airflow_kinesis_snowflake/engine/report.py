@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.engine.batch import Batch, Span
-    from airflow_kinesis_snowflake.engine.intake import Intaken
+    from airflow_kinesis_snowflake.engine.intake import Acquisition
     from airflow_kinesis_snowflake.engine.settings import DrainSettings
 
 REASONS_IN_LINE = 5
@@ -121,7 +121,7 @@ def totals(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def beginning(
-    settings: DrainSettings, report: DrainReport, intaken: Intaken, *, is_new: bool, sink: str
+    settings: DrainSettings, report: DrainReport, intaken: Acquisition, *, is_new: bool, sink: str
 ) -> str:
     """One line for the beginning of a drain: from where, until when, which shards, and where to.
 
@@ -138,7 +138,7 @@ def beginning(
     )
 
 
-def _named(intaken: Intaken) -> str:
+def _named(intaken: Acquisition) -> str:
     ids = [short(shard_id) for shard_id in intaken.taken]
     if not ids:
         return ""

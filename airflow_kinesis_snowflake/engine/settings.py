@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from airflow_kinesis_snowflake.engine.threshold import ANY_NUMBER, Threshold
+from airflow_kinesis_snowflake.engine.dead_letter_limit import ANY_NUMBER, DeadLetterLimit
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class DrainSettings:
     max_records: float | None = None
     on_data_loss: Literal["fail", "warn"] = "fail"
     own_hash_keys_only: bool = False
-    max_dead_letters: Threshold = ANY_NUMBER
+    max_dead_letters: DeadLetterLimit = ANY_NUMBER
 
     def limits(self, sink: BatchLimits) -> BatchLimits:
         """When a batch is full.

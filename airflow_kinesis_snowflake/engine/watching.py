@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seen:
+class PeerActivity:
     """What several looks at the state showed; times are seconds. Empty: it is the first look.
 
     :param unchanged_for: shard id to how long its lease has been seen with the same owner and expiry
@@ -51,7 +51,7 @@ class Watch:
         self._held: dict[str, frozenset[str]] = {}
         self._let_go: dict[str, float] = {}
 
-    def look(self, state: StreamState, *, now: float) -> Seen:
+    def look(self, state: StreamState, *, now: float) -> PeerActivity:
         """Note what the rows say now.
 
         :param now: seconds on the monotonic clock
@@ -80,7 +80,7 @@ class Watch:
             for owner, shards in held.items()
         }
         self._held = {owner: frozenset(shards) for owner, shards in held.items()}
-        return Seen(
+        return PeerActivity(
             unchanged_for=_ages(self._leases, now=now),
             renewed=_changed(self._leases),
             silent_for=_ages(self._heartbeats, now=now),

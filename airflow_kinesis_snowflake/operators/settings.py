@@ -21,7 +21,7 @@ from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from airflow_kinesis_snowflake.engine.threshold import Threshold
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.catalog import EXPECTED, NAMED
 from airflow_kinesis_snowflake.formats.column_types import parse_types
@@ -296,7 +296,7 @@ COLUMN_TYPES = SettingType(
 )
 TABLE = SettingType("a table as 'DATABASE.SCHEMA.TABLE'", _table)
 TABLE_OPTIONS = SettingType(f"a dict of options, such as {{'transient': True}}, or {NEVER!r}", _table_options)
-DEAD_LETTERS = SettingType("a number such as 100, or a share such as '5%'", Threshold.parse)
+DEAD_LETTERS = SettingType("a number such as 100, or a share such as '5%'", DeadLetterLimit.parse)
 CONSUMER_ARN = SettingType("the ARN of a registered consumer", _consumer_arn)
 FORMAT = SettingType(EXPECTED, _format)
 SCHEMA = SettingType("an Avro schema: JSON as text, or parsed", _schema)

@@ -11,12 +11,12 @@ import pytest
 
 from airflow_kinesis_snowflake.engine import retries
 from airflow_kinesis_snowflake.engine.batch import Batch, Span
+from airflow_kinesis_snowflake.engine.dead_letter_limit import ANY_NUMBER
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.engine.ports import SinkContext
 from airflow_kinesis_snowflake.engine.retries import Retries
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
-from airflow_kinesis_snowflake.engine.threshold import ANY_NUMBER
 from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     LeaseLostError,

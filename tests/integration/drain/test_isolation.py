@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_kinesis_snowflake.engine import retries
-from airflow_kinesis_snowflake.engine.threshold import Threshold
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.exceptions import (
     DataLossError,
     ServiceRefusedError,
@@ -208,7 +208,7 @@ def test_the_user_can_say_that_it_is_the_records(pipeline: Pipeline, snowflake_p
     Picky(snowflake_proxy, bad="")
     pipeline.send(7)
 
-    report = pipeline.drain(max_dead_letters=Threshold.parse("100%")).run()
+    report = pipeline.drain(max_dead_letters=DeadLetterLimit.parse("100%")).run()
 
     assert (pipeline.landed, report.dead_letters) == ([], 7)
     assert sorted(json.loads(row[1])["n"] for row in letters(pipeline)) == pipeline.sent
@@ -224,11 +224,11 @@ def test_more_refused_records_than_accepted_commit_nothing_and_a_higher_number_g
     pipeline.send_payloads([(f"bad {number}", BAD) for number in range(4)])
 
     with pytest.raises(TooManyDeadLettersError, match=r"more than 3 of the 54 rows"):
-        pipeline.drain(max_dead_letters=Threshold.parse(most)).run()
+        pipeline.drain(max_dead_letters=DeadLetterLimit.parse(most)).run()
     assert (pipeline.landed, letters(pipeline)) == ([], [])
     assert picky.tries < 30
 
-    pipeline.drain(max_dead_letters=Threshold.parse(4)).run()
+    pipeline.drain(max_dead_letters=DeadLetterLimit.parse(4)).run()
 
     assert pipeline.landed == pipeline.sent
     assert len(letters(pipeline)) == 4

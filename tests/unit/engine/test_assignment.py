@@ -21,7 +21,7 @@ from airflow_kinesis_snowflake.engine.assignment import (
     live_workers,
 )
 from airflow_kinesis_snowflake.engine.settings import Worker
-from airflow_kinesis_snowflake.engine.watching import Seen, Watch
+from airflow_kinesis_snowflake.engine.watching import PeerActivity, Watch
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def assigned(
     *,
     held: Iterable[str] = (),
     readable: Iterable[str] | None = None,
-    seen: Seen | None = None,
+    seen: PeerActivity | None = None,
 ) -> Assignment:
     return assign(
         state,

@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.engine.fetching import (
     Call,
     Fetching,
 )
-from airflow_kinesis_snowflake.engine.reader import Fetched, ShardReader
+from airflow_kinesis_snowflake.engine.reader import EncodedPage, ShardReader
 from airflow_kinesis_snowflake.engine.status import Status
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -45,7 +45,7 @@ class Desk:
     def take(self, reader: ShardReader) -> None:
         """Accept the next page, and plan the one after it."""
         assert self.arrival(reader.shard_id)
-        page = Fetched(
+        page = EncodedPage(
             encoded=None,
             reached=None,
             cursor=None,

@@ -13,7 +13,7 @@ import pytest
 from airflow_kinesis_snowflake.engine.progress import (
     SECONDS_BETWEEN_LINES,
     ProgressLine,
-    Sample,
+    ProgressSample,
     seconds_left,
     seconds_to_catch_up,
 )
@@ -63,7 +63,9 @@ def test_what_is_left_is_unknown_until_every_shard_has_answered() -> None:
 def test_the_time_to_catch_up_goes_by_how_fast_what_is_left_shrinks(
     lefts: list[float | None], seconds: float | None
 ) -> None:
-    samples = [Sample(at=10.0 * place, records=0, bytes=0, left=left) for place, left in enumerate(lefts)]
+    samples = [
+        ProgressSample(at=10.0 * place, records=0, bytes=0, left=left) for place, left in enumerate(lefts)
+    ]
     assert seconds_to_catch_up(samples) == seconds
 
 

@@ -19,7 +19,7 @@ from airflow_kinesis_snowflake.engine.reader import (
     FAILURES_BEFORE_GIVING_UP,
     LONGEST_BACKOFF_SECONDS,
     SHORTEST_BACKOFF_SECONDS,
-    Fetched,
+    EncodedPage,
     PageRequest,
     PageSource,
     ShardReader,
@@ -67,9 +67,9 @@ def request(start: Position | StartAt = TRIM_HORIZON, **changes: Any) -> PageReq
     )
 
 
-def fetched(**changes: Any) -> Fetched:
+def fetched(**changes: Any) -> EncodedPage:
     facts = {"encoded": None, "reached": None, "cursor": None, "millis_behind": 0, "finish": None}
-    return Fetched(**{**facts, "asked_at": 0.0, "pause_seconds": 0.2, **changes})
+    return EncodedPage(**{**facts, "asked_at": 0.0, "pause_seconds": 0.2, **changes})
 
 
 class StubCursor:
@@ -109,7 +109,7 @@ class StubKinesis:
         return self.pages.pop(0)
 
 
-def fetch(asked: PageRequest, *pages: Page, stop_at: datetime = NOW) -> Fetched:
+def fetch(asked: PageRequest, *pages: Page, stop_at: datetime = NOW) -> EncodedPage:
     kinesis: Any = StubKinesis(list(pages))
     return PageSource(PollingSource(kinesis), EnvelopeMapping(), stop_at=millis(stop_at)).fetch(asked)
 
@@ -118,7 +118,7 @@ def millis(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def landed(page: Fetched) -> list[str]:
+def landed(page: EncodedPage) -> list[str]:
     if page.encoded is None:
         return []
     return [str(number) for number in page.encoded.rows.column("sequenceNumber").to_pylist()]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_kinesis_snowflake.engine.intake import Intaken
+from airflow_kinesis_snowflake.engine.intake import Acquisition
 from airflow_kinesis_snowflake.engine.reader import ShardReader
 from airflow_kinesis_snowflake.engine.report import (
     DrainReport,
@@ -41,7 +41,7 @@ def test_the_first_line_says_from_where_until_when_which_shards_and_where_to(
         "worker",
         stream_arn=ARN,
     )
-    intaken = Intaken(
+    intaken = Acquisition(
         readers=tuple(
             ShardReader(ShardState(f"shardId-{number:012}"), committed=None, shard=None)
             for number in range(10)

@@ -16,7 +16,7 @@ from airflow.sdk import DAG
 from airflow.serialization.helpers import serialize_template_field
 
 from airflow_kinesis_snowflake import operators, sensors
-from airflow_kinesis_snowflake.engine.threshold import Threshold
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats import cells, envelope, inference, names, schema
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS, inflater
@@ -603,8 +603,8 @@ def test_a_type_refuses(type_: Any, value: Any) -> None:
         (settings.TABLE_OPTIONS, {"cluster_by": "A"}, TableOptions(cluster_by=("A",))),
         (settings.TABLE_OPTIONS, "", TableOptions()),
         (settings.TABLE_OPTIONS, "never", TableOptions(create=False)),
-        (settings.DEAD_LETTERS, "5", Threshold(count=5)),
-        (settings.DEAD_LETTERS, "None", Threshold()),
+        (settings.DEAD_LETTERS, "5", DeadLetterLimit(count=5)),
+        (settings.DEAD_LETTERS, "None", DeadLetterLimit()),
         (settings.VERIFY, "/etc/ca.pem", "/etc/ca.pem"),
     ],
 )

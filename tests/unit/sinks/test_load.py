@@ -18,12 +18,12 @@ import pytest
 
 from airflow_kinesis_snowflake.engine import retries
 from airflow_kinesis_snowflake.engine.batch import Batch, Span
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, Offsets
 from airflow_kinesis_snowflake.engine.ports import SinkContext
 from airflow_kinesis_snowflake.engine.retries import TRIES, Retries
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
-from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import (
     CorruptStateError,
     DrainStoppedError,
@@ -294,7 +294,7 @@ def loader(
                 application_name="application",
                 claims=leases,
                 read_again=lambda *_: (),
-                max_dead_letters=Threshold(count=3),
+                max_dead_letters=DeadLetterLimit(count=3),
                 writers=writers,
                 retries=patience,
                 stopping=stopping,
@@ -303,7 +303,7 @@ def loader(
         yield Loader(
             sink,
             leases=leases,  # type: ignore[arg-type]
-            settings=SimpleNamespace(stream_name="stream", max_dead_letters=Threshold(count=3)),  # type: ignore[arg-type]
+            settings=SimpleNamespace(stream_name="stream", max_dead_letters=DeadLetterLimit(count=3)),  # type: ignore[arg-type]
             writers=writers,
             retries=patience,
         )

@@ -11,7 +11,7 @@ _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 
 
 @dataclass(frozen=True)
-class Threshold:
+class DeadLetterLimit:
     """The dead letters that a user accepts; without a number or a share any number of them.
 
     :param count: so many in a whole drain
@@ -22,7 +22,7 @@ class Threshold:
     share: Fraction | None = None
 
     @classmethod
-    def parse(cls, given: int | str | None) -> Threshold:
+    def parse(cls, given: int | str | None) -> DeadLetterLimit:
         """Read what a user writes: a number such as ``100``, or a share of each batch such as ``"5%"``.
 
         :raises ValueError: neither, or a share above 100%
@@ -58,4 +58,4 @@ class Threshold:
         return str(self.count)
 
 
-ANY_NUMBER = Threshold()
+ANY_NUMBER = DeadLetterLimit()
