@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.threads import DaemonThreads
     from airflow_kinesis_snowflake.exceptions import CorruptStateError
     from airflow_kinesis_snowflake.formats.decoding import Encoder
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
     from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
     from airflow_kinesis_snowflake.stream.facts import StreamFacts
     from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -114,7 +114,7 @@ class Rows(Protocol):
     def size(self) -> int:
         """Bytes so far, as they count for ``max_batch_bytes``."""
 
-    def append(self, encoded: Encoded, *, shard_id: str) -> None:
+    def append(self, encoded: EncodedRecords, *, shard_id: str) -> None:
         """Add records of one shard, behind those added before."""
 
     def delete(self) -> None:

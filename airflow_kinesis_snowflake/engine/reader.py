@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.ports import Cursor, Source
     from airflow_kinesis_snowflake.engine.runtime import Runtime
     from airflow_kinesis_snowflake.formats.decoding import Encoder
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
     from airflow_kinesis_snowflake.state.shards import ShardState
     from airflow_kinesis_snowflake.stream.lineage import Shard
     from airflow_kinesis_snowflake.stream.records import Delivery
@@ -253,7 +253,7 @@ class EncodedPage:
     :param gap: the record of the checkpoint aged out, and perhaps others after it
     """
 
-    encoded: Encoded | None
+    encoded: EncodedRecords | None
     reached: Position | None
     cursor: Cursor | None
     millis_behind: int
@@ -435,7 +435,7 @@ class PageSource:
             users = within_hash_range(users, request.shard)
         return users
 
-    def _rows(self, request: PageRequest, users: Sequence[Record]) -> Encoded:
+    def _rows(self, request: PageRequest, users: Sequence[Record]) -> EncodedRecords:
         return self._encoder.encode(users, stream_name=self._source.stream_name, shard_id=request.shard_id)
 
 
@@ -476,7 +476,7 @@ def damaged_through(damaged: Sequence[Damaged], reached: Position) -> list[DeadL
     ]
 
 
-def with_letters(encoded: Encoded, letters: Sequence[DeadLetter]) -> Encoded:
+def with_letters(encoded: EncodedRecords, letters: Sequence[DeadLetter]) -> EncodedRecords:
     """The rows of a page, with dead letters of what isn't among its user records."""
     return replace(encoded, dead_letters=(*encoded.dead_letters, *letters)) if letters else encoded
 

@@ -32,7 +32,13 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError, Undecodabl
 from airflow_kinesis_snowflake.formats import values
 from airflow_kinesis_snowflake.formats.avro_schemas import AvroSchema, fingerprint, parse
 from airflow_kinesis_snowflake.formats.compression import inflate_block
-from airflow_kinesis_snowflake.formats.engine import MOST_BUILT, Dropped, check_objects, check_size, made
+from airflow_kinesis_snowflake.formats.engine import (
+    MOST_BUILT,
+    DroppedPayload,
+    check_objects,
+    check_size,
+    made,
+)
 from airflow_kinesis_snowflake.formats.looks import hint
 from airflow_kinesis_snowflake.formats.schema_registry import SchemaRegistry, made_once, without_header
 
@@ -211,7 +217,7 @@ def _container(payload: bytes, _key: str = "", /) -> Documents:
         raise UndecodableError(f"not an Avro container{hint(payload)}")
     check_size(payload)
     documents = made(_data(payload))
-    return documents or Dropped("Avro container without data")
+    return documents or DroppedPayload("Avro container without data")
 
 
 def _data(payload: bytes) -> Iterator[bytes]:

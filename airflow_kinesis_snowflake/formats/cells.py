@@ -39,7 +39,7 @@ _EXACT = Context(prec=3 * _LONGEST_NUMBER)
 _decode_text = msgspec.json.Decoder(str).decode
 
 
-class Misfit(ValueError):  # noqa: N818 -- not an error of the package: a verdict on one value
+class TypeMismatch(ValueError):  # noqa: N818 -- not an error of the package: a verdict on one value
     """Why a value doesn't fit its column; for a person to read, never quotes the value."""
 
 
@@ -205,9 +205,9 @@ def fit(column: ColumnType, text: str, *, epoch: str | None = None) -> Value:
 
 def _fit_semi_structured(column: ColumnType, text: str, kind: str) -> str:
     if column.kind is not DataType.VARIANT and kind != column.kind.lower():
-        raise Misfit(f"{kind} doesn't fit {column.sql}")
+        raise TypeMismatch(f"{kind} doesn't fit {column.sql}")
     if kind == "number" and not _is_double(text):
-        raise Misfit(f"the number is too large for {column.sql}")
+        raise TypeMismatch(f"the number is too large for {column.sql}")
     return text
 
 
@@ -215,9 +215,9 @@ def _fit_number(column: ColumnType, text: str, kind: str) -> int | str:
     value = _numeric(column, text, kind)
     whole, decimals, _ = digits_of(value)
     if decimals > column.scale:
-        raise Misfit(f"the number has {decimals} decimals, {column.sql} takes {column.scale}")
+        raise TypeMismatch(f"the number has {decimals} decimals, {column.sql} takes {column.scale}")
     if whole > column.precision - column.scale:
-        raise Misfit(
+        raise TypeMismatch(
             f"the number has {whole} digits before the point, {column.sql} takes "
             f"{column.precision - column.scale}"
         )
@@ -227,16 +227,16 @@ def _fit_number(column: ColumnType, text: str, kind: str) -> int | str:
 def _fit_float(column: ColumnType, text: str, kind: str) -> float:
     value = float(_numeric(column, text, kind))
     if not isfinite(value):
-        raise Misfit(f"the number is too large for {column.sql}")
+        raise TypeMismatch(f"the number is too large for {column.sql}")
     return value
 
 
 def _numeric(column: ColumnType, text: str, kind: str) -> Decimal:
     if kind not in {"number", "text"}:
-        raise Misfit(f"{kind} doesn't fit {column.sql}")
+        raise TypeMismatch(f"{kind} doesn't fit {column.sql}")
     value = _number_of(text, kind)
     if value is None:
-        raise Misfit(
+        raise TypeMismatch(
             f"text that isn't a number doesn't fit {column.sql}"
             if kind == "text"
             else f"the number is too large for {column.sql}"
@@ -250,20 +250,20 @@ def _number_of(text: str, kind: str) -> Decimal | None:
 
 def _fit_boolean(column: ColumnType, text: str, kind: str) -> bool:
     if kind != "boolean":
-        raise Misfit(f"{kind} doesn't fit {column.sql}")
+        raise TypeMismatch(f"{kind} doesn't fit {column.sql}")
     return text == "true"
 
 
 def _fit_varchar(column: ColumnType, text: str, kind: str) -> str:
     value = text_of(text) if kind == "text" else text
     if len(value) > column.length:
-        raise Misfit(f"the text has {len(value)} characters, {column.sql} takes {column.length}")
+        raise TypeMismatch(f"the text has {len(value)} characters, {column.sql} takes {column.length}")
     return value
 
 
 def _fit_binary(column: ColumnType, text: str, kind: str) -> str:
     if kind != "text":
-        raise Misfit(f"{kind} doesn't fit {column.sql}")
+        raise TypeMismatch(f"{kind} doesn't fit {column.sql}")
     return base64_text(column, text_of(text))
 
 
@@ -275,22 +275,22 @@ def base64_text(column: ColumnType, text: str) -> str:
     try:
         size = len(base64.b64decode(text, validate=True))
     except ValueError:
-        raise Misfit(f"text that isn't base64 doesn't fit {column.sql}") from None
+        raise TypeMismatch(f"text that isn't base64 doesn't fit {column.sql}") from None
     if size > column.length:
-        raise Misfit(f"the value has {size} bytes, {column.sql} takes {column.length}")
+        raise TypeMismatch(f"the value has {size} bytes, {column.sql} takes {column.length}")
     return text
 
 
 def _fit_time(column: ColumnType, text: str, kind: str) -> str:
     if kind != "text":
-        raise Misfit(f"{kind} doesn't fit {column.sql}")
+        raise TypeMismatch(f"{kind} doesn't fit {column.sql}")
     return time_text(column, text_of(text))
 
 
 def _fit_epoch(column: ColumnType, value: Decimal, unit: str) -> str:
     found = epoch_moment(value, unit)
     if found is None or column.kind is DataType.TIME:
-        raise Misfit(f"the number is no epoch in {unit} that {column.sql} takes")
+        raise TypeMismatch(f"the number is no epoch in {unit} that {column.sql} takes")
     # Of a moment that is one of UTC, a column without time zone keeps the time of UTC.
     zoned = column.kind in {DataType.TIMESTAMP_TZ, DataType.TIMESTAMP_LTZ}
     return _moment_text(column, found if zoned else found._replace(zone=""))
@@ -305,14 +305,14 @@ def time_text(column: ColumnType, text: str) -> str:
         return _clock_text(column, text)
     found = moment(text)
     if found is None:
-        raise Misfit(f"text that isn't an ISO-8601 date or time doesn't fit {column.sql}")
+        raise TypeMismatch(f"text that isn't an ISO-8601 date or time doesn't fit {column.sql}")
     return _moment_text(column, found)
 
 
 def _clock_text(column: ColumnType, text: str) -> str:
     match = _CLOCK.fullmatch(text.strip(_WHITESPACE))
     if match is None:
-        raise Misfit(f"text that isn't a time of day doesn't fit {column.sql}")
+        raise TypeMismatch(f"text that isn't a time of day doesn't fit {column.sql}")
     hour, minute, second, fraction = (part or "" for part in match.groups())
     fraction = _decimals(column, fraction[:_MOST_DECIMALS].rstrip("0"))
     return f"{hour}:{minute}:{second or '00'}{fraction and '.'}{fraction}"
@@ -321,24 +321,26 @@ def _clock_text(column: ColumnType, text: str) -> str:
 def _moment_text(column: ColumnType, value: Moment) -> str:
     if column.kind is DataType.DATE:
         if value.time not in ("", "00:00:00") or value.fraction or value.zone:
-            raise Misfit("a moment with a time of day doesn't fit DATE")
+            raise TypeMismatch("a moment with a time of day doesn't fit DATE")
         return value.date
     if column.kind is DataType.TIMESTAMP_NTZ and value.zone:
-        raise Misfit(f"a moment with a time zone doesn't fit {column.sql}")
+        raise TypeMismatch(f"a moment with a time zone doesn't fit {column.sql}")
     if column.kind is not DataType.TIMESTAMP_NTZ and not value.zone:
-        raise Misfit(f"a moment without a time zone doesn't fit {column.sql}")
+        raise TypeMismatch(f"a moment without a time zone doesn't fit {column.sql}")
     _decimals(column, value.fraction)
     return value.text
 
 
 def _decimals(column: ColumnType, fraction: str) -> str:
     if len(fraction) > column.scale:
-        raise Misfit(f"the second has {len(fraction)} decimals, {column.sql} takes {column.scale}")
+        raise TypeMismatch(f"the second has {len(fraction)} decimals, {column.sql} takes {column.scale}")
     return fraction
 
 
 def _fit_other(column: ColumnType, text: str, kind: str) -> Value:
-    raise Misfit(f"{column.sql} can't be filled from JSON; exclude the key, or rename it to another column")
+    raise TypeMismatch(
+        f"{column.sql} can't be filled from JSON; exclude the key, or rename it to another column"
+    )
 
 
 _FITTING: Mapping[DataType, Callable[[ColumnType, str, str], Value]] = {

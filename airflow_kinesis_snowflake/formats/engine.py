@@ -4,8 +4,9 @@ A format is a frozen dataclass with its settings, in a module of its own, and ha
 :mod:`~airflow_kinesis_snowflake.formats.catalog`. Nothing here knows records, tables or Airflow.
 
 A payload comes from anywhere, so a decoder answers in one of three ways, whatever the bytes are: with
-documents, with :class:`Dropped`, or with :class:`~airflow_kinesis_snowflake.exceptions.UndecodableError`.
-What it builds meanwhile is bounded by the limits below.
+documents, with :class:`DroppedPayload`, or with
+:class:`~airflow_kinesis_snowflake.exceptions.UndecodableError`. What it builds meanwhile is bounded by the
+limits below.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ MOST_OBJECTS = 2_000_000
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedPayload:
     """The answer for a payload that, by the rules of its format, holds no data: it is counted, and no row.
 
     :param what: what it is, such as ``control message``
@@ -47,7 +48,7 @@ class Dropped:
     what: str
 
 
-Documents: TypeAlias = Sequence[bytes] | Dropped
+Documents: TypeAlias = Sequence[bytes] | DroppedPayload
 """One or more JSON texts, in order; or why there are none."""
 
 

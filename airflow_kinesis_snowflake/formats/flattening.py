@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MOST_MADE, Dropped
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MOST_MADE, DroppedPayload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ def flattening(decode: Decoder | None, *, depth: int, paths: Mapping[str, str]) 
 
     def decode_flat(payload: bytes, key: str = "", /) -> Documents:
         documents = [payload] if decode is None else decode(payload, key)
-        if isinstance(documents, Dropped):
+        if isinstance(documents, DroppedPayload):
             return documents
         return [flatten(document, depth=depth, paths=paths) for document in documents]
 

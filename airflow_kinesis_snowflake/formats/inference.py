@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 
-from airflow_kinesis_snowflake.formats.cells import Misfit, digits_of, kind_of, moment, number, text_of
+from airflow_kinesis_snowflake.formats.cells import TypeMismatch, digits_of, kind_of, moment, number, text_of
 from airflow_kinesis_snowflake.formats.column_types import MOST_DIGITS, ColumnType, DataType
 
 NUMBERS = ("wide", "exact", "double")
@@ -111,7 +111,7 @@ def _see_number(text: str, numbers: str) -> ObservedTypes:
         if (exact and numbers != "double") or (rounded and isfinite(float(value))):
             whole = max(_WHOLE_DIGITS, digits.whole)
             return ObservedTypes(frozenset({"number"}), whole, digits.decimals, digits.significant)
-    raise Misfit("the number is too large or has more digits than Snowflake keeps (38)")
+    raise TypeMismatch("the number is too large or has more digits than Snowflake keeps (38)")
 
 
 def _time_kind(text: str) -> str:

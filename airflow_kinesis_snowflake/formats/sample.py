@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
-from airflow_kinesis_snowflake.formats.cells import Misfit, kind_of
+from airflow_kinesis_snowflake.formats.cells import TypeMismatch, kind_of
 from airflow_kinesis_snowflake.formats.column_types import ColumnType, DataType
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, Dropped
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, DroppedPayload
 from airflow_kinesis_snowflake.formats.envelope import refusal
 from airflow_kinesis_snowflake.formats.inference import ObservedTypes, observe
 
@@ -38,14 +38,14 @@ class KeyStatistics:
     :param documents: that have it
     :param kinds: how often each JSON type came, null among them
     :param seen: what the type of a column follows from
-    :param misfits: values that no column of a type can hold
+    :param mismatches: values that no column of a type can hold
     :param units: the units in which all its numbers are moments of this century
     """
 
     documents: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     seen: ObservedTypes = field(default_factory=ObservedTypes)
-    misfits: int = 0
+    mismatches: int = 0
     units: set[str] = field(default_factory=lambda: set(_EPOCHS))
 
     def add(self, text: str) -> None:
@@ -57,13 +57,13 @@ class KeyStatistics:
             self.units &= {unit for unit, moments in _EPOCHS.items() if _is_in(text, moments)}
         try:
             self.seen |= observe(text, times=True, numbers="wide")
-        except Misfit:
-            self.misfits += 1
+        except TypeMismatch:
+            self.mismatches += 1
 
     @property
     def type(self) -> ColumnType | None:
         """The type of a column for it; ``None`` if there was nothing but null."""
-        if self.misfits:
+        if self.mismatches:
             return ColumnType.of(DataType.VARIANT)
         return self.seen.type("wide")
 
@@ -103,7 +103,7 @@ class Sample:
         self.records += 1
         try:
             documents = [payload] if decode is None else decode(payload, key)
-            if isinstance(documents, Dropped):
+            if isinstance(documents, DroppedPayload):
                 self.dropped[documents.what] += 1
                 return
             plain = [document.removeprefix(BYTE_ORDER_MARK) for document in documents]

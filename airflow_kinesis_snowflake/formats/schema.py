@@ -201,12 +201,12 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Ignored:
+class IgnoredKey:
     """A key that lands nowhere, as the settings say."""
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedKey:
     """A key that no record may have; it makes the record a dead letter.
 
     :param wanted: because the settings want it so, whatever they say about values that can't land
@@ -217,11 +217,11 @@ class Refused:
     wanted: bool = False
 
 
-Verdict = Target | Ignored | Refused
+Verdict = Target | IgnoredKey | RefusedKey
 
 
 @dataclass(frozen=True)
-class Lesson:
+class SchemaDelta:
     """What records of a page say about the schema that it doesn't know yet.
 
     :param keys: that were never met before
@@ -292,14 +292,14 @@ class Schema:
     seen: Mapping[str, ObservedTypes] = field(default_factory=dict)
     decided: Mapping[str, ColumnType] = field(default_factory=dict)
     widened: Mapping[str, ColumnType] = field(default_factory=dict)
-    spellings: Mapping[str, str | Ignored | Refused] = field(default_factory=dict)
+    spellings: Mapping[str, str | IgnoredKey | RefusedKey] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
     aside: frozenset[str] = frozenset()
 
     @classmethod
     def begin(cls, settings: ColumnsSettings, actual: Mapping[str, Column]) -> Schema:
         """The schema before the first record."""
-        return cls(settings, actual)._learn_aside(settings.aside)
+        return cls(settings, actual)._merge_aside(settings.aside)
 
     # --- questions ---
 
@@ -318,7 +318,7 @@ class Schema:
             return known
         found = self._resolve(key, self._names)
         if isinstance(found, str):
-            return self._targets.get(found) or Refused(
+            return self._targets.get(found) or RefusedKey(
                 f"the drain met more than {MOST_KEYS:,} different keys"
             )
         return found
@@ -333,13 +333,13 @@ class Schema:
         filled = {found.name: found for found in self.keys.values() if isinstance(found, Target)}
         return filled | {name: self._targets[name] for name in self.aside}
 
-    def beside(self, name: str) -> str | Refused:
+    def beside(self, name: str) -> str | RefusedKey:
         """The column for what doesn't fit another one, there or to be made."""
         beside = name + BESIDE
         if beside in self.actual or beside in self.aside:
             return beside
         if not self.settings.schema_evolution:
-            return Refused("")
+            return RefusedKey("")
         return _new_column(beside, full=len(self._names) >= MOST_COLUMNS)
 
     @cached_property
@@ -365,7 +365,7 @@ class Schema:
         landing = {
             key: found
             for key, found in self.keys.items()
-            if not isinstance(found, Refused) and not _NOT_IN_A_STRUCT.search(key)
+            if not isinstance(found, RefusedKey) and not _NOT_IN_A_STRUCT.search(key)
         }
         return RowDecoder(landing) if 0 < len(landing) <= _MOST_DECODED_KEYS else None
 
@@ -399,18 +399,18 @@ class Schema:
 
     # --- steps ---
 
-    def learn(self, lesson: Lesson) -> Schema:
+    def merge(self, delta: SchemaDelta) -> Schema:
         """The schema with what a page taught."""
-        known = self._learn_keys(lesson.keys)._learn_aside(lesson.aside)
+        known = self._merge_keys(delta.keys)._merge_aside(delta.aside)
         seen = {
             name: known.seen.get(name, ObservedTypes()) | what
-            for name, what in lesson.seen.items()
+            for name, what in delta.seen.items()
             if name not in known.actual
         }
-        widened = {name: wider for name, wider in lesson.widened.items() if name in known.actual}
+        widened = {name: wider for name, wider in delta.widened.items() if name in known.actual}
         return replace(known, seen={**known.seen, **seen}, widened={**known.widened, **widened})
 
-    def _learn_keys(self, keys: Iterable[str]) -> Schema:
+    def _merge_keys(self, keys: Iterable[str]) -> Schema:
         spellings, numbers, names = dict(self.spellings), dict(self.numbers), dict(self._names)
         for key in sorted(keys)[: MOST_KEYS - len(spellings)]:
             found = spellings[key] = self._resolve(key, names)
@@ -419,7 +419,7 @@ class Schema:
                 numbers.setdefault(found, len(numbers))
         return replace(self, spellings=spellings, numbers=numbers)
 
-    def _learn_aside(self, names: Iterable[str]) -> Schema:
+    def _merge_aside(self, names: Iterable[str]) -> Schema:
         numbers = dict(self.numbers)
         for name in sorted(names):
             numbers.setdefault(name, len(numbers))
@@ -438,30 +438,30 @@ class Schema:
         folded = self.settings.folded
         return {folded(name): name for name in names} | {name: name for name in names if name == folded(name)}
 
-    def _resolve(self, key: str, names: Mapping[str, str]) -> str | Ignored | Refused:
+    def _resolve(self, key: str, names: Mapping[str, str]) -> str | IgnoredKey | RefusedKey:
         """The column that a key fills, there or to be made."""
         if self.settings.ignores(key):
-            return Ignored()
+            return IgnoredKey()
         renamed = self.settings.renames.get(key.upper())
         folded = renamed or column_name(key, self.settings.names)
         if folded in self.settings.reserved:
-            return Refused(f"a key has the name of the column {folded}; rename or exclude it", folded)
+            return RefusedKey(f"a key has the name of the column {folded}; rename or exclude it", folded)
         # Of columns that differ in case, the one that is written as the key is.
         found = key if renamed is None and key in self.actual else names.get(folded)
         if found is not None:
             column = self.actual.get(found)
             computed = column is not None and column.computed
             return (
-                Refused("the column is computed from others; rename or exclude the key", found)
+                RefusedKey("the column is computed from others; rename or exclude the key", found)
                 if computed
                 else found
             )
         if self.settings.schema_evolution or folded in self.settings.pins:
             return _new_column(folded, full=len(names) >= MOST_COLUMNS)
         if self.settings.unknown_keys == "ignore":
-            return Ignored()
+            return IgnoredKey()
         reason = "a key has no column, and schema_evolution is off"
-        return Refused(reason, folded[:_LONGEST_NAME], wanted=True)
+        return RefusedKey(reason, folded[:_LONGEST_NAME], wanted=True)
 
     def found(self, actual: Mapping[str, Column]) -> Schema:
         """The schema after a look at the table. Keys are matched again if it isn't as it was.
@@ -479,7 +479,7 @@ class Schema:
         fresh = Schema(
             self.settings, actual, seen=seen, widened=widened, numbers=self.numbers, aside=self.aside
         )
-        return fresh._learn_keys(self.spellings)
+        return fresh._merge_keys(self.spellings)
 
     def changes(self, used: Iterable[str], missing: Iterable[str]) -> tuple[list[Change], Schema]:
         """What to do to the table before rows are loaded that fill some columns.
@@ -514,14 +514,14 @@ class Schema:
         return self._planned(name) or (inferred and self.settings.made(inferred))
 
 
-def _new_column(name: str, *, full: bool) -> str | Refused:
+def _new_column(name: str, *, full: bool) -> str | RefusedKey:
     try:
         quote(name)
         name.encode()
     except (InvalidSettingError, UnicodeEncodeError):
-        return Refused("a key can't be the name of a column (1 to 255 characters); rename or exclude it")
+        return RefusedKey("a key can't be the name of a column (1 to 255 characters); rename or exclude it")
     if full:
-        return Refused(
+        return RefusedKey(
             f"a new key would give the table more than {MOST_COLUMNS:,} columns; use include or exclude, "
             "or the envelope mapping"
         )
@@ -534,11 +534,11 @@ class RowDecoder:
     :param targets: what becomes of each key
     """
 
-    def __init__(self, targets: Mapping[str, Target | Ignored]) -> None:
+    def __init__(self, targets: Mapping[str, Target | IgnoredKey]) -> None:
         fields: list[Any] = []
         self.attributes: dict[str, list[str]] = {}
         self.targets: dict[str, Target] = {}
-        self.ignores = any(isinstance(target, Ignored) for target in targets.values())
+        self.ignores = any(isinstance(target, IgnoredKey) for target in targets.values())
         for number, (key, target) in enumerate(targets.items()):
             attribute = f"f{number}"
             raw = decoded_raw(target)
@@ -566,9 +566,14 @@ _DECODED: dict[DataType, Any] = {
 }
 
 
-def decoded_raw(target: Target | Ignored) -> bool:
+def decoded_raw(target: Target | IgnoredKey) -> bool:
     """Whether values for a target are kept as JSON text: what no Python type keeps as it was sent."""
-    if isinstance(target, Ignored) or target.epoch or target.type is None or target.type.kind not in _DECODED:
+    if (
+        isinstance(target, IgnoredKey)
+        or target.epoch
+        or target.type is None
+        or target.type.kind not in _DECODED
+    ):
         return True
     return target.type.kind is DataType.NUMBER and target.type.scale > 0
 

@@ -69,7 +69,7 @@ class SchemaRegistry(Protocol):
         ...
 
 
-class Kept(Generic[K, T]):
+class WeightedCache(Generic[K, T]):
     """What was looked up or made lately, up to a weight; threads may share it.
 
     :param most: weight of all values together
@@ -115,7 +115,7 @@ def made_once(resolve: Callable[[SchemaId], Any], make: Callable[[Any], T]) -> C
         registers schemas isn't who runs the drain, so it is no reason to stop
     :return: raises ``UndecodableError`` where there is no schema, or none that can be used
     """
-    kept: Kept[SchemaId, T | _Unusable] = Kept()
+    kept: WeightedCache[SchemaId, T | _Unusable] = WeightedCache()
 
     def made(schema_id: SchemaId) -> T | _Unusable:
         found = kept.get(schema_id)

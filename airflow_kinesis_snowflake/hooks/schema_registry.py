@@ -31,10 +31,10 @@ from airflow_kinesis_snowflake.formats.schema_registry import (
     LARGEST_SCHEMA,
     MOST_REFERENCES,
     PROTOBUF,
-    Kept,
     RegisteredSchema,
     SchemaId,
     SchemaRegistry,
+    WeightedCache,
 )
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 from airflow_kinesis_snowflake.hooks.proto_files import compiled
@@ -106,7 +106,7 @@ class CachedSchemaRegistry:
         self._fetch = fetch
         self._monotonic = monotonic
         self._lock = Lock()
-        self._kept: Kept[SchemaId, RegisteredSchema | _Unknown] = Kept()
+        self._kept: WeightedCache[SchemaId, RegisteredSchema | _Unknown] = WeightedCache()
         self._failures = 0
         self._ask_again_at = 0.0
 

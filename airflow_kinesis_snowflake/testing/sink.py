@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
     from airflow_kinesis_snowflake.formats.decoding import Encoder
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
     from airflow_kinesis_snowflake.stream.positions import Position
 
 LIMITS = BatchLimits(max_batch_bytes=2**20, max_batch_records=10_000, max_batch_seconds=1.0)
@@ -118,12 +118,12 @@ class FakeRows:
     """What a batch holds until it is committed: pages, as they came."""
 
     def __init__(self) -> None:
-        self.pages: list[Encoded] = []
+        self.pages: list[EncodedRecords] = []
         self.rows = 0
         self.dead_letters = 0
         self.size = 0
 
-    def append(self, encoded: Encoded, *, shard_id: str) -> None:
+    def append(self, encoded: EncodedRecords, *, shard_id: str) -> None:
         """Keep a page."""
         self.pages.append(encoded)
         self.rows += encoded.rows.num_rows

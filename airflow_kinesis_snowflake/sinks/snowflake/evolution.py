@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
-    from airflow_kinesis_snowflake.formats.fields import Field
+    from airflow_kinesis_snowflake.formats.fields import FileColumn
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 def evolve(
     session: SnowflakeSession,
-    fields: Iterable[Field],
+    fields: Iterable[FileColumn],
     missing: Collection[str],
     *,
     target: LandingTarget,

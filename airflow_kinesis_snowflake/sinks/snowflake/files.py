@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
-    from airflow_kinesis_snowflake.formats.fields import Field
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
+    from airflow_kinesis_snowflake.formats.fields import FileColumn
 
     Coordinates = tuple[str, str, int]
     """Shard id, sequence number, and sub-sequence number as it lands: 0 where there is no aggregate."""
@@ -86,7 +86,7 @@ class BatchFiles:
         self._stream_name = stream_name
         self._landing = _ParquetFiles(directory, LANDING, most=MOST_FILES)
         self._dead_letters = _ParquetFiles(directory, DEAD_LETTERS)
-        self.fields: set[Field] = set()
+        self.fields: set[FileColumn] = set()
         self.missing: set[str] = set()
 
     @property
@@ -104,7 +104,7 @@ class BatchFiles:
         """Compressed bytes of all files so far; what still waits for its row group is estimated."""
         return self._landing.size + self._dead_letters.size
 
-    def append(self, encoded: Encoded, *, shard_id: str) -> None:
+    def append(self, encoded: EncodedRecords, *, shard_id: str) -> None:
         """Add records of one shard, behind those added before."""
         self._landing.append(encoded.rows)
         self.fields |= encoded.fields

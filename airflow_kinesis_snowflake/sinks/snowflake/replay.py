@@ -24,7 +24,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES
-from airflow_kinesis_snowflake.formats.envelope import NO_ROWS, Encoded
+from airflow_kinesis_snowflake.formats.envelope import NO_ROWS, EncodedRecords
 from airflow_kinesis_snowflake.sinks.snowflake.copy import copy_files, prepare_table
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, work_folder
 from airflow_kinesis_snowflake.sinks.snowflake.isolation import MOST_REFUSED, reason_of
@@ -166,9 +166,9 @@ class _Replay:
                 f"the columns of {self._target.table} with the records, or choose others"
             )
 
-    def _encode_some(self, letters: Sequence[StoredLetter], stream_name: str) -> list[Encoded]:
+    def _encode_some(self, letters: Sequence[StoredLetter], stream_name: str) -> list[EncodedRecords]:
         """The rows of the first letters, as many as there is room for; the others are read again."""
-        encoded: list[Encoded] = []
+        encoded: list[EncodedRecords] = []
         room = ROOM_BYTES
         for letter in letters:
             encoded.append(self._encode(letter, stream_name))
@@ -177,12 +177,14 @@ class _Replay:
                 break
         return encoded
 
-    def _encode(self, letter: StoredLetter, stream_name: str) -> Encoded:
+    def _encode(self, letter: StoredLetter, stream_name: str) -> EncodedRecords:
         """The rows of a dead letter, all of them or none."""
         users, damaged, _ = deaggregate([letter.record]) if letter.whole else ([letter.record], (), 1)
         if damaged:
             return still_dead(letter.record, damaged[0].reason)
-        encoded: Encoded = self._encoder.encode(users, stream_name=stream_name, shard_id=letter.shard_id)
+        encoded: EncodedRecords = self._encoder.encode(
+            users, stream_name=stream_name, shard_id=letter.shard_id
+        )
         if encoded.dead_letters:
             first = encoded.dead_letters[0]
             return still_dead(letter.record, first.reason, first.column)
@@ -193,7 +195,7 @@ class _Replay:
         return encoded
 
     def _commit(
-        self, chosen: LetterFilter, letters: Sequence[StoredLetter], encoded: Sequence[Encoded]
+        self, chosen: LetterFilter, letters: Sequence[StoredLetter], encoded: Sequence[EncodedRecords]
     ) -> ReplayResult:
         """One transaction."""
         session, target = self._open(), self._target
@@ -247,6 +249,6 @@ class _Replay:
             )
 
 
-def still_dead(record: Record, reason: str, column: str | None = None) -> Encoded:
+def still_dead(record: Record, reason: str, column: str | None = None) -> EncodedRecords:
     """What comes of a record that doesn't land."""
-    return Encoded(NO_ROWS, (DeadLetter(record, reason, column),), len(record.data))
+    return EncodedRecords(NO_ROWS, (DeadLetter(record, reason, column),), len(record.data))

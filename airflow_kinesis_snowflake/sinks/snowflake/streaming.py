@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.ports import SinkContext
     from airflow_kinesis_snowflake.formats.column_types import Column
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
-    from airflow_kinesis_snowflake.formats.fields import Field
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
+    from airflow_kinesis_snowflake.formats.fields import FileColumn
     from airflow_kinesis_snowflake.formats.json_rows import JsonColumn
     from airflow_kinesis_snowflake.identifiers import TableName
     from airflow_kinesis_snowflake.sinks.snowflake.factories import (
@@ -91,14 +91,14 @@ class StreamedRows:
     """What a batch holds until it is sent, in memory: encoded pages, by shard."""
 
     def __init__(self) -> None:
-        self.pages: dict[str, list[Encoded]] = defaultdict(list)
-        self.fields: set[Field] = set()
+        self.pages: dict[str, list[EncodedRecords]] = defaultdict(list)
+        self.fields: set[FileColumn] = set()
         self.missing: set[str] = set()
         self.rows = 0
         self.dead_letters = 0
         self.size = 0
 
-    def append(self, encoded: Encoded, *, shard_id: str) -> None:
+    def append(self, encoded: EncodedRecords, *, shard_id: str) -> None:
         """Keep a page."""
         self.pages[shard_id].append(encoded)
         self.fields |= encoded.fields
@@ -172,7 +172,7 @@ class StreamingSink:
         self._lanes: dict[tuple[TableName, OffsetKey], _Lane] = {}
         self._objects_checked = False
         self._rejected = 0
-        self._evolved: set[tuple[Field | None, str | None]] = set()
+        self._evolved: set[tuple[FileColumn | None, str | None]] = set()
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
 
@@ -396,7 +396,9 @@ class StreamingSink:
         self._evolved |= needed
         return columns
 
-    def _parts(self, pages: Iterable[Encoded], columns: Sequence[JsonColumn], span: Span) -> Iterator[Part]:
+    def _parts(
+        self, pages: Iterable[EncodedRecords], columns: Sequence[JsonColumn], span: Span
+    ) -> Iterator[Part]:
         """Rows of a shard in parts that end between two records, or between user records of one."""
         facts = self._landing.metadata_columns
         now = self._now

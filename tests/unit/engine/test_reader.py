@@ -43,7 +43,7 @@ from airflow_kinesis_snowflake.stream.records import Page, Record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
 
 SHARD = "shardId-000000000000"
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -338,7 +338,7 @@ def test_records_of_a_page_that_expand_beyond_their_room_are_read_again(
 class Broken(EnvelopeMapping):
     """A mapping with a fault in it."""
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         raise TypeError(f"can't add {records[0].data!r}")
 
 

@@ -23,14 +23,14 @@ from airflow_kinesis_snowflake.formats.delimited import (
     Pattern,
     repeats_repetitions,
 )
-from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, Dropped
+from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, DroppedPayload
 
 
 def rows(settings: Any, payload: bytes) -> list[Any]:
     decode = payload_decoder(settings)
     assert decode is not None
     documents = decode(payload)
-    assert not isinstance(documents, Dropped)
+    assert not isinstance(documents, DroppedPayload)
     return [json.loads(document) for document in documents]
 
 

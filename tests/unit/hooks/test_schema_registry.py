@@ -35,7 +35,7 @@ from airflow_kinesis_snowflake.exceptions import (
     UndecodableError,
 )
 from airflow_kinesis_snowflake.formats.catalog import payload_decoder
-from airflow_kinesis_snowflake.formats.engine import Dropped
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload
 from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
 from airflow_kinesis_snowflake.hooks import schema_registry
 from airflow_kinesis_snowflake.hooks.schema_registry import (
@@ -83,7 +83,7 @@ def documents(payload_format: str, payload: bytes) -> list[Any]:
     decode = payload_decoder(payload_format, registry=open_schema_registry("registry"))
     assert decode is not None
     found = decode(payload)
-    assert not isinstance(found, Dropped)
+    assert not isinstance(found, DroppedPayload)
     return [json.loads(document) for document in found]
 
 
@@ -471,7 +471,7 @@ def of_glue(payload_format: str, schema_id: str, data: bytes) -> list[Any]:
     decode = payload_decoder(payload_format, registry=open_schema_registry("glue"))
     assert decode is not None
     found = decode(b"\3\0" + uuid.UUID(schema_id).bytes + data)
-    assert not isinstance(found, Dropped)
+    assert not isinstance(found, DroppedPayload)
     return [json.loads(document) for document in found]
 
 

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
 
 SHARD = "shardId-000000000000"
 
 
-def encode(*payloads: bytes, first: int = 0) -> Encoded:
+def encode(*payloads: bytes, first: int = 0) -> EncodedRecords:
     records = [
         Record(
             sequence_number=str(number),
