@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.stream.times import now_millis
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from airflow_kinesis_snowflake.audit.counts import Compared, ShardCounts
+    from airflow_kinesis_snowflake.audit.counts import ShardCounts, StreamComparison
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.state.shards import StreamState
@@ -43,7 +43,7 @@ class AuditRequest:
 
 
 @dataclass(frozen=True)
-class Landed:
+class AuditTarget:
     """A landing table and what is beside it, over an open session."""
 
     session: SnowflakeAuditSession
@@ -51,7 +51,7 @@ class Landed:
 
 
 @contextmanager
-def open_landed(table: str, *, snowflake_conn_id: str) -> Iterator[Landed]:
+def open_landed(table: str, *, snowflake_conn_id: str) -> Iterator[AuditTarget]:
     """Open a session that ends with the block.
 
     :param table: the landing table as ``DATABASE.SCHEMA.TABLE``
@@ -63,13 +63,13 @@ def open_landed(table: str, *, snowflake_conn_id: str) -> Iterator[Landed]:
         snowflake_conn_id=snowflake_conn_id, database=target.table.database, schema=target.table.schema
     )
     with SnowflakeAuditSession(hook.get_conn, name=snowflake_conn_id) as session:
-        yield Landed(session, target)
+        yield AuditTarget(session, target)
 
 
 def audit(
     request: AuditRequest,
     *,
-    landed: Landed,
+    landed: AuditTarget,
     open_store: Callable[[str], CheckpointStoreHook],
     kinesis: KinesisStreamHook,
 ) -> AuditReport:
@@ -118,11 +118,11 @@ def _states(
 
 def _compare(
     request: AuditRequest,
-    landed: Landed,
+    landed: AuditTarget,
     kinesis: KinesisStreamHook,
     shards: Sequence[ShardCounts],
     states: Mapping[str, StreamState],
-) -> tuple[Compared, ...]:
+) -> tuple[StreamComparison, ...]:
     since = now_millis() - int(kinesis.describe().retention.total_seconds() * 1000)
     rows = {
         shard.shard_id: [

@@ -78,7 +78,7 @@ class ShardCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class StreamComparison:
     """What a comparison of a shard with the stream brought, within what the stream still retains.
 
     :param compared: records of the stream that should be there
@@ -118,6 +118,6 @@ class Evidence:
     shards: tuple[ShardCounts, ...] = ()
     state_before: Mapping[str, StreamState] = field(default_factory=dict)
     state_after: Mapping[str, StreamState] = field(default_factory=dict)
-    compared: tuple[Compared, ...] | None = None
+    compared: tuple[StreamComparison, ...] | None = None
     compare_counts: bool = True
     several_documents: bool = False

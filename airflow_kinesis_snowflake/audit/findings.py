@@ -13,7 +13,7 @@ from airflow_kinesis_snowflake.stream.positions import Position, decode_position
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from airflow_kinesis_snowflake.audit.counts import Compared, Evidence, Incarnation, ShardCounts
+    from airflow_kinesis_snowflake.audit.counts import Evidence, Incarnation, ShardCounts, StreamComparison
     from airflow_kinesis_snowflake.state.shards import ShardState
 
 
@@ -251,7 +251,7 @@ def _of_parents(
                 )
 
 
-def _of_comparison(compared: Compared) -> Iterator[Discrepancy]:
+def _of_comparison(compared: StreamComparison) -> Iterator[Discrepancy]:
     if compared.missing:
         yield Discrepancy(
             kind=DiscrepancyKind.NOT_LANDED,

@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.audit.counts import Compared
+from airflow_kinesis_snowflake.audit.counts import StreamComparison
 from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, TransientError
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, encode_position
@@ -32,7 +32,7 @@ _MOST_FAILURES = 10
 
 
 @dataclass(frozen=True)
-class Retained:
+class RetainedRecord:
     """A record of the stream.
 
     :param code: see ``audit_statements.py``
@@ -44,7 +44,7 @@ class Retained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Due:
+class DueRecords:
     """Which records of a shard should be there.
 
     :param through: encoded position up to which they were committed
@@ -59,7 +59,7 @@ class Due:
     first: str | None
     replaced_through: str = ""
 
-    def includes(self, record: Retained) -> bool:
+    def includes(self, record: RetainedRecord) -> bool:
         """Whether a record should be there."""
         if record.code > self.through:
             return False
@@ -71,7 +71,7 @@ class Due:
         return self.first is not None and self.first <= record.code <= through
 
 
-def due(shard: ShardCounts, states: Iterable[ShardState]) -> Due:
+def due(shard: ShardCounts, states: Iterable[ShardState]) -> DueRecords:
     """Which records should be there, by offsets and rows of state of a shard."""
     rows = list(states)
     current = {row.incarnation for row in rows}
@@ -82,7 +82,7 @@ def due(shard: ShardCounts, states: Iterable[ShardState]) -> Due:
     starts = [row.start_at for row in rows if row.start_at is not None]
     earliest = min(starts, key=_moment, default=None)
     checkpoints = [encode_position(row.checkpoint) for row in rows]
-    return Due(
+    return DueRecords(
         through=max([*offsets, *checkpoints], default=""),
         start=earliest,
         first=shard.first,
@@ -90,7 +90,9 @@ def due(shard: ShardCounts, states: Iterable[ShardState]) -> Due:
     )
 
 
-def compare(shard_id: str, stream: Iterable[Retained], there: Iterable[str], due: Due) -> Compared:
+def compare(
+    shard_id: str, stream: Iterable[RetainedRecord], there: Iterable[str], due: DueRecords
+) -> StreamComparison:
     """Merge the records of the stream with those that are there.
 
     What is there before the first record of the stream or after the last one isn't judged: it has aged out,
@@ -118,7 +120,7 @@ def compare(shard_id: str, stream: Iterable[Retained], there: Iterable[str], due
             compared += 1
             missing += not found
             missing_examples += [record.code] * (not found and len(missing_examples) < EXAMPLES)
-    return Compared(
+    return StreamComparison(
         shard_id=shard_id,
         compared=compared,
         missing=missing,
@@ -132,10 +134,10 @@ def compare_shards(
     kinesis: KinesisStreamHook,
     *,
     there: Iterable[tuple[str, str]],
-    dues: Mapping[str, Due],
+    dues: Mapping[str, DueRecords],
     since: int,
     pause: Callable[[float], object] = time.sleep,
-) -> tuple[Compared, ...]:
+) -> tuple[StreamComparison, ...]:
     """Read the shards that Kinesis lists, one after the other, and compare each.
 
     :param there: shard id and code of what is there, in order of both, and arrived since then
@@ -160,7 +162,7 @@ def compare_shards(
 
 def read_shard(
     kinesis: KinesisStreamHook, shard_id: str, *, through: str, pause: Callable[[float], object]
-) -> Iterator[Retained]:
+) -> Iterator[RetainedRecord]:
     """The records that a shard retains, through a position.
 
     :param through: encoded
@@ -214,8 +216,8 @@ def _in_order(users: Sequence[Record], damaged: Sequence[Record]) -> Sequence[Re
     return sorted([*users, *damaged], key=_code) if damaged else users
 
 
-def _retained(record: Record) -> Retained:
-    return Retained(_code(record), record.arrival_millis)
+def _retained(record: Record) -> RetainedRecord:
+    return RetainedRecord(_code(record), record.arrival_millis)
 
 
 def _code(record: Record) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.cli.command import Answer, Command, Status, option, repeated, switch
+from airflow_kinesis_snowflake.cli.command import Answer, Command, ExitStatus, option, repeated, switch
 from airflow_kinesis_snowflake.cli.options import APPLICATION, AWS, SNOWFLAKE, STREAM, open_store, open_stream
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
             report = audit(
                 request, landed=landed, open_store=partial(open_store, options), kinesis=open_stream(options)
             )
-    status = Status.OK if report.exactly_once else Status.FINDINGS
+    status = ExitStatus.OK if report.exactly_once else ExitStatus.FINDINGS
     return Answer(report.as_dict(), report_parts(report), status)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_kinesis_snowflake.audit.counts import Compared, Evidence, Incarnation, ShardCounts
+from airflow_kinesis_snowflake.audit.counts import Evidence, Incarnation, ShardCounts, StreamComparison
 from airflow_kinesis_snowflake.audit.findings import DiscrepancyKind, describe, judge
 from airflow_kinesis_snowflake.audit.markdown import report_text, verdict
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
@@ -143,7 +143,7 @@ def test_a_parent_that_was_reset_may_be_read_once_more() -> None:
 
 def test_what_the_stream_has_and_the_tables_have_not_is_a_finding() -> None:
     code = encode_position(Position("77", 3))
-    compared = Compared(shard_id=PARENT, compared=9, missing=1, foreign=1, missing_examples=(code,))
+    compared = StreamComparison(shard_id=PARENT, compared=9, missing=1, foreign=1, missing_examples=(code,))
     missing, foreign = judge(evidence(shard(), compared=(compared,))).findings
     assert (missing.kind, missing.count, missing.example) == (DiscrepancyKind.NOT_LANDED, 1, "77/3")
     assert (foreign.kind, foreign.example) == (DiscrepancyKind.NOT_IN_STREAM, None)
