@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.text import Part
 
 
-class Status(IntEnum):
+class ExitStatus(IntEnum):
     """How a command ended, for scripts."""
 
     OK = 0
@@ -37,12 +37,12 @@ class Answer(NamedTuple):
 
     :param data: as JSON takes it
     :param parts: the same for people
-    :param status: :attr:`Status.OK`, or what else came of it
+    :param status: :attr:`ExitStatus.OK`, or what else came of it
     """
 
     data: Any
     parts: Sequence[Part]
-    status: int = Status.OK
+    status: int = ExitStatus.OK
 
 
 class Command(NamedTuple):
