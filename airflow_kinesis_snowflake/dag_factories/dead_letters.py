@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import DAG, Param
 
 from airflow_kinesis_snowflake.dag_factories.drain import COLUMNS, drain_params, drain_settings
-from airflow_kinesis_snowflake.dag_factories.settings import Field, form, text
+from airflow_kinesis_snowflake.dag_factories.settings import FormField, form, text
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 
 _WHOSE = ("stream_name", "table", "application_name")
@@ -61,5 +61,5 @@ def replay_params(drain_dag_id: str) -> dict[str, Param]:
     }
 
 
-def _filter(title: str, description: str, **schema: Any) -> Field:
+def _filter(title: str, description: str, **schema: Any) -> FormField:
     return text(title, f"{description} Default: all.", otherwise=None, has_variable=False, **schema)

@@ -11,7 +11,7 @@ from airflow.sdk import DAG, task
 from airflow_kinesis_snowflake.assets.loads import LOADED, tell_consumers
 from airflow_kinesis_snowflake.dag_factories.settings import (
     YES_OR_NO,
-    Field,
+    FormField,
     choice,
     connections,
     default_texts,
@@ -200,7 +200,7 @@ def drain_params(dag_id: str) -> dict[str, Param]:
     )
 
 
-def _essentials(dag_id: str) -> dict[str, Field]:
+def _essentials(dag_id: str) -> dict[str, FormField]:
     return {
         "stream_name": text(
             "Stream name",

@@ -46,7 +46,7 @@ def variable(dag_id: str, name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Field:
+class FormField:
     """A field of a form.
 
     :param title: its label
@@ -88,7 +88,7 @@ class Field:
         return f"Default: the Variable {name}, else {self.otherwise}."
 
 
-def form(dag_id: str, sections: Mapping[str, Mapping[str, Field]]) -> dict[str, Param]:
+def form(dag_id: str, sections: Mapping[str, Mapping[str, FormField]]) -> dict[str, Param]:
     """The form of a DAG.
 
     :param dag_id: whose Variables its fields have
@@ -102,13 +102,13 @@ def form(dag_id: str, sections: Mapping[str, Mapping[str, Field]]) -> dict[str, 
     }
 
 
-def text(title: str, description: str, *, otherwise: str | None, **more: Any) -> Field:
+def text(title: str, description: str, *, otherwise: str | None, **more: Any) -> FormField:
     """A text, which may be left empty.
 
-    :param more: further parameters of :class:`Field`, and JSON schema
+    :param more: further parameters of :class:`FormField`, and JSON schema
     """
     of_field = {name: more.pop(name) for name in ("of_dag", "has_variable") if name in more}
-    return Field(
+    return FormField(
         title=title,
         description=description,
         schema={"type": ["null", "string"], **more},
@@ -117,9 +117,9 @@ def text(title: str, description: str, *, otherwise: str | None, **more: Any) ->
     )
 
 
-def required(title: str, description: str, **schema: Any) -> Field:
+def required(title: str, description: str, **schema: Any) -> FormField:
     """A text that the form must say."""
-    return Field(
+    return FormField(
         title=title, description=description, schema={"type": "string", **schema}, has_variable=False
     )
 
@@ -131,11 +131,11 @@ def choice(
     *,
     otherwise: str | None,
     **more: Any,
-) -> Field:
+) -> FormField:
     """One of some words, which may be left open.
 
     :param options: the words, or what is shown for each of them
-    :param more: further parameters of :class:`Field`
+    :param more: further parameters of :class:`FormField`
     """
     shown = options if isinstance(options, Mapping) else {option: option for option in options}
     displayed = {"None": LEFT_OPEN, **shown}
@@ -149,9 +149,9 @@ def choice(
     )
 
 
-def number(title: str, description: str, *, otherwise: str, minimum: int = 1) -> Field:
+def number(title: str, description: str, *, otherwise: str, minimum: int = 1) -> FormField:
     """A whole number, which may be left out."""
-    return Field(
+    return FormField(
         title=title,
         description=description,
         schema={"type": ["null", "integer"], "minimum": minimum},
@@ -159,16 +159,16 @@ def number(title: str, description: str, *, otherwise: str, minimum: int = 1) ->
     )
 
 
-def switch(title: str, description: str, *, on: bool) -> Field:
+def switch(title: str, description: str, *, on: bool) -> FormField:
     """Something that is on or off."""
-    return Field(
+    return FormField(
         title=title, description=description, schema={"type": "boolean"}, value=on, has_variable=False
     )
 
 
-def names(title: str, description: str) -> Field:
+def names(title: str, description: str) -> FormField:
     """A list of names, one to a line; it may be empty."""
-    return Field(
+    return FormField(
         title=title,
         description=description,
         schema={"type": "array", "items": {"type": "string"}},
@@ -185,7 +185,7 @@ CONNECTIONS = {
 """The connections that a form asks for, with their defaults."""
 
 
-def connections(drain_dag_id: str) -> dict[str, Field]:
+def connections(drain_dag_id: str) -> dict[str, FormField]:
     """The connections of a DAG that works beside a drain, as the drain's Variables name them."""
     return {
         "aws_conn_id": text(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG
 
 from airflow_kinesis_snowflake.dag_factories.settings import (
-    Field,
+    FormField,
     choice,
     connection_settings,
     connections,
@@ -138,7 +138,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     minLength=3,
                 ),
                 "stream_name": required("Stream name", "The Kinesis stream: its name or ARN.", minLength=1),
-                "method": Field(
+                "method": FormField(
                     title="Method",
                     description="What becomes of the checkpoints; the plan says what that causes.",
                     schema={
@@ -179,7 +179,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
     )
 
 
-def _new_application(drain_dag_id: str) -> dict[str, Field]:
+def _new_application(drain_dag_id: str) -> dict[str, FormField]:
     return {
         "new_application_name": text(
             "New application name", "For rename.", otherwise="none", has_variable=False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG
 
 from airflow_kinesis_snowflake.dag_factories.settings import (
-    Field,
+    FormField,
     connection_settings,
     connections,
     form,
@@ -134,7 +134,7 @@ def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
 
 
 _RULES = {
-    "days": Field(
+    "days": FormField(
         title="Age (days)",
         description="From which a table that nothing touched is stale.",
         schema={"type": "number", "exclusiveMinimum": 0},
@@ -150,7 +150,7 @@ _RULES = {
     "streams": names(
         "Streams", "Look at their registered consumers too, besides those that the tables have rows of."
     ),
-    "most": Field(
+    "most": FormField(
         title="Maximum deletions",
         description="Tables to delete in one run.",
         schema={"type": "integer", "minimum": 1},
