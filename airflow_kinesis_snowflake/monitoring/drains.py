@@ -29,7 +29,7 @@ _UNDER_WAY = frozenset({"running", "restarting"})
 _TO_COME = frozenset({"scheduled", "queued", "deferred", "up_for_reschedule", "none"})
 
 
-class ShardDone(msgspec.Struct, frozen=True):
+class ShardSummary(msgspec.Struct, frozen=True):
     """A shard's part of a report; see :class:`~airflow_kinesis_snowflake.engine.report.ShardReport`."""
 
     records: int = 0
@@ -62,7 +62,7 @@ class Summary(msgspec.Struct, frozen=True):
 class TaskReport(Summary, frozen=True):
     """What a finished drain task returned."""
 
-    shards: dict[str, ShardDone] = {}
+    shards: dict[str, ShardSummary] = {}
 
 
 class TaskProgress(msgspec.Struct, frozen=True):
@@ -217,7 +217,7 @@ class Run:
     rejected_rows: int = 0
     held_by_others: Mapping[str, int] = field(default_factory=dict)
     gaps: tuple[Mapping[str, Any], ...] = ()
-    shards: Mapping[str, ShardDone] = field(default_factory=dict)
+    shards: Mapping[str, ShardSummary] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -412,15 +412,15 @@ def _millis(moment: str) -> int | None:
         return None
 
 
-def _shards(reports: Sequence[TaskReport]) -> dict[str, ShardDone]:
-    merged: dict[str, ShardDone] = {}
+def _shards(reports: Sequence[TaskReport]) -> dict[str, ShardSummary]:
+    merged: dict[str, ShardSummary] = {}
     for report in reports:
         for shard_id, done in report.shards.items():
             merged[shard_id] = _both(merged[shard_id], done) if shard_id in merged else done
     return merged
 
 
-def _both(one: ShardDone, other: ShardDone) -> ShardDone:
+def _both(one: ShardSummary, other: ShardSummary) -> ShardSummary:
     last = one if other.outcome in _LEFT_BEFORE_THE_END else other
     return msgspec.structs.replace(
         last,

@@ -19,7 +19,7 @@ from airflow_kinesis_snowflake.monitoring.drains import (
     DrainTaskInstance,
     Failure,
     Settings,
-    ShardDone,
+    ShardSummary,
     TaskProgress,
     TaskReport,
     columns_of,
@@ -159,9 +159,11 @@ def retired() -> ApplicationSnapshot:
     )
 
 
-def replace_lag(done: ShardDone, lag: int) -> ShardDone:
+def replace_lag(done: ShardSummary, lag: int) -> ShardSummary:
     return (
-        done if done.millis_behind_latest is not None else ShardDone(done.records, millis_behind_latest=lag)
+        done
+        if done.millis_behind_latest is not None
+        else ShardSummary(done.records, millis_behind_latest=lag)
     )
 
 
@@ -216,8 +218,8 @@ def resharded() -> ApplicationSnapshot:
         shard(9, parents=(5,), checkpoint=None, written=None, millis_behind=None, start_at="TRIM_HORIZON"),
     ]
     shards[6] = replace(shards[6], lease_owner=owner.format(0), lease_expiry=NOW + 21_000)
-    stuck = ShardDone(0, millis_behind_latest=7_800_000)
-    done = {shard_id(5): stuck, shard_id(3): ShardDone(700), shard_id(6): ShardDone(700)}
+    stuck = ShardSummary(0, millis_behind_latest=7_800_000)
+    done = {shard_id(5): stuck, shard_id(3): ShardSummary(700), shard_id(6): ShardSummary(700)}
     lags = [7_800_000, 6_100_000, 4_900_000, 4_000_000, 2_000_000, 900_000, 300_000, *[4_000] * 20]
     return material("orders-to-snowflake", "orders", lags, shards, done=done)
 

@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.monitoring.drains import (
     Failure,
     Run,
     Settings,
-    ShardDone,
+    ShardSummary,
     TaskProgress,
     TaskReport,
     by_application,
@@ -183,8 +183,8 @@ def test_the_progress_of_a_failed_try_counts_for_nothing() -> None:
 
 
 def test_a_shard_that_changed_hands_has_the_lag_of_its_last_reader() -> None:
-    early = ShardDone(2, millis_behind_latest=900, outcome="handed_over")
-    late = ShardDone(3, millis_behind_latest=0, outcome="caught_up")
+    early = ShardSummary(2, millis_behind_latest=900, outcome="handed_over")
+    late = ShardSummary(3, millis_behind_latest=0, outcome="caught_up")
     for one, other in ((early, late), (late, early)):
         [found] = runs_of(
             [drain(0, report=report(shards={"s": one})), drain(1, report=report(shards={"s": other}))]
