@@ -19,8 +19,8 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.formats.dead_letters import GAP, DeadLetter
 from airflow_kinesis_snowflake.stream.aggregation import (
-    Damaged,
-    Deaggregated,
+    DamagedAggregate,
+    UserRecords,
     deaggregate,
     skip_through,
     within_hash_range,
@@ -426,7 +426,7 @@ class PageSource:
     def _open(self, request: PageRequest) -> Cursor:
         return self._source.open(request.shard_id, request.start, with_start=request.checking)
 
-    def _users(self, request: PageRequest, apart: Deaggregated) -> Sequence[Record]:
+    def _users(self, request: PageRequest, apart: UserRecords) -> Sequence[Record]:
         """The user records that are still to be loaded, and this shard's to load."""
         users = apart.users
         if isinstance(request.start, Position) and request.start.sub_sequence_number is not None:
@@ -467,7 +467,7 @@ def through(records: Sequence[Record], reached: Position) -> list[Record]:
     return [record for record in records if Position(record.sequence_number) <= end]
 
 
-def damaged_through(damaged: Sequence[Damaged], reached: Position) -> list[DeadLetter]:
+def damaged_through(damaged: Sequence[DamagedAggregate], reached: Position) -> list[DeadLetter]:
     """Dead letters of the damaged aggregates up to a position."""
     return [
         DeadLetter(record=item.record, reason=item.reason)

@@ -191,7 +191,7 @@ def fit(column: ColumnType, text: str, *, epoch: str | None = None) -> Value:
 
     :param text: one JSON value, checked to be one; ``null`` becomes NULL
     :param epoch: for a column of times: numbers are so many of these units after 1970 began
-    :raises Misfit: it can't land there
+    :raises TypeMismatch: it can't land there
     """
     kind = kind_of(text)
     if kind == "null":
@@ -270,7 +270,7 @@ def _fit_binary(column: ColumnType, text: str, kind: str) -> str:
 def base64_text(column: ColumnType, text: str) -> str:
     """Base64 as a BINARY column lands it.
 
-    :raises Misfit: it isn't base64, or the bytes are too many
+    :raises TypeMismatch: it isn't base64, or the bytes are too many
     """
     try:
         size = len(base64.b64decode(text, validate=True))
@@ -299,7 +299,7 @@ def _fit_epoch(column: ColumnType, value: Decimal, unit: str) -> str:
 def time_text(column: ColumnType, text: str) -> str:
     """Text as a column of times lands it.
 
-    :raises Misfit: it isn't a time; or the column would lose a part of it, or needs one that it hasn't
+    :raises TypeMismatch: it isn't a time; or the column would lose a part of it, or needs one that it hasn't
     """
     if column.kind is DataType.TIME:
         return _clock_text(column, text)

@@ -440,7 +440,7 @@ def _judge_key(
 ) -> None:
     """Judge the value of a key, and what becomes of it if it can't land in its column.
 
-    :raises Misfit: the record can't land
+    :raises TypeMismatch: the record can't land
     """
     settings = schema.settings
     try:

@@ -128,7 +128,7 @@ class BacklogWatch:
         return kept[1]
 
 
-class Patience:
+class RefireBackoff:
     """When a drain is started that was started before.
 
     A drain that got on is followed by the next at once. One that didn't get on, because it fails or was never

@@ -94,7 +94,7 @@ _AggregatedRecord = _message_class()
 
 
 @dataclass(frozen=True)
-class Damaged:
+class DamagedAggregate:
     """A Kinesis record that certainly is an aggregate, by its MD5, but can't be taken apart.
 
     :param reason: what is wrong with it; says nothing of its content
@@ -104,7 +104,7 @@ class Damaged:
     reason: str
 
 
-class Deaggregated(NamedTuple):
+class UserRecords(NamedTuple):
     """User records of a page.
 
     :param users: user records in order; Kinesis records that aren't aggregates as the same objects
@@ -113,11 +113,11 @@ class Deaggregated(NamedTuple):
     """
 
     users: Sequence[Record]
-    damaged: tuple[Damaged, ...]
+    damaged: tuple[DamagedAggregate, ...]
     taken: int
 
 
-def deaggregate(records: Sequence[Record]) -> Deaggregated:
+def deaggregate(records: Sequence[Record]) -> UserRecords:
     """Replace every aggregate by its user records, as many as expand to 64 MiB, and at least one.
 
     Records that aren't aggregates come back as they are, also those that only begin like one.
@@ -126,9 +126,9 @@ def deaggregate(records: Sequence[Record]) -> Deaggregated:
     :param records: Kinesis records in order
     """
     if not any(map(bytes.startswith, map(attrgetter("data"), records), repeat(_MAGIC))):
-        return Deaggregated(records, (), len(records))
+        return UserRecords(records, (), len(records))
     users: list[Record] = []
-    damaged: list[Damaged] = []
+    damaged: list[DamagedAggregate] = []
     room = ROOM_BYTES
     for number, record in enumerate(records):
         if not _is_aggregate(record.data):
@@ -138,14 +138,14 @@ def deaggregate(records: Sequence[Record]) -> Deaggregated:
             message = _message(record)
             size = _expanded_bytes(message, record)
             if size > room and number > 0:
-                return Deaggregated(users, tuple(damaged), number)
+                return UserRecords(users, tuple(damaged), number)
             room -= size
             users += _user_records(message, record)
         except DecodeError:
-            damaged.append(Damaged(record, "damaged KPL aggregate: not the message it should be"))
+            damaged.append(DamagedAggregate(record, "damaged KPL aggregate: not the message it should be"))
         except ValueError as error:
-            damaged.append(Damaged(record, f"damaged KPL aggregate: {error}"))
-    return Deaggregated(users, tuple(damaged), len(records))
+            damaged.append(DamagedAggregate(record, f"damaged KPL aggregate: {error}"))
+    return UserRecords(users, tuple(damaged), len(records))
 
 
 def within_hash_range(records: Sequence[Record], shard: Shard) -> list[Record]:

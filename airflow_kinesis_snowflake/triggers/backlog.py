@@ -11,9 +11,9 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
 from airflow_kinesis_snowflake.operators.settings import number
-from airflow_kinesis_snowflake.sources.backlog import BacklogWatch, Patience
+from airflow_kinesis_snowflake.sources.backlog import BacklogWatch, RefireBackoff
 from airflow_kinesis_snowflake.stream.times import now_millis
-from airflow_kinesis_snowflake.triggers.base import Source
+from airflow_kinesis_snowflake.triggers.base import DrainedStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,7 +62,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.poll_seconds = number(minimum=1).read("poll_seconds", poll_seconds)
-        self.source = Source(
+        self.source = DrainedStream(
             stream_name=stream_name,
             application_name=application_name,
             aws_conn_id=aws_conn_id,
@@ -83,7 +83,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look again and again, for ever."""
         watch: BacklogWatch | None = None
-        patience = Patience()
+        patience = RefireBackoff()
         complaint = ""
         while True:
             wait = self.poll_seconds

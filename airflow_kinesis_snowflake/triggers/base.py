@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 
 
-class Source:
+class DrainedStream:
     """A stream and the application that drains it, as triggers name them.
 
     :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region

@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.engine.lag import read_drained_until
 from airflow_kinesis_snowflake.exceptions import TerminalError, TransientError
 from airflow_kinesis_snowflake.operators.settings import MOMENT, number, optional
 from airflow_kinesis_snowflake.stream.times import in_utc
-from airflow_kinesis_snowflake.triggers.base import Source
+from airflow_kinesis_snowflake.triggers.base import DrainedStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ class KinesisDrainedTrigger(BaseTrigger):
     :param until: the moment, ISO-8601 with a time zone; ``None``: ``max_lag_seconds`` before each look
     :param max_lag_seconds: for a moment that moves along
     :param poll_seconds: time between two looks
-    :param source: as :class:`~airflow_kinesis_snowflake.triggers.base.Source` takes it
+    :param source: as :class:`~airflow_kinesis_snowflake.triggers.base.DrainedStream` takes it
     :raises InvalidSettingError: a value can't be meant
     """
 
@@ -44,7 +44,7 @@ class KinesisDrainedTrigger(BaseTrigger):
         self._moment = optional(MOMENT).read("until", until)
         self.max_lag_seconds = number(minimum=0).read("max_lag_seconds", max_lag_seconds)
         self.poll_seconds = number(minimum=0).read("poll_seconds", poll_seconds)
-        self.source = Source(**source)
+        self.source = DrainedStream(**source)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Where the class is, and its parameters."""
@@ -81,7 +81,7 @@ class KinesisDrainedTrigger(BaseTrigger):
         return datetime.now(UTC) - timedelta(seconds=self.max_lag_seconds)
 
 
-def describe(source: Source, drained: datetime | None) -> str:
+def describe(source: DrainedStream, drained: datetime | None) -> str:
     """How far an application is, for the log."""
     if drained is None:
         return f"The {source} hasn't begun every shard"
