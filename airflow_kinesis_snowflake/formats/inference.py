@@ -90,7 +90,7 @@ def observe(text: str, *, times: bool, numbers: str) -> ObservedTypes:
     :param text: one JSON value
     :param times: tell ISO-8601 moments from other text
     :param numbers: what numbers make, one of :data:`NUMBERS`
-    :raises TypeMismatch: a number that no column can hold: neither 38 digits nor the 17 of a double are enough
+    :raises TypeMismatch: a number that no column can hold: neither 38 digits nor a double can hold it
     """
     kind = kind_of(text)
     if kind == "null":
