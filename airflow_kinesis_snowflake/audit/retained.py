@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 EXAMPLES = 10
 # Five reads a second and shard (AWS: quotas of Kinesis Data Streams), of which the drain needs its share.
 _PAUSE_SECONDS = 0.4
-_MOST_FAILURES = 10
+_MAX_FAILURES = 10
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _page(
             page = kinesis.get_page(iterator)
         except TransientError as error:
             failures += 1
-            if failures >= _MOST_FAILURES:
+            if failures >= _MAX_FAILURES:
                 raise
             iterator = None if isinstance(error, IteratorExpiredError) else iterator
             pause(failures)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _STREAM = "check"
 _LEASE_MILLIS = 30_000
-_MOST_OFF_MILLIS = 30_000
+_MAX_CLOCK_SKEW_MILLIS = 30_000
 _FEW_RECORDS = 10
 
 
@@ -81,7 +81,9 @@ def clock(bench: Bench) -> Observation:
     facts = bench.kinesis.describe()
     own, at = now_millis(), time.monotonic()
     off = millis_off(own, facts.clock.earliest(at), facts.clock.latest(at))
-    return found(abs(off) <= _MOST_OFF_MILLIS, f"off by {off / 1000:.0f} s, as far as whole seconds tell")
+    return found(
+        abs(off) <= _MAX_CLOCK_SKEW_MILLIS, f"off by {off / 1000:.0f} s, as far as whole seconds tell"
+    )
 
 
 def millis_off(own: int, earliest: int, latest: int) -> int:

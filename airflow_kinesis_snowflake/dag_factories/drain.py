@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERY_TEN_MINUTES = "*/10 * * * *"
-MOST_WORKERS = 100
+MAX_WORKERS = 100
 DEFAULTS = {
     **default_texts(ChosenMapping),
     **default_texts(KinesisToSnowflakeOperator),
@@ -154,7 +154,7 @@ def plan(dag_id: str, stream_name: str, table: str, workers: str) -> list[str]:
     with no_retry_of_terminal_errors():
         if missing:
             raise InvalidSettingError(f"{advice} A drain needs both a stream and a table.")
-        number_of_workers = whole(1, MOST_WORKERS).read("workers", workers)
+        number_of_workers = whole(1, MAX_WORKERS).read("workers", workers)
         return [STREAM.read("stream_name", stream_name)] * number_of_workers
 
 

@@ -23,7 +23,7 @@ HEARTBEAT_MILLIS = 40_000
 # AWS refuses calls of machines whose clock is off by more.
 CLOCKS_APART_MILLIS = 300_000
 # Of maintenance, by such a clock.
-LONGEST_LEASE_MILLIS = 600_000
+MAX_LEASE_MILLIS = 600_000
 # On top of the duration of a lease: how late a renewal may be seen.
 LATE_MILLIS = 5_000
 # A worker that gets what is more than its share loads what it has read, and lets go.
@@ -108,7 +108,7 @@ def lease_millis(shard: ShardState) -> int:
     if shard.lease_expiry is None or shard.last_update is None:
         return usual
     given = shard.lease_expiry - shard.last_update
-    return given if usual < given <= LONGEST_LEASE_MILLIS else usual
+    return given if usual < given <= MAX_LEASE_MILLIS else usual
 
 
 def is_leased(shard: ShardState, *, now: int) -> bool:
@@ -118,7 +118,7 @@ def is_leased(shard: ShardState, *, now: int) -> bool:
     """
     if shard.lease_owner is None:
         return False
-    return shard.lease_expiry is None or now <= shard.lease_expiry <= now + LONGEST_LEASE_MILLIS
+    return shard.lease_expiry is None or now <= shard.lease_expiry <= now + MAX_LEASE_MILLIS
 
 
 def holders(shards: Sequence[ShardState]) -> dict[str, int]:

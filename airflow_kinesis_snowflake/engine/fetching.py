@@ -14,7 +14,7 @@ FETCHERS = 6
 BYTES_UNDER_WAY = 18 * 2**20
 # A page takes a fraction of a second. A call that takes longer than this may hang until its timeout.
 SLOW_SECONDS = 3.0
-MOST_SLOW = 18
+MAX_SLOW = 18
 
 
 @dataclass(eq=False)
@@ -99,7 +99,7 @@ class Fetching:
         return FETCHERS + sum(call.slow for call in self._calls)
 
     def _pass_slow_ones(self, now: float) -> None:
-        room = MOST_SLOW - sum(call.slow for call in self._calls)
+        room = MAX_SLOW - sum(call.slow for call in self._calls)
         slow = [call for call in self._calls if not call.slow and now - call.asked_at >= SLOW_SECONDS]
         for call in slow[:room]:
             call.slow = True

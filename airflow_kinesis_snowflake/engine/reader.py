@@ -42,15 +42,15 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.lineage import Shard
     from airflow_kinesis_snowflake.stream.records import Delivery
 
-SHORTEST_BACKOFF_SECONDS = 0.2
-FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 20.0
+MIN_BACKOFF_SECONDS = 0.2
+INITIAL_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 20.0
 FAILURES_BEFORE_GIVING_UP = 30
 STALL_SECONDS = 10.0
 # Five such pages a second are more than the 2 MB a second that Kinesis gives of a shard.
 PAGE_BYTES = 4 * 2**20
-FIRST_PAGE_RECORDS = 100
-MOST_PAGE_RECORDS = 10_000
+INITIAL_PAGE_RECORDS = 100
+MAX_PAGE_RECORDS = 10_000
 RECORD_OVERHEAD_BYTES = 500
 
 
@@ -100,7 +100,7 @@ class ShardReader:
         self._failing_since: float | None = None
         self._stalled = False
         self.page_bytes = PAGE_BYTES
-        self.page_records = FIRST_PAGE_RECORDS
+        self.page_records = INITIAL_PAGE_RECORDS
 
     def request(self) -> PageRequest:
         """What to ask Kinesis for next."""
@@ -153,7 +153,7 @@ class ShardReader:
         """Ask for as many records as make a page of 4 MiB, if they are like those of this page."""
         if page.taken:
             each = max(RECORD_OVERHEAD_BYTES, page.weight / page.taken)
-            self.page_records = min(MOST_PAGE_RECORDS, max(1, int(PAGE_BYTES / each)))
+            self.page_records = min(MAX_PAGE_RECORDS, max(1, int(PAGE_BYTES / each)))
             self.page_bytes = int(self.page_records * each)
 
     def enter(self, status: Status) -> None:
@@ -189,8 +189,8 @@ class ShardReader:
         self.failures += 1
         if self._failing_since is None:
             self._failing_since = now
-        longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self.failures)
-        self.due = now + SHORTEST_BACKOFF_SECONDS + chance * (longest - SHORTEST_BACKOFF_SECONDS)
+        longest = min(MAX_BACKOFF_SECONDS, INITIAL_BACKOFF_SECONDS * 2**self.failures)
+        self.due = now + MIN_BACKOFF_SECONDS + chance * (longest - MIN_BACKOFF_SECONDS)
         return self.failures < FAILURES_BEFORE_GIVING_UP
 
     def _let_go(self) -> Cursor | None:
@@ -228,7 +228,7 @@ class PageRequest:
     shard_id: str
     start: Position | StartAt
     cursor: Cursor | None
-    limit: int = MOST_PAGE_RECORDS
+    limit: int = MAX_PAGE_RECORDS
     shard: Shard | None = None
     checking: bool = False
     read_until: datetime | None = None

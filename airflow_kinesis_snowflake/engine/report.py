@@ -27,7 +27,7 @@ SUMMED = (
     "snowflake_connections",
 )
 
-MOST_REASONS = 20
+MAX_REASONS = 20
 OTHER_REASONS = "other reasons"
 
 
@@ -92,7 +92,7 @@ class DrainReport:
             total.bytes += span.bytes
             total.dead_letters += span.dead_letters
         for reason, count in span.reasons.items():
-            told = reason if reason in self.reasons or len(self.reasons) < MOST_REASONS else OTHER_REASONS
+            told = reason if reason in self.reasons or len(self.reasons) < MAX_REASONS else OTHER_REASONS
             self.reasons[told] = self.reasons.get(told, 0) + count
         for what, count in span.dropped.items():
             self.dropped[what] = self.dropped.get(what, 0) + count

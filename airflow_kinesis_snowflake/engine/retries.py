@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TRIES = 5
-LONGEST_WAIT_SECONDS = 30.0
+MAX_WAIT_SECONDS = 30.0
 
 
 def nothing() -> None:
@@ -58,7 +58,7 @@ class Retries:
                 after_failure()
                 if attempt == TRIES:
                     raise
-                wait = self._runtime.random.uniform(0, min(LONGEST_WAIT_SECONDS, 2.0**attempt))
+                wait = self._runtime.random.uniform(0, min(MAX_WAIT_SECONDS, 2.0**attempt))
                 log.warning(
                     "Try %d of %d at %s failed, next in %.1f s: %s", attempt, TRIES, doing, wait, error
                 )

@@ -29,13 +29,13 @@ _BASIC_MOMENT = re.compile(
 _CLOCK = re.compile(rf"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d){_FRACTION})?", re.ASCII)
 _WHITESPACE = " \t\r\n"
 # Snowflake keeps nanoseconds.
-_MOST_DECIMALS = 9
+_MAX_DECIMALS = 9
 _SECOND = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1)
 EPOCH_UNITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 """Units of epochs, and which decimal of a second each is."""
-_LONGEST_NUMBER = 1000
-_EXACT = Context(prec=3 * _LONGEST_NUMBER)
+_MAX_NUMBER_LENGTH = 1000
+_EXACT = Context(prec=3 * _MAX_NUMBER_LENGTH)
 _decode_text = msgspec.json.Decoder(str).decode
 
 
@@ -91,13 +91,13 @@ def text_of(text: str) -> str:
 
 def number(text: str) -> Decimal | None:
     """A JSON number, exactly; ``None`` if the text is none, or one that nothing can hold."""
-    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
+    if len(text) > _MAX_NUMBER_LENGTH or not _NUMBER.fullmatch(text):
         return None
     try:
         value = Decimal(text)
     except InvalidOperation:
         return None
-    return value if value.is_finite() and abs(value.adjusted()) <= _LONGEST_NUMBER else None
+    return value if value.is_finite() and abs(value.adjusted()) <= _MAX_NUMBER_LENGTH else None
 
 
 def digits_of(value: Decimal, *, written: bool = False) -> Digits:
@@ -135,7 +135,7 @@ def moment(text: str) -> Moment | None:
             date, clock = _after_leap_second(at).isoformat()[: len("YYYY-MM-DDTHH:MM:SS")].split("T")
     except (ValueError, OverflowError):
         return None
-    return Moment(date, clock, fraction[:_MOST_DECIMALS].rstrip("0"), zone)
+    return Moment(date, clock, fraction[:_MAX_DECIMALS].rstrip("0"), zone)
 
 
 def _extended(basic: str) -> str:
@@ -166,9 +166,9 @@ def epoch_moment(value: Decimal, unit: str) -> Moment | None:
 
     :param unit: one of :data:`EPOCH_UNITS`
     """
-    shift = _MOST_DECIMALS - EPOCH_UNITS[unit]
+    shift = _MAX_DECIMALS - EPOCH_UNITS[unit]
     nanos = int(value.scaleb(shift, _EXACT).to_integral_value(ROUND_FLOOR, _EXACT))
-    seconds, nanos = divmod(nanos, 10**_MOST_DECIMALS)
+    seconds, nanos = divmod(nanos, 10**_MAX_DECIMALS)
     try:
         date, clock = (_EPOCH + timedelta(seconds=seconds)).isoformat().split("T")
     except OverflowError:
@@ -314,7 +314,7 @@ def _clock_text(column: ColumnType, text: str) -> str:
     if match is None:
         raise TypeMismatch(f"text that isn't a time of day doesn't fit {column.sql}")
     hour, minute, second, fraction = (part or "" for part in match.groups())
-    fraction = _decimals(column, fraction[:_MOST_DECIMALS].rstrip("0"))
+    fraction = _decimals(column, fraction[:_MAX_DECIMALS].rstrip("0"))
     return f"{hour}:{minute}:{second or '00'}{fraction and '.'}{fraction}"
 
 

@@ -13,7 +13,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MOST_DIGITS = 38
+MAX_DIGITS = 38
 """Precision of the widest NUMBER. Snowflake's documentation of numeric types: the precision has no impact on
 storage, so nothing is saved by a narrower one."""
 _FRACTION_DIGITS = 9
@@ -87,7 +87,7 @@ class ColumnType:
     name: str = ""
 
     @classmethod
-    def number(cls, precision: int = MOST_DIGITS, scale: int = 0) -> ColumnType:
+    def number(cls, precision: int = MAX_DIGITS, scale: int = 0) -> ColumnType:
         """NUMBER with so many digits, so many of them behind the point."""
         return cls(DataType.NUMBER, precision=precision, scale=scale)
 
@@ -128,7 +128,7 @@ class ColumnType:
         if first is None:
             return self
         size, scale = int(first), int(second or 0)
-        if self.kind is DataType.NUMBER and 1 <= size <= MOST_DIGITS and scale <= min(size, MOST_DIGITS - 1):
+        if self.kind is DataType.NUMBER and 1 <= size <= MAX_DIGITS and scale <= min(size, MAX_DIGITS - 1):
             return ColumnType.number(size, scale)
         if second is None and self.kind in _WITH_LENGTH and 1 <= size <= self.length:
             return ColumnType(self.kind, length=size)

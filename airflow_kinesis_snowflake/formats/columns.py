@@ -21,7 +21,7 @@ from airflow_kinesis_snowflake.formats.cells import (
     time_text,
 )
 from airflow_kinesis_snowflake.formats.column_types import (
-    MOST_DIGITS,
+    MAX_DIGITS,
     TIMES,
     TIMESTAMPS,
     Column,
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.stream.records import Record
 
-_MOST_INT64_DIGITS = 19
+_MAX_INT_DIGITS = 19
 # No JSON value holds one, and to join and split values is much cheaper than to copy each.
 _NUL = b"\0"
 _FIRST_SECOND, _END_SECOND = -62_135_596_800, 253_402_300_800
@@ -600,7 +600,7 @@ def _pack_integers(column: ColumnType, values: list[int | None]) -> Packed:
     except (OverflowError, pa.ArrowInvalid):
         bad = [number for number, value in enumerate(values) if value is not None and abs(value) >= limit]
         return pa.array([None if value is None else str(value) for value in values]), Encoding.JSON, bad
-    if column.precision >= _MOST_INT64_DIGITS:
+    if column.precision >= _MAX_INT_DIGITS:
         return packed, Encoding.INTEGER, ()
     outside = pc.or_(pc.greater_equal(packed, limit), pc.less_equal(packed, -limit))
     return packed, Encoding.INTEGER, pc.indices_nonzero(outside).to_pylist()
@@ -686,7 +686,7 @@ def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
 def _not_decimal(column: ColumnType, texts: pa.Array, *, exponents: bool) -> list[int]:
     try:
         # Arrow doesn't notice when a long number overflows, and in a file there are to be no exponents.
-        if exponents or (pc.max(pc.binary_length(texts)).as_py() or 0) > MOST_DIGITS:
+        if exponents or (pc.max(pc.binary_length(texts)).as_py() or 0) > MAX_DIGITS:
             raise pa.ArrowInvalid("to be judged one by one")
         pc.cast(texts, pa.decimal128(column.precision, column.scale))
     except pa.ArrowInvalid:

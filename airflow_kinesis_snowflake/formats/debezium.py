@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _OPERATIONS = {"c": INSERT, "u": UPDATE, "d": DELETE, "r": READ}
 _WITHOUT_ROWS = {"t": "truncate of Debezium", "m": "message of Debezium"}
-_MOST_SCHEMAS, _LARGEST_KEPT_SCHEMA = 100, 2**18
+_MAX_SCHEMAS, _MAX_KEPT_SCHEMA_BYTES = 100, 2**18
 _DEEPEST = 50
 _ABSENT = msgspec.Raw(b"")
 
@@ -200,7 +200,7 @@ def _readers_of(schema: bytes | None) -> Mapping[str, Reader]:
     """What reads ``before`` and ``after``, and under the empty name a row itself."""
     if schema is None:
         return {}
-    return _readers(schema) if len(schema) > _LARGEST_KEPT_SCHEMA else _kept_readers(schema)
+    return _readers(schema) if len(schema) > _MAX_KEPT_SCHEMA_BYTES else _kept_readers(schema)
 
 
 def _readers(schema: bytes) -> Mapping[str, Reader]:
@@ -213,7 +213,7 @@ def _readers(schema: bytes) -> Mapping[str, Reader]:
     }
 
 
-_kept_readers = lru_cache(maxsize=_MOST_SCHEMAS)(_readers)
+_kept_readers = lru_cache(maxsize=_MAX_SCHEMAS)(_readers)
 
 
 def _fields(kind: Any) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from math import isfinite
 
 from airflow_kinesis_snowflake.formats.cells import TypeMismatch, digits_of, kind_of, moment, number, text_of
-from airflow_kinesis_snowflake.formats.column_types import MOST_DIGITS, ColumnType, DataType
+from airflow_kinesis_snowflake.formats.column_types import MAX_DIGITS, ColumnType, DataType
 
 NUMBERS = ("wide", "exact", "double")
 """What numbers of new columns make: NUMBER with room for decimals, or with those that were seen; FLOAT."""
 _ROOM_FOR_DECIMALS = 18
-_MOST_DECIMALS = 9
+_MAX_DECIMALS = 9
 _DIGITS_OF_A_DOUBLE = 17
 # All integers of 64 bits have as many, so one that fits them never changes what was inferred.
 _WHOLE_DIGITS = 19
@@ -75,10 +75,10 @@ class ObservedTypes:
     def _numeric(self, numbers: str) -> ColumnType:
         if numbers == "double":
             return ColumnType.of(DataType.FLOAT)
-        exact = self.whole + self.decimals <= MOST_DIGITS
-        if exact and (self.decimals <= _MOST_DECIMALS or self.significant > _DIGITS_OF_A_DOUBLE):
-            room = min(_ROOM_FOR_DECIMALS, MOST_DIGITS - self.whole) if numbers == "wide" else 0
-            return ColumnType.number(MOST_DIGITS, max(self.decimals, room))
+        exact = self.whole + self.decimals <= MAX_DIGITS
+        if exact and (self.decimals <= _MAX_DECIMALS or self.significant > _DIGITS_OF_A_DOUBLE):
+            room = min(_ROOM_FOR_DECIMALS, MAX_DIGITS - self.whole) if numbers == "wide" else 0
+            return ColumnType.number(MAX_DIGITS, max(self.decimals, room))
         if self.significant <= _DIGITS_OF_A_DOUBLE:
             return ColumnType.of(DataType.FLOAT)
         return ColumnType.of(DataType.VARIANT)
@@ -106,7 +106,7 @@ def _see_number(text: str, numbers: str) -> ObservedTypes:
     value = number(text)
     if value is not None:
         digits = digits_of(value, written=True)
-        exact = digits.whole + digits.decimals <= MOST_DIGITS
+        exact = digits.whole + digits.decimals <= MAX_DIGITS
         rounded = numbers == "double" or digits.significant <= _DIGITS_OF_A_DOUBLE
         if (exact and numbers != "double") or (rounded and isfinite(float(value))):
             whole = max(_WHOLE_DIGITS, digits.whole)

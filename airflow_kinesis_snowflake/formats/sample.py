@@ -18,11 +18,11 @@ from airflow_kinesis_snowflake.formats.inference import ObservedTypes, observe
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder
 
-MOST_KEYS = 1_000
+MAX_KEYS = 1_000
 """Keys that a sample tells apart; others are counted."""
-MOST_REASONS = 20
+MAX_REASONS = 20
 
-_LONGEST_KEY = 255
+_MAX_KEY_LENGTH = 255
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _EPOCHS = {
     unit: range(946_684_800 * of_second, 4_102_444_800 * of_second)
@@ -110,7 +110,7 @@ class Sample:
             for reason in filter(None, map(refusal, plain)):
                 raise UndecodableError(reason)
         except UndecodableError as error:
-            known = str(error) in self.dead_letters or len(self.dead_letters) < MOST_REASONS
+            known = str(error) in self.dead_letters or len(self.dead_letters) < MAX_REASONS
             self.dead_letters[str(error) if known else "other reasons"] += 1
             return
         for document in plain:
@@ -124,7 +124,7 @@ class Sample:
             self.others += 1
             return
         for name, raw in members.items():
-            if name not in self.keys and (len(self.keys) >= MOST_KEYS or not 0 < len(name) <= _LONGEST_KEY):
+            if name not in self.keys and (len(self.keys) >= MAX_KEYS or not 0 < len(name) <= _MAX_KEY_LENGTH):
                 self.further_keys += 1
             else:
                 self.keys.setdefault(name, KeyStatistics()).add(bytes(raw).decode())

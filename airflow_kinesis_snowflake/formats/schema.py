@@ -12,7 +12,7 @@ import msgspec
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.cells import EPOCH_UNITS
 from airflow_kinesis_snowflake.formats.column_types import (
-    MOST_DIGITS,
+    MAX_DIGITS,
     TIMES,
     Column,
     ColumnType,
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 BESIDE = "__VARIANT"
 """Ends the name of the column beside another one."""
-MOST_COLUMNS = 2_000
-MOST_KEYS = 10_000
-_MOST_DECODED_KEYS = 500
-_LONGEST_NAME = 255
+MAX_COLUMNS = 2_000
+MAX_KEYS = 10_000
+_MAX_DECODED_KEYS = 500
+_MAX_NAME_LENGTH = 255
 # Without what a rule of names leaves out, it may still be short enough for a name.
-_LONGEST_KEY = 4 * _LONGEST_NAME
+_MAX_KEY_LENGTH = 4 * _MAX_NAME_LENGTH
 _NOT_IN_A_STRUCT = re.compile(r'[\x00-\x1f"\\]')
 _INSTANT = ColumnType.of(DataType.TIMESTAMP_LTZ)
 JSON_NULL = msgspec.Raw(b"null")
@@ -314,18 +314,18 @@ class Schema:
     def verdict(self, key: str) -> Verdict | None:
         """What becomes of a key; ``None`` if that must be learned first."""
         known = self.keys.get(key)
-        if known is not None or (len(self.spellings) < MOST_KEYS and self._may_name_a_column(key)):
+        if known is not None or (len(self.spellings) < MAX_KEYS and self._may_name_a_column(key)):
             return known
         found = self._resolve(key, self._names)
         if isinstance(found, str):
             return self._targets.get(found) or RefusedKey(
-                f"the drain met more than {MOST_KEYS:,} different keys"
+                f"the drain met more than {MAX_KEYS:,} different keys"
             )
         return found
 
     def _may_name_a_column(self, key: str) -> bool:
         """Whether a key is worth remembering; ten thousand that are too long for it would fill the memory."""
-        return len(key) <= _LONGEST_KEY or key.upper() in self.settings.renames
+        return len(key) <= _MAX_KEY_LENGTH or key.upper() in self.settings.renames
 
     @cached_property
     def targets(self) -> Mapping[str, Target]:
@@ -340,7 +340,7 @@ class Schema:
             return beside
         if not self.settings.schema_evolution:
             return RefusedKey("")
-        return _new_column(beside, full=len(self._names) >= MOST_COLUMNS)
+        return _new_column(beside, full=len(self._names) >= MAX_COLUMNS)
 
     @cached_property
     def demanding(self) -> tuple[str, ...]:
@@ -367,7 +367,7 @@ class Schema:
             for key, found in self.keys.items()
             if not isinstance(found, RefusedKey) and not _NOT_IN_A_STRUCT.search(key)
         }
-        return RowDecoder(landing) if 0 < len(landing) <= _MOST_DECODED_KEYS else None
+        return RowDecoder(landing) if 0 < len(landing) <= _MAX_DECODED_KEYS else None
 
     @cached_property
     def _targets(self) -> Mapping[str, Target]:
@@ -412,7 +412,7 @@ class Schema:
 
     def _merge_keys(self, keys: Iterable[str]) -> Schema:
         spellings, numbers, names = dict(self.spellings), dict(self.numbers), dict(self._names)
-        for key in sorted(keys)[: MOST_KEYS - len(spellings)]:
+        for key in sorted(keys)[: MAX_KEYS - len(spellings)]:
             found = spellings[key] = self._resolve(key, names)
             if isinstance(found, str):
                 names.setdefault(self.settings.folded(found), found)
@@ -457,11 +457,11 @@ class Schema:
                 else found
             )
         if self.settings.schema_evolution or folded in self.settings.pins:
-            return _new_column(folded, full=len(names) >= MOST_COLUMNS)
+            return _new_column(folded, full=len(names) >= MAX_COLUMNS)
         if self.settings.unknown_keys == "ignore":
             return IgnoredKey()
         reason = "a key has no column, and schema_evolution is off"
-        return RefusedKey(reason, folded[:_LONGEST_NAME], wanted=True)
+        return RefusedKey(reason, folded[:_MAX_NAME_LENGTH], wanted=True)
 
     def found(self, actual: Mapping[str, Column]) -> Schema:
         """The schema after a look at the table. Keys are matched again if it isn't as it was.
@@ -522,7 +522,7 @@ def _new_column(name: str, *, full: bool) -> str | RefusedKey:
         return RefusedKey("a key can't be the name of a column (1 to 255 characters); rename or exclude it")
     if full:
         return RefusedKey(
-            f"a new key would give the table more than {MOST_COLUMNS:,} columns; use include or exclude, "
+            f"a new key would give the table more than {MAX_COLUMNS:,} columns; use include or exclude, "
             "or the envelope mapping"
         )
     return name
@@ -580,4 +580,4 @@ def decoded_raw(target: Target | IgnoredKey) -> bool:
 
 def widest(number: ColumnType) -> ColumnType:
     """The widest NUMBER that another can be altered to."""
-    return ColumnType.number(MOST_DIGITS, number.scale)
+    return ColumnType.number(MAX_DIGITS, number.scale)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
-_LONGEST_WAIT = 5.0
+_MAX_WAIT = 5.0
 
 
 class BrokenAnswerError(BotoCoreError):
@@ -347,7 +347,7 @@ def retry_of_broken_answers(most: int) -> Callable[..., float | None]:
         if attempts >= most:
             raise BrokenAnswerError(broken=broken)
         # As botocore's standard mode waits, but not as long: leases are running.
-        return random.random() * min(2.0 ** (attempts - 1), _LONGEST_WAIT)
+        return random.random() * min(2.0 ** (attempts - 1), _MAX_WAIT)
 
     return needs_retry
 

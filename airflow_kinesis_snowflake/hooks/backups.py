@@ -14,7 +14,7 @@ from airflow_kinesis_snowflake.stream.times import moment
 _S3 = "s3://"
 _TRIAL = "airflow-kinesis-snowflake-can-write"
 # Names of backups in DynamoDB and of files have up to 255 characters; ".json" is one of the ends.
-_MOST_OF_NAME = 225
+_MAX_NAME_LENGTH = 225
 
 
 class BackupFilesHook(CheckedAwsHook):
@@ -90,7 +90,7 @@ def backup_name(application: str, *, now: int) -> str:
 
     :param now: milliseconds since the epoch
     """
-    return f"{application[:_MOST_OF_NAME]}-{moment(now):%Y%m%dT%H%M%S}-{now % 1000:03d}"
+    return f"{application[:_MAX_NAME_LENGTH]}-{moment(now):%Y%m%dT%H%M%S}-{now % 1000:03d}"
 
 
 def _write_new(path: Path, content: bytes) -> None:

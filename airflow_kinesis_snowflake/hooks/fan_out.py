@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _ONE_ATTEMPT = Config(max_pool_connections=256, retries={"mode": "standard", "total_max_attempts": 1})
 _CHUNK_BYTES = 16 * 1024
 # What botocore takes: payload, headers, and what is around them.
-_LONGEST_MESSAGE = 24 * 2**20 + 128 * 2**10 + 16
+_MAX_MESSAGE_BYTES = 24 * 2**20 + 128 * 2**10 + 16
 
 
 class FanOutHook(KinesisStreamHook):
@@ -257,7 +257,7 @@ class MessageBody:
             while True:
                 if size is None and len(read) >= 4:
                     size = int.from_bytes(read[:4], "big")
-                    if size > _LONGEST_MESSAGE:
+                    if size > _MAX_MESSAGE_BYTES:
                         raise ServiceUnavailableError(f"A message of {size} bytes can't be one of AWS")
                     if not self.admit(size):
                         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.plain import as_json, from_json
 from airflow_kinesis_snowflake.maintenance.text import Part, Table, markdown
-from airflow_kinesis_snowflake.sinks.snowflake.channel_state import MOST_CHANNELS as MOST_OF_PIPE
+from airflow_kinesis_snowflake.sinks.snowflake.channel_state import MAX_CHANNELS as MOST_OF_PIPE
 from airflow_kinesis_snowflake.state.attributes import KEYS
 from airflow_kinesis_snowflake.words import ago
 

@@ -56,7 +56,7 @@ RUNS_IN_LIST = 15
 RUNS_ON_PAGE = 60
 # Of a span of time, the newest in the table; the chart has all of them.
 RUNS_IN_TABLE = 200
-LONGEST_SPAN = timedelta(days=366)
+MAX_SPAN = timedelta(days=366)
 
 _WATCHES = Watches()
 
@@ -215,7 +215,7 @@ def past(  # noqa: PLR0917 -- each is a part of the query
     read = [history.drains_between(session, task, since=begin, until=end) for task in tasks]
     drains = by_application(drain for of_task in read for drain in of_task).get(meant, ())
     runs = runs_of(drains)
-    cut = any(len(of_task) == history.MOST_OF_A_SPAN for of_task in read)
+    cut = any(len(of_task) == history.MAX_RUNS_OF_A_SPAN for of_task in read)
     return {
         "since": begin,
         "until": end,
@@ -239,7 +239,7 @@ def _span(since: date, until: date, zone: str) -> tuple[int, int]:
         end = datetime.combine(until + timedelta(days=1), midnight, ZoneInfo(zone))
     except (KeyError, ValueError, OverflowError):
         raise HTTPException(422, "The days or their time zone aren't known") from None
-    if not timedelta(0) < end - begin <= LONGEST_SPAN:
+    if not timedelta(0) < end - begin <= MAX_SPAN:
         raise HTTPException(422, "The days must be in their order, and a year at most")
     return millis(begin), millis(end)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.sources.backlog import Backlog
 
 SECONDS_BETWEEN_LOOKS = 60.0
-_MOST_WATCHED = 128
+_MAX_WATCHED = 128
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Watches:
         While one request looks, others get what was found before, so that a slow Kinesis holds up one only.
         """
         with self._lock:
-            while len(self._watched) >= _MOST_WATCHED and (application, access) not in self._watched:
+            while len(self._watched) >= _MAX_WATCHED and (application, access) not in self._watched:
                 del self._watched[next(iter(self._watched))]
             watched = self._watched.setdefault((application, access), _Watched())
         due = watched.last is None or self._clock() - watched.looked >= SECONDS_BETWEEN_LOOKS

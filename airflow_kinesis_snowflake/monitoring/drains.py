@@ -499,7 +499,7 @@ class ChartColumn:
     per_minute: float | None
 
 
-MOST_COLUMNS = 96
+MAX_COLUMNS = 96
 
 
 def columns_of(runs: Sequence[Run]) -> tuple[ChartColumn, ...]:
@@ -508,10 +508,10 @@ def columns_of(runs: Sequence[Run]) -> tuple[ChartColumn, ...]:
     :param runs: newest first
     """
     begun = [(run.started, run) for run in reversed(runs) if run.started is not None]
-    if len(begun) <= MOST_COLUMNS:
+    if len(begun) <= MAX_COLUMNS:
         return tuple(_column([run], (run.dag_id, run.run_id), started) for started, run in begun)
     first, last = begun[0][0], begun[-1][0]
-    width = (last - first) // MOST_COLUMNS + 1
+    width = (last - first) // MAX_COLUMNS + 1
     spans = [list(span) for _, span in groupby(begun, lambda each: (each[0] - first) // width)]
     return tuple(_column([run for _, run in span], None, _floor(span[0][0], first, width)) for span in spans)
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # Up to here each shard is a box with a label, and a generation one column.
-MOST_BOXES = 48
+MAX_BOXES = 48
 ROWS_OF_CELLS = 16
 
 
@@ -52,7 +52,7 @@ def draw(parents: Mapping[str, Iterable[str]]) -> Drawing:
     families: dict[int, list[str]] = {}
     for shard_id, number in generation.items():
         families.setdefault(number, []).append(shard_id)
-    boxes = len(known) <= MOST_BOXES
+    boxes = len(known) <= MAX_BOXES
     places: dict[str, Place] = {}
     order: dict[str, float] = {}
     first = 0

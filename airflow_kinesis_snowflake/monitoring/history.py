@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
 CONSOLES = {link.xcom_key: link.name for link in LINKS if not isinstance(link, MonitoringPageLink)}
 KEYS = (RETURNED, DRAINED, PROGRESS, FAILURE, *CONSOLES)
-MOST_TASKS = 200
+MAX_TASKS = 200
 # Of one task, over all runs that are read: a run has an instance per worker.
-MOST_INSTANCES = 400
+MAX_INSTANCES = 400
 # The same for a span of time, of which only the totals are read.
-MOST_OF_A_SPAN = 5_000
+MAX_RUNS_OF_A_SPAN = 5_000
 _RUNS_AT_ONCE = 400
 _INSTANCE = (
     TaskInstance.run_id,
@@ -88,7 +88,7 @@ def drain_tasks(session: Session, readable: Container[str]) -> tuple[DrainTask, 
         .order_by(TaskInstance.dag_id, TaskInstance.task_id)
     )
     tasks = (DrainTask(dag_id, task_id) for dag_id, task_id in found if dag_id in readable)
-    return tuple(islice(tasks, MOST_TASKS))
+    return tuple(islice(tasks, MAX_TASKS))
 
 
 def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[DrainTaskInstance, ...]:
@@ -103,7 +103,7 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
         select(*_INSTANCE)
         .where(*_of(TaskInstance, task, numbers))
         .order_by(TaskInstance.start_date.desc())
-        .limit(MOST_INSTANCES)
+        .limit(MAX_INSTANCES)
     ).all()
     xcoms = _xcoms(session, task, numbers)
     fields = {
@@ -182,7 +182,7 @@ def drains_between(
             TaskInstance.start_date < moment(until),
         )
         .order_by(TaskInstance.start_date.desc())
-        .limit(MOST_OF_A_SPAN)
+        .limit(MAX_RUNS_OF_A_SPAN)
     ).all()
     reports = _report_texts(session, task, list(dict.fromkeys(row.run_id for row in instances)))
     drains: list[DrainTaskInstance] = []
@@ -258,7 +258,7 @@ def _xcoms(session: Session, task: DrainTask, runs: Collection[str]) -> Mapping[
         select(XComModel.run_id, XComModel.map_index, XComModel.key, XComModel.value)
         .where(*_of(XComModel, task, runs), XComModel.key.in_(KEYS))
         .order_by(XComModel.timestamp.desc())
-        .limit(len(KEYS) * MOST_INSTANCES)
+        .limit(len(KEYS) * MAX_INSTANCES)
     )
     return {(run_id, map_index, key): value for run_id, map_index, key, value in found}
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.side_by_side import SideBySide
     from airflow_kinesis_snowflake.sinks.snowflake.session_pool import SessionPool
 
-MOST_AT_ONCE = 16
+MAX_AT_ONCE = 16
 _STREAMS = {"stream_names", "stream_pattern", "stream_tags"}
 _SAID_HERE = {"stream_name", "application_name", "table"}
 
@@ -96,7 +96,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
         "stream_names": WORDS,
         "stream_pattern": optional(TEXT),
         "stream_tags": optional(TEXT_BY_NAME),
-        "streams_at_once": as_written(whole(1, MOST_AT_ONCE)),
+        "streams_at_once": as_written(whole(1, MAX_AT_ONCE)),
         "drain": SettingType("a dict of settings", _settings),
     }
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.loaded import Loaded
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
 
-MOST_TABLES = 10_000
+MAX_TABLES = 10_000
 
 
 class StateOperator(CheckedSettings, BaseOperator):
@@ -437,7 +437,7 @@ class PlanTableCleanupOperator(StateOperator):
         "days": types.POSITIVE,
         "used": types.WORDS,
         "named": types.WORDS,
-        "most": types.whole(1, MOST_TABLES),
+        "most": types.whole(1, MAX_TABLES),
         "streams": types.WORDS,
         "airflow_conn_id": types.optional(types.TEXT),
     }

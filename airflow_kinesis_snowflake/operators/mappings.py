@@ -10,7 +10,7 @@ from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.settings import SettingGroup, SettingType
 
 EPOCH_UNITS = ("s", "ms", "us", "ns")
-MOST_LEVELS = 20
+MAX_LEVELS = 20
 NAMES = ("upper", "as_is", "snake")
 NUMBERS = ("wide", "exact", "double")
 ON_TYPE_CONFLICT = ("dead_letter", "rescue", "column")
@@ -75,7 +75,7 @@ class Columns(SettingGroup):
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "columns": types.COLUMN_TYPES,
         "epochs": types.choices(*EPOCH_UNITS),
-        "flatten": types.whole(0, MOST_LEVELS),
+        "flatten": types.whole(0, MAX_LEVELS),
         "paths": types.TEXT_BY_NAME,
         "rename": types.TEXT_BY_NAME,
         "include": types.KEYS_TO_KEEP,

@@ -52,7 +52,7 @@ METADATA_COLUMNS = (
 
 _SEPARATORS = re.compile(r"[\s,]+")
 _TEMPLATE = re.compile(r"\{[{%#]")
-_LONGEST_SHOWN = 60
+_MAX_SHOWN_LENGTH = 60
 
 
 @dataclass(frozen=True)
@@ -510,11 +510,11 @@ def _as_json(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     if isinstance(value, str):
-        return repr(value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}...")
+        return repr(value if len(value) <= _MAX_SHOWN_LENGTH else f"{value[:_MAX_SHOWN_LENGTH]}...")
     if value is None or isinstance(value, bool):
         return repr(value)
     if isinstance(value, (int, float)):
-        return f"the number {value}" if abs(value) < 10**_LONGEST_SHOWN else "a number as large as that"
+        return f"the number {value}" if abs(value) < 10**_MAX_SHOWN_LENGTH else "a number as large as that"
     if isinstance(value, (list, tuple, AbstractSet)) and not value:
         return f"an empty {_type(value)}"
     return f"a {_type(value)}"

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.positions import Position
 
 SHARDS_PER_LOOK = 100
-FIRST_PATIENCE_SECONDS = 600.0
-LONGEST_PATIENCE_SECONDS = 3600.0
+INITIAL_BACKOFF_SECONDS = 600.0
+MAX_BACKOFF_SECONDS = 3600.0
 
 Mark = frozenset[tuple[str, "Position | None", bool]]
 
@@ -137,7 +137,7 @@ class RefireBackoff:
 
     def __init__(self) -> None:
         self._mark: Mark | None = None
-        self._seconds = FIRST_PATIENCE_SECONDS
+        self._seconds = INITIAL_BACKOFF_SECONDS
         self._again_at = 0.0
 
     def due(self, mark: Mark, *, now: float) -> bool:
@@ -147,11 +147,11 @@ class RefireBackoff:
         :param now: on the monotonic clock
         """
         if mark != self._mark:
-            self._mark, self._seconds = mark, FIRST_PATIENCE_SECONDS
+            self._mark, self._seconds = mark, INITIAL_BACKOFF_SECONDS
         elif now < self._again_at:
             return False
         else:
-            self._seconds = min(2 * self._seconds, LONGEST_PATIENCE_SECONDS)
+            self._seconds = min(2 * self._seconds, MAX_BACKOFF_SECONDS)
         self._again_at = now + self._seconds
         return True
 

@@ -24,7 +24,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.sources.polling import KinesisCalls, PollingSource
 from airflow_kinesis_snowflake.stream.consumers import (
-    MOST_CONSUMERS,
+    MAX_CONSUMERS,
     Consumer,
     ShardEvent,
     check_consumer,
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 # An event that was waited for longer than this wasn't there when the wait began.
 NOT_THERE_SECONDS = 0.01
 # Whoever had the shard before may hold its subscription for a while, and a connection may break at any time.
-MOST_FRUITLESS = 8
+MAX_FRUITLESS = 8
 CONSUMER_PAUSE_SECONDS = 1.0
 CONSUMER_PATIENCE_SECONDS = 60.0
 # A cursor that nothing has come to knows only that it isn't known to be at the tip.
@@ -268,7 +268,7 @@ class FanOutSource:
         :raises ConsumerUnusableError: the consumer was given
         """
         what = (
-            f"{MOST_FRUITLESS} subscriptions in a row of consumer {self._given or self._name} to shard "
+            f"{MAX_FRUITLESS} subscriptions in a row of consumer {self._given or self._name} to shard "
             f"{cursor.shard_id} of stream {self.stream_name} ended before anything came. The last: {error}"
         )
         if self._given is not None:
@@ -325,7 +325,7 @@ class FanOutSource:
                 "Shards of stream %s are polled: no consumer can be registered. A stream has at most %d; "
                 "deregister one, or give consumer_arn or consumer_type='polling': %s",
                 self.stream_name,
-                MOST_CONSUMERS,
+                MAX_CONSUMERS,
                 error,
             )
         elif first:
@@ -477,7 +477,7 @@ class FanOutCursor:
         if not isinstance(error, TransientError):
             raise error
         self._fruitless += 1
-        if self._fruitless < MOST_FRUITLESS:
+        if self._fruitless < MAX_FRUITLESS:
             raise error
         self._source._give_up(self, error)
         self._poll()

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # DynamoDB's numbers have up to 38 digits; a larger one would need an exponent.
-_MOST_DIGITS = 38
+_MAX_DIGITS = 38
 
 
 def number_of(item: Mapping[str, Any], name: str) -> int | None:
@@ -21,7 +21,7 @@ def number_of(item: Mapping[str, Any], name: str) -> int | None:
         number = Decimal(digits)
     except InvalidOperation:
         return None
-    return int(number) if number.is_finite() and number.adjusted() < _MOST_DIGITS else None
+    return int(number) if number.is_finite() and number.adjusted() < _MAX_DIGITS else None
 
 
 def text_of(item: Mapping[str, Any], name: str) -> str | None:

@@ -50,11 +50,11 @@ if TYPE_CHECKING:
 ROOM_BYTES = 64 * 2**20
 # One aggregate can't be read in parts. The library makes none of more than 1 MB, which with user records of
 # 25 bytes and keys of 36 expand to 20 MB.
-LARGEST_EXPANSION_BYTES = 256 * 2**20
+MAX_EXPANSION_BYTES = 256 * 2**20
 # About what Python and Arrow take for a user record beside its data and key.
 OVERHEAD_BYTES = 500
-LONGEST_KEY = 256
-LARGEST_HASH_KEY = 2**128 - 1
+MAX_KEY_LENGTH = 256
+MAX_HASH_KEY = 2**128 - 1
 _HASH_KEY = re.compile(rb"[0-9]{1,39}")
 
 _MAGIC = b"\xf3\x89\x9a\xc2"
@@ -219,9 +219,9 @@ def _expanded_bytes(message: Any, aggregate: Record) -> int:
     :raises ValueError: more than can be held in memory
     """
     longest = max(map(len, message.partition_key_table), default=0)
-    each = OVERHEAD_BYTES + min(longest, 4 * LONGEST_KEY)
+    each = OVERHEAD_BYTES + min(longest, 4 * MAX_KEY_LENGTH)
     size = len(aggregate.data) + len(message.records) * each
-    if size > LARGEST_EXPANSION_BYTES:
+    if size > MAX_EXPANSION_BYTES:
         raise ValueError(f"its {len(message.records)} user records are too many for one record")
     return size
 
@@ -265,15 +265,15 @@ class _Keys(dict[int, str]):
 def _partition_key(key: bytes) -> str:
     try:
         # No character has more than four bytes.
-        text = None if len(key) > 4 * LONGEST_KEY else key.decode()
+        text = None if len(key) > 4 * MAX_KEY_LENGTH else key.decode()
     except UnicodeDecodeError:
         raise ValueError("a key isn't UTF-8") from None
-    if text is None or len(text) > LONGEST_KEY:
-        raise ValueError(f"a partition key is longer than {LONGEST_KEY} characters")
+    if text is None or len(text) > MAX_KEY_LENGTH:
+        raise ValueError(f"a partition key is longer than {MAX_KEY_LENGTH} characters")
     return text
 
 
 def _explicit_hash_key(key: bytes) -> str:
-    if not _HASH_KEY.fullmatch(key) or int(key) > LARGEST_HASH_KEY:
+    if not _HASH_KEY.fullmatch(key) or int(key) > MAX_HASH_KEY:
         raise ValueError("an explicit hash key isn't a decimal number of up to 128 bits")
     return key.decode()

@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.stream.refs import StreamRef
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
 
-MOST_CONSUMERS = 20
+MAX_CONSUMERS = 20
 """Consumers that a stream may have, unless AWS has raised the quota."""
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")

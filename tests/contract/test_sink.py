@@ -175,7 +175,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(channels, "_TRYING_SECONDS", 1)
 
 

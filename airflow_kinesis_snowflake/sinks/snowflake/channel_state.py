@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_CHANNELS = 2_000
+MAX_CHANNELS = 2_000
 """Channels that a pipe can have (Snowflake's documentation)."""
-_MOST_ASKED = 500
+_MAX_ASKED = 500
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,9 @@ class ShardChannels:
     def _tokens(self, table: TableName, names: Sequence[str]) -> dict[str, str | None]:
         """The tokens of the channels that are there."""
         found: dict[str, str | None] = {}
-        for start in range(0, len(names), _MOST_ASKED):
+        for start in range(0, len(names), _MAX_ASKED):
             try:
-                states = self._client(table).states(names[start : start + _MOST_ASKED])
+                states = self._client(table).states(names[start : start + _MAX_ASKED])
             except SnowflakeObjectNotFoundError:
                 return {}
             found |= {name: state.committed for name, state in states.items()}

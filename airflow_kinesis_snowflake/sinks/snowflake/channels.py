@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.runtime import Event
     from airflow_kinesis_snowflake.identifiers import TableName
 
-MOST_BYTES_OF_A_ROW = 16 * 2**20
+MAX_ROW_BYTES = 16 * 2**20
 PIPE_SUFFIX = "-STREAMING"
 
 _APPLICATION = "airflow-kinesis-snowflake"
@@ -289,10 +289,10 @@ class Channel:
         :raises ThrottledError: the SDK has as much in memory as it may
         """
         largest = max(map(len, rows), default=0)
-        if largest > MOST_BYTES_OF_A_ROW:
+        if largest > MAX_ROW_BYTES:
             raise RowTooLargeError(
                 f"Make its record a dead letter: a row for {self._target} has {largest} bytes, "
-                f"and Snowpipe Streaming takes {MOST_BYTES_OF_A_ROW} (channel {self.name})"
+                f"and Snowpipe Streaming takes {MAX_ROW_BYTES} (channel {self.name})"
             )
         raws = [msgspec.Raw(row) for row in rows]
         with self._translated("append rows to"):

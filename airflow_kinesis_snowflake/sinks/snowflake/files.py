@@ -33,7 +33,7 @@ ROW_GROUP_BYTES = 8 * 2**20
 # A thread of the warehouse loads one file, and an XS has eight of them. Smaller files cost more to begin than
 # they save ("Preparing your data files" in Snowflake's documentation).
 FILE_BYTES = 16 * 2**20
-MOST_FILES = 8
+MAX_FILES = 8
 _COORDINATES = ["shardId", "sequenceNumber", "subSequenceNumber"]
 
 
@@ -84,7 +84,7 @@ class BatchFiles:
     def __init__(self, directory: Path, *, application: str, stream_name: str) -> None:
         self._application = application
         self._stream_name = stream_name
-        self._landing = _ParquetFiles(directory, LANDING, most=MOST_FILES)
+        self._landing = _ParquetFiles(directory, LANDING, most=MAX_FILES)
         self._dead_letters = _ParquetFiles(directory, DEAD_LETTERS)
         self.fields: set[FileColumn] = set()
         self.missing: set[str] = set()
@@ -130,7 +130,7 @@ class BatchFiles:
     @contextmanager
     def part(self, begin: int, end: int) -> Iterator[tuple[Path, ...]]:
         """Landing files of their own with the rows from ``begin`` up to ``end``, deleted on leaving."""
-        part = _ParquetFiles(self._landing.directory / "part", LANDING, most=MOST_FILES)
+        part = _ParquetFiles(self._landing.directory / "part", LANDING, most=MAX_FILES)
         part.directory.mkdir()
         try:
             _copy_rows(self._landing.close(), part, [(begin, end)])

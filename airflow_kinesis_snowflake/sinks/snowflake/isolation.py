@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Without a number of the user: more refused rows than this say that it isn't the rows that are wrong.
-MOST_REFUSED = 100
+MAX_REFUSED = 100
 THROTTLED_TRIES = 60
 
 
@@ -72,7 +72,7 @@ class RowIsolation:
         """
         log.warning("%s. Looking for the records of batch %s that are refused", refusal, batch.id)
         allowed = self._context.max_dead_letters.allowed(batch.records, before=before)
-        most = MOST_REFUSED if allowed is None else allowed - batch.refused
+        most = MAX_REFUSED if allowed is None else allowed - batch.refused
         folder = stage_folder(
             self._context.application_name,
             self._context.stream_name,

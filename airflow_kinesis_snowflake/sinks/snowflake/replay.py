@@ -27,9 +27,9 @@ from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES
 from airflow_kinesis_snowflake.formats.envelope import NO_ROWS, EncodedRecords
 from airflow_kinesis_snowflake.sinks.snowflake.copy import copy_files, prepare_table
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, work_folder
-from airflow_kinesis_snowflake.sinks.snowflake.isolation import MOST_REFUSED, reason_of
+from airflow_kinesis_snowflake.sinks.snowflake.isolation import MAX_REFUSED, reason_of
 from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK, stage_folder
-from airflow_kinesis_snowflake.stream.aggregation import LARGEST_EXPANSION_BYTES, deaggregate
+from airflow_kinesis_snowflake.stream.aggregation import MAX_EXPANSION_BYTES, deaggregate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_CONFLICTS = 5
+MAX_CONFLICTS = 5
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Replay:
         self._open_session = open_session
         self._target = landing.target
         self._mapping = landing.mapping(lambda: self._open().landing_columns(self._target))
-        self._encoder = landing.encoder(self._mapping, room=LARGEST_EXPANSION_BYTES)
+        self._encoder = landing.encoder(self._mapping, room=MAX_EXPANSION_BYTES)
         self._folder = folder
         self._refused = 0
         self._session: SnowflakeSession | None = None
@@ -115,7 +115,7 @@ class _Replay:
                 done += self._replay(chosen, letters)
             except (FencedError, TransactionEndedError) as error:
                 conflicts += 1
-                if conflicts > MOST_CONFLICTS:
+                if conflicts > MAX_CONFLICTS:
                     raise
                 log.warning("%s", error)
             log.info("%d dead letters: %d landed, %d failed", done.dead_letters, done.landed, done.failed)
@@ -160,9 +160,9 @@ class _Replay:
 
     def _count_refused(self, chosen: LetterFilter) -> None:
         self._refused += 1
-        if self._refused > MOST_REFUSED:
+        if self._refused > MAX_REFUSED:
             raise TooManyDeadLettersError(
-                f"Snowflake refuses more than {MOST_REFUSED} dead letters of stream {chosen.stream}. Compare "
+                f"Snowflake refuses more than {MAX_REFUSED} dead letters of stream {chosen.stream}. Compare "
                 f"the columns of {self._target.table} with the records, or choose others"
             )
 
@@ -189,9 +189,7 @@ class _Replay:
             first = encoded.dead_letters[0]
             return still_dead(letter.record, first.reason, first.column)
         if encoded.left:
-            return still_dead(
-                letter.record, f"its user records hold more than {LARGEST_EXPANSION_BYTES:,} bytes"
-            )
+            return still_dead(letter.record, f"its user records hold more than {MAX_EXPANSION_BYTES:,} bytes")
         return encoded
 
     def _commit(

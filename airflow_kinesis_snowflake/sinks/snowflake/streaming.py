@@ -80,7 +80,7 @@ log = logging.getLogger(__name__)
 PART_BYTES = 3 * 2**20
 COMMIT_SECONDS = 120.0
 LIMITS = BatchLimits(max_batch_bytes=24 * 2**20, max_batch_records=500_000, max_batch_seconds=1.0)
-LONGEST_NAME = 250
+MAX_NAME_LENGTH = 250
 # Channels and tokens that rest for 30 days are deleted (Snowflake's documentation of channels). One day less,
 # so that clocks don't matter.
 MEMORY_MILLIS = 29 * 24 * 3_600_000
@@ -535,10 +535,10 @@ def channel_name(application: str, stream: str, key: OffsetKey) -> str:
     A name that would be too long ends in a hash of all of it.
     """
     name = ":".join((application, stream, key.shard_id, key.incarnation))
-    if len(name) <= LONGEST_NAME:
+    if len(name) <= MAX_NAME_LENGTH:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-    return f"{name[: LONGEST_NAME - 33]}:{digest}"
+    return f"{name[: MAX_NAME_LENGTH - 33]}:{digest}"
 
 
 def position_of(token: str | None) -> Position | None:

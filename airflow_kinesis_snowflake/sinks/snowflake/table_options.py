@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 NEVER = "never"
 
-_LONGEST_RETENTION_DAYS = 90
+_MAX_RETENTION_DAYS = 90
 _PRINTABLE = re.compile(r"[^\x00-\x1f]+")
 
 
@@ -54,7 +54,7 @@ class TableOptions:
             raise InvalidSettingError("external_volume and base_location belong to iceberg=True")
         if not all(map(str.strip, self.cluster_by)):
             raise InvalidSettingError("an expression of cluster_by is empty")
-        longest = 1 if self.transient else _LONGEST_RETENTION_DAYS
+        longest = 1 if self.transient else _MAX_RETENTION_DAYS
         if self.data_retention_days is not None and not 0 <= self.data_retention_days <= longest:
             raise InvalidSettingError(
                 f"data_retention_days must be from 0 to {longest}, not {self.data_retention_days}"

@@ -82,7 +82,7 @@ def folder_in(text: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_table_that_takes_nothing_is_an_error_and_not_a_reason_for_dead_letter
     pipeline: Pipeline, snowflake_proxy: FaultProxy
 ) -> None:
     Picky(snowflake_proxy, bad="")
-    pipeline.send(isolation.MOST_REFUSED + 1)
+    pipeline.send(isolation.MAX_REFUSED + 1)
 
     with pytest.raises(TooManyDeadLettersError, match=r"NOT NULL.*max_dead_letters.*more than 100 of "):
         pipeline.drain().run()
@@ -218,7 +218,7 @@ def test_the_user_can_say_that_it_is_the_records(pipeline: Pipeline, snowflake_p
 def test_more_refused_records_than_accepted_commit_nothing_and_a_higher_number_goes_on(
     pipeline: Pipeline, snowflake_proxy: FaultProxy, most: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(isolation, "MOST_REFUSED", 3)
+    monkeypatch.setattr(isolation, "MAX_REFUSED", 3)
     picky = Picky(snowflake_proxy)
     pipeline.send(50)
     pipeline.send_payloads([(f"bad {number}", BAD) for number in range(4)])

@@ -214,7 +214,7 @@ def test_what_snowflake_refuses_stays_and_the_others_land(
 def test_a_table_that_refuses_everything_ends_the_replay(
     pipeline: Pipeline, snowflake_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "MOST_REFUSED", 1)
+    monkeypatch.setattr(replay, "MAX_REFUSED", 1)
     snowflake_proxy.add(snowflake_error(*REFUSED), operation="COPY", sql="RECORD_CONTENT")
 
     with pytest.raises(AirflowFailException, match="TooManyDeadLettersError: Snowflake refuses more than 1"):

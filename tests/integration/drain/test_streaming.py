@@ -46,7 +46,7 @@ class DiedError(BaseException):
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture

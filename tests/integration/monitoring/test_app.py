@@ -307,7 +307,7 @@ def test_drains_that_others_may_read_take_no_room_from_those_of_the_user(
     for each in (before, dag):
         each.run()
     monkeypatch.setattr(type(auth_manager), "get_authorized_dag_ids", lambda *_, **__: {dag.dag_id})
-    monkeypatch.setattr(history, "MOST_TASKS", 1)
+    monkeypatch.setattr(history, "MAX_TASKS", 1)
     assert line_of(client(), dag.application)["dag_id"] == dag.dag_id
 
 
@@ -348,7 +348,7 @@ def test_no_more_runs_are_read_than_are_shown(
     for number in range(4):
         dag.run(minutes_ago=10 - number, records=number)
     monkeypatch.setattr("airflow_kinesis_snowflake.monitoring.app.RUNS_ON_PAGE", 2)
-    monkeypatch.setattr(history, "MOST_INSTANCES", 50)
+    monkeypatch.setattr(history, "MAX_INSTANCES", 50)
     query = {"name": dag.application, "stream": "stream"}
     page = client().get("api/application", params=query).json()
     assert [run["records"] for run in page["runs"]] == [3, 2]

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.parametrize("emulator", ["kinesalite"])
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "LONGEST_BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr(reader, "MAX_BACKOFF_SECONDS", 0.3)
     monkeypatch.setattr(reader, "FAILURES_BEFORE_GIVING_UP", 10_000)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.engine.assignment import (
     CLOCKS_APART_MILLIS,
     HEARTBEAT_MILLIS,
-    LONGEST_LEASE_MILLIS,
+    MAX_LEASE_MILLIS,
     Assignment,
     assign,
     describe_holders,
@@ -263,8 +263,8 @@ def test_nothing_is_expected_of_a_worker_that_lets_nothing_go() -> None:
         (shard("a", OTHER, expires_in=-1), False),
         (shard("a", OTHER, expires_in=0), True),
         (ShardState("a", lease_owner=OTHER), True),
-        (shard("a", OTHER, expires_in=LONGEST_LEASE_MILLIS), True),
-        (shard("a", OTHER, expires_in=LONGEST_LEASE_MILLIS + 1), False),
+        (shard("a", OTHER, expires_in=MAX_LEASE_MILLIS), True),
+        (shard("a", OTHER, expires_in=MAX_LEASE_MILLIS + 1), False),
     ],
 )
 def test_a_lease_that_ends_too_late_to_be_one_is_not_believed(row: ShardState, leased: bool) -> None:

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from airflow_kinesis_snowflake.engine.reader import (
     FAILURES_BEFORE_GIVING_UP,
-    LONGEST_BACKOFF_SECONDS,
-    SHORTEST_BACKOFF_SECONDS,
+    MAX_BACKOFF_SECONDS,
+    MIN_BACKOFF_SECONDS,
     EncodedPage,
     PageRequest,
     PageSource,
@@ -551,7 +551,7 @@ def test_the_wait_after_failures_is_bounded_on_both_sides(failures: int, now: fl
     reader = a_reader()
     for _ in range(failures):
         assert reader.back_off(ThrottledError("slower"), now=now, chance=chance)
-    assert now + SHORTEST_BACKOFF_SECONDS <= reader.due <= now + LONGEST_BACKOFF_SECONDS
+    assert now + MIN_BACKOFF_SECONDS <= reader.due <= now + MAX_BACKOFF_SECONDS
 
 
 def test_the_wait_after_failures_is_drawn_from_all_that_is_allowed_then() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 from airflow_kinesis_snowflake.formats.avro import AvroContainer, AvroSingleObject
 from airflow_kinesis_snowflake.formats.avro_schemas import fingerprint
-from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, Documents, DroppedPayload
+from airflow_kinesis_snowflake.formats.engine import MAX_DOCUMENTS, Documents, DroppedPayload
 
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}
 ORDER = {
@@ -122,7 +122,7 @@ def test_what_a_block_inflates_to_is_bounded(codec: str) -> None:
 
 def test_data_without_a_byte_are_bounded_too() -> None:
     payload = by_hand((2**40, b""), schema=json.dumps(NOTHING))
-    with pytest.raises(UndecodableError, match=f"more than {MOST_DOCUMENTS:,} documents"):
+    with pytest.raises(UndecodableError, match=f"more than {MAX_DOCUMENTS:,} documents"):
         decoded(payload)
 
 

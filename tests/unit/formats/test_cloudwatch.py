@@ -10,7 +10,7 @@ import pytest
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.catalog import payload_decoder
-from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, DroppedPayload
+from airflow_kinesis_snowflake.formats.engine import MAX_DOCUMENTS, DroppedPayload
 
 
 def message(*events: dict[str, Any], kind: str = "DATA_MESSAGE") -> bytes:
@@ -96,7 +96,7 @@ def test_what_holds_no_event_is_dropped_and_says_what_it_was(payload: bytes) -> 
         (gzip.compress(message(kind="OTHER"), mtime=0), "unknown type"),
         (gzip.compress(message(event("x")), mtime=0)[:-4], "looks like gzip"),
         (gzip.compress(message({"id": 7}), mtime=0), "shape"),
-        (gzip.compress(message(*[event("")] * (MOST_DOCUMENTS + 1)), mtime=0), "more than 100,000 documents"),
+        (gzip.compress(message(*[event("")] * (MAX_DOCUMENTS + 1)), mtime=0), "more than 100,000 documents"),
         (b"", "empty"),
     ],
 )

@@ -361,7 +361,7 @@ def test_invalid_utf8_is_refused_wherever_it_stands() -> None:
 def test_10000_keys_fill_the_table_up_to_its_limit_and_the_rest_is_refused_with_the_reason() -> None:
     mapping = Table().mapping()
     encoded = encode(mapping, [{f"k{number}": number} for number in range(10_000)])
-    assert len(encoded.fields) == encoded.rows.num_rows == module.MOST_COLUMNS
+    assert len(encoded.fields) == encoded.rows.num_rows == module.MAX_COLUMNS
     assert len(encoded.dead_letters) == 8_000
     assert "2,000 columns" in encoded.dead_letters[0].reason
 
@@ -373,7 +373,7 @@ def test_a_record_of_10000_keys_is_refused_and_its_neighbours_land() -> None:
 
 
 def test_more_keys_than_are_remembered_are_judged_all_the_same() -> None:
-    documents = [{f"k{number}": number, "a": number} for number in range(module.MOST_KEYS + 100)]
+    documents = [{f"k{number}": number, "a": number} for number in range(module.MAX_KEYS + 100)]
     table = table_of(A="NUMBER(38, 0)")
     land(*documents, table=table, how=ColumnsSettings(schema_evolution=False))
     assert len(table.rows) == len(documents)

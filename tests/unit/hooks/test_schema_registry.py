@@ -340,7 +340,7 @@ def test_a_registry_that_is_not_there_is_left_alone_for_a_while(monkeypatch: pyt
 def test_an_answer_that_takes_too_long_is_given_up(
     registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema_registry, "_LONGEST_ANSWER_SECONDS", -1)
+    monkeypatch.setattr(schema_registry, "_MAX_ANSWER_SECONDS", -1)
     number = registry.register("orders", {"schema": '"int"'})
     with pytest.raises(ServiceUnavailableError, match=r"doesn't answer \(TimeoutError\)"):
         documents("avro", headed(number, b"\2"))

@@ -50,7 +50,7 @@ def test_a_look_that_failed_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_applications_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     watches = Watches(clock=lambda: 0.0)
-    monkeypatch.setattr(backlog_status, "_MOST_WATCHED", 2)
+    monkeypatch.setattr(backlog_status, "_MAX_WATCHED", 2)
     monkeypatch.setattr(
         backlog_status, "_look", lambda _, application, __: BacklogStatus(1, "no", application.name)
     )

@@ -90,7 +90,7 @@ def test_a_large_file_is_followed_by_another_and_rows_stay_in_order(
 ) -> None:
     monkeypatch.setattr(files, "ROW_GROUP_BYTES", 1_000)
     monkeypatch.setattr(files, "FILE_BYTES", 2_000)
-    monkeypatch.setattr(files, "MOST_FILES", 3)
+    monkeypatch.setattr(files, "MAX_FILES", 3)
     source = random.Random(0)
     payloads = [json.dumps(source.randbytes(400).hex()) for _ in range(60)]
     batch = BatchFiles(batch._landing.directory, application="application", stream_name="stream")

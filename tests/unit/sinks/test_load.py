@@ -285,7 +285,7 @@ def stopping() -> threading.Event:
 def loader(
     snowflake: Snowflake, leases: Leases, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Loader]:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.0)
     with DaemonThreads(1, name="write") as writers:
         patience = Retries(writers.runtime, stopping)
         sink = Copy(Landing(table=TableName.parse("DB.SCHEMA.RECORDS")), snowflake.open_session).open(  # type: ignore[arg-type]
@@ -776,7 +776,7 @@ def test_fewer_rows_than_sent_are_never_committed(loader: Loader, snowflake: Sno
 def test_a_stop_ends_the_wait_for_the_next_try(
     loader: Loader, snowflake: Snowflake, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 3600.0)
     snowflake.failures = {"copy": [ServiceUnavailableError("away")]}
     stopping.set()
 
