@@ -1,4 +1,4 @@
-"""Collects the evidence of an audit, and lets it be judged. Changes nothing."""
+"""Collects the evidence for an audit, and has it judged. Changes nothing."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditRequest:
-    """What is asked.
+    """What an audit is asked to do.
 
-    :param applications: those whose loads of the stream are in the table; not empty
+    :param applications: those that have loaded the stream into the table; not empty
     :param several_documents: a record may become several rows, as ``json_documents`` lets it
-    :param compare_counts: whether the tables should hold as many records as were committed: no, where rows
-        or dead letters were removed, or other software has loaded into the table
+    :param compare_counts: whether the tables should hold as many records as were committed: false where rows
+        or dead letters were removed, or where other software has loaded into the table
     :param with_stream: read what the stream still retains, and look for each record
     """
 
@@ -44,7 +44,7 @@ class AuditRequest:
 
 @dataclass(frozen=True)
 class AuditTarget:
-    """A landing table and what is beside it, over an open session."""
+    """A landing table and its companions, with an open session."""
 
     session: SnowflakeAuditSession
     target: LandingTarget

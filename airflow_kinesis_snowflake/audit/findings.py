@@ -1,4 +1,4 @@
-"""What the evidence of an audit means: whether it is exactly once, for how much, and what can't be known."""
+"""What the evidence of an audit means: whether all is exactly once, for how much, and what can't be known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class DiscrepancyKind(StrEnum):
-    """What a finding is about."""
+    """What a discrepancy is about."""
 
     DOUBLED = "doubled"
     BEYOND_OFFSET = "beyond_offset"
@@ -55,11 +55,11 @@ class Discrepancy:
 class AuditReport:
     """The answer of an audit.
 
-    :param records: different records that are in the landing table or dead letters
+    :param records: distinct records in the landing table or among the dead letters
     :param landed: rows of the landing table
     :param dead_letters: records that are dead letters
-    :param loaded_again: records that are there more than once because of resets or of several applications
-    :param compared: records of the stream that were looked for; None: the stream wasn't read
+    :param loaded_again: records present more than once because of resets or several applications
+    :param compared: records of the stream that were searched for; None: the stream wasn't read
     :param findings: what isn't exactly once
     :param limits: what this audit can't know
     """
@@ -78,7 +78,7 @@ class AuditReport:
 
     @property
     def exactly_once(self) -> bool:
-        """Whether nothing was found that isn't."""
+        """Whether no discrepancy was found."""
         return not self.findings
 
     def as_dict(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class AuditReport:
 
 
 def judge(evidence: Evidence) -> AuditReport:
-    """Say what the evidence means."""
+    """Interpret the evidence."""
     shards = evidence.shards
     compared = evidence.compared
     return AuditReport(
@@ -111,7 +111,7 @@ def judge(evidence: Evidence) -> AuditReport:
 
 
 def describe(code: str | None) -> str | None:
-    """A record for people to read, by its code."""
+    """A record in human-readable form, from its code."""
     position = decode_position(code) if code else None
     if position is None:
         return None
@@ -123,7 +123,7 @@ def describe(code: str | None) -> str | None:
 
 
 def _of_records(shard: ShardCounts) -> Iterator[Discrepancy]:
-    """What is wrong with records that are there."""
+    """What is wrong with the records that are present."""
     shard_id = shard.shard_id
     if shard.doubled:
         both = f", of these {shard.in_both:,} landed and as dead letters" if shard.in_both else ""
@@ -157,7 +157,8 @@ def _of_records(shard: ShardCounts) -> Iterator[Discrepancy]:
             kind=DiscrepancyKind.MISSING_IN_AGGREGATE,
             shard_id=shard_id,
             count=shard.missing_inside,
-            what=f"{_records(shard.missing_inside)} missing inside aggregates of which a later one is there",
+            what=f"{_records(shard.missing_inside)} missing inside aggregates of which a later user "
+            "record is present",
             example=describe(shard.missing_example),
         )
     if shard.gaps:
@@ -171,7 +172,7 @@ def _of_records(shard: ShardCounts) -> Iterator[Discrepancy]:
 
 
 def _of_numbers(shard: ShardCounts) -> Iterator[Discrepancy]:
-    """Whether as many are there as were committed."""
+    """Whether as many are present as were committed."""
     if not shard.incarnations:
         return
     difference = shard.there - shard.committed
@@ -195,7 +196,7 @@ def _of_state(application: str, evidence: Evidence) -> Iterator[Discrepancy]:
                 yield _about_state(
                     DiscrepancyKind.REPEATED_OFFSET,
                     shard.shard_id,
-                    f"its offset is there more than once under the incarnation {row.incarnation}",
+                    f"its offset exists more than once for incarnation {row.incarnation}",
                 )
             offsets[shard.shard_id, row.incarnation] = row
     before, after = evidence.state_before.get(application), evidence.state_after.get(application)
@@ -208,8 +209,8 @@ def _of_state(application: str, evidence: Evidence) -> Iterator[Discrepancy]:
 def _of_row(state: ShardState, offset: Incarnation | None) -> Iterator[Discrepancy]:
     """Compare a row of state with what Snowflake has committed under its incarnation.
 
-    A checkpoint without an offset is no finding unless a drain wrote it: an import or a reset may have set
-    it, and nothing has been loaded after it yet.
+    A checkpoint without an offset is a finding only if a drain wrote it: an import or a reset may have set
+    it, with nothing loaded since.
     """
     committed = offset.position if offset else None
     if state.offset is not None and (committed is None or committed < state.offset):
@@ -234,10 +235,10 @@ def _of_parents(
     after: Mapping[str, ShardState],
     offsets: Mapping[tuple[str, str], Incarnation],
 ) -> Iterator[Discrepancy]:
-    """Children that were loaded while a parent isn't read to its end.
+    """Children that were loaded before a parent was read to its end.
 
-    The parent's row is looked at after the records were counted, and not at all if it was ever reset: then it
-    may be read once more at any time.
+    The parent's row is read after the records were counted, and ignored if it was ever reset: then it may be
+    read again at any time.
     """
     loaded = {shard_id for (shard_id, _), row in offsets.items() if row.position is not None}
     for child in rows:
@@ -296,19 +297,22 @@ def _limits(evidence: Evidence) -> Iterator[str]:
             "trace. Compare with the stream to find those that it still has"
         )
     else:
-        yield "What the stream doesn't retain any more, or hasn't been read yet, wasn't compared with it"
+        yield "What the stream no longer retains, or what hasn't been read yet, wasn't compared"
     if not evidence.compare_counts:
         yield (
-            "The number of records wasn't compared with the number committed, as asked: what was removed "
-            "isn't noticed, but inside aggregates"
+            "As requested, the number of records wasn't compared with the number committed: records that "
+            "were removed go unnoticed, except inside aggregates"
         )
     if any(len(shard.incarnations) > 1 for shard in evidence.shards):
         yield (
-            "A row doesn't say which incarnation loaded it: a record that is there as often as incarnations "
-            "may have loaded it counts as loaded again on request"
+            "A row doesn't say which incarnation loaded it: a record that is present as often as "
+            "incarnations may have loaded it counts as loaded again on request"
         )
     if evidence.several_documents:
-        yield "A record may be several rows, so its rows can't be told from doubles; their total is compared"
+        yield (
+            "A record may become several rows, so its rows can't be told from duplicates; only "
+            "their total is compared"
+        )
     if evidence.others:
         yield (
             f"The stream is loaded by {', '.join(evidence.others)} too. Rows don't say by which application: "

@@ -1,4 +1,4 @@
-"""The report of an audit for people."""
+"""The report of an audit in human-readable form."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def verdict(report: AuditReport) -> str:
         )
     sentences = [f"Exactly once for {_number(report.records, 'record')} ({of_these}) of {shards}."]
     if report.loaded_again:
-        sentences.append(f"Loaded again on request, and so there more than once: {report.loaded_again:,}.")
+        sentences.append(f"Loaded again on request, and so present more than once: {report.loaded_again:,}.")
     if report.compared is not None:
-        sentences.append(f"Looked for in the stream: {report.compared:,}; none is missing.")
+        sentences.append(f"Compared with the stream: {report.compared:,}; none is missing.")
     return " ".join(sentences)
 
 

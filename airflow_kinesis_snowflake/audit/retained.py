@@ -1,7 +1,7 @@
 """Comparing what is loaded with what the stream still has.
 
-Both are lists that are in order, shard by shard, and merged as they come. Neither is held, so memory doesn't
-grow with the number of records.
+Both are sorted shard by shard, and merged as they arrive. Neither is held, so memory doesn't grow with the
+number of records.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Page, Record
 
 EXAMPLES = 10
-# Five reads a second and shard (AWS: quotas of Kinesis Data Streams), of which the drain needs its share.
+# Five reads per second and shard (AWS: quotas of Kinesis Data Streams), of which the drain needs its share.
 _PAUSE_SECONDS = 0.4
 _MAX_FAILURES = 10
 
@@ -48,10 +48,10 @@ class DueRecords:
     """Which records of a shard should be there.
 
     :param through: encoded position up to which they were committed
-    :param start: where the application began; None: unknown, so that only what is after ``first`` counts
-    :param first: code of the first record that is there
-    :param replaced_through: encoded position through which incarnations before this one have loaded, from
-        ``first`` on
+    :param start: where the application started; None: unknown, so only what is after ``first`` counts
+    :param first: code of the first record that is present
+    :param replaced_through: encoded position through which earlier incarnations have loaded, from ``first``
+        on
     """
 
     through: str
@@ -72,7 +72,7 @@ class DueRecords:
 
 
 def due(shard: ShardCounts, states: Iterable[ShardState]) -> DueRecords:
-    """Which records should be there, by offsets and rows of state of a shard."""
+    """Which records should be present, according to the offsets and state rows of a shard."""
     rows = list(states)
     current = {row.incarnation for row in rows}
     offsets = [encode_position(each.position) for each in shard.incarnations]
@@ -93,9 +93,9 @@ def due(shard: ShardCounts, states: Iterable[ShardState]) -> DueRecords:
 def compare(
     shard_id: str, stream: Iterable[RetainedRecord], there: Iterable[str], due: DueRecords
 ) -> StreamComparison:
-    """Merge the records of the stream with those that are there.
+    """Merge the records of the stream with those that are present.
 
-    What is there before the first record of the stream or after the last one isn't judged: it has aged out,
+    What is present before the first record of the stream or after the last one isn't judged: it has aged out,
     or wasn't read.
 
     :param stream: in order
@@ -138,12 +138,12 @@ def compare_shards(
     since: int,
     pause: Callable[[float], object] = time.sleep,
 ) -> tuple[StreamComparison, ...]:
-    """Read the shards that Kinesis lists, one after the other, and compare each.
+    """Read the shards that Kinesis lists, one after another, and compare each.
 
-    :param there: shard id and code of what is there, in order of both, and arrived since then
-    :param dues: by shard id; what isn't here is due nothing
-    :param since: milliseconds since the epoch; what arrived before isn't compared
-    :param pause: waits so many seconds
+    :param there: shard id and code of what is present and arrived since then, in order of both
+    :param dues: by shard id; for a shard that isn't here, nothing is due
+    :param since: milliseconds since the epoch; what arrived earlier isn't compared
+    :param pause: waits for a number of seconds
     """
     wanted = sorted(shard.shard_id for shard in kinesis.list_shards() if shard.shard_id in dues)
     groups = groupby(there, key=itemgetter(0))
@@ -196,7 +196,7 @@ def _page(
     *,
     pause: Callable[[float], object],
 ) -> tuple[str | None, Page]:
-    """The next page and the iterator after it; tries again what another try may mend."""
+    """The next page and the iterator after it; retries what a retry may fix."""
     failures = 0
     while True:
         try:

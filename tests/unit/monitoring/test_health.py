@@ -217,7 +217,7 @@ def test_records_that_near_their_retention_are_a_notice() -> None:
     )
     assert notice.tone == "bad"
     assert notice.text == (
-        "Everything is loaded only up to 20 min ago; in 40 min the stream begins to drop what came then"
+        "Everything is loaded only up to 20 min ago; in 40 min the stream starts to drop what arrived then"
     )
 
 
