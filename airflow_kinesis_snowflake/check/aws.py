@@ -1,4 +1,4 @@
-"""Checks of AWS: who asks, the stream, and the state in DynamoDB, with the hooks of a drain."""
+"""Checks of AWS: the caller, the stream, and the state in DynamoDB, with the hooks of a drain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FEW_RECORDS = 10
 
 
 def identity(bench: Bench) -> Observation:
-    """Who the credentials belong to, and whether the stream is of the same account."""
+    """Who the credentials belong to, and whether the stream is in the same account."""
     hook = AwsHook(
         client_type="sts",
         config=Config(connect_timeout=5, read_timeout=15),
@@ -40,7 +40,7 @@ def identity(bench: Bench) -> Observation:
 
 
 def stream(bench: Bench) -> Observation:
-    """What DescribeStreamSummary says."""
+    """What DescribeStreamSummary reports."""
     facts = bench.stream
     hours = facts.retention.total_seconds() / 3600
     encryption = "encrypted with a KMS key" if facts.encryption else "not encrypted with a KMS key"
@@ -49,7 +49,7 @@ def stream(bench: Bench) -> Observation:
 
 
 def shards(bench: Bench) -> Observation:
-    """What ListShards says."""
+    """What ListShards reports."""
     listed = bench.kinesis.list_shards()
     return held(f"{len(listed)} shards, {sum(not shard.closed for shard in listed)} of them open")
 
@@ -82,17 +82,18 @@ def clock(bench: Bench) -> Observation:
     own, at = now_millis(), time.monotonic()
     off = millis_off(own, facts.clock.earliest(at), facts.clock.latest(at))
     return found(
-        abs(off) <= _MAX_CLOCK_SKEW_MILLIS, f"off by {off / 1000:.0f} s, as far as whole seconds tell"
+        abs(off) <= _MAX_CLOCK_SKEW_MILLIS,
+        f"off by {off / 1000:.0f} s, within the precision of whole seconds",
     )
 
 
 def millis_off(own: int, earliest: int, latest: int) -> int:
-    """How far a clock is surely before or behind another, of which only limits are known (ms)."""
+    """By how much a clock certainly differs from another, of which only bounds are known (ms)."""
     return min(0, own - earliest) + max(0, own - latest)
 
 
 def scratch_table(bench: Bench) -> Observation:
-    """A table is made, and made again, as the first drain of an application does."""
+    """A table is created, and created again, as the first drain of an application does."""
     store = bench.scratch_store
     store.create_table()
     facts = store.describe_table()
@@ -144,7 +145,7 @@ def _create(bench: Bench, shard_id: str, incarnation: str) -> bool:
 
 
 def delete_row(bench: Bench) -> Observation:
-    """A row is deleted on the condition that it is as it was read."""
+    """A row is deleted on condition that it hasn't changed since it was read."""
     store = bench.scratch_store
     store.heartbeat(_STREAM, "worker", now=1)
     kept = not store.forget_worker(_STREAM, "worker", heartbeat=2)
@@ -157,7 +158,7 @@ def application_table(bench: Bench) -> Observation:
     """The user's own table, read only."""
     facts = bench.store.describe_table()
     if not facts.exists:
-        return not_shown("it doesn't exist yet; the first drain makes it")
+        return not_shown("it doesn't exist yet; the first drain creates it")
     if not bench.settings.stream:
         return held(f"{facts.arn} is {facts.status}")
     state = bench.store.read_state(bench.kinesis.stream_name)
@@ -165,14 +166,16 @@ def application_table(bench: Bench) -> Observation:
     return held(text) if facts.status == "ACTIVE" else failed(text)
 
 
-_PERMISSIONS = "Allow what it names (docs/check.md has the policy), or look at the stream's name and region."
+_PERMISSIONS = (
+    "Allow the actions it names (docs/check.md has the policy), or check the stream's name and region."
+)
 _WRITES = "Stop all drains and report it: two workers could read one shard."
 CHECKS = (
     Check(
         name="aws-identity",
         tries="GetCallerIdentity says whose credentials these are",
         promises=(),
-        advice="Look at the AWS connection.",
+        advice="Check the AWS connection.",
         needs=Needs.STREAM,
         run=identity,
         beyond_stand_ins="a stand-in has no accounts",
@@ -219,7 +222,7 @@ CHECKS = (
     ),
     Check(
         name="scratch-table",
-        tries="A DynamoDB table can be made and described",
+        tries="A DynamoDB table can be created and described",
         promises=(2,),
         advice=_PERMISSIONS,
         needs=Needs.SCRATCH_TABLE,
@@ -243,7 +246,7 @@ CHECKS = (
     ),
     Check(
         name="delete-row",
-        tries="A row that has changed isn't deleted, one that hasn't is",
+        tries="A row that has changed isn't deleted; one that hasn't is",
         promises=(3,),
         advice=_PERMISSIONS,
         needs=Needs.SCRATCH_TABLE,

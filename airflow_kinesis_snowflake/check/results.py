@@ -1,4 +1,4 @@
-"""What a run of checks found, for people and programs."""
+"""The results of a run of checks, for people and programs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ALL_HELD, SOME_FAILED, SOME_BROKEN = 0, 1, 3
-"""Exit statuses. 2 is that of a command line that can't be read."""
+"""Exit statuses. 2 is reserved for a command line that can't be parsed."""
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a run of checks found.
+    """The results of a run of checks.
 
     :param results: in the order of the checks
     :param stand_ins: services that are local stand-ins
-    :param removed: what earlier checks had left
-    :param left: what this run has left, or may have
+    :param removed: what earlier checks had left behind
+    :param left: what this run has, or may have, left behind
     """
 
     results: Sequence[CheckResult]
@@ -33,7 +33,7 @@ class CheckReport:
 
     @property
     def status(self) -> int:
-        """Exit status: what failed counts more than what couldn't be tried."""
+        """Exit status: what failed outranks what couldn't be run."""
         verdicts = {result.verdict for result in self.results}
         if CheckVerdict.FAILED in verdicts:
             return SOME_FAILED
@@ -41,13 +41,13 @@ class CheckReport:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many checks came out how; verdicts that none has are left out."""
+        """The number of checks by verdict; verdicts without checks are left out."""
         counted = Counter(result.verdict for result in self.results)
         return {str(verdict): counted[verdict] for verdict in CheckVerdict if counted[verdict]}
 
     @property
     def summary(self) -> str:
-        """One line for people: what failed, what couldn't be tried, and how many came out how."""
+        """One human-readable line: what failed, what couldn't be run, and the number of checks by verdict."""
         named = [result.check.name for result in self.results if result.verdict in _NAMED]
         counted = ", ".join(f"{count} {verdict}" for verdict, count in self.counts.items())
         return f"{', '.join(named)} ({counted})" if named else counted
@@ -64,11 +64,11 @@ class CheckReport:
         }
 
     def text(self) -> str:
-        """For people, as Markdown."""
+        """In human-readable form, as Markdown."""
         return markdown(self.parts())
 
     def parts(self) -> list[Part]:
-        """For people."""
+        """In human-readable form."""
         rows = [
             (
                 result.verdict,
@@ -80,21 +80,21 @@ class CheckReport:
             for result in self.results
         ]
         return [
-            Table.of(("Verdict", "Check", "Promises", "What must be so", "What came"), rows),
+            Table.of(("Verdict", "Check", "Promises", "Expectation", "Observed"), rows),
             *(_advice(result) for result in self.results if result.verdict in _NEEDS_ADVICE),
             *(
-                f"This is a stand-in for {name}: what holds here says that the check works, not that {name} "
+                f"This is a stand-in for {name}: what holds here shows that the check works, not that {name} "
                 "keeps it."
                 for name in self.stand_ins
             ),
-            *(f"Removed what an earlier check had left: {name}." for name in self.removed),
+            *(f"Removed what an earlier check had left behind: {name}." for name in self.removed),
             *(f"Left: {name}" for name in self.left),
             f"{self.summary}.",
         ]
 
 
 _NAMED = frozenset({CheckVerdict.FAILED, CheckVerdict.BROKEN})
-# What prevented a check says itself what to do.
+# The error that prevented a check already says what to do.
 _NEEDS_ADVICE = frozenset({CheckVerdict.FAILED, CheckVerdict.NOTED})
 
 

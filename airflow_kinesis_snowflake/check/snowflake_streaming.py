@@ -24,7 +24,7 @@ _TABLE = "CREATE TABLE {table} (N NUMBER(38, 0))"
 
 
 def fenced(bench: Bench) -> Observation:
-    """A channel that is opened again refuses its former owner, and says how far it is."""
+    """A channel that is opened again refuses its former owner, and reports its offset token."""
     with _streamed(bench, "STREAMED") as (table, session, former, other):
         first = former.open(_CHANNEL)
         _commit(first, b'{"N": 1}', "1")
@@ -46,7 +46,7 @@ def fenced(bench: Bench) -> Observation:
 
 
 def rejected(bench: Bench) -> Observation:
-    """A row that the table can't take is counted, and the one behind it lands."""
+    """A row that the table can't take is counted, and the one after it lands."""
     with _streamed(bench, "REJECTED") as (table, session, client, _):
         channel = client.open(_CHANNEL)
         channel.append([b'{"N": "no number"}', b'{"N": 2}'], "1", "2")
@@ -76,7 +76,7 @@ def _commit(channel: Channel, row: bytes, token: str) -> None:
 
 
 def _if_it_can(run: Callable[[Bench], Observation]) -> Callable[[Bench], Observation]:
-    """Who doesn't stream needs neither the extra nor a key pair."""
+    """Whoever doesn't stream needs neither the extra nor a key pair."""
 
     def tried(bench: Bench) -> Observation:
         try:
@@ -91,17 +91,17 @@ def _if_it_can(run: Callable[[Bench], Observation]) -> Callable[[Bench], Observa
 CHECKS = (
     Check(
         name="streaming-fence",
-        tries="A channel that is opened again refuses its former owner, and says how far it is",
+        tries="A channel that is opened again refuses its former owner, and reports its offset token",
         promises=(1, 2, 3),
-        advice="Load with sink='copy': exactly once by streaming stands on this. Tell the maintainers.",
+        advice="Load with sink='copy': exactly-once streaming rests on this. Report it to the maintainers.",
         needs=Needs.DATABASE,
         run=_if_it_can(fenced),
     ),
     Check(
         name="streaming-rejected",
-        tries="Rows that a table can't take are counted, and those behind them land",
+        tries="Rows that a table can't take are counted, and those after them land",
         promises=(8, 10),
-        advice="Set ERROR_LOGGING = TRUE on the landing table, and look into its error table after drains.",
+        advice="Set ERROR_LOGGING = TRUE on the landing table, and check its error table after drains.",
         needs=Needs.DATABASE,
         run=_if_it_can(rejected),
     ),
