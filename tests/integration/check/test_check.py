@@ -147,7 +147,7 @@ def test_a_failed_check_ends_with_1_and_advice(
     with nasty.answer_error("^ALTER TABLE", code="002000"):
         status = main(["check", "--table", str(settings["table"]), "--only", "objects"])
     assert status == 1
-    assert "objects (failed): Make them by hand" in capsys.readouterr().out
+    assert "objects (failed): Create them by hand" in capsys.readouterr().out
 
 
 def test_a_refused_login_ends_with_3_and_the_stream_is_checked_all_the_same(

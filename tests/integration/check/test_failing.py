@@ -97,7 +97,9 @@ def test_tables_with_error_logging_that_refuse_copy_are_found(
             assert result("error-logging").verdict == CheckVerdict.FAILED
 
 
-@pytest.mark.skipif(not CONNECTOR_TELLS_OF_TRIES, reason="connector 5 sends nothing twice on request")
+@pytest.mark.skipif(
+    not CONNECTOR_TELLS_OF_TRIES, reason="connector 5 can't send a statement twice on request"
+)
 def test_a_request_that_runs_twice_is_noted(
     nasty: NastySnowflake, result: Callable[[str], CheckResult]
 ) -> None:
