@@ -1,4 +1,4 @@
-"""Attributes of DynamoDB items that anybody may have written, with anything in them."""
+"""Attributes of DynamoDB items that anybody may have written, with any content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_DIGITS = 38
 
 
 def number_of(item: Mapping[str, Any], name: str) -> int | None:
-    """A number, cut to a whole one; None: the attribute is missing or holds something else."""
+    """A number, truncated to an integer; None: the attribute is missing or holds something else."""
     digits = item.get(name, {}).get("N")
     if digits is None:
         return None

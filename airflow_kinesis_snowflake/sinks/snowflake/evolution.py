@@ -1,4 +1,4 @@
-"""The landing table gets the columns that rows need, before the rows come."""
+"""Adds the columns that rows need to the landing table before the rows arrive."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def evolve(
     target: LandingTarget,
     mapping: ColumnsMapping,
 ) -> None:
-    """Add and widen columns, and look at the table again; outside transactions, because DDL ends one.
+    """Add and widen columns, and read the table's columns again; outside transactions, because DDL ends one.
 
     :param fields: what rows hold
     :param missing: NOT NULL columns that have no value in some of the rows

@@ -1,11 +1,11 @@
-"""Dead letters once more on their way into the landing table.
+"""Replays dead letters into the landing table.
 
-What makes it exactly once: one transaction loads the rows of some dead letters, loads what still fails as
-new dead letters, and deletes the old ones. Before the DELETE it locks the offsets of the stream, as a load
-does (see ``copy.py``), and reads which of the dead letters are still there; unless each of them is, once,
-somebody else replayed or deleted some, and everything is rolled back. The DELETE does nothing outside of that
-transaction. After COMMIT they are looked for once more. If the process dies, or the answer to COMMIT is lost,
-another replay finds those that are still there.
+What makes it exactly once: one transaction loads the rows of some dead letters, loads what still fails as new
+dead letters, and deletes the old ones. Before the DELETE it locks the offsets of the stream, as a load does
+(see ``copy.py``), and reads which of the dead letters are still there; unless each of them is, exactly once,
+somebody else has replayed or deleted some, and everything is rolled back. The DELETE does nothing outside
+that transaction. After COMMIT, the dead letters are looked up once more. If the process dies, or the answer
+to COMMIT is lost, another replay finds those that are still there.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class ReplayResult:
     """What a replay did.
 
     :param dead_letters: how many were selected
-    :param landed: those of them whose records are in the landing table now
-    :param failed: those that are dead letters still, with the reason of this time
-    :param rows: rows that the landing table got
+    :param landed: those whose records are now in the landing table
+    :param failed: those that are still dead letters, with the reason of this attempt
+    :param rows: rows added to the landing table
     """
 
     dead_letters: int = 0
@@ -76,14 +76,14 @@ def replay(
     landing: Landing,
     open_session: OpenSession,
 ) -> ReplayResult:
-    """Replay the dead letters that are chosen and exist now, each once, in the order of their shards.
+    """Replay the selected dead letters that exist now, each once, in the order of their shards.
 
-    :param landing: the landing table, which the dead letters are beside, and how records become its rows
+    :param landing: the landing table of the dead letters, and how records become its rows
     :param open_session: logs in
-    :raises FencedError: others replay or delete the same dead letters, again and again
-    :raises TooManyDeadLettersError: Snowflake refuses the values of too many; those that it took have landed,
-        the others are dead letters still
-    :raises TransientError: run it again; what has landed is no dead letter any more
+    :raises FencedError: others keep replaying or deleting the same dead letters
+    :raises TooManyDeadLettersError: Snowflake refuses the values of too many; those it accepted have landed,
+        the others are still dead letters
+    :raises TransientError: run it again; what has landed is no longer a dead letter
     """
     with work_folder() as folder:
         work = _Replay(landing, open_session, folder)
@@ -94,7 +94,7 @@ def replay(
 
 
 class _Replay:
-    """One replay, over one session after the other: a transaction that doesn't commit ends its session."""
+    """One replay, over one session after another: a transaction that doesn't commit ends its session."""
 
     def __init__(self, landing: Landing, open_session: OpenSession, folder: Path) -> None:
         self._open_session = open_session
@@ -132,9 +132,9 @@ class _Replay:
         return self._session
 
     def _prepare(self, chosen: LetterFilter) -> datetime:
-        """Make what is missing.
+        """Create what is missing.
 
-        :return: the time by Snowflake's clock: dead letters that are written from now on are later
+        :return: the time by Snowflake's clock; dead letters written from now on are later
         """
         session, lock = self._open(), OffsetKey(*LOCK)
         names = {"application": chosen.application, "stream": chosen.stream}
@@ -144,7 +144,7 @@ class _Replay:
         return session.name_dead_letters(self._target)
 
     def _replay(self, chosen: LetterFilter, letters: Sequence[StoredLetter]) -> ReplayResult:
-        """Replay some dead letters; where Snowflake refuses a value, each half of them apart."""
+        """Replay some dead letters; if Snowflake refuses a value, replay each half separately."""
         encoded = self._encode_some(letters, chosen.stream)
         letters = letters[: len(encoded)]
         try:
@@ -167,7 +167,7 @@ class _Replay:
             )
 
     def _encode_some(self, letters: Sequence[StoredLetter], stream_name: str) -> list[EncodedRecords]:
-        """The rows of the first letters, as many as there is room for; the others are read again."""
+        """The rows of the first letters, as many as fit; the others are read again."""
         encoded: list[EncodedRecords] = []
         room = ROOM_BYTES
         for letter in letters:
@@ -226,8 +226,8 @@ class _Replay:
         if sorted(there) != sorted(letter.id for letter in letters):
             raise FencedError(
                 f"{len(set(there))} of {len(letters)} dead letters of stream {chosen.stream} are there, "
-                f"each once; the others were replayed or deleted by somebody else meanwhile. These were "
-                f"rolled back"
+                "each once; the others were replayed or deleted by somebody else meanwhile. The "
+                "transaction was rolled back"
             )
         deleted = session.delete_dead_letters(self._target, chosen, letters, transaction=transaction)
         if deleted != len(letters):
@@ -248,5 +248,5 @@ class _Replay:
 
 
 def still_dead(record: Record, reason: str, column: str | None = None) -> EncodedRecords:
-    """What comes of a record that doesn't land."""
+    """The dead letter of a record that doesn't land."""
     return EncodedRecords(NO_ROWS, (DeadLetter(record, reason, column),), len(record.data))
