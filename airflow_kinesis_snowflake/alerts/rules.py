@@ -234,7 +234,7 @@ _SEE_LOG = "The log of the drain names the shards and gives Snowflake's reasons.
 
 
 def _rejected(rows: int) -> str:
-    return f"{counted(rows, 'row')} that {'was' if rows == 1 else 'were'} streamed, Snowflake didn't take"
+    return f"Snowflake rejected {counted(rows, 'row')} that {'was' if rows == 1 else 'were'} streamed"
 
 
 def _lost(how_many: str) -> str:

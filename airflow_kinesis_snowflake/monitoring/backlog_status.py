@@ -1,4 +1,4 @@
-"""Looks into the stream for what came since the last drain, once a minute at most."""
+"""Checks the stream for what has arrived since the last drain, at most once a minute."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MAX_WATCHED = 128
 
 @dataclass(frozen=True)
 class BacklogStatus:
-    """What came since the last drain.
+    """What has arrived since the last drain.
 
-    :param at: when it was looked, in milliseconds since the epoch
+    :param at: when it was checked, in milliseconds since the epoch
     :param came: ``yes``, ``no``, ``drained`` (a drain is under way), or ``unknown``
     :param text: the same in a sentence
-    :param inspection: the state beside what Kinesis says; None: not known
+    :param inspection: the state compared with Kinesis; None: not known
     """
 
     at: int
@@ -43,7 +43,7 @@ class BacklogStatus:
 
 @dataclass
 class _Watched:
-    """One application that somebody looks at."""
+    """One application that somebody is watching."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     watch: BacklogWatch | None = None
@@ -52,7 +52,7 @@ class _Watched:
 
 
 class Watches:
-    """Looks, shared by all who have the page open.
+    """Checks, shared by everyone who has the page open.
 
     :param clock: monotonic, in seconds
     """
@@ -63,9 +63,9 @@ class Watches:
         self._watched: dict[tuple[Application, Access], _Watched] = {}
 
     def look(self, application: Application, access: Access) -> BacklogStatus:
-        """What came since the last drain, at most a minute old.
+        """What has arrived since the last drain, at most a minute old.
 
-        While one request looks, others get what was found before, so that a slow Kinesis holds up one only.
+        While one request checks, others get the previous result, so that a slow Kinesis delays only one.
         """
         with self._lock:
             while len(self._watched) >= _MAX_WATCHED and (application, access) not in self._watched:
@@ -78,9 +78,7 @@ class Watches:
                 watched.looked = self._clock()
             finally:
                 watched.lock.release()
-        return watched.last or BacklogStatus(
-            now_millis(), "unknown", "Kinesis is being asked for what came since."
-        )
+        return watched.last or BacklogStatus(now_millis(), "unknown", "Checking Kinesis for new records.")
 
 
 def _look(watched: _Watched, application: Application, access: Access) -> BacklogStatus:
@@ -93,7 +91,7 @@ def _look(watched: _Watched, application: Application, access: Access) -> Backlo
         return BacklogStatus(now, came, text, inspect_state(store, kinesis, now=now))
     except UNREADABLE as error:
         watched.watch = None
-        return BacklogStatus(now, "unknown", f"Whether records came since isn't known: {error}")
+        return BacklogStatus(now, "unknown", f"It isn't known whether new records have arrived: {error}")
 
 
 def _told(backlog: Backlog, store: CheckpointStoreHook, stream: str, *, now: int) -> tuple[str, str]:
@@ -103,7 +101,7 @@ def _told(backlog: Backlog, store: CheckpointStoreHook, stream: str, *, now: int
     if being_drained(state, now=now):
         return "drained", "A worker is reading the stream now."
     if backlog.unclear:
-        return "unknown", "Kinesis hasn't told yet whether records came since."
+        return "unknown", "Kinesis hasn't answered yet whether new records have arrived."
     if sum(not row.ended for row in state.shards.values()) > SHARDS_PER_LOOK:
-        return "no", f"Nothing came since, in the {SHARDS_PER_LOOK} shards that were looked at now."
-    return "no", "Nothing came since."
+        return "no", f"No new records in the {SHARDS_PER_LOOK} shards that were checked now."
+    return "no", "No new records."

@@ -1,4 +1,4 @@
-"""How an application stands: one sentence, and what to do now."""
+"""The health of an application: one sentence, and what to do now."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When the application's DAG runs. Times are milliseconds since the epoch.
+    """The schedule of the application's DAG. Times are milliseconds since the epoch.
 
-    :param text: as Airflow shows it; empty: by hand only
-    :param due: when the next run is to begin; None: not known
+    :param text: as Airflow shows it; empty: manual runs only
+    :param due: when the next run is due; None: not known
     :param gone: Airflow no longer has the DAG
     """
 
@@ -39,16 +39,16 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Health:
-    """How an application stands.
+    """The health of an application.
 
     :param kind: a word for programs
     :param tone: ``good``, ``busy``, ``warning`` or ``bad``
-    :param sentence: how it is
+    :param sentence: its condition
     :param advice: what to do now
     :param reason: why a drain failed, in its own words; empty: it didn't, or left none
-    :param log: the task instance whose log tells more: DAG, run, task and map index
-    :param until: when what the sentence begins with ends, milliseconds since the epoch; the page puts it
-        there, in the time zone of its user
+    :param log: the task instance whose log has the details: DAG, run, task and map index
+    :param until: when the state named first in the sentence ends, milliseconds since the epoch; the page
+        inserts it, in the user's time zone
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something beside the state sentence that somebody should know.
+    """Something worth knowing besides the sentence about the state.
 
     :param tone: ``warning`` or ``bad``
     :param advice: what to do about it
@@ -75,12 +75,12 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class HealthInputs:
-    """What is known of an application. Times are milliseconds since the epoch.
+    """What is known about an application. Times are milliseconds since the epoch.
 
     :param runs: newest first; never empty
     :param lines: its shards; empty when the table couldn't be read
     :param unreadable: why it couldn't; empty if it was read
-    :param thresholds: from which values on something is worth a word
+    :param thresholds: thresholds beyond which something is mentioned
     """
 
     now: int
@@ -92,12 +92,12 @@ class HealthInputs:
 
     @property
     def last(self) -> Run:
-        """The newest run that has begun, or else the newest."""
+        """The newest run that has started, or otherwise the newest."""
         return next((run for run in self.runs if run.started is not None), self.runs[0])
 
     @property
     def lag(self) -> int | None:
-        """The newest lag that any run tells."""
+        """The newest lag that any run reports."""
         return next((run.lag for run in self.runs if run.lag is not None), None)
 
     def late(self, lag: int | None) -> bool:
@@ -106,7 +106,7 @@ class HealthInputs:
 
 
 def health_of(inputs: HealthInputs) -> Health:
-    """How the application stands: the first of these that holds.
+    """The health of the application: the first of these that holds.
 
     A drain runs; its DAG is gone; a worker is gone; the last drain failed; a shard is stuck; somebody else
     reads it; its DAG is paused; a run is late; it is behind; others held shards; it is caught up.
@@ -122,8 +122,8 @@ def _half_known(health: Health) -> Health:
     return Health(
         "half_known",
         "warning",
-        f"{health.sentence}, its drains say; its state in DynamoDB can't be read",
-        "Drains can't run either while DynamoDB can't be reached or refuses. See below what it says.",
+        f"{health.sentence}, according to its drains; its state in DynamoDB can't be read",
+        "Drains can't run either while DynamoDB is unreachable or refuses access. Its message is below.",
     )
 
 
@@ -136,8 +136,8 @@ def _draining(e: HealthInputs) -> Health | None:
         return Health(
             "silent",
             "warning",
-            f"{doing}, but the drain has said nothing for {duration(e.now - run.spoke)}",
-            "Look at the log of the run. If its worker is gone, Airflow notices and tries again by itself; "
+            f"{doing}, but the drain hasn't reported anything for {duration(e.now - run.spoke)}",
+            "Check the log of the run. If its worker is gone, Airflow notices and retries by itself; "
             "nothing is lost or loaded twice.",
         )
     if run.following_until is not None:
@@ -165,8 +165,8 @@ def _draining(e: HealthInputs) -> Health | None:
 
 
 _MORE_WORKERS = (
-    "More arrives than is loaded. Give the drain more workers (up to one per shard), or run it more often; "
-    "if every shard has a worker of its own, split the shards."
+    "More arrives than is loaded. Add workers (up to one per shard), or run the drain more often; if "
+    "every shard already has its own worker, split the shards."
 )
 
 
@@ -195,8 +195,8 @@ def _retired(e: HealthInputs) -> Health | None:
         "retired",
         "warning",
         f"Airflow has no DAG {e.schedule.dag_id} any more; the last drain ended {_ended(e)}",
-        "If the stream is to be drained, put the DAG's file back. If not, dismiss this application; a "
-        "cleanup removes its table.",
+        "To drain the stream again, restore the DAG's file. Otherwise dismiss this application; a cleanup "
+        "removes its table.",
     )
 
 
@@ -247,19 +247,20 @@ def _failed(e: HealthInputs) -> Health | None:
         return Health(
             "retrying",
             "warning",
-            f"A worker failed {when} and is about to be tried again{behind}",
+            f"A worker failed {when} and is about to be retried{behind}",
             "Wait for the retry. What was committed stays; the rest is read again.",
             run.reason,
             log,
         )
     if log is None:
         look = (
-            "A task before the drain failed, so that it didn't begin: open the run, and read that task's log."
+            "A task before the drain failed, so the drain didn't start: open the run, and read that "
+            "task's log."
         )
     elif run.reason:
         look = "Do what the message says."
     else:
-        look = "It left no message, as one that was killed: read the end of its log."
+        look = "It left no message, so it may have been killed: read the end of its log."
     return Health(
         "failed",
         "bad",
@@ -281,7 +282,7 @@ def _stuck(e: HealthInputs) -> Health | None:
         "stuck",
         "bad",
         f"{counted(len(stuck), 'shard')} stuck{late}: {names}",
-        f"{stuck[0].why}. Look at the log of the last run for the shard's name; where the state is wrong, "
+        f"{stuck[0].why}. Search the log of the last run for the shard's name; if its state is wrong, "
         "reset the shard.",
     )
 
@@ -294,7 +295,7 @@ def _elsewhere(e: HealthInputs) -> Health | None:
     return Health(
         "elsewhere",
         "busy",
-        f"Being read by {named(owners, most=2)}, which is no drain that runs here now",
+        f"Being read by {named(owners, most=2)}, which isn't a drain running here now",
         "Another Airflow, the Openflow connector, or a worker that has just ended. If nobody should be "
         "reading, stop it; a dead worker's lease expires within 30 s.",
     )
@@ -307,7 +308,7 @@ def _paused(e: HealthInputs) -> Health | None:
         "paused",
         "warning",
         f"Paused: the last drain ended {_ended(e)}",
-        f"Unpause the DAG {e.schedule.dag_id}. Records that the stream no longer keeps by then are lost.",
+        f"Unpause the DAG {e.schedule.dag_id}. Records that exceed the stream's retention by then are lost.",
     )
 
 
@@ -318,9 +319,9 @@ def _late(e: HealthInputs) -> Health | None:
     return Health(
         "late",
         "bad",
-        f"Late: a run was due {ago(due, e.now)} and hasn't begun",
-        "See whether Airflow's scheduler is healthy, and whether the DAG's limit of active runs or its pool "
-        "is used up.",
+        f"Late: a run was due {ago(due, e.now)} and hasn't started",
+        "Check whether Airflow's scheduler is healthy, and whether the DAG's limit of active runs or its "
+        "pool is exhausted.",
     )
 
 
@@ -328,9 +329,13 @@ def _behind(e: HealthInputs) -> Health | None:
     if e.lag is None or not e.late(e.lag):
         return None
     trend = trend_of(e.runs)
-    how = {"growing": " and growing", "shrinking": ", but catching up", "steady": ", neither more nor less"}
+    how = {
+        "growing": " and growing",
+        "shrinking": ", but catching up",
+        "steady": ", neither growing nor shrinking",
+    }
     advice = {"growing": _MORE_WORKERS, "steady": _MORE_WORKERS}.get(
-        trend, f"{_how_to_go_on(e)} It goes on where the last one stopped."
+        trend, f"{_how_to_go_on(e)} It continues where the last one stopped."
     )
     return Health(
         "behind",
@@ -350,10 +355,10 @@ def _held(e: HealthInputs) -> Health | None:
     return Health(
         "held",
         "warning",
-        f"The last drain {found} in the shards that were free; {shards} {_were(run.held_by_others)} held by "
+        f"The last drain {found} in the free shards; {shards} {_were(run.held_by_others)} held by "
         f"{named(owners, most=2)}",
         "Another Airflow, the Openflow connector or another DAG reads under this application's name. Stop "
-        "it, or give one of the two a name of its own, unless they are to share the shards.",
+        "it, or rename one of the two, unless they are meant to share the shards.",
     )
 
 
@@ -363,15 +368,15 @@ def _were(held: Mapping[str, int]) -> str:
 
 def _caught_up(e: HealthInputs) -> Health:
     if e.last.state == "waiting" and not any(run.over for run in e.runs):
-        return Health("new", "busy", "The first drain is about to begin", "Wait until a worker is free.")
+        return Health("new", "busy", "The first drain is about to start", "Wait until a worker is free.")
     ended = next((run.ended for run in e.runs if run.state == "success" and run.ended is not None), None)
     if ended is None:
-        return Health("new", "warning", "No drain has ended well yet", _how_to_go_on(e))
+        return Health("new", "warning", "No drain has succeeded yet", _how_to_go_on(e))
     advice = "Nothing to do."
     if e.schedule.due is not None and e.schedule.due > e.now:
-        advice += f" The next run begins in {duration(e.schedule.due - e.now)}."
+        advice += f" The next run starts in {duration(e.schedule.due - e.now)}."
     elif not e.schedule.text:
-        advice += f" The DAG {e.schedule.dag_id} has no schedule: trigger it for what came since."
+        advice += f" The DAG {e.schedule.dag_id} has no schedule: trigger it to load new records."
     return Health("caught_up", "good", f"Caught up {ago(ended, e.now)}", advice)
 
 
@@ -383,10 +388,10 @@ def _ended(e: HealthInputs) -> str:
 def notices_of(
     inputs: HealthInputs, findings: Sequence[Finding], inspection: Inspection | None = None
 ) -> tuple[Notice, ...]:
-    """What else somebody should know, the worst first.
+    """What else is worth knowing, the worst first.
 
     :param findings: of the state check
-    :param inspection: for the alerts that only the state tells; None: it couldn't be read
+    :param inspection: for the alerts that need the state; None: it couldn't be read
     """
     notices = []
     if inputs.unreadable:
@@ -394,7 +399,7 @@ def notices_of(
             Notice(
                 "bad",
                 f"The state in DynamoDB can't be read: {inputs.unreadable}",
-                "Leases, checkpoints and shards are missing below; what the drains reported is shown.",
+                "Leases, checkpoints and shards are missing below; only what the drains reported is shown.",
             )
         )
     if inspection is not None:
@@ -406,7 +411,8 @@ def notices_of(
             Notice(
                 "bad",
                 f"Records were lost before they were read: {counted(gaps, 'gap')} in the drains below",
-                "Drain more often, or keep records longer in the stream. The dead-letter table says which.",
+                "Drain more often, or extend the stream's retention. The dead-letter table shows which "
+                "records.",
             )
         )
     rejected = sum(run.rejected_rows for run in inputs.runs)
@@ -414,8 +420,8 @@ def notices_of(
         notices.append(
             Notice(
                 "bad",
-                f"Snowflake didn't take {counted(rejected, 'row')} that the drains below streamed",
-                "Their logs name the shards, and what Snowflake says of the rows.",
+                f"Snowflake rejected {counted(rejected, 'row')} that the drains below streamed",
+                "Their logs name the shards and give Snowflake's reasons.",
             )
         )
     letters = sum(run.dead_letters for run in inputs.runs)
@@ -431,7 +437,7 @@ def notices_of(
 
 
 def alarms_of(inspection: Inspection, thresholds: Thresholds) -> list[Notice]:
-    """The alerts that the sentence on top doesn't tell anyway."""
+    """The alerts that the sentence at the top doesn't already cover."""
     return [
         Notice("bad", f"{alert.what[0].upper()}{alert.what[1:]}", alert.advice)
         for alert in alerts_of_state(inspection, thresholds)

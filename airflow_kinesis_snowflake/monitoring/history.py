@@ -1,6 +1,6 @@
-"""Reads from Airflow's database what drains left there: task instances, reports, progress, settings.
+"""Reads what drains left in Airflow's database: task instances, reports, progress, settings.
 
-Runs in the API server, with its database session. Everything is bounded, however long the history.
+Runs in the API server, with its database session. Everything is bounded, no matter how long the history is.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 CONSOLES = {link.xcom_key: link.name for link in LINKS if not isinstance(link, MonitoringPageLink)}
 KEYS = (RETURNED, DRAINED, PROGRESS, FAILURE, *CONSOLES)
 MAX_TASKS = 200
-# Of one task, over all runs that are read: a run has an instance per worker.
+# For one task, over all runs read: a run has an instance per worker.
 MAX_INSTANCES = 400
-# The same for a span of time, of which only the totals are read.
+# The same for a span of time, for which only the totals are read.
 MAX_RUNS_OF_A_SPAN = 5_000
 _RUNS_AT_ONCE = 400
 _INSTANCE = (
@@ -94,7 +94,7 @@ def drain_tasks(session: Session, readable: Container[str]) -> tuple[DrainTask, 
 def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[DrainTaskInstance, ...]:
     """Drains of one task in its DAG's last runs, with what they left behind.
 
-    Reports that an XCom backend keeps elsewhere aren't read; such drains show by their task instances.
+    Reports that an XCom backend stores elsewhere aren't read; such drains show up only as task instances.
 
     :param runs: how many runs back; at most 400 task instances are read
     """
@@ -130,7 +130,7 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
 
 
 def _instance(task: DrainTask, row: Any, *, run_number: int) -> DrainTaskInstance:
-    """What Airflow itself knows of a task instance."""
+    """What Airflow itself knows about a task instance."""
     return DrainTaskInstance(
         dag_id=task.dag_id,
         task_id=task.task_id,
@@ -167,7 +167,7 @@ def _left(instance: DrainTaskInstance, xcoms: Mapping[str, Any], rendered: Any) 
 def drains_between(
     session: Session, task: DrainTask, *, since: int, until: int
 ) -> tuple[DrainTaskInstance, ...]:
-    """Drains of one task that began in a span of time, with their totals, without what they did per shard.
+    """Drains of one task that started in a span of time, with their totals, but without details per shard.
 
     :param since: milliseconds since the epoch, as ``until``
     :return: the newest first; at most 5,000
@@ -198,7 +198,7 @@ def drains_between(
 
 
 def _report_texts(session: Session, task: DrainTask, run_ids: Sequence[str]) -> Mapping[tuple[str, int], str]:
-    """Reports as text, because one of many shards is long to take apart."""
+    """Reports as text, because those with many shards take long to parse."""
     found: dict[tuple[str, int], str] = {}
     for begin in range(0, len(run_ids), _RUNS_AT_ONCE):
         runs = run_ids[begin : begin + _RUNS_AT_ONCE]
@@ -232,7 +232,7 @@ def schedule_of(session: Session, dag_id: str) -> Schedule:
 
 
 def existing(session: Session, dag_ids: Collection[str]) -> frozenset[str]:
-    """Those of the DAGs that Airflow has now."""
+    """The given DAGs that Airflow still has."""
     found = session.scalars(
         select(DagModel.dag_id).where(DagModel.dag_id.in_(dag_ids), DagModel.is_stale.is_(False))
     )
@@ -264,7 +264,7 @@ def _xcoms(session: Session, task: DrainTask, runs: Collection[str]) -> Mapping[
 
 
 def _links(xcoms: Mapping[str, Any]) -> dict[str, str]:
-    """Links by name. Whoever may write XComs may not make the page lead to a script."""
+    """Links by name. Users who may write XComs must not be able to make the page link to a script."""
     urls = {CONSOLES[key]: str(plain(url)) for key, url in xcoms.items()}
     return {name: url for name, url in urls.items() if url.startswith("https://")}
 

@@ -1,4 +1,4 @@
-"""Task instances that drained many streams, taken apart into a drain of each stream; pure."""
+"""Task instances that drained many streams, split into one drain per stream; pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StreamsReport(msgspec.Struct, frozen=True):
 
 
 class StreamsProgress(msgspec.Struct, frozen=True):
-    """What a running task says of the streams that it drains."""
+    """What a running task reports about the streams it drains."""
 
     streams: dict[str, TaskProgress]
 
@@ -51,7 +51,7 @@ class StreamsFailure(msgspec.Struct, frozen=True):
 
 
 class StreamsSettings(msgspec.Struct, frozen=True):
-    """Template fields of a task as Airflow stored them when it began."""
+    """Template fields of a task, as Airflow stored them when it started."""
 
     application_name: str
     table: str = ""
@@ -80,7 +80,7 @@ class TaskOutput:
 
     @property
     def told(self) -> dict[str, None]:
-        """Streams that it tells something of."""
+        """Streams about which it reports something."""
         streams: list[str] = []
         for source in (self.report, self.progress, self.failure):
             streams += source.streams if source is not None else ()
@@ -92,8 +92,8 @@ class TaskOutput:
 def apart(lefts: Iterable[TaskOutput]) -> tuple[DrainTaskInstance, ...]:
     """The drains of each stream.
 
-    A task instance that hasn't ended well needn't tell of all streams: it has those of the instance before it
-    too.
+    A task instance that hasn't succeeded may not report all streams, so it is given those of the previous
+    instance too.
 
     :param lefts: of one task, the newest first
     """

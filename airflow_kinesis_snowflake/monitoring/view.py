@@ -1,4 +1,4 @@
-"""What the page shows, put together from what was read; pure."""
+"""What the page shows, assembled from what was read; pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RESET_DAG = "kinesis_state_reset"
 CLEANUP_DAG = "kinesis_table_cleanup"
 REPLAY_DAG = "kinesis_dead_letter_replay"
-# The order of the list: what needs somebody comes first.
+# The order of the list: what needs attention comes first.
 _TONES = ("bad", "warning", "busy", "good")
 
 
@@ -38,14 +38,14 @@ class Line:
     """An application in the list. Times are milliseconds since the epoch, lags milliseconds.
 
     :param arn: of the stream; empty: not known
-    :param place: where the stream is, if there is another of its name; else empty
-    :param trend: where the lag goes: ``growing``, ``shrinking``, ``steady``, or empty
-    :param last_ended: when the last drain ended, well or not
+    :param place: where the stream is, if another has the same name; otherwise empty
+    :param trend: the trend of the lag: ``growing``, ``shrinking``, ``steady``, or empty
+    :param last_ended: when the last drain ended, successfully or not
     :param live_leases: shards that a worker may read now
-    :param stale_leases: shards whose lease expired without being given back
-    :param state_read: DynamoDB answered; else leases and shards are unknown
-    :param last_began: when the newest drain that has begun did so
-    :param gone: nothing drains it any more: its DAG is gone, or drains another application now
+    :param stale_leases: shards whose lease expired without being released
+    :param state_read: DynamoDB answered; otherwise leases and shards are unknown
+    :param last_began: when the newest started drain started
+    :param gone: nothing drains it any more: its DAG is gone, or now drains another application
     """
 
     application: str
@@ -97,11 +97,11 @@ class ApplicationPage:
 
     :param columns: of the chart
     :param shards_text: how many shards there are, in words
-    :param workers: worker ids and when each gave its last sign of life
-    :param links: consoles of AWS and Snowflake, by name
-    :param forms: what the forms of the maintenance DAGs are filled in with, by DAG id; only DAGs that exist
+    :param workers: worker ids with the time of their last heartbeat
+    :param links: AWS and Snowflake console pages, by name
+    :param forms: the values to fill in the forms of the maintenance DAGs, by DAG id; only DAGs that exist
     :param letters: about dead letters; None: no landing table is known
-    :param thresholds: from which values on something is worth a word
+    :param thresholds: thresholds beyond which something is mentioned
     """
 
     line: Line
@@ -120,11 +120,11 @@ class ApplicationPage:
 
 @dataclass(frozen=True, kw_only=True)
 class ApplicationSnapshot:
-    """What was read about an application.
+    """Everything that was read about an application.
 
     :param drains: newest first, at least one
     :param superseded: the last run of its DAG drained other applications only
-    :param place: where the stream is, if there is another of its name
+    :param place: where the stream is, if another has the same name
     """
 
     application: Application
@@ -142,7 +142,7 @@ def settings_of(drains: Sequence[DrainTaskInstance]) -> Settings | None:
 
 
 def list_of(materials: Sequence[ApplicationSnapshot], *, now: int) -> tuple[Line, ...]:
-    """The lines of the list: what needs somebody first, then by name."""
+    """The lines of the list: those that need attention first, then by name."""
     lines = [_study(material, now=now).line for material in materials]
     return tuple(
         sorted(
@@ -158,8 +158,8 @@ def page_of(
     """The page of one application.
 
     :param now: milliseconds since the epoch
-    :param dags: those of the maintenance DAGs that exist
-    :param applications: all that the user sees, which a cleanup must keep
+    :param dags: the existing maintenance DAGs
+    :param applications: all that the user sees; a cleanup must keep them
     """
     study = _study(material, now=now)
     inspection = material.reading.inspection

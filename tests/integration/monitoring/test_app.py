@@ -414,7 +414,7 @@ def test_thresholds_come_from_the_variable(
     assert line_of(client(), dag.application)["health"]["kind"] == "caught_up"
     monkeypatch.setenv("AIRFLOW_VAR_KINESIS_SNOWFLAKE_THRESHOLDS", "{")
     answer = client().get("api/applications").json()
-    assert [notice["text"] for notice in answer["notices"]] == ["The thresholds of the Variable aren't used"]
+    assert [notice["text"] for notice in answer["notices"]] == ["The thresholds in the Variable aren't used"]
     assert line_of(client(), dag.application)["health"]["kind"] == "behind"
 
 

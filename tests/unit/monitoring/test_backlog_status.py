@@ -26,7 +26,7 @@ def test_while_one_looks_the_others_get_what_was_found_before(monkeypatch: pytes
         return next(found)
 
     monkeypatch.setattr(backlog_status, "_look", slow)
-    for before, after in (("being asked", "first"), ("first", "second")):
+    for before, after in (("Checking Kinesis", "first"), ("first", "second")):
         thread = threading.Thread(target=watches.look, args=(APPLICATION, ACCESS))
         thread.start()
         assert asked.wait(30)
@@ -44,7 +44,7 @@ def test_a_look_that_failed_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(backlog_status, "_look", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         watches.look(APPLICATION, ACCESS)
-    monkeypatch.setattr(backlog_status, "_look", lambda *_: BacklogStatus(1, "no", "Nothing came since."))
+    monkeypatch.setattr(backlog_status, "_look", lambda *_: BacklogStatus(1, "no", "No new records."))
     assert watches.look(APPLICATION, ACCESS).came == "no"
 
 

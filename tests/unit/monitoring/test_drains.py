@@ -118,7 +118,7 @@ def test_a_drain_that_knows_only_the_name_counts_to_the_others_of_its_task() -> 
         Application("a", "s", ELSEWHERE): {"two"},
         Application("a", "s"): {"three"},
     }
-    assert places(found)[Application("a", "s")] == "not known yet where"
+    assert places(found)[Application("a", "s")] == "location not known yet"
 
 
 def test_a_drain_of_another_task_counts_to_the_only_stream_of_its_name() -> None:

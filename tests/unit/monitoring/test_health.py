@@ -58,7 +58,7 @@ def stands(
         ((run(lag=LAG),), "Behind by 2 h 10 min; the last drain ended 3 min ago"),
         ((run("failed"), run(lag=LAG)), "The last drain failed 3 min ago, 2 h 10 min behind"),
         ((run("failed"),), "The last drain failed 3 min ago"),
-        ((run("retrying"),), "A worker failed 3 min ago and is about to be tried again"),
+        ((run("retrying"),), "A worker failed 3 min ago and is about to be retried"),
         ((running(),), "Draining for 4 min"),
         ((running(records=2000),), "Draining for 4 min, 2,000 records so far"),
         (
@@ -66,16 +66,16 @@ def stands(
             "Draining for 4 min, behind by 2 h 10 min, about 10 min to go",
         ),
         ((running(lag=LAG), run(lag=5)), "Draining for 4 min, behind by 2 h 10 min and growing"),
-        ((running(spoke=NOW - 9 * MINUTE),), "Draining, but the drain has said nothing for 9 min"),
+        ((running(spoke=NOW - 9 * MINUTE),), "Draining, but the drain hasn't reported anything for 9 min"),
         ((following(),), "Following"),
         ((following(records=2000, lag=5),), "Following, 2,000 records so far"),
         ((following(lag=LAG),), "Following, behind by 2 h 10 min"),
         ((following(lag=LAG), run(lag=5)), "Following, behind by 2 h 10 min and growing"),
         (
             (following(spoke=NOW - 9 * MINUTE),),
-            "Following, but the drain has said nothing for 9 min",
+            "Following, but the drain hasn't reported anything for 9 min",
         ),
-        ((run("waiting", started=None, ended=None),), "The first drain is about to begin"),
+        ((run("waiting", started=None, ended=None),), "The first drain is about to start"),
         ((run("waiting", started=None, ended=None), run(lag=0)), "Caught up 3 min ago"),
     ],
 )  # fmt: skip
@@ -120,7 +120,7 @@ def test_a_stuck_shard_is_named_with_its_lag() -> None:
 
 def test_a_reader_that_isnt_a_drain_of_ours_is_told() -> None:
     health = stands(run(lag=0), lines=(shard("reading", owner="openflow-uuid"),))
-    assert health.sentence == "Being read by openflow-uuid, which is no drain that runs here now"
+    assert health.sentence == "Being read by openflow-uuid, which isn't a drain running here now"
 
 
 def test_a_paused_dag_and_a_late_run_are_told() -> None:
@@ -128,14 +128,16 @@ def test_a_paused_dag_and_a_late_run_are_told() -> None:
         "Paused: the last drain ended 3 min ago"
     )
     late = Schedule("dag", "*/10 * * * *", due=NOW - 12 * MINUTE)
-    assert stands(run(lag=0), schedule=late).sentence == "Late: a run was due 12 min ago and hasn't begun"
+    assert stands(run(lag=0), schedule=late).sentence == "Late: a run was due 12 min ago and hasn't started"
     assert stands(run("waiting", started=None, ended=None), run(lag=0), schedule=late).kind == "caught_up"
 
 
 def test_what_cant_be_read_is_never_well() -> None:
     health = stands(run(lag=0), unreadable="no answer")
     assert (health.tone, health.kind) == ("warning", "half_known")
-    assert health.sentence == "Caught up 3 min ago, its drains say; its state in DynamoDB can't be read"
+    assert (
+        health.sentence == "Caught up 3 min ago, according to its drains; its state in DynamoDB can't be read"
+    )
 
 
 def test_notices_tell_what_else_is_wrong() -> None:
@@ -151,7 +153,7 @@ def test_notices_tell_what_else_is_wrong() -> None:
         "The state in DynamoDB can't be read: no answer",
         "table: it is DELETING",
         "Records were lost before they were read: 1 gap in the drains below",
-        "Snowflake didn't take 1 row that the drains below streamed",
+        "Snowflake rejected 1 row that the drains below streamed",
         "2 dead letters in the drains below",
     ]
 
@@ -161,7 +163,7 @@ def test_a_failure_is_told_with_its_reason_and_its_log() -> None:
     assert (health.reason, health.log) == ("AccessDeniedError: Grant it.", ("dag", "r", "drain", 2))
     assert health.advice.startswith("Do what the message says.")
     killed = stands(run("failed", trouble=("drain", -1)))
-    assert killed.advice.startswith("It left no message, as one that was killed")
+    assert killed.advice.startswith("It left no message, so it may have been killed")
     early = stands(run("failed"))
     assert (early.log, early.advice[:34]) == (None, "A task before the drain failed, so")
 
@@ -177,12 +179,11 @@ def test_who_held_the_shards_is_told_when_a_drain_found_nothing() -> None:
     health = stands(run(lag=0, held_by_others={"openflow": 1}))
     assert (health.kind, health.tone) == ("held", "warning")
     assert health.sentence == (
-        "The last drain found nothing new in the shards that were free; 1 shard was held by openflow"
+        "The last drain found nothing new in the free shards; 1 shard was held by openflow"
     )
     some = stands(run(lag=0, records=5, held_by_others={"openflow": 1, "d/x/drain/0#1-a": 2}))
     assert some.sentence == (
-        "The last drain loaded 5 records in the shards that were free; "
-        "3 shards were held by drain[0], openflow"
+        "The last drain loaded 5 records in the free shards; 3 shards were held by drain[0], openflow"
     )
 
 
