@@ -49,7 +49,7 @@ COMMAND = Command(
             help="another application that loads the stream into the table; may be repeated",
         ),
         switch("--with-stream", help="look for each record that the stream retains"),
-        switch("--no-counts", help="rows were removed, or loaded by other software"),
+        switch("--no-counts", help="allow for rows that were removed, or loaded by other software"),
         switch("--several-documents", help="a record may become several rows"),
         SNOWFLAKE,
         *AWS,

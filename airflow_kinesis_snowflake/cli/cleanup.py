@@ -1,4 +1,4 @@
-"""``cleanup``: tables of applications that nobody needs any more."""
+"""``cleanup``: delete tables of applications that nobody needs any more."""
 
 from __future__ import annotations
 
@@ -59,8 +59,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     text = (
         f"{len(done['deleted'])} tables and {done['offsets']} offsets were deleted, "
         f"{done['channels']} channels dropped, {len(done['deregistered'])} consumers deregistered, and "
-        f"{len(done['kept'])} tables kept, because "
-        "they were used since the plan."
+        f"{len(done['kept'])} tables kept because they were used since the plan."
     )
     return Answer({**done, "plan": plan.as_dict()}, [*planned, text] if options.yes else [text])
 
@@ -84,20 +83,21 @@ COMMAND = Command(
     "find the tables of applications that nobody needs any more, and delete them",
     (
         option("--days", type=float, default=30, help="age from which a table is stale; default is 30"),
-        repeated("--used", metavar="APPLICATION", help="one to keep, whatever else; may be repeated"),
+        repeated("--used", metavar="APPLICATION", help="application to keep in any case; may be repeated"),
         repeated(
             "--named",
             metavar="APPLICATION",
-            help="one whose tables may go although this package didn't make them; may be repeated",
+            help="application whose tables may be deleted although this package didn't create them; "
+            "may be repeated",
         ),
         option("--most", type=int, default=10, help="tables to delete in one run; default is 10"),
-        repeated("--stream", metavar="STREAM", help="look at its registered consumers too; may be repeated"),
+        repeated("--stream", metavar="STREAM", help="check its registered consumers too; may be repeated"),
         option("--table", help="landing table: also delete offsets and files that nobody needs any more"),
         FOLDER,
         option(
             "--airflow-conn-id",
             default="",
-            help="connection to Airflow's API, which knows what applications its tasks used lately",
+            help="connection to Airflow's API, which knows which applications its tasks used recently",
         ),
         *CHANGE,
         SNOWFLAKE,

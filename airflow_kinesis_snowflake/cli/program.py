@@ -1,4 +1,4 @@
-"""The program: which commands there are, how they are read, and how they end."""
+"""The program: its commands, how they are parsed, and how they end."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.cli.command import Command
 
-DESCRIPTION = "Kinesis to Snowflake: look at state and loads, and change state."
+DESCRIPTION = "Kinesis to Snowflake: inspect state and loads, and change state."
 COMMANDS: tuple[Command, ...] = (
     list_applications.COMMAND,
     show.COMMAND,
@@ -74,14 +74,14 @@ def run(command: Command, options: argparse.Namespace) -> int:
         terminal.error("Interrupted.")
         return ExitStatus.INTERRUPTED
     except Exception:
-        terminal.error(f"This is a fault of the package; please report it.\n{traceback.format_exc()}")
+        terminal.error(f"This is a bug in the package; please report it.\n{traceback.format_exc()}")
         return ExitStatus.FAULT
     terminal.answer(answer)
     return answer.status
 
 
 def status_of(error: KinesisSnowflakeError) -> ExitStatus:
-    """How a command ends that an error ended."""
+    """The exit status for a command that failed."""
     if isinstance(error, InvalidSettingError):
         return ExitStatus.USAGE
     return ExitStatus.OUTAGE if isinstance(error, TransientError) else ExitStatus.REFUSED

@@ -1,4 +1,4 @@
-"""``reset``: where an application goes on, changed."""
+"""``reset``: change where an application continues."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    """Plan the reset, ask, save the rows, carry the plan out, and see what came of it."""
+    """Plan the reset, ask, save the rows, carry out the plan, and verify the result."""
     if not options.dry_run and not options.folder:
         raise InvalidSettingError("Give --folder or --dry-run: the rows are saved there before they change")
     with terminal.working("Making the plan"):
@@ -105,7 +105,7 @@ def _carry_out(plan: ResetPlan, options: argparse.Namespace) -> tuple[dict[str, 
 
 
 def _leave_to_the_user(_: str) -> None:
-    """Where the drain's application name is written only its user knows; :func:`_afterwards` asks for it."""
+    """Only the user knows where the drain's application name is set; :func:`_afterwards` asks for it."""
 
 
 def _afterwards(plan: ResetPlan) -> str:
@@ -121,7 +121,7 @@ def _afterwards(plan: ResetPlan) -> str:
 COMMAND = Command(
     "reset",
     run,
-    "change where an application goes on: say what that would do, ask, back up, and do it",
+    "change where an application continues: show the effects, ask, back up, and do it",
     (
         APPLICATION,
         STREAM,

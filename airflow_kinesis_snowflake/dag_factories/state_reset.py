@@ -1,4 +1,4 @@
-"""The DAG that resets the state of an application, by hand and with an approval."""
+"""The DAG that resets the state of an application, manually and with an approval."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def build_state_reset_dag(
     drain_dag_id: str = "kinesis_to_snowflake",
     approval_timeout: timedelta = timedelta(hours=24),
 ) -> DAG:
-    """A DAG for runs by hand: inspect, plan, approve, stop, back_up, apply, verify, start_again.
+    """A DAG for manual runs: inspect, plan, approve, stop, back_up, apply, verify, start_again.
 
-    Whatever is left empty in the form is what the drain's DAG uses by its Variables: landing table, initial
-    position and connections. The form says what each field is for.
+    Fields left empty in the form take the values that the drain's DAG gets from its Variables: landing table,
+    initial position and connections. The form explains each field.
 
-    A run that failed downstream of ``stop`` leaves the drain's DAG paused; clear the failed task to go on.
+    A run that failed downstream of ``stop`` leaves the drain's DAG paused; clear the failed task to continue.
 
     :param dag_id: of the DAG
     :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`: it is stopped meanwhile, and
         its Variable gets the new application name
-    :param approval_timeout: how long to wait for a person; then the plan counts as rejected
+    :param approval_timeout: how long to wait for approval; then the plan counts as rejected
     """
     common: dict[str, Any] = {
         "application_name": "{{ params.application_name }}",
@@ -140,7 +140,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 "stream_name": required("Stream name", "The Kinesis stream: its name or ARN.", minLength=1),
                 "method": FormField(
                     title="Method",
-                    description="What becomes of the checkpoints; the plan says what that causes.",
+                    description="What happens to the checkpoints; the plan shows the consequences.",
                     schema={
                         "type": "string",
                         "enum": [str(method) for method in Method],
@@ -152,7 +152,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 "position": _POSITION,
                 "backup_folder": text(
                     "Backup folder",
-                    "Where the rows are saved before anything changes, and tried before anything is counted: "
+                    "Where the rows are saved before anything changes; tested before anything is counted: "
                     "an absolute path that all workers share, or s3://bucket/prefix.",
                     otherwise=None,
                 ),
@@ -160,7 +160,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     "Landing table",
                     "DATABASE.SCHEMA.TABLE: where to count duplicates, close old incarnations and recover "
                     "from.",
-                    otherwise="Snowflake isn't asked",
+                    otherwise="Snowflake isn't queried",
                     of_dag=drain_dag_id,
                 ),
             },
@@ -171,7 +171,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 "airflow_conn_id": text(
                     "Airflow API connection ID",
                     f"For pausing the DAG {drain_dag_id} meanwhile.",
-                    otherwise="it isn't paused, only waited for",
+                    otherwise="it isn't paused, only awaited",
                 ),
                 **connections(drain_dag_id),
             },
@@ -206,7 +206,7 @@ _POSITION = text(
     has_variable=False,
 )
 _REWIND_AND_RECOVER = {
-    "shards": names("Shards", "For rewind: only these, one to a line. Empty: all."),
+    "shards": names("Shards", "For rewind: only these, one per line. Empty: all."),
     "trust_snowflake": switch(
         "Trust Snowflake",
         "For recover: Snowflake went back in time (Time Travel, a clone, a failover to a replica). "
@@ -221,7 +221,7 @@ _SAFETY = {
         on=True,
     ),
     "approval": switch(
-        "Require approval", "Off: the plan is carried out without a person having seen it.", on=True
+        "Require approval", "Off: the plan is carried out without anyone having seen it.", on=True
     ),
     "force": switch(
         "Force",

@@ -35,18 +35,18 @@ def build_table_cleanup_dag(
     schedule: str | None = "@weekly",
     approval_timeout: timedelta = timedelta(days=6),
 ) -> DAG:
-    """A DAG that plans, asks and deletes; unless told otherwise it only plans.
+    """A DAG that plans, asks and deletes; by default it only plans.
 
     The application of the drain's DAG counts as used, and so do those in the Variable ``<dag_id>_used``.
 
     :param dag_id: of the DAG
     :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`
-    :param schedule: cron expression, preset, or None for runs by hand only
-    :param approval_timeout: how long to wait for a person; then the plan counts as rejected
+    :param schedule: cron expression, preset, or None for manual runs only
+    :param approval_timeout: how long to wait for approval; then the plan counts as rejected
     """
     stream = f"var.value.get({variable(drain_dag_id, 'stream_name')!r}, '')"
     common: dict[str, Any] = {
-        # Its ARN says in which region the state of the drain is.
+        # Its ARN contains the region of the drain's state.
         "stream_name": f"{{{{ '' if params.region_name else {stream} }}}}",
         "table": "{{ params.table or '' }}",
         **connection_settings(drain_dag_id),
@@ -116,16 +116,16 @@ def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 ),
                 "approval": switch(
                     "Require approval",
-                    "Off: tables are deleted without a person having seen the plan.",
+                    "Off: tables are deleted without anyone having seen the plan.",
                     on=True,
                 ),
             },
-            "What may go": _RULES,
+            "What may be deleted": _RULES,
             "Connections": {
                 "airflow_conn_id": text(
                     "Airflow API connection ID",
-                    "For finding out what applications tasks used lately.",
-                    otherwise="it isn't asked",
+                    "For finding out which applications tasks used recently.",
+                    otherwise="it isn't called",
                 ),
                 **connections(drain_dag_id),
             },
@@ -136,19 +136,20 @@ def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
 _RULES = {
     "days": FormField(
         title="Age (days)",
-        description="From which a table that nothing touched is stale.",
+        description="Age from which an untouched table is stale.",
         schema={"type": "number", "exclusiveMinimum": 0},
         value=30,
         has_variable=False,
     ),
-    "used": names("Applications in use", "To keep, whatever else; one to a line."),
+    "used": names("Applications in use", "To keep in any case; one per line."),
     "named": names(
         "Applications to delete",
-        "Whose tables may go although this package didn't make them, or although no row says when they were "
-        "used; one to a line.",
+        "Whose tables may be deleted although this package didn't create them, or although no row shows "
+        "when they were used; one per line.",
     ),
     "streams": names(
-        "Streams", "Look at their registered consumers too, besides those that the tables have rows of."
+        "Streams",
+        "Check their registered consumers too, besides those of the streams that the tables have rows for.",
     ),
     "most": FormField(
         title="Maximum deletions",

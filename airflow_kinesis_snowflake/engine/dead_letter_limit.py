@@ -1,4 +1,4 @@
-"""How many dead letters a drain may make."""
+"""How many dead letters a drain may write."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 
 @dataclass(frozen=True)
 class DeadLetterLimit:
-    """The dead letters that a user accepts; without a number or a share any number of them.
+    """The dead letters that a user accepts; without a number or a share, any number.
 
-    :param count: so many in a whole drain
-    :param share: so large a part of each batch, 0 to 1
+    :param count: the limit for a whole drain
+    :param share: the limit as a share of each batch, 0 to 1
     """
 
     count: int | None = None
@@ -23,9 +23,9 @@ class DeadLetterLimit:
 
     @classmethod
     def parse(cls, given: int | str | None) -> DeadLetterLimit:
-        """Read what a user writes: a number such as ``100``, or a share of each batch such as ``"5%"``.
+        """Parse a setting: a number such as ``100``, or a share of each batch such as ``"5%"``.
 
-        :raises ValueError: neither, or a share above 100%
+        :raises ValueError: it is neither, or a share above 100%
         """
         text = "" if given is None else str(given).strip()
         if text in ("", "None"):

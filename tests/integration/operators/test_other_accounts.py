@@ -241,7 +241,7 @@ def test_two_streams_of_one_name_never_share_an_application(
     store = CheckpointStoreHook(settings["application_name"], aws_conn_id="own")
     before = store.read_items()
 
-    refused = f"AnotherStreamError: Give {second} an application of its own: .* {first}"
+    refused = f"AnotherStreamError: Give {second} a separate application: .* {first}"
     with pytest.raises(AirflowFailException, match=refused):
         drain(settings, second)
     rewind = PlanStateResetOperator(

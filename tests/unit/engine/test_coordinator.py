@@ -372,9 +372,9 @@ def test_a_shard_that_stalls_is_told_and_so_is_its_end(desk: Desk, caplog: pytes
         desk.tell(on.PageFailed(desk.fetch().call, ThrottledError("slower"), chance=1.0))
         desk.pass_time(20.0)
     desk.arrive("a", 1)
-    assert [message.partition(",")[0] for message in caplog.messages if "Shard a" in message] == [
+    assert [message.partition(";")[0] for message in caplog.messages if "Shard a" in message] == [
         "Shard a of stream stream can't be read now",
-        "Shard a of stream stream goes on after 100 s",
+        "Shard a of stream stream can be read again after 100 s",
     ]
 
 
