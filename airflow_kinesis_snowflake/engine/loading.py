@@ -1,7 +1,7 @@
-"""One batch on its way into a sink, and then its checkpoints.
+"""Loads one batch through a sink, then writes its checkpoints.
 
-A sink commits a batch as a whole, or says what has come before it. Only then are checkpoints written, each
-while the lease is still ours. If the process dies in between, the next owner of the lease asks the sink.
+A sink commits a batch as a whole, or reports why it can't. Only after the commit are checkpoints written,
+each while the lease is still ours. If the process dies in between, the next owner of the lease asks the sink.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class LoadResult:
 
     :param batch: the batch; its rows are gone
     :param committed: its records are in Snowflake
-    :param lost: shards whose lease was lost; their checkpoints are not ours to write any more
-    :param ahead: when fenced, shards whose offsets had moved on, and where they stand now
+    :param lost: shards whose lease was lost; their checkpoints are no longer ours to write
+    :param ahead: when fenced, shards whose offsets had moved on, with their present offsets
     :param refused: shards that can't be loaded until somebody corrects their offsets, and why
-    :param offsets: where shards stand in the sink now, as far as they moved
-    :param rejected: rows that were sent with it and that Snowflake didn't take
+    :param offsets: the new offsets of shards in the sink, for those that moved
+    :param rejected: rows sent with it that Snowflake rejected
     :param seconds: time from the first try to the last checkpoint
     """
 
@@ -60,7 +60,7 @@ class LoadResult:
 
 
 class Loader:
-    """Loads batches, one at a time; :meth:`offsets` and :meth:`cancel` may be called meanwhile.
+    """Loads batches one after another; :meth:`offsets` and :meth:`cancel` may be called meanwhile.
 
     :param sink: where they go
     :param leases: written after a commit
@@ -89,11 +89,11 @@ class Loader:
 
     @property
     def in_doubt(self) -> frozenset[str]:
-        """Shards that may be committed further than their rows say."""
+        """Shards that may be committed further than their rows show."""
         return self._sink.in_doubt
 
     def prepare(self) -> None:
-        """Connect, and create or check what the sink needs, which other workers may do just now.
+        """Connect, and create or check what the sink needs; other workers may be doing the same.
 
         :raises AccessDeniedError: login or privileges are missing
         :raises SnowflakeObjectNotFoundError: database or schema don't exist
@@ -110,21 +110,21 @@ class Loader:
 
     @property
     def memory_millis(self) -> int | None:
-        """How long the sink remembers what was committed of a shard that rests; ``None``: for ever."""
+        """How long the sink remembers what was committed of an idle shard; ``None``: forever."""
         return self._sink.memory_millis
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
-        """Where the sink says shards stand that their last owner didn't release.
+        """The offsets, according to the sink, of shards that their last owner didn't release.
 
-        Shards that were never begun are left out.
+        Shards that were never started are left out.
         """
         return self._retries.call(lambda: self._sink.offsets(keys), doing="reading offsets")
 
     def load(self, batch: Batch) -> LoadResult:
         """Load a batch and write its checkpoints.
 
-        :raises TransientError: the batch could not be loaded within the tries; nothing of it is committed, as
-            far as is known
+        :raises TransientError: the batch couldn't be loaded within the number of tries; as far as is known,
+            nothing of it is committed
         :raises TerminalError: Snowflake refuses the batch; nothing of it is committed
         """
         return self._load(batch, began=self._runtime.monotonic())
@@ -200,5 +200,5 @@ class Loader:
         self._sink.cancel()
 
     def close(self) -> None:
-        """Be done with the sink."""
+        """Finish with the sink."""
         self._sink.close()

@@ -1,4 +1,4 @@
-"""Tries again after transient faults."""
+"""Retries after transient errors."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def nothing() -> None:
 
 
 class Retries:
-    """Calls again after transient faults, with full jitter.
+    """Repeats calls after transient errors, with full jitter.
 
-    A lost lease and a changed table aren't faults: they go to the caller at once.
+    A lost lease and a changed table aren't retried: they go to the caller at once.
 
-    :param runtime: its chance
+    :param runtime: its randomness
     :param stopping: ends the waits
     """
 
@@ -44,8 +44,8 @@ class Retries:
     def call(self, call: Callable[[], T], *, doing: str, after_failure: Callable[[], None] = nothing) -> T:
         """Call up to five times.
 
-        :param doing: what is tried, for the log
-        :param after_failure: called after each fault (default: nothing)
+        :param doing: what is being done, for the log
+        :param after_failure: called after each error (default: nothing)
         :raises TransientError: the last try failed
         :raises DrainStoppedError: the drain must stop
         """

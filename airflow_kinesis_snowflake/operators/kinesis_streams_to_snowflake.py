@@ -64,27 +64,28 @@ def _settings(value: Any) -> dict[str, Any]:
 class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
     """Drains many streams of one application into Snowflake, in one task.
 
-    Each stream is drained as a :class:`KinesisToSnowflakeOperator` does it, with checkpoints in the same
-    table and a landing table of its own, or all in one. A stream that fails doesn't stop the others: the task
-    fails after all of them were drained, and the next try finds the others done. Streams that match are
-    looked for at the start of each run, so new ones are picked up.
+    Each stream is drained as by a :class:`KinesisToSnowflakeOperator`, with checkpoints in the same table,
+    and into a landing table of its own or a common one. A stream that fails doesn't stop the others: the task
+    fails after all of them were drained, and the next try finds the others done. Matching streams are looked
+    up at the start of each run, so new ones are picked up.
 
-    Sessions of Snowflake go from stream to stream: there are as many as streams that are drained at a time.
-    Of a stream that has nothing new the task reads its state and asks each shard for one record; it takes no
-    lease, writes nothing, and opens no connection to Snowflake. So a lag sensor doesn't learn of it that
-    there was nothing.
+    Snowflake sessions are reused from stream to stream: there are as many as streams are drained at a time.
+    For a stream with nothing new, the task reads its state and requests one record from each shard; it takes
+    no lease, writes nothing, and opens no Snowflake connection. So a lag sensor isn't informed that there was
+    nothing.
 
     :param application_name: whose checkpoints these are (templated)
     :param table: the landing table as ``DATABASE.SCHEMA.TABLE``; ``{stream}`` in it stands for the stream's
-        name in upper case, with ``_`` in place of what isn't a letter or digit (templated)
+        name in upper case, with ``_`` in place of characters other than letters and digits (templated)
     :param stream_names: streams, by name or ARN (templated)
     :param stream_pattern: a regular expression for whole names of streams of the connection's account and
         region, such as ``clicks-.*`` (templated)
-    :param stream_tags: which such streams must have (templated)
+    :param stream_tags: tags that these streams must have (templated)
     :param streams_at_once: how many to drain at a time, 1 to 16; default 4
-    :param drain: more settings of :class:`KinesisToSnowflakeOperator`, the same for all streams (templated)
+    :param drain: further settings of :class:`KinesisToSnowflakeOperator`, the same for all streams
+        (templated)
     :return: ``streams`` (the report of each that was drained), ``idle`` (names of those with nothing new) and
-        ``totals``, as XCom. Of a task that fails for some, the others are told in the XCom ``drained``
+        ``totals``, as XCom. If the task fails for some, the XCom ``drained`` reports the others
     :raises AirflowFailException: a setting, permission or state must be changed first
     """
 

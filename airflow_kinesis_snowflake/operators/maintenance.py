@@ -34,7 +34,7 @@ class StateOperator(CheckedSettings, BaseOperator):
     :param application_name: whose state: the name of the DynamoDB table (templated)
     :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region
         (templated)
-    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``, where the operator has to do with Snowflake
+    :param table: the landing table as ``DATABASE.SCHEMA.TABLE``, if the operator involves Snowflake
         (templated)
     :param aws_conn_id: Airflow connection of type ``aws`` (templated)
     :param region_name: AWS region of the stream, default is that of its ARN, or else the connection's
@@ -82,23 +82,23 @@ class StateOperator(CheckedSettings, BaseOperator):
         self.check_settings()
 
     def execute(self, context: Context) -> Any:
-        """Do the work; errors that another try can't mend fail the task at once."""
+        """Do the work; errors that a retry can't fix fail the task at once."""
         with no_retry_of_terminal_errors():
             self.read_settings()
             return self.work(context)
 
     def work(self, context: Context) -> Any:
-        """What the operator does."""
+        """The operator's work."""
         raise NotImplementedError
 
     @property
     def aws(self) -> dict[str, Any]:
-        """How the hook of the stream reaches AWS."""
+        """How the hook of the stream accesses AWS."""
         return types.aws_parameters({name: self.setting(name) for name in ("stream_name", *types.AWS)})
 
     @property
     def aws_of_state(self) -> dict[str, Any]:
-        """How the hooks of state and backups reach AWS."""
+        """How the hooks of state and backups access AWS."""
         from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
 
         return parameters_of_state(self.aws, self.setting("dynamodb_conn_id"))
@@ -123,7 +123,7 @@ class StateOperator(CheckedSettings, BaseOperator):
 
     @contextmanager
     def loaded(self, *, count: bool = True) -> Iterator[Loaded | None]:
-        """What is loaded, over a session that ends with the block; None without a landing table."""
+        """What is loaded, read through a session that ends with the block; None without a landing table."""
         table = self.setting("table")
         if table is None:
             yield None
@@ -135,9 +135,9 @@ class StateOperator(CheckedSettings, BaseOperator):
 
 
 class InspectStateOperator(StateOperator):
-    """Reads the state of an application on a stream, and names what is wrong with it. Changes nothing.
+    """Reads the state of an application on a stream, and reports what is wrong with it. Changes nothing.
 
-    The log shows a table of the shards and the findings, each with what mends it.
+    The log shows a table of the shards, and the findings with their remedies.
 
     :return: the inspection, as XCom: ``shards``, ``workers``, ``findings``, facts of table and stream
     """
@@ -152,12 +152,12 @@ class InspectStateOperator(StateOperator):
 
 
 class PlanStateResetOperator(StateOperator):
-    """Makes the plan of a reset: what becomes of each shard, and what that will cause. Changes nothing.
+    """Makes the plan of a reset: what happens to each shard, and the consequences. Changes nothing.
 
-    With a ``table`` it counts how many records that are in Snowflake would be loaded again.
+    With a ``table``, it counts how many records in Snowflake would be loaded again.
 
     :param method: ``delete_table``, ``rename``, ``rewind`` or ``recover`` (templated)
-    :param shards: for ``rewind``: shard ids, or text with commas; none means all (templated)
+    :param shards: for ``rewind``: shard ids, or comma-separated text; none means all (templated)
     :param position: for ``rewind``: ``TRIM_HORIZON``, ``LATEST``, an ISO-8601 timestamp with a time zone, or
         the sequence number of the last record that counts as loaded. For ``recover``: where shards start of
         which Snowflake has nothing (templated)
@@ -169,8 +169,8 @@ class PlanStateResetOperator(StateOperator):
         (templated)
     :param count_duplicates: whether to count in Snowflake (templated)
     :param force: take leases from workers that may still be reading (templated)
-    :param backup_folder: where the rows will be saved; tried out by writing an empty file, so that a reset
-        that couldn't be taken back is refused here. None: it isn't tried (templated)
+    :param backup_folder: where the rows will be saved; tested by writing an empty file, so that a reset that
+        couldn't be undone is refused here. None: it isn't tested (templated)
     :return: ``plan``, for :class:`ResetStateOperator`, and ``text``, for people, as XCom
     :raises AirflowFailException: it can't be done; the message says why
     """
@@ -261,16 +261,15 @@ class PlanStateResetOperator(StateOperator):
 class ResetStateOperator(StateOperator):
     """Carries out the plan of a reset.
 
-    Leases every shard concerned to itself first, and refuses while a worker is reading one of them. A
-    rewound shard gets a new incarnation, so that what was loaded before doesn't hold it back. With a
-    ``table`` the old incarnation is closed in the offsets table, so that a worker that should be dead can't
-    commit under it.
+    First leases all affected shards to itself, and refuses if a worker is reading one of them. A rewound
+    shard gets a new incarnation, so that earlier loads don't block it. With a ``table``, the old incarnation
+    is closed in the offsets table, so that a worker that should be dead can't commit under it.
 
-    Running it again with the same plan does what is left to do, and nothing twice.
+    Running it again with the same plan does what remains to be done, and nothing twice.
 
     :param plan: what :class:`PlanStateResetOperator` returned (templated)
-    :param application_variable: for ``rename``: the Airflow Variable that the drain reads its application
-        name from (templated)
+    :param application_variable: for ``rename``: the Airflow Variable from which the drain reads its
+        application name (templated)
     :return: number of shards per action, as XCom
     :raises AirflowFailException: a worker is reading, or the state has changed since the plan was made
     """
@@ -341,7 +340,7 @@ class VerifyStateResetOperator(StateOperator):
 
 
 class BackUpStateOperator(StateOperator):
-    """Saves all rows of an application to a JSON file, and lets DynamoDB make a backup where it can.
+    """Saves all rows of an application to a JSON file, and creates a DynamoDB backup if possible.
 
     :param folder: an absolute path that all workers share, or ``s3://bucket/prefix`` (templated)
     :return: ``file``, ``dynamodb`` (ARN, or None) and ``rows``, as XCom
@@ -366,10 +365,10 @@ class BackUpStateOperator(StateOperator):
 
 
 class RestoreStateOperator(StateOperator):
-    """Puts the rows of a backup back as they were, on all streams of the application.
+    """Restores the rows of a backup, for all streams of the application.
 
-    Leases and signs of life aren't restored; rows that aren't in the backup are removed. With a ``table``,
-    incarnations that a reset has closed since are opened again, which a drain needs. Can be run again.
+    Leases and heartbeats aren't restored; rows that aren't in the backup are removed. With a ``table``,
+    incarnations that a reset has since closed are reopened, which a drain needs. Can be run again.
 
     :param file: the ``file`` that :class:`BackUpStateOperator` returned (templated)
     :param force: take leases from workers that may still be reading (templated)
@@ -408,27 +407,29 @@ class RestoreStateOperator(StateOperator):
 
 
 class PlanTableCleanupOperator(StateOperator):
-    """Finds tables of applications, and says of each why it can go or has to stay. Changes nothing.
+    """Finds tables of applications, and explains for each why it can be deleted or has to stay. Changes
+    nothing.
 
     Knows the tables of this package, Openflow, the Kinesis Client Library and Redpanda Connect by their keys,
-    with their companions; other tables are never looked into. A table can go when nothing touched it for
-    ``days``, no worker is alive in it, and nobody is known to use the application. One without the tag of
-    this package, or without a row that says when it was used, can go only when it is named.
+    with their companions; other tables are never looked into. A table can be deleted if nothing has touched
+    it for ``days``, no live worker is in it, and nobody is known to use the application. One without the tag
+    of this package, or without a row that shows when it was used, can be deleted only if it is named.
 
-    With a ``table``, offsets and channels in Snowflake can go as well that no state row names, and that
-    didn't change, or are there, for ``days``: those of incarnations before a reset, and of shards that ended
-    and left the stream.
+    With a ``table``, offsets and channels in Snowflake can be deleted too if no state row names them, and if
+    they are unchanged, or have existed, for ``days``: those of incarnations before a reset, and of shards
+    that ended and left the stream.
 
     :param days: age from which a table is stale (templated)
-    :param used: applications that are in use: a list, or text with commas (templated)
-    :param named: applications whose tables may go although this package didn't make them (templated)
-    :param most: tables to delete in one run (templated)
-    :param streams: whose registered consumers to look at, besides those that the tables have rows of
+    :param used: applications that are in use: a list, or comma-separated text (templated)
+    :param named: applications whose tables may be deleted although this package didn't create them
         (templated)
-    :param airflow_conn_id: connection to Airflow's API, which knows what applications the tasks of
-        ``KinesisToSnowflakeOperator`` used lately; empty: it isn't asked (templated)
+    :param most: tables to delete in one run (templated)
+    :param streams: streams whose registered consumers to check, besides those that the tables have rows for
+        (templated)
+    :param airflow_conn_id: connection to Airflow's API, which knows the applications that tasks of
+        ``KinesisToSnowflakeOperator`` used recently; empty: it isn't called (templated)
     :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, ``doomed``, the
-        names of tables that can go, and ``offsets`` and ``channels``, how many of these can, as XCom
+        names of tables to delete, and ``offsets`` and ``channels``, the numbers of these to delete, as XCom
     """
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
@@ -509,16 +510,16 @@ class PlanTableCleanupOperator(StateOperator):
 
 
 class DeleteCheckpointTablesOperator(StateOperator):
-    """Backs up and deletes the tables that a plan of :class:`PlanTableCleanupOperator` dooms.
+    """Backs up and deletes the tables selected by a plan of :class:`PlanTableCleanupOperator`.
 
-    A table that was used or made again since the plan is left alone. Consumers of deleted applications are
-    deregistered. With a ``table``, their offsets, channels and staged files in Snowflake go as well. Can be
-    run again.
+    A table that was used or recreated since the plan is left alone. Consumers of deleted applications are
+    deregistered. With a ``table``, their offsets, channels and staged files in Snowflake are deleted as well.
+    Can be run again.
 
     :param plan: what :class:`PlanTableCleanupOperator` returned (templated)
     :param folder: where each table is saved first: an absolute path that all workers share, or
         ``s3://bucket/prefix`` (templated). A dry run needs none
-    :param dry: only say what would be done; True unless told otherwise (templated)
+    :param dry: only report what would be done; default: True (templated)
     :return: ``deleted`` and ``kept`` tables and ``deregistered`` consumers, as XCom
     """
 
@@ -573,19 +574,20 @@ class DeleteCheckpointTablesOperator(StateOperator):
 
 
 class ImportCheckpointsOperator(StateOperator):
-    """Takes over the checkpoints of another consumer, whose table is only read.
+    """Takes over the checkpoints of another consumer. The source table is never written.
 
-    The kind of the source is told by its key: a lease table of the Kinesis Client Library (any version), an
-    Openflow table, or one of Redpanda Connect. Stop that consumer first: a live one is refused. Rows that the
-    application has already stay as they are, so it can be run again.
+    The kind of the source is recognised by its key: a lease table of the Kinesis Client Library (any
+    version), an Openflow table, or one of Redpanda Connect. Stop that consumer first: a live one is refused.
+    Rows that the application already has are left alone, so it can be run again.
 
     An Openflow table under the application's own name is used in place: nothing is written.
 
     :param source_table: the table with the checkpoints (templated)
-    :param timestamp: for leases that stand at ``AT_TIMESTAMP``: ISO-8601 with a time zone (templated)
+    :param timestamp: for leases at ``AT_TIMESTAMP``: ISO-8601 with a time zone (templated)
     :param watch_seconds: how long to watch whether the consumer is alive, where its leases carry no time
     :param force: import from a live consumer too (templated)
-    :return: how many rows were ``created`` and ``there``, the ``plan``, and its ``text``, as XCom
+    :return: how many rows were ``created`` and how many were already ``there``, the ``plan``, and its
+        ``text``, as XCom
     :raises AirflowFailException: the source can't be imported; the message says why
     """
 
@@ -640,9 +642,9 @@ class ImportCheckpointsOperator(StateOperator):
 
 
 def read_plan(plain: Any, application_name: str) -> ResetPlan:
-    """Read a plan that came by XCom.
+    """Read a plan from XCom.
 
-    :raises InvalidSettingError: it isn't one, or it is of another application
+    :raises InvalidSettingError: it isn't one, or it belongs to another application
     """
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan
 
@@ -655,7 +657,7 @@ def read_plan(plain: Any, application_name: str) -> ResetPlan:
 
 
 def plan_of(returned: Any) -> Any:
-    """The plan in what a planning operator returned.
+    """The plan in the result of a planning operator.
 
     :raises InvalidSettingError: there is none
     """

@@ -25,7 +25,7 @@ class DrainedStream:
         default is ``aws_conn_id`` in the stream's region
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
-    :raises InvalidSettingError: one of them can't be meant
+    :raises InvalidSettingError: one of them is invalid
     """
 
     def __init__(

@@ -66,10 +66,10 @@ def test_the_first_line_says_from_where_until_when_which_shards_and_where_to(
     ("held_by_others", "said"),
     [
         ({}, "Stream clicks has nothing new for loads: 1 shards checked in 0.0 s"),
-        ({"node": 2, "other": 1}, "nothing new in the shards that were free for loads: 1 shards checked"),
+        ({"node": 2, "other": 1}, "nothing new in the free shards for loads: 1 shards checked"),
         (
             {"node": 2, "other": 1},
-            "; 3 shards were left to others, who have leased them: node (2), other (1)",
+            "; 3 shards were left to others that have leased them: node (2), other (1)",
         ),
     ],
 )
