@@ -1,4 +1,4 @@
-"""The names of formats. A format of your own: a module beside these, and a line here."""
+"""The names of formats. To add a format: a module beside these, and a line here."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FORMATS: dict[str, type[Any]] = {
     "dms": DMS,
     "debezium": Debezium,
 }
-"""What makes the settings of each format; those that have no default must be given."""
+"""The class with the settings of each format; settings without a default must be given."""
 
 
 NAMED = tuple(
@@ -50,7 +50,7 @@ NAMED = tuple(
     for name, settings in FORMATS.items()
     if not any(field.default is MISSING is field.default_factory for field in fields(settings))
 )
-"""Those that their name is enough for."""
+"""Formats that can be chosen by name alone."""
 
 EXPECTED = (
     f"one of {', '.join(NAMED)}, or an object with the settings of a format, such as "

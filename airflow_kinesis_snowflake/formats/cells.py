@@ -40,14 +40,14 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 class TypeMismatch(ValueError):  # noqa: N818 -- not an error of the package: a verdict on one value
-    """Why a value doesn't fit its column; for a person to read, never quotes the value."""
+    """Why a value doesn't fit its column, in human-readable form; never quotes the value."""
 
 
 class Digits(NamedTuple):
     """The size of a number.
 
-    :param whole: digits in front of the point
-    :param decimals: digits behind it
+    :param whole: digits before the point
+    :param decimals: digits after it
     :param significant: digits from the first to the last that isn't zero
     """
 
@@ -162,7 +162,7 @@ def _after_leap_second(before: datetime) -> datetime:
 
 
 def epoch_moment(value: Decimal, unit: str) -> Moment | None:
-    """The moment so many units after 1970 began, in UTC; ``None`` outside of the years 1 to 9999.
+    """The moment a number of units after 1970 began, in UTC; ``None`` outside the years 1 to 9999.
 
     :param unit: one of :data:`EPOCH_UNITS`
     """
@@ -190,7 +190,7 @@ def fit(column: ColumnType, text: str, *, epoch: str | None = None) -> Value:
     and text that is a number as JSON writes it (so not ``007``). Times take ISO-8601 text, BINARY base64.
 
     :param text: one JSON value, checked to be one; ``null`` becomes NULL
-    :param epoch: for a column of times: numbers are so many of these units after 1970 began
+    :param epoch: for a column of times: numbers count these units since 1970 began
     :raises TypeMismatch: it can't land there
     """
     kind = kind_of(text)

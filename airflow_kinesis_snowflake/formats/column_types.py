@@ -88,7 +88,7 @@ class ColumnType:
 
     @classmethod
     def number(cls, precision: int = MAX_DIGITS, scale: int = 0) -> ColumnType:
-        """NUMBER with so many digits, so many of them behind the point."""
+        """NUMBER with a precision and a scale."""
         return cls(DataType.NUMBER, precision=precision, scale=scale)
 
     @classmethod
@@ -212,7 +212,7 @@ class Column:
     """A column of a table that exists.
 
     :param nullable: NULL may land in it
-    :param default: it gets a value by itself in rows that don't name it
+    :param default: rows that don't name it get a default value
     :param computed: its values are computed from other columns, and no row can name it
     """
 

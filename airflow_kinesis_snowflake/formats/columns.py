@@ -110,12 +110,12 @@ class _RecordVerdict:
 class ColumnsMapping:
     """Lands JSON objects: each key fills the column of its name, whatever the case of either.
 
-    Types follow the table; those of new columns are inferred from all values seen before the column is made.
-    A record lands as a whole or becomes a dead letter as a whole, with the column and the reason. What is
-    written to a file was checked against the type the column has, or will have; when the table turns out to
-    be different by the time of the load, :meth:`copy` says so and the records are to be read again.
+    Types follow the table; those of new columns are inferred from all values seen before the column is
+    created. A record lands as a whole or becomes a dead letter as a whole, with the column and the reason.
+    What is written to a file was checked against the type the column has, or will have; if the table turns
+    out to be different by the time of the load, :meth:`copy` reports it, and the records must be read again.
 
-    Threads share one mapping. The table is looked at when the first records come.
+    Threads share one mapping. The table is read when the first records arrive.
 
     :param settings: which keys go where
     :param read_columns: the columns of the landing table as they are now
@@ -264,8 +264,8 @@ def make_mapping(
 class _Page:
     """Records of one shard, against one state of the schema.
 
-    First all are decoded into the struct of the known keys, and whole columns are checked. The few that
-    don't pass are judged value by value.
+    First all are decoded into the struct of the known keys, and whole columns are checked. The few that don't
+    pass are validated value by value.
     """
 
     def __init__(self, schema: Schema, records: Sequence[Record]) -> None:
@@ -281,7 +281,7 @@ class _Page:
         if len(self._odd) < len(records):
             self._check()
 
-    # --- the fast way ---
+    # --- vectorised ---
 
     def _decode(self) -> tuple[dict[str, list[Any]], list[int]]:
         row = self._schema.row
@@ -318,10 +318,10 @@ class _Page:
             elif packed.null_count:
                 self._odd.update(pc.indices_nonzero(packed.is_null()).to_pylist())
 
-    # --- the careful way ---
+    # --- value by value ---
 
     def judge(self) -> SchemaDelta:
-        """Judge the records that stand out; what they teach, if the schema has something to learn."""
+        """Validate the records that stand out; return what they add to the schema."""
         keys: set[str] = set()
         seen: dict[str, ObservedTypes] = {}
         widened: dict[str, ColumnType] = {}
@@ -340,7 +340,7 @@ class _Page:
     # --- the outcome ---
 
     def encoded(self, *, stream_name: str, shard_id: str) -> EncodedRecords:
-        """Rows and dead letters, once there is nothing to learn any more."""
+        """Rows and dead letters, once the schema is complete."""
         if self._odd:
             self._insert_judged()
         landing = [

@@ -1,4 +1,4 @@
-"""A mapping behind a decoder: the stage between de-aggregation and mapping.
+"""A decoder in front of a mapping: the stage between de-aggregation and mapping.
 
 A record lands with all its documents or becomes one dead letter with the payload as it came; there is nothing
 in between, so that a dead letter can be replayed as a whole.
@@ -38,9 +38,9 @@ class Encoder(Protocol):
 
 @dataclass
 class Expansion:
-    """Documents of some records, in order; those of one record stand at the same coordinates.
+    """Documents of some records, in order; those of one record share its coordinates.
 
-    :param taken: how many of the records these come from; the others had no room
+    :param taken: how many of the records these come from; the others didn't fit
     """
 
     documents: list[Record] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Expansion:
 
 
 class DecodingEncoder:
-    """A mapping behind a decoder.
+    """A decoder in front of a mapping.
 
     :param decode: takes payloads apart
     :param mapping: makes rows of the documents

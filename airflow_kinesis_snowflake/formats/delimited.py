@@ -62,7 +62,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Delimited:
-    """Lines of values with a sign between them.
+    """Lines of values with a delimiter.
 
     :param names: of the values, in order; a line with more or fewer of them makes a dead letter. Without
         names the first line of each payload has them
@@ -71,7 +71,7 @@ class Delimited:
         itself; ``None``: there is none
     :param null: a value that stands for none; the default is ``-`` for ``tsv`` and nothing for ``csv``.
         ``None``: there is no such value
-    :raises InvalidSettingError: a value that can't be meant
+    :raises InvalidSettingError: a value is invalid
     """
 
     names: Sequence[str] = ()
@@ -191,7 +191,7 @@ def _rows(settings: Delimited, payload: bytes, _key: str = "", /) -> list[bytes]
         raise UndecodableError(
             "empty: no line with values"
             if settings.names
-            else "nothing behind the line that names the values; where no line does, the setting names must"
+            else "nothing after the line that names the values; if no line does, the setting names must"
         )
     return documents
 
@@ -231,7 +231,7 @@ def _header(line: list[str] | None) -> list[str]:
     if line is None:
         raise UndecodableError("empty: no line with values")
     if len(set(line)) < len(line) or not all(line):
-        raise UndecodableError("the first line doesn't name the values: a name is missing or there twice")
+        raise UndecodableError("the first line doesn't name the values: a name is missing or occurs twice")
     return line
 
 

@@ -1,4 +1,4 @@
-"""Which type a new column gets, from the values that were seen of its key."""
+"""The type of a new column, inferred from the values seen for its key."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _WHOLE_DIGITS = 19
 
 @dataclass(frozen=True)
 class ObservedTypes:
-    """What the values of a key had in common so far.
+    """What the values of a key have had in common so far.
 
     :param kinds: JSON types, times of text told apart if asked for; null isn't one
     :param whole: most digits before the point, at least 19
-    :param decimals: most digits behind it
+    :param decimals: most digits after it
     :param significant: most digits from the first to the last that isn't zero
     """
 

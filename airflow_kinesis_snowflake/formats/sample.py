@@ -145,7 +145,7 @@ class Sample:
         return {name.upper(): seen.epoch for name, seen in self.keys.items() if seen.epoch}
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """The sample as JSON-compatible data."""
         return {
             "records": self.records,
             "documents": self.documents,

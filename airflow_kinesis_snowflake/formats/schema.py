@@ -1,4 +1,4 @@
-"""What a drain knows of its landing table: the columns that are there, and those that are about to be."""
+"""What a drain knows about its landing table: the columns that exist, and those about to be created."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ Verdict = Target | IgnoredKey | RefusedKey
 
 @dataclass(frozen=True)
 class SchemaDelta:
-    """What records of a page say about the schema that it doesn't know yet.
+    """What the records of a page add to the schema.
 
     :param keys: that were never met before
     :param seen: values of columns that don't exist yet
@@ -276,7 +276,7 @@ Change = AddColumn | WidenColumn | DropNotNull
 
 @dataclass(frozen=True)
 class Schema:
-    """The table as it is, and what is to become of it: a value, made anew with everything learned.
+    """The table as it is, and its pending changes: a value, recreated with every change.
 
     :param actual: columns of the table, ``KINESISMETADATA`` left out
     :param seen: of columns to be made, what their types are inferred from
@@ -312,7 +312,7 @@ class Schema:
         }
 
     def verdict(self, key: str) -> Verdict | None:
-        """What becomes of a key; ``None`` if that must be learned first."""
+        """The target of a key; ``None`` if it isn't known yet."""
         known = self.keys.get(key)
         if known is not None or (len(self.spellings) < MAX_KEYS and self._may_name_a_column(key)):
             return known
@@ -400,7 +400,7 @@ class Schema:
     # --- steps ---
 
     def merge(self, delta: SchemaDelta) -> Schema:
-        """The schema with what a page taught."""
+        """The schema with the additions of a page."""
         known = self._merge_keys(delta.keys)._merge_aside(delta.aside)
         seen = {
             name: known.seen.get(name, ObservedTypes()) | what

@@ -88,10 +88,10 @@ class _Unknown:
 
 
 class CachedSchemaRegistry:
-    """A registry that is asked once for each schema, and by one thread at a time.
+    """A registry that is called once for each schema, by one thread at a time.
 
-    An id that it doesn't have is asked for again after 30 s. After it has failed it is left alone for half a
-    second, and longer each time, up to 30 s; who asks meanwhile is told at once.
+    An id that it doesn't have is asked for again after 30 s. After a failure it isn't called for half a
+    second, and longer each time, up to 30 s; calls meanwhile fail at once.
 
     :param fetch: asks the registry
     :param monotonic: a clock, in seconds
@@ -126,9 +126,7 @@ class CachedSchemaRegistry:
 
     def _ask(self, schema_id: SchemaId) -> RegisteredSchema | _Unknown:
         if self._monotonic() < self._ask_again_at:
-            raise ServiceUnavailableError(
-                "The schema registry has failed a moment ago; another try may succeed."
-            )
+            raise ServiceUnavailableError("The schema registry failed a moment ago; a retry may succeed.")
         try:
             found: RegisteredSchema | _Unknown = self._fetch(schema_id)
         except LookupError:

@@ -183,14 +183,14 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
 
     @classmethod
     def check_together(cls, settings: Mapping[str, Any]) -> None:
-        """Check that streams are said, and that their settings are.
+        """Check that streams are given, and that their settings are valid.
 
-        :raises InvalidSettingError: none are, or a setting isn't one
+        :raises InvalidSettingError: none are given, or a setting is invalid
         """
         super().check_together(settings)
         known = settings.keys() >= _STREAMS  # which of them a template may fill in
         if known and not any(settings[name] for name in _STREAMS):
-            raise InvalidSettingError("Give stream_names, a stream_pattern or stream_tags: no stream is said")
+            raise InvalidSettingError("Set stream_names, a stream_pattern or stream_tags: no stream is given")
         possible = KinesisToSnowflakeOperator.setting_types.keys() - _SAID_HERE
         given = settings.get("drain", {})
         if unknown := sorted(given.keys() - possible):
@@ -198,7 +198,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
         read({name: KinesisToSnowflakeOperator.setting_types[name] for name in given}, given)
 
     def _operators(self, given: Mapping[str, Any]) -> dict[str, KinesisToSnowflakeOperator]:
-        """The operator of each stream, which isn't run as a task.
+        """An operator for each stream, not run as a task.
 
         :raises InvalidSettingError: no stream matches, or two have one name
         """
@@ -260,6 +260,6 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
 
 
 def _push(context: Context, told: dict[str, Any], progress: dict[str, Any]) -> None:
-    """Show how far one stream is, beside the others."""
+    """Show the progress of one stream among the others."""
     told[progress["stream_name"]] = progress
     context["ti"].xcom_push(PROGRESS, {"streams": dict(told)})

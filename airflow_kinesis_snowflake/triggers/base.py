@@ -1,4 +1,4 @@
-"""How triggers reach AWS without holding up the triggerer."""
+"""How triggers access AWS without blocking the triggerer."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class DrainedStream:
     async def aopen(self) -> tuple[KinesisStreamHook, CheckpointStoreHook]:
         """The same, from the triggerer's loop.
 
-        Airflow answers a lookup of a connection over that loop, and before 3.2 only to threads that asgiref
-        made. Everything behind the lookup may run on any thread.
+        Airflow answers a connection lookup through that loop, and before 3.2 only on threads created by
+        asgiref. Everything after the lookup may run on any thread.
         """
         return await sync_to_async(self.open)()
 

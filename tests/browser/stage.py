@@ -193,7 +193,7 @@ def material(
         drains=more.get("drains") or drains(application, lags, **more.get("done", {})),
         reading=(
             Reading(unreadable="dynamodb:DescribeTable on table 'payments' in eu-west-1 failed: Could not "
-                    "connect to the endpoint. Another try may succeed.", )
+                    "connect to the endpoint. A retry may succeed.", )
             if shards is None
             else reading(application, shards, *more.get("findings", ()))
         ),
