@@ -206,7 +206,7 @@ class Sink(Protocol):
     def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
         """Commit a batch: its rows, its dead letters and the positions it ends at, or nothing.
 
-        Nothing is committed if a shard's offset isn't at the start of the batch, or its lease is lost.
+        Nothing is committed of a shard whose offset isn't at the start of the batch, or whose lease is lost.
 
         :param refused_before: dead letters of earlier batches
         :raises TableChangedError: the landing table has changed since the records were encoded; encode them

@@ -90,8 +90,9 @@ _BATCH_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{12}")
 class CopySink:
     """Commits each batch by COPY, in one transaction with its offsets and dead letters.
 
-    Uses one Snowflake session, opened when it is first needed. Safe to call from several threads; except for
-    :meth:`cancel`, calls wait for each other.
+    Uses one Snowflake session, opened when it is first needed, and another one for offsets that are read
+    during a commit. Safe to call from several threads; apart from that and :meth:`cancel`, calls wait for
+    each other.
 
     :param landing: where and as what records land
     :param open_session: logs in
