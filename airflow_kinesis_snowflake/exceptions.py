@@ -1,8 +1,8 @@
 """Every error the package raises, in one tree.
 
-The first branching answers the question an orchestrator asks: is another try of the same task worth it?
+The first branching answers the question an orchestrator asks: is it worth retrying the same task?
 :class:`TerminalError` says no (somebody has to change something first), :class:`TransientError` says yes.
-This module knows nothing of Airflow; the operators turn terminal errors into failures without retry.
+This module knows nothing about Airflow; the operators turn terminal errors into failures without retries.
 
 Messages say what to do and what happened, to which stream, shard, table or application. They never contain
 payloads or credentials.
@@ -14,18 +14,18 @@ from airflow_kinesis_snowflake.printable import printable
 
 
 class KinesisSnowflakeError(Exception):
-    """Base of all errors of this package. A message is one line, whatever the names in it hold."""
+    """Base of all errors of this package. A message is one line, whatever the names in it contain."""
 
     def __init__(self, *args: object) -> None:
         super().__init__(*(printable(each) if isinstance(each, str) else each for each in args))
 
 
 class TerminalError(KinesisSnowflakeError):
-    """Another try can't succeed until somebody changes something."""
+    """A retry can't succeed until somebody changes something."""
 
 
 class TransientError(KinesisSnowflakeError):
-    """Another try may succeed without anybody changing anything."""
+    """A retry may succeed without anybody changing anything."""
 
 
 # --- what the user asked for -------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ class StreamNotFoundError(TerminalError):
 
 
 class ConsumerUnusableError(TerminalError):
-    """The registered consumer of enhanced fan-out is gone, of another stream, or used by another program."""
+    """The registered consumer (enhanced fan-out) is gone, of another stream, or used by another program."""
 
 
 class SnowflakeObjectNotFoundError(TerminalError):
@@ -55,19 +55,19 @@ class SnowflakeObjectNotFoundError(TerminalError):
 
 
 class ServiceRefusedError(TerminalError):
-    """AWS or Snowflake rejects the call for a reason that another try won't change."""
+    """AWS or Snowflake rejects the call for a reason that a retry won't change."""
 
 
 class ServiceUnavailableError(TransientError):
-    """A service didn't answer, answered with a fault of its own, or the connection broke."""
+    """A service didn't answer or reported an internal error, or the connection broke."""
 
 
 class ThrottledError(ServiceUnavailableError):
-    """A service asks to be called less often."""
+    """A service throttles its callers."""
 
 
 class ChannelForgottenError(TransientError):
-    """A streaming channel isn't there any more, and its offset token with it; opening makes a new one."""
+    """A streaming channel no longer exists, nor does its offset token; opening it creates a new one."""
 
 
 class ChannelLimitError(TerminalError):
@@ -75,7 +75,7 @@ class ChannelLimitError(TerminalError):
 
 
 class RowTooLargeError(TerminalError):
-    """A row, or what is sent at once, is larger than Snowpipe Streaming takes."""
+    """A row, or one request, is larger than Snowpipe Streaming allows."""
 
 
 class IteratorExpiredError(TransientError):
@@ -90,7 +90,7 @@ class NotACheckpointTableError(TerminalError):
 
 
 class CorruptStateError(TerminalError):
-    """A row of the checkpoint table can't be what a drain or the Openflow connector wrote."""
+    """A row of the checkpoint table can't have been written by a drain or the Openflow connector."""
 
 
 class IncarnationClosedError(CorruptStateError):
@@ -114,7 +114,7 @@ class AnotherStreamError(CorruptStateError):
 
 
 class ForeignCheckpointError(CorruptStateError):
-    """A checkpoint holds a sequence number that its shard can't have given out."""
+    """A checkpoint holds a sequence number that its shard can't have assigned."""
 
 
 class DataLossError(TerminalError):
@@ -125,17 +125,17 @@ class DataLossError(TerminalError):
 
 
 class UnreadablePageError(TerminalError):
-    """A page of records meets a fault of this package; its shard can't be read on, others can."""
+    """A page of records triggers a bug in this package; its shard can't be read further, others can."""
 
 
 class UndecodableError(TerminalError):
-    """A payload isn't in the format that it should be in; the record becomes a dead letter."""
+    """A payload isn't in the expected format; the record becomes a dead letter."""
 
 
 class ValueRefusedError(ServiceRefusedError):
     """Snowflake refuses a value in a statement or file; another value may be accepted.
 
-    :param number: Snowflake's error number; its message may quote the value, so it is left out
+    :param number: Snowflake's error number; its message may quote the value, so it is omitted
     """
 
     def __init__(self, message: str, *, number: int) -> None:
@@ -144,7 +144,7 @@ class ValueRefusedError(ServiceRefusedError):
 
 
 class TooManyDeadLettersError(TerminalError):
-    """More records can't be loaded than the user accepts; nothing of their batch is committed."""
+    """More records fail to load than the user accepts; nothing of their batch is committed."""
 
 
 # --- the drain ---------------------------------------------------------------------------------------------
@@ -155,11 +155,11 @@ class LeaseLostError(TransientError):
 
 
 class FencedError(TransientError):
-    """Another worker was first: what this one was about to write is written, or overtaken, already."""
+    """Another worker was faster: what this one was about to write is already written, or overtaken."""
 
 
 class IncompleteLoadError(TransientError):
-    """Snowflake reports another number of loaded rows than were sent; the transaction was rolled back."""
+    """Snowflake reports a number of loaded rows other than was sent; the transaction was rolled back."""
 
 
 class TableChangedError(TransientError):
@@ -171,7 +171,7 @@ class TransactionEndedError(ServiceUnavailableError):
 
 
 class UnknownOutcomeError(TransientError):
-    """The connection broke while COMMIT was under way; the offsets table knows whether it happened."""
+    """The connection broke while COMMIT was under way; the offsets table shows whether it took effect."""
 
 
 class WorkerFailedError(TerminalError):
@@ -186,22 +186,22 @@ class DrainStoppedError(TransientError):
 
 
 class NotExactlyOnceError(TerminalError):
-    """An audit found records that are missing or doubled, or state that goes beyond what is committed."""
+    """An audit found records that are missing or duplicated, or state that goes beyond what is committed."""
 
 
 # --- the check ---------------------------------------------------------------------------------------------
 
 
 class CheckFailedError(TerminalError):
-    """A check found that something doesn't hold that a promise stands on."""
+    """A check found that something a promise rests on doesn't hold."""
 
 
 class CheckIncompleteError(TransientError):
-    """Checks couldn't be tried, or have left something; those that could be tried have held."""
+    """Checks couldn't be run, or have left something behind; those that ran have held."""
 
 
 # --- maintenance -------------------------------------------------------------------------------------------
 
 
 class MaintenanceRefusedError(TerminalError):
-    """A change of state would hurt a live consumer, or the state isn't the one that was planned for."""
+    """A change of state would hurt a live consumer, or the state has changed since the plan."""

@@ -8,7 +8,7 @@ INTEGRATION = "Amazon Kinesis to Snowflake"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's description, as the entry point ``apache_airflow_provider`` asks for it.
+    """Return the provider's description, for the entry point ``apache_airflow_provider``.
 
     There are no connection types of its own: the provider uses Airflow's ``aws`` and ``snowflake``.
     """

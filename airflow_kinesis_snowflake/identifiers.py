@@ -1,4 +1,4 @@
-"""Snowflake names: how users write them, and how they go into SQL."""
+"""Snowflake names: how users write them, and how SQL quotes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 
 def quote(name: str) -> str:
-    """Write one identifier so that Snowflake takes it as it is: in double quotes, with quotes doubled.
+    """Quote an identifier so that Snowflake takes it literally: in double quotes, with quotes doubled.
 
     :param name: the name as Snowflake stores it; 1 to 255 characters
     :raises InvalidSettingError: the name is empty, too long, or contains a NUL character
@@ -25,7 +25,8 @@ def quote(name: str) -> str:
 
 
 def table_of_stream(template: str, stream: str) -> str:
-    """The name of a table with ``{stream}`` filled in: in upper case, ``_`` for all but letters and digits.
+    """The name of a table with ``{stream}`` filled in: in upper case, with ``_`` for anything but letters and
+    digits.
 
     :param stream: its name
     """

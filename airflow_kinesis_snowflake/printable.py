@@ -1,13 +1,13 @@
-"""Text from outside, such as keys of records and owners of leases, on its way to people."""
+"""Makes outside text, such as keys of records and owners of leases, safe to show."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""Text that can't break a line of a log, or disguise what stands in it.
+    r"""Text that can't break a line of a log, or disguise its content.
 
-    Line breaks, other control characters, invisible ones and lone surrogates are written as in Python, such
-    as ``\n``; everything else, ``\`` included, stays.
+    Line breaks, other control characters, invisible ones and lone surrogates are escaped as in Python, such
+    as ``\n``; everything else, including ``\``, stays.
     """
     if text.isprintable():
         return text

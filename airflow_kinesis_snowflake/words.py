@@ -1,4 +1,4 @@
-"""Numbers and names as people read them in a sentence."""
+"""Numbers and names for sentences."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pendulum
 
 
 def duration(millis: float | None) -> str:
-    """A length of time in its two largest units, such as ``2 h 10 min``; less than a second is ``0 s``.
+    """A duration in its two largest units, such as ``2 h 10 min``; less than a second is ``0 s``.
 
     ``None`` gives an empty text.
     """
     if millis is None:
         return ""
-    # Rows that anybody wrote hold times that no calendar has.
+    # Rows that anybody may have written can hold times outside any calendar.
     days, seconds = divmod(max(0, int(millis // 1000)), 86_400)
     length = pendulum.duration(seconds=seconds)
     parts = ((days, "d"), (length.hours, "h"), (length.minutes, "min"))

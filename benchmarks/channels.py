@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.engine.ports import SinkContext
 from airflow_kinesis_snowflake.engine.retries import Retries
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
-from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing
+from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
 from benchmarks.backlog import STREAM
 
@@ -104,7 +104,7 @@ def streaming_sink(take: Callable[[list[Any]], None]) -> StreamingSink:
         application_name="benchmark",
         claims=Claims(),
         read_again=None,  # type: ignore[arg-type]
-        max_dead_letters=Threshold(),
+        max_dead_letters=DeadLetterLimit(),
         writers=DaemonThreads(1, name="writer"),
         retries=Retries(MACHINE, stopping),
         stopping=stopping,

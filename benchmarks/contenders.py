@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_kinesis_snowflake.formats.decoding import Encoder
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
     from airflow_kinesis_snowflake.stream.records import Record
 
 Measures = dict[str, Any]
@@ -60,9 +60,9 @@ COLUMNS = {
 
 def envelope(url: str, backlog: Backlog, folder: Path) -> Measures:
     """This package's own path with ``mapping="envelope"``."""
+    from airflow_kinesis_snowflake.formats.catalog import payload_decoder
     from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
     from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-    from airflow_kinesis_snowflake.formats.registry import payload_decoder
 
     decode = payload_decoder(**FORMATS.get(backlog.kind, {}))
     return _ours(url, folder, DecodingEncoder(decode, EnvelopeMapping()) if decode else EnvelopeMapping())
@@ -133,7 +133,7 @@ class Unread:
 
         self._read: Callable[[bytes], bytes] = inflater("gzip") if compressed else bytes
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         """A row for each record, however many documents are in it."""
         import pyarrow as pa
 
@@ -146,7 +146,7 @@ class Unread:
         ]
         names = [envelope.CONTENT, *(field.name for field in envelope.METADATA_FIELDS)]
         rows = pa.RecordBatch.from_arrays(arrays, names=names)
-        return envelope.Encoded(rows, (), sum(map(len, payloads)))
+        return envelope.EncodedRecords(rows, (), sum(map(len, payloads)))
 
 
 def streamed(url: str, backlog: Backlog, folder: Path) -> Measures:

@@ -23,7 +23,7 @@ from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING, Copy, Landing, Streaming
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING, Copy, Landing, Streaming
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from benchmarks.backlog import STREAM

@@ -22,7 +22,7 @@ from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING, Copy, Landing, Streaming
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING, Copy, Landing, Streaming
 from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON

@@ -24,7 +24,7 @@ from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.channels import Channel, ChannelClient
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, Copy, Landing, Streaming
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, Copy, Landing, Streaming
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
 from airflow_kinesis_snowflake.sources.fan_out import FanOutSource

@@ -1,1 +1,1 @@
-"""What is worth an alert, and from which value on: pure, and the same for the page and for alerts."""
+"""What is worth an alert, and beyond which threshold: pure, and shared by the page and the alerts."""

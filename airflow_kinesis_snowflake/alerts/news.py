@@ -1,4 +1,4 @@
-"""Which alerts somebody is told of: those that are new, those that stay, and those that are over."""
+"""Which alerts to send: those that are new, those that persist, and those that are over."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ RESOLVED = "resolved"
 
 @dataclass(frozen=True)
 class News:
-    """What to tell now.
+    """What to send now.
 
-    :param alerts: new ones and those to repeat, then, with the severity ``resolved``, those that are over
-    :param told: when each alert that goes on was told last, by its rule; milliseconds since the epoch
+    :param alerts: new ones and those to repeat, followed by those that are over, with the severity
+        ``resolved``
+    :param told: when each ongoing alert was last sent, by its rule; milliseconds since the epoch
     """
 
     alerts: tuple[Alert, ...]
@@ -34,11 +35,11 @@ def news_of(
     now: int,
     repeat_millis: int,
 ) -> News:
-    """What to tell now of an application's alerts.
+    """What to send now about an application's alerts.
 
-    :param told: of the last time
+    :param told: as the previous call returned it
     :param now: milliseconds since the epoch
-    :param repeat_millis: an alert that stays is told again after so long
+    :param repeat_millis: an alert that persists is sent again after this long
     """
     due = [each for each in alerts if each.rule not in told or now - told[each.rule] >= repeat_millis]
     going_on = {alert.rule for alert in alerts}

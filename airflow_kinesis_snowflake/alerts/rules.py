@@ -1,4 +1,4 @@
-"""Which alerts there are: rules over the state of an application and over what a drain did."""
+"""The alerts: rules about the state of an application and about what a drain did."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ FAILED = "failed"
 
 @dataclass(frozen=True, kw_only=True)
 class Alert:
-    """Something that needs somebody.
+    """Something that needs attention.
 
     :param rule: ``lag``, ``retention``, ``dead_letters``, ``data_loss``, ``rejected_rows``, ``lease``,
         ``unread`` or ``failed``
     :param severity: ``warning`` or ``critical``
-    :param what: what is the matter, as a sentence without its full stop
+    :param what: what is wrong, as a sentence without its full stop
     :param advice: what to do about it
     """
 
@@ -47,7 +47,7 @@ class Alert:
 
     @property
     def text(self) -> str:
-        """The alert in a line."""
+        """The alert in one line."""
         return f"{self.application} on {self.stream}: {self.what}. {self.advice}"
 
     def as_dict(self) -> dict[str, str]:
@@ -57,13 +57,13 @@ class Alert:
 
 @dataclass(frozen=True, kw_only=True)
 class Gauges:
-    """An application in numbers, at one moment.
+    """Key figures of an application at one moment.
 
-    :param behind_millis: up to so long ago everything is loaded; None: a shard hasn't been begun
-    :param retention_percent: the same as a share of the stream's retention; None: one of both isn't known
-    :param stale_leases: shards whose lease expired without being given back
-    :param stale_millis: for how long, of the lease that expired first
-    :param unread_millis: since somebody read the stream last; 0 while a lease is held; None: nobody ever has
+    :param behind_millis: everything older than this is loaded; None: a shard hasn't been started
+    :param retention_percent: the same as a share of the stream's retention; None: one of the two isn't known
+    :param stale_leases: shards whose lease expired without being released
+    :param stale_millis: how long ago the first of these leases expired
+    :param unread_millis: since the stream was last read; 0 while a lease is held; None: it never was
     """
 
     behind_millis: int | None
@@ -74,9 +74,9 @@ class Gauges:
 
 
 def gauges_of(inspection: Inspection) -> Gauges:
-    """An application in numbers.
+    """Key figures of an application.
 
-    :param inspection: with what Kinesis says of the stream; without it no retention is known
+    :param inspection: including what Kinesis reports about the stream; otherwise no retention is known
     """
     now = inspection.at
     stale = [
@@ -97,7 +97,7 @@ def gauges_of(inspection: Inspection) -> Gauges:
 
 
 def drained_until(inspection: Inspection) -> datetime | None:
-    """The moment up to which everything is loaded, of the shard furthest behind; None if one wasn't begun."""
+    """The moment up to which everything of the most lagging shard is loaded; None if one wasn't started."""
     moments = [_read_until(shard, now=inspection.at) for shard in inspection.shards if not shard.ended]
     known = [each for each in moments if each is not None]
     return min(known, default=None) if len(known) == len(moments) else None
@@ -144,12 +144,12 @@ def _near_retention(gauges: Gauges, inspection: Inspection, thresholds: Threshol
         what = f"{loaded}, and the stream keeps records for {duration(retention)}: some may be gone"
     else:
         left = duration(retention - gauges.behind_millis)
-        what = f"{loaded}; in {left} the stream begins to drop what came then"
+        what = f"{loaded}; in {left} the stream starts to drop what arrived then"
     yield (
         RETENTION,
         "critical",
         what,
-        "See why no drain gets there, and give the stream a longer retention until it has caught up.",
+        "Find out why no drain gets that far, and extend the stream's retention until it has caught up.",
     )
 
 
@@ -160,7 +160,7 @@ def _lagging(behind: int | None, thresholds: Thresholds) -> Iterable[_Found]:
         LAG,
         "warning",
         f"{duration(behind)} behind, more than {duration(thresholds.lag_seconds * 1000)}",
-        "See whether its drains run and succeed; if they do, give them more workers.",
+        "Check whether its drains run and succeed; if they do, add workers.",
     )
 
 
@@ -181,7 +181,7 @@ def _abandoned(gauges: Gauges, inspection: Inspection, thresholds: Thresholds) -
         "warning",
         f"the lease of {named(owners)} on {counted(gauges.stale_leases, 'shard')} expired "
         f"{duration(gauges.stale_millis)} ago, and nobody has taken over",
-        "The worker is gone; trigger the DAG that drains the stream, which takes the shards over.",
+        "The worker is gone. Trigger the DAG that drains the stream; it takes over the shards.",
     )
 
 
@@ -194,7 +194,7 @@ def _unwatched(gauges: Gauges, thresholds: Thresholds) -> Iterable[_Found]:
         UNREAD,
         "critical",
         f"nobody has read the stream for {duration(gauges.unread_millis)}",
-        "See whether the DAG that drains or follows it is paused, late or failing.",
+        "Check whether the DAG that drains or follows it is paused, late or failing.",
     )
 
 
@@ -218,7 +218,7 @@ def alerts_of_drain(report: Mapping[str, Any], thresholds: Thresholds) -> tuple[
                 DEAD_LETTERS,
                 "warning",
                 f"{counted(letters, 'record')} became dead letters{_most(reasons)}",
-                "Mend what is wrong with them, then replay them.",
+                "Fix what is wrong with them, then replay them.",
             )
         )
     return tuple(
@@ -227,14 +227,14 @@ def alerts_of_drain(report: Mapping[str, Any], thresholds: Thresholds) -> tuple[
     )
 
 
-_KEEP_LONGER = "Drain more often, or keep records longer in the stream."
+_KEEP_LONGER = "Drain more often, or extend the stream's retention."
 
 
-_SEE_LOG = "The log of the drain names the shards and what Snowflake says of them."
+_SEE_LOG = "The log of the drain names the shards and gives Snowflake's reasons."
 
 
 def _rejected(rows: int) -> str:
-    return f"{counted(rows, 'row')} that {'was' if rows == 1 else 'were'} streamed, Snowflake didn't take"
+    return f"Snowflake rejected {counted(rows, 'row')} that {'was' if rows == 1 else 'were'} streamed"
 
 
 def _lost(how_many: str) -> str:
@@ -251,7 +251,7 @@ def _most(reasons: Mapping[str, int]) -> str:
 def alert_of_failure(reason: str, *, application: str, stream: str) -> Alert:
     """The alert that a failed drain calls for.
 
-    :param reason: what the exception said, beginning with the name of its class
+    :param reason: the exception's message, after the name of its class
     """
     lost = reason.startswith(DataLossError.__name__)
     return Alert(

@@ -1,4 +1,4 @@
-"""From which values on something needs somebody; read from one Airflow Variable."""
+"""Thresholds beyond which something needs attention; read from one Airflow Variable."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """From which values on something needs somebody.
+    """Thresholds beyond which something needs attention.
 
     :ivar caught_up_seconds: lag up to which an application counts as caught up
     :ivar lag_seconds: lag above which there is an alert
     :ivar retention_percent: share of the stream's retention after which unread records are in danger
-    :ivar dead_letters: how many a drain may put aside before there is an alert
+    :ivar dead_letters: how many a drain may write before there is an alert
     :ivar lease_seconds: how long a lease may have expired before somebody should have taken it over
-    :ivar unread_seconds: how long nobody may have read the stream; None: as long as it likes. For a stream
-        that is followed, two minutes; else a few times what lies between two drains
-    :ivar late_seconds: how long after it is due a run may begin
-    :ivar silent_seconds: how long a drain may work without saying how far it is
-    :ivar idle_drains: how many drains in a row may load nothing from a shard that is behind
+    :ivar unread_seconds: how long the stream may go unread; None: without limit. For a stream that is
+        followed, two minutes; otherwise a few times the interval between drains
+    :ivar late_seconds: how late a run may start
+    :ivar silent_seconds: how long a drain may run without reporting progress
+    :ivar idle_drains: how many consecutive drains may load nothing from a shard that is behind
     """
 
     caught_up_seconds: Seconds = 60
@@ -43,7 +43,7 @@ DEFAULT = Thresholds()
 
 
 def thresholds_of(said: str | None, application: str) -> Thresholds:
-    """What the Variable says of an application.
+    """The Variable's thresholds for an application.
 
     :param said: JSON of an object with the names above, and as ``applications`` an object of such objects for
         single applications; None or empty: nothing

@@ -1,1 +1,1 @@
-"""What Airflow calls assets: streams and landing tables."""
+"""Streams and landing tables as Airflow assets."""

@@ -1,7 +1,7 @@
 """A Kinesis stream as an asset: ``kinesis-stream://<region>/<account id>/<stream>``.
 
-Airflow's Amazon provider calls a message queue ``kinesis``. Schemes belong to whoever registers them last, so
-this one has a name of its own, and stays what it is should that provider come to have assets of streams.
+Airflow's Amazon provider calls a message queue ``kinesis``. A scheme belongs to whoever registers it last, so
+this one has a name of its own, and won't change should that provider ever define assets for streams.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def create_asset(
 ) -> Asset:
     """A stream as an asset, for ``schedule`` and ``inlets``.
 
-    :param stream: name of the stream, or its ARN, which says the next two as well
+    :param stream: name of the stream, or its ARN, which includes the next two
     :param region: AWS region
     :param account: AWS account id, twelve digits
-    :param watchers: what tells Airflow that there is something new, such as one with a
+    :param watchers: what notifies Airflow of new records, such as one with a
         :class:`~airflow_kinesis_snowflake.triggers.backlog.KinesisBacklogTrigger`
     :raises InvalidSettingError: region or account is missing beside a name, or contradicts the ARN
     """
@@ -74,7 +74,7 @@ def uri_of_arn(arn: str) -> str:
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: object) -> Any:
-    """The stream as OpenLineage names it: like tables of AWS Glue, by the two halves of its ARN."""
+    """The stream's OpenLineage name: like those of AWS Glue tables, the two halves of its ARN."""
     from urllib.parse import urlsplit
 
     from airflow.providers.common.compat.openlineage.facet import Dataset

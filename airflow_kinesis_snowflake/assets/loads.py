@@ -1,4 +1,4 @@
-"""What a drain says to DAGs that wait for its table."""
+"""What a drain announces to DAGs that wait for its table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.engine.report import DrainReport
 
-# The table of a task is known when it runs, so the outlet of a DAG file stands for whatever is loaded.
+# The table of a task is known only when it runs, so the outlet in a DAG file stands for whatever is loaded.
 LOADED = AssetAlias("kinesis_to_snowflake")
 TOLD = ("records", "bytes", "batches", "dead_letters", "millis_behind_latest")
 
@@ -44,7 +44,7 @@ def assets_of(report: DrainReport, *, account: str | None) -> dict[str, str]:
 def changed(reports: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the table may have changed since the last event.
 
-    A retry doesn't know what the try before it loaded, which told nobody because it failed.
+    A retry doesn't know what the previous try loaded, which sent no event because it failed.
     """
     return any(
         report["records"] > 0 or number_of_try(report["worker"].rpartition("#")[2]) > 1 for report in reports

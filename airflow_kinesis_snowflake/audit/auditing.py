@@ -1,4 +1,4 @@
-"""Collects the evidence of an audit, and lets it be judged. Changes nothing."""
+"""Collects the evidence for an audit, and has it judged. Changes nothing."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.audit.counts import Evidence
-from airflow_kinesis_snowflake.audit.findings import Report, judge
+from airflow_kinesis_snowflake.audit.findings import AuditReport, judge
+from airflow_kinesis_snowflake.audit.queries import SnowflakeAuditSession
 from airflow_kinesis_snowflake.audit.retained import compare_shards, due
-from airflow_kinesis_snowflake.audit.session import SnowflakeAuditSession
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.stream.times import now_millis
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from airflow_kinesis_snowflake.audit.counts import Compared, ShardCounts
+    from airflow_kinesis_snowflake.audit.counts import ShardCounts, StreamComparison
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
     from airflow_kinesis_snowflake.state.shards import StreamState
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditRequest:
-    """What is asked.
+    """What an audit is asked to do.
 
-    :param applications: those whose loads of the stream are in the table; not empty
+    :param applications: those that have loaded the stream into the table; not empty
     :param several_documents: a record may become several rows, as ``json_documents`` lets it
-    :param compare_counts: whether the tables should hold as many records as were committed: no, where rows
-        or dead letters were removed, or other software has loaded into the table
+    :param compare_counts: whether the tables should hold as many records as were committed: false where rows
+        or dead letters were removed, or where other software has loaded into the table
     :param with_stream: read what the stream still retains, and look for each record
     """
 
@@ -43,15 +43,15 @@ class AuditRequest:
 
 
 @dataclass(frozen=True)
-class Landed:
-    """A landing table and what is beside it, over an open session."""
+class AuditTarget:
+    """A landing table and its companions, with an open session."""
 
     session: SnowflakeAuditSession
     target: LandingTarget
 
 
 @contextmanager
-def open_landed(table: str, *, snowflake_conn_id: str) -> Iterator[Landed]:
+def open_landed(table: str, *, snowflake_conn_id: str) -> Iterator[AuditTarget]:
     """Open a session that ends with the block.
 
     :param table: the landing table as ``DATABASE.SCHEMA.TABLE``
@@ -63,16 +63,16 @@ def open_landed(table: str, *, snowflake_conn_id: str) -> Iterator[Landed]:
         snowflake_conn_id=snowflake_conn_id, database=target.table.database, schema=target.table.schema
     )
     with SnowflakeAuditSession(hook.get_conn, name=snowflake_conn_id) as session:
-        yield Landed(session, target)
+        yield AuditTarget(session, target)
 
 
 def audit(
     request: AuditRequest,
     *,
-    landed: Landed,
+    landed: AuditTarget,
     open_store: Callable[[str], CheckpointStoreHook],
     kinesis: KinesisStreamHook,
-) -> Report:
+) -> AuditReport:
     """Compare landing table, dead letters, offsets and checkpoints, and say whether all is exactly once.
 
     Drains may run meanwhile: Snowflake counts rows, dead letters and offsets in one statement, checkpoints
@@ -118,11 +118,11 @@ def _states(
 
 def _compare(
     request: AuditRequest,
-    landed: Landed,
+    landed: AuditTarget,
     kinesis: KinesisStreamHook,
     shards: Sequence[ShardCounts],
     states: Mapping[str, StreamState],
-) -> tuple[Compared, ...]:
+) -> tuple[StreamComparison, ...]:
     since = now_millis() - int(kinesis.describe().retention.total_seconds() * 1000)
     rows = {
         shard.shard_id: [

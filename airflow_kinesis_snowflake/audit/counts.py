@@ -1,4 +1,4 @@
-"""What an audit has counted: the evidence. What it means is for ``findings.py``."""
+"""What an audit has counted: the evidence. ``findings.py`` interprets it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class ShardCounts:
     :param landed: rows of the landing table
     :param dead_letters: records that are dead letters
     :param gaps: dead letters that stand for records that aged out before they were read
-    :param repeated: records that are there more than once
-    :param doubled: those of them that are there more often than incarnations can have loaded them
-    :param in_both: those of ``doubled`` that landed and are dead letters too
+    :param repeated: records that are present more than once
+    :param doubled: those present more often than incarnations can have loaded them
+    :param in_both: those of ``doubled`` that both landed and are dead letters
     :param beyond: records after every committed position of the shard
-    :param missing_inside: user records that are missing inside aggregates of which a later one is there
-    :param first: code of the first record that is there; the others are examples of what their names say
+    :param missing_inside: user records missing inside aggregates of which a later user record is present
+    :param first: code of the first record that is present; the others are examples of what their names say
     """
 
     shard_id: str
@@ -67,7 +67,7 @@ class ShardCounts:
 
     @property
     def there(self) -> int:
-        """Rows, dead letters and gaps that are there."""
+        """Rows, dead letters and gaps that are present."""
         return self.landed + self.dead_letters + self.gaps
 
     def with_incarnation(self, incarnation: Incarnation | None) -> ShardCounts:
@@ -78,12 +78,12 @@ class ShardCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """What a comparison of a shard with the stream brought, within what the stream still retains.
+class StreamComparison:
+    """The result of comparing a shard with the stream, within what the stream still retains.
 
     :param compared: records of the stream that should be there
     :param missing: those of them that aren't
-    :param foreign: records that are there and that the stream doesn't have
+    :param foreign: records that are present but not in the stream
     :param missing_examples: codes of the first of them
     :param foreign_examples: codes of the first of them
     """
@@ -98,12 +98,12 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All that an audit looked at.
+    """Everything an audit looked at.
 
     :param table: landing table, for messages
     :param audited: the applications whose loads the table holds
-    :param others: other applications that load the stream by the same offsets table, into whatever table
-    :param shards: what the tables hold; one statement counted it
+    :param others: other applications that load the stream with the same offsets table, into any table
+    :param shards: what the tables hold, as counted by one statement
     :param state_before: state rows, by application, as they were before that statement
     :param state_after: as they were after it
     :param compared: with the stream; None: it wasn't
@@ -118,6 +118,6 @@ class Evidence:
     shards: tuple[ShardCounts, ...] = ()
     state_before: Mapping[str, StreamState] = field(default_factory=dict)
     state_after: Mapping[str, StreamState] = field(default_factory=dict)
-    compared: tuple[Compared, ...] | None = None
+    compared: tuple[StreamComparison, ...] | None = None
     compare_counts: bool = True
     several_documents: bool = False

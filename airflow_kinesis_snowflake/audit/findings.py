@@ -1,4 +1,4 @@
-"""What the evidence of an audit means: whether it is exactly once, for how much, and what can't be known."""
+"""What the evidence of an audit means: whether all is exactly once, for how much, and what can't be known."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from airflow_kinesis_snowflake.stream.positions import Position, decode_position
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from airflow_kinesis_snowflake.audit.counts import Compared, Evidence, Incarnation, ShardCounts
+    from airflow_kinesis_snowflake.audit.counts import Evidence, Incarnation, ShardCounts, StreamComparison
     from airflow_kinesis_snowflake.state.shards import ShardState
 
 
-class Kind(StrEnum):
-    """What a finding is about."""
+class DiscrepancyKind(StrEnum):
+    """What a discrepancy is about."""
 
     DOUBLED = "doubled"
     BEYOND_OFFSET = "beyond_offset"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Discrepancy:
     """Something that isn't exactly once.
 
     :param count: records, or 1 where it is about a row of state
@@ -44,7 +44,7 @@ class Finding:
     :param example: a record, as sequence number or sequence number/sub-sequence number
     """
 
-    kind: Kind
+    kind: DiscrepancyKind
     shard_id: str
     count: int
     what: str
@@ -52,14 +52,14 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class AuditReport:
     """The answer of an audit.
 
-    :param records: different records that are in the landing table or dead letters
+    :param records: distinct records in the landing table or among the dead letters
     :param landed: rows of the landing table
     :param dead_letters: records that are dead letters
-    :param loaded_again: records that are there more than once because of resets or of several applications
-    :param compared: records of the stream that were looked for; None: the stream wasn't read
+    :param loaded_again: records present more than once because of resets or several applications
+    :param compared: records of the stream that were searched for; None: the stream wasn't read
     :param findings: what isn't exactly once
     :param limits: what this audit can't know
     """
@@ -73,12 +73,12 @@ class Report:
     loaded_again: int
     compared: int | None
     shards: tuple[ShardCounts, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Discrepancy, ...]
     limits: tuple[str, ...]
 
     @property
     def exactly_once(self) -> bool:
-        """Whether nothing was found that isn't."""
+        """Whether no discrepancy was found."""
         return not self.findings
 
     def as_dict(self) -> dict[str, Any]:
@@ -86,11 +86,11 @@ class Report:
         return {"exactly_once": self.exactly_once, **as_json(self)}
 
 
-def judge(evidence: Evidence) -> Report:
-    """Say what the evidence means."""
+def judge(evidence: Evidence) -> AuditReport:
+    """Interpret the evidence."""
     shards = evidence.shards
     compared = evidence.compared
-    return Report(
+    return AuditReport(
         stream=evidence.stream,
         table=evidence.table,
         applications=evidence.audited,
@@ -111,7 +111,7 @@ def judge(evidence: Evidence) -> Report:
 
 
 def describe(code: str | None) -> str | None:
-    """A record for people to read, by its code."""
+    """A record in human-readable form, from its code."""
     position = decode_position(code) if code else None
     if position is None:
         return None
@@ -122,21 +122,21 @@ def describe(code: str | None) -> str | None:
 # --- findings ----------------------------------------------------------------------------------------------
 
 
-def _of_records(shard: ShardCounts) -> Iterator[Finding]:
-    """What is wrong with records that are there."""
+def _of_records(shard: ShardCounts) -> Iterator[Discrepancy]:
+    """What is wrong with the records that are present."""
     shard_id = shard.shard_id
     if shard.doubled:
         both = f", of these {shard.in_both:,} landed and as dead letters" if shard.in_both else ""
-        yield Finding(
-            kind=Kind.DOUBLED,
+        yield Discrepancy(
+            kind=DiscrepancyKind.DOUBLED,
             shard_id=shard_id,
             count=shard.doubled,
             what=f"{_records(shard.doubled)} there more often than can have been loaded{both}",
             example=describe(shard.doubled_example),
         )
     if shard.records and not shard.incarnations:
-        yield Finding(
-            kind=Kind.NO_OFFSET,
+        yield Discrepancy(
+            kind=DiscrepancyKind.NO_OFFSET,
             shard_id=shard_id,
             count=shard.records,
             what=f"{_records(shard.records)} there without an offset that says they were committed: another "
@@ -144,8 +144,8 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
             example=describe(shard.first),
         )
     elif shard.beyond:
-        yield Finding(
-            kind=Kind.BEYOND_OFFSET,
+        yield Discrepancy(
+            kind=DiscrepancyKind.BEYOND_OFFSET,
             shard_id=shard_id,
             count=shard.beyond,
             what=f"{_records(shard.beyond)} after the offset: committed without it, or written by another "
@@ -153,16 +153,17 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
             example=describe(shard.beyond_example),
         )
     if shard.missing_inside:
-        yield Finding(
-            kind=Kind.MISSING_IN_AGGREGATE,
+        yield Discrepancy(
+            kind=DiscrepancyKind.MISSING_IN_AGGREGATE,
             shard_id=shard_id,
             count=shard.missing_inside,
-            what=f"{_records(shard.missing_inside)} missing inside aggregates of which a later one is there",
+            what=f"{_records(shard.missing_inside)} missing inside aggregates of which a later user "
+            "record is present",
             example=describe(shard.missing_example),
         )
     if shard.gaps:
-        yield Finding(
-            kind=Kind.DATA_LOSS,
+        yield Discrepancy(
+            kind=DiscrepancyKind.DATA_LOSS,
             shard_id=shard_id,
             count=shard.gaps,
             what="records aged out before they were read, and nothing says how many; dead letters of the "
@@ -170,21 +171,21 @@ def _of_records(shard: ShardCounts) -> Iterator[Finding]:
         )
 
 
-def _of_numbers(shard: ShardCounts) -> Iterator[Finding]:
-    """Whether as many are there as were committed."""
+def _of_numbers(shard: ShardCounts) -> Iterator[Discrepancy]:
+    """Whether as many are present as were committed."""
     if not shard.incarnations:
         return
     difference = shard.there - shard.committed
     parts = f"rows {shard.landed:,}, dead letters {shard.dead_letters:,}, gaps {shard.gaps:,}"
     if difference < 0:
         what = f"committed were {shard.committed:,}, there are {-difference:,} fewer ({parts})"
-        yield Finding(kind=Kind.TOO_FEW, shard_id=shard.shard_id, count=-difference, what=what)
+        yield Discrepancy(kind=DiscrepancyKind.TOO_FEW, shard_id=shard.shard_id, count=-difference, what=what)
     elif difference > 0:
         what = f"committed were {shard.committed:,}, there are {difference:,} more ({parts})"
-        yield Finding(kind=Kind.TOO_MANY, shard_id=shard.shard_id, count=difference, what=what)
+        yield Discrepancy(kind=DiscrepancyKind.TOO_MANY, shard_id=shard.shard_id, count=difference, what=what)
 
 
-def _of_state(application: str, evidence: Evidence) -> Iterator[Finding]:
+def _of_state(application: str, evidence: Evidence) -> Iterator[Discrepancy]:
     """What is wrong with the state of an application, and with its offsets."""
     offsets: dict[tuple[str, str], Incarnation] = {}
     for shard in evidence.shards:
@@ -193,9 +194,9 @@ def _of_state(application: str, evidence: Evidence) -> Iterator[Finding]:
                 continue
             if (shard.shard_id, row.incarnation) in offsets:
                 yield _about_state(
-                    Kind.REPEATED_OFFSET,
+                    DiscrepancyKind.REPEATED_OFFSET,
                     shard.shard_id,
-                    f"its offset is there more than once under the incarnation {row.incarnation}",
+                    f"its offset exists more than once for incarnation {row.incarnation}",
                 )
             offsets[shard.shard_id, row.incarnation] = row
     before, after = evidence.state_before.get(application), evidence.state_after.get(application)
@@ -205,16 +206,16 @@ def _of_state(application: str, evidence: Evidence) -> Iterator[Finding]:
         yield from _of_parents(before.shards.values(), after.shards, offsets)
 
 
-def _of_row(state: ShardState, offset: Incarnation | None) -> Iterator[Finding]:
+def _of_row(state: ShardState, offset: Incarnation | None) -> Iterator[Discrepancy]:
     """Compare a row of state with what Snowflake has committed under its incarnation.
 
-    A checkpoint without an offset is no finding unless a drain wrote it: an import or a reset may have set
-    it, and nothing has been loaded after it yet.
+    A checkpoint without an offset is a finding only if a drain wrote it: an import or a reset may have set
+    it, with nothing loaded since.
     """
     committed = offset.position if offset else None
     if state.offset is not None and (committed is None or committed < state.offset):
         yield _about_state(
-            Kind.OFFSET_WENT_BACK,
+            DiscrepancyKind.OFFSET_WENT_BACK,
             state.shard_id,
             f"its offset is {_shown(committed)}, and a drain has seen it at {_shown(state.offset)}",
         )
@@ -222,7 +223,7 @@ def _of_row(state: ShardState, offset: Incarnation | None) -> Iterator[Finding]:
         return
     if state.checkpoint > committed:
         yield _about_state(
-            Kind.CHECKPOINT_AHEAD,
+            DiscrepancyKind.CHECKPOINT_AHEAD,
             state.shard_id,
             f"its checkpoint {_shown(state.checkpoint)} is ahead of its offset {_shown(committed)}: what is "
             "between them was never committed, or committed nothing",
@@ -233,11 +234,11 @@ def _of_parents(
     rows: Iterable[ShardState],
     after: Mapping[str, ShardState],
     offsets: Mapping[tuple[str, str], Incarnation],
-) -> Iterator[Finding]:
-    """Children that were loaded while a parent isn't read to its end.
+) -> Iterator[Discrepancy]:
+    """Children that were loaded before a parent was read to its end.
 
-    The parent's row is looked at after the records were counted, and not at all if it was ever reset: then it
-    may be read once more at any time.
+    The parent's row is read after the records were counted, and ignored if it was ever reset: then it may be
+    read again at any time.
     """
     loaded = {shard_id for (shard_id, _), row in offsets.items() if row.position is not None}
     for child in rows:
@@ -245,16 +246,16 @@ def _of_parents(
             loads = [incarnation for shard_id, incarnation in offsets if shard_id == parent.shard_id]
             if child.shard_id in loaded and not parent.ended and loads == [parent.incarnation]:
                 yield _about_state(
-                    Kind.CHILD_BEFORE_PARENT,
+                    DiscrepancyKind.CHILD_BEFORE_PARENT,
                     child.shard_id,
                     f"its records are there, and its parent {parent.shard_id} isn't read to its end",
                 )
 
 
-def _of_comparison(compared: Compared) -> Iterator[Finding]:
+def _of_comparison(compared: StreamComparison) -> Iterator[Discrepancy]:
     if compared.missing:
-        yield Finding(
-            kind=Kind.NOT_LANDED,
+        yield Discrepancy(
+            kind=DiscrepancyKind.NOT_LANDED,
             shard_id=compared.shard_id,
             count=compared.missing,
             what=f"of {compared.compared:,} records that the stream still has, {_records(compared.missing)} "
@@ -262,8 +263,8 @@ def _of_comparison(compared: Compared) -> Iterator[Finding]:
             example=describe(next(iter(compared.missing_examples), None)),
         )
     if compared.foreign:
-        yield Finding(
-            kind=Kind.NOT_IN_STREAM,
+        yield Discrepancy(
+            kind=DiscrepancyKind.NOT_IN_STREAM,
             shard_id=compared.shard_id,
             count=compared.foreign,
             what=f"{_records(compared.foreign)} there and not in the stream",
@@ -275,8 +276,8 @@ def _records(count: int) -> str:
     return f"{count:,} record is" if count == 1 else f"{count:,} records are"
 
 
-def _about_state(kind: Kind, shard_id: str, what: str) -> Finding:
-    return Finding(kind=kind, shard_id=shard_id, count=1, what=what)
+def _about_state(kind: DiscrepancyKind, shard_id: str, what: str) -> Discrepancy:
+    return Discrepancy(kind=kind, shard_id=shard_id, count=1, what=what)
 
 
 def _shown(position: Position | None) -> str:
@@ -296,19 +297,22 @@ def _limits(evidence: Evidence) -> Iterator[str]:
             "trace. Compare with the stream to find those that it still has"
         )
     else:
-        yield "What the stream doesn't retain any more, or hasn't been read yet, wasn't compared with it"
+        yield "What the stream no longer retains, or what hasn't been read yet, wasn't compared"
     if not evidence.compare_counts:
         yield (
-            "The number of records wasn't compared with the number committed, as asked: what was removed "
-            "isn't noticed, but inside aggregates"
+            "As requested, the number of records wasn't compared with the number committed: records that "
+            "were removed go unnoticed, except inside aggregates"
         )
     if any(len(shard.incarnations) > 1 for shard in evidence.shards):
         yield (
-            "A row doesn't say which incarnation loaded it: a record that is there as often as incarnations "
-            "may have loaded it counts as loaded again on request"
+            "A row doesn't say which incarnation loaded it: a record that is present as often as "
+            "incarnations may have loaded it counts as loaded again on request"
         )
     if evidence.several_documents:
-        yield "A record may be several rows, so its rows can't be told from doubles; their total is compared"
+        yield (
+            "A record may become several rows, so its rows can't be told from duplicates; only "
+            "their total is compared"
+        )
     if evidence.others:
         yield (
             f"The stream is loaded by {', '.join(evidence.others)} too. Rows don't say by which application: "

@@ -1,7 +1,7 @@
 """Comparing what is loaded with what the stream still has.
 
-Both are lists that are in order, shard by shard, and merged as they come. Neither is held, so memory doesn't
-grow with the number of records.
+Both are sorted shard by shard, and merged as they arrive. Neither is held, so memory doesn't grow with the
+number of records.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.audit.counts import Compared
+from airflow_kinesis_snowflake.audit.counts import StreamComparison
 from airflow_kinesis_snowflake.exceptions import IteratorExpiredError, TransientError
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, encode_position
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Page, Record
 
 EXAMPLES = 10
-# Five reads a second and shard (AWS: quotas of Kinesis Data Streams), of which the drain needs its share.
+# Five reads per second and shard (AWS: quotas of Kinesis Data Streams), of which the drain needs its share.
 _PAUSE_SECONDS = 0.4
-_MOST_FAILURES = 10
+_MAX_FAILURES = 10
 
 
 @dataclass(frozen=True)
-class Retained:
+class RetainedRecord:
     """A record of the stream.
 
     :param code: see ``audit_statements.py``
@@ -44,14 +44,14 @@ class Retained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Due:
+class DueRecords:
     """Which records of a shard should be there.
 
     :param through: encoded position up to which they were committed
-    :param start: where the application began; None: unknown, so that only what is after ``first`` counts
-    :param first: code of the first record that is there
-    :param replaced_through: encoded position through which incarnations before this one have loaded, from
-        ``first`` on
+    :param start: where the application started; None: unknown, so only what is after ``first`` counts
+    :param first: code of the first record that is present
+    :param replaced_through: encoded position through which earlier incarnations have loaded, from ``first``
+        on
     """
 
     through: str
@@ -59,7 +59,7 @@ class Due:
     first: str | None
     replaced_through: str = ""
 
-    def includes(self, record: Retained) -> bool:
+    def includes(self, record: RetainedRecord) -> bool:
         """Whether a record should be there."""
         if record.code > self.through:
             return False
@@ -71,8 +71,8 @@ class Due:
         return self.first is not None and self.first <= record.code <= through
 
 
-def due(shard: ShardCounts, states: Iterable[ShardState]) -> Due:
-    """Which records should be there, by offsets and rows of state of a shard."""
+def due(shard: ShardCounts, states: Iterable[ShardState]) -> DueRecords:
+    """Which records should be present, according to the offsets and state rows of a shard."""
     rows = list(states)
     current = {row.incarnation for row in rows}
     offsets = [encode_position(each.position) for each in shard.incarnations]
@@ -82,7 +82,7 @@ def due(shard: ShardCounts, states: Iterable[ShardState]) -> Due:
     starts = [row.start_at for row in rows if row.start_at is not None]
     earliest = min(starts, key=_moment, default=None)
     checkpoints = [encode_position(row.checkpoint) for row in rows]
-    return Due(
+    return DueRecords(
         through=max([*offsets, *checkpoints], default=""),
         start=earliest,
         first=shard.first,
@@ -90,10 +90,12 @@ def due(shard: ShardCounts, states: Iterable[ShardState]) -> Due:
     )
 
 
-def compare(shard_id: str, stream: Iterable[Retained], there: Iterable[str], due: Due) -> Compared:
-    """Merge the records of the stream with those that are there.
+def compare(
+    shard_id: str, stream: Iterable[RetainedRecord], there: Iterable[str], due: DueRecords
+) -> StreamComparison:
+    """Merge the records of the stream with those that are present.
 
-    What is there before the first record of the stream or after the last one isn't judged: it has aged out,
+    What is present before the first record of the stream or after the last one isn't judged: it has aged out,
     or wasn't read.
 
     :param stream: in order
@@ -118,7 +120,7 @@ def compare(shard_id: str, stream: Iterable[Retained], there: Iterable[str], due
             compared += 1
             missing += not found
             missing_examples += [record.code] * (not found and len(missing_examples) < EXAMPLES)
-    return Compared(
+    return StreamComparison(
         shard_id=shard_id,
         compared=compared,
         missing=missing,
@@ -132,16 +134,16 @@ def compare_shards(
     kinesis: KinesisStreamHook,
     *,
     there: Iterable[tuple[str, str]],
-    dues: Mapping[str, Due],
+    dues: Mapping[str, DueRecords],
     since: int,
     pause: Callable[[float], object] = time.sleep,
-) -> tuple[Compared, ...]:
-    """Read the shards that Kinesis lists, one after the other, and compare each.
+) -> tuple[StreamComparison, ...]:
+    """Read the shards that Kinesis lists, one after another, and compare each.
 
-    :param there: shard id and code of what is there, in order of both, and arrived since then
-    :param dues: by shard id; what isn't here is due nothing
-    :param since: milliseconds since the epoch; what arrived before isn't compared
-    :param pause: waits so many seconds
+    :param there: shard id and code of what is present and arrived since then, in order of both
+    :param dues: by shard id; for a shard that isn't here, nothing is due
+    :param since: milliseconds since the epoch; what arrived earlier isn't compared
+    :param pause: waits for a number of seconds
     """
     wanted = sorted(shard.shard_id for shard in kinesis.list_shards() if shard.shard_id in dues)
     groups = groupby(there, key=itemgetter(0))
@@ -160,7 +162,7 @@ def compare_shards(
 
 def read_shard(
     kinesis: KinesisStreamHook, shard_id: str, *, through: str, pause: Callable[[float], object]
-) -> Iterator[Retained]:
+) -> Iterator[RetainedRecord]:
     """The records that a shard retains, through a position.
 
     :param through: encoded
@@ -194,7 +196,7 @@ def _page(
     *,
     pause: Callable[[float], object],
 ) -> tuple[str | None, Page]:
-    """The next page and the iterator after it; tries again what another try may mend."""
+    """The next page and the iterator after it; retries what a retry may fix."""
     failures = 0
     while True:
         try:
@@ -202,7 +204,7 @@ def _page(
             page = kinesis.get_page(iterator)
         except TransientError as error:
             failures += 1
-            if failures >= _MOST_FAILURES:
+            if failures >= _MAX_FAILURES:
                 raise
             iterator = None if isinstance(error, IteratorExpiredError) else iterator
             pause(failures)
@@ -214,8 +216,8 @@ def _in_order(users: Sequence[Record], damaged: Sequence[Record]) -> Sequence[Re
     return sorted([*users, *damaged], key=_code) if damaged else users
 
 
-def _retained(record: Record) -> Retained:
-    return Retained(_code(record), record.arrival_millis)
+def _retained(record: Record) -> RetainedRecord:
+    return RetainedRecord(_code(record), record.arrival_millis)
 
 
 def _code(record: Record) -> str:

@@ -1,1 +1,1 @@
-"""The check: what the promises rest on, tried on the user's own account."""
+"""The check: what the promises rest on, tested on the user's own account."""

@@ -1,4 +1,4 @@
-"""Checks of AWS: who asks, the stream, and the state in DynamoDB, with the hooks of a drain."""
+"""Checks of AWS: the caller, the stream, and the state in DynamoDB, with the hooks of a drain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.config import Config
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, found, held, not_shown
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, failed, found, held, not_shown
 from airflow_kinesis_snowflake.exceptions import FencedError
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, translated
 from airflow_kinesis_snowflake.state.shards import ShardState
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 _STREAM = "check"
 _LEASE_MILLIS = 30_000
-_MOST_OFF_MILLIS = 30_000
+_MAX_CLOCK_SKEW_MILLIS = 30_000
 _FEW_RECORDS = 10
 
 
-def identity(bench: Bench) -> Finding:
-    """Who the credentials belong to, and whether the stream is of the same account."""
+def identity(bench: Bench) -> Observation:
+    """Who the credentials belong to, and whether the stream is in the same account."""
     hook = AwsHook(
         client_type="sts",
         config=Config(connect_timeout=5, read_timeout=15),
@@ -39,8 +39,8 @@ def identity(bench: Bench) -> Finding:
     return held(text)
 
 
-def stream(bench: Bench) -> Finding:
-    """What DescribeStreamSummary says."""
+def stream(bench: Bench) -> Observation:
+    """What DescribeStreamSummary reports."""
     facts = bench.stream
     hours = facts.retention.total_seconds() / 3600
     encryption = "encrypted with a KMS key" if facts.encryption else "not encrypted with a KMS key"
@@ -48,19 +48,19 @@ def stream(bench: Bench) -> Finding:
     return found(facts.status in {"ACTIVE", "UPDATING"}, text)
 
 
-def shards(bench: Bench) -> Finding:
-    """What ListShards says."""
+def shards(bench: Bench) -> Observation:
+    """What ListShards reports."""
     listed = bench.kinesis.list_shards()
     return held(f"{len(listed)} shards, {sum(not shard.closed for shard in listed)} of them open")
 
 
-def records(bench: Bench) -> Finding:
+def records(bench: Bench) -> Observation:
     """Some records from the horizon of one shard, which reading doesn't change."""
     page, shard_id = _page(bench)
     return held(f"{len(page)} records from the horizon of {shard_id}")
 
 
-def decrypt(bench: Bench) -> Finding:
+def decrypt(bench: Bench) -> Observation:
     """Records of an encrypted stream can be read."""
     if not bench.stream.encryption:
         return not_shown("the stream isn't encrypted with a KMS key")
@@ -76,28 +76,31 @@ def _page(bench: Bench) -> tuple[tuple[object, ...], str]:
     return bench.kinesis.get_page(iterator, limit=_FEW_RECORDS).records, shard_id
 
 
-def clock(bench: Bench) -> Finding:
+def clock(bench: Bench) -> Observation:
     """This machine's clock beside that of Kinesis."""
     facts = bench.kinesis.describe()
     own, at = now_millis(), time.monotonic()
     off = millis_off(own, facts.clock.earliest(at), facts.clock.latest(at))
-    return found(abs(off) <= _MOST_OFF_MILLIS, f"off by {off / 1000:.0f} s, as far as whole seconds tell")
+    return found(
+        abs(off) <= _MAX_CLOCK_SKEW_MILLIS,
+        f"off by {off / 1000:.0f} s, within the precision of whole seconds",
+    )
 
 
 def millis_off(own: int, earliest: int, latest: int) -> int:
-    """How far a clock is surely before or behind another, of which only limits are known (ms)."""
+    """By how much a clock certainly differs from another, of which only bounds are known (ms)."""
     return min(0, own - earliest) + max(0, own - latest)
 
 
-def scratch_table(bench: Bench) -> Finding:
-    """A table is made, and made again, as the first drain of an application does."""
+def scratch_table(bench: Bench) -> Observation:
+    """A table is created, and created again, as the first drain of an application does."""
     store = bench.scratch_store
     store.create_table()
     facts = store.describe_table()
     return found(facts.exists, f"{facts.arn} is {facts.status}")
 
 
-def conditional_write(bench: Bench) -> Finding:
+def conditional_write(bench: Bench) -> Observation:
     """Of two workers that create the row of a shard, one does."""
     first, second = (_create(bench, "conditional-write", incarnation) for incarnation in ("first", "second"))
     there = bench.scratch_store.read_state(_STREAM).shards["conditional-write"].incarnation
@@ -105,7 +108,7 @@ def conditional_write(bench: Bench) -> Finding:
     return found((first, second, there) == (True, False, "first"), text)
 
 
-def lease(bench: Bench) -> Finding:
+def lease(bench: Bench) -> Observation:
     """Of two workers that take the lease of a shard, one gets it, and only it may write."""
     store, now = bench.scratch_store, now_millis()
     _create(bench, "lease", "lease")
@@ -141,8 +144,8 @@ def _create(bench: Bench, shard_id: str, incarnation: str) -> bool:
     )
 
 
-def delete_row(bench: Bench) -> Finding:
-    """A row is deleted on the condition that it is as it was read."""
+def delete_row(bench: Bench) -> Observation:
+    """A row is deleted on condition that it hasn't changed since it was read."""
     store = bench.scratch_store
     store.heartbeat(_STREAM, "worker", now=1)
     kept = not store.forget_worker(_STREAM, "worker", heartbeat=2)
@@ -151,11 +154,11 @@ def delete_row(bench: Bench) -> Finding:
     return found(kept and gone, text)
 
 
-def application_table(bench: Bench) -> Finding:
+def application_table(bench: Bench) -> Observation:
     """The user's own table, read only."""
     facts = bench.store.describe_table()
     if not facts.exists:
-        return not_shown("it doesn't exist yet; the first drain makes it")
+        return not_shown("it doesn't exist yet; the first drain creates it")
     if not bench.settings.stream:
         return held(f"{facts.arn} is {facts.status}")
     state = bench.store.read_state(bench.kinesis.stream_name)
@@ -163,14 +166,16 @@ def application_table(bench: Bench) -> Finding:
     return held(text) if facts.status == "ACTIVE" else failed(text)
 
 
-_PERMISSIONS = "Allow what it names (docs/check.md has the policy), or look at the stream's name and region."
+_PERMISSIONS = (
+    "Allow the actions it names (docs/check.md has the policy), or check the stream's name and region."
+)
 _WRITES = "Stop all drains and report it: two workers could read one shard."
 CHECKS = (
     Check(
         name="aws-identity",
         tries="GetCallerIdentity says whose credentials these are",
         promises=(),
-        advice="Look at the AWS connection.",
+        advice="Check the AWS connection.",
         needs=Needs.STREAM,
         run=identity,
         beyond_stand_ins="a stand-in has no accounts",
@@ -217,7 +222,7 @@ CHECKS = (
     ),
     Check(
         name="scratch-table",
-        tries="A DynamoDB table can be made and described",
+        tries="A DynamoDB table can be created and described",
         promises=(2,),
         advice=_PERMISSIONS,
         needs=Needs.SCRATCH_TABLE,
@@ -241,7 +246,7 @@ CHECKS = (
     ),
     Check(
         name="delete-row",
-        tries="A row that has changed isn't deleted, one that hasn't is",
+        tries="A row that has changed isn't deleted; one that hasn't is",
         promises=(3,),
         advice=_PERMISSIONS,
         needs=Needs.SCRATCH_TABLE,

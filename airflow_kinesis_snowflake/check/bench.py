@@ -33,7 +33,7 @@ from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.statements import create_landing_table
-from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN, TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import PLAIN, TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.check.sessions import CheckSession
     from airflow_kinesis_snowflake.stream.facts import StreamFacts
 
-# Of a stand-in: no account of AWS has this number.
+# That of a stand-in: no AWS account has this number.
 _NO_ACCOUNT = "000000000000"
 
 
 class Names(TypedDict):
-    """Under which offsets are kept."""
+    """The names under which offsets are kept."""
 
     application: str
     stream: str
@@ -57,16 +57,16 @@ class Names(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckSettings:
-    """What is to be checked.
+    """What to check.
 
-    :param database: where the scratch schema is made, as in SQL; by default the landing table's
+    :param database: where the scratch schema is created, as in SQL; by default the landing table's
     :param table: landing table whose privileges are checked
     :param stream: name or ARN of the stream to read from
-    :param application: whose table in DynamoDB is looked at
-    :param slow: try the slow checks too
-    :param only: names of the checks to try; empty: all
-    :param scratch_table: make a scratch table in DynamoDB
-    :param left_after: how old something is that an earlier check left
+    :param application: whose table in DynamoDB is inspected
+    :param slow: run the slow checks too
+    :param only: names of the checks to run; empty: all
+    :param scratch_table: create a scratch table in DynamoDB
+    :param left_after: age beyond which something counts as left by an earlier check
     :param aws: how the hook of the stream reaches AWS
     :param dynamodb_conn_id: Airflow connection for the state; by default that of the stream
     """
@@ -104,7 +104,7 @@ class CheckSettings:
 
     @property
     def scratch_database(self) -> str | None:
-        """Where the scratch schema is made, as Snowflake stores the name.
+        """Where the scratch schema is created, as Snowflake stores the name.
 
         :raises InvalidSettingError: not a name
         """
@@ -119,7 +119,7 @@ class CheckSettings:
 
 
 class Bench:
-    """Makes what checks work with when it is first needed, and removes it.
+    """Creates what checks work with when it is first needed, and removes it.
 
     :param folder: for files
     :param now: aware
@@ -139,16 +139,16 @@ class Bench:
 
     @cached_property
     def snowflake(self) -> SnowflakeCheckHook:
-        """The connection of the user."""
+        """The user's connection."""
         return SnowflakeCheckHook(
             snowflake_conn_id=self.settings.snowflake_conn_id, database=self.settings.scratch_database
         )
 
     @contextmanager
     def session(self) -> Iterator[CheckSession]:
-        """A session that nobody else uses meanwhile, perhaps one of an earlier check: a login takes a second.
+        """A session for exclusive use, perhaps reused from an earlier check: a login takes a second.
 
-        What the block leaves open is rolled back.
+        A transaction that the block leaves open is rolled back.
         """
         session = self._idle.pop() if self._idle else self.snowflake.open_check_session()
         try:
@@ -162,12 +162,12 @@ class Bench:
             self._idle.append(session)
 
     def new_session(self) -> CheckSession:
-        """A session of its own, to be closed: it knows nothing, and nobody minds what it sets."""
+        """A new session, to be closed by the caller: it has no history, and its settings may be changed."""
         return self.snowflake.open_check_session()
 
     @cached_property
     def snowflake_stand_in(self) -> bool:
-        """Whether this isn't Snowflake: it doesn't know its account and region, as every Snowflake does."""
+        """Whether this isn't Snowflake: it doesn't know its account and region, as Snowflake always does."""
         with self.session() as session:
             try:
                 session.rows("SELECT CURRENT_ACCOUNT(), CURRENT_REGION()")
@@ -176,13 +176,13 @@ class Bench:
         return False
 
     def make_schema(self) -> None:
-        """Make the scratch schema."""
+        """Create the scratch schema."""
         with self.session() as session:
             self._schema_tried = True
             session.rows(create_schema(self.settings.scratch_database or "", self.name))
 
     def remove_schemas(self) -> list[str]:
-        """Remove the schemas that earlier checks left.
+        """Remove the schemas that earlier checks left behind.
 
         :return: names of those that were removed
         """
@@ -200,7 +200,7 @@ class Bench:
 
     @cached_property
     def target(self) -> LandingTarget:
-        """Landing table and companions in the scratch schema, made as a drain makes them."""
+        """Landing table and companions in the scratch schema, created as a drain creates them."""
         target = LandingTarget.beside(self.scratch("RECORDS"))
         with self.session() as session:
             session.ensure_objects(target, mapping=EnvelopeMapping())
@@ -227,17 +227,17 @@ class Bench:
 
     @cached_property
     def stream(self) -> StreamFacts:
-        """What the service says of it."""
+        """What the service reports about it."""
         return self.kinesis.describe()
 
     @cached_property
     def aws_stand_in(self) -> bool:
-        """Whether this isn't AWS: the stream has the account of nobody."""
+        """Whether this isn't AWS: the stream's account number is nobody's."""
         return f":{_NO_ACCOUNT}:" in self.stream.arn
 
     @cached_property
     def scratch_store(self) -> CheckpointStoreHook:
-        """The state of an application that nobody has, in a table that is removed."""
+        """The state of a scratch application, in a table that is removed afterwards."""
         store = CheckpointStoreHook(self.name, **self.settings.aws_of_state)
         self._table_tried = True
         store.create_table()
@@ -245,11 +245,11 @@ class Bench:
 
     @property
     def store(self) -> CheckpointStoreHook:
-        """The state of the user's application, to be looked at."""
+        """The state of the user's application, for inspection."""
         return CheckpointStoreHook(self.settings.application or "", **self.settings.aws_of_state)
 
     def remove_tables(self) -> list[str]:
-        """Remove the tables in DynamoDB that earlier checks left.
+        """Remove the tables in DynamoDB that earlier checks left behind.
 
         :return: names of those that were removed
         """
@@ -262,7 +262,7 @@ class Bench:
     # --- the end ---
 
     def close(self) -> list[str]:
-        """Remove what was made.
+        """Remove what was created.
 
         :return: what couldn't be removed, and why
         """
@@ -279,7 +279,7 @@ class Bench:
             try:
                 DynamoDBTablesHook(**self.settings.aws_of_state).delete(self.name)
             except AccessDeniedError as error:
-                # Who may not make the table mayn't remove it either, and then there is none.
+                # Whoever may not create the table may not remove it either, and then there is none.
                 if "scratch_store" in vars(self):
                     left.append(f"DynamoDB table {self.name}: {error}")
             except KinesisSnowflakeError as error:

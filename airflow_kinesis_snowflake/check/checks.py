@@ -1,4 +1,4 @@
-"""What a check is, and what comes of one."""
+"""What a check is, and its result."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.check.bench import Bench
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """How a check came out."""
 
     HELD = "held"
-    """It is so."""
+    """It holds."""
 
     FAILED = "failed"
-    """It isn't so, and a promise stands on it."""
+    """It doesn't hold, and a promise rests on it."""
 
     NOTED = "noted"
-    """It isn't so, but no promise stands on it."""
+    """It doesn't hold, but no promise rests on it."""
 
     NOT_SHOWN = "not shown"
-    """This service, or what it holds now, can't show it."""
+    """It can't be shown with this service, or with what it holds now."""
 
     SKIPPED = "skipped"
-    """It wasn't asked for, or what it needs wasn't named."""
+    """It wasn't requested, or what it needs wasn't given."""
 
     BROKEN = "broken"
-    """It couldn't be tried: an outage, a refusal, or a fault of the check."""
+    """It couldn't be run: an outage, a refusal, or a bug in the check."""
 
 
 class Needs(StrEnum):
-    """What must be named for a check, besides connections."""
+    """What a check needs to be given besides connections."""
 
     DATABASE = "a database, or a landing table"
     TABLE = "a landing table"
     STREAM = "a stream"
     APPLICATION = "an application"
-    SCRATCH_TABLE = "a stream or an application, and leave to make a scratch table in DynamoDB"
+    SCRATCH_TABLE = "a stream or an application, and permission to create a scratch table in DynamoDB"
 
     @property
     def snowflake(self) -> bool:
@@ -50,49 +50,49 @@ class Needs(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What a check found.
+class Observation:
+    """What a check observed.
 
-    :param text: what came, for a person; never payloads or secrets
+    :param text: what was observed, in human-readable form; never payloads or secrets
     """
 
-    verdict: Verdict
+    verdict: CheckVerdict
     text: str
 
 
-def held(text: str) -> Finding:
-    """It is so."""
-    return Finding(Verdict.HELD, text)
+def held(text: str) -> Observation:
+    """It holds."""
+    return Observation(CheckVerdict.HELD, text)
 
 
-def failed(text: str) -> Finding:
-    """It isn't so."""
-    return Finding(Verdict.FAILED, text)
+def failed(text: str) -> Observation:
+    """It doesn't hold."""
+    return Observation(CheckVerdict.FAILED, text)
 
 
-def not_shown(text: str) -> Finding:
+def not_shown(text: str) -> Observation:
     """It can't be shown here."""
-    return Finding(Verdict.NOT_SHOWN, text)
+    return Observation(CheckVerdict.NOT_SHOWN, text)
 
 
-def found(as_expected: bool, text: str) -> Finding:
-    """It is so, or it isn't."""
+def found(as_expected: bool, text: str) -> Observation:
+    """It holds, or it doesn't."""
     return held(text) if as_expected else failed(text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that is tried.
+    """One assumption to test.
 
     :param name: for ``--only``, JSON and the documentation
-    :param tries: what is tried, and what must come
-    :param promises: numbers of the promises that stand on it; none: it is good to know, and
-        :attr:`Verdict.FAILED` becomes :attr:`Verdict.NOTED`
+    :param tries: what is tried, and the expected outcome
+    :param promises: numbers of the promises that rest on it; none: it is good to know, and
+        :attr:`CheckVerdict.FAILED` becomes :attr:`CheckVerdict.NOTED`
     :param advice: what to do if it fails
-    :param needs: what must be named
-    :param run: tries it. What it raises is its outcome
-    :param slow: takes minutes, and is tried when asked for
-    :param beyond_stand_ins: why a local stand-in can't show it; empty: it can be tried there
+    :param needs: what it must be given
+    :param run: runs it; an exception is its result
+    :param slow: takes minutes, so it runs only on request
+    :param beyond_stand_ins: why a local stand-in can't show it; empty: it can be run there
     """
 
     name: str
@@ -100,19 +100,19 @@ class Check:
     promises: tuple[int, ...]
     advice: str
     needs: Needs
-    run: Callable[[Bench], Finding]
+    run: Callable[[Bench], Observation]
     slow: bool = False
     beyond_stand_ins: str = ""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A check and what came of it.
+class CheckResult:
+    """A check and its result.
 
     :param seconds: how long it took
     """
 
     check: Check
-    verdict: Verdict
+    verdict: CheckVerdict
     text: str
     seconds: float = 0.0

@@ -1,10 +1,9 @@
 """A process that locks offsets and dies with its parent.
 
 ``python -m airflow_kinesis_snowflake.check.holder`` reads a line of JSON from the standard input:
-``snowflake_conn_id``, ``uri`` (the connection, because only the task itself may ask Airflow for it),
-``table`` (the offsets table, as its three parts), ``application`` and ``stream``. It says ``locked`` when it
-holds the lock, then waits to be killed, or for the end of its input, which comes when whoever started it
-dies.
+``snowflake_conn_id``, ``uri`` (the connection, because only the task itself may request it from Airflow),
+``table`` (the offsets table, as its three parts), ``application`` and ``stream``. It prints ``locked`` when
+it holds the lock, then waits to be killed, or for the end of its input, which comes when its parent dies.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake import statements
 
 LOCKED = "locked"
-"""The line that it says when it holds the lock, among what Airflow may log."""
+"""The line it prints when it holds the lock, among what Airflow may log."""
 
 
 def main() -> None:

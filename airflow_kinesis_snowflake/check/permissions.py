@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, held
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, failed, held
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 from airflow_kinesis_snowflake.maintenance.iam import missing_text
@@ -29,10 +29,10 @@ _ONLY_SIMULATED = ("dynamodb:CreateTable", "dynamodb:TagResource")
 
 @dataclass
 class Permissions:
-    """What was found out about actions on one resource.
+    """What was learned about actions on one resource.
 
     :param what: the resource, for messages
-    :param untried: actions that nothing harmless tries
+    :param untried: actions that no harmless call can test
     """
 
     what: str
@@ -43,15 +43,15 @@ class Permissions:
     def call(self, action: str, call: Callable[[], Any], *, may_be_missing: bool = False) -> Any:
         """Try an action; its answer, or ``None`` where there is none.
 
-        :param may_be_missing: that something isn't there says that the action is allowed
-        :raises KinesisSnowflakeError: whether it is allowed can't be told
+        :param may_be_missing: an answer that something doesn't exist means that the action is allowed
+        :raises KinesisSnowflakeError: whether it is allowed is unknown
         """
         with translated(doing=action, resource=self.what):
             try:
                 answer = call()
             except ClientError as error:
                 answer = None
-                # To assume a role is another action, and says nothing of this one.
+                # Assuming a role is a different action, and says nothing about this one.
                 if error_code(error) in _DENIED and action.endswith(f":{error.operation_name}"):
                     self.denied.append(action)
                     return None
@@ -60,8 +60,8 @@ class Permissions:
         self.allowed.append(action)
         return answer
 
-    def finding(self, arn: str) -> Finding:
-        """The finding, with the statement to add if something is denied.
+    def finding(self, arn: str) -> Observation:
+        """The observation, with the statement to add if something is denied.
 
         :param arn: of the resource, for the statement
         """
@@ -71,8 +71,8 @@ class Permissions:
         return held(f"{len(self.allowed)} actions on {arn} allowed{untried}")
 
 
-def of_stream(bench: Bench) -> Finding:
-    """What a drain does to the stream; an encrypted one's key has a check of its own."""
+def of_stream(bench: Bench) -> Observation:
+    """What a drain does to the stream; the key of an encrypted stream has a check of its own."""
     kinesis = bench.kinesis
     client: Any = kinesis.get_conn()
     stream = kinesis.ref.parameters
@@ -98,8 +98,8 @@ def of_stream(bench: Bench) -> Finding:
     return found.finding(arn or anywhere)
 
 
-def of_state(bench: Bench) -> Finding:
-    """What a drain does to the application's table, whether it is there yet or not."""
+def of_state(bench: Bench) -> Observation:
+    """What a drain does to the application's table, whether or not it exists yet."""
     store = bench.store
     client: Any = store.get_conn()
     found = Permissions(f"table {store.application_name!r} {store.where}")
@@ -130,7 +130,7 @@ def of_state(bench: Bench) -> Finding:
 
 
 def _says_allowed(code: str, *, may_be_missing: bool) -> bool:
-    """Whether an error comes only to those who are allowed to call."""
+    """Whether only those who are allowed to call get this error."""
     return (
         code in {"DryRunOperationException", "ConditionalCheckFailedException"}
         or (may_be_missing and code == "ResourceNotFoundException")
@@ -139,13 +139,13 @@ def _says_allowed(code: str, *, may_be_missing: bool) -> bool:
 
 
 def _dry_run(client: Any) -> Mapping[str, bool]:
-    """What makes GetRecords only say whether it would succeed, where botocore knows of it."""
+    """What makes GetRecords a dry run, where botocore supports it."""
     shape = client.meta.service_model.operation_model("GetRecords").input_shape
     return {"DryRun": True} if "DryRun" in shape.members else {}
 
 
 def _simulate(bench: Bench, found: Permissions, arn: str) -> None:
-    """Ask IAM about actions that would change something if they were tried."""
+    """Ask IAM about actions that can't be tried without changing something."""
     try:
         on_stand_in = _STAND_IN in arn or (bool(bench.settings.stream) and bench.aws_stand_in)
         decisions = {} if on_stand_in else _decisions(bench, _ONLY_SIMULATED, arn)
@@ -159,7 +159,7 @@ def _simulate(bench: Bench, found: Permissions, arn: str) -> None:
 
 
 def _decisions(bench: Bench, actions: Sequence[str], arn: str) -> dict[str, bool]:
-    """Whether the policies of who asks allow actions on a resource.
+    """Whether the caller's policies allow actions on a resource.
 
     Needs ``iam:SimulatePrincipalPolicy``, and ``iam:GetRole`` where the role's ARN has a path.
     """
@@ -177,7 +177,7 @@ def _decisions(bench: Bench, actions: Sequence[str], arn: str) -> dict[str, bool
 
 
 def _principal(iam: Any, caller: str) -> str:
-    """The user or role behind a caller: a session's ARN has no path, and isn't taken by the simulator."""
+    """The user or role behind a caller: a session's ARN has no path, and the simulator doesn't accept it."""
     _, partition, service, _, account, resource = caller.split(":", 5)
     if service != "sts":
         return caller
@@ -197,13 +197,14 @@ CHECKS = (
         name="stream-permissions",
         tries="What a drain does to the stream is allowed",
         promises=(1,),
-        advice="Add the statement to the role's policy, and to that of a stream of another account.",
+        advice="Add the statement to the role's policy and, for a stream in another account, to that "
+        "stream's policy.",
         needs=Needs.STREAM,
         run=of_stream,
     ),
     Check(
         name="state-permissions",
-        tries="What a drain does to the application's table is allowed, whether it is there or not",
+        tries="What a drain does to the application's table is allowed, whether or not it exists",
         promises=(2,),
         advice="Add the statement to the role's policy.",
         needs=Needs.APPLICATION,

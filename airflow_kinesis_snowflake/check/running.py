@@ -1,4 +1,4 @@
-"""Running checks, one after the other; none of them stops another."""
+"""Running checks, one after another; none of them stops the next."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.check.bench import Bench, CheckSettings
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, Outcome, Verdict
-from airflow_kinesis_snowflake.check.registry import CHECKS
-from airflow_kinesis_snowflake.check.report import CheckReport
+from airflow_kinesis_snowflake.check.checks import Check, CheckResult, CheckVerdict, Needs, Observation
+from airflow_kinesis_snowflake.check.results import CheckReport
+from airflow_kinesis_snowflake.check.suite import CHECKS
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     InvalidSettingError,
@@ -27,7 +27,7 @@ from airflow_kinesis_snowflake.sinks.snowflake.files import work_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# What says that a check couldn't be tried, not that something doesn't hold.
+# Errors that mean that a check couldn't be run, not that something doesn't hold.
 _PREVENTED = (
     TransientError,
     AccessDeniedError,
@@ -45,31 +45,31 @@ def run_checks(
     checks: Sequence[Check] = CHECKS,
     stopping: threading.Event | None = None,
 ) -> CheckReport:
-    """Try what was asked for, and remove what was made for it.
+    """Run the requested checks, and remove what they created.
 
-    What a check raises is its outcome. What an earlier check left that was killed is removed first.
+    An exception raised by a check is its result. What an earlier, killed check left behind is removed first.
 
-    :param stopping: set it to skip the checks that are left
-    :raises InvalidSettingError: a check is named that there isn't, or nothing is named to check
+    :param stopping: set it to skip the remaining checks
+    :raises InvalidSettingError: an unknown check is named, or nothing is named to check
     """
     chosen = choose(checks, settings)
     with work_folder() as folder:
         run = _Run(settings, Bench(settings, folder=folder, now=datetime.now(UTC)), stopping)
         try:
-            outcomes = tuple(run.outcome(check) for check in chosen)
+            results = tuple(run.result(check) for check in chosen)
         finally:
             left = run.bench.close()
             for name in left:
-                log.error("A check has left %s", name)
+                log.error("A check has left behind %s", name)
     return CheckReport(
-        outcomes, stand_ins=run.stand_ins(), removed=tuple(run.removed), left=(*run.unsure, *left)
+        results, stand_ins=run.stand_ins(), removed=tuple(run.removed), left=(*run.unsure, *left)
     )
 
 
 def choose(checks: Sequence[Check], settings: CheckSettings) -> Sequence[Check]:
-    """The checks to say something about.
+    """The checks to report on.
 
-    :raises InvalidSettingError: a check is named that there isn't, or nothing is named to check
+    :raises InvalidSettingError: an unknown check is named, or nothing is named to check
     """
     if unknown := set(settings.only) - {check.name for check in checks}:
         names = ", ".join(check.name for check in checks)
@@ -86,19 +86,19 @@ class _Run:
         self.unsure: list[str] = []
         self._settings = settings
         self._stopping = stopping or threading.Event()
-        # What came of preparing for checks of Snowflake, and for those of the scratch table.
+        # The outcome of preparing for checks of Snowflake, and for those of the scratch table.
         self._prepared: dict[Needs, KinesisSnowflakeError | None] = {}
 
-    def outcome(self, check: Check) -> Outcome:
-        """What comes of a check."""
+    def result(self, check: Check) -> CheckResult:
+        """The result of a check."""
         began = time.monotonic()
-        finding = self._skipped(check) or self._tried(check)
-        outcome = Outcome(check, finding.verdict, finding.text, time.monotonic() - began)
-        log.info("Check %s: %s: %s", check.name, outcome.verdict, outcome.text)
-        return outcome
+        observed = self._skipped(check) or self._tried(check)
+        result = CheckResult(check, observed.verdict, observed.text, time.monotonic() - began)
+        log.info("Check %s: %s: %s", check.name, result.verdict, result.text)
+        return result
 
     def stand_ins(self) -> tuple[str, ...]:
-        """Services that are local stand-ins, as far as it is known without asking once more."""
+        """Services that are local stand-ins, as far as is known without asking again."""
         known = vars(self.bench)
         found = {
             "Snowflake": known.get("snowflake_stand_in"),
@@ -106,42 +106,42 @@ class _Run:
         }
         return tuple(name for name, stand_in in found.items() if stand_in)
 
-    def _skipped(self, check: Check) -> Finding | None:
+    def _skipped(self, check: Check) -> Observation | None:
         if self._stopping.is_set():
-            return Finding(Verdict.SKIPPED, "the run was told to stop")
+            return Observation(CheckVerdict.SKIPPED, "the run was told to stop")
         if not self._settings.names(check.needs):
-            return Finding(Verdict.SKIPPED, f"name {check.needs}")
+            return Observation(CheckVerdict.SKIPPED, f"name {check.needs}")
         if check.slow and not self._settings.slow and not self._settings.only:
-            return Finding(Verdict.SKIPPED, "it takes minutes; ask for it (--slow)")
+            return Observation(CheckVerdict.SKIPPED, "it takes minutes; request it with --slow")
         return None
 
-    def _tried(self, check: Check) -> Finding:
+    def _tried(self, check: Check) -> Observation:
         try:
             self._prepare(check.needs)
         except KinesisSnowflakeError as error:
             return _broken(error)
         try:
             if check.beyond_stand_ins and self._on_stand_in(check.needs):
-                return Finding(Verdict.NOT_SHOWN, check.beyond_stand_ins)
-            finding = check.run(self.bench)
+                return Observation(CheckVerdict.NOT_SHOWN, check.beyond_stand_ins)
+            observed = check.run(self.bench)
         except _PREVENTED as error:
             return _broken(error)
         except KinesisSnowflakeError as error:
-            finding = Finding(Verdict.FAILED, f"{type(error).__name__}: {error}")
+            observed = Observation(CheckVerdict.FAILED, f"{type(error).__name__}: {error}")
         except Exception as error:
-            # A fault of this check, which must not hide what the others find. Its text may quote anything.
+            # A bug in this check, which must not hide what the others find. Its text may quote anything.
             *_, frame = traceback.extract_tb(error.__traceback__)
             where = f"{Path(frame.filename).name}, line {frame.lineno}"
-            return Finding(Verdict.BROKEN, f"a fault of the check: {type(error).__name__} in {where}")
-        if finding.verdict is Verdict.FAILED and not check.promises:
-            return Finding(Verdict.NOTED, finding.text)
-        return finding
+            return Observation(CheckVerdict.BROKEN, f"a bug in the check: {type(error).__name__} in {where}")
+        if observed.verdict is CheckVerdict.FAILED and not check.promises:
+            return Observation(CheckVerdict.NOTED, observed.text)
+        return observed
 
     def _on_stand_in(self, needs: Needs) -> bool:
         return self.bench.snowflake_stand_in if needs.snowflake else self.bench.aws_stand_in
 
     def _prepare(self, needs: Needs) -> None:
-        """Make what the checks of one side share, once; and fail for each of them if that fails."""
+        """Create what the checks of one side share, once; if that fails, each of them fails."""
         kind = Needs.DATABASE if needs.snowflake else needs
         if kind not in self._prepared:
             try:
@@ -161,8 +161,8 @@ class _Run:
         try:
             self.removed += leftovers()
         except KinesisSnowflakeError as error:
-            self.unsure.append(f"what earlier checks made, perhaps: {error}")
+            self.unsure.append(f"perhaps what earlier checks created: {error}")
 
 
-def _broken(error: KinesisSnowflakeError) -> Finding:
-    return Finding(Verdict.BROKEN, f"{type(error).__name__}: {error}")
+def _broken(error: KinesisSnowflakeError) -> Observation:
+    return Observation(CheckVerdict.BROKEN, f"{type(error).__name__}: {error}")

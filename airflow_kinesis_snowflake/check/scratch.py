@@ -1,7 +1,7 @@
-"""Names of what a check makes and removes, and the statements that do so.
+"""Names of what a check creates and removes, and the statements that do so.
 
-A name says that it is a check's, and when it was made: so the next check can remove what one left that was
-killed, and leaves alone what may still be in use.
+A name shows that it belongs to a check, and when it was created. So the next check can remove what a killed
+one left behind, without touching what may still be in use.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PREFIX = "KINESIS_CHECK_"
-"""In front of every name: of the schema in Snowflake, and of the table in DynamoDB."""
+"""The prefix of every name: of the schema in Snowflake, and of the table in DynamoDB."""
 
 LEFT_AFTER = timedelta(hours=2)
-"""How old something is that no check uses any more; the longest takes half an hour."""
+"""The age beyond which no check uses something any more; the longest takes half an hour."""
 
 _MOMENT = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(rf"{PREFIX}(\d{{8}}T\d{{6}}Z)_[0-9A-F]{{8}}")
 
 
 def scratch_name(now: datetime, unique: str) -> str:
-    """A name for what is made now, good for Snowflake and DynamoDB alike.
+    """A name for what is created now, valid in both Snowflake and DynamoDB.
 
     :param now: aware
     :param unique: eight hexadecimal digits in upper case
@@ -36,13 +36,13 @@ def scratch_name(now: datetime, unique: str) -> str:
 
 
 def leftovers(names: Iterable[str], *, now: datetime, after: timedelta) -> list[str]:
-    """Those of the names that a check gave long ago.
+    """The names that a check gave long ago.
 
-    Ages are told by the name and this machine's clock, so two machines whose clocks differ by more than
-    ``after`` would take each other's for left.
+    Ages come from the name and this machine's clock, so two machines whose clocks differ by more than
+    ``after`` would take each other's names for abandoned.
 
     :param now: aware
-    :param after: how old something is that was left
+    :param after: age beyond which something counts as left behind
     """
     return [name for name in names if (moment := _moment_of(name)) and now - moment > after]
 
@@ -56,18 +56,19 @@ def _moment_of(name: str) -> datetime | None:
 
 
 def create_schema(database: str, schema: str) -> Statement:
-    """A schema whose tables are gone for good when they are dropped."""
+    """A schema whose tables can't be restored once they are dropped."""
     return Statement(
         f"CREATE TRANSIENT SCHEMA {quote(database)}.{quote(schema)} DATA_RETENTION_TIME_IN_DAYS = 0 "
-        "COMMENT = 'Of a check of airflow-kinesis-snowflake; may be dropped when it is some hours old'"
+        "COMMENT = 'Created by a check of airflow-kinesis-snowflake; may be dropped once it is a few "
+        "hours old'"
     )
 
 
 def drop_schema(database: str, schema: str) -> Statement:
-    """Remove a schema with all that is in it."""
+    """Remove a schema with everything in it."""
     return Statement(f"DROP SCHEMA IF EXISTS {quote(database)}.{quote(schema)} CASCADE")
 
 
 def list_schemas(database: str) -> Statement:
-    """Schemas of a database that may be a check's; ``name`` is the second column."""
+    """Schemas of a database that may belong to a check; ``name`` is the second column."""
     return Statement(f"SHOW TERSE SCHEMAS LIKE %s IN DATABASE {quote(database)}", (f"{PREFIX}%",))

@@ -1,4 +1,4 @@
-"""Sessions with Snowflake for checks: those of a drain, and some more ways to look at them."""
+"""Snowflake sessions for checks: those of a drain, with some more ways to observe them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _DOING = "check"
 _LOOKS_SECONDS = 0.1
-# A statement that isn't blocked is done long before, unless it waits for a warehouse.
+# A statement that isn't blocked ends long before that, unless it waits for a warehouse.
 _SHOWS_AFTER_SECONDS = 10.0
 _PATIENCE_SECONDS = 120.0
 
@@ -30,8 +30,8 @@ _PATIENCE_SECONDS = 120.0
 class Wait(NamedTuple):
     """Whether a statement waits for another transaction.
 
-    :param waits: it isn't done
-    :param blocked: Snowflake says what for: ``BLOCKED``
+    :param waits: it hasn't ended
+    :param blocked: Snowflake reports it as ``BLOCKED``
     """
 
     waits: bool
@@ -39,7 +39,7 @@ class Wait(NamedTuple):
 
 
 class CheckSession(SnowflakeSession):
-    """A session of a drain that can also run any statement, and run one without waiting for its end."""
+    """A drain's session that can also run any statement, and run one without waiting for it to end."""
 
     def rows(self, statement: Statement | str) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows."""
@@ -50,7 +50,7 @@ class CheckSession(SnowflakeSession):
         return self.rows(statement)[0][0]
 
     def changed(self, statement: Statement | str) -> int:
-        """Run a statement and return how many rows Snowflake says that it changed."""
+        """Run a statement and return how many rows it changed, according to Snowflake."""
         with self._cursor(_statement(statement), doing=_DOING, target="") as cursor:
             return int(cursor.rowcount or 0)
 
@@ -70,14 +70,14 @@ class CheckSession(SnowflakeSession):
     # --- without waiting ---
 
     def start(self, statement: Statement | str) -> str:
-        """Send a statement and return its query id, without waiting for its end."""
+        """Send a statement and return its query id, without waiting for it to end."""
         statement = _statement(statement)
         with self._translated(), self._connection.cursor() as cursor:
             cursor.execute_async(statement.sql, statement.params or None)
             return str(cursor.sfqid)
 
     def wait_of(self, query: str) -> Wait:
-        """Look whether a statement waits, until Snowflake says so, or it is done, or for 10 seconds."""
+        """Watch a statement until Snowflake reports that it waits, or it ends, or 10 seconds have passed."""
         until = time.monotonic() + _SHOWS_AFTER_SECONDS
         for status in self._statuses(query):
             if status is QueryStatus.BLOCKED:
@@ -89,16 +89,16 @@ class CheckSession(SnowflakeSession):
         raise AssertionError("unreachable")
 
     def finish(self, query: str) -> None:
-        """Wait for the end of a statement.
+        """Wait for a statement to end.
 
-        :raises ServiceUnavailableError: it isn't done after two minutes
+        :raises ServiceUnavailableError: it hasn't ended after two minutes
         """
         until = time.monotonic() + _PATIENCE_SECONDS
         for status in self._statuses(query):
             if not self._connection.is_still_running(status):
                 break
             if time.monotonic() > until:
-                raise ServiceUnavailableError(f"Query {query} isn't done after two minutes; try again")
+                raise ServiceUnavailableError(f"Query {query} hasn't ended after two minutes; try again")
         with self._translated():
             self._connection.get_query_status_throw_if_error(query)
 
@@ -110,7 +110,7 @@ class CheckSession(SnowflakeSession):
 
     @property
     def can_run_twice(self) -> bool:
-        """Whether the connector lets a request id be chosen; version 5 doesn't."""
+        """Whether the connector lets the caller choose a request id; version 5 doesn't."""
         return hasattr(self._connection, "cmd_query")
 
     def run_twice(self, sql: str) -> None:
@@ -135,7 +135,7 @@ class _Translated:
 
 
 class SnowflakeCheckHook(SnowflakeLoadHook):
-    """Opens sessions for checks over an Airflow connection of type ``snowflake``."""
+    """Opens sessions for checks through an Airflow connection of type ``snowflake``."""
 
     def open_check_session(self) -> CheckSession:
         """Log in as a drain does.

@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, found
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, found
 from airflow_kinesis_snowflake.check.holder import LOCKED
 from airflow_kinesis_snowflake.check.snowflake_transactions import Contest
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HOLDER = (sys.executable, "-m", "airflow_kinesis_snowflake.check.holder")
 
 
-def killed_holder(bench: Bench) -> Finding:
+def killed_holder(bench: Bench) -> Observation:
     """Kill a process that holds the lock, and wait for the lock."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
@@ -37,7 +37,7 @@ def killed_holder(bench: Bench) -> Finding:
             waited = time.monotonic() - began
             contest.second.roll_back()
     limit = int(SESSION_PARAMETERS["LOCK_TIMEOUT"])
-    return found(waited < limit, f"the lock was free after {waited:.0f} s; drains wait up to {limit} s")
+    return found(waited < limit, f"the lock was released after {waited:.0f} s; drains wait up to {limit} s")
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def _holder(bench: Bench, contest: Contest) -> Iterator[subprocess.Popen[str]]:
             holder.stdin.write(json.dumps(asked) + "\n")
             holder.stdin.flush()
             if LOCKED not in map(str.strip, holder.stdout):
-                raise ServiceUnavailableError("The process that was to hold a lock ended; its log says why")
+                raise ServiceUnavailableError("The process that should hold a lock ended; its log says why")
             yield holder
         finally:
             holder.kill()
@@ -65,7 +65,7 @@ def _holder(bench: Bench, contest: Contest) -> Iterator[subprocess.Popen[str]]:
 
 KILLED_HOLDER = Check(
     name="killed-holder",
-    tries="The locks of a worker that is killed are free before the next one gives up",
+    tries="The locks of a killed worker are released before the next one gives up",
     promises=(7,),
     advice="After a kill, end the dead transaction: SHOW TRANSACTIONS IN ACCOUNT, SYSTEM$ABORT_TRANSACTION.",
     needs=Needs.DATABASE,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, found, held, not_shown
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, failed, found, held, not_shown
 from airflow_kinesis_snowflake.exceptions import (
     ServiceRefusedError,
     SnowflakeObjectNotFoundError,
@@ -28,7 +28,7 @@ from airflow_kinesis_snowflake.sinks.snowflake import statements
 from airflow_kinesis_snowflake.sinks.snowflake.copy import prepare_table
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
 from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement, stage_folder
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ GOLDEN = (
     '{"a": {"b": [1, null, "x"]}, "": 0}',
     '{"k": 1, "k": 2}',
 )
-"""JSON documents that must come back as they were sent; of a key that occurs twice, the last value."""
+"""JSON documents that must come back as they were sent; for a key that occurs twice, the last value."""
 
 
 _COLUMNS = {
@@ -117,7 +117,7 @@ class Copying(NamedTuple):
 def upload(
     bench: Bench, session: CheckSession, target: LandingTarget, documents: Sequence[str | bytes]
 ) -> str:
-    """Put a file with these documents into a folder of its own, as a load does; return the folder."""
+    """Upload a file with these documents to a folder of its own, as a load does; return the folder."""
     with _files(bench, documents, EnvelopeMapping()) as files:
         return _put(session, target, files)
 
@@ -144,7 +144,7 @@ def _files(
 
 
 def _put(session: CheckSession, target: LandingTarget, files: BatchFiles) -> str:
-    """Put files into a folder of their own."""
+    """Upload files to a folder of their own."""
     folder = stage_folder("check", uuid.uuid4().hex)
     for file in files.close():
         session.upload(file, target=target, folder=folder)
@@ -166,8 +166,8 @@ def count(session: CheckSession, table: TableName) -> int:
     return int(session.value(f"SELECT COUNT(*) FROM {table.sql}"))
 
 
-def odd_folders(bench: Bench) -> Finding:
-    """PUT, LIST and REMOVE with folders made of odd names."""
+def odd_folders(bench: Bench) -> Observation:
+    """PUT, LIST and REMOVE with folders whose names are odd."""
     wrong = []
     target = bench.target
     file = bench.folder / "odd.parquet"
@@ -184,7 +184,7 @@ def odd_folders(bench: Bench) -> Finding:
     return found(not wrong, "; ".join(wrong) or f"{len(_ODD_NAMES)} names")
 
 
-def golden_values(bench: Bench) -> Finding:
+def golden_values(bench: Bench) -> Observation:
     """Values at the limits, loaded with either scanner of Parquet files and read back."""
     wrong = []
     with bench.session() as session:
@@ -236,7 +236,7 @@ def _number(text: str) -> tuple[str, Any]:
     return ("whole", int(value)) if value.is_integer() and abs(value) < 1e38 else ("double", value)
 
 
-def golden_columns(bench: Bench) -> Finding:
+def golden_columns(bench: Bench) -> Observation:
     """Values at the limits in typed columns, compared in Snowflake."""
     shared, settings = bench.target, ColumnsSettings(columns={name: of[0] for name, of in _COLUMNS.items()})
     target = replace(shared, table=bench.scratch("TYPED"))
@@ -259,8 +259,8 @@ def golden_columns(bench: Bench) -> Finding:
     return found(not wrong, f"not as sent: {', '.join(wrong)}" if wrong else f"{len(_COLUMNS)} types")
 
 
-def copy_rolls_back(bench: Bench) -> Finding:
-    """A COPY is rolled back and done again from another folder."""
+def copy_rolls_back(bench: Bench) -> Observation:
+    """A COPY is rolled back and repeated from another folder."""
     with bench.session() as session:
         target = bench.landing(session)
         folder = upload(bench, session, target, ["1", "2"])
@@ -278,7 +278,7 @@ def copy_rolls_back(bench: Bench) -> Finding:
     return found((loaded, rolled_back, rows) == (2, 0, 2), text)
 
 
-def copy_twice(bench: Bench) -> Finding:
+def copy_twice(bench: Bench) -> Observation:
     """A COPY runs twice in one transaction, with and without PURGE."""
     numbers = []
     with bench.session() as session:
@@ -298,8 +298,8 @@ def copy_twice(bench: Bench) -> Finding:
     return found(numbers == [2, 2], f"of 2 rows, {numbers[0]} landed with PURGE and {numbers[1]} without")
 
 
-def alter_beside_copy(bench: Bench) -> Finding:
-    """One session alters a table into which another has copied and not committed."""
+def alter_beside_copy(bench: Bench) -> Observation:
+    """One session alters a table into which another has copied without committing."""
     with bench.session() as loading, bench.session() as altering:
         target = bench.landing(loading)
         folder = upload(bench, loading, target, ["1"])
@@ -326,7 +326,7 @@ _REFUSED = {
 }
 
 
-def refused_values(bench: Bench) -> Finding:
+def refused_values(bench: Bench) -> Observation:
     """Values that a column can't take, and a folder without files."""
     taken, numbers = [], []
     with bench.session() as session:
@@ -350,11 +350,11 @@ def refused_values(bench: Bench) -> Finding:
         session.roll_back()
     if taken:
         return failed(f"accepted: {', '.join(taken)}")
-    return found(empty == 0, f"refused with {', '.join(numbers)}; of no files, {empty} rows")
+    return found(empty == 0, f"refused with {', '.join(numbers)}; without files, {empty} rows")
 
 
-def error_logging(bench: Bench) -> Finding:
-    """COPY into a table with ERROR_LOGGING, with the parameter that drains set and without."""
+def error_logging(bench: Bench) -> Observation:
+    """COPY into a table with ERROR_LOGGING, with and without the parameter that drains set."""
     said = []
     with bench.new_session() as session:
         target = bench.landing(session, TableOptions(error_logging=True))
@@ -373,8 +373,8 @@ def error_logging(bench: Bench) -> Finding:
     return found(loaded == 1, "; ".join(said))
 
 
-def real_copy(bench: Bench) -> Finding:
-    """COPY no files into the user's landing table, and roll back."""
+def real_copy(bench: Bench) -> Observation:
+    """COPY an empty folder into the user's landing table, and roll back."""
     table = bench.settings.table
     assert table is not None
     mapping = Copying(((METADATA, "OBJECT"),), (METADATA_SELECT,))
@@ -386,7 +386,7 @@ def real_copy(bench: Bench) -> Finding:
                 return not_shown(f"{table} has no columns that the role can see")
             session.copy_landing(target, mapping=mapping, folder=stage_folder("check", uuid.uuid4().hex))
         except SnowflakeObjectNotFoundError:
-            return not_shown(f"{table} isn't there yet, or isn't visible to the role")
+            return not_shown(f"{table} doesn't exist yet, or isn't visible to the role")
         except TerminalError as error:
             return failed(f"{type(error).__name__}: {error}")
         finally:
@@ -396,17 +396,17 @@ def real_copy(bench: Bench) -> Finding:
 
 ODD_FOLDERS = Check(
     name="odd-folders",
-    tries="PUT, LIST and REMOVE work in folders made of odd names",
+    tries="PUT, LIST and REMOVE work in folders whose names are odd",
     promises=(1, 10),
-    advice="Choose names of letters, digits and _ for application and stream, and report it.",
+    advice="Use only letters, digits and _ in the names of application and stream, and report it.",
     needs=Needs.DATABASE,
     run=odd_folders,
 )
 GOLDEN_VALUES = Check(
     name="golden-values",
-    tries="Values at the limits come back as they were sent, by both scanners of Parquet files",
+    tries="Values at the limits come back as they were sent, with both scanners of Parquet files",
     promises=(1, 10),
-    advice="Report the values that it names; until then send such values as text.",
+    advice="Report the values it names; until that is fixed, send such values as text.",
     needs=Needs.DATABASE,
     run=golden_values,
 )
@@ -414,15 +414,15 @@ GOLDEN_COLUMNS = Check(
     name="golden-columns",
     tries="Values at the limits land in columns of every type as they were sent",
     promises=(1, 10),
-    advice="Report the types that it names; until then pin such columns to VARCHAR.",
+    advice="Report the types it names; until that is fixed, pin such columns to VARCHAR.",
     needs=Needs.DATABASE,
     run=golden_columns,
 )
 COPY_ROLLS_BACK = Check(
     name="copy-rolls-back",
-    tries="Rows of a COPY that is rolled back are gone, and another try loads them",
+    tries="Rows of a COPY that is rolled back are gone, and a retry loads them",
     promises=(1, 2),
-    advice="Stop all drains and report it: a load that failed would leave rows behind.",
+    advice="Stop all drains and report it: a failed load would leave rows in the table.",
     needs=Needs.DATABASE,
     run=copy_rolls_back,
 )
@@ -430,21 +430,21 @@ COPY_TWICE = Check(
     name="copy-twice",
     tries="A COPY that runs twice in one transaction loads its files once",
     promises=(1,),
-    advice="Report it: a COPY that is sent again could double rows; loads count them and refuse most cases.",
+    advice="Report it: a resent COPY could duplicate rows; loads count them and refuse most cases.",
     needs=Needs.DATABASE,
     run=copy_twice,
 )
 ALTER_BESIDE_COPY = Check(
     name="alter-beside-copy",
-    tries="ALTER TABLE beside an open COPY leaves both right",
+    tries="ALTER TABLE concurrent with an open COPY leaves both correct",
     promises=(1,),
-    advice='With mapping="columns", let one worker drain at a time, or set schema_evolution=False.',
+    advice='With mapping="columns", run one worker at a time, or set schema_evolution=False.',
     needs=Needs.DATABASE,
     run=alter_beside_copy,
 )
 REFUSED_VALUES = Check(
     name="refused-values",
-    tries="Values that a column can't take are refused with error 1000.., and no files are no error",
+    tries="Values that a column can't take are refused with error 1000.., and an empty folder is no error",
     promises=(10,),
     advice="Report the error number: a record with such a value would stop its stream.",
     needs=Needs.DATABASE,
@@ -460,7 +460,7 @@ ERROR_LOGGING = Check(
 )
 REAL_COPY = Check(
     name="landing-table",
-    tries="COPY of no files into your landing table is accepted",
+    tries="COPY of an empty folder into your landing table is accepted",
     promises=(1,),
     advice="Grant INSERT and SELECT on the landing table, and look at its column KINESISMETADATA.",
     needs=Needs.TABLE,

@@ -1,4 +1,4 @@
-"""Checks of the session, of DDL, privileges and the warehouse."""
+"""Checks of the session, DDL, privileges and the warehouse."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.check.checks import (
     Check,
-    Finding,
     Needs,
+    Observation,
     failed,
     found,
     held,
@@ -25,7 +25,7 @@ from airflow_kinesis_snowflake.hooks.snowflake import SESSION_PARAMETERS
 from airflow_kinesis_snowflake.identifiers import quote
 from airflow_kinesis_snowflake.sinks.snowflake import statements
 from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT = 10
 
 
-def session_parameters(bench: Bench) -> Finding:
-    """The session has what drains ask for."""
+def session_parameters(bench: Bench) -> Observation:
+    """The session has what drains request."""
     with bench.session() as session:
         shown = {str(row[0]).upper(): str(row[1]) for row in session.rows("SHOW PARAMETERS IN SESSION")}
         where = session.rows("SELECT CURRENT_ROLE(), CURRENT_WAREHOUSE(), CURRENT_DATABASE()")[0]
@@ -50,12 +50,12 @@ def session_parameters(bench: Bench) -> Finding:
     ]
     role, warehouse, database = where
     if not warehouse:
-        other.append("no warehouse is chosen: name one in the connection")
+        other.append("no warehouse is selected: name one in the connection")
     return found(not other, "; ".join(other) or f"role {role}, warehouse {warehouse}, database {database}")
 
 
-def own_objects(bench: Bench) -> Finding:
-    """Everything that a drain makes, made twice and looked at."""
+def own_objects(bench: Bench) -> Observation:
+    """Everything that a drain creates, created twice and inspected."""
     target = bench.target
     with bench.session() as session:
         columns = session.landing_columns(target)
@@ -78,8 +78,8 @@ def own_objects(bench: Bench) -> Finding:
     return found(list(columns) == ["RECORD_CONTENT", METADATA] and widened == "NUMBER(38, 0)", text)
 
 
-def privileges(bench: Bench) -> Finding:
-    """What a drain does to the companions of the user's landing table, with conditions that nothing meets."""
+def privileges(bench: Bench) -> Observation:
+    """What a drain does to the companions of the user's landing table, with conditions that match nothing."""
     assert bench.settings.table is not None
     target = LandingTarget.beside(bench.settings.table)
     names = bench.offset_names()
@@ -97,8 +97,8 @@ def privileges(bench: Bench) -> Finding:
     if refused:
         return failed(f"refused: {'; '.join(refused)}")
     if absent:
-        # Snowflake doesn't tell the two apart.
-        return not_shown(f"not there yet, or not visible to the role: {'; '.join(absent)}")
+        # Snowflake doesn't distinguish the two.
+        return not_shown(f"missing, or not visible to the role: {'; '.join(absent)}")
     return held(f"all on {target.table} and beside")
 
 
@@ -123,14 +123,14 @@ def _harmless(target: LandingTarget, application: str, stream: str) -> Iterator[
     yield "LIST of the stage", statements.list_files(target.stage, folder="check-nothing")
 
 
-def warehouse(bench: Bench) -> Finding:
-    """Which statements of a drain wake a warehouse that is asleep."""
+def warehouse(bench: Bench) -> Observation:
+    """Which statements of a drain wake a suspended warehouse."""
     file = bench.folder / "asleep.parquet"
     file.write_bytes(b"x")
     with bench.session() as session:
         name = session.value("SELECT CURRENT_WAREHOUSE()")
         if not name or _warehouse_state(session, name) != "SUSPENDED":
-            return not_shown(f"warehouse {name} runs already; try again when it is suspended")
+            return not_shown(f"warehouse {name} is already running; try again when it is suspended")
         woke: list[str] = []
         for what, step in _sleepy(bench, session):
             step()
@@ -154,7 +154,7 @@ def _warehouse_state(session: CheckSession, name: str) -> str:
     return next((str(row[1]) for row in rows if row[0] == name), "unknown")
 
 
-def cancelled(bench: Bench) -> Finding:
+def cancelled(bench: Bench) -> Observation:
     """A statement is cancelled from a second connection, as a stop does."""
     with bench.new_session() as session:
         query = session.start("CALL SYSTEM$WAIT(60)")
@@ -166,13 +166,13 @@ def cancelled(bench: Bench) -> Finding:
     return failed("it ran on")
 
 
-def iceberg(bench: Bench) -> Finding:
-    """A landing table of Iceberg is made and loaded."""
+def iceberg(bench: Bench) -> Observation:
+    """An Iceberg landing table is created and loaded."""
     with bench.session() as session:
         try:
             target = bench.landing(session, TableOptions(iceberg=True))
         except (ServiceRefusedError, SnowflakeObjectNotFoundError) as error:
-            return not_shown(f"no Iceberg table can be made here: {error}")
+            return not_shown(f"no Iceberg table can be created here: {error}")
         folder = upload(bench, session, target, ['{"a": 1}'])
         copy(session, target, folder)
         session.commit()
@@ -182,27 +182,27 @@ def iceberg(bench: Bench) -> Finding:
 
 SESSION = Check(
     name="session",
-    tries="A session has the parameters that drains ask for, and a warehouse",
+    tries="A session has the parameters that drains request, and a warehouse",
     promises=(1, 3),
-    advice="Name a warehouse in the connection; ask who administers the account what overrides parameters.",
+    advice="Name a warehouse in the connection; ask the account's administrator what overrides parameters.",
     needs=Needs.DATABASE,
     run=session_parameters,
-    beyond_stand_ins="a stand-in knows few parameters and no warehouse",
+    beyond_stand_ins="a stand-in supports few parameters and no warehouse",
 )
 WAREHOUSE = Check(
     name="warehouse",
     tries="Login, DDL, SHOW, PUT and REMOVE don't wake a suspended warehouse",
     promises=(),
-    advice="Reckon with the warehouse's time for them: docs/cost.md.",
+    advice="Allow for the warehouse time they take: docs/cost.md.",
     needs=Needs.DATABASE,
     run=warehouse,
     beyond_stand_ins="a stand-in has no warehouse",
 )
 OBJECTS = Check(
     name="objects",
-    tries="Tables and stage can be made, made again, altered and altered again",
+    tries="Tables and stage can be created and altered, both repeatedly",
     promises=(1,),
-    advice="Make them by hand (docs/snowflake.md) with create_table='never', and report the statement.",
+    advice="Create them by hand (docs/snowflake.md), set create_table='never', and report the statement.",
     needs=Needs.DATABASE,
     run=own_objects,
 )
@@ -210,7 +210,8 @@ CANCEL = Check(
     name="cancel",
     tries="A statement that is cancelled from a second connection ends",
     promises=(7,),
-    advice="A stop of a drain may wait for its statement: lower STATEMENT_TIMEOUT_IN_SECONDS of the user.",
+    advice="Stopping a drain may have to wait for its statement: lower the user's "
+    "STATEMENT_TIMEOUT_IN_SECONDS.",
     needs=Needs.DATABASE,
     run=cancelled,
     beyond_stand_ins="a stand-in can't cancel",
@@ -219,13 +220,13 @@ PRIVILEGES = Check(
     name="privileges",
     tries="What a drain does to your landing table and its companions is allowed",
     promises=(1,),
-    advice="Grant what is refused, see docs/snowflake.md; what isn't there the first drain makes.",
+    advice="Grant what is refused, see docs/snowflake.md; the first drain creates what is missing.",
     needs=Needs.TABLE,
     run=privileges,
 )
 ICEBERG = Check(
     name="iceberg",
-    tries="An Iceberg landing table can be made and loaded",
+    tries="An Iceberg landing table can be created and loaded",
     promises=(1,),
     advice="Name an external_volume in create_table, or use another kind of table.",
     needs=Needs.DATABASE,

@@ -6,7 +6,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, found, not_shown
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, found, not_shown
 from airflow_kinesis_snowflake.exceptions import FencedError, InvalidSettingError
 from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement
 
@@ -23,8 +23,8 @@ _CHANNEL = "check"
 _TABLE = "CREATE TABLE {table} (N NUMBER(38, 0))"
 
 
-def fenced(bench: Bench) -> Finding:
-    """A channel that is opened again refuses its former owner, and says how far it is."""
+def fenced(bench: Bench) -> Observation:
+    """A channel that is opened again refuses its former owner, and reports its offset token."""
     with _streamed(bench, "STREAMED") as (table, session, former, other):
         first = former.open(_CHANNEL)
         _commit(first, b'{"N": 1}', "1")
@@ -45,8 +45,8 @@ def fenced(bench: Bench) -> Finding:
     )
 
 
-def rejected(bench: Bench) -> Finding:
-    """A row that the table can't take is counted, and the one behind it lands."""
+def rejected(bench: Bench) -> Observation:
+    """A row that the table can't take is counted, and the one after it lands."""
     with _streamed(bench, "REJECTED") as (table, session, client, _):
         channel = client.open(_CHANNEL)
         channel.append([b'{"N": "no number"}', b'{"N": 2}'], "1", "2")
@@ -75,10 +75,10 @@ def _commit(channel: Channel, row: bytes, token: str) -> None:
     channel.wait(token, timeout=_PATIENCE_SECONDS, stopping=threading.Event())
 
 
-def _if_it_can(run: Callable[[Bench], Finding]) -> Callable[[Bench], Finding]:
-    """Who doesn't stream needs neither the extra nor a key pair."""
+def _if_it_can(run: Callable[[Bench], Observation]) -> Callable[[Bench], Observation]:
+    """Whoever doesn't stream needs neither the extra nor a key pair."""
 
-    def tried(bench: Bench) -> Finding:
+    def tried(bench: Bench) -> Observation:
         try:
             bench.snowflake.streaming_login()
             return run(bench)
@@ -91,17 +91,17 @@ def _if_it_can(run: Callable[[Bench], Finding]) -> Callable[[Bench], Finding]:
 CHECKS = (
     Check(
         name="streaming-fence",
-        tries="A channel that is opened again refuses its former owner, and says how far it is",
+        tries="A channel that is opened again refuses its former owner, and reports its offset token",
         promises=(1, 2, 3),
-        advice="Load with sink='copy': exactly once by streaming stands on this. Tell the maintainers.",
+        advice="Load with sink='copy': exactly-once streaming rests on this. Report it to the maintainers.",
         needs=Needs.DATABASE,
         run=_if_it_can(fenced),
     ),
     Check(
         name="streaming-rejected",
-        tries="Rows that a table can't take are counted, and those behind them land",
+        tries="Rows that a table can't take are counted, and those after them land",
         promises=(8, 10),
-        advice="Set ERROR_LOGGING = TRUE on the landing table, and look into its error table after drains.",
+        advice="Set ERROR_LOGGING = TRUE on the landing table, and check its error table after drains.",
         needs=Needs.DATABASE,
         run=_if_it_can(rejected),
     ),

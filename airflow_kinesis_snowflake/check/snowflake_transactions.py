@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, failed, found, held, not_shown
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, failed, found, held, not_shown
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey, OffsetMove
 from airflow_kinesis_snowflake.exceptions import (
     ServiceRefusedError,
@@ -61,9 +61,9 @@ class Contest:
         return statements.lock_offsets(self.target.offsets, **self.names)
 
     def winner(self, session: CheckSession | None = None) -> str | None:
-        """Whose batch the offset carries; by default as a new session sees it."""
+        """Which batch the offset names; by default as a new session sees it."""
         if session is None:
-            # A session that was open needn't see yet what another has committed.
+            # A session that was already open may not see yet what another has committed.
             with self._bench.new_session() as reader:
                 return self.winner(reader)
         offsets = session.read_offsets(self.target, **self.names, keys=[KEY])
@@ -72,8 +72,8 @@ class Contest:
         return offsets.found[KEY].batch_id
 
 
-def race(bench: Bench, *, first_commits: bool, locks: bool) -> Finding:
-    """Let a second transaction wait for a first, and see which one moves the offset.
+def race(bench: Bench, *, first_commits: bool, locks: bool) -> Observation:
+    """Make a second transaction wait for a first, and see which one moves the offset.
 
     :param locks: wait at the lock, as loads do; else at the compare-and-set itself
     """
@@ -103,7 +103,7 @@ def race(bench: Bench, *, first_commits: bool, locks: bool) -> Finding:
     return found(winner == expected, text if winner else f"{text}; the first's move is lost")
 
 
-def merge_twice(bench: Bench) -> Finding:
+def merge_twice(bench: Bench) -> Observation:
     """Two sessions add the row of one shard at the same time."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
@@ -128,8 +128,8 @@ def merge_twice(bench: Bench) -> Finding:
     return found(rows == 1, f"it is there {times}; the second {'waited' if wait.waits else 'did not wait'}")
 
 
-def ended_transaction(bench: Bench) -> Finding:
-    """A transaction is ended from elsewhere, and its session goes on."""
+def ended_transaction(bench: Bench) -> Observation:
+    """A transaction is ended from elsewhere, and its session continues."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
         transaction = contest.first.begin()
@@ -139,16 +139,16 @@ def ended_transaction(bench: Bench) -> Finding:
             contest.first.rows(contest.move("first", transaction))
             contest.first.commit()
         except (TransientError, ServiceRefusedError) as error:
-            said = f"the session was told ({type(error).__name__})"
+            said = f"the session got an error ({type(error).__name__})"
         else:
-            said = "nobody told the session"
+            said = "the session got no error"
         winner = contest.winner()
     return found(
         winner is None, f"{said}; the compare-and-set moved {'0 rows' if winner is None else '1 row'}"
     )
 
 
-def unguarded_update(bench: Bench) -> Finding:
+def unguarded_update(bench: Bench) -> Observation:
     """The same with an UPDATE that doesn't name its transaction, in a session with AUTOCOMMIT off."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
@@ -165,8 +165,8 @@ def unguarded_update(bench: Bench) -> Finding:
     return found(winner is None, f"it ran, and is {'not committed' if winner is None else 'committed'}")
 
 
-def settled_doubt(bench: Bench) -> Finding:
-    """After a COMMIT whose answer was lost, a new session must know."""
+def settled_doubt(bench: Bench) -> Observation:
+    """After a COMMIT whose answer was lost, a new session must see its outcome."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
         before = contest.winner(contest.second)
@@ -184,8 +184,8 @@ def settled_doubt(bench: Bench) -> Finding:
     return found(before is None and new == "first", text)
 
 
-def counted_rows(bench: Bench) -> Finding:
-    """How many rows statements say that they changed, where loads rely on it."""
+def counted_rows(bench: Bench) -> Observation:
+    """How many rows statements report as changed, where loads rely on it."""
     with ExitStack() as stack:
         contest = Contest(bench, stack)
         session = contest.first
@@ -202,15 +202,15 @@ def counted_rows(bench: Bench) -> Finding:
     wrong = [
         f"{what} counts {count}, not {right}" for what, (count, right) in counts.items() if count != right
     ]
-    return found(not wrong, "; ".join(wrong) or "all as they must be")
+    return found(not wrong, "; ".join(wrong) or "all as expected")
 
 
-def same_request(bench: Bench) -> Finding:
+def same_request(bench: Bench) -> Observation:
     """One statement is sent twice under one request id."""
     name = bench.scratch("SENT_TWICE")
     with bench.session() as session:
         if not session.can_run_twice:
-            return not_shown("this version of the connector sends nothing twice on request")
+            return not_shown("this version of the connector can't send a statement twice on request")
         session.rows(f"CREATE TABLE {name.sql} (N NUMBER(38, 0))")
         session.run_twice(f"INSERT INTO {name.sql} VALUES (1)")
         session.commit()
@@ -238,7 +238,7 @@ CHECKS = (
     ),
     Check(
         name="fence-after-commit",
-        tries="A load waits at the lock of another, which commits: it moves 0 rows",
+        tries="A load waits for the lock of another, which commits: it moves 0 rows",
         promises=(1, 3),
         advice=_FENCE,
         needs=Needs.DATABASE,
@@ -246,17 +246,17 @@ CHECKS = (
     ),
     Check(
         name="fence-after-rollback",
-        tries="A load waits at the lock of another, which rolls back: it moves 1 row",
+        tries="A load waits for the lock of another, which rolls back: it moves 1 row",
         promises=(1, 3),
-        advice="Report it: a load behind one that failed would never get through.",
+        advice="Report it: a load that waits for one that fails would never get through.",
         needs=Needs.DATABASE,
         run=partial(race, first_commits=False, locks=True),
     ),
     Check(
         name="merge-twice",
-        tries="Two MERGEs add one row of the offsets at the same time: it is there once",
+        tries="Two MERGEs add the same offsets row at the same time: it exists once",
         promises=(10,),
-        advice="A key that is there twice is refused, and its shard waits: delete one of the two rows then.",
+        advice="A key that exists twice is refused, and its shard waits: delete one of the two rows then.",
         needs=Needs.DATABASE,
         run=merge_twice,
     ),
@@ -286,9 +286,9 @@ CHECKS = (
     ),
     Check(
         name="counted-rows",
-        tries="UPDATEs say how many rows they changed",
+        tries="UPDATEs report how many rows they changed",
         promises=(3,),
-        advice="Report it: loads would refuse what is right, or wait for a row that is there.",
+        advice="Report it: loads would refuse correct results, or wait for a row that exists.",
         needs=Needs.DATABASE,
         run=counted_rows,
     ),

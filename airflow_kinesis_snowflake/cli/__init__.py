@@ -1,6 +1,6 @@
 """The command line: ``python -m airflow_kinesis_snowflake``, or ``airflow kinesis-snowflake``.
 
-One module per command. Whatever it does is done by the same functions as in the operators.
+One module per command. The commands use the same functions as the operators.
 """
 
 from __future__ import annotations

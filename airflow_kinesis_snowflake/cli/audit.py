@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.cli.command import Answer, Command, Status, option, repeated, switch
+from airflow_kinesis_snowflake.cli.command import Answer, Command, ExitStatus, option, repeated, switch
 from airflow_kinesis_snowflake.cli.options import APPLICATION, AWS, SNOWFLAKE, STREAM, open_store, open_stream
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Audit what an application has loaded."""
     with terminal.working(f"Counting in {options.table}"):
         from airflow_kinesis_snowflake.audit.auditing import AuditRequest, audit, open_landed
-        from airflow_kinesis_snowflake.audit.text import report_parts
+        from airflow_kinesis_snowflake.audit.markdown import report_parts
 
         request = AuditRequest(
             stream=open_stream(options).stream_name,
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
             report = audit(
                 request, landed=landed, open_store=partial(open_store, options), kinesis=open_stream(options)
             )
-    status = Status.OK if report.exactly_once else Status.FINDINGS
+    status = ExitStatus.OK if report.exactly_once else ExitStatus.FINDINGS
     return Answer(report.as_dict(), report_parts(report), status)
 
 
@@ -49,7 +49,7 @@ COMMAND = Command(
             help="another application that loads the stream into the table; may be repeated",
         ),
         switch("--with-stream", help="look for each record that the stream retains"),
-        switch("--no-counts", help="rows were removed, or loaded by other software"),
+        switch("--no-counts", help="allow for rows that were removed, or loaded by other software"),
         switch("--several-documents", help="a record may become several rows"),
         SNOWFLAKE,
         *AWS,

@@ -1,4 +1,4 @@
-"""``backup``: the rows of an application in a file."""
+"""``backup``: save the rows of an application to a file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 def backup_text(saved: dict[str, Any]) -> str:
-    """What a backup has saved, in a sentence."""
+    """A sentence about what a backup has saved."""
     if saved["file"] is None:
         return "There is no table, so nothing was saved."
     return f"{saved['rows']} rows saved to {saved['file']}."

@@ -1,4 +1,4 @@
-"""``check``: what the promises rest on, tried on the user's own account."""
+"""``check``: test what the promises rest on, on the user's own account."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     """Check an account."""
-    # So that it removes what it made when it is told to end.
+    # So that it removes what it created when it is told to stop.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with terminal.working("Preparing the checks"):
         from airflow_kinesis_snowflake.check import running
@@ -49,21 +49,24 @@ def _settings(options: argparse.Namespace) -> CheckSettings:
 COMMAND = Command(
     "check",
     run,
-    "try on your own account what the promises rest on",
+    "test on your own account what the promises rest on",
     (
-        option("--table", help="landing table: check its privileges too, and work in a schema beside it"),
-        option("--database", help="where to make the scratch schema; default is the table's"),
+        option(
+            "--table",
+            help="landing table: check its privileges too, and create the scratch schema in its database",
+        ),
+        option("--database", help="where to create the scratch schema; default is the table's"),
         option("--stream", help="name or ARN of the Kinesis stream to read from"),
-        option("--application", help="look at its DynamoDB table"),
-        switch("--slow", help="also what takes minutes"),
+        option("--application", help="check its DynamoDB table"),
+        switch("--slow", help="also run checks that take minutes"),
         repeated("--only", metavar="CHECK", help="only the check of this name; may be repeated"),
-        switch("--no-scratch-table", help="make no scratch table in DynamoDB"),
+        switch("--no-scratch-table", help="create no scratch table in DynamoDB"),
         option(
             "--left-after",
             type=float,
             default=120,
             metavar="MINUTES",
-            help="after which others' scratch is removed; default is 120",
+            help="age after which others' scratch objects are removed; default is 120",
         ),
         SNOWFLAKE,
         *AWS,

@@ -1,4 +1,4 @@
-"""``cleanup``: tables of applications that nobody needs any more."""
+"""``cleanup``: delete tables of applications that nobody needs any more."""
 
 from __future__ import annotations
 
@@ -67,8 +67,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     text = (
         f"{len(done['deleted'])} tables and {done['offsets']} offsets were deleted, "
         f"{done['channels']} channels dropped, {len(done['deregistered'])} consumers deregistered, and "
-        f"{len(done['kept'])} tables kept, because "
-        "they were used since the plan."
+        f"{len(done['kept'])} tables kept because they were used since the plan."
     )
     return Answer({**done, "plan": plan.as_dict()}, [*planned, text] if options.yes else [text])
 
@@ -99,7 +98,7 @@ COMMAND = Command(
             help="one whose tables may go although this package didn't create them; may be repeated",
         ),
         option("--most", type=int, default=10, help="tables to delete in one run; default is 10"),
-        repeated("--stream", metavar="STREAM", help="look at its registered consumers too; may be repeated"),
+        repeated("--stream", metavar="STREAM", help="check its registered consumers too; may be repeated"),
         option("--table", help="landing table: also delete offsets and files that nobody needs any more"),
         FOLDER,
         option(

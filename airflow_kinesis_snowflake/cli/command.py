@@ -1,4 +1,4 @@
-"""What a command is: a name, options, and a function that answers."""
+"""A command: a name, options, and a function that runs it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.rendering import Part
 
 
-class Status(IntEnum):
-    """How a command ended, for scripts."""
+class ExitStatus(IntEnum):
+    """The exit status of a command, for scripts."""
 
     OK = 0
     FINDINGS = 1
@@ -26,7 +26,7 @@ class Status(IntEnum):
 
 
 class Option(NamedTuple):
-    """An option of a command, with what :mod:`argparse` takes besides its name."""
+    """An option of a command, with the :mod:`argparse` parameters besides its name."""
 
     flag: str
     settings: Mapping[str, Any]
@@ -35,14 +35,14 @@ class Option(NamedTuple):
 class Answer(NamedTuple):
     """What a command found or did.
 
-    :param data: as JSON takes it
-    :param parts: the same for people
-    :param status: :attr:`Status.OK`, or what else came of it
+    :param data: JSON-compatible
+    :param parts: the same in human-readable form
+    :param status: :attr:`ExitStatus.OK`, or another exit status
     """
 
     data: Any
     parts: Sequence[Part]
-    status: int = Status.OK
+    status: int = ExitStatus.OK
 
 
 class Command(NamedTuple):

@@ -1,4 +1,4 @@
-"""``cost``: what a pipeline costs a day, by sink and with others."""
+"""``cost``: what a pipeline costs per day, by sink and with other software."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace, _: Terminal) -> Answer:
-    """Compute; no service is asked."""
+    """Compute the cost; no service is called."""
     volume = Volume(
         gb_per_day=options.gb_per_day,
         interval=options.interval,
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, _: Terminal) -> Answer:
 COMMAND = Command(
     "cost",
     run,
-    "say what a pipeline costs a day with each sink, and with others",
+    "print what a pipeline costs per day with each sink, and with other software",
     (
         option("--gb-per-day", type=float, required=True, help="records, uncompressed"),
         option("--interval", type=float, default=10.0, help="minutes between drains; default is 10"),

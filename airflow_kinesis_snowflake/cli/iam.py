@@ -1,4 +1,4 @@
-"""``iam``: the policies that AWS has to grant."""
+"""``iam``: print the policies to grant in AWS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace, _: Terminal) -> Answer:
-    """Make a policy; no service is asked."""
+    """Create a policy; no service is called."""
     policy = document(
         Document(options.document),
         Purpose(options.purpose),
@@ -51,7 +51,7 @@ COMMAND = Command(
             "--document",
             choices=tuple(Document),
             default="policy",
-            help="for a stream of another account also what its owner attaches; default is policy",
+            help="for a stream in another account, also what its owner attaches; default is policy",
         ),
         option("--principal", help="for its owner: ARN of the role that runs the tasks"),
         option("--external-id", help="for a trust policy: what the connection has to present"),

@@ -1,4 +1,4 @@
-"""``import``: the checkpoints of another consumer, taken over."""
+"""``import``: take over the checkpoints of another consumer."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ COMMAND = Command(
         APPLICATION,
         STREAM,
         option("--source", required=True, help="table of KCL, Openflow or Redpanda Connect"),
-        option("--timestamp", help="for leases that stand at AT_TIMESTAMP: ISO-8601 with a time zone"),
+        option("--timestamp", help="for leases at AT_TIMESTAMP: ISO-8601 with a time zone"),
         FORCE._replace(settings={**FORCE.settings, "help": "import from a live consumer too"}),
         *CHANGE,
         *AWS,

@@ -1,4 +1,4 @@
-"""``list``: the applications that have state."""
+"""``list``: list the applications that have state."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 
 
 COMMAND = Command(
-    "list", run, "list the applications with state in an account and region, and how far they are", AWS
+    "list", run, "list the applications with state in an account and region, with their progress", AWS
 )

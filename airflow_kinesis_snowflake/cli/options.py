@@ -1,4 +1,4 @@
-"""Options that commands share, and what they lead to."""
+"""Options that commands share, and the hooks made from them."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ SNOWFLAKE = option(
 FOLDER = option("--folder", help="where backups go: an absolute path, or s3://bucket/prefix")
 FORCE = switch("--force", help="take leases away from workers that may still be reading")
 CHANGE = (
-    switch("--dry-run", help="only say what would be done"),
-    switch("--yes", help="don't ask before something is changed"),
+    switch("--dry-run", help="only print what would be done"),
+    switch("--yes", help="don't ask before changing anything"),
 )
 
 
 def aws(options: argparse.Namespace) -> dict[str, Any]:
-    """How the hook of a stream reaches AWS."""
+    """How the hook of a stream accesses AWS."""
     stream = getattr(options, "stream", None)
     region = region_of(stream if isinstance(stream, str) else None, options.aws_region)
     return {"aws_conn_id": options.aws_conn_id, "region_name": region}
 
 
 def aws_of_state(options: argparse.Namespace) -> dict[str, Any]:
-    """How the hooks of state and backups reach AWS."""
+    """How the hooks of state and backups access AWS."""
     from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
 
     return parameters_of_state(aws(options), options.dynamodb_conn_id)
 
 
 def open_store(options: argparse.Namespace, application: str | None = None) -> CheckpointStoreHook:
-    """The state of an application; by default of the one that is named."""
+    """The state of an application; by default that of the option."""
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 
     return CheckpointStoreHook(application or options.application, **aws_of_state(options))
 
 
 def open_stream(options: argparse.Namespace) -> KinesisStreamHook:
-    """The stream that is named."""
+    """The stream given as an option."""
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 
     return KinesisStreamHook(options.stream, **aws(options))

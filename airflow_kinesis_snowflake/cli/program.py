@@ -1,4 +1,4 @@
-"""The program: which commands there are, how they are read, and how they end."""
+"""The program: its commands, how they are parsed, and how they end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from airflow_kinesis_snowflake.cli import (
     sample,
     show,
 )
-from airflow_kinesis_snowflake.cli.command import Status
+from airflow_kinesis_snowflake.cli.command import ExitStatus
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, KinesisSnowflakeError, TransientError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.cli.command import Command
 
-DESCRIPTION = "Kinesis to Snowflake: look at state and loads, and change state."
+DESCRIPTION = "Kinesis to Snowflake: inspect state and loads, and change state."
 COMMANDS: tuple[Command, ...] = (
     list_applications.COMMAND,
     show.COMMAND,
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     :param arguments: without the program's name; None: those of this process
-    :return: exit status, a :class:`~airflow_kinesis_snowflake.cli.command.Status`
+    :return: exit status, a :class:`~airflow_kinesis_snowflake.cli.command.ExitStatus`
     """
     options = parser().parse_args(arguments)
     return run(options.command, options)
@@ -72,19 +72,19 @@ def run(command: Command, options: argparse.Namespace) -> int:
         return status_of(error)
     except KeyboardInterrupt:
         terminal.error("Interrupted.")
-        return Status.INTERRUPTED
+        return ExitStatus.INTERRUPTED
     except Exception:
-        terminal.error(f"This is a fault of the package; please report it.\n{traceback.format_exc()}")
-        return Status.FAULT
+        terminal.error(f"This is a bug in the package; please report it.\n{traceback.format_exc()}")
+        return ExitStatus.FAULT
     terminal.answer(answer)
     return answer.status
 
 
-def status_of(error: KinesisSnowflakeError) -> Status:
-    """How a command ends that an error ended."""
+def status_of(error: KinesisSnowflakeError) -> ExitStatus:
+    """The exit status for a command that failed."""
     if isinstance(error, InvalidSettingError):
-        return Status.USAGE
-    return Status.OUTAGE if isinstance(error, TransientError) else Status.REFUSED
+        return ExitStatus.USAGE
+    return ExitStatus.OUTAGE if isinstance(error, TransientError) else ExitStatus.REFUSED
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""``reset``: where an application goes on, changed."""
+"""``reset``: change where an application continues."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    """Plan the reset, ask, save the rows, carry the plan out, and see what came of it."""
+    """Plan the reset, ask, save the rows, carry out the plan, and verify the result."""
     if not options.dry_run and not options.folder:
         raise InvalidSettingError("Give --folder or --dry-run: the rows are saved there before they change")
     with terminal.working("Making the plan"):

@@ -1,4 +1,4 @@
-"""``restore``: the rows of a backup, put back."""
+"""``restore``: put back the rows of a backup."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
-    """Compare the backup with what is there, ask, and put it back."""
+    """Compare the backup with the current rows, ask, and put it back."""
     with terminal.working("Reading the backup"):
         from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
         from airflow_kinesis_snowflake.maintenance.backup import Backup, plan_restore, restore, restore_parts
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
 COMMAND = Command(
     "restore",
     run,
-    "put the rows of a backup back as they were, on all streams of the application",
+    "restore the rows of a backup, for all streams of the application",
     (
         APPLICATION,
         option("--file", required=True, help="backup: an absolute path, or s3://bucket/prefix/name.json"),

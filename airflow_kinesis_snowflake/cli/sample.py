@@ -1,4 +1,4 @@
-"""``sample``: what records of a stream are, and the columns to pin for them."""
+"""``sample``: what the records of a stream contain, and the columns to pin for them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_snowflake.cli.command import Answer, Command, option
 from airflow_kinesis_snowflake.cli.options import AWS, STREAM, open_stream
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.basic import DOCUMENTS
+from airflow_kinesis_snowflake.formats.catalog import NAMED, payload_decoder
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
-from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
-from airflow_kinesis_snowflake.formats.registry import NAMED, payload_decoder
 
 if TYPE_CHECKING:
     import argparse
@@ -79,10 +79,10 @@ COMMAND = Command(
         option("--descriptors", metavar="FILE", help="of protoc, for Protobuf without a registry"),
         option("--message", help="full name of the message, for --descriptors"),
         option("--registry-conn-id", help="Airflow connection of the schema registry"),
-        option("--flatten", type=int, default=0, help="levels of nested objects that become keys"),
+        option("--flatten", type=int, default=0, help="levels of nested objects to turn into keys"),
         option("--since", help="ISO-8601 with a time zone; default is the oldest record"),
-        option("--records", type=int, default=1_000, help="at most so many; default is 1000"),
-        option("--seconds", type=float, default=30, help="at most so long; default is 30"),
+        option("--records", type=int, default=1_000, help="at most this many; default is 1000"),
+        option("--seconds", type=float, default=30, help="at most this long; default is 30"),
         *AWS,
     ),
 )

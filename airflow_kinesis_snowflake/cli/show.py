@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.cli.command import Answer, Command, Status
+from airflow_kinesis_snowflake.cli.command import Answer, Command, ExitStatus
 from airflow_kinesis_snowflake.cli.options import APPLICATION, AWS, STREAM, open_store, open_stream
 from airflow_kinesis_snowflake.stream.times import now_millis
 
@@ -20,7 +20,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
         from airflow_kinesis_snowflake.maintenance.inspection import inspect_state, inspection_parts
 
         inspection = inspect_state(open_store(options), open_stream(options), now=now_millis())
-    status = Status.FINDINGS if inspection.findings else Status.OK
+    status = ExitStatus.FINDINGS if inspection.findings else ExitStatus.OK
     return Answer(inspection.as_dict(), inspection_parts(inspection), status)
 
 

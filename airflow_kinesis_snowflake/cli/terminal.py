@@ -1,4 +1,4 @@
-"""Where commands talk to people: tables, questions, and signs of life."""
+"""How commands interact with people: tables, questions, and signs of progress."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _ANY_WIDTH = 100_000
 class Terminal:
     """The standard output for an answer, and the standard error output for everything else.
 
-    A context manager: within its block, what Airflow and its libraries log and warn of is kept from both, and
-    what this package logs is for whoever runs the command.
+    A context manager: within its block, logs and warnings of Airflow and its libraries are kept off both, and
+    what this package logs is shown to the user.
 
     :param output: ``table`` or ``json``
-    :param verbose: show what is logged on the standard error output
+    :param verbose: show the log on the standard error output
     """
 
     def __init__(self, *, output: str = "table", verbose: bool = False) -> None:
@@ -76,27 +76,27 @@ class Terminal:
             show(answer.parts, file=sys.stdout)
 
     def error(self, text: str) -> None:
-        """Print why there is no answer."""
+        """Print an error instead of an answer."""
         self._err.print(escape(text), style="red" if self._err.is_terminal else None)
 
     def confirm(self, parts: Sequence[Part], question: str, *, yes: bool) -> None:
-        """Say what will be done, and ask whether it shall be.
+        """Show what will be done, and ask for confirmation.
 
-        :param yes: nobody is asked
-        :raises InvalidSettingError: there is nobody to ask
+        :param yes: don't ask
+        :raises InvalidSettingError: there is no terminal to ask on
         :raises MaintenanceRefusedError: the answer is no
         """
         if yes:
             return
         if not sys.stdin.isatty():
-            raise InvalidSettingError("Add --yes, or run this in a terminal: there is nobody to ask")
+            raise InvalidSettingError("Add --yes, or run this in a terminal: there is no terminal to ask on")
         show(parts, file=sys.stderr)
         if not Confirm.ask(f"\n{escape(question)}", console=self._err, default=False):
             raise MaintenanceRefusedError("Nothing was changed: the answer was no.")
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """Show on a terminal that something goes on, once it takes more than two seconds.
+        """Show on a terminal that something is in progress, once it takes more than two seconds.
 
         :param what: goes on, until the package logs what it does
         """
@@ -116,7 +116,7 @@ class Terminal:
 
 
 def show(parts: Sequence[Part], *, file: TextIO) -> None:
-    """Print paragraphs and tables: framed and coloured on a terminal, else plain and as wide as they are."""
+    """Print paragraphs and tables: framed and coloured on a terminal, otherwise plain and unwrapped."""
     console = Console(file=file, highlight=False)
     plain = not console.is_terminal
     if plain:
@@ -150,10 +150,10 @@ def _rich_table(table: Table, *, plain: bool) -> RichTable:
 
 
 class _Line:
-    """What goes on, once it takes long.
+    """What is in progress, once it takes long.
 
     :param what: goes on, until something is logged
-    :param listener: knows what was logged last
+    :param listener: knows the last line logged
     """
 
     def __init__(self, what: str, listener: _Listener) -> None:
@@ -164,7 +164,7 @@ class _Line:
         self._spinner = Spinner("dots")
 
     def render(self) -> RenderableType:
-        """The line at this moment."""
+        """The current line."""
         seconds = time.monotonic() - self._began
         if seconds < QUIET_SECONDS:
             return ""
@@ -189,7 +189,7 @@ class _Listener(logging.Handler):
 
 
 class _Nowhere(TextIOBase):
-    """Forgets what is written to it."""
+    """Discards what is written to it."""
 
     def write(self, text: str) -> int:
         return len(text)
@@ -197,7 +197,7 @@ class _Nowhere(TextIOBase):
 
 @contextmanager
 def _heard_by(listener: _Listener) -> Iterator[None]:
-    """Hand what the package logs to a listener, and what others log to nobody."""
+    """Send the package's log to a listener, and discard all other logs."""
     logger, root = logging.getLogger(PACKAGE), logging.getLogger()
     before = logger.propagate, logger.level, root.handlers
     logger.addHandler(listener)
@@ -215,7 +215,7 @@ def _heard_by(listener: _Listener) -> Iterator[None]:
 
 @contextmanager
 def _free_of_noise(*, verbose: bool) -> Iterator[None]:
-    """Keep the standard output for the answer: Airflow logs to it, in part straight to the file."""
+    """Reserve the standard output for the answer: Airflow logs to it, partly by writing to its file."""
     sys.stdout.flush()
     kept, elsewhere = os.dup(1), os.dup(2) if verbose else os.open(os.devnull, os.O_WRONLY)
     os.dup2(elsewhere, 1)
@@ -226,7 +226,7 @@ def _free_of_noise(*, verbose: bool) -> Iterator[None]:
                 warnings.showwarning = _ignore
             yield
     finally:
-        # What is still in the buffer of another stream over it was logged too.
+        # What is still in the buffer of another stream on top of it was logged too.
         if sys.__stdout__ is not None:
             sys.__stdout__.flush()
         os.dup2(kept, 1)

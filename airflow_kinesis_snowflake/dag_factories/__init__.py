@@ -1,4 +1,4 @@
-"""Functions that build the DAGs of this package, for thin files in a DAG folder."""
+"""Functions that build the DAGs of this package, for short files in a DAG folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The DAG that looks after an application and tells people when it needs somebody."""
+"""The DAG that watches an application and alerts people when it needs attention."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def build_alerts_dag(
     notifiers: Sequence[BaseNotifier] = (),
     repeat_after: timedelta = timedelta(hours=6),
 ) -> DAG:
-    """A DAG of one task, a :class:`KinesisAlertsOperator`, which looks after what another DAG drains.
+    """A DAG of one task, a :class:`KinesisAlertsOperator`, which watches what another DAG drains.
 
     Stream, application and connection are those that the drain's DAG gets from its Variables.
 
     :param dag_id: of the DAG
     :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`
-    :param schedule: cron expression, preset, or None for runs by hand only
+    :param schedule: cron expression, preset, or None for manual runs only
     :param notifiers: who is told
-    :param repeat_after: an alert that stays is told again after so long
+    :param repeat_after: an alert that persists is sent again after this long
     """
     with DAG(
         dag_id,
@@ -41,8 +41,8 @@ def build_alerts_dag(
         max_active_runs=1,
         default_args={"retries": 2, "retry_delay": timedelta(seconds=20)},
         tags=["kinesis", "snowflake", "monitoring"],
-        doc_md=f"""Looks after what the DAG `{drain_dag_id}` drains, and tells people of lag, of records that
-        near the end of their retention, of leases that nobody takes over, and of streams nobody reads.""",
+        doc_md=f"""Watches what the DAG `{drain_dag_id}` drains, and alerts people to lag, to records that
+        approach the end of their retention, to abandoned leases, and to streams that nobody reads.""",
     ) as dag:
         KinesisAlertsOperator(
             task_id="look",
@@ -58,5 +58,5 @@ def build_alerts_dag(
 
 
 def variable_of(drain_dag_id: str, name: str, default: str = "") -> str:
-    """A template: what a Variable of the drain's DAG says, else the default. This DAG has no form."""
+    """A template: the value of a Variable of the drain's DAG, otherwise the default. This DAG has no form."""
     return f"{{{{ var.value.get({variable(drain_dag_id, name)!r}, {default!r}) }}}}"

@@ -1,4 +1,4 @@
-"""The DAG that tries on the user's own account what the promises rest on."""
+"""The DAG that tests on the user's own account what the promises rest on."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def build_check_dag(
 ) -> DAG:
     """A DAG of one task, which fails unless all checks hold.
 
-    Whatever is left empty in the form is what the drain's DAG uses by its Variables.
+    Fields left empty in the form take the values that the drain's DAG gets from its Variables.
 
     :param dag_id: of the DAG
     :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`
-    :param schedule: cron expression, preset, or None for runs by hand only
+    :param schedule: cron expression, preset, or None for manual runs only
     """
     with DAG(
         dag_id,
@@ -41,7 +41,7 @@ def build_check_dag(
         max_active_runs=1,
         params=check_params(dag_id, drain_dag_id),
         tags=["kinesis", "snowflake", "maintenance"],
-        doc_md="""Tries on your own account what the promises of a drain rest on, in a scratch schema and a
+        doc_md="""Tests on your own account what the promises of a drain rest on, in a scratch schema and a
         scratch DynamoDB table that it removes.""",
     ) as dag:
         CheckAccountOperator(
@@ -65,7 +65,7 @@ def check_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
             "": {
                 "stream_name": text(
                     "Stream name",
-                    "Name or ARN of the Kinesis stream, of which a few records are read.",
+                    "Name or ARN of the Kinesis stream, from which a few records are read.",
                     otherwise="nothing of Kinesis is checked",
                     of_dag=drain_dag_id,
                 ),
@@ -77,24 +77,25 @@ def check_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 ),
                 "application_name": text(
                     "Application name",
-                    "Its DynamoDB table is looked at.",
+                    "Its DynamoDB table is checked.",
                     otherwise=drain_dag_id,
                     of_dag=drain_dag_id,
                 ),
             },
-            "What is tried": {
+            "Which checks run": {
                 "database": text(
                     "Database",
-                    "Where the scratch schema is made. Default: the landing table's.",
+                    "Where the scratch schema is created. Default: the landing table's.",
                     otherwise="none",
                     has_variable=False,
                 ),
                 "scratch_table": switch(
-                    "Scratch table", "Make a table in DynamoDB, try leases in it, and remove it.", on=True
+                    "Scratch table", "Create a table in DynamoDB, test leases in it, and remove it.", on=True
                 ),
                 "slow": switch(
                     "Slow checks",
-                    "Also what takes minutes: how long a killed worker keeps its locks, and Iceberg.",
+                    "Also run checks that take minutes: how long a killed worker keeps its locks, and "
+                    "Iceberg.",
                     on=False,
                 ),
             },

@@ -1,4 +1,4 @@
-"""The DAG that replays dead letters, by hand or from the monitoring page."""
+"""The DAG that replays dead letters, manually or from the monitoring page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import DAG, Param
 
 from airflow_kinesis_snowflake.dag_factories.drain import COLUMNS, drain_params, drain_settings
-from airflow_kinesis_snowflake.dag_factories.settings import Field, form, text
+from airflow_kinesis_snowflake.dag_factories.settings import FormField, form, text
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 
 _WHOSE = ("stream_name", "table", "application_name")
@@ -16,9 +16,9 @@ _WHOSE = ("stream_name", "table", "application_name")
 def build_replay_dag(
     *, dag_id: str = "kinesis_dead_letter_replay", drain_dag_id: str = "kinesis_to_snowflake"
 ) -> DAG:
-    """A DAG of one task, a :class:`ReplayDeadLettersOperator`, started by hand.
+    """A DAG of one task, a :class:`ReplayDeadLettersOperator`, for manual runs.
 
-    Whatever is left empty in the form is what the drain's DAG uses by its Variables.
+    Fields left empty in the form take the values that the drain's DAG gets from its Variables.
 
     :param dag_id: of the DAG
     :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`
@@ -30,7 +30,7 @@ def build_replay_dag(
         max_active_runs=1,
         params=replay_params(drain_dag_id),
         tags=["kinesis", "snowflake", "maintenance"],
-        doc_md="""Moves dead letters into the landing table, after what was wrong with them has been mended.
+        doc_md="""Moves dead letters into the landing table, after what was wrong with them has been fixed.
         What lands is deleted from the dead letters in the same transaction; what still fails stays.""",
     ) as dag:
         ReplayDeadLettersOperator(
@@ -61,5 +61,5 @@ def replay_params(drain_dag_id: str) -> dict[str, Param]:
     }
 
 
-def _filter(title: str, description: str, **schema: Any) -> Field:
+def _filter(title: str, description: str, **schema: Any) -> FormField:
     return text(title, f"{description} Default: all.", otherwise=None, has_variable=False, **schema)

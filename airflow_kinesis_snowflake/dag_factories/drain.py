@@ -11,7 +11,7 @@ from airflow.sdk import DAG, task
 from airflow_kinesis_snowflake.assets.loads import LOADED, tell_consumers
 from airflow_kinesis_snowflake.dag_factories.settings import (
     YES_OR_NO,
-    Field,
+    FormField,
     choice,
     connections,
     default_texts,
@@ -23,9 +23,9 @@ from airflow_kinesis_snowflake.dag_factories.settings import (
 )
 from airflow_kinesis_snowflake.engine.report import totals
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, WorkerFailedError
+from airflow_kinesis_snowflake.formats.basic import DOCUMENTS
+from airflow_kinesis_snowflake.formats.catalog import NAMED
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
-from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
-from airflow_kinesis_snowflake.formats.registry import NAMED
 from airflow_kinesis_snowflake.notifications.alerts import DrainAlertNotifier
 from airflow_kinesis_snowflake.operators.compat import AirflowSkipException
 from airflow_kinesis_snowflake.operators.failures import no_retry_of_terminal_errors
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 EVERY_TEN_MINUTES = "*/10 * * * *"
-MOST_WORKERS = 100
+MAX_WORKERS = 100
 DEFAULTS = {
     **default_texts(ChosenMapping),
     **default_texts(KinesisToSnowflakeOperator),
     "columns": "{}",
     "epochs": "{}",
 }
-"""Of all settings of the drain and of its mapping that need not be said."""
+"""The defaults of all optional settings of the drain and its mapping."""
 _DOCUMENTS_IN_WORDS = ("One document", "The items of an array", "A sequence of documents")
 
 
@@ -63,23 +63,23 @@ def build_drain_dag(
 ) -> DAG:
     """A DAG whose mapped task ``drain`` is a :class:`KinesisToSnowflakeOperator` per worker.
 
-    ``plan`` says how many workers there are, ``drain`` runs them side by side, and ``summarise`` adds up what
-    they did; it fails if one of them did. Leases share out the shards among the workers. If records were
-    loaded, ``summarise`` adds one event of the landing table's asset, as the operator does when it isn't
+    ``plan`` decides how many workers there are, ``drain`` runs them side by side, and ``summarise`` adds up
+    what they did; it fails if one of them failed. Leases share out the shards among the workers. If records
+    were loaded, ``summarise`` adds one event of the landing table's asset, as the operator does when it isn't
     mapped.
 
-    Each setting comes from the run's Param, else from the Airflow Variable ``<dag_id>_<setting>``, else it is
-    the operator's default. ``application_name`` is the DAG id then, and ``workers`` 1; a run that is told
-    neither ``stream_name`` nor ``table`` does nothing. The form has a field for each setting that it can
-    take, with its default; what else the operator takes is for a DAG of your own.
+    Each setting comes from the run's Param, otherwise from the Airflow Variable ``<dag_id>_<setting>``,
+    otherwise it is the operator's default. ``application_name`` defaults to the DAG id, and ``workers`` to 1;
+    a run with neither ``stream_name`` nor ``table`` does nothing. The form has a field with a default for
+    each setting that it can represent; for the operator's other parameters, write your own DAG.
 
-    One run at a time. A task that fails for a passing reason is tried again three times, after 10 seconds and
-    then longer, up to 5 minutes.
+    One run at a time. A task that fails for a transient reason is retried three times, after 10 seconds and
+    then after longer waits, up to 5 minutes.
 
-    :param dag_id: also the default application name, so a legal name of a DynamoDB table
+    :param dag_id: also the default application name, so it must be a valid name for a DynamoDB table
     :param schedule: whatever a DAG takes: a cron expression, a preset such as ``@hourly`` or ``@continuous``,
-        a timetable, assets such as a stream with a watcher, or None for runs by hand only
-    :param notifiers: who is told of a drain's failure, data loss, dead letters and lag; see
+        a timetable, assets such as a stream with a watcher, or None for manual runs only
+    :param notifiers: notified of a drain's failure, data loss, dead letters and lag; see
         :class:`~airflow_kinesis_snowflake.notifications.alerts.DrainAlertNotifier`. None: nobody
     """
     settings = drain_settings(dag_id, KinesisToSnowflakeOperator)
@@ -124,9 +124,9 @@ def _callbacks(notifiers: Sequence[BaseNotifier] | None) -> dict[str, Any]:
 
 
 def drain_settings(dag_id: str, operator: type[LandingOperator]) -> dict[str, Any]:
-    """Settings of an operator, as form, Variables and defaults have them.
+    """Settings of an operator, from form, Variables and defaults.
 
-    :param dag_id: of the drain's DAG, whose Variables they are
+    :param dag_id: of the drain's DAG, whose Variables these are
     :param operator: takes some of the drain's settings
     """
     said = DEFAULTS | {"application_name": dag_id}
@@ -141,7 +141,7 @@ def drain_settings(dag_id: str, operator: type[LandingOperator]) -> dict[str, An
 
 @task
 def plan(dag_id: str, stream_name: str, table: str, workers: str) -> list[str]:
-    """The stream of each worker: the same for all; none if neither stream nor table has been said.
+    """The stream of each worker: the same for all; none if neither stream nor table is set.
 
     :raises AirflowFailException: only one of the two is given, or not a number of workers from 1 to 100
     """
@@ -154,7 +154,7 @@ def plan(dag_id: str, stream_name: str, table: str, workers: str) -> list[str]:
     with no_retry_of_terminal_errors():
         if missing:
             raise InvalidSettingError(f"{advice} A drain needs both a stream and a table.")
-        number_of_workers = whole(1, MOST_WORKERS).read("workers", workers)
+        number_of_workers = whole(1, MAX_WORKERS).read("workers", workers)
         return [STREAM.read("stream_name", stream_name)] * number_of_workers
 
 
@@ -162,21 +162,21 @@ def plan(dag_id: str, stream_name: str, table: str, workers: str) -> list[str]:
 def summarise(
     planned: list[str] | None, reports: Iterable[dict[str, Any]] | None, outlet_events: Any = None
 ) -> dict[str, Any]:
-    """What all workers did together; one event of the landing table for all of them.
+    """What all workers did together; one landing-table event for all of them.
 
     :param outlet_events: of the task's context
     :raises AirflowFailException: a worker failed; what the others did is in the log
-    :raises AirflowSkipException: nothing has been set that could be drained
+    :raises AirflowSkipException: nothing to drain has been configured
     """
     if planned is not None and not planned:
-        raise AirflowSkipException("Nothing was drained; the log of task plan says what to set.")
+        raise AirflowSkipException("Nothing was drained; the log of the task plan says what to set.")
     done = [report for report in reports or () if report is not None]
     summed = totals(done)
     log.info("%d of %d workers: %s", len(done), len(planned or ()), summed)
     with no_retry_of_terminal_errors():
         if not planned or len(done) < len(planned):
             raise WorkerFailedError(
-                f"Look at the log of the failed task drain: only {len(done)} of {len(planned or ())} workers "
+                f"See the log of the failed task drain: only {len(done)} of {len(planned or ())} workers "
                 "finished"
             )
     tell_consumers(outlet_events, reports=done, totals=summed)
@@ -200,11 +200,11 @@ def drain_params(dag_id: str) -> dict[str, Param]:
     )
 
 
-def _essentials(dag_id: str) -> dict[str, Field]:
+def _essentials(dag_id: str) -> dict[str, FormField]:
     return {
         "stream_name": text(
             "Stream name",
-            "The Kinesis stream, or its ARN if it is of another account or region.",
+            "The Kinesis stream, or its ARN if it is in another account or region.",
             otherwise=None,
         ),
         "table": text(
@@ -247,14 +247,14 @@ _START_AND_END = {
     ),
     "stop_at": text(
         "Stop at",
-        "Records that arrived at or after it stay for the next run: ISO-8601 with a time zone.",
+        "Records that arrived at or after this moment are left for the next run: ISO-8601 with a time zone.",
         otherwise="the start of the task",
         format="date-time",
     ),
     "follow_seconds": number(
         "Follow (seconds)",
-        "Stay for so long, and load what arrives meanwhile. Not together with *Stop at*.",
-        otherwise="a run ends when it is caught up",
+        "Keep running for this long, and load what arrives meanwhile. Not together with *Stop at*.",
+        otherwise="a run ends once it has caught up",
     ),
     "max_seconds": number(
         "Maximum duration (seconds)", "After which nothing more is read.", otherwise="no limit"
@@ -280,7 +280,7 @@ _READING = {
 _PAYLOADS = {
     "payload_format": choice(
         "Payload format",
-        "text lands as a string, binary as one in base64; both need the mapping envelope. "
+        "text lands as a string, binary as a base64 string; both need the mapping envelope. "
         "avro needs a schema or a registry, protobuf a registry; csv and tsv take names from the first line "
         "of a payload.",
         NAMED,
@@ -288,7 +288,7 @@ _PAYLOADS = {
     ),
     "compression": choice(
         "Compression",
-        "How payloads are compressed; auto tells by their first bytes.",
+        "How payloads are compressed; auto detects it from their first bytes.",
         COMPRESSIONS,
         otherwise="not at all",
     ),
@@ -319,13 +319,13 @@ _MAPPING = {
     ),
     "columns": text(
         "Columns",
-        'For columns: types of columns that the drain makes, as JSON, such as {"AMOUNT": "NUMBER(12, 2)"}.',
+        'For columns: types of columns that the drain creates, as JSON, such as {"AMOUNT": "NUMBER(12, 2)"}.',
         otherwise="they are inferred",
         format="multiline",
     ),
     "epochs": text(
         "Epochs",
-        "For columns: columns of times that are sent as numbers, with s, ms, us or ns since 1970, as JSON, "
+        "For columns: columns with times sent as numbers of s, ms, us or ns since 1970, as JSON, "
         'such as {"TS": "ms"}.',
         otherwise="none",
     ),
@@ -337,7 +337,7 @@ _MAPPING = {
     ),
     "names": choice(
         "Names",
-        "For columns: how they are named after keys.",
+        "For columns: how they are named after the keys.",
         {
             "upper": "upper: in upper case",
             "snake": "snake: in upper case, with underscores between words",
@@ -347,7 +347,7 @@ _MAPPING = {
     ),
     "numbers": choice(
         "Numbers",
-        "For columns: what numbers of new keys make.",
+        "For columns: the type for numbers of new keys.",
         {
             "wide": "wide: NUMBER with room for decimals",
             "exact": "exact: NUMBER with the decimals that were seen",
@@ -357,7 +357,7 @@ _MAPPING = {
     ),
     "on_type_conflict": choice(
         "On type conflict",
-        "For columns: what becomes of a value that doesn't fit its column.",
+        "For columns: what happens to a value that doesn't fit its column.",
         {
             "dead_letter": "Its record becomes a dead letter",
             "rescue": "It goes to the column _RESCUED",
@@ -367,7 +367,7 @@ _MAPPING = {
     ),
     "schema_evolution": choice(
         "Schema evolution",
-        "For columns: add columns, drop NOT NULL, widen numbers as records need it.",
+        "For columns: add columns, drop NOT NULL and widen numbers as needed by records.",
         YES_OR_NO,
         otherwise=DEFAULTS["schema_evolution"],
     ),
@@ -379,13 +379,13 @@ _MAPPING = {
     ),
     "infer_timestamps": choice(
         "Infer timestamps",
-        "For columns: make timestamps of new keys with ISO-8601 values.",
+        "For columns: create timestamp columns for new keys with ISO-8601 values.",
         YES_OR_NO,
         otherwise=DEFAULTS["infer_timestamps"],
     ),
     "metadata_columns": text(
         "Metadata columns",
-        "Facts about records that get columns of their own, with commas between them: some of "
+        "Facts about records that get columns of their own, comma-separated; any of "
         f"{', '.join(METADATA_COLUMNS)}.",
         otherwise="none",
     ),
@@ -401,18 +401,18 @@ COLUMNS = {name: DEFAULTS[name] for name in ChosenMapping.setting_types if name 
 _BATCHES = {
     "max_batch_bytes": number(
         "Maximum batch size (bytes)",
-        "Compressed, at which a batch is loaded.",
-        otherwise="134217728 (128 MiB), or 25165824 (24 MiB) of rows that are streamed",
+        "Compressed size at which a batch is loaded.",
+        otherwise="134217728 (128 MiB), or 25165824 (24 MiB) of streamed rows",
     ),
     "max_batch_records": number(
         "Maximum batch records",
         "At which a batch is loaded.",
-        otherwise="5000000, or 500000 that are streamed",
+        otherwise="5000000, or 500000 streamed",
     ),
     "max_batch_seconds": number(
         "Maximum batch age (seconds)",
         "At which a batch is loaded.",
-        otherwise="60, or 1 where rows are streamed",
+        otherwise="60, or 1 when streaming",
     ),
 }
 _LOSSES = {
@@ -426,7 +426,7 @@ _LOSSES = {
     "on_data_loss": choice(
         "On data loss",
         "What to do when records aged out of the stream before they were read.",
-        {"fail": "Fail the task", "warn": "Warn, and go on without them"},
+        {"fail": "Fail the task", "warn": "Warn, and continue without them"},
         otherwise=DEFAULTS["on_data_loss"],
     ),
     "own_hash_keys_only": choice(

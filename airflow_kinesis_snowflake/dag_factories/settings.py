@@ -1,4 +1,4 @@
-"""How a DAG gets its settings: from the form of a run, else from an Airflow Variable, else from the code.
+"""How a DAG gets its settings: from the form of a run, from an Airflow Variable, or from the code.
 
 Nothing is looked up while a DAG file is parsed; the templates are rendered when a task starts.
 """
@@ -16,21 +16,21 @@ from airflow_kinesis_snowflake.operators.settings import CheckedSettings, Settin
 
 YES_OR_NO: Mapping[str, str] = {"true": "Yes", "false": "No"}
 LEFT_OPEN = "Default"
-"""What a drop-down shows for no choice."""
+"""What a drop-down shows when nothing is chosen."""
 
 
 def setting(dag_id: str, name: str, default: str = "") -> str:
-    """A template: the run's Param ``name``, else the Variable ``<dag_id>_<name>``, else the default.
+    """A template: the run's Param ``name``, or the Variable ``<dag_id>_<name>``, or the default.
 
     A Variable's name has an underscore so that ``AIRFLOW_VAR_...`` in the environment can set it.
 
-    :param default: what to use when neither says anything
+    :param default: what to use when neither is set
     """
     return f"{{{{ params.{name} or var.value.get({variable(dag_id, name)!r}, {default!r}) }}}}"
 
 
 def default_texts(owner: type[CheckedSettings | SettingGroup]) -> dict[str, str]:
-    """The defaults of settings as a Variable would say them; empty: left out, or none."""
+    """The defaults of settings as they would be written in a Variable; empty: left out, or none."""
     return {name: _as_text(default) for name, default in defaults(owner).items()}
 
 
@@ -46,16 +46,16 @@ def variable(dag_id: str, name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Field:
+class FormField:
     """A field of a form.
 
     :param title: its label
-    :param description: what it is for, as Markdown; without code, which Airflow draws over the line above
+    :param description: what it is for, as Markdown; without code, which Airflow renders over the line above
     :param schema: JSON schema of its values
-    :param value: what it holds at first
-    :param otherwise: what is used when neither it nor its Variable says anything; None: it must be given
+    :param value: its initial value
+    :param otherwise: what is used when neither it nor its Variable is set; None: it must be given
     :param of_dag: the DAG whose Variable it has, if not that of the form
-    :param has_variable: False: the form alone says what it is
+    :param has_variable: False: only the form can set it
     """
 
     title: str
@@ -67,9 +67,9 @@ class Field:
     has_variable: bool = True
 
     def param(self, dag_id: str, name: str, section: str) -> Param:
-        """The field as a DAG takes it.
+        """The field as a Param of a DAG.
 
-        :param section: under which it stands; empty: before all sections
+        :param section: the section it is in; empty: before all sections
         """
         parts = (self.description, self._default(variable(self.of_dag or dag_id, name)))
         schema: dict[str, Any] = {**self.schema, **({"section": section} if section else {})}
@@ -88,7 +88,7 @@ class Field:
         return f"Default: the Variable {name}, else {self.otherwise}."
 
 
-def form(dag_id: str, sections: Mapping[str, Mapping[str, Field]]) -> dict[str, Param]:
+def form(dag_id: str, sections: Mapping[str, Mapping[str, FormField]]) -> dict[str, Param]:
     """The form of a DAG.
 
     :param dag_id: whose Variables its fields have
@@ -102,13 +102,13 @@ def form(dag_id: str, sections: Mapping[str, Mapping[str, Field]]) -> dict[str, 
     }
 
 
-def text(title: str, description: str, *, otherwise: str | None, **more: Any) -> Field:
-    """A text, which may be left empty.
+def text(title: str, description: str, *, otherwise: str | None, **more: Any) -> FormField:
+    """A text field, which may be left empty.
 
-    :param more: further parameters of :class:`Field`, and JSON schema
+    :param more: further parameters of :class:`FormField`, and JSON schema
     """
     of_field = {name: more.pop(name) for name in ("of_dag", "has_variable") if name in more}
-    return Field(
+    return FormField(
         title=title,
         description=description,
         schema={"type": ["null", "string"], **more},
@@ -117,9 +117,9 @@ def text(title: str, description: str, *, otherwise: str | None, **more: Any) ->
     )
 
 
-def required(title: str, description: str, **schema: Any) -> Field:
-    """A text that the form must say."""
-    return Field(
+def required(title: str, description: str, **schema: Any) -> FormField:
+    """A text field that must be filled in."""
+    return FormField(
         title=title, description=description, schema={"type": "string", **schema}, has_variable=False
     )
 
@@ -131,11 +131,11 @@ def choice(
     *,
     otherwise: str | None,
     **more: Any,
-) -> Field:
-    """One of some words, which may be left open.
+) -> FormField:
+    """A choice of words, which may be left open.
 
     :param options: the words, or what is shown for each of them
-    :param more: further parameters of :class:`Field`
+    :param more: further parameters of :class:`FormField`
     """
     shown = options if isinstance(options, Mapping) else {option: option for option in options}
     displayed = {"None": LEFT_OPEN, **shown}
@@ -149,9 +149,9 @@ def choice(
     )
 
 
-def number(title: str, description: str, *, otherwise: str, minimum: int = 1) -> Field:
-    """A whole number, which may be left out."""
-    return Field(
+def number(title: str, description: str, *, otherwise: str, minimum: int = 1) -> FormField:
+    """An integer, which may be left out."""
+    return FormField(
         title=title,
         description=description,
         schema={"type": ["null", "integer"], "minimum": minimum},
@@ -159,16 +159,16 @@ def number(title: str, description: str, *, otherwise: str, minimum: int = 1) ->
     )
 
 
-def switch(title: str, description: str, *, on: bool) -> Field:
-    """Something that is on or off."""
-    return Field(
+def switch(title: str, description: str, *, on: bool) -> FormField:
+    """A switch."""
+    return FormField(
         title=title, description=description, schema={"type": "boolean"}, value=on, has_variable=False
     )
 
 
-def names(title: str, description: str) -> Field:
-    """A list of names, one to a line; it may be empty."""
-    return Field(
+def names(title: str, description: str) -> FormField:
+    """A list of names, one per line; it may be empty."""
+    return FormField(
         title=title,
         description=description,
         schema={"type": "array", "items": {"type": "string"}},
@@ -182,11 +182,11 @@ CONNECTIONS = {
     for name, text in default_texts(StateOperator).items()
     if name in ("aws_conn_id", "dynamodb_conn_id", "region_name", "snowflake_conn_id")
 }
-"""The connections that a form asks for, with their defaults."""
+"""The connections in a form, with their defaults."""
 
 
-def connections(drain_dag_id: str) -> dict[str, Field]:
-    """The connections of a DAG that works beside a drain, as the drain's Variables name them."""
+def connections(drain_dag_id: str) -> dict[str, FormField]:
+    """The connections of a DAG that accompanies a drain, as named by the drain's Variables."""
     return {
         "aws_conn_id": text(
             "AWS connection ID",
@@ -216,5 +216,5 @@ def connections(drain_dag_id: str) -> dict[str, Field]:
 
 
 def connection_settings(drain_dag_id: str) -> dict[str, str]:
-    """Templates of what :func:`connections` asks for."""
+    """Templates for the fields of :func:`connections`."""
     return {name: setting(drain_dag_id, name, default) for name, default in CONNECTIONS.items()}

@@ -1,4 +1,4 @@
-"""The DAG that resets the state of an application, by hand and with an approval."""
+"""The DAG that resets the state of an application, manually and with an approval."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG
 
 from airflow_kinesis_snowflake.dag_factories.settings import (
-    Field,
+    FormField,
     choice,
     connection_settings,
     connections,
@@ -46,10 +46,10 @@ def build_state_reset_dag(
 ) -> DAG:
     """A DAG that is run by hand: inspect, plan, approve, stop, back_up, apply, verify, start_again.
 
-    Whatever is left empty in the form is what the drain's DAG uses by its Variables: landing table, initial
-    position and connections. The form says what each field is for.
+    Fields left empty in the form take the values that the drain's DAG gets from its Variables: landing table,
+    initial position and connections. The form explains each field.
 
-    A run that failed downstream of ``stop`` leaves the drain's DAG paused; clear the failed task to go on.
+    A run that failed downstream of ``stop`` leaves the drain's DAG paused; clear the failed task to continue.
 
     :param dag_id: of the DAG
     :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`: it is stopped in the meantime,
@@ -150,7 +150,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     minLength=3,
                 ),
                 "stream_name": required("Stream name", "The Kinesis stream: its name or ARN.", minLength=1),
-                "method": Field(
+                "method": FormField(
                     title="Method",
                     description="What happens to the checkpoints; the plan says what that causes.",
                     schema={
@@ -174,7 +174,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                     "Landing table",
                     "DATABASE.SCHEMA.TABLE: where to count duplicates, close old incarnations and recover "
                     "from.",
-                    otherwise="Snowflake isn't asked",
+                    otherwise="Snowflake isn't queried",
                     of_dag=drain_dag_id,
                 ),
             },
@@ -192,7 +192,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
     )
 
 
-def _field(field: RequestField, drain_dag_id: str) -> Field:
+def _field(field: RequestField, drain_dag_id: str) -> FormField:
     title, description = field.title, help_of(field.name)
     match field.kind:
         case FieldKind.LIST:
@@ -220,7 +220,7 @@ _SAFETY = {
         on=True,
     ),
     "approval": switch(
-        "Require approval", "Off: the plan is carried out without a person having seen it.", on=True
+        "Require approval", "Off: the plan is carried out without anyone having seen it.", on=True
     ),
     "force": switch(
         "Force",

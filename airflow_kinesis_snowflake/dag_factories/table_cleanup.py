@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG
 
 from airflow_kinesis_snowflake.dag_factories.settings import (
-    Field,
+    FormField,
     connection_settings,
     connections,
     form,
@@ -35,18 +35,18 @@ def build_table_cleanup_dag(
     schedule: str | None = "@weekly",
     approval_timeout: timedelta = timedelta(days=6),
 ) -> DAG:
-    """A DAG that plans, asks and deletes; unless told otherwise it only plans.
+    """A DAG that plans, asks and deletes; by default it only plans.
 
     The application of the drain's DAG counts as used, and so do those in the Variable ``<dag_id>_used``.
 
     :param dag_id: of the DAG
     :param drain_dag_id: the DAG that drains, built by :func:`build_drain_dag`
-    :param schedule: cron expression, preset, or None for runs by hand only
-    :param approval_timeout: how long to wait for a person; then the plan counts as rejected
+    :param schedule: cron expression, preset, or None for manual runs only
+    :param approval_timeout: how long to wait for approval; then the plan counts as rejected
     """
     stream = f"var.value.get({variable(drain_dag_id, 'stream_name')!r}, '')"
     common: dict[str, Any] = {
-        # Its ARN says in which region the state of the drain is.
+        # Its ARN contains the region of the drain's state.
         "stream_name": f"{{{{ '' if params.region_name else {stream} }}}}",
         "table": "{{ params.table or '' }}",
         **connection_settings(drain_dag_id),
@@ -116,11 +116,11 @@ def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 ),
                 "approval": switch(
                     "Require approval",
-                    "Off: tables are deleted without a person having seen the plan.",
+                    "Off: tables are deleted without anyone having seen the plan.",
                     on=True,
                 ),
             },
-            "What may go": _RULES,
+            "What may be deleted": _RULES,
             "Connections": {
                 "airflow_conn_id": text(
                     "Airflow API connection ID",
@@ -134,7 +134,7 @@ def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
 
 
 _RULES = {
-    "days": Field(
+    "days": FormField(
         title="Age (days)",
         description="From which a table that nothing has written to is stale.",
         schema={"type": "number", "exclusiveMinimum": 0},
@@ -151,7 +151,7 @@ _RULES = {
         "Streams",
         "Look at their registered consumers too, besides those of the streams that the tables have rows of.",
     ),
-    "most": Field(
+    "most": FormField(
         title="Maximum deletions",
         description="Tables to delete in one run.",
         schema={"type": "integer", "minimum": 1},

@@ -1,1 +1,1 @@
-"""The engine of a drain: reader, leases, batches, load and report. Takes hooks as arguments."""
+"""The engine of a drain: reader, leases, batches, loads and report. Its ports are passed in."""

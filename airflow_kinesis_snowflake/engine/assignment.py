@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine import leases
 from airflow_kinesis_snowflake.engine.rows import caught_up_by
-from airflow_kinesis_snowflake.engine.watching import Seen
+from airflow_kinesis_snowflake.engine.watching import PeerActivity
 from airflow_kinesis_snowflake.printable import printable
 from airflow_kinesis_snowflake.stream.times import utc
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 HEARTBEAT_MILLIS = 40_000
 # AWS refuses calls of machines whose clock is off by more.
 CLOCKS_APART_MILLIS = 300_000
-# Of maintenance, by such a clock.
-LONGEST_LEASE_MILLIS = 600_000
+# Leases of maintenance, measured by such a clock.
+MAX_LEASE_MILLIS = 600_000
 # On top of the duration of a lease: how late a renewal may be seen.
 LATE_MILLIS = 5_000
-# A worker that gets what is more than its share loads what it has read, and lets go.
+# A worker with more than its share loads what it has read, then lets go.
 HAND_OVER_SECONDS = 60.0
 NAMED_OWNERS = 3
 
@@ -36,7 +36,7 @@ class Candidate:
     """A shard this worker may try to lease.
 
     :param state: the row as last read
-    :param takeover: its last owner didn't release it, so a sink may be ahead of the checkpoint
+    :param takeover: its last owner didn't release it, so a sink may have committed more than the checkpoint
     :param last_update: when the row was last written before this worker did
     """
 
@@ -47,14 +47,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What one look at the state says this worker should do.
+    """What this worker should do, according to one look at the state.
 
     :param take: shards to lease now, in order of preference
-    :param left_over: how many more could be leased, were they not left to other workers
+    :param left_over: how many more could be leased if they weren't left to other workers
     :param surplus: how many of the shards it holds it should hand over, because other workers have too few
-    :param owed: how many it may expect from workers that hold more than their share
+    :param owed: how many it can expect from workers that hold more than their share
     :param held_by_others: readable shards that need reading but are leased by somebody else
-    :param unclear: whether one of those leases may be that of a dead worker: it was never seen to be renewed
+    :param unclear: whether one of those leases may be a dead worker's: it has never been seen being renewed
     """
 
     take: tuple[Candidate, ...]
@@ -65,13 +65,15 @@ class Assignment:
     unclear: bool = False
 
 
-def live_workers(heartbeats: Mapping[str, int], *, worker: Worker, now: int, seen: Seen | None = None) -> int:
-    """How many workers share the stream, this one included and its predecessors left out.
+def live_workers(
+    heartbeats: Mapping[str, int], *, worker: Worker, now: int, seen: PeerActivity | None = None
+) -> int:
+    """How many workers share the stream, including this one but not its predecessors.
 
-    A worker is alive while its heartbeat is younger than 40 s, as the Openflow connector counts its nodes; by
-    the clock of whoever wrote it at the first look, by this worker's own from then on.
+    A worker is alive while its heartbeat is younger than 40 s, as the Openflow connector counts its nodes; at
+    the first look by the clock of whoever wrote it, from then on by this worker's own.
     """
-    seen = seen or Seen()
+    seen = seen or PeerActivity()
     others = (
         other
         for other, beat in heartbeats.items()
@@ -80,18 +82,18 @@ def live_workers(heartbeats: Mapping[str, int], *, worker: Worker, now: int, see
     return 1 + sum(1 for _ in others)
 
 
-def _is_alive(worker: str, beat: int, *, now: int, seen: Seen) -> bool:
+def _is_alive(worker: str, beat: int, *, now: int, seen: PeerActivity) -> bool:
     if seen.silent_for.get(worker, 0.0) * 1000 >= HEARTBEAT_MILLIS:
         return False
     return worker in seen.beating or -CLOCKS_APART_MILLIS <= now - beat < HEARTBEAT_MILLIS
 
 
-def is_over(shard: ShardState, *, now: int, seen: Seen) -> bool:
-    """Whether nobody alive holds the lease of a shard any more.
+def is_over(shard: ShardState, *, now: int, seen: PeerActivity) -> bool:
+    """Whether no live worker holds the lease of a shard any more.
 
-    At the first look its expiry decides, as the Openflow connector has it. Once the lease was seen to be
-    renewed, its holder lives, whatever the clocks say; and a lease that doesn't change for as long as it was
-    given for is over, even if it ends in a thousand years.
+    At the first look its expiry decides, as with the Openflow connector. Once the lease has been seen being
+    renewed, its holder is alive, whatever the clocks say; and a lease that doesn't change for as long as it
+    was granted for is over, even if it expires in a thousand years.
     """
     if seen.unchanged_for.get(shard.shard_id, 0.0) * 1000 >= lease_millis(shard) + LATE_MILLIS:
         return True
@@ -101,22 +103,22 @@ def is_over(shard: ShardState, *, now: int, seen: Seen) -> bool:
 
 
 def lease_millis(shard: ShardState) -> int:
-    """For how long a lease was given, by its holder's clock: 30 s, or longer if the row says so credibly."""
+    """How long a lease was granted for: 30 s, or longer if the row says so plausibly."""
     usual = int(leases.LEASE_SECONDS * 1000)
     if shard.lease_expiry is None or shard.last_update is None:
         return usual
     given = shard.lease_expiry - shard.last_update
-    return given if usual < given <= LONGEST_LEASE_MILLIS else usual
+    return given if usual < given <= MAX_LEASE_MILLIS else usual
 
 
 def is_leased(shard: ShardState, *, now: int) -> bool:
-    """Whether somebody holds the lease of a shard, as far as one look tells.
+    """Whether somebody holds the lease of a shard, as far as one look can tell.
 
-    No lease lasts as long as one would that ends later than in 10 minutes.
+    A lease that ends in more than 10 minutes can't be genuine.
     """
     if shard.lease_owner is None:
         return False
-    return shard.lease_expiry is None or now <= shard.lease_expiry <= now + LONGEST_LEASE_MILLIS
+    return shard.lease_expiry is None or now <= shard.lease_expiry <= now + MAX_LEASE_MILLIS
 
 
 def holders(shards: Sequence[ShardState]) -> dict[str, int]:
@@ -125,7 +127,7 @@ def holders(shards: Sequence[ShardState]) -> dict[str, int]:
 
 
 def describe_holders(shards: Sequence[ShardState], *, now: int) -> str:
-    """Who holds shards, and until when, for the log."""
+    """Who holds shards and until when, for the log."""
     named = []
     for owner, count in holders(shards).items():
         ends = [
@@ -151,11 +153,11 @@ def assign(
     worker: Worker,
     drain_until: int,
     now: int,
-    seen: Seen | None = None,
+    seen: PeerActivity | None = None,
 ) -> Assignment:
     """Choose shards to lease.
 
-    Shards of an earlier start of the same task come first, then expired leases, then free ones.
+    Shards of an earlier start of the same task come first, then those with expired leases, then free ones.
 
     :param state: all rows of the stream
     :param readable: shards that lineage allows to read now
@@ -165,7 +167,7 @@ def assign(
     :param now: milliseconds since the epoch
     :param seen: what earlier looks and this one showed; ``None``: this is the first
     """
-    seen = seen or Seen()
+    seen = seen or PeerActivity()
     mine, expired, free, foreign = [], [], [], []
     for shard in state.shards.values():
         if shard.shard_id not in readable or shard.shard_id in held:
@@ -184,7 +186,7 @@ def assign(
     workers = live_workers(state.workers, worker=worker, now=now, seen=seen)
     share = fair_share(state.shards.values(), workers=workers)
     room = share - len(held)
-    # The Openflow connector reckons its share otherwise, and hands over nothing below that.
+    # The Openflow connector calculates its share differently, and hands over nothing below that.
     excess = (
         max(0, count - share)
         for owner, count in holders(foreign).items()

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_kinesis_snowflake.engine.ports import Rows
-    from airflow_kinesis_snowflake.engine.reader import Fetched, ShardReader
+    from airflow_kinesis_snowflake.engine.reader import EncodedPage, ShardReader
     from airflow_kinesis_snowflake.engine.runtime import Runtime
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
     from airflow_kinesis_snowflake.stream.positions import Position
 
 EXAMPLES = 3
-# Some reasons say where in a payload something is wrong, so there may be as many of them as records.
+# Some reasons give a place in the payload, so there may be as many reasons as records.
 REASONS = 100
 
 
@@ -32,8 +32,7 @@ REASONS = 100
 class Span:
     """The part of one shard that a batch holds: after ``began``, up to and including ``reached``.
 
-    :param offset: the offset that a drain is known to have committed through when the batch is loaded;
-        ``None`` if there is none
+    :param offset: the offset known to be committed when the batch is loaded; ``None`` if there is none
     """
 
     shard_id: str
@@ -50,7 +49,7 @@ class Span:
 
     @property
     def key(self) -> OffsetKey:
-        """Whose offset it moves."""
+        """The key of the offset it moves."""
         return OffsetKey(self.shard_id, self.incarnation)
 
 
@@ -58,7 +57,7 @@ class Span:
 class BatchLimits:
     """When a batch is full.
 
-    :param max_batch_bytes: its size, as its sink counts
+    :param max_batch_bytes: its size, as its sink counts it
     :param max_batch_records: number of its records; the last page may exceed it
     :param max_batch_seconds: age of its first record in memory
     """
@@ -71,10 +70,10 @@ class BatchLimits:
 class Batch:
     """Collects pages in order of arrival and keeps, per shard, the span they cover.
 
-    :param begin: gives what rows are collected in, for a folder
-    :param directory: where the batch makes a folder of its own
+    :param begin: creates the container that collects rows, for a folder
+    :param directory: where the batch creates a folder of its own
     :param limits: when it is full
-    :param runtime: for the moment and the digits in its id
+    :param runtime: for the time and the digits in its id
     """
 
     def __init__(
@@ -96,7 +95,7 @@ class Batch:
         self._folder.mkdir()
         self.rows = begin(self._folder)
 
-    def add(self, reader: ShardReader, page: Fetched, *, now: float) -> None:
+    def add(self, reader: ShardReader, page: EncodedPage, *, now: float) -> None:
         """Append a page and move the shard's span to its end."""
         if page.reached is None:
             return
@@ -117,7 +116,7 @@ class Batch:
             self._note(page.encoded.dead_letters, reader.shard_id)
 
     def _note(self, dead_letters: Sequence[DeadLetter], shard_id: str) -> None:
-        """Count records that can't be loaded, and remember some for a message; a gap is no record."""
+        """Count records that can't be loaded, and remember some for a message; a gap isn't a record."""
         refused = [letter for letter in dead_letters if letter.kind == RECORD]
         self.refused += len(refused)
         reasons = self.spans[shard_id].reasons
@@ -130,7 +129,7 @@ class Batch:
         ]
 
     def note_put_aside(self, shard_id: str, letter: DeadLetter, *, rows: int) -> None:
-        """Count a record that landed in so many rows, which a sink has made a dead letter of."""
+        """Count a record that a sink has made a dead letter, and that would have been this many rows."""
         span = self.spans[shard_id]
         span.dead_letters += 1
         span.records += 1 - rows
@@ -138,12 +137,12 @@ class Batch:
 
     @property
     def reasons(self) -> Counter[str]:
-        """Why records can't be loaded, and how many for each reason; for many reasons, all others in one."""
+        """Why records can't be loaded, with a count for each reason; beyond a limit, all others as one."""
         return sum((span.reasons for span in self.spans.values()), Counter())
 
     @property
     def keys(self) -> list[OffsetKey]:
-        """Whose offsets it moves."""
+        """The keys of the offsets it moves."""
         return [span.key for span in self.spans.values()]
 
     @property
@@ -152,7 +151,7 @@ class Batch:
         return self.rows.rows + self.rows.dead_letters
 
     def full(self, *, now: float) -> bool:
-        """Whether a limit says that the batch should be loaded now."""
+        """Whether a limit requires the batch to be loaded now."""
         return self.began_at is not None and (
             self.rows.size >= self._limits.max_batch_bytes
             or self.records >= self._limits.max_batch_records

@@ -1,4 +1,4 @@
-"""What the coordinator wants done. All but the last four are calls, whose end is an event."""
+"""The coordinator's commands. All but the last four are calls, whose end is an event."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LastFacts:
-    """What is known of a shard when its lease is given back.
+    """What is known about a shard when its lease is released.
 
-    :param ended: it is read to its end, and all of it is committed
-    :param unsettled: the sink may have committed more than its row says
+    :param ended: it was read to its end, and all of it is committed
+    :param unsettled: the sink may have committed more than its row shows
     :param millis_behind: lag at the last page
     :param caught_up_at: everything that arrived up to this moment (ms) is committed
     """
@@ -34,14 +34,14 @@ class LastFacts:
 
 @dataclass(frozen=True)
 class Open:
-    """Check the stream, make sure that there is state, and tell the other workers of this one."""
+    """Check the stream, make sure that there is state, and announce this worker to the others."""
 
 
 @dataclass(frozen=True)
 class Look:
     """Take the leases of all shards that this worker should read now.
 
-    :param relist: ask Kinesis for the shards again
+    :param relist: list the shards in Kinesis again
     :param leave_alone: shards not to take
     """
 
@@ -51,7 +51,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Settle:
-    """Ask the sink how far shards are committed that their last owner didn't release."""
+    """Ask the sink how far shards are committed whose last owner didn't release them."""
 
     takeovers: Sequence[Candidate]
 
@@ -73,28 +73,28 @@ class Load:
 
 @dataclass(frozen=True)
 class Save:
-    """Save as checkpoints what another worker has committed of shards."""
+    """Save what another worker has committed of shards as checkpoints."""
 
     positions: Mapping[str, Position]
 
 
 @dataclass(frozen=True)
 class Release:
-    """Give leases back."""
+    """Release leases."""
 
     shards: Mapping[str, LastFacts]
 
 
 @dataclass(frozen=True)
 class Leave:
-    """Give all leases back, those of shards that weren't begun too, and remove the heartbeat."""
+    """Release all leases, including those of shards that weren't started, and remove the heartbeat."""
 
     shards: Mapping[str, LastFacts]
 
 
 @dataclass(frozen=True)
 class Note:
-    """Tell with the next renewal of a lease how far its shard is."""
+    """Record how far a shard is with the next renewal of its lease."""
 
     shard_id: str
     millis_behind: int
@@ -103,7 +103,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Resize:
-    """Have so many threads for fetches."""
+    """Set the number of threads for fetches."""
 
     fetchers: int
 
@@ -117,7 +117,7 @@ class Close:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Cancel the load under way, and don't wait for that."""
+    """Cancel the load under way, without waiting."""
 
 
 Command = Open | Look | Settle | Fetch | Load | Save | Release | Leave | Note | Resize | Close | Cancel

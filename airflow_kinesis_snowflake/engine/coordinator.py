@@ -1,7 +1,7 @@
 """What one drain does next: events in, commands out.
 
-As h11 and httpcore are, this is sans-I/O: no thread, no clock and no chance of its own, so that a test, a
-simulation and :class:`~airflow_kinesis_snowflake.engine.drain.Drain` can run it alike.
+Like h11 and httpcore, this is sans-I/O: it has no threads, clock or randomness of its own, so a test, a
+simulation and :class:`~airflow_kinesis_snowflake.engine.drain.Drain` can all run it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.engine.assignment import Candidate
     from airflow_kinesis_snowflake.engine.batch import Batch
-    from airflow_kinesis_snowflake.engine.loading import Loaded
+    from airflow_kinesis_snowflake.engine.loading import LoadResult
     from airflow_kinesis_snowflake.engine.ports import Cursor
-    from airflow_kinesis_snowflake.engine.reader import Fetched, ShardReader
+    from airflow_kinesis_snowflake.engine.reader import EncodedPage, ShardReader
     from airflow_kinesis_snowflake.engine.report import DrainReport
     from airflow_kinesis_snowflake.engine.settings import DrainSettings
     from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
@@ -45,7 +45,7 @@ _ABOUT_LEASES = frozenset((do.Look, do.Save, do.Release))
 
 
 class Phase(Enum):
-    """How far a drain is, in this order."""
+    """The phases of a drain, in this order."""
 
     OPENING = auto()
     DRAINING = auto()
@@ -58,15 +58,15 @@ class Coordinator:
     """Decides what a drain does. It alone touches readers and the open batch.
 
     At any time at most one batch is being loaded and one being filled; while both are full, reading pauses.
-    Looks at the state, releases of leases and saves of others' checkpoints are made one after the other,
-    beside reading and loading. What was taken over is settled beside all but the looks.
+    Looks at the state, releases of leases and saves of others' checkpoints are made one after another, in
+    parallel with reading and loading. Takeovers are settled in parallel with everything except looks.
 
-    When it leaves, a load under way gets 2.5 s to end, and then what is held is released; after a stop within
-    2 s, or it is left to expire.
+    When it leaves, a load under way gets 2.5 s to end; then all leases are released, after a stop within 2 s,
+    or left to expire.
 
     :param settings: what to do
     :param began: now, on the monotonic clock
-    :param begin_batch: makes a batch, empty
+    :param begin_batch: creates an empty batch
     :param report: is kept up to date
     :param sink: the name of the sink
     :param pause_seconds: the time from one read of a shard to the next
@@ -127,27 +127,27 @@ class Coordinator:
 
     @property
     def readers(self) -> Collection[ShardReader]:
-        """The shards that are read or wait for their release; not to be changed."""
+        """The shards that are being read or wait to be released; don't change it."""
         return self._readers.values()
 
     @property
     def phase(self) -> Phase:
-        """How far the drain is."""
+        """The phase of the drain."""
         return self._phase
 
     @property
     def leaving(self) -> bool:
-        """Whether nothing more is read or begun to be loaded."""
+        """Whether no more reads or loads are started."""
         return self._phase not in (Phase.OPENING, Phase.DRAINING)
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to be done."""
+        """Whether there is nothing left to do."""
         return self._phase is Phase.OVER
 
     @property
     def wake_at(self) -> float:
-        """When something is due without another event, on the monotonic clock; infinite: nothing is.
+        """When something is due even without an event, on the monotonic clock; infinite: nothing is.
 
         In a drain under way it is later than the last event, so that whoever waits for it doesn't spin.
         """
@@ -167,7 +167,7 @@ class Coordinator:
 
     @property
     def error(self) -> BaseException | None:
-        """What the drain couldn't go on after, once it is over."""
+        """The error that ended the drain, once it is over."""
         if self._error is None and self._stopped:
             return DrainStoppedError(
                 f"The drain of stream {self._settings.stream_name} was told to stop. {self._report.records} "
@@ -185,7 +185,7 @@ class Coordinator:
         return first
 
     def handle(self, event: on.Event, now: float) -> list[do.Command]:
-        """Take note of an event, and decide.
+        """Handle an event, and decide.
 
         :param now: on the monotonic clock; never less than before
         :return: what to do, in this order; each call is answered by its own event, or by ``Failed``
@@ -217,7 +217,7 @@ class Coordinator:
             self._phase = Phase.DRAINING
 
     def _ticked(self, _: on.Tick) -> None:
-        """Decide once more."""
+        """Decide again."""
 
     def _go_on(self) -> None:
         if self._takeovers:
@@ -236,7 +236,7 @@ class Coordinator:
 
     @property
     def _closing(self) -> bool:
-        """Whether a limit says to begin no further reading."""
+        """Whether a limit forbids further reading."""
         limits = self._settings
         return (limits.max_seconds is not None and self._now - self._began >= limits.max_seconds) or (
             limits.max_records is not None and self.records_read >= limits.max_records
@@ -256,7 +256,7 @@ class Coordinator:
         return self._now >= self._follow_until and not (self._readers or self._look or self._left_some)
 
     def _resize(self) -> None:
-        """Have as many threads for fetches as there are fetches that go on, and some."""
+        """Keep some more threads for fetches than there are ongoing fetches."""
         if self._fetchers != self._fetching.threads:
             self._fetchers = self._fetching.threads
             self._commands.append(do.Resize(self._fetchers))
@@ -264,7 +264,7 @@ class Coordinator:
     # --- leases --------------------------------------------------------------------------------------------
 
     def _attend_to_leases(self) -> None:
-        """Save, release or look, whatever is due first."""
+        """Save, release or look, whichever is due first."""
         if self._now >= self._review_at:
             self._look, self._review_at = True, self._now + REVIEW_SECONDS
         # Children wait for the release of their parents, other workers for shards that are handed over.
@@ -311,7 +311,7 @@ class Coordinator:
         self._look_again_soon()
 
     def _look_again_soon(self) -> None:
-        """Look again in a second while there is nothing to read, and somebody may let go of something."""
+        """Look again in a second while there is nothing to read and somebody may let go of a shard."""
         if not self._readers and (self._left_some or self._now < self._follow_until):
             self._review_at = self._now + LOOK_AGAIN_SECONDS
 
@@ -322,10 +322,10 @@ class Coordinator:
         *,
         held: Set[str],
     ) -> None:
-        """Begin to read shards."""
+        """Start reading shards."""
         for reader in readers:
             if reader.shard_id in self._readers:
-                raise IllegalTransitionError(f"Please report this fault: {reader.shard_id} was taken twice")
+                raise IllegalTransitionError(f"Please report this bug: {reader.shard_id} was taken twice")
             self._readers[reader.shard_id] = reader
             self._report.shards.setdefault(reader.shard_id, ShardReport())
             if reader.shard_id not in held:
@@ -349,7 +349,7 @@ class Coordinator:
         self._report.gaps.append(gap.as_dict())
 
     def _release(self, readers: list[ShardReader]) -> None:
-        """Release shards that are read and committed, so that others may take them or their children."""
+        """Release shards that are read and committed, so that others can take them or their children."""
         if any(reader.status is Status.ENDED for reader in readers):
             self._look = self._relist = True
         self._releasing = self._part_with(readers)
@@ -362,13 +362,13 @@ class Coordinator:
         self._releasing = {}
 
     def _part_with(self, readers: list[ShardReader]) -> dict[str, do.LastFacts]:
-        """Forget readers; what is known of them now."""
+        """Forget readers; return what is known about them now."""
         facts = {}
         for reader in readers:
             settled = self._settled(reader)
             facts[reader.shard_id] = do.LastFacts(
                 ended=reader.status is Status.ENDED and settled,
-                # Nobody has saved yet where one that is fenced stands.
+                # The position of a fenced shard hasn't been saved yet.
                 unsettled=reader.in_doubt or reader.status is Status.FENCED,
                 millis_behind=reader.millis_behind,
                 caught_up_at=reader.caught_up_at if settled else None,
@@ -390,9 +390,9 @@ class Coordinator:
             self._drop(event.shards)
 
     def _drop(self, lost: Set[str]) -> None:
-        """Give up shards and what was read of them; others of the open batch are read again.
+        """Drop shards and what was read of them; the others in the open batch are read again.
 
-        Whoever has them now may give them back before they are read.
+        Whoever has them now may release them before they are read.
         """
         self._look = True
         if self._batch is not None and not self._batch.spans.keys().isdisjoint(lost):
@@ -443,7 +443,7 @@ class Coordinator:
             return
         if reader.begins_to_stall():
             log.warning(
-                "Shard %s of stream %s can't be read now, the next try is in %.0f s: %s",
+                "Shard %s of stream %s can't be read now; the next try is in %.0f s: %s",
                 reader.shard_id,
                 self._settings.stream_name,
                 reader.due - self._now,
@@ -455,13 +455,13 @@ class Coordinator:
         seconds = reader.stalled_for(self._now)
         if seconds is not None:
             log.info(
-                "Shard %s of stream %s goes on after %.0f s",
+                "Shard %s of stream %s can be read again after %.0f s",
                 reader.shard_id,
                 self._settings.stream_name,
                 seconds,
             )
 
-    def _collect(self, reader: ShardReader, page: Fetched) -> None:
+    def _collect(self, reader: ShardReader, page: EncodedPage) -> None:
         """Add a page to the open batch."""
         if page.reached is None:
             return
@@ -515,10 +515,10 @@ class Coordinator:
                 if shard_id in self._readers:
                     self._fail(self._readers[shard_id], error)
 
-    def _count(self, loaded: Loaded) -> None:
+    def _count(self, loaded: LoadResult) -> None:
         for shard_id, span in loaded.batch.spans.items():
             self._report.count(span)
-            # One that was lost and taken again meanwhile has another beginning.
+            # One that was lost and taken again meanwhile has another start.
             if (reader := self._readers.get(shard_id)) and reader.handed == span.reached:
                 reader.committed = span.reached
                 reader.offset = loaded.offsets.get(shard_id, reader.offset)
@@ -537,7 +537,7 @@ class Coordinator:
             log.warning("%s", dead_letters(loaded.batch, stream_name=self._settings.stream_name))
 
     def _go_on_after(self, ahead: Mapping[str, Position]) -> None:
-        """Continue shards after what another worker committed, as far as they are still ours."""
+        """Continue shards after what another worker committed, if they are still ours."""
         if not ahead:
             return
         self._report.fenced += 1
@@ -565,7 +565,7 @@ class Coordinator:
     def _read_again(self, positions: Mapping[str, Position | None], *, of: Set[str] = frozenset()) -> None:
         """Forget the open batch; shards are read again after these positions.
 
-        :param of: shards of which something else is forgotten
+        :param of: shards that are handled separately
         """
         forgotten = set(of)
         if self._batch is not None:
@@ -574,7 +574,7 @@ class Coordinator:
             self._batch = None
         for shard_id, position in positions.items():
             reader = self._readers[shard_id]
-            # A gap is no record, so that its page may end where it began.
+            # A gap isn't a record, so its page may end where it began.
             if reader.read != position or shard_id in forgotten:
                 self._rewind(reader, position)
 
@@ -609,14 +609,12 @@ class Coordinator:
         self._deadline = self._now + LOAD_GRACE_SECONDS
 
     def _finish(self) -> None:
-        """Wait for what is under way, after a stop only for a load, and then release what is held."""
+        """Wait for what is under way, after a stop only for a load, then release all leases."""
         awaited = self._calls & {do.Load} if self._stopped else self._calls
         if awaited and self._now < self._deadline:
             return
         if do.Load in self._calls:
-            log.warning(
-                "The load under way is cancelled; should it commit all the same, the next run finds out"
-            )
+            log.warning("The load under way is cancelled; if it commits anyway, the next run will find out")
             self._commands.append(do.Cancel())
         self._phase = Phase.RELEASING
         self._deadline = self._now + LEAVE_GRACE_SECONDS if self._stopped else inf
@@ -626,7 +624,7 @@ class Coordinator:
         self._phase = Phase.OVER
 
     def _leave_leases(self, error: BaseException | None = None) -> None:
-        """Be over with leases that nobody released."""
+        """End with leases left unreleased."""
         self._phase = Phase.OVER
         log.warning(
             "Leases of stream %s are left to expire%s",

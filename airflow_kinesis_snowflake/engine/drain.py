@@ -51,19 +51,19 @@ TICK_SECONDS = 1.0
 class Drain:
     """Reads every shard this worker can lease up to the stop, and loads what it reads.
 
-    One thread coordinates: it runs a
-    :class:`~airflow_kinesis_snowflake.engine.coordinator.Coordinator`, which decides, and waits for nothing
-    but the next event. Others make the calls: fetchers read and encode pages,
-    one loader loads batches in order, writers read and write state rows, and one thread renews the leases.
+    One thread coordinates. It runs a
+    :class:`~airflow_kinesis_snowflake.engine.coordinator.Coordinator`, which makes the decisions, and waits
+    only for the next event. Others make the calls: fetchers read and encode pages, one loader loads batches
+    in order, writers read and write state rows, and one thread renews the leases.
 
     :param settings: what to do
     :param worker: who does it
     :param source: the stream
     :param store: the application's checkpoints
     :param sink: where to load
-    :param on_progress: gets how far the drain is, every few seconds and on a thread of its own, as
-        :class:`~airflow_kinesis_snowflake.engine.progress.Progress` says it; what it raises does no harm
-    :param runtime: its clocks, threads and chance
+    :param on_progress: receives the progress of the drain every few seconds, on a thread of its own, as
+        :class:`~airflow_kinesis_snowflake.engine.progress.Progress` object; its exceptions are harmless
+    :param runtime: its clocks, threads and randomness
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Drain:
         self._source = source
         self._stop_asked = False
         self._stopping = runtime.event()
-        # Calls that ended, each with what makes an event of its result; None wakes up.
+        # Completed calls, each with a function that turns its result into an event; None wakes the thread.
         self._ended: Queue[Callable[[], on.Event] | None] = runtime.queue()
         self._writers = DaemonThreads(WRITERS, name="state", runtime=runtime)
         self._loading = DaemonThreads(1, name="load", runtime=runtime)
@@ -157,8 +157,8 @@ class Drain:
         }
 
     def stop(self) -> None:
-        """Make :meth:`run` give up what isn't committed and raise; safe in a signal handler."""
-        # No Event here: its lock may be held by the very thread that the signal interrupts.
+        """Make :meth:`run` abandon what isn't committed and raise; safe in a signal handler."""
+        # Not an Event: the thread that the signal interrupts may hold its lock.
         self._stop_asked = True
         self._ended.put(None)
 
@@ -167,10 +167,10 @@ class Drain:
 
         :return: the report; everything in it is committed and checkpointed
         :raises DrainStoppedError: :meth:`stop` was called; leases are released
-        :raises KinesisSnowflakeError: an error that no shard can go on after; or the first error of a shard,
+        :raises KinesisSnowflakeError: an error that stops all shards; or the first error of a shard,
             after all other shards were drained
         """
-        # Arrow's own allocators keep more of what they once used, a part of it for each thread.
+        # Arrow's own allocators keep more of the memory they once used, some of it per thread.
         pa.set_memory_pool(pa.system_memory_pool())
         with self._sink.workspace() as self._folder, contextlib.ExitStack() as leaving:
             leaving.callback(self._source.close)
@@ -187,7 +187,7 @@ class Drain:
         return self.report
 
     def _coordinate(self) -> None:
-        """Run the coordinator until it is over; it takes no longer to leave than a stop may take."""
+        """Run the coordinator until it is over; leaving takes no longer than a stop may take."""
         try:
             self._handle(on.Begun())
             while not self._coordinator.leaving:
@@ -245,7 +245,7 @@ class Drain:
         call: Callable[[], T],
         event: Callable[[T], on.Event],
     ) -> None:
-        """Call on another thread, and let this one make an event of the result."""
+        """Make a call on another thread, whose result this one turns into an event."""
 
         def made(future: Future[T]) -> on.Event:
             error = future.exception()
@@ -314,8 +314,8 @@ class Drain:
             self._leases.retire()
             try:
                 give_back()
-                # Leased, but never begun: whether their last owner committed more than it saved wasn't found
-                # out.
+                # Leased, but never started: it is still unknown whether their last owner committed more than
+                # it saved.
                 self._writers.map(
                     lambda shard_id: self._leases.release(shard_id, unsettled=True), self._leases.held
                 )
@@ -325,7 +325,7 @@ class Drain:
         self._submit(self._writers, command, call, lambda _: on.Left())
 
     def _give_back(self, shards: Mapping[str, do.LastFacts]) -> Callable[[], object]:
-        """What releases leases, with what the sink knows of their shards now."""
+        """The arguments for releasing leases, with what the sink knows about their shards now."""
         facts = {
             shard_id: asdict(last) | {"unsettled": last.unsettled or shard_id in self._loader.in_doubt}
             for shard_id, last in shards.items()

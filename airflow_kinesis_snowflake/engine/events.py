@@ -1,4 +1,4 @@
-"""What the coordinator is told."""
+"""The events of the coordinator."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.engine.commands import Command
     from airflow_kinesis_snowflake.engine.fetching import Call
-    from airflow_kinesis_snowflake.engine.intake import Intaken, Settled
-    from airflow_kinesis_snowflake.engine.loading import Loaded
-    from airflow_kinesis_snowflake.engine.reader import Fetched
+    from airflow_kinesis_snowflake.engine.intake import Acquisition, Settlement
+    from airflow_kinesis_snowflake.engine.loading import LoadResult
+    from airflow_kinesis_snowflake.engine.reader import EncodedPage
     from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
     from airflow_kinesis_snowflake.stream.positions import Position
 
 
 @dataclass(frozen=True)
 class Begun:
-    """The drain begins."""
+    """The drain starts."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The stream and the state are there.
+    """The stream and the state exist.
 
     :param arn: of the stream
-    :param is_new: this drain has made the table of the application
+    :param is_new: this drain has created the application's table
     """
 
     arn: str
@@ -38,33 +38,33 @@ class Opened:
 class Looked:
     """A look at the state ended.
 
-    :param held: shards whose leases this worker holds at this moment, or has lost without being told yet
+    :param held: shards whose leases this worker holds now, or has lost without an event so far
     """
 
-    intaken: Intaken
+    intaken: Acquisition
     held: Set[str]
 
 
 @dataclass(frozen=True)
 class TakenOver:
-    """The sink said how far shards are committed.
+    """The sink reported how far shards are committed.
 
-    :param held: as of :class:`Looked`
+    :param held: as in :class:`Looked`
     """
 
-    settled: Settled
+    settled: Settlement
     held: Set[str]
 
 
 @dataclass(frozen=True)
 class PageArrived:
-    """A fetch ended well.
+    """A fetch succeeded.
 
-    :param time: when the lag was what the page says, by the clock of Kinesis (ms)
+    :param time: when the page's lag was measured, by the clock of Kinesis (ms)
     """
 
     call: Call
-    page: Fetched
+    page: EncodedPage
     time: int
 
 
@@ -72,7 +72,7 @@ class PageArrived:
 class PageFailed:
     """A fetch failed.
 
-    :param chance: where in the allowed range the wait for the next try is, 0 to 1
+    :param chance: random fraction, 0 to 1, of the range allowed for the wait until the next try
     """
 
     call: Call
@@ -82,9 +82,9 @@ class PageFailed:
 
 @dataclass(frozen=True)
 class LoadEnded:
-    """A load ended: it is committed, or it is known not to be."""
+    """A load ended: it is known whether it is committed."""
 
-    loaded: Loaded
+    loaded: LoadResult
 
 
 @dataclass(frozen=True)
@@ -99,19 +99,19 @@ class Saved:
 
 @dataclass(frozen=True)
 class Released:
-    """Leases are given back."""
+    """Leases are released."""
 
 
 @dataclass(frozen=True)
 class Left:
-    """All leases are given back, and the heartbeat is gone."""
+    """All leases are released, and the heartbeat is gone."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A call raised an error that no shard can go on after.
+    """A call raised an error that stops all shards.
 
-    :param command: what was to be done; ``None``: it wasn't a call
+    :param command: the command it carried out; ``None``: it wasn't a call
     """
 
     error: BaseException
@@ -120,7 +120,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class LeasesLost:
-    """Leases were lost; their shards may be somebody else's."""
+    """Leases were lost; other workers may have their shards."""
 
     shards: Set[str]
 

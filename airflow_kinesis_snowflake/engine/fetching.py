@@ -14,7 +14,7 @@ FETCHERS = 6
 BYTES_UNDER_WAY = 18 * 2**20
 # A page takes a fraction of a second. A call that takes longer than this may hang until its timeout.
 SLOW_SECONDS = 3.0
-MOST_SLOW = 18
+MAX_SLOW = 18
 
 
 @dataclass(eq=False)
@@ -23,8 +23,8 @@ class Call:
 
     :param generation: the reader's when the page was asked for; another one now means that it was rewound
     :param asked_at: on the monotonic clock
-    :param bytes: of the page, as far as it is like those before
-    :param slow: it is taken for one that hangs, so others have its thread and its bytes
+    :param bytes: expected size of the page, judging by earlier ones
+    :param slow: it is considered hung, so its thread and bytes are given to others
     """
 
     reader: ShardReader
@@ -35,13 +35,13 @@ class Call:
 
 
 class Fetching:
-    """Says when to ask for pages of many shards: at most one at a time of each, no sooner than it is due.
+    """Schedules requests for pages of many shards: for each shard one at a time, no sooner than it is due.
 
-    The bytes under way are bounded, as far as a shard's records are like those before them, so that memory
-    doesn't grow with the number of shards. On its way a page takes up to three times its weight.
+    The bytes under way are bounded, provided that a shard's records resemble earlier ones, so that memory
+    doesn't grow with the number of shards. While being processed, a page takes up to three times its size.
 
-    A call that isn't answered within 3 s leaves its thread and its bytes to another one, so that a shard that
-    hangs holds up no other; at most 18 do so at a time.
+    A call that isn't answered within 3 s cedes its thread and its bytes to another, so that a hung shard
+    delays no other; at most 18 do so at a time.
 
     :param pause_seconds: the time from one read of a shard to the next
     """
@@ -53,12 +53,12 @@ class Fetching:
         self._calls: set[Call] = set()
 
     def plan(self, reader: ShardReader) -> None:
-        """Ask for the reader's next page when it is due."""
+        """Schedule the reader's next page for when it is due."""
         self._planned += 1
         heapq.heappush(self._agenda, (reader.due, self._planned, reader))
 
     def due(self, now: float) -> list[Call]:
-        """Calls to make now: for all pages that are due and fit."""
+        """The calls to make now, for all pages that are due and fit."""
         self._pass_slow_ones(now)
         calls = []
         while self._agenda and self._agenda[0][0] <= now and self._fits(self._agenda[0][2]):
@@ -74,10 +74,10 @@ class Fetching:
         return self._agenda[0][0]
 
     def ended(self, call: Call, *, now: float) -> bool:
-        """Account for a call that ended, well or not.
+        """Account for a call that ended, successfully or not.
 
-        :return: ``False`` when its reader was rewound or left off meanwhile; one that was rewound waited for
-            this call to end, and is asked again
+        :return: ``False`` when its reader was rewound or dropped meanwhile; a rewound one waited for this
+            call to end, and is scheduled again
         """
         reader = call.reader
         self._calls.remove(call)
@@ -90,16 +90,16 @@ class Fetching:
 
     @property
     def under_way(self) -> int:
-        """How many calls haven't ended."""
+        """The number of calls that haven't ended."""
         return len(self._calls)
 
     @property
     def threads(self) -> int:
-        """How many threads there should be for calls."""
+        """The number of threads needed for calls."""
         return FETCHERS + sum(call.slow for call in self._calls)
 
     def _pass_slow_ones(self, now: float) -> None:
-        room = MOST_SLOW - sum(call.slow for call in self._calls)
+        room = MAX_SLOW - sum(call.slow for call in self._calls)
         slow = [call for call in self._calls if not call.slow and now - call.asked_at >= SLOW_SECONDS]
         for call in slow[:room]:
             call.slow = True

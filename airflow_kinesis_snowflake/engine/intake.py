@@ -1,4 +1,4 @@
-"""From state rows and the shard list to leased shards with a place to start."""
+"""From state rows and the shard list to leased shards with a start position."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
-class Intaken:
-    """What one look at the state brought.
+class Acquisition:
+    """The result of one look at the state.
 
-    :param readers: shards leased now, each with the position to go on from
-    :param takeovers: shards leased now whose last owner didn't release them, to be settled before they are
+    :param readers: shards leased now, each with the position to continue from
+    :param takeovers: shards leased now whose last owner didn't release them; to be settled before they are
         read
-    :param refused: those of the readers' shards that can't be read, and why
-    :param gaps: shards whose unread records are gone altogether; reading goes on after them
-    :param missed: the same, where the user doesn't accept it: no shard that is new is read; and shards whose
-        rows contradict what Kinesis says of them
+    :param refused: the readers' shards that can't be read, and why
+    :param gaps: shards whose unread records are all gone; reading continues after them
+    :param missed: the same, if the user doesn't accept the loss: then no new shards are read; also shards
+        whose rows contradict Kinesis
     :param surplus: how many shards to hand over to workers that hold less than their share
-    :param left_some: shards that need reading weren't taken, because they are beyond the fair share or leased
-        by a worker of which it isn't clear yet whether it is alive; worth another look
-    :param held_by_others: how many shards each other owner has leased that need reading
+    :param left_some: shards that need reading weren't taken, because they exceed the fair share, or because
+        it isn't clear yet whether the worker that leases them is alive; worth another look
+    :param held_by_others: how many shards that need reading each other owner has leased
     :param listed: how many shards Kinesis lists
     """
 
@@ -90,11 +90,11 @@ class Intaken:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """Shards that were taken over, and what the sink said of them.
+class Settlement:
+    """Shards that were taken over, and what the sink reported about them.
 
-    :param readers: each with the position to go on from
-    :param refused: those of their shards that can't be read, and why
+    :param readers: each with the position to continue from
+    :param refused: their shards that can't be read, and why
     """
 
     readers: tuple[ShardReader, ...]
@@ -102,10 +102,10 @@ class Settled:
 
 
 class Absences:
-    """Shards that the list of shards leaves out, though they have, or should have, records to be read.
+    """Shards that are missing from the list of shards, though they have, or should have, unread records.
 
-    They are taken for gone only when a second list, a second later or more, leaves them out as well: giving
-    up records for good shouldn't rest on one answer.
+    They are considered gone only if a second list, at least a second later, leaves them out as well: giving
+    up records for good shouldn't rest on a single response.
     """
 
     def __init__(self) -> None:
@@ -113,9 +113,9 @@ class Absences:
         self._listed_at = 0.0
 
     def note(self, shards: Set[str], *, at: float) -> None:
-        """Take note of the shards that a list leaves out.
+        """Note the shards that a list leaves out.
 
-        :param at: when it was asked for, on the monotonic clock
+        :param at: when it was requested, on the monotonic clock
         """
         self._since = {shard_id: self._since.get(shard_id, at) for shard_id in shards}
         self._listed_at = at
@@ -171,11 +171,11 @@ class Intake:
     def open(self) -> StreamFacts:
         """Check the stream and make sure that the application's table exists.
 
-        On the first run of an application Snowflake is checked too, so that nothing is created in AWS for a
-        drain that could never load.
+        On an application's first run, Snowflake is checked too, so that nothing is created in AWS for a drain
+        that could never load.
         """
         self._facts = self._source.describe()
-        # Whoever drained a shard up to here left nothing of it to this drain.
+        # A shard that was drained up to here has nothing left for this drain.
         self._drain_until = millis(self._settings.stop_at)
         if self._settings.follow_seconds is None:
             self._drain_until = min(self._drain_until, self.clock.latest(self._runtime.monotonic()))
@@ -195,11 +195,11 @@ class Intake:
         own = self._runtime.wall() - round((self._runtime.monotonic() - at) * 1000)
         return self.clock.likely(at, own=own)
 
-    def look(self, *, relist: bool, leave_alone: Set[str]) -> Intaken:
+    def look(self, *, relist: bool, leave_alone: Set[str]) -> Acquisition:
         """Take every shard that this worker should read now.
 
-        :param relist: ask Kinesis for the shards again, because one ended
-        :param leave_alone: shards not to take, because this drain has read them, or failed to
+        :param relist: list the shards in Kinesis again, because one ended
+        :param leave_alone: shards not to take, because this drain has read them or failed to
         """
         state = self._read_state()
         contradicting: Mapping[str, TerminalError] = {}
@@ -212,7 +212,7 @@ class Intake:
             for shard_id in sorted(lost & self._absences.confirmed)
         )
         unaccepted = gaps if self._settings.on_data_loss == "fail" else ()
-        # Without rows the children of missed shards stay unread, and what is missed shows again next time.
+        # Without rows the children of missed shards stay unread, so the loss shows again next time.
         if not unaccepted and lost <= self._absences.confirmed:
             state = self._complete(state)
         gone = self._gone & self._absences.confirmed
@@ -234,7 +234,7 @@ class Intake:
             if not each.takeover
         )
         self._log_holders(assignment)
-        return Intaken(
+        return Acquisition(
             readers=readers,
             takeovers=tuple(each for each in taken if each.takeover),
             refused=self._refused(readers),
@@ -255,9 +255,9 @@ class Intake:
         )
 
     def _list(self, state: StreamState) -> None:
-        """Ask for the shards.
+        """List the shards.
 
-        The list comes after the rows: a row that isn't listed then is that of a shard that is gone.
+        The list is fetched after the rows, so a row that isn't listed belongs to a shard that is gone.
         """
         began = self._runtime.monotonic()
         self._listed = self._source.list_shards()
@@ -273,7 +273,7 @@ class Intake:
         for shard in state.shards.values():
             if shard.stream_arn not in (None, self._facts.arn):
                 raise AnotherStreamError(
-                    f"Give {self._facts.arn} an application of its own: application "
+                    f"Give {self._facts.arn} a separate application: application "
                     f"{self._settings.application_name} has the checkpoints of {shard.stream_arn}"
                 )
             if shard.stream_created not in (None, self._stream_created):
@@ -293,17 +293,17 @@ class Intake:
         return millis(self._facts.created)
 
     def _missed(self, state: StreamState) -> frozenset[str]:
-        """Shards of which nothing was ever read and nothing is left."""
+        """Shards of which nothing was read and nothing is left."""
         if founding_rows(self._listed, state):
             return frozenset()
         return missed(self._listed, progress(state))
 
     def _complete(self, state: StreamState) -> StreamState:
-        """Create the rows that are missing, and read the state again if there were any."""
+        """Create missing rows, and read the state again if there were any."""
         missing = missing_rows(self._listed, state, initial=self._initial_position())
         if not missing:
             return state
-        # One after the other: if this dies half-way, no child has a row whose parent has none.
+        # One after another: if this dies halfway, no child has a row while its parent has none.
         for row in missing:
             self._store.create_shard(
                 self._settings.stream_name,
@@ -319,9 +319,9 @@ class Intake:
         return self._complete(self._read_state())
 
     def _initial_position(self) -> StartAt:
-        """Kinesis refuses a moment that is in the future by its own clock; ``LATEST`` may be one by ours.
+        """Kinesis refuses a moment in the future by its own clock; ``LATEST`` by our clock may be one.
 
-        Kinesis is asked for no fraction of a second.
+        The result has no fraction of a second.
         """
         asked = self._settings.initial_position
         now = moment(self.clock.earliest(self._runtime.monotonic()))
@@ -332,8 +332,8 @@ class Intake:
     def _forget(self, state: StreamState) -> None:
         """Delete rows that no later decision needs, so that a table doesn't grow with every reshard.
 
-        What was read to its end longer ago than records are kept can't be listed any more, so this doesn't
-        rest on the list alone: a shard that came back without a row might be read again.
+        A shard read to its end longer ago than the retention can't be listed any more, so this doesn't rest
+        on the list alone: a shard that reappeared without a row might be read again.
         """
         bound = (
             self.clock.earliest(self._runtime.monotonic()) - (self._facts.retention + MARGIN) // MILLISECOND
@@ -349,15 +349,15 @@ class Intake:
     # --- leases --------------------------------------------------------------------------------------------
 
     def _in_doubt_elsewhere(self, assignment: Assignment) -> dict[str, TerminalError]:
-        """Shards of which another sink may have committed more than their rows say, and what to do.
+        """Shards of which another sink may have committed more than their rows show, and what to do.
 
-        Only a drain with that sink can fence who may still commit, and knows which dead letters are there.
+        Only a drain with that sink can fence whoever may still commit, and knows which dead letters exist.
         """
         return {
             each.state.shard_id: SinkInDoubtError(
                 f"{self._way_out(each.state, others)}. "
-                f"The last owner of shard {each.state.shard_id} of stream {self._settings.stream_name} ended "
-                "without a word, and may have committed more than its row says"
+                f"The last owner of shard {each.state.shard_id} of stream {self._settings.stream_name} "
+                "ended without releasing it, and may have committed more than its row shows"
             )
             for each in assignment.take
             if each.takeover and (others := each.state.sinks - {self._loader.sink})
@@ -366,7 +366,7 @@ class Intake:
     def _way_out(self, row: ShardState, others: Set[str]) -> str:
         if self._loader.sink in row.sinks:
             return "Run the DAG kinesis_state_reset with the method recover, which asks all sinks"
-        return f"Run a drain with sink={min(others)!r} once more, and change the sink then"
+        return f"Run a drain with sink={min(others)!r} once more before changing the sink"
 
     def _take(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         def lease(candidate: Candidate) -> Candidate | None:
@@ -381,7 +381,7 @@ class Intake:
                 return None
             if start_at is not None and state.checkpoint is None:
                 log.info(
-                    "Another consumer began shard %s of %s and saved no checkpoint; it is read from %s on",
+                    "Another consumer started shard %s of %s but saved no checkpoint; it is read from %s on",
                     state.shard_id,
                     self._settings.stream_name,
                     state.start_at,
@@ -392,18 +392,19 @@ class Intake:
         return [taken for taken in self._writers.map(lease, candidates) if taken is not None]
 
     def _start_of_foreign(self, row: ShardState) -> StartAt | None:
-        """Where a row starts that doesn't say so, because another consumer made it and no drain has taken it.
+        """The start of a row that doesn't contain one, because another consumer created it and no drain has
+        taken it.
 
-        The first lease keeps it, so that a later drain doesn't start later.
+        The first lease records it, so that a later drain doesn't start later.
         """
         untouched = row.incarnation is None and row.checkpoint is None and row.start_at is None
         return self._initial_position() if untouched else None
 
-    def settle(self, takeovers: Sequence[Candidate]) -> Settled:
-        """Ask the sink, which may have committed more of shards than their rows say.
+    def settle(self, takeovers: Sequence[Candidate]) -> Settlement:
+        """Ask the sink, which may have committed more of shards than their rows show.
 
-        Each shard goes on from the later of its checkpoint and its offset. A lease that was lost meanwhile is
-        noticed by whoever saves the checkpoint.
+        Each shard continues from the later of its checkpoint and its offset. A lease that was lost meanwhile
+        is detected when the checkpoint is saved.
 
         :param takeovers: shards that are leased
         """
@@ -416,7 +417,7 @@ class Intake:
             found = None if offset is None else offset.position
             if found is None and self._forgets(each):
                 refused[row.shard_id] = self._forgotten(row)
-            # An offset that went back in time is no news: the next drain has to notice it too.
+            # Don't record an offset that went back in time: the next drain has to notice it too.
             committed = later(found, row.checkpoint)
             remembered = later(found, self._remembered(each))
             if row.shard_id not in refused:
@@ -424,12 +425,12 @@ class Intake:
             readers.append(
                 self._reader(row, committed=committed, offset=remembered, in_doubt=row.shard_id in refused)
             )
-        return Settled(tuple(readers), {**self._refused(readers), **refused})
+        return Settlement(tuple(readers), {**self._refused(readers), **refused})
 
     def _reader(
         self, row: ShardState, *, committed: Position | None, offset: Position | None, in_doubt: bool = False
     ) -> ShardReader:
-        """A reader for a leased shard, which finds out whether its last record aged out if it may have."""
+        """A reader for a leased shard, which checks whether its last record aged out, if that is possible."""
         reader = ShardReader(
             row, committed=committed, offset=offset, shard=self._by_id.get(row.shard_id), in_doubt=in_doubt
         )
@@ -439,7 +440,7 @@ class Intake:
         return reader
 
     def _remembered(self, candidate: Candidate) -> Position | None:
-        """What the sink certainly has of a shard, if the row says so and the sink hasn't forgotten it."""
+        """What the sink certainly has of a shard, if the row tells and the sink hasn't forgotten it."""
         return None if self._forgets(candidate) else candidate.state.committed_by(self._loader.sink)
 
     def _forgets(self, candidate: Candidate) -> bool:
@@ -451,12 +452,13 @@ class Intake:
     def _forgotten(self, row: ShardState) -> CorruptStateError:
         return CorruptStateError(
             f"Compare the last records of shard {row.shard_id} of stream {self._settings.stream_name} with "
-            f"the landing table, and rewind the shard to where they end: DAG kinesis_state_reset. Its last "
-            f"owner ended without a word so long ago that Snowflake has forgotten what it had committed"
+            "the landing table, and rewind the shard to where they end: DAG kinesis_state_reset. Its "
+            "last owner ended without releasing it so long ago that Snowflake has forgotten what it had "
+            "committed"
         )
 
     def _believed(self, others_until: int | None) -> datetime | None:
-        """When another consumer last attended to a shard, if records that came since are still there."""
+        """When another consumer last wrote a shard's row, if records that arrived since still exist."""
         if others_until is None or not 0 <= others_until <= self.clock.latest(self._runtime.monotonic()):
             return None
         until = moment(others_until)
@@ -467,7 +469,7 @@ class Intake:
 
     @property
     def _now(self) -> datetime:
-        """The latest that it can be by the clock of Kinesis."""
+        """The latest possible time by the clock of Kinesis."""
         return moment(self.clock.latest(self._runtime.monotonic()))
 
     def _refused(self, readers: Iterable[ShardReader]) -> Mapping[str, TerminalError]:
@@ -487,19 +489,19 @@ class Intake:
                     f"Rewind this shard with the DAG kinesis_state_reset. {what}"
                 )
             else:
-                log.warning("%s. Kinesis is asked whether it knows it", what)
+                log.warning("%s. Checking with Kinesis whether it is known", what)
         return refused
 
     def _data_loss(self, gap: Gap) -> DataLossError:
         return data_loss(gap, stream_name=self._settings.stream_name)
 
     def _contradicting(self, state: StreamState) -> dict[str, TerminalError]:
-        """Shards whose rows can't be what a drain wrote, and why."""
+        """Shards whose rows no drain can have written, and why."""
         rows = [(state.shards[each.shard_id], each) for each in self._listed if each.shard_id in state.shards]
         return {
             row.shard_id: CorruptStateError(
-                "Rewind this shard to where it shall go on, with the DAG kinesis_state_reset. The row of "
-                f"shard {row.shard_id} of stream {self._settings.stream_name} in application "
+                "Rewind this shard to where it should continue, with the DAG kinesis_state_reset. The row "
+                f"of shard {row.shard_id} of stream {self._settings.stream_name} in application "
                 f"{self._settings.application_name} {why}, so its records aren't loaded"
             )
             for row, shard in rows
@@ -507,7 +509,7 @@ class Intake:
         }
 
     def _log_holders(self, assignment: Assignment) -> None:
-        """Log whose shards a drain that reads none waits for, once for each change."""
+        """Log whose shards an idle drain is waiting for, once for each change."""
         waiting_for = {} if self._leases.held else holders(assignment.held_by_others)
         if waiting_for and waiting_for != self._waiting_for:
             log.info(
@@ -522,7 +524,8 @@ class Intake:
 def data_loss(gap: Gap, *, stream_name: str) -> DataLossError:
     """The error for a gap that the user doesn't accept."""
     return DataLossError(
-        f"Run once with on_data_loss='warn' to go on without them: stream {stream_name} may no longer have "
+        f"Run once with on_data_loss='warn' to continue without them: stream {stream_name} may no longer "
+        "have "
         f"{gap}. Nothing after the gap was loaded"
     )
 

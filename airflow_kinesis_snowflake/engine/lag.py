@@ -1,4 +1,4 @@
-"""How far behind an application is, by its state rows."""
+"""How far behind an application is, according to its state rows."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class StateReader(Protocol):
 
 
 def read_drained_until(kinesis: Lister, store: StateReader) -> datetime | None:
-    """The moment up to which everything of a stream is loaded, for certain. Reads no records.
+    """The moment up to which everything in a stream is certainly loaded. Reads no records.
 
     Needs ``dynamodb:DescribeTable``, ``dynamodb:Query`` and ``kinesis:ListShards``.
 
-    :return: in UTC; ``None``: nothing can be said yet
+    :return: in UTC; ``None``: not known yet
     :raises AnotherStreamError: the rows are those of a stream of the same name elsewhere
     """
     if not store.describe_table().exists:
@@ -48,20 +48,20 @@ def read_drained_until(kinesis: Lister, store: StateReader) -> datetime | None:
     arns = {row.stream_arn for row in state.shards.values() if row.stream_arn is not None}
     if others := sorted(arn for arn in arns if not kinesis.may_be(arn)):
         raise AnotherStreamError(
-            f"Look at the stream's account and region: the application has the checkpoints of {others[0]}"
+            f"Check the stream's account and region: the application has the checkpoints of {others[0]}"
         )
     return drained_until(kinesis.list_shards(), state, now=now_millis()) if state.shards else None
 
 
 def drained_until(listed: Sequence[Shard], state: StreamState, *, now: int) -> datetime | None:
-    """The moment up to which everything of a stream is loaded.
+    """The moment up to which everything in a stream is loaded.
 
-    Each shard is loaded up to the last record that was loaded, or up to where a drain reached its end, if
-    that is later; the shard that is furthest behind decides.
+    Each shard is loaded up to its last loaded record, or up to when a drain reached its end, if that is
+    later; the shard furthest behind decides.
 
     :param listed: as Kinesis lists them, taken after the rows
-    :param now: milliseconds since the epoch; what a row says of a later moment isn't believed
-    :return: ``None`` when a shard wasn't begun, has no row yet, or has one that can't be right
+    :param now: milliseconds since the epoch; later times in a row are ignored
+    :return: ``None`` if a shard hasn't been started, has no row yet, or has an implausible one
     """
     if missing_rows(listed, state, initial=TRIM_HORIZON):
         return None
@@ -80,6 +80,6 @@ def drained_until(listed: Sequence[Shard], state: StreamState, *, now: int) -> d
 
 
 def _is_wrong(row: ShardState, shard: Shard, *, now: int) -> bool:
-    """Whether a drain would refuse to go on from a row."""
+    """Whether a drain would refuse to continue from a row."""
     doubt = why_foreign(row.checkpoint, shard, now=moment(now)) if row.checkpoint else None
     return contradiction(row, shard, now=now) is not None or (doubt is not None and doubt.certain)

@@ -1,4 +1,4 @@
-"""The leases one worker holds, kept alive while it works."""
+"""The leases of one worker, kept alive while it works."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 30.0
 RENEW_SECONDS = 10.0
 RETRY_SECONDS = 1.0
-# As many as the connections that the hook keeps.
+# As many as the hook keeps connections.
 RENEWERS = 16
 
 
@@ -33,7 +33,7 @@ RENEWERS = 16
 class _Lease:
     """A lease that is held; moments on the monotonic clock.
 
-    :param facts: to be told with the next renewal
+    :param facts: to be recorded with the next renewal
     """
 
     valid_until: float
@@ -45,17 +45,17 @@ class _Lease:
 class Leases:
     """Takes, renews, uses and releases the leases of one worker on one stream.
 
-    A lease lasts 30 s and is renewed every 10 s, as the Openflow connector does it, by threads of its own:
-    many leases at a time, those that end first before the others, so that a call that hangs costs no other
-    lease. Whether a lease is still held is judged by the monotonic clock from the moment *before* the last
-    successful write, so this worker believes in a lease for no longer than others respect it.
+    A lease lasts 30 s and is renewed every 10 s, as the Openflow connector does, on separate threads: many
+    leases at a time, those that expire first before the others, so that a hanging call costs no other lease.
+    Whether a lease is still held is judged by the monotonic clock from the moment *before* the last
+    successful write, so this worker never believes in a lease for longer than others respect it.
 
-    What goes wrong for the time being is logged and tried again every second. Any other error of a renewal
-    ends the drain: :meth:`drop_lost` raises it.
+    Transient errors are logged and retried every second. Any other error of a renewal ends the drain:
+    :meth:`drop_lost` raises it.
 
     :param store: the application's checkpoint store
     :param stream_name: the stream whose shards are leased
-    :param worker: who leases
+    :param worker: the lease owner
     :param sink: how it commits
     :param runtime: its clocks, and where it renews
     """
@@ -85,14 +85,14 @@ class Leases:
         self._joined = False
 
     def join(self) -> None:
-        """Tell the other workers that this one is alive, and begin to renew."""
+        """Announce this worker to the others, and start renewing."""
         self._store.heartbeat(self._stream, self._worker.id, now=self._runtime.wall())
         self._beat_at = self._runtime.monotonic() + RENEW_SECONDS
         self._joined = True
         self._runtime.start(self._keep_alive, name="lease-renewal")
 
     def retire(self) -> None:
-        """Renew and take no more leases; those held can still be released."""
+        """Stop renewing and taking leases; those held can still be released."""
         self._leaving.set()
 
     def leave(self) -> None:
@@ -110,13 +110,13 @@ class Leases:
         start_at: StartAt | None = None,
         stream_arn: str | None = None,
     ) -> ShardState | None:
-        """Take the lease of a shard that is free, or that nobody alive holds any more.
+        """Take the lease of a shard that is free, or that no live worker holds any more.
 
         :param shard: the row as last read; a lease in it is over, or of an earlier start of this task
         :param incarnation: given to the row if it has none
         :param start_at: the same
         :param stream_arn: the same
-        :return: the row after the write, or ``None`` when another worker holds the lease, or this one retires
+        :return: the row after the write; ``None`` if another worker holds the lease, or this one is retiring
         """
         if self._leaving.is_set():
             return None
@@ -147,12 +147,12 @@ class Leases:
             return lease is not None and self._runtime.monotonic() < lease.valid_until
 
     def confirm(self, shard_id: str) -> bool:
-        """Whether the table says that this worker holds the lease, which is renewed by asking."""
+        """Whether this worker holds the lease according to the table; asking renews it."""
         self._renew(shard_id)
         return self.holds(shard_id)
 
     def note(self, shard_id: str, *, millis_behind: int, caught_up_at: int) -> None:
-        """Tell with the next renewal how far a shard is, of which everything that was read is committed.
+        """Record with the next renewal how far a shard is; everything read of it must be committed.
 
         :param caught_up_at: the moment up to which it is drained (ms)
         """
@@ -162,10 +162,10 @@ class Leases:
 
     @property
     def held(self) -> frozenset[str]:
-        """Shards whose lease was taken and not released, and of which :meth:`drop_lost` didn't tell a loss.
+        """Shards whose lease was taken and not released, and whose loss :meth:`drop_lost` hasn't reported.
 
-        A shard that was lost can be taken again only once its loss was told, so that nothing of its former
-        reading is left.
+        A lost shard can be taken again only once its loss was reported, so that nothing of the former reading
+        is left.
         """
         with self._lock:
             return frozenset(self._leases) | self._lost
@@ -173,7 +173,7 @@ class Leases:
     def drop_lost(self) -> frozenset[str]:
         """Shards whose lease was lost since the last call; they are no longer held.
 
-        :raises KinesisSnowflakeError: leases can't be renewed, and another try wouldn't help
+        :raises KinesisSnowflakeError: leases can't be renewed, and retrying wouldn't help
         """
         with self._lock:
             if self._failure is not None:
@@ -195,7 +195,7 @@ class Leases:
     ) -> bool:
         """Write a checkpoint whose records are committed; extends the lease.
 
-        :param offset: as Snowflake has it; ``None``: not asked
+        :param offset: as known by Snowflake; ``None``: not asked
 
         :return: ``False`` when the lease is lost; the row is left as it is
         """
@@ -216,7 +216,7 @@ class Leases:
         return saved
 
     def release(self, shard_id: str, **facts: Any) -> bool:
-        """Give the lease back, with the last facts about the shard, in one write.
+        """Release the lease, with the last facts about the shard, in one write.
 
         :param facts: as :meth:`~airflow_kinesis_snowflake.engine.ports.StateStore.release_lease` takes them
         :return: ``False`` when the lease was lost before
@@ -251,7 +251,7 @@ class Leases:
         return due
 
     def _due(self, now: float) -> list[str]:
-        """Shards to renew now, the one whose lease ends first before the others; they count as begun."""
+        """Shards to renew now, those whose leases expire first before the others; they count as started."""
         with self._lock:
             due = [each for each in self._leases.items() if now >= each[1].renew_at and not each[1].renewing]
             for _, lease in due:
@@ -273,7 +273,7 @@ class Leases:
                 lease.renew_at, lease.renewing = began + wait, False
 
     def _attempt(self, call: Callable[[], None]) -> float:
-        """Call; return the seconds until the next call, counted from the beginning of this one."""
+        """Make a call; return the seconds until the next one, counted from the start of this one."""
         try:
             call()
         except TransientError as error:
@@ -284,14 +284,14 @@ class Leases:
         return RENEW_SECONDS
 
     def _fail(self, error: Exception) -> None:
-        """Leave an error that no try can cure to the thread that works with the leases."""
+        """Pass an error that retrying can't fix to the thread that uses the leases."""
         with self._lock:
             self._failure = self._failure or error
 
     def _beat(self) -> None:
         if self._store.heartbeat(self._stream, self._worker.id, now=self._runtime.wall(), again=True):
             return
-        # Others removed the row, because this worker was silent for long.
+        # Others removed the row, because this worker was silent for too long.
         with self._presence:
             if not self._leaving.is_set():
                 self._store.heartbeat(self._stream, self._worker.id, now=self._runtime.wall())
@@ -313,14 +313,14 @@ class Leases:
         self._settle(shard_id, began, held=renewed)
 
     def _log_trouble(self, now: float) -> bool:
-        """Say why leases aren't renewed; whether there was something to say."""
+        """Log why leases aren't renewed; return whether there was anything to log."""
         error, self._trouble = self._trouble, None
         if error is None:
             return False
         with self._lock:
             ends = min((lease.valid_until for lease in self._leases.values()), default=None)
         log.warning(
-            "Renewing the leases of stream %s goes on every second, the next ends in %.0f s: %s",
+            "Renewing the leases of stream %s is retried every second; the next one expires in %.0f s: %s",
             self._stream,
             LEASE_SECONDS if ends is None else ends - now,
             error,

@@ -1,7 +1,7 @@
-"""One batch on its way into a sink, and then its checkpoints.
+"""Loads one batch through a sink, then writes its checkpoints.
 
-A sink commits a batch as a whole, or says what has come before it. Only then are checkpoints written, each
-while the lease is still ours. If the process dies in between, the next owner of the lease asks the sink.
+A sink commits a batch as a whole, or reports why it can't. Only after the commit are checkpoints written,
+each while the lease is still ours. If the process dies in between, the next owner of the lease asks the sink.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ CHANGES_IN_A_ROW = 5
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadResult:
     """How the load of one batch ended.
 
     :param batch: the batch; its rows are gone
     :param committed: its records are in Snowflake
-    :param lost: shards whose lease was lost; their checkpoints are not ours to write any more
-    :param ahead: when fenced, shards whose offsets had moved on, and where they stand now
+    :param lost: shards whose lease was lost; their checkpoints are no longer ours to write
+    :param ahead: when fenced, shards whose offsets had moved on, with their present offsets
     :param refused: shards that can't be loaded until somebody corrects their offsets, and why
-    :param offsets: where shards stand in the sink now, as far as they moved
-    :param rejected: rows that were sent with it and that Snowflake didn't take
+    :param offsets: the new offsets of shards in the sink, for those that moved
+    :param rejected: rows sent with it that Snowflake rejected
     :param seconds: time from the first try to the last checkpoint
     """
 
@@ -60,7 +60,7 @@ class Loaded:
 
 
 class Loader:
-    """Loads batches, one at a time; :meth:`offsets` and :meth:`cancel` may be called meanwhile.
+    """Loads batches one after another; :meth:`offsets` and :meth:`cancel` may be called meanwhile.
 
     :param sink: where they go
     :param leases: written after a commit
@@ -89,11 +89,11 @@ class Loader:
 
     @property
     def in_doubt(self) -> frozenset[str]:
-        """Shards that may be committed further than their rows say."""
+        """Shards that may be committed further than their rows show."""
         return self._sink.in_doubt
 
     def prepare(self) -> None:
-        """Connect, and create or check what the sink needs, which other workers may do just now.
+        """Connect, and create or check what the sink needs; other workers may be doing the same.
 
         :raises AccessDeniedError: login or privileges are missing
         :raises SnowflakeObjectNotFoundError: database or schema don't exist
@@ -110,30 +110,30 @@ class Loader:
 
     @property
     def memory_millis(self) -> int | None:
-        """How long the sink remembers what was committed of a shard that rests; ``None``: for ever."""
+        """How long the sink remembers what was committed of an idle shard; ``None``: forever."""
         return self._sink.memory_millis
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
-        """Where the sink says shards stand that their last owner didn't release.
+        """The offsets, according to the sink, of shards that their last owner didn't release.
 
-        Shards that were never begun are left out.
+        Shards that were never started are left out.
         """
         return self._retries.call(lambda: self._sink.offsets(keys), doing="reading offsets")
 
-    def load(self, batch: Batch) -> Loaded:
+    def load(self, batch: Batch) -> LoadResult:
         """Load a batch and write its checkpoints.
 
-        :raises TransientError: the batch could not be loaded within the tries; nothing of it is committed, as
-            far as is known
+        :raises TransientError: the batch couldn't be loaded within the number of tries; as far as is known,
+            nothing of it is committed
         :raises TerminalError: Snowflake refuses the batch; nothing of it is committed
         """
         return self._load(batch, began=self._runtime.monotonic())
 
-    def _load(self, batch: Batch, *, began: float) -> Loaded:
+    def _load(self, batch: Batch, *, began: float) -> LoadResult:
         try:
             outcome = COMMITTED
             if batch.records:
-                self._check_threshold(batch)
+                self._check_limit(batch)
                 outcome = self._retries.call(
                     lambda: self._sink.commit(batch, refused_before=self._refused),
                     doing=f"loading batch {batch.id}",
@@ -144,14 +144,14 @@ class Loader:
             if self._table_changes > CHANGES_IN_A_ROW:
                 raise
             log.warning("%s; its records are read again", error)
-            return Loaded(batch, committed=False, seconds=self._runtime.monotonic() - began)
+            return LoadResult(batch, committed=False, seconds=self._runtime.monotonic() - began)
         except LeaseLostError:
             lost = frozenset(shard for shard in batch.spans if not self._leases.holds(shard))
-            return Loaded(batch, committed=False, lost=lost, seconds=self._runtime.monotonic() - began)
+            return LoadResult(batch, committed=False, lost=lost, seconds=self._runtime.monotonic() - began)
         finally:
             batch.discard()
         if not outcome.committed:
-            return Loaded(
+            return LoadResult(
                 batch,
                 committed=False,
                 ahead=outcome.ahead,
@@ -161,7 +161,7 @@ class Loader:
         self._table_changes = 0
         self._refused += batch.refused
         lost = self._checkpoint(batch, outcome.offsets)
-        return Loaded(
+        return LoadResult(
             batch,
             committed=True,
             lost=lost,
@@ -170,12 +170,12 @@ class Loader:
             seconds=self._runtime.monotonic() - began,
         )
 
-    def _check_threshold(self, batch: Batch) -> None:
-        threshold = self._settings.max_dead_letters
-        allowed = threshold.allowed(batch.records, before=self._refused)
+    def _check_limit(self, batch: Batch) -> None:
+        limit = self._settings.max_dead_letters
+        allowed = limit.allowed(batch.records, before=self._refused)
         if allowed is not None and batch.refused > allowed:
             raise TooManyDeadLettersError(
-                f"Correct the settings, or accept more than max_dead_letters={threshold}, and run again: "
+                f"Correct the settings, or accept more than max_dead_letters={limit}, and run again: "
                 f"{batch.refused} of {batch.records} records in batch {batch.id} of stream "
                 f"{self._settings.stream_name} can't be loaded, after {self._refused} in earlier batches. "
                 f"Nothing of the batch is committed. The first: {'; '.join(batch.examples)}"
@@ -200,5 +200,5 @@ class Loader:
         self._sink.cancel()
 
     def close(self) -> None:
-        """Be done with the sink."""
+        """Finish with the sink."""
         self._sink.close()

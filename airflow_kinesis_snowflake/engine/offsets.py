@@ -1,4 +1,4 @@
-"""How far shards are committed, as a sink knows it."""
+"""How far shards are committed, according to a sink."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OffsetKey:
 
     @classmethod
     def of(cls, row: ShardState) -> OffsetKey:
-        """That of a state row."""
+        """The key of a state row."""
         return cls(row.shard_id, row.incarnation or "")
 
 
@@ -42,7 +42,7 @@ class Offset:
 
 @dataclass(frozen=True)
 class Offsets:
-    """What the offsets table says of some keys, judged one by one.
+    """What the offsets table holds for some keys, validated one by one.
 
     :param found: the rows; a key without a row is in neither mapping
     :param refused: keys under which nothing can be loaded, and why
@@ -56,7 +56,7 @@ class Offsets:
 class OffsetMove:
     """What one micro-batch does to the offset of one shard.
 
-    :param expected: where the offset stands before; ``None`` before the first record
+    :param expected: the offset before the batch; ``None`` before the first record
     :param through: position of the last record of the batch
     :param records: number of its records, dead letters included
     """

@@ -1,9 +1,9 @@
-"""What the engine asks of a stream, of a warehouse, and of the store of its state.
+"""What the engine requires of a stream, of a warehouse, and of its state store.
 
-Whoever brings records in, puts rows away or keeps checkpoints in another way implements one of these, and
-passes its contract suite in ``tests/contract``; :mod:`airflow_kinesis_snowflake.testing` has one of each that
-needs no service. Every method raises errors of :mod:`airflow_kinesis_snowflake.exceptions` only: a
-``TransientError`` where another try may succeed, a ``TerminalError`` where somebody has to change something.
+To read records, store rows or keep checkpoints in another way, implement one of these, and pass its contract
+suite in ``tests/contract``; :mod:`airflow_kinesis_snowflake.testing` has a fake of each that needs no
+service. Every method raises errors of :mod:`airflow_kinesis_snowflake.exceptions` only: a ``TransientError``
+if a retry may succeed, a ``TerminalError`` if somebody has to change something.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_kinesis_snowflake.engine.batch import Batch, BatchLimits
+    from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
     from airflow_kinesis_snowflake.engine.offsets import OffsetKey, Offsets
     from airflow_kinesis_snowflake.engine.retries import Retries
     from airflow_kinesis_snowflake.engine.runtime import Event
     from airflow_kinesis_snowflake.engine.threads import DaemonThreads
-    from airflow_kinesis_snowflake.engine.threshold import Threshold
     from airflow_kinesis_snowflake.exceptions import CorruptStateError
     from airflow_kinesis_snowflake.formats.decoding import Encoder
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
     from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
     from airflow_kinesis_snowflake.stream.facts import StreamFacts
     from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -45,17 +45,17 @@ class Cursor(Protocol):
     """
 
     def read(self, *, limit: int) -> Delivery:
-        """The next records, in order, and none of them twice.
+        """The next records, in order, none of them twice.
 
-        An empty delivery isn't the end of the backlog: only one that is 0 ms behind is. After an error the
-        next call goes on where the last delivery ended. Doesn't wait for records to arrive.
+        An empty delivery doesn't mean the end of the backlog: only one that is 0 ms behind does. After an
+        error, the next call continues where the last delivery ended. Doesn't wait for records to arrive.
 
-        :param limit: how many Kinesis records the caller has room for; a source that can't be told so may
+        :param limit: how many Kinesis records the caller has room for; a source that can't limit them may
             deliver more, up to 10 MB
         """
 
     def close(self) -> None:
-        """Let go of what the shard holds; a call under way may still deliver. Closing twice does nothing."""
+        """Release what the shard holds; a call under way may still deliver. Closing again has no effect."""
 
 
 class Source(Protocol):
@@ -63,7 +63,7 @@ class Source(Protocol):
 
     @property
     def stream_name(self) -> str:
-        """The stream's name, as state rows and messages have it."""
+        """The stream's name, as used in state rows and messages."""
 
     @property
     def pause_seconds(self) -> float:
@@ -71,7 +71,7 @@ class Source(Protocol):
 
     @property
     def idle_seconds(self) -> float:
-        """The time from one read to the next while a shard has nothing, of a drain that follows."""
+        """The time from one read to the next while a shard has nothing, in a drain that follows."""
 
     def describe(self) -> StreamFacts:
         """The facts of the stream."""
@@ -83,24 +83,24 @@ class Source(Protocol):
         """Open a shard.
 
         :param start: after a position at the end of a Kinesis record; at the Kinesis record of a position
-            inside an aggregate, whose user records up to it come again; or the horizon, or a moment, of which
-            records of up to a second before it may come too
-        :param with_start: begin with the very record of a position, if the stream still has it
-        :raises ForeignCheckpointError: the shard didn't give out the sequence number
+            inside an aggregate, whose user records up to it are delivered again; or the horizon, or a moment,
+            in which case records of up to a second earlier may be delivered too
+        :param with_start: start with the very record of a position, if the stream still has it
+        :raises ForeignCheckpointError: the shard didn't assign the sequence number
         """
 
     def read_again(self, shard_id: str, sequence_number: str) -> Sequence[Record]:
-        """The user records of one Kinesis record; none if the stream doesn't have it any more."""
+        """The user records of one Kinesis record; none if the stream no longer has it."""
 
     def close(self) -> None:
-        """Close all cursors; from any thread, more than once. Whoever opens a shard then may get records."""
+        """Close all cursors; from any thread, more than once. Shards opened later may still deliver."""
 
 
 # --- where rows go -----------------------------------------------------------------------------------------
 
 
 class Rows(Protocol):
-    """What a sink keeps of a micro-batch until it is committed. Only the coordinator adds."""
+    """What a sink keeps of a micro-batch until it is committed. Only the coordinator adds to it."""
 
     @property
     def rows(self) -> int:
@@ -114,20 +114,20 @@ class Rows(Protocol):
     def size(self) -> int:
         """Bytes so far, as they count for ``max_batch_bytes``."""
 
-    def append(self, encoded: Encoded, *, shard_id: str) -> None:
-        """Add records of one shard, behind those added before."""
+    def append(self, encoded: EncodedRecords, *, shard_id: str) -> None:
+        """Add records of one shard, after those added before."""
 
     def delete(self) -> None:
-        """Forget them."""
+        """Discard them."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch; without a word about any shard it is committed.
+    """The outcome of a batch; if no shard is listed in ``ahead`` or ``refused``, it is committed.
 
-    :param offsets: of a batch that is committed: where shards stand in the sink, as far as they moved
-    :param ahead: shards whose offsets are past the beginning of the batch, and where they stand
-    :param refused: shards under whose offsets nothing can be loaded, and why
+    :param offsets: for a committed batch: the new offsets of shards in the sink, for those that moved
+    :param ahead: shards whose offsets are past the start of the batch, with these offsets
+    :param refused: shards whose offsets allow no load, and why
     :param rejected: rows that were sent with it and that Snowflake didn't take
     """
 
@@ -149,7 +149,7 @@ class Sink(Protocol):
     """A way into one landing table, as one drain uses it.
 
     One thread commits; :attr:`encoder` is used by several, and :meth:`cancel` comes from another. After a
-    ``TransientError`` the same call may be made again, with the same batch: one that was committed without an
+    ``TransientError`` the same call may be repeated with the same batch: one that was committed without an
     answer is recognised, and isn't loaded a second time.
     """
 
@@ -163,11 +163,11 @@ class Sink(Protocol):
 
     @property
     def limits(self) -> BatchLimits:
-        """When a batch is full, where the user doesn't say."""
+        """When a batch is full, unless the user sets limits."""
 
     @property
     def encoder(self) -> Encoder:
-        """Makes rows and dead letters of records."""
+        """Turns records into rows and dead letters."""
 
     @property
     def memory_millis(self) -> int | None:
@@ -175,59 +175,59 @@ class Sink(Protocol):
 
     @property
     def connections(self) -> int:
-        """How many connections were opened so far; none, as long as there was nothing to do."""
+        """How many connections were opened so far; none as long as there was nothing to do."""
 
     @property
     def in_doubt(self) -> frozenset[str]:
-        """Shards of batches that are or may be committed, until they are :meth:`settled`."""
+        """Shards of batches that are, or may be, committed, until they are :meth:`settled`."""
 
     def workspace(self) -> AbstractContextManager[Path]:
-        """A folder for batches, which is gone at the end.
+        """A folder for batches, removed at the end.
 
-        :raises InvalidSettingError: there is none that will do
+        :raises InvalidSettingError: no suitable folder exists
         """
 
     def begin(self, folder: Path) -> Rows:
-        """What a new batch is collected in.
+        """The container that collects a new batch.
 
         :param folder: of this batch alone, in that of :meth:`workspace`
         """
 
     def prepare(self) -> None:
-        """Make sure that everything is there, and that this drain may write to it."""
+        """Make sure that everything exists, and that this drain may write to it."""
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
-        """How far shards are committed that their last owner didn't release.
+        """How far shards are committed whose last owner didn't release them.
 
-        Those that were never begun are left out. May be called while other shards are being committed; a sink
-        that can answers beside that. After a failure it can be called again as it is.
+        Those that were never started are left out. May be called while other shards are being committed; a
+        sink that can answers in parallel. After a failure, simply call it again.
         """
 
     def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
         """Commit a batch: its rows, its dead letters and the positions it ends at, or nothing.
 
-        Nothing is committed of a shard whose offset isn't where the batch begins, or whose lease is lost.
+        Nothing is committed of a shard whose offset isn't at the start of the batch, or whose lease is lost.
 
         :param refused_before: dead letters of earlier batches
-        :raises TableChangedError: the landing table isn't as it was when the records were encoded; encode
-            them again
+        :raises TableChangedError: the landing table has changed since the records were encoded; encode them
+            again
         :raises LeaseLostError: another worker has a lease
         """
 
     def settled(self, shards: Set[str]) -> None:
-        """Take note that the rows of these shards say what is committed."""
+        """Note that the rows of these shards show what is committed."""
 
     def cancel(self) -> None:
-        """Give up the commit under way, which then raises; from another thread."""
+        """Abandon the commit under way, which then raises; from another thread."""
 
     def disconnect(self) -> None:
-        """End the connection and all that is under way in it; the next call opens another one.
+        """End the connection and everything under way in it; the next call opens another one.
 
         Called after each ``TransientError``.
         """
 
     def close(self) -> None:
-        """Be done: the drain is over. A connection that was lent to the drain may go back."""
+        """Finish: the drain is over. A connection that was lent to the drain may be returned."""
 
 
 class Claims(Protocol):
@@ -237,15 +237,15 @@ class Claims(Protocol):
         """Whether this worker certainly still holds the lease."""
 
     def confirm(self, shard_id: str) -> bool:
-        """Whether the store says so, which is asked."""
+        """Whether the store confirms it; this queries the store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SinkContext:
     """What a drain lends to its sink.
 
-    :param claims: asked right before something is committed
-    :param read_again: gives records of the stream a second time
+    :param claims: consulted right before something is committed
+    :param read_again: reads records of the stream a second time
     :param max_dead_letters: how many dead letters are too many
     :param writers: threads for calls that needn't wait for each other; their runtime has the clock
     :param retries: tries again after transient faults
@@ -256,14 +256,14 @@ class SinkContext:
     application_name: str
     claims: Claims
     read_again: ReadAgain
-    max_dead_letters: Threshold
+    max_dead_letters: DeadLetterLimit
     writers: DaemonThreads
     retries: Retries
     stopping: Event
 
 
 class SinkSettings(Protocol):
-    """What makes a sink for a drain."""
+    """Creates a sink for a drain."""
 
     @property
     def name(self) -> str:
@@ -279,20 +279,20 @@ class SinkSettings(Protocol):
 class StateStore(Protocol):
     """One application's state: a row per shard and per live worker of each stream.
 
-    Every change is one conditional write, which says whether its condition held; no write rests on a read
-    before it. All times are milliseconds since the epoch, and given by the caller.
+    Every change is one conditional write, which returns whether its condition held; no write depends on a
+    previous read. All times are milliseconds since the epoch, and given by the caller.
     """
 
     def exists(self) -> bool:
-        """Whether there is state of the application; waits while it is made or deleted."""
+        """Whether the application has state; waits while it is being created or deleted."""
 
     def create_table(self) -> None:
-        """Make room for state unless it is there."""
+        """Create the place for state unless it exists."""
 
     def read_state(self, stream_name: str) -> StreamState:
         """All rows of a stream, as the last write left them.
 
-        :raises CorruptStateError: an attribute that decides what is read holds what nobody writes
+        :raises CorruptStateError: an attribute that decides what is read holds an invalid value
         """
 
     def create_shard(
@@ -311,7 +311,7 @@ class StateStore(Protocol):
         """Create the row of a shard, unless there is one."""
 
     def forget_shard(self, stream_name: str, shard_id: str) -> bool:
-        """Delete the row of a shard that is read to its end and that nobody has leased."""
+        """Delete the row of a shard that is read to its end and not leased."""
 
     def take_lease(  # noqa: PLR0913 -- what a row lacks is written together with its first lease
         self,
@@ -327,9 +327,10 @@ class StateStore(Protocol):
         stream_arn: str | None = None,
         predecessor: bool = False,
     ) -> ShardState | None:
-        """Take a lease that is free, the worker's own, or as it was read; the row after it, or ``None``.
+        """Take a lease that is free, the worker's own, or unchanged since it was read; return the new row, or
+        ``None``.
 
-        The lease of a row that says it belongs to another stream isn't taken.
+        The lease isn't taken if the row says that it belongs to another stream.
         """
 
     def renew_lease(
@@ -343,7 +344,7 @@ class StateStore(Protocol):
         millis_behind: int | None = None,
         caught_up_at: int | None = None,
     ) -> bool:
-        """Move the end of a lease that the worker has, and say how far the shard is."""
+        """Extend a lease that the worker has, and record how far the shard is."""
 
     def save_checkpoint(
         self,
@@ -372,13 +373,13 @@ class StateStore(Protocol):
         millis_behind: int | None = None,
         caught_up_at: int | None = None,
     ) -> bool:
-        """Give back a lease that the worker has, with the last facts about the shard."""
+        """Release a lease that the worker has, with the last facts about the shard."""
 
     def heartbeat(self, stream_name: str, worker: str, *, now: int, again: bool = False) -> bool:
-        """Say that a worker is alive."""
+        """Record that a worker is alive."""
 
     def leave(self, stream_name: str, worker: str) -> None:
-        """Take back the last heartbeat."""
+        """Remove the last heartbeat."""
 
     def forget_worker(self, stream_name: str, worker: str, *, heartbeat: int) -> bool:
         """Delete the row of a worker whose last heartbeat was this one."""

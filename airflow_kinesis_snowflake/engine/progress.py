@@ -1,4 +1,4 @@
-"""What a drain tells while it works: a line in the log, and the same as data."""
+"""What a drain reports while it runs: a line in the log, and the same as data."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 5.0
 SAMPLES = 7
-# A push takes some 20 ms. What takes longer than this is left behind, for a stop has no time to lose.
+# A push takes some 20 ms. One that takes longer than this is abandoned, because a stop must be quick.
 LAST_PUSH_SECONDS = 0.4
 
 
 @dataclass(frozen=True)
-class Sample:
-    """How far a drain was at a moment.
+class ProgressSample:
+    """The progress of a drain at one moment.
 
     :param at: on the monotonic clock
-    :param left: seconds of the stream between what was read and where the drain ends, of the shard that has
+    :param left: seconds of the stream between what was read and where the drain ends, for the shard with the
         most; ``None`` while a shard hasn't answered
     """
 
@@ -50,9 +50,10 @@ class Progress:
     :param records_per_second: over the last half minute
     :param millis_behind_latest: of the shard furthest behind; ``None`` while none has answered
     :param shards: how many this worker is reading
-    :param seconds_to_catch_up: if it goes on as in the last half minute; ``None`` when it doesn't get nearer
+    :param seconds_to_catch_up: at the rate of the last half minute; ``None`` when it isn't catching up
     :param at: ISO-8601, in UTC
-    :param following_until: the same, of a drain that stays until then; ``None``: it ends once it caught up
+    :param following_until: the same, for a drain that follows until then; ``None``: it ends once it has
+        caught up
     """
 
     application_name: str
@@ -67,19 +68,19 @@ class Progress:
     following_until: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The progress as JSON takes it."""
+        """The progress as JSON-compatible data."""
         return asdict(self)
 
 
 class ProgressLine:
-    """Tells every five seconds how far a drain is.
+    """Reports the progress of a drain every five seconds.
 
-    Pushing is done by a thread of its own, so that it can't slow the drain; while a push is under way no
-    other begins. One that fails is logged once, and what fails later isn't mentioned.
+    Pushing is done by a separate thread, so that it can't slow the drain; while a push is under way, no other
+    starts. The first failure is logged, later ones aren't.
 
     :param settings: of the drain
     :param began: start of the drain on the monotonic clock
-    :param push: gets a :meth:`Progress.as_dict`; ``None``: only the log is told
+    :param push: receives a :meth:`Progress.as_dict`; ``None``: only log
     :param runtime: its clocks, and where it pushes
     """
 
@@ -98,7 +99,7 @@ class ProgressLine:
             if settings.follow_seconds is None
             else moment(millis(settings.stop_at)).isoformat(timespec="seconds")
         )
-        self._samples: deque[Sample] = deque([Sample(began, 0, 0)], maxlen=SAMPLES)
+        self._samples: deque[ProgressSample] = deque([ProgressSample(began, 0, 0)], maxlen=SAMPLES)
         self._push = push
         self._threads = DaemonThreads(1, name="progress", runtime=runtime) if push else None
         self._pushing: Future[None] | None = None
@@ -116,7 +117,7 @@ class ProgressLine:
             return
         wall = self._runtime.wall()
         left = seconds_left(readers, beyond_stop=(wall - millis(self._settings.stop_at)) / 1000)
-        sample = Sample(now, records, total_bytes, left)
+        sample = ProgressSample(now, records, total_bytes, left)
         self._samples.append(sample)
         progress = Progress(
             application_name=self._settings.application_name,
@@ -145,7 +146,7 @@ class ProgressLine:
         self._send(progress)
 
     def close(self) -> None:
-        """Push no more. One that is under way gets 0.4 s to end, then it is left behind."""
+        """Stop pushing. A push under way gets 0.4 s to end, then it is abandoned."""
         if self._threads is None:
             return
         if self._pushing is not None:
@@ -165,7 +166,7 @@ class ProgressLine:
         try:
             push(progress.as_dict())
         except Exception as error:
-            # Whatever is wrong with the one who listens, records are moved all the same.
+            # Whatever is wrong with the listener, records are moved all the same.
             if not self._failed:
                 log.warning("The progress of this drain can't be shown: %s: %s", type(error).__name__, error)
             self._failed = True
@@ -177,10 +178,10 @@ def known_lags(readers: Collection[ShardReader]) -> list[int]:
 
 
 def seconds_left(readers: Collection[ShardReader], *, beyond_stop: float) -> float | None:
-    """Seconds of the stream between what was read and where the drain ends, of the shard that has most.
+    """Seconds of the stream between what was read and where the drain ends, for the shard with the most.
 
-    :param beyond_stop: seconds since the moment up to which is read; records that arrived later count to the
-        lag, but are left for the next drain. Below zero: it is still to come
+    :param beyond_stop: seconds since the moment up to which the drain reads; records that arrived later count
+        towards the lag, but are left for the next drain. Negative: it is in the future
     """
     behind = known_lags(readers)
     if len(behind) < len(readers):
@@ -188,10 +189,10 @@ def seconds_left(readers: Collection[ShardReader], *, beyond_stop: float) -> flo
     return max(0.0, max(behind, default=0) / 1000 - max(0.0, beyond_stop))
 
 
-def seconds_to_catch_up(samples: Sequence[Sample]) -> float | None:
-    """How long it takes if it goes on like this; ``None`` if that can't be said, or what is left grows.
+def seconds_to_catch_up(samples: Sequence[ProgressSample]) -> float | None:
+    """The time left at this rate; ``None`` if that is unknown, or the backlog grows.
 
-    :param samples: oldest first, the last one of now
+    :param samples: oldest first, the last one from now
     """
     now = samples[-1]
     if now.left is None:
@@ -207,7 +208,7 @@ def seconds_to_catch_up(samples: Sequence[Sample]) -> float | None:
 def catching_up(seconds: float | None) -> str:
     """When the end of the drain is reached, in words."""
     if seconds is None:
-        return "no telling when it catches up"
+        return "not catching up yet"
     return "caught up" if seconds == 0 else f"catches up in {seconds:,.0f} s"
 
 

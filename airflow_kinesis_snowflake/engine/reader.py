@@ -1,4 +1,4 @@
-"""Reading one shard: where it stands, and how one page is fetched and encoded."""
+"""Reading one shard: its progress, and how one page is fetched and encoded."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.formats.dead_letters import GAP, DeadLetter
 from airflow_kinesis_snowflake.stream.aggregation import (
-    Damaged,
-    Deaggregated,
+    DamagedAggregate,
+    UserRecords,
     deaggregate,
     skip_through,
     within_hash_range,
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.ports import Cursor, Source
     from airflow_kinesis_snowflake.engine.runtime import Runtime
     from airflow_kinesis_snowflake.formats.decoding import Encoder
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
     from airflow_kinesis_snowflake.state.shards import ShardState
     from airflow_kinesis_snowflake.stream.lineage import Shard
     from airflow_kinesis_snowflake.stream.records import Delivery
 
-SHORTEST_BACKOFF_SECONDS = 0.2
-FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 20.0
+MIN_BACKOFF_SECONDS = 0.2
+INITIAL_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 20.0
 FAILURES_BEFORE_GIVING_UP = 30
 STALL_SECONDS = 10.0
-# Five such pages a second are more than the 2 MB a second that Kinesis gives of a shard.
+# Five such pages a second exceed the 2 MB a second that Kinesis delivers per shard.
 PAGE_BYTES = 4 * 2**20
-FIRST_PAGE_RECORDS = 100
-MOST_PAGE_RECORDS = 10_000
+INITIAL_PAGE_RECORDS = 100
+MAX_PAGE_RECORDS = 10_000
 RECORD_OVERHEAD_BYTES = 500
 
 
@@ -58,13 +58,13 @@ class ShardReader:
     """How far one shard was read, handed over for loading, and committed in this drain.
 
     ``read >= handed >= committed`` at every moment; a rewind goes back to one of the lower two. Only the
-    coordinator touches a reader, so it needs no lock. What it returns are cursors to be closed.
+    coordinator touches a reader, so it needs no lock. The cursors it returns must be closed.
 
     :param state: the shard's row when its lease was taken
     :param committed: the last position known to be in Snowflake
-    :param shard: as Kinesis lists it; ``None`` when it doesn't any more
-    :param offset: what the sink has of it, if that is known
-    :param in_doubt: the sink may have more, and couldn't say so
+    :param shard: as Kinesis lists it; ``None`` if it no longer does
+    :param offset: what the sink has committed of it, if known
+    :param in_doubt: the sink may have committed more, but couldn't tell
     """
 
     def __init__(
@@ -100,10 +100,10 @@ class ShardReader:
         self._failing_since: float | None = None
         self._stalled = False
         self.page_bytes = PAGE_BYTES
-        self.page_records = FIRST_PAGE_RECORDS
+        self.page_records = INITIAL_PAGE_RECORDS
 
     def request(self) -> PageRequest:
-        """What to ask Kinesis for next."""
+        """What to request from Kinesis next."""
         return PageRequest(
             shard_id=self.shard_id,
             start=self.start_at if self.read is None else self.read,
@@ -116,22 +116,22 @@ class ShardReader:
         )
 
     def check(self, *, others_until: datetime | None = None) -> None:
-        """Find the record of the checkpoint once more, to learn whether it aged out.
+        """Look up the record of the checkpoint again, to learn whether it aged out.
 
-        :param others_until: when another consumer last attended to the shard, if that is worth something
+        :param others_until: when another consumer last wrote the shard's row, if that is meaningful
         """
         self.checking = self._doubted = True
         self.others_until = others_until
 
     @property
     def wants_page(self) -> bool:
-        """Whether to ask for another page."""
+        """Whether to request another page."""
         return self.status is Status.READING and not self.in_flight
 
-    def accept(self, page: Fetched, *, caught_up_at: int) -> Cursor | None:
+    def accept(self, page: EncodedPage, *, caught_up_at: int) -> Cursor | None:
         """Move on past a page.
 
-        :param caught_up_at: when the page finishes the shard for this drain, the moment it is drained up to
+        :param caught_up_at: if the page finishes the shard for this drain, the moment it is drained up to
             (ms)
         """
         if page.reached is not None:
@@ -149,29 +149,29 @@ class ShardReader:
         self._stalled = False
         return None if before is self.cursor else before
 
-    def _size_next_page(self, page: Fetched) -> None:
-        """Ask for as many records as make a page of 4 MiB, if they are like those of this page."""
+    def _size_next_page(self, page: EncodedPage) -> None:
+        """Request as many records as make a page of 4 MiB, if they resemble those of this page."""
         if page.taken:
             each = max(RECORD_OVERHEAD_BYTES, page.weight / page.taken)
-            self.page_records = min(MOST_PAGE_RECORDS, max(1, int(PAGE_BYTES / each)))
+            self.page_records = min(MAX_PAGE_RECORDS, max(1, int(PAGE_BYTES / each)))
             self.page_bytes = int(self.page_records * each)
 
     def enter(self, status: Status) -> None:
         """Change the status.
 
-        :raises IllegalTransitionError: nothing leads from the present one to this one
+        :raises IllegalTransitionError: there is no transition from the present one to this one
         """
         check_transition(self.shard_id, self.status, status)
         self.status = status
 
     def leave_off(self, status: Status) -> Cursor | None:
-        """Want no more pages, and ignore one that is under way."""
+        """Request no more pages, and ignore one that is under way."""
         self.enter(status)
         self.generation += 1
         return self._let_go()
 
     def rewind(self, position: Position | None) -> Cursor | None:
-        """Forget what was read after ``position``; a page under way will be ignored, and waited for."""
+        """Forget what was read after ``position``; a page under way is waited for and ignored."""
         if self.status is not Status.READING:
             self.enter(Status.READING)
         self.read = self.handed = position
@@ -189,8 +189,8 @@ class ShardReader:
         self.failures += 1
         if self._failing_since is None:
             self._failing_since = now
-        longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2**self.failures)
-        self.due = now + SHORTEST_BACKOFF_SECONDS + chance * (longest - SHORTEST_BACKOFF_SECONDS)
+        longest = min(MAX_BACKOFF_SECONDS, INITIAL_BACKOFF_SECONDS * 2**self.failures)
+        self.due = now + MIN_BACKOFF_SECONDS + chance * (longest - MIN_BACKOFF_SECONDS)
         return self.failures < FAILURES_BEFORE_GIVING_UP
 
     def _let_go(self) -> Cursor | None:
@@ -198,7 +198,7 @@ class ShardReader:
         return cursor
 
     def begins_to_stall(self) -> bool:
-        """Whether failures in a row keep the shard from being read for 10 s or more; true once."""
+        """Whether successive failures have kept the shard from being read for 10 s or more; true once."""
         begins = (
             not self._stalled
             and self._failing_since is not None
@@ -208,7 +208,7 @@ class ShardReader:
         return begins
 
     def stalled_for(self, now: float) -> float | None:
-        """For how many seconds a shard couldn't be read of which :meth:`begins_to_stall` was true."""
+        """For how many seconds a shard couldn't be read, after :meth:`begins_to_stall` was true."""
         return now - self._failing_since if self._stalled and self._failing_since is not None else None
 
 
@@ -216,19 +216,19 @@ class ShardReader:
 class PageRequest:
     """One page to fetch.
 
-    :param start: where to begin when there is no cursor
-    :param cursor: at the end of the page before, if it is still good
+    :param start: where to start if there is no cursor
+    :param cursor: at the end of the previous page, if still valid
     :param limit: at most this many Kinesis records
-    :param shard: as Kinesis lists it; ``None``: it doesn't any more, so that nothing can be read
-    :param checking: find the record of the checkpoint once more, to learn whether it aged out
-    :param read_until: up to when the shard was certainly read, for the description of a gap
-    :param others_until: when another consumer last attended to the shard
+    :param shard: as Kinesis lists it; ``None``: it no longer does, so nothing can be read
+    :param checking: look up the record of the checkpoint again, to learn whether it aged out
+    :param read_until: up to when the shard was certainly read, to describe a gap
+    :param others_until: when another consumer last wrote the shard's row
     """
 
     shard_id: str
     start: Position | StartAt
     cursor: Cursor | None
-    limit: int = MOST_PAGE_RECORDS
+    limit: int = MAX_PAGE_RECORDS
     shard: Shard | None = None
     checking: bool = False
     read_until: datetime | None = None
@@ -236,24 +236,24 @@ class PageRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fetched:
+class EncodedPage:
     """One page of a shard, ready for a batch.
 
-    :param encoded: its rows and dead letters, ``None`` when it brought no record to load
-    :param reached: position after the page; ``None`` when the page brought no record at all
-    :param cursor: continues after the page; ``None``: another one is needed for that, or none at all
+    :param encoded: its rows and dead letters; ``None`` if it had no record to load
+    :param reached: position after the page; ``None`` if the page had no records at all
+    :param cursor: continues after the page; ``None``: a new one is needed, or none at all
     :param millis_behind: lag at the page's end
     :param finish: set when the shard needs no more reading in this drain
-    :param asked_at: when the source was asked for it, on the monotonic clock
-    :param pause_seconds: how long after that the shard's next page may be asked for
+    :param asked_at: when it was requested from the source, on the monotonic clock
+    :param pause_seconds: how long after that the shard's next page may be requested
     :param taken: Kinesis records that were encoded
-    :param checking: the record of the checkpoint was neither found nor missed yet
+    :param checking: the record of the checkpoint hasn't been found or found missing yet
     :param at_tip: the shard has nothing more for now
-    :param age_seconds: how long before it was asked for the source learned how far behind it is
+    :param age_seconds: how long before the request the source learned the lag
     :param gap: the record of the checkpoint aged out, and perhaps others after it
     """
 
-    encoded: Encoded | None
+    encoded: EncodedRecords | None
     reached: Position | None
     cursor: Cursor | None
     millis_behind: int
@@ -268,7 +268,7 @@ class Fetched:
 
     @property
     def as_of(self) -> float:
-        """When the lag was what the page says, on the monotonic clock."""
+        """When the page's lag was measured, on the monotonic clock."""
         return self.asked_at - self.age_seconds
 
     @property
@@ -283,7 +283,7 @@ class Fetched:
 
     @property
     def weight(self) -> int:
-        """The bytes of payloads or rows, and about what JSON and Python add to each record on its way."""
+        """The bytes of payloads or rows, plus the approximate overhead of JSON and Python per record."""
         rows = 0 if self.encoded is None else self.encoded.rows.nbytes
         return max(self.bytes, rows) + self.records * RECORD_OVERHEAD_BYTES
 
@@ -295,7 +295,7 @@ class PageSource:
     :param encoder: how records become rows
     :param stop_at: records that arrived at or after this moment (ms since the epoch) stay in the stream
     :param own_hash_keys_only: drop aggregates with records outside the shard's range of hash keys
-    :param follow_until: until this moment, on the monotonic clock, a shard isn't done with at its tip
+    :param follow_until: until this moment, on the monotonic clock, a shard at its tip isn't finished
     :param runtime: its clock
     """
 
@@ -321,10 +321,10 @@ class PageSource:
         """The time from one read of a shard to the next."""
         return self._source.pause_seconds
 
-    def fetch(self, request: PageRequest) -> Fetched:
+    def fetch(self, request: PageRequest) -> EncodedPage:
         """Read one page of a shard and encode what belongs to this drain.
 
-        :raises UnreadablePageError: an error that nobody expected; it says where, and nothing of the records
+        :raises UnreadablePageError: an unexpected error; it tells where, and nothing about the records
         """
         page: Delivery | None = None
         try:
@@ -338,12 +338,12 @@ class PageSource:
         except KinesisSnowflakeError:
             raise
         except Exception as error:
-            # What it says may quote a record, and so may what it was raised from.
+            # Its message may quote a record, and so may its cause.
             raise self._unreadable(error, request, page) from None
 
     def _fetched(
         self, request: PageRequest, cursor: Cursor, page: Delivery, *, asked_at: float, closed: bool
-    ) -> Fetched:
+    ) -> EncodedPage:
         finish = None if page.records else finish_of(page, closed=closed)
         gap = gap_before(page, request, finish) if request.checking else None
         checking = request.checking and not page.records and finish is None
@@ -376,7 +376,7 @@ class PageSource:
             encoded = with_letters(encoded, [gap_letter(gap, beside)])
         if goes_on is None or finish is not None:
             cursor.close()
-        return Fetched(
+        return EncodedPage(
             encoded=encoded,
             reached=reached,
             cursor=goes_on,
@@ -407,11 +407,11 @@ class PageSource:
             "read"
         )
 
-    def _nothing_left(self, request: PageRequest) -> Fetched:
-        """The end of a shard that left the list: what came after its checkpoint is gone."""
+    def _nothing_left(self, request: PageRequest) -> EncodedPage:
+        """The end of a shard that left the list: everything after its checkpoint is gone."""
         gap = Gap(request.shard_id, loaded_until=request.read_until, oldest_available=None)
         checkpoint = checkpoint_of(request)
-        return Fetched(
+        return EncodedPage(
             encoded=with_letters(self._rows(request, ()), [gap_letter(gap, checkpoint)])
             if checkpoint
             else None,
@@ -426,7 +426,7 @@ class PageSource:
     def _open(self, request: PageRequest) -> Cursor:
         return self._source.open(request.shard_id, request.start, with_start=request.checking)
 
-    def _users(self, request: PageRequest, apart: Deaggregated) -> Sequence[Record]:
+    def _users(self, request: PageRequest, apart: UserRecords) -> Sequence[Record]:
         """The user records that are still to be loaded, and this shard's to load."""
         users = apart.users
         if isinstance(request.start, Position) and request.start.sub_sequence_number is not None:
@@ -435,13 +435,13 @@ class PageSource:
             users = within_hash_range(users, request.shard)
         return users
 
-    def _rows(self, request: PageRequest, users: Sequence[Record]) -> Encoded:
+    def _rows(self, request: PageRequest, users: Sequence[Record]) -> EncodedRecords:
         return self._encoder.encode(users, stream_name=self._source.stream_name, shard_id=request.shard_id)
 
 
 @contextmanager
 def _closed_on_failure(cursor: Cursor, *, unless: Cursor | None) -> Iterator[None]:
-    """Close a cursor that nobody will know of, because its first page didn't come."""
+    """Close a cursor that nobody will know about, because its first page failed."""
     try:
         yield
     except BaseException:
@@ -462,12 +462,12 @@ def end_of(users: Sequence[Record], *, left: int) -> Position:
 
 
 def through(records: Sequence[Record], reached: Position) -> list[Record]:
-    """The Kinesis records of which something was taken."""
+    """The Kinesis records of which something was used."""
     end = Position(reached.sequence_number)
     return [record for record in records if Position(record.sequence_number) <= end]
 
 
-def damaged_through(damaged: Sequence[Damaged], reached: Position) -> list[DeadLetter]:
+def damaged_through(damaged: Sequence[DamagedAggregate], reached: Position) -> list[DeadLetter]:
     """Dead letters of the damaged aggregates up to a position."""
     return [
         DeadLetter(record=item.record, reason=item.reason)
@@ -476,15 +476,15 @@ def damaged_through(damaged: Sequence[Damaged], reached: Position) -> list[DeadL
     ]
 
 
-def with_letters(encoded: Encoded, letters: Sequence[DeadLetter]) -> Encoded:
-    """The rows of a page, with dead letters of what isn't among its user records."""
+def with_letters(encoded: EncodedRecords, letters: Sequence[DeadLetter]) -> EncodedRecords:
+    """The rows of a page, with dead letters for what isn't among its user records."""
     return replace(encoded, dead_letters=(*encoded.dead_letters, *letters)) if letters else encoded
 
 
 def finish_of(page: Delivery, *, closed: bool) -> Status | None:
     """Whether a page without records is the end of the shard, or its tip.
 
-    A closed shard has no tip: taken for caught up before its end, an empty one would never end.
+    A closed shard has no tip: if an empty one counted as caught up before its end, it would never end.
     """
     if page.ended:
         return Status.ENDED
@@ -492,9 +492,10 @@ def finish_of(page: Delivery, *, closed: bool) -> Status | None:
 
 
 def unread(records: Sequence[Record], start: Position | StartAt) -> Sequence[Record]:
-    """Records of a shard's first page without those at its front that a start doesn't want.
+    """Records of a shard's first page without the leading ones before the start.
 
-    An iterator at a moment begins at the whole second, and one at a checkpoint with its own record.
+    An iterator at a moment starts at the whole second, and one at a checkpoint with the checkpoint's own
+    record.
     """
     if isinstance(start, Position):
         again = records and Position(records[0].sequence_number) == start
@@ -506,7 +507,7 @@ def unread(records: Sequence[Record], start: Position | StartAt) -> Sequence[Rec
 
 
 def gap_before(page: Delivery, request: PageRequest, finish: Status | None) -> Gap | None:
-    """Tell from the page read at a checkpoint whether the checkpoint's record is gone.
+    """Determine from the page read at a checkpoint whether the checkpoint's record is gone.
 
     A shard of which nothing was ever read has no such record, so nothing can prove that none aged out.
     """
@@ -527,7 +528,7 @@ def gap_before(page: Delivery, request: PageRequest, finish: Status | None) -> G
 def gap_letter(gap: Gap, beside: Position) -> DeadLetter:
     """The dead letter that stands for a gap, at the coordinates of the last record before it.
 
-    :param beside: that record, or the first one after the gap where there is none before it
+    :param beside: that record, or the first one after the gap if there is none before it
     """
     began = 0.0 if gap.loaded_until is None else gap.loaded_until.timestamp()
     record = Record(sequence_number=beside.sequence_number, approximate_arrival=began, data=b"")
@@ -535,14 +536,14 @@ def gap_letter(gap: Gap, beside: Position) -> DeadLetter:
 
 
 def checkpoint_of(request: PageRequest) -> Position | None:
-    """The checkpoint that a request starts at, if there is one."""
+    """The checkpoint at which a request starts, if there is one."""
     return request.start if isinstance(request.start, Position) else None
 
 
 def before(records: Sequence[Record], stop_at: int) -> tuple[Sequence[Record], bool]:
     """Records up to the first that arrived at or after ``stop_at`` (ms), and whether there was one.
 
-    Everything from that record on stays in the stream, whatever its arrival time, so that no later drain
+    Everything from that record on is left in the stream, whatever its arrival time, so that no later drain
     has to look before its checkpoint.
     """
     limit = stop_at / 1000

@@ -1,4 +1,4 @@
-"""What a drain tells about itself: the report at its end and the lines in between."""
+"""What a drain reports: the final report and the log lines in between."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.engine.batch import Batch, Span
-    from airflow_kinesis_snowflake.engine.intake import Intaken
+    from airflow_kinesis_snowflake.engine.intake import Acquisition
     from airflow_kinesis_snowflake.engine.settings import DrainSettings
 
 REASONS_IN_LINE = 5
@@ -27,7 +27,7 @@ SUMMED = (
     "snowflake_connections",
 )
 
-MOST_REASONS = 20
+MAX_REASONS = 20
 OTHER_REASONS = "other reasons"
 
 
@@ -54,13 +54,13 @@ class ShardReport:
 class DrainReport:
     """What one drain did; :meth:`as_dict` is the operator's XCom.
 
-    ``records`` counts everything committed: rows in the landing table and dead letters. ``dropped`` says how
-    many records held no data by the rules of their format, and what they were: control messages, heartbeats,
+    ``records`` counts everything committed: rows in the landing table and dead letters. ``dropped`` counts
+    records that by the rules of their format hold no data, by what they were: control messages, heartbeats,
     tombstones; they are in ``bytes``, not in ``records``. ``gaps`` lists records that may have aged out
-    unread. ``reasons`` says why records became dead letters, and how many for each reason; beyond 20, the
-    others are counted as one. ``held_by_others`` says how many unread shards each other owner had leased when
-    this worker looked last. ``rejected_rows`` counts rows that were streamed and that Snowflake didn't take.
-    ``stream_arn`` is known once the stream has answered.
+    unread. ``reasons`` counts dead letters by reason; beyond 20, the others are counted as one.
+    ``held_by_others`` tells how many unread shards each other owner had leased when this worker last looked.
+    ``rejected_rows`` counts streamed rows that Snowflake rejected. ``stream_arn`` is known once the stream
+    has answered.
     """
 
     stream_name: str
@@ -92,7 +92,7 @@ class DrainReport:
             total.bytes += span.bytes
             total.dead_letters += span.dead_letters
         for reason, count in span.reasons.items():
-            told = reason if reason in self.reasons or len(self.reasons) < MOST_REASONS else OTHER_REASONS
+            told = reason if reason in self.reasons or len(self.reasons) < MAX_REASONS else OTHER_REASONS
             self.reasons[told] = self.reasons.get(told, 0) + count
         for what, count in span.dropped.items():
             self.dropped[what] = self.dropped.get(what, 0) + count
@@ -104,7 +104,7 @@ class DrainReport:
         return max((shard.millis_behind_latest or 0 for shard in self.shards.values()), default=0)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON takes it."""
+        """The report as JSON-compatible data."""
         return {**asdict(self), "millis_behind_latest": self.millis_behind_latest}
 
 
@@ -121,12 +121,12 @@ def totals(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def beginning(
-    settings: DrainSettings, report: DrainReport, intaken: Intaken, *, is_new: bool, sink: str
+    settings: DrainSettings, report: DrainReport, intaken: Acquisition, *, is_new: bool, sink: str
 ) -> str:
-    """One line for the beginning of a drain: from where, until when, which shards, and where to.
+    """One line for the start of a drain: from where, until when, which shards, and into what.
 
-    :param intaken: what the first look at the state brought
-    :param is_new: this drain has made the table of the application
+    :param intaken: the result of the first look at the state
+    :param is_new: this drain has created the application's table
     :param sink: how rows get there
     """
     start = f"new, from {settings.initial_position}" if is_new else "known, from its checkpoints"
@@ -138,7 +138,7 @@ def beginning(
     )
 
 
-def _named(intaken: Intaken) -> str:
+def _named(intaken: Acquisition) -> str:
     ids = [short(shard_id) for shard_id in intaken.taken]
     if not ids:
         return ""
@@ -162,7 +162,7 @@ def summary(report: DrainReport) -> str:
     left = sum(report.held_by_others.values())
     if left:
         owners = ", ".join(f"{owner} ({count})" for owner, count in report.held_by_others.items())
-        return f"{_summary_of_own(report)}; {left} shards were left to others, who have leased them: {owners}"
+        return f"{_summary_of_own(report)}; {left} shards were left to others that have leased them: {owners}"
     return _summary_of_own(report)
 
 
@@ -171,7 +171,7 @@ def _summary_of_own(report: DrainReport) -> str:
         opened = (
             "no Snowflake connection was opened" if report.snowflake_connections == 0 else "nothing loaded"
         )
-        nothing_new = " in the shards that were free" if report.held_by_others else ""
+        nothing_new = " in the free shards" if report.held_by_others else ""
         return (
             f"Stream {report.stream_name} has nothing new{nothing_new} for {report.application_name}: "
             f"{len(report.shards)} shards checked in {report.seconds:.1f} s, {opened}{_dropped(report)}"
@@ -192,10 +192,10 @@ def _dropped(report: DrainReport) -> str:
 
 
 def short(shard_id: str) -> str:
-    """A shard id without what all of them begin with."""
+    """A shard id without the common prefix."""
     return shard_id.removeprefix("shardId-").lstrip("0") or "0"
 
 
 def megabytes(count: float) -> str:
-    """Bytes as people read them in a log."""
+    """Bytes in human-readable form."""
     return f"{count / 1_000_000:.1f} MB"

@@ -1,4 +1,4 @@
-"""Tries again after transient faults."""
+"""Retries after transient errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TRIES = 5
-LONGEST_WAIT_SECONDS = 30.0
+MAX_WAIT_SECONDS = 30.0
 
 
 def nothing() -> None:
@@ -29,11 +29,11 @@ def nothing() -> None:
 
 
 class Retries:
-    """Calls again after transient faults, with full jitter.
+    """Repeats calls after transient errors, with full jitter.
 
-    A lost lease and a changed table aren't faults: they go to the caller at once.
+    A lost lease and a changed table aren't retried: they go to the caller at once.
 
-    :param runtime: its chance
+    :param runtime: its randomness
     :param stopping: ends the waits
     """
 
@@ -44,8 +44,8 @@ class Retries:
     def call(self, call: Callable[[], T], *, doing: str, after_failure: Callable[[], None] = nothing) -> T:
         """Call up to five times.
 
-        :param doing: what is tried, for the log
-        :param after_failure: called after each fault (default: nothing)
+        :param doing: what is being done, for the log
+        :param after_failure: called after each error (default: nothing)
         :raises TransientError: the last try failed
         :raises DrainStoppedError: the drain must stop
         """
@@ -58,7 +58,7 @@ class Retries:
                 after_failure()
                 if attempt == TRIES:
                     raise
-                wait = self._runtime.random.uniform(0, min(LONGEST_WAIT_SECONDS, 2.0**attempt))
+                wait = self._runtime.random.uniform(0, min(MAX_WAIT_SECONDS, 2.0**attempt))
                 log.warning(
                     "Try %d of %d at %s failed, next in %.1f s: %s", attempt, TRIES, doing, wait, error
                 )

@@ -1,4 +1,4 @@
-"""Which state rows a stream's shards call for: decisions over the rows, without I/O."""
+"""Which state rows a stream's shards need: decisions about the rows, without I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 
-# A row and the list of shards may be a moment apart, and so may the clocks of those who made them.
+# A row and the list of shards may be a moment apart, and so may the clocks of their authors.
 SETTLED_MILLIS = 300_000
 
 
@@ -35,12 +35,12 @@ class MissingRow:
 
 
 def missing_rows(listed: Sequence[Shard], state: StreamState, *, initial: StartAt) -> list[MissingRow]:
-    """State rows that the shard list calls for.
+    """State rows that the shard list requires.
 
     An application founds itself on a stream with one conditional write: the first shard's row names all
     shards that start at the initial position. Whoever finds that row can complete the others, so a first run
-    that dies half-way leaves no shard to start elsewhere. Shards that appear later start at ``TRIM_HORIZON``.
-    Beside rows of another consumer, those that it might have begun start at the initial position.
+    that dies halfway can't make a shard start elsewhere. Shards that appear later start at ``TRIM_HORIZON``.
+    In a table with rows of another consumer, those that it might have started begin at the initial position.
     """
     shards = {shard.shard_id: shard for shard in listed}
     if not state.shards:
@@ -55,7 +55,7 @@ def missing_rows(listed: Sequence[Shard], state: StreamState, *, initial: StartA
 
 
 def founding_rows(listed: Sequence[Shard], state: StreamState) -> list[MissingRow]:
-    """Rows that a first run named but didn't live to create."""
+    """Rows that a first run named but died before creating."""
     shards = {shard.shard_id: shard for shard in listed}
     return [
         MissingRow(shards[shard_id], row.start_at or TRIM_HORIZON)
@@ -66,7 +66,7 @@ def founding_rows(listed: Sequence[Shard], state: StreamState) -> list[MissingRo
 
 
 def progress(state: StreamState) -> Mapping[str, ShardProgress]:
-    """What lineage needs to know of the state rows."""
+    """What lineage needs to know about the state rows."""
     return {
         shard_id: ShardProgress(
             shard_id=shard_id, parents=row.parents, ended=row.ended, foreign=row.stream_created is None
@@ -76,19 +76,18 @@ def progress(state: StreamState) -> Mapping[str, ShardProgress]:
 
 
 def caught_up_by(row: ShardState, *, now: int) -> int | None:
-    """The moment up to which a shard was drained, as far as a row can be believed.
+    """The moment up to which a shard was drained, as far as a row is plausible.
 
-    :param now: milliseconds since the epoch; a moment after it was written by a clock that is ahead, and is
-        as good as none
+    :param now: milliseconds since the epoch; a later moment was written by a fast clock, and is ignored
     """
     at = row.caught_up_at
     return at if at is not None and 0 <= at <= now else None
 
 
 def contradiction(row: ShardState, shard: Shard, *, now: int) -> str | None:
-    """Say how a row contradicts what Kinesis says of its shard; ``None`` if it doesn't.
+    """How a row contradicts what Kinesis reports about its shard; ``None`` if it doesn't.
 
-    A drain would take such a row for an order to load nothing.
+    A drain would take such a row to mean that there is nothing to load.
 
     :param shard: as it was listed after the row was read
     :param now: milliseconds since the epoch

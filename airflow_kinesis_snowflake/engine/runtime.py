@@ -1,4 +1,4 @@
-"""Clock, threads and chance, as a drain uses them: those of the machine, or of a simulation."""
+"""Clock, threads and randomness for a drain: those of the machine, or of a simulation."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 
 class Event(Protocol):
-    """As :class:`threading.Event`."""
+    """Like :class:`threading.Event`."""
 
     def set(self) -> None:
-        """Let everybody who waits go on."""
+        """Wake everyone who waits."""
 
     def is_set(self) -> bool:
         """Whether it was set."""
@@ -33,7 +33,7 @@ class Event(Protocol):
 
 
 class Queue(Protocol[T]):
-    """As :class:`queue.SimpleQueue`; ``put`` is safe in a signal handler."""
+    """Like :class:`queue.SimpleQueue`; ``put`` is safe in a signal handler."""
 
     def put(self, item: T, /) -> None:
         """Add an item."""
@@ -41,25 +41,25 @@ class Queue(Protocol[T]):
     def get(self, *, timeout: float | None = None) -> T:
         """Wait for the next item.
 
-        :raises queue.Empty: there was none for so many seconds
+        :raises queue.Empty: there was none for this many seconds
         """
 
 
 class Runtime(Protocol):
-    """What a drain takes from the machine that it runs on, besides the services that it is given."""
+    """What a drain uses of its machine, besides the services that it is given."""
 
     @property
     def random(self) -> random.Random:
-        """Numbers by chance, for waits that shouldn't coincide."""
+        """Random numbers, for waits that shouldn't coincide."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that nobody sets."""
+        """Seconds on a monotonic clock."""
 
     def wall(self) -> int:
-        """The time as this machine has it, in milliseconds since the epoch."""
+        """This machine's time, in milliseconds since the epoch."""
 
     def new_id(self) -> str:
-        """32 hexadecimal digits that nobody else gets."""
+        """32 unique hexadecimal digits."""
 
     def start(self, target: Callable[[], None], *, name: str) -> None:
         """Call on a new thread, which doesn't keep the process from ending."""
@@ -68,7 +68,7 @@ class Runtime(Protocol):
         """An event that isn't set."""
 
     def lock(self) -> AbstractContextManager[Any]:
-        """A lock that the thread that holds it can take again."""
+        """A reentrant lock."""
 
     def queue(self) -> Queue[Any]:
         """A queue without a limit."""
@@ -83,7 +83,7 @@ class Machine:
     random = random.Random()
 
     def monotonic(self) -> float:
-        """As :func:`time.monotonic`."""
+        """Like :func:`time.monotonic`."""
         return time.monotonic()
 
     def wall(self) -> int:
@@ -111,7 +111,7 @@ class Machine:
         return SimpleQueue()
 
     def wait(self, futures: Collection[Future[Any]], *, timeout: float | None = None) -> bool:
-        """As :func:`concurrent.futures.wait`."""
+        """Like :func:`concurrent.futures.wait`."""
         return not wait(futures, timeout=timeout).not_done
 
 

@@ -1,11 +1,11 @@
-"""What a drain is asked to do."""
+"""The settings of a drain."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from airflow_kinesis_snowflake.engine.threshold import ANY_NUMBER, Threshold
+from airflow_kinesis_snowflake.engine.dead_letter_limit import ANY_NUMBER, DeadLetterLimit
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DrainSettings:
-    """The settings of one drain, checked when they are made.
+    """The settings of one drain, checked on creation.
 
     :param stream_name: the Kinesis stream
     :param application_name: whose checkpoints these are; the name of the DynamoDB table
     :param initial_position: where the application starts on this stream, on its first run only
     :param stop_at: records that arrived at or after this moment stay for the next drain
-    :param follow_seconds: stay for so long, which ends at ``stop_at``, and load what arrives meanwhile.
-        ``None``: end when the shards are read up to ``stop_at``, or to their tips
+    :param follow_seconds: keep running for this long, but not past ``stop_at``, and load what arrives
+        meanwhile. ``None``: end when the shards are read up to ``stop_at``, or to their tips
     :param max_batch_bytes: size of a batch at which it is loaded, as its sink counts; ``None``, here and for
         the next two: as its sink has it
     :param max_batch_records: number of records at which a batch is loaded; the last page may exceed it
     :param max_batch_seconds: age of a batch's first record in memory at which the batch is loaded
-    :param max_seconds: begin no further reading after this time; what was read is still loaded. ``None``: no
+    :param max_seconds: start no further reads after this time; what was read is still loaded. ``None``: no
         limit
-    :param max_records: begin no further reading after this many records; pages under way still count.
+    :param max_records: start no further reads after this many records; pages under way still count.
         ``None``: no limit
     :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
     :param max_dead_letters: how many dead letters are too many
@@ -52,12 +52,12 @@ class DrainSettings:
     max_records: float | None = None
     on_data_loss: Literal["fail", "warn"] = "fail"
     own_hash_keys_only: bool = False
-    max_dead_letters: Threshold = ANY_NUMBER
+    max_dead_letters: DeadLetterLimit = ANY_NUMBER
 
     def limits(self, sink: BatchLimits) -> BatchLimits:
         """When a batch is full.
 
-        :param sink: what holds where nothing is said
+        :param sink: the default
         """
         said = {name: getattr(self, name) for name in asdict(sink)}
         return replace(sink, **{name: value for name, value in said.items() if value is not None})
@@ -84,8 +84,8 @@ class DrainSettings:
 class Worker:
     """One running drain task.
 
-    Its id is unique to this start; ids of one task instance begin alike, so that a retry knows the leases its
-    predecessor left behind.
+    Its id is unique to this start; ids of one task instance share a prefix, so that a retry recognises the
+    leases its predecessor left behind.
 
     :param task: names the task instance (DAG, run, task and map index), the same for all its tries
     :param start: unique to this start; begins with the number of the try, as in ``2-5f0c``
@@ -102,13 +102,13 @@ class Worker:
     def succeeds(self, owner: str | None) -> bool:
         """Whether ``owner`` is an earlier try of the same task instance.
 
-        A later one isn't: a try that was taken for dead and comes back must leave its retry alone.
+        A later try doesn't count: a try that was presumed dead and comes back must leave its retry alone.
         """
         task, _, start = (owner or "").rpartition("#")
         return task == self.task and number_of_try(start) < number_of_try(self.start)
 
 
 def number_of_try(start: str) -> int:
-    """The number that a start begins with, 0 if there is none."""
+    """The number at the beginning of a start, 0 if there is none."""
     digits = start.partition("-")[0]
     return int(digits) if digits.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""Several drains in one process, so many at a time; one that fails stops no other."""
+"""Several drains in one process, a limited number at a time; one that fails stops no other."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A drain that is told to stop takes no longer; what does is a call that hangs before its drain has begun.
+# Stopping a drain takes no longer; only a call that hangs before its drain has started does.
 STOP_SECONDS = 5.0
 
 
 class SideBySide:
     """Drains several streams.
 
-    :param make: makes the drain of a stream; ``None``: it has nothing to do
+    :param make: creates the drain of a stream; ``None``: it has nothing to do
     :param runtime: its clock and threads
     """
 
@@ -46,8 +46,8 @@ class SideBySide:
         """Drain all of them.
 
         :param at_once: how many at a time
-        :raises KinesisSnowflakeError: some failed, after all others were drained; a transient error if
-            another try may help any of them
+        :raises KinesisSnowflakeError: some failed, after all others were drained; a transient error if a
+            retry may help any of them
         :raises DrainStoppedError: :meth:`stop` was called
         """
         give_up_at = inf
@@ -69,7 +69,7 @@ class SideBySide:
             raise self._combined()
 
     def stop(self) -> None:
-        """Make all drains stop, and begin no other."""
+        """Stop all drains, and start no others."""
         self._stopped = True
         with self._lock:
             begun = list(self.drains.values())

@@ -1,4 +1,4 @@
-"""The life of a shard in one drain: what it may be, and what may follow."""
+"""The life of a shard in one drain: its statuses and transitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Status(StrEnum):
-    """Where a shard stands in a drain."""
+    """The status of a shard in a drain."""
 
     READING = "reading"
     CAUGHT_UP = "caught_up"
@@ -23,9 +23,9 @@ class Status(StrEnum):
 
 
 FINISHED = frozenset((Status.CAUGHT_UP, Status.ENDED, Status.HANDED_OVER, Status.FAILED))
-"""Those of shards that need no more reading in this drain; each is an ``outcome`` of the report."""
+"""Statuses of shards that need no more reading in this drain; each is an ``outcome`` in the report."""
 
-# What is finished is read again when the batch that holds its last records isn't committed.
+# A finished shard is read again if the batch that holds its last records isn't committed.
 _AFTER_FINISH = {Status.READING, Status.FAILED, Status.FENCED, Status.RELEASED, Status.LOST}
 
 TRANSITIONS: Mapping[Status, Set[Status]] = {
@@ -39,15 +39,15 @@ TRANSITIONS: Mapping[Status, Set[Status]] = {
 
 
 class IllegalTransitionError(RuntimeError):
-    """A shard was about to become what it can't; a fault of this package."""
+    """A shard was about to make an illegal transition; a bug in this package."""
 
 
 def check_transition(shard_id: str, before: Status, after: Status) -> None:
-    """Refuse what the table doesn't have.
+    """Refuse transitions that the table doesn't have.
 
-    :raises IllegalTransitionError: so it is
+    :raises IllegalTransitionError: it is such a transition
     """
     if after not in TRANSITIONS[before]:
         raise IllegalTransitionError(
-            f"Please report this fault: shard {shard_id} was {before}, and got {after}"
+            f"Please report this bug: shard {shard_id} was {before}, and got {after}"
         )

@@ -1,4 +1,4 @@
-"""What a worker sees of the others, by a clock that it needn't share with them."""
+"""What a worker observes of the others, by its own clock."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What several looks at the state showed; times are seconds. Empty: it is the first look.
+class PeerActivity:
+    """What successive looks at the state showed; times are in seconds. Empty: it is the first look.
 
     :param unchanged_for: shard id to how long its lease has been seen with the same owner and expiry
     :param renewed: shards whose lease was seen to change while its owner stayed the same
@@ -38,11 +38,11 @@ class _Sighting:
 
 
 class Watch:
-    """Remembers since when leases and heartbeats are as they are.
+    """Remembers since when leases and heartbeats have been unchanged.
 
     The expiry of a lease is a moment of its owner's clock, which may be minutes off or count in other units.
-    A lease that is renewed changes, whatever it says, and one that doesn't change for as long as a lease
-    lasts has no living owner.
+    A renewed lease changes, whatever its content, and one that doesn't change for as long as a lease lasts
+    has no live owner.
     """
 
     def __init__(self) -> None:
@@ -51,8 +51,8 @@ class Watch:
         self._held: dict[str, frozenset[str]] = {}
         self._let_go: dict[str, float] = {}
 
-    def look(self, state: StreamState, *, now: float) -> Seen:
-        """Note what the rows say now.
+    def look(self, state: StreamState, *, now: float) -> PeerActivity:
+        """Note the present rows.
 
         :param now: seconds on the monotonic clock
         """
@@ -61,7 +61,7 @@ class Watch:
             for shard in state.shards.values()
             if shard.lease_owner is not None
         }
-        # A lease of another owner is another lease.
+        # With another owner it is another lease.
         self._leases = {
             shard_id: sighting
             for shard_id, sighting in self._leases.items()
@@ -80,7 +80,7 @@ class Watch:
             for owner, shards in held.items()
         }
         self._held = {owner: frozenset(shards) for owner, shards in held.items()}
-        return Seen(
+        return PeerActivity(
             unchanged_for=_ages(self._leases, now=now),
             renewed=_changed(self._leases),
             silent_for=_ages(self._heartbeats, now=now),

@@ -1,4 +1,4 @@
-"""Replays dead letters, by hand or from the monitoring page. ``build_replay_dag`` says more."""
+"""Replays dead letters, manually or from the monitoring page. See ``build_replay_dag``."""
 
 from __future__ import annotations
 

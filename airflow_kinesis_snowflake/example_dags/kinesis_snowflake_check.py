@@ -1,4 +1,4 @@
-"""Tries on your own account what the promises of a drain rest on, by hand. ``build_check_dag`` says more."""
+"""Tests on your own account what the promises of a drain rest on; manual. See ``build_check_dag``."""
 
 from __future__ import annotations
 

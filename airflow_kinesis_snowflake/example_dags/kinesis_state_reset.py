@@ -1,4 +1,4 @@
-"""Resets the state of an application; run by hand with a form. ``build_state_reset_dag`` says more."""
+"""Resets the state of an application; manual, with a form. See ``build_state_reset_dag``."""
 
 from __future__ import annotations
 

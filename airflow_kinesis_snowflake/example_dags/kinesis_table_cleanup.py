@@ -1,4 +1,4 @@
-"""Finds tables of applications that nobody needs, every week. ``build_table_cleanup_dag`` says more."""
+"""Finds tables of applications that nobody needs, every week. See ``build_table_cleanup_dag``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Drains a Kinesis stream into Snowflake every ten minutes.
 
-The environment variable ``KINESIS_TO_SNOWFLAKE_SCHEDULE`` (a cron expression or preset; ``none`` for runs by
-hand only) is read while this file is parsed, so set it for the DAG processor and the workers. All else is set
-in the form of a run or by Airflow Variables; ``build_drain_dag`` names them.
+The environment variable ``KINESIS_TO_SNOWFLAKE_SCHEDULE`` (a cron expression or preset; ``none`` for manual
+runs only) is read while this file is parsed, so set it for the DAG processor and the workers. Everything else
+is set in the form of a run or in Airflow Variables; see ``build_drain_dag``.
 """
 
 from __future__ import annotations

@@ -32,7 +32,13 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError, Undecodabl
 from airflow_kinesis_snowflake.formats import values
 from airflow_kinesis_snowflake.formats.avro_schemas import AvroSchema, fingerprint, parse
 from airflow_kinesis_snowflake.formats.compression import inflate_block
-from airflow_kinesis_snowflake.formats.engine import MOST_BUILT, Dropped, check_objects, check_size, made
+from airflow_kinesis_snowflake.formats.engine import (
+    MAX_BUILT_BYTES,
+    DroppedPayload,
+    check_objects,
+    check_size,
+    made,
+)
 from airflow_kinesis_snowflake.formats.looks import hint
 from airflow_kinesis_snowflake.formats.schema_registry import SchemaRegistry, made_once, without_header
 
@@ -45,7 +51,7 @@ if TYPE_CHECKING:
 _MISFITS = (EOFError, LookupError, OverflowError, TypeError, ValueError, struct.error)
 _CONTAINER, _SINGLE_OBJECT = b"Obj\x01", b"\xc3\x01"
 _SYNC_BYTES = 16
-_MOST_SCHEMAS, _LARGEST_KEPT_SCHEMA = 100, 2**18
+_MAX_SCHEMAS, _MAX_KEPT_SCHEMA_BYTES = 100, 2**18
 _CODECS = {b"zstandard": "zstd"} | {
     codec.encode(): codec for codec in ("null", "deflate", "snappy", "bzip2", "xz")
 }
@@ -211,7 +217,7 @@ def _container(payload: bytes, _key: str = "", /) -> Documents:
         raise UndecodableError(f"not an Avro container{hint(payload)}")
     check_size(payload)
     documents = made(_data(payload))
-    return documents or Dropped("Avro container without data")
+    return documents or DroppedPayload("Avro container without data")
 
 
 def _data(payload: bytes) -> Iterator[bytes]:
@@ -223,7 +229,7 @@ def _data(payload: bytes) -> Iterator[bytes]:
         codec = _CODECS.get(metadata.get("avro.codec", b"null"))
         schema = _schema_of_container(metadata["avro.schema"])
         sync = file.read(_SYNC_BYTES)
-        room = MOST_BUILT
+        room = MAX_BUILT_BYTES
         while file.tell() < len(payload):
             count, size = _long(file), _long(file)
             block, end = file.read(max(0, size)), file.read(_SYNC_BYTES)
@@ -250,7 +256,7 @@ def _data_of_block(schema: AvroSchema, block: bytes, count: int) -> Iterator[byt
 
 
 def _schema_of_container(definition: bytes) -> AvroSchema:
-    found = _kept(definition) if len(definition) <= _LARGEST_KEPT_SCHEMA else _schema_or_reason(definition)
+    found = _kept(definition) if len(definition) <= _MAX_KEPT_SCHEMA_BYTES else _schema_or_reason(definition)
     if isinstance(found, str):
         raise UndecodableError(f"an Avro container: {found}")
     return found
@@ -263,4 +269,4 @@ def _schema_or_reason(definition: bytes) -> AvroSchema | str:
         return str(error)
 
 
-_kept = lru_cache(maxsize=_MOST_SCHEMAS)(_schema_or_reason)
+_kept = lru_cache(maxsize=_MAX_SCHEMAS)(_schema_or_reason)

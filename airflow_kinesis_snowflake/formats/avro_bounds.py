@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _INNER = {"array": "items", "map": "values"}
 _RECORDS = ("record", "error")
-_LEAST_BYTES = {"null": 0, "float": 4, "double": 8}
+_MIN_BYTES = {"null": 0, "float": 4, "double": 8}
 
 
 def is_recursive(schema: Any, *, within: frozenset[str]) -> bool:
@@ -113,10 +113,10 @@ def _least(schema: Any, named: Mapping[str, Any], sizes: dict[str, int]) -> int:
     if isinstance(schema, str):
         if schema in named and schema not in sizes:
             sizes[schema] = _least(named[schema], named, sizes)
-        return sizes.get(schema, _LEAST_BYTES.get(schema, 1))
+        return sizes.get(schema, _MIN_BYTES.get(schema, 1))
     kind = schema["type"]
     if kind in _RECORDS:
         return sum(_least(field["type"], named, sizes) for field in schema["fields"])
     if kind == "fixed":
         return int(schema["size"])
-    return _LEAST_BYTES.get(kind, 1) if isinstance(kind, str) else _least(kind, named, sizes)
+    return _MIN_BYTES.get(kind, 1) if isinstance(kind, str) else _least(kind, named, sizes)

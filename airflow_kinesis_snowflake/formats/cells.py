@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, TIMES, ColumnType, Kind
+from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, TIMES, ColumnType, DataType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,25 +29,25 @@ _BASIC_MOMENT = re.compile(
 _CLOCK = re.compile(rf"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d){_FRACTION})?", re.ASCII)
 _WHITESPACE = " \t\r\n"
 # Snowflake keeps nanoseconds.
-_MOST_DECIMALS = 9
+_MAX_DECIMALS = 9
 _SECOND = timedelta(seconds=1)
 _EPOCH = datetime(1970, 1, 1)
 EPOCH_UNITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 """Units of epochs, and which decimal of a second each is."""
-_LONGEST_NUMBER = 1000
-_EXACT = Context(prec=3 * _LONGEST_NUMBER)
+_MAX_NUMBER_LENGTH = 1000
+_EXACT = Context(prec=3 * _MAX_NUMBER_LENGTH)
 _decode_text = msgspec.json.Decoder(str).decode
 
 
-class Misfit(ValueError):  # noqa: N818 -- not an error of the package: a verdict on one value
-    """Why a value doesn't fit its column; for a person to read, never quotes the value."""
+class TypeMismatch(ValueError):  # noqa: N818 -- not an error of the package: a verdict on one value
+    """Why a value doesn't fit its column, in human-readable form; never quotes the value."""
 
 
 class Digits(NamedTuple):
     """The size of a number.
 
-    :param whole: digits in front of the point
-    :param decimals: digits behind it
+    :param whole: digits before the point
+    :param decimals: digits after it
     :param significant: digits from the first to the last that isn't zero
     """
 
@@ -91,13 +91,13 @@ def text_of(text: str) -> str:
 
 def number(text: str) -> Decimal | None:
     """A JSON number, exactly; ``None`` if the text is none, or one that nothing can hold."""
-    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
+    if len(text) > _MAX_NUMBER_LENGTH or not _NUMBER.fullmatch(text):
         return None
     try:
         value = Decimal(text)
     except InvalidOperation:
         return None
-    return value if value.is_finite() and abs(value.adjusted()) <= _LONGEST_NUMBER else None
+    return value if value.is_finite() and abs(value.adjusted()) <= _MAX_NUMBER_LENGTH else None
 
 
 def digits_of(value: Decimal, *, written: bool = False) -> Digits:
@@ -135,7 +135,7 @@ def moment(text: str) -> Moment | None:
             date, clock = _after_leap_second(at).isoformat()[: len("YYYY-MM-DDTHH:MM:SS")].split("T")
     except (ValueError, OverflowError):
         return None
-    return Moment(date, clock, fraction[:_MOST_DECIMALS].rstrip("0"), zone)
+    return Moment(date, clock, fraction[:_MAX_DECIMALS].rstrip("0"), zone)
 
 
 def _extended(basic: str) -> str:
@@ -162,13 +162,13 @@ def _after_leap_second(before: datetime) -> datetime:
 
 
 def epoch_moment(value: Decimal, unit: str) -> Moment | None:
-    """The moment so many units after 1970 began, in UTC; ``None`` outside of the years 1 to 9999.
+    """The moment a number of units after 1970 began, in UTC; ``None`` outside the years 1 to 9999.
 
     :param unit: one of :data:`EPOCH_UNITS`
     """
-    shift = _MOST_DECIMALS - EPOCH_UNITS[unit]
+    shift = _MAX_DECIMALS - EPOCH_UNITS[unit]
     nanos = int(value.scaleb(shift, _EXACT).to_integral_value(ROUND_FLOOR, _EXACT))
-    seconds, nanos = divmod(nanos, 10**_MOST_DECIMALS)
+    seconds, nanos = divmod(nanos, 10**_MAX_DECIMALS)
     try:
         date, clock = (_EPOCH + timedelta(seconds=seconds)).isoformat().split("T")
     except OverflowError:
@@ -190,8 +190,8 @@ def fit(column: ColumnType, text: str, *, epoch: str | None = None) -> Value:
     and text that is a number as JSON writes it (so not ``007``). Times take ISO-8601 text, BINARY base64.
 
     :param text: one JSON value, checked to be one; ``null`` becomes NULL
-    :param epoch: for a column of times: numbers are so many of these units after 1970 began
-    :raises Misfit: it can't land there
+    :param epoch: for a column of times: numbers count these units since 1970 began
+    :raises TypeMismatch: it can't land there
     """
     kind = kind_of(text)
     if kind == "null":
@@ -204,10 +204,10 @@ def fit(column: ColumnType, text: str, *, epoch: str | None = None) -> Value:
 
 
 def _fit_semi_structured(column: ColumnType, text: str, kind: str) -> str:
-    if column.kind is not Kind.VARIANT and kind != column.kind.lower():
-        raise Misfit(f"{kind} doesn't fit {column.sql}")
+    if column.kind is not DataType.VARIANT and kind != column.kind.lower():
+        raise TypeMismatch(f"{kind} doesn't fit {column.sql}")
     if kind == "number" and not _is_double(text):
-        raise Misfit(f"the number is too large for {column.sql}")
+        raise TypeMismatch(f"the number is too large for {column.sql}")
     return text
 
 
@@ -215,9 +215,9 @@ def _fit_number(column: ColumnType, text: str, kind: str) -> int | str:
     value = _numeric(column, text, kind)
     whole, decimals, _ = digits_of(value)
     if decimals > column.scale:
-        raise Misfit(f"the number has {decimals} decimals, {column.sql} takes {column.scale}")
+        raise TypeMismatch(f"the number has {decimals} decimals, {column.sql} takes {column.scale}")
     if whole > column.precision - column.scale:
-        raise Misfit(
+        raise TypeMismatch(
             f"the number has {whole} digits before the point, {column.sql} takes "
             f"{column.precision - column.scale}"
         )
@@ -227,16 +227,16 @@ def _fit_number(column: ColumnType, text: str, kind: str) -> int | str:
 def _fit_float(column: ColumnType, text: str, kind: str) -> float:
     value = float(_numeric(column, text, kind))
     if not isfinite(value):
-        raise Misfit(f"the number is too large for {column.sql}")
+        raise TypeMismatch(f"the number is too large for {column.sql}")
     return value
 
 
 def _numeric(column: ColumnType, text: str, kind: str) -> Decimal:
     if kind not in {"number", "text"}:
-        raise Misfit(f"{kind} doesn't fit {column.sql}")
+        raise TypeMismatch(f"{kind} doesn't fit {column.sql}")
     value = _number_of(text, kind)
     if value is None:
-        raise Misfit(
+        raise TypeMismatch(
             f"text that isn't a number doesn't fit {column.sql}"
             if kind == "text"
             else f"the number is too large for {column.sql}"
@@ -250,103 +250,105 @@ def _number_of(text: str, kind: str) -> Decimal | None:
 
 def _fit_boolean(column: ColumnType, text: str, kind: str) -> bool:
     if kind != "boolean":
-        raise Misfit(f"{kind} doesn't fit {column.sql}")
+        raise TypeMismatch(f"{kind} doesn't fit {column.sql}")
     return text == "true"
 
 
 def _fit_varchar(column: ColumnType, text: str, kind: str) -> str:
     value = text_of(text) if kind == "text" else text
     if len(value) > column.length:
-        raise Misfit(f"the text has {len(value)} characters, {column.sql} takes {column.length}")
+        raise TypeMismatch(f"the text has {len(value)} characters, {column.sql} takes {column.length}")
     return value
 
 
 def _fit_binary(column: ColumnType, text: str, kind: str) -> str:
     if kind != "text":
-        raise Misfit(f"{kind} doesn't fit {column.sql}")
+        raise TypeMismatch(f"{kind} doesn't fit {column.sql}")
     return base64_text(column, text_of(text))
 
 
 def base64_text(column: ColumnType, text: str) -> str:
     """Base64 as a BINARY column lands it.
 
-    :raises Misfit: it isn't base64, or the bytes are too many
+    :raises TypeMismatch: it isn't base64, or the bytes are too many
     """
     try:
         size = len(base64.b64decode(text, validate=True))
     except ValueError:
-        raise Misfit(f"text that isn't base64 doesn't fit {column.sql}") from None
+        raise TypeMismatch(f"text that isn't base64 doesn't fit {column.sql}") from None
     if size > column.length:
-        raise Misfit(f"the value has {size} bytes, {column.sql} takes {column.length}")
+        raise TypeMismatch(f"the value has {size} bytes, {column.sql} takes {column.length}")
     return text
 
 
 def _fit_time(column: ColumnType, text: str, kind: str) -> str:
     if kind != "text":
-        raise Misfit(f"{kind} doesn't fit {column.sql}")
+        raise TypeMismatch(f"{kind} doesn't fit {column.sql}")
     return time_text(column, text_of(text))
 
 
 def _fit_epoch(column: ColumnType, value: Decimal, unit: str) -> str:
     found = epoch_moment(value, unit)
-    if found is None or column.kind is Kind.TIME:
-        raise Misfit(f"the number is no epoch in {unit} that {column.sql} takes")
+    if found is None or column.kind is DataType.TIME:
+        raise TypeMismatch(f"the number is no epoch in {unit} that {column.sql} takes")
     # Of a moment that is one of UTC, a column without time zone keeps the time of UTC.
-    zoned = column.kind in {Kind.TIMESTAMP_TZ, Kind.TIMESTAMP_LTZ}
+    zoned = column.kind in {DataType.TIMESTAMP_TZ, DataType.TIMESTAMP_LTZ}
     return _moment_text(column, found if zoned else found._replace(zone=""))
 
 
 def time_text(column: ColumnType, text: str) -> str:
     """Text as a column of times lands it.
 
-    :raises Misfit: it isn't a time; or the column would lose a part of it, or needs one that it hasn't
+    :raises TypeMismatch: it isn't a time; or the column would lose a part of it, or needs one that it hasn't
     """
-    if column.kind is Kind.TIME:
+    if column.kind is DataType.TIME:
         return _clock_text(column, text)
     found = moment(text)
     if found is None:
-        raise Misfit(f"text that isn't an ISO-8601 date or time doesn't fit {column.sql}")
+        raise TypeMismatch(f"text that isn't an ISO-8601 date or time doesn't fit {column.sql}")
     return _moment_text(column, found)
 
 
 def _clock_text(column: ColumnType, text: str) -> str:
     match = _CLOCK.fullmatch(text.strip(_WHITESPACE))
     if match is None:
-        raise Misfit(f"text that isn't a time of day doesn't fit {column.sql}")
+        raise TypeMismatch(f"text that isn't a time of day doesn't fit {column.sql}")
     hour, minute, second, fraction = (part or "" for part in match.groups())
-    fraction = _decimals(column, fraction[:_MOST_DECIMALS].rstrip("0"))
+    fraction = _decimals(column, fraction[:_MAX_DECIMALS].rstrip("0"))
     return f"{hour}:{minute}:{second or '00'}{fraction and '.'}{fraction}"
 
 
 def _moment_text(column: ColumnType, value: Moment) -> str:
-    if column.kind is Kind.DATE:
+    if column.kind is DataType.DATE:
         if value.time not in ("", "00:00:00") or value.fraction or value.zone:
-            raise Misfit("a moment with a time of day doesn't fit DATE")
+            raise TypeMismatch("a moment with a time of day doesn't fit DATE")
         return value.date
-    if column.kind is Kind.TIMESTAMP_NTZ and value.zone:
-        raise Misfit(f"a moment with a time zone doesn't fit {column.sql}")
-    if column.kind is not Kind.TIMESTAMP_NTZ and not value.zone:
-        raise Misfit(f"a moment without a time zone doesn't fit {column.sql}")
+    if column.kind is DataType.TIMESTAMP_NTZ and value.zone:
+        raise TypeMismatch(f"a moment with a time zone doesn't fit {column.sql}")
+    if column.kind is not DataType.TIMESTAMP_NTZ and not value.zone:
+        raise TypeMismatch(f"a moment without a time zone doesn't fit {column.sql}")
     _decimals(column, value.fraction)
     return value.text
 
 
 def _decimals(column: ColumnType, fraction: str) -> str:
     if len(fraction) > column.scale:
-        raise Misfit(f"the second has {len(fraction)} decimals, {column.sql} takes {column.scale}")
+        raise TypeMismatch(f"the second has {len(fraction)} decimals, {column.sql} takes {column.scale}")
     return fraction
 
 
 def _fit_other(column: ColumnType, text: str, kind: str) -> Value:
-    raise Misfit(f"{column.sql} can't be filled from JSON; exclude the key, or rename it to another column")
+    raise TypeMismatch(
+        f"{column.sql} can't be filled from JSON; exclude the key, or rename it to another column"
+    )
 
 
-_FITTING: Mapping[Kind, Callable[[ColumnType, str, str], Value]] = {
-    Kind.NUMBER: _fit_number,
-    Kind.FLOAT: _fit_float,
-    Kind.BOOLEAN: _fit_boolean,
-    Kind.VARCHAR: _fit_varchar,
-    Kind.BINARY: _fit_binary,
+_FITTING: Mapping[DataType, Callable[[ColumnType, str, str], Value]] = {
+    DataType.NUMBER: _fit_number,
+    DataType.FLOAT: _fit_float,
+    DataType.BOOLEAN: _fit_boolean,
+    DataType.VARCHAR: _fit_varchar,
+    DataType.BINARY: _fit_binary,
     **dict.fromkeys(TIMES, _fit_time),
 }
 

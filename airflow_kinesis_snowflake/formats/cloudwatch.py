@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
-from airflow_kinesis_snowflake.formats.engine import Dropped, made, of_json
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload, made, of_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,11 +66,11 @@ def log_events(payload: bytes, _key: str = "", /) -> Documents:
     """
     message = _decode(payload)
     if message.kind == "CONTROL_MESSAGE":
-        return Dropped("control message of CloudWatch Logs")
+        return DroppedPayload("control message of CloudWatch Logs")
     if message.kind != "DATA_MESSAGE":
         raise UndecodableError("a message of CloudWatch Logs of an unknown type")
     if not message.events:
-        return Dropped("message of CloudWatch Logs without events")
+        return DroppedPayload("message of CloudWatch Logs without events")
     return made(_rows(message))
 
 

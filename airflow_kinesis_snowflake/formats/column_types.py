@@ -13,14 +13,14 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MOST_DIGITS = 38
+MAX_DIGITS = 38
 """Precision of the widest NUMBER. Snowflake's documentation of numeric types: the precision has no impact on
 storage, so nothing is saved by a narrower one."""
 _FRACTION_DIGITS = 9
 _ICEBERG_FRACTION_DIGITS = 6
 
 
-class Kind(StrEnum):
+class DataType(StrEnum):
     """What a column holds; ``OTHER`` is what JSON values can't fill, such as GEOGRAPHY."""
 
     NUMBER = "NUMBER"
@@ -39,31 +39,31 @@ class Kind(StrEnum):
     OTHER = "OTHER"
 
 
-TIMESTAMPS = frozenset({Kind.TIMESTAMP_NTZ, Kind.TIMESTAMP_LTZ, Kind.TIMESTAMP_TZ})
-TIMES = TIMESTAMPS | {Kind.DATE, Kind.TIME}
-SEMI_STRUCTURED = frozenset({Kind.VARIANT, Kind.OBJECT, Kind.ARRAY})
-_WITH_FRACTIONS = TIMESTAMPS | {Kind.TIME}
-_LONGEST = {Kind.VARCHAR: 16_777_216, Kind.BINARY: 8_388_608}
+TIMESTAMPS = frozenset({DataType.TIMESTAMP_NTZ, DataType.TIMESTAMP_LTZ, DataType.TIMESTAMP_TZ})
+TIMES = TIMESTAMPS | {DataType.DATE, DataType.TIME}
+SEMI_STRUCTURED = frozenset({DataType.VARIANT, DataType.OBJECT, DataType.ARRAY})
+_WITH_FRACTIONS = TIMESTAMPS | {DataType.TIME}
+_LONGEST = {DataType.VARCHAR: 16_777_216, DataType.BINARY: 8_388_608}
 _WITH_LENGTH = _LONGEST.keys()
 
-_SHOWN = {kind.value: kind for kind in Kind} | {
-    "FIXED": Kind.NUMBER,
-    "REAL": Kind.FLOAT,
-    "TEXT": Kind.VARCHAR,
+_SHOWN = {kind.value: kind for kind in DataType} | {
+    "FIXED": DataType.NUMBER,
+    "REAL": DataType.FLOAT,
+    "TEXT": DataType.VARCHAR,
 }
 _INTEGERS = ("INT", "INTEGER", "BIGINT", "SMALLINT", "TINYINT", "BYTEINT")
 _CHARACTERS = ("CHAR", "CHARACTER", "NCHAR")
-_SYNONYMS: Mapping[str, Kind] = {
-    **{kind.value: kind for kind in Kind if kind is not Kind.OTHER},
-    **dict.fromkeys(("DECIMAL", "NUMERIC", "DEC", *_INTEGERS), Kind.NUMBER),
-    **dict.fromkeys(("DOUBLE", "DOUBLE PRECISION", "REAL", "FLOAT4", "FLOAT8"), Kind.FLOAT),
-    **dict.fromkeys(("STRING", "TEXT", "NVARCHAR", "NVARCHAR2", *_CHARACTERS), Kind.VARCHAR),
-    **dict.fromkeys(("CHAR VARYING", "CHARACTER VARYING", "NCHAR VARYING"), Kind.VARCHAR),
-    "VARBINARY": Kind.BINARY,
-    **dict.fromkeys(("DATETIME", "TIMESTAMP", "TIMESTAMPNTZ"), Kind.TIMESTAMP_NTZ),
-    "TIMESTAMP WITHOUT TIME ZONE": Kind.TIMESTAMP_NTZ,
-    **dict.fromkeys(("TIMESTAMPLTZ", "TIMESTAMP WITH LOCAL TIME ZONE"), Kind.TIMESTAMP_LTZ),
-    **dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"), Kind.TIMESTAMP_TZ),
+_SYNONYMS: Mapping[str, DataType] = {
+    **{kind.value: kind for kind in DataType if kind is not DataType.OTHER},
+    **dict.fromkeys(("DECIMAL", "NUMERIC", "DEC", *_INTEGERS), DataType.NUMBER),
+    **dict.fromkeys(("DOUBLE", "DOUBLE PRECISION", "REAL", "FLOAT4", "FLOAT8"), DataType.FLOAT),
+    **dict.fromkeys(("STRING", "TEXT", "NVARCHAR", "NVARCHAR2", *_CHARACTERS), DataType.VARCHAR),
+    **dict.fromkeys(("CHAR VARYING", "CHARACTER VARYING", "NCHAR VARYING"), DataType.VARCHAR),
+    "VARBINARY": DataType.BINARY,
+    **dict.fromkeys(("DATETIME", "TIMESTAMP", "TIMESTAMPNTZ"), DataType.TIMESTAMP_NTZ),
+    "TIMESTAMP WITHOUT TIME ZONE": DataType.TIMESTAMP_NTZ,
+    **dict.fromkeys(("TIMESTAMPLTZ", "TIMESTAMP WITH LOCAL TIME ZONE"), DataType.TIMESTAMP_LTZ),
+    **dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"), DataType.TIMESTAMP_TZ),
 }
 """Names of types by Snowflake's documentation ("Summary of data types"). A plain TIMESTAMP is TIMESTAMP_NTZ,
 as the parameter TIMESTAMP_TYPE_MAPPING has it unless somebody changes it."""
@@ -80,21 +80,21 @@ class ColumnType:
     :param name: of a type of another kind
     """
 
-    kind: Kind
+    kind: DataType
     precision: int = 0
     scale: int = 0
     length: int = 0
     name: str = ""
 
     @classmethod
-    def number(cls, precision: int = MOST_DIGITS, scale: int = 0) -> ColumnType:
-        """NUMBER with so many digits, so many of them behind the point."""
-        return cls(Kind.NUMBER, precision=precision, scale=scale)
+    def number(cls, precision: int = MAX_DIGITS, scale: int = 0) -> ColumnType:
+        """NUMBER with a precision and a scale."""
+        return cls(DataType.NUMBER, precision=precision, scale=scale)
 
     @classmethod
-    def of(cls, kind: Kind) -> ColumnType:
+    def of(cls, kind: DataType) -> ColumnType:
         """The widest type of a kind."""
-        if kind is Kind.NUMBER:
+        if kind is DataType.NUMBER:
             return cls.number()
         return cls(
             kind,
@@ -128,7 +128,7 @@ class ColumnType:
         if first is None:
             return self
         size, scale = int(first), int(second or 0)
-        if self.kind is Kind.NUMBER and 1 <= size <= MOST_DIGITS and scale <= min(size, MOST_DIGITS - 1):
+        if self.kind is DataType.NUMBER and 1 <= size <= MAX_DIGITS and scale <= min(size, MAX_DIGITS - 1):
             return ColumnType.number(size, scale)
         if second is None and self.kind in _WITH_LENGTH and 1 <= size <= self.length:
             return ColumnType(self.kind, length=size)
@@ -141,19 +141,19 @@ class ColumnType:
         """Read a type as ``SHOW COLUMNS`` writes it: JSON."""
         facts: dict[str, Any] = json.loads(data_type)
         name = str(facts["type"])
-        kind = _SHOWN.get(name, Kind.OTHER)
+        kind = _SHOWN.get(name, DataType.OTHER)
         return cls(
             kind,
-            precision=int(facts.get("precision") or 0) if kind is Kind.NUMBER else 0,
-            scale=int(facts.get("scale") or 0) if kind is Kind.NUMBER or kind in _WITH_FRACTIONS else 0,
+            precision=int(facts.get("precision") or 0) if kind is DataType.NUMBER else 0,
+            scale=int(facts.get("scale") or 0) if kind is DataType.NUMBER or kind in _WITH_FRACTIONS else 0,
             length=int(facts.get("length") or _LONGEST[kind]) if kind in _WITH_LENGTH else 0,
-            name=name if kind is Kind.OTHER else "",
+            name=name if kind is DataType.OTHER else "",
         )
 
     @property
     def sql(self) -> str:
         """The type as SQL."""
-        if self.kind is Kind.NUMBER:
+        if self.kind is DataType.NUMBER:
             return f"NUMBER({self.precision}, {self.scale})"
         if self.kind in _WITH_LENGTH and self.length != _LONGEST[self.kind]:
             return f"{self.kind}({self.length})"
@@ -168,7 +168,7 @@ class ColumnType:
         Snowflake's documentation of data types for Iceberg tables: no TIMESTAMP_TZ, text and bytes have no
         length, and times have 6 decimals unless a table says otherwise.
         """
-        kind = Kind.TIMESTAMP_LTZ if self.kind is Kind.TIMESTAMP_TZ else self.kind
+        kind = DataType.TIMESTAMP_LTZ if self.kind is DataType.TIMESTAMP_TZ else self.kind
         if kind in _WITH_FRACTIONS:
             return ColumnType(kind, scale=min(self.scale, _ICEBERG_FRACTION_DIGITS))
         return ColumnType.of(kind) if kind in _WITH_LENGTH else self
@@ -177,11 +177,11 @@ class ColumnType:
     def refused_by_iceberg(self) -> bool:
         """Whether a user should write another type for an Iceberg table."""
         limited = self.kind in _WITH_LENGTH and self.length < _LONGEST[self.kind]
-        return limited or self.kind in {Kind.TIMESTAMP_TZ, Kind.OBJECT, Kind.ARRAY}
+        return limited or self.kind in {DataType.TIMESTAMP_TZ, DataType.OBJECT, DataType.ARRAY}
 
     def covers(self, other: ColumnType) -> bool:
         """Whether values that were checked against another type all fit this one, written the same way."""
-        if self.kind is Kind.NUMBER and other.kind is Kind.NUMBER:
+        if self.kind is DataType.NUMBER and other.kind is DataType.NUMBER:
             digits, others = self.precision - self.scale, other.precision - other.scale
             return self.scale >= other.scale and digits >= others
         return (
@@ -212,7 +212,7 @@ class Column:
     """A column of a table that exists.
 
     :param nullable: NULL may land in it
-    :param default: it gets a value by itself in rows that don't name it
+    :param default: rows that don't name it get a default value
     :param computed: its values are computed from other columns, and no row can name it
     """
 

@@ -12,14 +12,21 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_kinesis_snowflake.formats.cells import EPOCH_UNITS, Misfit, Value, base64_text, fit, time_text
+from airflow_kinesis_snowflake.formats.cells import (
+    EPOCH_UNITS,
+    TypeMismatch,
+    Value,
+    base64_text,
+    fit,
+    time_text,
+)
 from airflow_kinesis_snowflake.formats.column_types import (
-    MOST_DIGITS,
+    MAX_DIGITS,
     TIMES,
     TIMESTAMPS,
     Column,
     ColumnType,
-    Kind,
+    DataType,
 )
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
@@ -28,24 +35,24 @@ from airflow_kinesis_snowflake.formats.envelope import (
     METADATA_FIELDS,
     METADATA_SELECT,
     NO_ROWS,
-    Encoded,
+    EncodedRecords,
     EnvelopeMapping,
     metadata_arrays,
     own_columns,
     own_selects,
     refusal,
 )
-from airflow_kinesis_snowflake.formats.fields import Field, Form
-from airflow_kinesis_snowflake.formats.inference import Seen, see
+from airflow_kinesis_snowflake.formats.fields import Encoding, FileColumn
+from airflow_kinesis_snowflake.formats.inference import ObservedTypes, observe
 from airflow_kinesis_snowflake.formats.json_rows import JsonColumn
 from airflow_kinesis_snowflake.formats.schema import (
     JSON_NULL,
     Change,
     ColumnsSettings,
-    Ignored,
-    Lesson,
-    Refused,
+    IgnoredKey,
+    RefusedKey,
     Schema,
+    SchemaDelta,
     Target,
     decoded_raw,
     widest,
@@ -56,7 +63,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.stream.records import Record
 
-_MOST_INT64_DIGITS = 19
+_MAX_INT_DIGITS = 19
 # No JSON value holds one, and to join and split values is much cheaper than to copy each.
 _NUL = b"\0"
 _FIRST_SECOND, _END_SECOND = -62_135_596_800, 253_402_300_800
@@ -66,12 +73,12 @@ _PLAIN_CLOCK = "[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 _PLAIN_ZONE = "(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 # Zeros at the end of a fraction don't land.
 _SPELLING = r"^(.{10})[T ](.{8})(?:(\.[0-9]*[1-9])0*|\.0+)?(Z|[+-].{5})?$"
-_ZONES = {Kind.TIMESTAMP_NTZ: "", Kind.TIMESTAMP_LTZ: "+00:00", Kind.TIMESTAMP_TZ: "+00:00"}
+_ZONES = {DataType.TIMESTAMP_NTZ: "", DataType.TIMESTAMP_LTZ: "+00:00", DataType.TIMESTAMP_TZ: "+00:00"}
 # Numbers among JSON texts that may be more than a double: with an exponent, or very long.
 _SUSPICIOUS_NUMBER = r"^-?[0-9][0-9.]*(?:[eE]|[0-9]{300})"
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_OBJECT = ColumnType.of(Kind.OBJECT)
-_VARIANT = ColumnType.of(Kind.VARIANT)
+_OBJECT = ColumnType.of(DataType.OBJECT)
+_VARIANT = ColumnType.of(DataType.VARIANT)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class ColumnsCopy:
 
 
 @dataclass
-class _Judged:
+class _RecordVerdict:
     """What one record comes to, value by value.
 
     :param values: by column, if it lands
@@ -94,7 +101,7 @@ class _Judged:
     values: dict[str, Value] = field(default_factory=dict)
     refusal: DeadLetter | None = None
     keys: set[str] = field(default_factory=set)
-    seen: dict[str, Seen] = field(default_factory=dict)
+    seen: dict[str, ObservedTypes] = field(default_factory=dict)
     widened: dict[str, ColumnType] = field(default_factory=dict)
     aside: set[str] = field(default_factory=set)
     rescued: dict[str, str] = field(default_factory=dict)
@@ -103,12 +110,12 @@ class _Judged:
 class ColumnsMapping:
     """Lands JSON objects: each key fills the column of its name, whatever the case of either.
 
-    Types follow the table; those of new columns are inferred from all values seen before the column is made.
-    A record lands as a whole or becomes a dead letter as a whole, with the column and the reason. What is
-    written to a file was checked against the type the column has, or will have; when the table turns out to
-    be different by the time of the load, :meth:`copy` says so and the records are to be read again.
+    Types follow the table; those of new columns are inferred from all values seen before the column is
+    created. A record lands as a whole or becomes a dead letter as a whole, with the column and the reason.
+    What is written to a file was checked against the type the column has, or will have; if the table turns
+    out to be different by the time of the load, :meth:`copy` reports it, and the records must be read again.
 
-    Threads share one mapping. The table is looked at when the first records come.
+    Threads share one mapping. The table is read when the first records arrive.
 
     :param settings: which keys go where
     :param read_columns: the columns of the landing table as they are now
@@ -157,7 +164,7 @@ class ColumnsMapping:
             schema = self._schema
             self._schema = Schema.begin(self._settings, actual) if schema is None else schema.found(actual)
 
-    def changes(self, fields: Iterable[Field], missing: Collection[str]) -> list[Change]:
+    def changes(self, fields: Iterable[FileColumn], missing: Collection[str]) -> list[Change]:
         """What must be done to the table before these fields can be loaded; safe to do twice.
 
         :param missing: columns that are NULL in some row
@@ -167,7 +174,7 @@ class ColumnsMapping:
             changes, self._schema = self._schema.changes([item.column for item in fields], missing)
         return changes
 
-    def filled(self, fields: Iterable[Field], missing: Collection[str]) -> tuple[JsonColumn, ...] | None:
+    def filled(self, fields: Iterable[FileColumn], missing: Collection[str]) -> tuple[JsonColumn, ...] | None:
         """The columns that these fields fill, as the table was last found.
 
         :return: ``None`` if it can't take them: the records are to be encoded again
@@ -175,8 +182,8 @@ class ColumnsMapping:
         with self._lock:
             assert self._schema is not None
             actual = self._schema.actual
-        by_column: dict[str, list[Field]] = {}
-        for item in sorted(set(fields), key=lambda item: (item.number, item.form, item.type.sql)):
+        by_column: dict[str, list[FileColumn]] = {}
+        for item in sorted(set(fields), key=lambda item: (item.number, item.encoding, item.type.sql)):
             column = actual.get(item.column)
             if column is None or not item.fits(column.type):
                 return None
@@ -188,7 +195,7 @@ class ColumnsMapping:
             for name, items in by_column.items()
         )
 
-    def copy(self, fields: Iterable[Field], missing: Collection[str]) -> ColumnsCopy | None:
+    def copy(self, fields: Iterable[FileColumn], missing: Collection[str]) -> ColumnsCopy | None:
         """How to load these fields into the table as it was last found.
 
         :return: ``None`` if it can't take them: the records are to be encoded again
@@ -215,26 +222,26 @@ class ColumnsMapping:
             assert self._schema is not None
             return self._schema
 
-    def _learn(self, lesson: Lesson) -> None:
+    def _merge(self, delta: SchemaDelta) -> None:
         with self._lock:
             assert self._schema is not None
-            self._schema = self._schema.learn(lesson)
+            self._schema = self._schema.merge(delta)
 
     # --- records -------------------------------------------------------------------------------------------
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other.
 
         :raises KinesisSnowflakeError: the table could not be looked at
         """
         if not records:
-            return Encoded(NO_ROWS, (), 0)
+            return EncodedRecords(NO_ROWS, (), 0)
         while True:
             page = _Page(self._current(), records)
-            lesson = page.judge()
-            if not lesson:
+            delta = page.judge()
+            if not delta:
                 return page.encoded(stream_name=stream_name, shard_id=shard_id)
-            self._learn(lesson)
+            self._merge(delta)
 
 
 def make_mapping(
@@ -257,15 +264,15 @@ def make_mapping(
 class _Page:
     """Records of one shard, against one state of the schema.
 
-    First all are decoded into the struct of the known keys, and whole columns are checked. The few that
-    don't pass are judged value by value.
+    First all are decoded into the struct of the known keys, and whole columns are checked. The few that don't
+    pass are validated value by value.
     """
 
     def __init__(self, schema: Schema, records: Sequence[Record]) -> None:
         self._schema = schema
         self._records = records
-        self._judged: dict[int, _Judged] = {}
-        self._columns: dict[str, tuple[pa.Array, Form]] = {}
+        self._judged: dict[int, _RecordVerdict] = {}
+        self._columns: dict[str, tuple[pa.Array, Encoding]] = {}
         row = schema.row
         self._targets: Mapping[str, Target] = row.targets if row else {}
         values, odd = self._decode() if row else ({}, range(len(records)))
@@ -274,7 +281,7 @@ class _Page:
         if len(self._odd) < len(records):
             self._check()
 
-    # --- the fast way ---
+    # --- vectorised ---
 
     def _decode(self) -> tuple[dict[str, list[Any]], list[int]]:
         row = self._schema.row
@@ -298,10 +305,10 @@ class _Page:
     def _check(self) -> None:
         """Pack all columns, and find the rows with a value that has to be judged."""
         for name, values in self._values.items():
-            packed, form, bad = pack(self._targets[name], values)
+            packed, encoding, bad = pack(self._targets[name], values)
             self._odd.update(bad)
             if packed is not None:
-                self._columns[name] = packed, form
+                self._columns[name] = packed, encoding
         if self._schema.settings.schema_evolution:
             return
         for name in self._schema.demanding:
@@ -311,12 +318,12 @@ class _Page:
             elif packed.null_count:
                 self._odd.update(pc.indices_nonzero(packed.is_null()).to_pylist())
 
-    # --- the careful way ---
+    # --- value by value ---
 
-    def judge(self) -> Lesson:
-        """Judge the records that stand out; what they teach, if the schema has something to learn."""
+    def judge(self) -> SchemaDelta:
+        """Validate the records that stand out; return what they add to the schema."""
         keys: set[str] = set()
-        seen: dict[str, Seen] = {}
+        seen: dict[str, ObservedTypes] = {}
         widened: dict[str, ColumnType] = {}
         aside: set[str] = set()
         for number in sorted(self._odd):
@@ -327,13 +334,13 @@ class _Page:
             widened |= judged.widened
             aside |= judged.aside
             for name, what in judged.seen.items():
-                seen[name] = seen.get(name, Seen()) | what
-        return Lesson(frozenset(keys), seen, widened, frozenset(aside))
+                seen[name] = seen.get(name, ObservedTypes()) | what
+        return SchemaDelta(frozenset(keys), seen, widened, frozenset(aside))
 
     # --- the outcome ---
 
-    def encoded(self, *, stream_name: str, shard_id: str) -> Encoded:
-        """Rows and dead letters, once there is nothing to learn any more."""
+    def encoded(self, *, stream_name: str, shard_id: str) -> EncodedRecords:
+        """Rows and dead letters, once the schema is complete."""
         if self._odd:
             self._insert_judged()
         landing = [
@@ -346,7 +353,7 @@ class _Page:
             judged.refusal for _, judged in sorted(self._judged.items()) if judged.refusal is not None
         )
         arrays, fields, missing = [], [], set(self._schema.not_null)
-        for name, (packed, form) in self._columns.items():
+        for name, (packed, encoding) in self._columns.items():
             kept = packed if not letters else packed.take(pa.array(landing, pa.int64()))
             if kept.null_count == 0:
                 missing.discard(name)
@@ -354,7 +361,7 @@ class _Page:
                 target = self._targets[name]
                 assert target.type is not None
                 arrays.append(kept)
-                fields.append(Field(name, target.number, form, target.type))
+                fields.append(FileColumn(name, target.number, encoding, target.type))
         rows = pa.RecordBatch.from_arrays(
             [*arrays, *metadata_arrays(records, stream_name=stream_name, shard_id=shard_id)],
             schema=pa.schema(
@@ -365,7 +372,7 @@ class _Page:
             ),
         )
         size = sum(len(record.data) for record in self._records)
-        return Encoded(
+        return EncodedRecords(
             rows, letters, size, fields=frozenset(fields), missing=frozenset(missing if landing else ())
         )
 
@@ -387,18 +394,18 @@ class _Page:
                 values = [nothing] * len(self._records)
             for number, value in judged_values.get(name, {}).items():
                 values[number] = nothing if value is None else as_decoded(target, value)
-            packed, form, _ = pack(target, values)
+            packed, encoding, _ = pack(target, values)
             if packed is not None:
-                self._columns[name] = packed, form
+                self._columns[name] = packed, encoding
 
 
-def _judge(schema: Schema, record: Record) -> _Judged:
+def _judge(schema: Schema, record: Record) -> _RecordVerdict:
     """Take a record apart, value by value."""
-    judged = _Judged()
+    judged = _RecordVerdict()
     try:
         document = _document(record)
-    except Misfit as misfit:
-        judged.refusal = DeadLetter(record, str(misfit))
+    except TypeMismatch as mismatch:
+        judged.refusal = DeadLetter(record, str(mismatch))
         return judged
     column: str | None = None
     try:
@@ -406,7 +413,7 @@ def _judge(schema: Schema, record: Record) -> _Judged:
             verdict = schema.verdict(key)
             if verdict is None:
                 judged.keys.add(key)
-            elif not isinstance(verdict, Ignored) and (value := bytes(raw)) != b"null":
+            elif not isinstance(verdict, IgnoredKey) and (value := bytes(raw)) != b"null":
                 column = verdict.name if isinstance(verdict, Target) else verdict.column
                 _judge_key(judged, schema, key, verdict, value.decode())
         for column in schema.settings.aside if judged.rescued else ():
@@ -416,9 +423,9 @@ def _judge(schema: Schema, record: Record) -> _Judged:
         if not schema.settings.schema_evolution and not judged.keys:
             for column in schema.demanding:
                 if judged.values.get(column) is None:
-                    raise Misfit("the column is NOT NULL, and the record has no value for it")
-    except Misfit as misfit:
-        judged.refusal = DeadLetter(record, str(misfit), column)
+                    raise TypeMismatch("the column is NOT NULL, and the record has no value for it")
+    except TypeMismatch as mismatch:
+        judged.refusal = DeadLetter(record, str(mismatch), column)
     return judged
 
 
@@ -428,18 +435,20 @@ def _object(values: Mapping[str, str]) -> str:
     return f"{{{', '.join(members)}}}"
 
 
-def _judge_key(judged: _Judged, schema: Schema, key: str, verdict: Target | Refused, text: str) -> None:
+def _judge_key(
+    judged: _RecordVerdict, schema: Schema, key: str, verdict: Target | RefusedKey, text: str
+) -> None:
     """Judge the value of a key, and what becomes of it if it can't land in its column.
 
-    :raises Misfit: the record can't land
+    :raises TypeMismatch: the record can't land
     """
     settings = schema.settings
     try:
-        if isinstance(verdict, Refused):
-            raise Misfit(verdict.reason)
+        if isinstance(verdict, RefusedKey):
+            raise TypeMismatch(verdict.reason)
         _judge_value(judged, verdict, text, settings=settings)
-    except Misfit:
-        if settings.on_type_conflict == "rescue" and not (isinstance(verdict, Refused) and verdict.wanted):
+    except TypeMismatch:
+        if settings.on_type_conflict == "rescue" and not (isinstance(verdict, RefusedKey) and verdict.wanted):
             judged.rescued[key] = str(fit(_VARIANT, text))
         elif settings.on_type_conflict == "column" and isinstance(verdict, Target):
             if not _land_beside(judged, schema, verdict, text):
@@ -448,10 +457,10 @@ def _judge_key(judged: _Judged, schema: Schema, key: str, verdict: Target | Refu
             raise
 
 
-def _land_beside(judged: _Judged, schema: Schema, target: Target, text: str) -> bool:
+def _land_beside(judged: _RecordVerdict, schema: Schema, target: Target, text: str) -> bool:
     """Land a value in the column beside its own; ``False`` if there can be none."""
     beside = schema.beside(target.name)
-    if isinstance(beside, Refused) or beside in judged.values:
+    if isinstance(beside, RefusedKey) or beside in judged.values:
         return False
     if beside not in schema.aside:
         judged.aside.add(beside)
@@ -466,21 +475,21 @@ def _document(record: Record) -> dict[str, msgspec.Raw]:
     payload = record.data.removeprefix(BYTE_ORDER_MARK)
     reason = refusal(payload)
     if reason is not None:
-        raise Misfit(reason)
+        raise TypeMismatch(reason)
     try:
         return _decode_raw(payload)
     except msgspec.ValidationError:
-        raise Misfit("not a JSON object") from None
+        raise TypeMismatch("not a JSON object") from None
     except RecursionError:
-        raise Misfit("nested too deeply") from None
+        raise TypeMismatch("nested too deeply") from None
 
 
-def _judge_value(judged: _Judged, target: Target, text: str, *, settings: ColumnsSettings) -> None:
+def _judge_value(judged: _RecordVerdict, target: Target, text: str, *, settings: ColumnsSettings) -> None:
     if target.name in judged.values:
-        raise Misfit("several keys of the record come to the column; rename or exclude one")
+        raise TypeMismatch("several keys of the record come to the column; rename or exclude one")
     judged.values[target.name] = None
-    if target.seen is not None and (target.type is None or target.type.kind is not Kind.VARIANT):
-        what = see(text, times=settings.infer_timestamps, numbers=settings.numbers)
+    if target.seen is not None and (target.type is None or target.type.kind is not DataType.VARIANT):
+        what = observe(text, times=settings.infer_timestamps, numbers=settings.numbers)
         together = target.seen | what
         if together.checked(settings.numbers) != target.seen.checked(settings.numbers):
             judged.seen[target.name] = what
@@ -488,8 +497,8 @@ def _judge_value(judged: _Judged, target: Target, text: str, *, settings: Column
     assert target.type is not None
     try:
         judged.values[target.name] = fit(target.type, text, epoch=target.epoch)
-    except Misfit:
-        if not target.widens or target.type.kind is not Kind.NUMBER:
+    except TypeMismatch:
+        if not target.widens or target.type.kind is not DataType.NUMBER:
             raise
         wider = widest(target.type)
         fit(wider, text)
@@ -522,19 +531,19 @@ def as_decoded(target: Target, value: Value) -> Any:
     return msgspec.json.encode(value) if target.epoch else str(value).encode()
 
 
-Packed = tuple["pa.Array | None", Form, "Iterable[int]"]
+Packed = tuple["pa.Array | None", Encoding, "Iterable[int]"]
 
 
 def pack(target: Target, values: list[Any]) -> Packed:
     """Make an Arrow array of the values of a column.
 
-    :return: the array (``None``: nothing but null), its form, and the numbers of rows to be judged
+    :return: the array (``None``: nothing but null), its encoding, and the numbers of rows to be judged
     """
     if target.type is None:
         # Mostly all of them are null, and one comparison is much cheaper than one for each.
         if _NUL.join(values) == _NUL.join([b"null"] * len(values)):
-            return None, Form.JSON, ()
-        return None, Form.JSON, [number for number, value in enumerate(values) if not _is_null(value)]
+            return None, Encoding.JSON, ()
+        return None, Encoding.JSON, [number for number, value in enumerate(values) if not _is_null(value)]
     if target.epoch:
         return _pack_epochs(target.type, values, unit=target.epoch)
     if decoded_raw(target):
@@ -543,24 +552,24 @@ def pack(target: Target, values: list[Any]) -> Packed:
 
 
 def _pack_doubles(column: ColumnType, values: list[float | None]) -> Packed:
-    return pa.array(values, pa.float64()), Form.DOUBLE, ()
+    return pa.array(values, pa.float64()), Encoding.DOUBLE, ()
 
 
 def _pack_booleans(column: ColumnType, values: list[bool | None]) -> Packed:
-    return pa.array(values, pa.bool_()), Form.BOOLEAN, ()
+    return pa.array(values, pa.bool_()), Encoding.BOOLEAN, ()
 
 
 def _pack_times(column: ColumnType, values: list[str | None]) -> Packed:
     plain = _plain_times(column, values)
     if plain is not None:
-        return plain, Form.TIME, ()
-    return _pack_each(values, partial(time_text, column), form=Form.TIME)
+        return plain, Encoding.TIME, ()
+    return _pack_each(values, partial(time_text, column), encoding=Encoding.TIME)
 
 
 def _plain_times(column: ColumnType, values: list[str | None]) -> pa.Array | None:
     """What lands of dates and moments that are all written as RFC 3339 does, with ``T`` or a blank: much
     cheaper than to read each; ``None`` if one is written in another way, or isn't one."""
-    dates = column.kind is Kind.DATE
+    dates = column.kind is DataType.DATE
     if not dates and column.kind not in TIMESTAMPS:
         return None
     zone = _PLAIN_ZONE if not dates and _ZONES[column.kind] else ""
@@ -581,7 +590,7 @@ def _plain_times(column: ColumnType, values: list[str | None]) -> pa.Array | Non
 
 
 def _pack_base64(column: ColumnType, values: list[str | None]) -> Packed:
-    return _pack_each(values, partial(base64_text, column), form=Form.TEXT)
+    return _pack_each(values, partial(base64_text, column), encoding=Encoding.TEXT)
 
 
 def _pack_integers(column: ColumnType, values: list[int | None]) -> Packed:
@@ -590,22 +599,22 @@ def _pack_integers(column: ColumnType, values: list[int | None]) -> Packed:
         packed = pa.array(values, pa.int64())
     except (OverflowError, pa.ArrowInvalid):
         bad = [number for number, value in enumerate(values) if value is not None and abs(value) >= limit]
-        return pa.array([None if value is None else str(value) for value in values]), Form.JSON, bad
-    if column.precision >= _MOST_INT64_DIGITS:
-        return packed, Form.INTEGER, ()
+        return pa.array([None if value is None else str(value) for value in values]), Encoding.JSON, bad
+    if column.precision >= _MAX_INT_DIGITS:
+        return packed, Encoding.INTEGER, ()
     outside = pc.or_(pc.greater_equal(packed, limit), pc.less_equal(packed, -limit))
-    return packed, Form.INTEGER, pc.indices_nonzero(outside).to_pylist()
+    return packed, Encoding.INTEGER, pc.indices_nonzero(outside).to_pylist()
 
 
 def _pack_text(column: ColumnType, values: list[str | None]) -> Packed:
     packed = pa.array(values, pa.string())
-    if column.length >= ColumnType.of(Kind.VARCHAR).length:
-        return packed, Form.TEXT, ()
+    if column.length >= ColumnType.of(DataType.VARCHAR).length:
+        return packed, Encoding.TEXT, ()
     longer = pc.greater(pc.utf8_length(packed), column.length)
-    return packed, Form.TEXT, pc.indices_nonzero(longer).to_pylist()
+    return packed, Encoding.TEXT, pc.indices_nonzero(longer).to_pylist()
 
 
-def _pack_each(values: list[Any], land: Callable[[Any], str], *, form: Form) -> Packed:
+def _pack_each(values: list[Any], land: Callable[[Any], str], *, encoding: Encoding) -> Packed:
     """Values that are checked one by one.
 
     :param land: what lands of a value
@@ -615,22 +624,24 @@ def _pack_each(values: list[Any], land: Callable[[Any], str], *, form: Form) -> 
     for number, value in enumerate(values):
         try:
             texts.append(None if value is None else land(value))
-        except Misfit:
+        except TypeMismatch:
             texts.append(None)
             bad.append(number)
-    return pa.array(texts, pa.string()), form, bad
+    return pa.array(texts, pa.string()), encoding, bad
 
 
 def _pack_epochs(column: ColumnType, values: list[Any], *, unit: str) -> Packed:
     texts = _texts(_NUL.join(values))
     if texts is None:
-        return None, Form.TIME, range(len(values))
+        return None, Encoding.TIME, range(len(values))
     if column.kind in TIMESTAMPS and EPOCH_UNITS[unit] <= column.scale:
         try:
-            return _moments(pc.cast(texts, pa.int64()), unit, zone=_ZONES[column.kind]), Form.TIME, ()
+            return _moments(pc.cast(texts, pa.int64()), unit, zone=_ZONES[column.kind]), Encoding.TIME, ()
         except pa.ArrowInvalid:
             pass  # Not all of them are integers that make a date; what they are is seen one by one.
-    return _pack_each(texts.to_pylist(), lambda text: str(fit(column, text, epoch=unit)), form=Form.TIME)
+    return _pack_each(
+        texts.to_pylist(), lambda text: str(fit(column, text, epoch=unit)), encoding=Encoding.TIME
+    )
 
 
 def _moments(numbers: pa.Array, unit: str, *, zone: str) -> pa.Array:
@@ -660,22 +671,22 @@ def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
     joined = _NUL.join(values)
     packed = _texts(joined)
     if packed is None:
-        return None, Form.JSON, range(len(values))
-    if column.kind is Kind.NUMBER:
-        return packed, Form.JSON, _not_decimal(column, packed, exponents=b"e" in joined or b"E" in joined)
-    if column.kind is Kind.VARIANT:
+        return None, Encoding.JSON, range(len(values))
+    if column.kind is DataType.NUMBER:
+        return packed, Encoding.JSON, _not_decimal(column, packed, exponents=b"e" in joined or b"E" in joined)
+    if column.kind is DataType.VARIANT:
         suspicious = pc.match_substring_regex(packed, _SUSPICIOUS_NUMBER)
-    elif column.kind in {Kind.OBJECT, Kind.ARRAY}:
-        suspicious = pc.invert(pc.starts_with(packed, "{" if column.kind is Kind.OBJECT else "["))
+    elif column.kind in {DataType.OBJECT, DataType.ARRAY}:
+        suspicious = pc.invert(pc.starts_with(packed, "{" if column.kind is DataType.OBJECT else "["))
     else:
         suspicious = packed.is_valid()
-    return packed, Form.JSON, pc.indices_nonzero(suspicious).to_pylist()
+    return packed, Encoding.JSON, pc.indices_nonzero(suspicious).to_pylist()
 
 
 def _not_decimal(column: ColumnType, texts: pa.Array, *, exponents: bool) -> list[int]:
     try:
         # Arrow doesn't notice when a long number overflows, and in a file there are to be no exponents.
-        if exponents or (pc.max(pc.binary_length(texts)).as_py() or 0) > MOST_DIGITS:
+        if exponents or (pc.max(pc.binary_length(texts)).as_py() or 0) > MAX_DIGITS:
             raise pa.ArrowInvalid("to be judged one by one")
         pc.cast(texts, pa.decimal128(column.precision, column.scale))
     except pa.ArrowInvalid:
@@ -686,16 +697,16 @@ def _not_decimal(column: ColumnType, texts: pa.Array, *, exponents: bool) -> lis
 def _fits(column: ColumnType, text: str | None) -> bool:
     try:
         return text is None or fit(column, text) == text
-    except Misfit:
+    except TypeMismatch:
         return False
 
 
-_PACKING: Mapping[Kind, Callable[[ColumnType, list[Any]], Packed]] = {
-    Kind.NUMBER: _pack_integers,
-    Kind.FLOAT: _pack_doubles,
-    Kind.BOOLEAN: _pack_booleans,
-    Kind.VARCHAR: _pack_text,
-    Kind.BINARY: _pack_base64,
+_PACKING: Mapping[DataType, Callable[[ColumnType, list[Any]], Packed]] = {
+    DataType.NUMBER: _pack_integers,
+    DataType.FLOAT: _pack_doubles,
+    DataType.BOOLEAN: _pack_booleans,
+    DataType.VARCHAR: _pack_text,
+    DataType.BINARY: _pack_base64,
     **dict.fromkeys(TIMES, _pack_times),
 }
 

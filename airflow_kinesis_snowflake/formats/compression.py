@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     Inflate = Callable[[bytes], bytes]
 
-MOST_INFLATED = 64 * 2**20
+MAX_INFLATED_BYTES = 64 * 2**20
 """Bytes that a payload may inflate to."""
 
-MOST_MEMBERS = 10_000
+MAX_MEMBERS = 10_000
 """Members, streams or chunks of a payload: some of them are empty, so their bytes alone are no bound."""
 
 _SNAPPY_STREAM = b"\xff\x06\x00\x00sNaPpY"
@@ -66,7 +66,7 @@ class _BadDataError(Exception):
     """Not a whole stream of the kind."""
 
 
-def inflater(compression: str, *, most: int = MOST_INFLATED) -> Inflate:
+def inflater(compression: str, *, most: int = MAX_INFLATED_BYTES) -> Inflate:
     """How payloads are inflated.
 
     :param compression: ``gzip``, ``zlib``, ``zstd``, ``lz4`` or ``snappy``; or ``auto``, which tells these by
@@ -383,8 +383,8 @@ def _check(left: int, most: int) -> None:
 
 
 def _check_members(count: int) -> None:
-    if count > MOST_MEMBERS:
-        raise _TooLargeError(f"compressed in more than {MOST_MEMBERS:,} members")
+    if count > MAX_MEMBERS:
+        raise _TooLargeError(f"compressed in more than {MAX_MEMBERS:,} members")
 
 
 _READERS: dict[str, Callable[[bytes, int], bytes]] = {
@@ -403,5 +403,5 @@ _BLOCK_READERS: dict[str, Callable[[bytes, int], bytes]] = {
     "snappy": _snappy_with_checksum,
     "zstd": _zstd,
     "bzip2": partial(_streamed_block, bz2.BZ2Decompressor),
-    "xz": partial(_streamed_block, partial(lzma.LZMADecompressor, memlimit=MOST_INFLATED)),
+    "xz": partial(_streamed_block, partial(lzma.LZMADecompressor, memlimit=MAX_INFLATED_BYTES)),
 }

@@ -34,12 +34,12 @@ SCHEMA = pa.schema(
         pa.field("PAYLOAD_ENCODING", pa.string(), nullable=False),
     ]
 )
-"""Columns of a dead-letter file; those of the table, but for ``FAILED_AT``, which the table fills in."""
+"""Columns of a dead-letter file; those of the table except ``FAILED_AT``, which the table fills in."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A record that can't be loaded, or what stands in the place of records that are gone.
+    """A record that can't be loaded, or a placeholder for records that are gone.
 
     :param reason: why, for a person to read; never quotes the payload
     :param column: the column that refused the value, where it was one column
@@ -68,7 +68,7 @@ class StoredLetter:
 
 @dataclass(frozen=True, kw_only=True)
 class LetterFilter:
-    """Which dead letters are meant; gaps never are.
+    """Which dead letters to select; gaps never are.
 
     :param reason: a part of the reason
     :param column: the column that refused the value

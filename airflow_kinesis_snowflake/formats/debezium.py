@@ -23,7 +23,7 @@ import msgspec
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats import values
 from airflow_kinesis_snowflake.formats.changes import DELETE, INSERT, READ, UPDATE, Change, sortable
-from airflow_kinesis_snowflake.formats.engine import Dropped, of_json
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload, of_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _OPERATIONS = {"c": INSERT, "u": UPDATE, "d": DELETE, "r": READ}
 _WITHOUT_ROWS = {"t": "truncate of Debezium", "m": "message of Debezium"}
-_MOST_SCHEMAS, _LARGEST_KEPT_SCHEMA = 100, 2**18
+_MAX_SCHEMAS, _MAX_KEPT_SCHEMA_BYTES = 100, 2**18
 _DEEPEST = 50
 _ABSENT = msgspec.Raw(b"")
 
@@ -53,7 +53,7 @@ class Debezium:
 
 def _decode(payload: bytes, key: str = "", /) -> Documents:
     if payload in (b"", _NULL):
-        return Dropped("tombstone of Debezium")
+        return DroppedPayload("tombstone of Debezium")
     return _guarded(payload, key)
 
 
@@ -99,13 +99,13 @@ _NULL = b"null"
 
 def _document(payload: bytes, key: str = "", /) -> Documents:
     found = change(payload, key)
-    return found if isinstance(found, Dropped) else [found.document()]
+    return found if isinstance(found, DroppedPayload) else [found.document()]
 
 
 _guarded = of_json(_document)
 
 
-def change(payload: bytes, key: str) -> Change | Dropped:
+def change(payload: bytes, key: str) -> Change | DroppedPayload:
     """The change that an event describes, or what it is instead.
 
     :param key: partition key of the record
@@ -113,7 +113,7 @@ def change(payload: bytes, key: str) -> Change | Dropped:
     """
     inner, schema = _unwrapped(payload)
     if inner == _NULL:
-        return Dropped("tombstone of Debezium")
+        return DroppedPayload("tombstone of Debezium")
     envelope = _decode_envelope(inner)
     if envelope.op not in _OPERATIONS:
         return _without_row(envelope)
@@ -147,15 +147,15 @@ def _given(raw: msgspec.Raw) -> bool:
     return bytes(raw) not in (b"", _NULL)
 
 
-def _without_row(envelope: _Envelope) -> Dropped:
+def _without_row(envelope: _Envelope) -> DroppedPayload:
     if envelope.op in _WITHOUT_ROWS:
-        return Dropped(_WITHOUT_ROWS[envelope.op])
+        return DroppedPayload(_WITHOUT_ROWS[envelope.op])
     if envelope.op is None and envelope.status in ("BEGIN", "END"):
-        return Dropped("transaction marker of Debezium")
+        return DroppedPayload("transaction marker of Debezium")
     if envelope.op is None and (_given(envelope.schema_changes) or _given(envelope.ddl)):
-        return Dropped("schema change of Debezium")
+        return DroppedPayload("schema change of Debezium")
     if envelope.op is None and envelope.ts_ms is not None and not _given(envelope.after):
-        return Dropped("heartbeat of Debezium")
+        return DroppedPayload("heartbeat of Debezium")
     raise UndecodableError("not an event of Debezium: it has no operation")
 
 
@@ -200,7 +200,7 @@ def _readers_of(schema: bytes | None) -> Mapping[str, Reader]:
     """What reads ``before`` and ``after``, and under the empty name a row itself."""
     if schema is None:
         return {}
-    return _readers(schema) if len(schema) > _LARGEST_KEPT_SCHEMA else _kept_readers(schema)
+    return _readers(schema) if len(schema) > _MAX_KEPT_SCHEMA_BYTES else _kept_readers(schema)
 
 
 def _readers(schema: bytes) -> Mapping[str, Reader]:
@@ -213,7 +213,7 @@ def _readers(schema: bytes) -> Mapping[str, Reader]:
     }
 
 
-_kept_readers = lru_cache(maxsize=_MOST_SCHEMAS)(_readers)
+_kept_readers = lru_cache(maxsize=_MAX_SCHEMAS)(_readers)
 
 
 def _fields(kind: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A mapping behind a decoder: the stage between de-aggregation and mapping.
+"""A decoder in front of a mapping: the stage between de-aggregation and mapping.
 
 A record lands with all its documents or becomes one dead letter with the payload as it came; there is nothing
 in between, so that a dead letter can be replayed as a whole.
@@ -14,13 +14,13 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.formats.engine import Dropped
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_kinesis_snowflake.formats.engine import Decoder
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
     from airflow_kinesis_snowflake.stream.records import Record
 
 ROOM_BYTES = 64 * 2**20
@@ -33,14 +33,14 @@ OVERHEAD_BYTES = 500
 class Encoder(Protocol):
     """Turns records of one shard into rows and dead letters, as a mapping does."""
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded: ...
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords: ...
 
 
 @dataclass
-class Expanded:
-    """Documents of some records, in order; those of one record stand at the same coordinates.
+class Expansion:
+    """Documents of some records, in order; those of one record share its coordinates.
 
-    :param taken: how many of the records these come from; the others had no room
+    :param taken: how many of the records these come from; the others didn't fit
     """
 
     documents: list[Record] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Expanded:
 
 
 class DecodingEncoder:
-    """A mapping behind a decoder.
+    """A decoder in front of a mapping.
 
     :param decode: takes payloads apart
     :param mapping: makes rows of the documents
@@ -62,7 +62,7 @@ class DecodingEncoder:
         self._mapping = mapping
         self._room = room
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         """Turn records into rows, several where a payload holds several documents, and dead letters.
 
         A record of which the mapping refuses one document doesn't land at all. Where documents take more
@@ -92,7 +92,7 @@ class DecodingEncoder:
         )
 
 
-def expand(records: Sequence[Record], decode: Decoder, *, room: int = ROOM_BYTES) -> Expanded:
+def expand(records: Sequence[Record], decode: Decoder, *, room: int = ROOM_BYTES) -> Expansion:
     """Replace every record by one record per document, as many as there is room for, and at least one."""
     documents: list[Record] = []
     undecodable: list[DeadLetter] = []
@@ -106,7 +106,7 @@ def expand(records: Sequence[Record], decode: Decoder, *, room: int = ROOM_BYTES
         except UndecodableError as error:
             undecodable.append(DeadLetter(record, str(error)))
             continue
-        if isinstance(found, Dropped):
+        if isinstance(found, DroppedPayload):
             dropped[found.what] += 1
             continue
         for document in found:
@@ -114,7 +114,7 @@ def expand(records: Sequence[Record], decode: Decoder, *, room: int = ROOM_BYTES
             room -= len(document) + OVERHEAD_BYTES
         if room <= 0:
             break
-    return Expanded(documents, undecodable, dropped, taken)
+    return Expansion(documents, undecodable, dropped, taken)
 
 
 def _coordinates(record: Record) -> tuple[str, int | None]:

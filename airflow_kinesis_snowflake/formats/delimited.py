@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MOST_DOCUMENTS, check_size, made
-from airflow_kinesis_snowflake.formats.plain import utf8
+from airflow_kinesis_snowflake.formats.basic import utf8
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MAX_DOCUMENTS, check_size, made
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from airflow_kinesis_snowflake.formats.engine import Decoder
 
-LONGEST_LINE = 64 * 2**10
+MAX_LINE_LENGTH = 64 * 2**10
 """Characters of a line that a pattern is tried on: some patterns take the square of the length, or more."""
 
-MOST_VALUES = 2_000_000
+MAX_VALUES = 2_000_000
 """Values of a payload, over all of its lines."""
 
 _encode = msgspec.json.Encoder().encode
@@ -62,7 +62,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Delimited:
-    """Lines of values with a sign between them.
+    """Lines of values with a delimiter.
 
     :param names: of the values, in order; a line with more or fewer of them makes a dead letter. Without
         names the first line of each payload has them
@@ -71,7 +71,7 @@ class Delimited:
         itself; ``None``: there is none
     :param null: a value that stands for none; the default is ``-`` for ``tsv`` and nothing for ``csv``.
         ``None``: there is no such value
-    :raises InvalidSettingError: a value that can't be meant
+    :raises InvalidSettingError: a value is invalid
     """
 
     names: Sequence[str] = ()
@@ -191,21 +191,21 @@ def _rows(settings: Delimited, payload: bytes, _key: str = "", /) -> list[bytes]
         raise UndecodableError(
             "empty: no line with values"
             if settings.names
-            else "nothing behind the line that names the values; where no line does, the setting names must"
+            else "nothing after the line that names the values; if no line does, the setting names must"
         )
     return documents
 
 
 def _documents(lines: Iterable[list[str]], names: Sequence[str], null: str | None) -> Iterator[bytes]:
     for number, line in enumerate(lines, 1):
-        if number * len(names) > MOST_VALUES:
-            raise UndecodableError(f"more than {MOST_VALUES:,} values")
+        if number * len(names) > MAX_VALUES:
+            raise UndecodableError(f"more than {MAX_VALUES:,} values")
         yield _encode(_named(names, line, null))
 
 
 def _plain_lines(settings: Delimited, text: str) -> Iterable[list[str]]:
-    most = len(settings.names) or MOST_DOCUMENTS
-    for line in text.split("\n", MOST_DOCUMENTS + 1):
+    most = len(settings.names) or MAX_DOCUMENTS
+    for line in text.split("\n", MAX_DOCUMENTS + 1):
         whole = line.removesuffix("\r")
         # What is more than there are names is counted, not built.
         yield whole.split(settings.delimiter, most) if whole else []
@@ -231,7 +231,7 @@ def _header(line: list[str] | None) -> list[str]:
     if line is None:
         raise UndecodableError("empty: no line with values")
     if len(set(line)) < len(line) or not all(line):
-        raise UndecodableError("the first line doesn't name the values: a name is missing or there twice")
+        raise UndecodableError("the first line doesn't name the values: a name is missing or occurs twice")
     return line
 
 
@@ -251,12 +251,12 @@ def _matches(pattern: re.Pattern[str], null: str | None, payload: bytes, _key: s
 
 
 def _matched(pattern: re.Pattern[str], null: str | None, text: str) -> Iterator[bytes]:
-    for number, line in enumerate(text.split("\n", MOST_DOCUMENTS + 1), 1):
+    for number, line in enumerate(text.split("\n", MAX_DOCUMENTS + 1), 1):
         whole = line.removesuffix("\r")
         if not whole:
             continue
-        if len(whole) > LONGEST_LINE:
-            raise UndecodableError(f"a line has more than {LONGEST_LINE:,} characters")
+        if len(whole) > MAX_LINE_LENGTH:
+            raise UndecodableError(f"a line has more than {MAX_LINE_LENGTH:,} characters")
         found = pattern.fullmatch(whole)
         if found is None:
             raise UndecodableError(f"line {number} doesn't match the pattern")

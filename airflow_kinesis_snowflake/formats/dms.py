@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.changes import DELETE, INSERT, READ, UPDATE, Change, sortable
-from airflow_kinesis_snowflake.formats.engine import Dropped, of_json
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload, of_json
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
@@ -44,7 +44,7 @@ class _Metadata(msgspec.Struct):
     number: int | None = msgspec.field(default=None, name="transaction-record-id")
 
 
-class _Record(msgspec.Struct):
+class _DmsRecord(msgspec.Struct):
     metadata: _Metadata
     data: dict[str, msgspec.Raw] | None = None
     before: dict[str, msgspec.Raw] | None = msgspec.field(default=None, name="before-image")
@@ -54,16 +54,16 @@ class _Around(msgspec.Struct):
     metadata: msgspec.Raw
 
 
-_decode = msgspec.json.Decoder(_Record).decode
+_decode = msgspec.json.Decoder(_DmsRecord).decode
 _decode_around = msgspec.json.Decoder(_Around).decode
 
 
 def _document(payload: bytes, key: str = "", /) -> Documents:
     found = change(payload, key)
-    return found if isinstance(found, Dropped) else [found.document()]
+    return found if isinstance(found, DroppedPayload) else [found.document()]
 
 
-def change(payload: bytes, key: str) -> Change | Dropped:
+def change(payload: bytes, key: str) -> Change | DroppedPayload:
     """The change that a record describes.
 
     :param key: partition key of the record: where DMS partitions by primary key, its values
@@ -72,7 +72,7 @@ def change(payload: bytes, key: str) -> Change | Dropped:
     record = _decode(payload)
     metadata = record.metadata
     if metadata.kind == "control":
-        return Dropped("control record of DMS")
+        return DroppedPayload("control record of DMS")
     if metadata.kind != "data" or metadata.operation not in _OPERATIONS or record.data is None:
         raise UndecodableError("a record of DMS of an unknown kind")
     gone = metadata.operation == "delete"

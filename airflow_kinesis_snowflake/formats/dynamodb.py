@@ -48,13 +48,13 @@ class _Images(msgspec.Struct):
     old: dict[str, Any] | None = msgspec.field(default=None, name="OldImage")
 
 
-class _Record(msgspec.Struct):
+class _StreamRecord(msgspec.Struct):
     event: str = msgspec.field(name="eventName")
     images: _Images = msgspec.field(name="dynamodb")
     table: str | None = msgspec.field(default=None, name="tableName")
 
 
-_decode = msgspec.json.Decoder(_Record).decode
+_decode = msgspec.json.Decoder(_StreamRecord).decode
 _decode_around = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 

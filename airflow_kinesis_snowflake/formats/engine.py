@@ -1,11 +1,12 @@
 """What a format is: how the bytes of one payload become documents.
 
 A format is a frozen dataclass with its settings, in a module of its own, and has a name in
-:mod:`~airflow_kinesis_snowflake.formats.registry`. Nothing here knows records, tables or Airflow.
+:mod:`~airflow_kinesis_snowflake.formats.catalog`. Nothing here knows records, tables or Airflow.
 
 A payload comes from anywhere, so a decoder answers in one of three ways, whatever the bytes are: with
-documents, with :class:`Dropped`, or with :class:`~airflow_kinesis_snowflake.exceptions.UndecodableError`.
-What it builds meanwhile is bounded by the limits below.
+documents, with :class:`DroppedPayload`, or with
+:class:`~airflow_kinesis_snowflake.exceptions.UndecodableError`. What it builds meanwhile is bounded by the
+limits below.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ import msgspec
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.looks import hint
 
-MOST_BUILT = 16 * 2**20
+MAX_BUILT_BYTES = 16 * 2**20
 """Bytes that a payload may have in formats that build objects of it, which take many times its size."""
 
-MOST_DOCUMENTS = 100_000
+MAX_DOCUMENTS = 100_000
 """Documents that a payload may hold; Python needs about 500 bytes for each, however short it is."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """What some programs write in front of UTF-8; RFC 8259 lets readers of JSON skip it."""
 
-MOST_MADE = 64 * 2**20
+MAX_OUTPUT_BYTES = 64 * 2**20
 """Bytes that the documents of a payload may have, where each of them repeats something that is there once."""
 
 
-MOST_OBJECTS = 2_000_000
+MAX_OBJECTS = 2_000_000
 """Objects and arrays that may be built of a payload; Python needs about 250 bytes for a small one."""
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedPayload:
     """The answer for a payload that, by the rules of its format, holds no data: it is counted, and no row.
 
     :param what: what it is, such as ``control message``
@@ -47,7 +48,7 @@ class Dropped:
     what: str
 
 
-Documents: TypeAlias = Sequence[bytes] | Dropped
+Documents: TypeAlias = Sequence[bytes] | DroppedPayload
 """One or more JSON texts, in order; or why there are none."""
 
 
@@ -77,44 +78,44 @@ class Format(Protocol):
 def check_size(payload: bytes) -> None:
     """Refuse a payload of which objects can't be built in bounded memory.
 
-    :raises UndecodableError: it is larger than :data:`MOST_BUILT`
+    :raises UndecodableError: it is larger than :data:`MAX_BUILT_BYTES`
     """
-    if len(payload) > MOST_BUILT:
-        raise UndecodableError(f"larger than {MOST_BUILT >> 20} MiB, the most that this format reads")
+    if len(payload) > MAX_BUILT_BYTES:
+        raise UndecodableError(f"larger than {MAX_BUILT_BYTES >> 20} MiB, the most that this format reads")
 
 
 def check_count(documents: int) -> None:
     """Refuse a payload with too many documents.
 
-    :raises UndecodableError: more than :data:`MOST_DOCUMENTS`
+    :raises UndecodableError: more than :data:`MAX_DOCUMENTS`
     """
-    if documents > MOST_DOCUMENTS:
-        raise UndecodableError(f"more than {MOST_DOCUMENTS:,} documents")
+    if documents > MAX_DOCUMENTS:
+        raise UndecodableError(f"more than {MAX_DOCUMENTS:,} documents")
 
 
 def check_objects(objects: float) -> None:
     """Refuse a payload of a few bytes that may stand for many objects.
 
     :param objects: that it holds at most
-    :raises UndecodableError: more than :data:`MOST_OBJECTS`
+    :raises UndecodableError: more than :data:`MAX_OBJECTS`
     """
-    if objects > MOST_OBJECTS:
-        raise UndecodableError(f"may hold more than {MOST_OBJECTS:,} objects and arrays")
+    if objects > MAX_OBJECTS:
+        raise UndecodableError(f"may hold more than {MAX_OBJECTS:,} objects and arrays")
 
 
 def made(documents: Iterable[bytes]) -> list[bytes]:
     """Documents as they are made, as long as there aren't too many, and they aren't too large together.
 
-    :raises UndecodableError: more than :data:`MOST_DOCUMENTS`, or than :data:`MOST_MADE` bytes
+    :raises UndecodableError: more than :data:`MAX_DOCUMENTS`, or than :data:`MAX_OUTPUT_BYTES` bytes
     """
     done: list[bytes] = []
-    room = MOST_MADE
+    room = MAX_OUTPUT_BYTES
     for document in documents:
         done.append(document)
         check_count(len(done))
         room -= len(document)
         if room < 0:
-            raise UndecodableError(f"makes documents of more than {MOST_MADE >> 20} MiB")
+            raise UndecodableError(f"makes documents of more than {MAX_OUTPUT_BYTES >> 20} MiB")
     return done
 
 

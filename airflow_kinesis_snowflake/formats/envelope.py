@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.formats.looks import hint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from airflow_kinesis_snowflake.formats.fields import Field
+    from airflow_kinesis_snowflake.formats.fields import FileColumn
     from airflow_kinesis_snowflake.stream.records import Record
 
 CONTENT = "RECORD_CONTENT"
@@ -83,7 +83,7 @@ NO_ROWS = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedRecords:
     """Records of one shard, ready for a file.
 
     :param rows: the records that land, in order
@@ -98,7 +98,7 @@ class Encoded:
     rows: pa.RecordBatch
     dead_letters: tuple[DeadLetter, ...]
     bytes: int
-    fields: frozenset[Field] = frozenset()
+    fields: frozenset[FileColumn] = frozenset()
     missing: frozenset[str] = frozenset()
     dropped: Counter[str] = field(default_factory=Counter)
     left: int = 0
@@ -131,7 +131,7 @@ class EnvelopeMapping:
         self.columns = self.required = (*self.columns, *own_columns(metadata_columns))
         self.copy_select = (*self.copy_select, *own_selects(metadata_columns))
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other."""
         good: Sequence[Record] = records
         dead_letters: tuple[DeadLetter, ...] = ()
@@ -143,7 +143,7 @@ class EnvelopeMapping:
         rows = pa.RecordBatch.from_arrays(
             [text, *metadata_arrays(good, stream_name=stream_name, shard_id=shard_id)], schema=_SCHEMA
         )
-        return Encoded(rows, dead_letters, sum(map(len, payloads)))
+        return EncodedRecords(rows, dead_letters, sum(map(len, payloads)))
 
 
 def own_columns(metadata_columns: Iterable[str]) -> tuple[tuple[str, str], ...]:

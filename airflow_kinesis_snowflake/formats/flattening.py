@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MOST_MADE, Dropped
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MAX_OUTPUT_BYTES, DroppedPayload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +29,7 @@ def flattening(decode: Decoder | None, *, depth: int, paths: Mapping[str, str]) 
 
     def decode_flat(payload: bytes, key: str = "", /) -> Documents:
         documents = [payload] if decode is None else decode(payload, key)
-        if isinstance(documents, Dropped):
+        if isinstance(documents, DroppedPayload):
             return documents
         return [flatten(document, depth=depth, paths=paths) for document in documents]
 
@@ -63,8 +63,10 @@ def _bounded(members: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]
     size = 0
     for key, value in members:
         size += len(key) + len(value)
-        if size > MOST_MADE:
-            raise UndecodableError(f"larger than {MOST_MADE >> 20} MiB when nested objects are flattened")
+        if size > MAX_OUTPUT_BYTES:
+            raise UndecodableError(
+                f"larger than {MAX_OUTPUT_BYTES >> 20} MiB when nested objects are flattened"
+            )
         yield key, value
 
 

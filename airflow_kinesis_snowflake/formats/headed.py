@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from airflow_kinesis_snowflake.formats.basic import checked, utf8
 from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
-from airflow_kinesis_snowflake.formats.plain import checked, utf8
 from airflow_kinesis_snowflake.formats.schema_registry import (
     JSON,
     SchemaRegistry,

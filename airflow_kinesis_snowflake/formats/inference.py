@@ -1,29 +1,29 @@
-"""Which type a new column gets, from the values that were seen of its key."""
+"""The type of a new column, inferred from the values seen for its key."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
 
-from airflow_kinesis_snowflake.formats.cells import Misfit, digits_of, kind_of, moment, number, text_of
-from airflow_kinesis_snowflake.formats.column_types import MOST_DIGITS, ColumnType, Kind
+from airflow_kinesis_snowflake.formats.cells import TypeMismatch, digits_of, kind_of, moment, number, text_of
+from airflow_kinesis_snowflake.formats.column_types import MAX_DIGITS, ColumnType, DataType
 
 NUMBERS = ("wide", "exact", "double")
 """What numbers of new columns make: NUMBER with room for decimals, or with those that were seen; FLOAT."""
 _ROOM_FOR_DECIMALS = 18
-_MOST_DECIMALS = 9
+_MAX_DECIMALS = 9
 _DIGITS_OF_A_DOUBLE = 17
 # All integers of 64 bits have as many, so one that fits them never changes what was inferred.
 _WHOLE_DIGITS = 19
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the values of a key had in common so far.
+class ObservedTypes:
+    """What the values of a key have had in common so far.
 
     :param kinds: JSON types, times of text told apart if asked for; null isn't one
     :param whole: most digits before the point, at least 19
-    :param decimals: most digits behind it
+    :param decimals: most digits after it
     :param significant: most digits from the first to the last that isn't zero
     """
 
@@ -32,8 +32,8 @@ class Seen:
     decimals: int = 0
     significant: int = 0
 
-    def __or__(self, other: Seen) -> Seen:
-        return Seen(
+    def __or__(self, other: ObservedTypes) -> ObservedTypes:
+        return ObservedTypes(
             self.kinds | other.kinds,
             max(self.whole, other.whole),
             max(self.decimals, other.decimals),
@@ -55,63 +55,63 @@ class Seen:
         if self.kinds == {"number"}:
             return self._numeric(numbers)
         if self.kinds == {"boolean"}:
-            return ColumnType.of(Kind.BOOLEAN)
+            return ColumnType.of(DataType.BOOLEAN)
         if self.kinds == {"local time"}:
-            return ColumnType.of(Kind.TIMESTAMP_NTZ)
+            return ColumnType.of(DataType.TIMESTAMP_NTZ)
         if self.kinds == {"moment"}:
-            return ColumnType.of(Kind.TIMESTAMP_TZ)
+            return ColumnType.of(DataType.TIMESTAMP_TZ)
         if self.kinds <= {"text", "local time", "moment"}:
-            return ColumnType.of(Kind.VARCHAR)
-        return ColumnType.of(Kind.VARIANT)
+            return ColumnType.of(DataType.VARCHAR)
+        return ColumnType.of(DataType.VARIANT)
 
     def checked(self, numbers: str) -> ColumnType | None:
         """The type that further values are checked against while the column doesn't exist: a NUMBER is no
         wider than what was seen, so that it can still take more decimals."""
         found = self.type(numbers)
-        if found is not None and found.kind is Kind.NUMBER:
+        if found is not None and found.kind is DataType.NUMBER:
             return ColumnType.number(self.whole + self.decimals, self.decimals)
         return found
 
     def _numeric(self, numbers: str) -> ColumnType:
         if numbers == "double":
-            return ColumnType.of(Kind.FLOAT)
-        exact = self.whole + self.decimals <= MOST_DIGITS
-        if exact and (self.decimals <= _MOST_DECIMALS or self.significant > _DIGITS_OF_A_DOUBLE):
-            room = min(_ROOM_FOR_DECIMALS, MOST_DIGITS - self.whole) if numbers == "wide" else 0
-            return ColumnType.number(MOST_DIGITS, max(self.decimals, room))
+            return ColumnType.of(DataType.FLOAT)
+        exact = self.whole + self.decimals <= MAX_DIGITS
+        if exact and (self.decimals <= _MAX_DECIMALS or self.significant > _DIGITS_OF_A_DOUBLE):
+            room = min(_ROOM_FOR_DECIMALS, MAX_DIGITS - self.whole) if numbers == "wide" else 0
+            return ColumnType.number(MAX_DIGITS, max(self.decimals, room))
         if self.significant <= _DIGITS_OF_A_DOUBLE:
-            return ColumnType.of(Kind.FLOAT)
-        return ColumnType.of(Kind.VARIANT)
+            return ColumnType.of(DataType.FLOAT)
+        return ColumnType.of(DataType.VARIANT)
 
 
-def see(text: str, *, times: bool, numbers: str) -> Seen:
+def observe(text: str, *, times: bool, numbers: str) -> ObservedTypes:
     """What one value says about the type of its column.
 
     :param text: one JSON value
     :param times: tell ISO-8601 moments from other text
     :param numbers: what numbers make, one of :data:`NUMBERS`
-    :raises Misfit: a number that no column can hold: neither 38 digits nor the 17 of a double are enough
+    :raises TypeMismatch: a number that no column can hold: neither 38 digits nor a double can hold it
     """
     kind = kind_of(text)
     if kind == "null":
-        return Seen()
+        return ObservedTypes()
     if kind == "number":
         return _see_number(text, numbers)
     if kind == "text" and times:
-        return Seen(frozenset({_time_kind(text_of(text))}))
-    return Seen(frozenset({kind}))
+        return ObservedTypes(frozenset({_time_kind(text_of(text))}))
+    return ObservedTypes(frozenset({kind}))
 
 
-def _see_number(text: str, numbers: str) -> Seen:
+def _see_number(text: str, numbers: str) -> ObservedTypes:
     value = number(text)
     if value is not None:
         digits = digits_of(value, written=True)
-        exact = digits.whole + digits.decimals <= MOST_DIGITS
+        exact = digits.whole + digits.decimals <= MAX_DIGITS
         rounded = numbers == "double" or digits.significant <= _DIGITS_OF_A_DOUBLE
         if (exact and numbers != "double") or (rounded and isfinite(float(value))):
             whole = max(_WHOLE_DIGITS, digits.whole)
-            return Seen(frozenset({"number"}), whole, digits.decimals, digits.significant)
-    raise Misfit("the number is too large or has more digits than Snowflake keeps (38)")
+            return ObservedTypes(frozenset({"number"}), whole, digits.decimals, digits.significant)
+    raise TypeMismatch("the number is too large or has more digits than Snowflake keeps (38)")
 
 
 def _time_kind(text: str) -> str:

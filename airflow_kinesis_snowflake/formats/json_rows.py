@@ -14,15 +14,15 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, ColumnType, Kind
+from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, ColumnType, DataType
 from airflow_kinesis_snowflake.formats.envelope import CONTENT, METADATA, METADATA_COLUMNS
-from airflow_kinesis_snowflake.formats.fields import Form
+from airflow_kinesis_snowflake.formats.fields import Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from airflow_kinesis_snowflake.formats.fields import Field
+    from airflow_kinesis_snowflake.formats.fields import FileColumn
 
 _NEEDS_ESCAPING = r'["\\\x00-\x1f]'
 _SUB_SEQUENCE_DIGITS = 20
@@ -38,7 +38,7 @@ class JsonColumn:
 
     name: str
     type: ColumnType
-    fields: tuple[Field, ...]
+    fields: tuple[FileColumn, ...]
     default: bool = False
 
 
@@ -138,26 +138,26 @@ def _moments(millis: pa.Array) -> pa.Array:
 
 
 def _column(
-    column: JsonColumn, held: Sequence[tuple[Field, pa.Array]], *, count: int, hexadecimal: bool
+    column: JsonColumn, held: Sequence[tuple[FileColumn, pa.Array]], *, count: int, hexadecimal: bool
 ) -> pa.Array:
     """A key and its values; nothing where there is none."""
     name = msgspec.json.encode(column.name).decode()
-    values = [_values(column.type, item.form, array, hexadecimal=hexadecimal) for item, array in held]
+    values = [_values(column.type, item.encoding, array, hexadecimal=hexadecimal) for item, array in held]
     found = pc.coalesce(*values) if values else pa.nulls(count, pa.string())
     absent = f",{name}:null" if column.default else ""
     return pc.fill_null(pc.binary_join_element_wise(f",{name}:", found, ""), absent)
 
 
-def _values(column: ColumnType, form: Form, values: pa.Array, *, hexadecimal: bool) -> pa.Array:
+def _values(column: ColumnType, encoding: Encoding, values: pa.Array, *, hexadecimal: bool) -> pa.Array:
     """JSON of the values of a field in a column of some type."""
-    if column.kind is Kind.BINARY and hexadecimal:
+    if column.kind is DataType.BINARY and hexadecimal:
         return _hexadecimal(values)
-    match form:
-        case Form.JSON if column.kind in SEMI_STRUCTURED:
+    match encoding:
+        case Encoding.JSON if column.kind in SEMI_STRUCTURED:
             return values
-        case Form.INTEGER | Form.BOOLEAN:
+        case Encoding.INTEGER | Encoding.BOOLEAN:
             return pc.cast(values, pa.string())
-        case Form.DOUBLE:
+        case Encoding.DOUBLE:
             texts = pc.cast(values, pa.string())
             return pc.if_else(pc.is_finite(values), texts, _quoted(texts))
         case _:

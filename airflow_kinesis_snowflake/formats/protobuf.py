@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 FRAMINGS = ("none", "delimited", "header")
 UNKNOWN_FIELDS = ("dead_letter", "ignore")
 
-_LONGEST_VARINT = 10
-_MOST_INDEXES = 100
+_MAX_VARINT_BYTES = 10
+_MAX_INDEXES = 100
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _index(schema_id: int | str, rest: bytes) -> tuple[int | tuple[int, ...], by
     if isinstance(schema_id, str):
         return number, rest[end:]
     count = _zigzag(number)
-    if not 0 <= count <= _MOST_INDEXES:
+    if not 0 <= count <= _MAX_INDEXES:
         raise UndecodableError("no message indexes behind the header of the registry")
     indexes = []
     for _ in range(count):
@@ -208,7 +208,7 @@ def _varint(payload: bytes, begin: int) -> tuple[int, int]:
     :raises UndecodableError: there is none
     """
     number = 0
-    for place, byte in enumerate(payload[begin : begin + _LONGEST_VARINT]):
+    for place, byte in enumerate(payload[begin : begin + _MAX_VARINT_BYTES]):
         number |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
             return number, begin + place + 1

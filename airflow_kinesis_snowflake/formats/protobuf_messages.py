@@ -18,9 +18,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 from airflow_kinesis_snowflake.formats import values
-from airflow_kinesis_snowflake.formats.engine import MOST_MADE
+from airflow_kinesis_snowflake.formats.engine import MAX_OUTPUT_BYTES
 from airflow_kinesis_snowflake.formats.looks import hint
-from airflow_kinesis_snowflake.formats.schema_registry import LARGEST_SCHEMA, MOST_REFERENCES
+from airflow_kinesis_snowflake.formats.schema_registry import MAX_REFERENCES, MAX_SCHEMA_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -75,7 +75,7 @@ def _files_first_needed_first(files: Iterable[Any]) -> Iterator[Any]:
     def needed(name: str, depth: int) -> Iterator[Any]:
         if name in done or name not in by_name:
             return
-        if depth > MOST_REFERENCES:
+        if depth > MAX_REFERENCES:
             raise UndecodableError("files that import each other")
         done.add(name)
         for dependency in by_name[name].dependency:
@@ -255,7 +255,7 @@ class _Room:
     """What is left of the memory that one message may take, and how deep in messages of bytes it is."""
 
     def __init__(self) -> None:
-        self._left = MOST_MADE
+        self._left = MAX_OUTPUT_BYTES
         self._depth = 0
 
     def take(self, size: int) -> None:
@@ -265,7 +265,7 @@ class _Room:
         """
         self._left -= size
         if self._left < 0:
-            raise UndecodableError(f"makes a document of more than {MOST_MADE >> 20} MiB")
+            raise UndecodableError(f"makes a document of more than {MAX_OUTPUT_BYTES >> 20} MiB")
 
     def __enter__(self) -> None:
         """Go into a message that stands as bytes in another."""
@@ -508,7 +508,7 @@ def _registered_files(schema: RegisteredSchema) -> list[Any]:
 def _file(definition: str, name: str) -> Any:
     """A file under the name by which others import it; the last one has a name that nobody imports."""
     try:
-        content = base64.b64decode(definition[: 2 * LARGEST_SCHEMA], validate=True)
+        content = base64.b64decode(definition[: 2 * MAX_SCHEMA_BYTES], validate=True)
         file = FileDescriptorProto.FromString(content)
     except (binascii.Error, DecodeError, ValueError):
         raise UndecodableError("not a Protobuf schema that can be used: not a FileDescriptorProto") from None

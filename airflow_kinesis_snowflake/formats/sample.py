@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
-from airflow_kinesis_snowflake.formats.cells import Misfit, kind_of
-from airflow_kinesis_snowflake.formats.column_types import ColumnType, Kind
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, Dropped
+from airflow_kinesis_snowflake.formats.cells import TypeMismatch, kind_of
+from airflow_kinesis_snowflake.formats.column_types import ColumnType, DataType
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, DroppedPayload
 from airflow_kinesis_snowflake.formats.envelope import refusal
-from airflow_kinesis_snowflake.formats.inference import Seen, see
+from airflow_kinesis_snowflake.formats.inference import ObservedTypes, observe
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder
 
-MOST_KEYS = 1_000
+MAX_KEYS = 1_000
 """Keys that a sample tells apart; others are counted."""
-MOST_REASONS = 20
+MAX_REASONS = 20
 
-_LONGEST_KEY = 255
+_MAX_KEY_LENGTH = 255
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _EPOCHS = {
     unit: range(946_684_800 * of_second, 4_102_444_800 * of_second)
@@ -32,20 +32,20 @@ _EPOCHS = {
 
 
 @dataclass
-class KeySeen:
+class KeyStatistics:
     """What was seen of a key.
 
     :param documents: that have it
     :param kinds: how often each JSON type came, null among them
     :param seen: what the type of a column follows from
-    :param misfits: values that no column of a type can hold
+    :param mismatches: values that no column of a type can hold
     :param units: the units in which all its numbers are moments of this century
     """
 
     documents: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    seen: Seen = field(default_factory=Seen)
-    misfits: int = 0
+    seen: ObservedTypes = field(default_factory=ObservedTypes)
+    mismatches: int = 0
     units: set[str] = field(default_factory=lambda: set(_EPOCHS))
 
     def add(self, text: str) -> None:
@@ -56,15 +56,15 @@ class KeySeen:
         if kind == "number":
             self.units &= {unit for unit, moments in _EPOCHS.items() if _is_in(text, moments)}
         try:
-            self.seen |= see(text, times=True, numbers="wide")
-        except Misfit:
-            self.misfits += 1
+            self.seen |= observe(text, times=True, numbers="wide")
+        except TypeMismatch:
+            self.mismatches += 1
 
     @property
     def type(self) -> ColumnType | None:
         """The type of a column for it; ``None`` if there was nothing but null."""
-        if self.misfits:
-            return ColumnType.of(Kind.VARIANT)
+        if self.mismatches:
+            return ColumnType.of(DataType.VARIANT)
         return self.seen.type("wide")
 
     @property
@@ -91,7 +91,7 @@ class Sample:
     others: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
-    keys: dict[str, KeySeen] = field(default_factory=dict)
+    keys: dict[str, KeyStatistics] = field(default_factory=dict)
     further_keys: int = 0
 
     def add(self, payload: bytes, key: str, decode: Decoder | None) -> None:
@@ -103,14 +103,14 @@ class Sample:
         self.records += 1
         try:
             documents = [payload] if decode is None else decode(payload, key)
-            if isinstance(documents, Dropped):
+            if isinstance(documents, DroppedPayload):
                 self.dropped[documents.what] += 1
                 return
             plain = [document.removeprefix(BYTE_ORDER_MARK) for document in documents]
             for reason in filter(None, map(refusal, plain)):
                 raise UndecodableError(reason)
         except UndecodableError as error:
-            known = str(error) in self.dead_letters or len(self.dead_letters) < MOST_REASONS
+            known = str(error) in self.dead_letters or len(self.dead_letters) < MAX_REASONS
             self.dead_letters[str(error) if known else "other reasons"] += 1
             return
         for document in plain:
@@ -124,10 +124,10 @@ class Sample:
             self.others += 1
             return
         for name, raw in members.items():
-            if name not in self.keys and (len(self.keys) >= MOST_KEYS or not 0 < len(name) <= _LONGEST_KEY):
+            if name not in self.keys and (len(self.keys) >= MAX_KEYS or not 0 < len(name) <= _MAX_KEY_LENGTH):
                 self.further_keys += 1
             else:
-                self.keys.setdefault(name, KeySeen()).add(bytes(raw).decode())
+                self.keys.setdefault(name, KeyStatistics()).add(bytes(raw).decode())
 
     @property
     def columns(self) -> dict[str, str]:
@@ -136,7 +136,7 @@ class Sample:
         for name, seen in self.keys.items():
             if seen.type is not None:
                 column = name.upper()
-                found[column] = seen.type.sql if column not in found else ColumnType.of(Kind.VARIANT).sql
+                found[column] = seen.type.sql if column not in found else ColumnType.of(DataType.VARIANT).sql
         return found
 
     @property
@@ -145,7 +145,7 @@ class Sample:
         return {name.upper(): seen.epoch for name, seen in self.keys.items() if seen.epoch}
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """The sample as JSON-compatible data."""
         return {
             "records": self.records,
             "documents": self.documents,

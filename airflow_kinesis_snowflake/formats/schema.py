@@ -1,4 +1,4 @@
-"""What a drain knows of its landing table: the columns that are there, and those that are about to be."""
+"""What a drain knows about its landing table: the columns that exist, and those about to be created."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import msgspec
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.cells import EPOCH_UNITS
 from airflow_kinesis_snowflake.formats.column_types import (
-    MOST_DIGITS,
+    MAX_DIGITS,
     TIMES,
     Column,
     ColumnType,
-    Kind,
+    DataType,
     parse_types,
 )
 from airflow_kinesis_snowflake.formats.envelope import METADATA, own_columns
-from airflow_kinesis_snowflake.formats.inference import NUMBERS, Seen
+from airflow_kinesis_snowflake.formats.inference import NUMBERS, ObservedTypes
 from airflow_kinesis_snowflake.formats.names import NAMES, column_name
 from airflow_kinesis_snowflake.identifiers import quote
 from airflow_kinesis_snowflake.printable import printable
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 BESIDE = "__VARIANT"
 """Ends the name of the column beside another one."""
-MOST_COLUMNS = 2_000
-MOST_KEYS = 10_000
-_MOST_DECODED_KEYS = 500
-_LONGEST_NAME = 255
+MAX_COLUMNS = 2_000
+MAX_KEYS = 10_000
+_MAX_DECODED_KEYS = 500
+_MAX_NAME_LENGTH = 255
 # Without what a rule of names leaves out, it may still be short enough for a name.
-_LONGEST_KEY = 4 * _LONGEST_NAME
+_MAX_KEY_LENGTH = 4 * _MAX_NAME_LENGTH
 _NOT_IN_A_STRUCT = re.compile(r'[\x00-\x1f"\\]')
-_INSTANT = ColumnType.of(Kind.TIMESTAMP_LTZ)
+_INSTANT = ColumnType.of(DataType.TIMESTAMP_LTZ)
 JSON_NULL = msgspec.Raw(b"null")
 
 
@@ -105,7 +105,7 @@ class ColumnsSettings:
         self._check_names()
         pins = self.pins
         for name in self.units:
-            if pins[name].kind not in TIMES - {Kind.TIME}:
+            if pins[name].kind not in TIMES - {DataType.TIME}:
                 raise InvalidSettingError(f"column {name}: an epoch doesn't make {pins[name].sql}")
 
     def _check_names(self) -> None:
@@ -195,18 +195,18 @@ class Target:
     name: str
     number: int
     type: ColumnType | None
-    seen: Seen | None = None
+    seen: ObservedTypes | None = None
     widens: bool = False
     epoch: str | None = None
 
 
 @dataclass(frozen=True)
-class Ignored:
+class IgnoredKey:
     """A key that lands nowhere, as the settings say."""
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedKey:
     """A key that no record may have; it makes the record a dead letter.
 
     :param wanted: because the settings want it so, whatever they say about values that can't land
@@ -217,12 +217,12 @@ class Refused:
     wanted: bool = False
 
 
-Verdict = Target | Ignored | Refused
+Verdict = Target | IgnoredKey | RefusedKey
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What records of a page say about the schema that it doesn't know yet.
+class SchemaDelta:
+    """What the records of a page add to the schema.
 
     :param keys: that were never met before
     :param seen: values of columns that don't exist yet
@@ -231,7 +231,7 @@ class Lesson:
     """
 
     keys: frozenset[str] = frozenset()
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, ObservedTypes] = field(default_factory=dict)
     widened: Mapping[str, ColumnType] = field(default_factory=dict)
     aside: frozenset[str] = frozenset()
 
@@ -276,7 +276,7 @@ Change = AddColumn | WidenColumn | DropNotNull
 
 @dataclass(frozen=True)
 class Schema:
-    """The table as it is, and what is to become of it: a value, made anew with everything learned.
+    """The table as it is, and its pending changes: a value, recreated with every change.
 
     :param actual: columns of the table, ``KINESISMETADATA`` left out
     :param seen: of columns to be made, what their types are inferred from
@@ -289,17 +289,17 @@ class Schema:
 
     settings: ColumnsSettings
     actual: Mapping[str, Column]
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, ObservedTypes] = field(default_factory=dict)
     decided: Mapping[str, ColumnType] = field(default_factory=dict)
     widened: Mapping[str, ColumnType] = field(default_factory=dict)
-    spellings: Mapping[str, str | Ignored | Refused] = field(default_factory=dict)
+    spellings: Mapping[str, str | IgnoredKey | RefusedKey] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
     aside: frozenset[str] = frozenset()
 
     @classmethod
     def begin(cls, settings: ColumnsSettings, actual: Mapping[str, Column]) -> Schema:
         """The schema before the first record."""
-        return cls(settings, actual)._learn_aside(settings.aside)
+        return cls(settings, actual)._merge_aside(settings.aside)
 
     # --- questions ---
 
@@ -312,20 +312,20 @@ class Schema:
         }
 
     def verdict(self, key: str) -> Verdict | None:
-        """What becomes of a key; ``None`` if that must be learned first."""
+        """The target of a key; ``None`` if it isn't known yet."""
         known = self.keys.get(key)
-        if known is not None or (len(self.spellings) < MOST_KEYS and self._may_name_a_column(key)):
+        if known is not None or (len(self.spellings) < MAX_KEYS and self._may_name_a_column(key)):
             return known
         found = self._resolve(key, self._names)
         if isinstance(found, str):
-            return self._targets.get(found) or Refused(
-                f"the drain met more than {MOST_KEYS:,} different keys"
+            return self._targets.get(found) or RefusedKey(
+                f"the drain met more than {MAX_KEYS:,} different keys"
             )
         return found
 
     def _may_name_a_column(self, key: str) -> bool:
         """Whether a key is worth remembering; ten thousand that are too long for it would fill the memory."""
-        return len(key) <= _LONGEST_KEY or key.upper() in self.settings.renames
+        return len(key) <= _MAX_KEY_LENGTH or key.upper() in self.settings.renames
 
     @cached_property
     def targets(self) -> Mapping[str, Target]:
@@ -333,14 +333,14 @@ class Schema:
         filled = {found.name: found for found in self.keys.values() if isinstance(found, Target)}
         return filled | {name: self._targets[name] for name in self.aside}
 
-    def beside(self, name: str) -> str | Refused:
+    def beside(self, name: str) -> str | RefusedKey:
         """The column for what doesn't fit another one, there or to be made."""
         beside = name + BESIDE
         if beside in self.actual or beside in self.aside:
             return beside
         if not self.settings.schema_evolution:
-            return Refused("")
-        return _new_column(beside, full=len(self._names) >= MOST_COLUMNS)
+            return RefusedKey("")
+        return _new_column(beside, full=len(self._names) >= MAX_COLUMNS)
 
     @cached_property
     def demanding(self) -> tuple[str, ...]:
@@ -357,7 +357,7 @@ class Schema:
         return frozenset(name for name, column in self.actual.items() if not column.nullable)
 
     @cached_property
-    def row(self) -> Row | None:
+    def row(self) -> RowDecoder | None:
         """How to decode records fast; ``None`` if there are too many keys for that.
 
         Records with other keys than these are judged one by one.
@@ -365,9 +365,9 @@ class Schema:
         landing = {
             key: found
             for key, found in self.keys.items()
-            if not isinstance(found, Refused) and not _NOT_IN_A_STRUCT.search(key)
+            if not isinstance(found, RefusedKey) and not _NOT_IN_A_STRUCT.search(key)
         }
-        return Row(landing) if 0 < len(landing) <= _MOST_DECODED_KEYS else None
+        return RowDecoder(landing) if 0 < len(landing) <= _MAX_DECODED_KEYS else None
 
     @cached_property
     def _targets(self) -> Mapping[str, Target]:
@@ -388,38 +388,38 @@ class Schema:
         planned = self._planned(name)
         if planned is not None:
             return Target(name, number, planned, epoch=unit)
-        seen = self.seen.get(name, Seen())
+        seen = self.seen.get(name, ObservedTypes())
         checked = seen.checked(self.settings.numbers)
         return Target(name, number, checked and self.settings.made(checked), seen)
 
     def _planned(self, name: str) -> ColumnType | None:
         """The type of a column that is to be made, if it doesn't depend on further values."""
         pin = self.settings.pins.get(self.settings.folded(name)) or self.decided.get(name)
-        return pin or (ColumnType.of(Kind.VARIANT) if name in self.aside else None)
+        return pin or (ColumnType.of(DataType.VARIANT) if name in self.aside else None)
 
     # --- steps ---
 
-    def learn(self, lesson: Lesson) -> Schema:
-        """The schema with what a page taught."""
-        known = self._learn_keys(lesson.keys)._learn_aside(lesson.aside)
+    def merge(self, delta: SchemaDelta) -> Schema:
+        """The schema with the additions of a page."""
+        known = self._merge_keys(delta.keys)._merge_aside(delta.aside)
         seen = {
-            name: known.seen.get(name, Seen()) | what
-            for name, what in lesson.seen.items()
+            name: known.seen.get(name, ObservedTypes()) | what
+            for name, what in delta.seen.items()
             if name not in known.actual
         }
-        widened = {name: wider for name, wider in lesson.widened.items() if name in known.actual}
+        widened = {name: wider for name, wider in delta.widened.items() if name in known.actual}
         return replace(known, seen={**known.seen, **seen}, widened={**known.widened, **widened})
 
-    def _learn_keys(self, keys: Iterable[str]) -> Schema:
+    def _merge_keys(self, keys: Iterable[str]) -> Schema:
         spellings, numbers, names = dict(self.spellings), dict(self.numbers), dict(self._names)
-        for key in sorted(keys)[: MOST_KEYS - len(spellings)]:
+        for key in sorted(keys)[: MAX_KEYS - len(spellings)]:
             found = spellings[key] = self._resolve(key, names)
             if isinstance(found, str):
                 names.setdefault(self.settings.folded(found), found)
                 numbers.setdefault(found, len(numbers))
         return replace(self, spellings=spellings, numbers=numbers)
 
-    def _learn_aside(self, names: Iterable[str]) -> Schema:
+    def _merge_aside(self, names: Iterable[str]) -> Schema:
         numbers = dict(self.numbers)
         for name in sorted(names):
             numbers.setdefault(name, len(numbers))
@@ -438,30 +438,30 @@ class Schema:
         folded = self.settings.folded
         return {folded(name): name for name in names} | {name: name for name in names if name == folded(name)}
 
-    def _resolve(self, key: str, names: Mapping[str, str]) -> str | Ignored | Refused:
+    def _resolve(self, key: str, names: Mapping[str, str]) -> str | IgnoredKey | RefusedKey:
         """The column that a key fills, there or to be made."""
         if self.settings.ignores(key):
-            return Ignored()
+            return IgnoredKey()
         renamed = self.settings.renames.get(key.upper())
         folded = renamed or column_name(key, self.settings.names)
         if folded in self.settings.reserved:
-            return Refused(f"a key has the name of the column {folded}; rename or exclude it", folded)
+            return RefusedKey(f"a key has the name of the column {folded}; rename or exclude it", folded)
         # Of columns that differ in case, the one that is written as the key is.
         found = key if renamed is None and key in self.actual else names.get(folded)
         if found is not None:
             column = self.actual.get(found)
             computed = column is not None and column.computed
             return (
-                Refused("the column is computed from others; rename or exclude the key", found)
+                RefusedKey("the column is computed from others; rename or exclude the key", found)
                 if computed
                 else found
             )
         if self.settings.schema_evolution or folded in self.settings.pins:
-            return _new_column(folded, full=len(names) >= MOST_COLUMNS)
+            return _new_column(folded, full=len(names) >= MAX_COLUMNS)
         if self.settings.unknown_keys == "ignore":
-            return Ignored()
+            return IgnoredKey()
         reason = "a key has no column, and schema_evolution is off"
-        return Refused(reason, folded[:_LONGEST_NAME], wanted=True)
+        return RefusedKey(reason, folded[:_MAX_NAME_LENGTH], wanted=True)
 
     def found(self, actual: Mapping[str, Column]) -> Schema:
         """The schema after a look at the table. Keys are matched again if it isn't as it was.
@@ -479,7 +479,7 @@ class Schema:
         fresh = Schema(
             self.settings, actual, seen=seen, widened=widened, numbers=self.numbers, aside=self.aside
         )
-        return fresh._learn_keys(self.spellings)
+        return fresh._merge_keys(self.spellings)
 
     def changes(self, used: Iterable[str], missing: Iterable[str]) -> tuple[list[Change], Schema]:
         """What to do to the table before rows are loaded that fill some columns.
@@ -510,35 +510,35 @@ class Schema:
 
     def _wanted(self, name: str) -> ColumnType | None:
         """The type of a column that is to be made."""
-        inferred = self.seen.get(name, Seen()).type(self.settings.numbers)
+        inferred = self.seen.get(name, ObservedTypes()).type(self.settings.numbers)
         return self._planned(name) or (inferred and self.settings.made(inferred))
 
 
-def _new_column(name: str, *, full: bool) -> str | Refused:
+def _new_column(name: str, *, full: bool) -> str | RefusedKey:
     try:
         quote(name)
         name.encode()
     except (InvalidSettingError, UnicodeEncodeError):
-        return Refused("a key can't be the name of a column (1 to 255 characters); rename or exclude it")
+        return RefusedKey("a key can't be the name of a column (1 to 255 characters); rename or exclude it")
     if full:
-        return Refused(
-            f"a new key would give the table more than {MOST_COLUMNS:,} columns; use include or exclude, "
+        return RefusedKey(
+            f"a new key would give the table more than {MAX_COLUMNS:,} columns; use include or exclude, "
             "or the envelope mapping"
         )
     return name
 
 
-class Row:
+class RowDecoder:
     """A struct that msgspec decodes a record into: a field per known key, none for others.
 
     :param targets: what becomes of each key
     """
 
-    def __init__(self, targets: Mapping[str, Target | Ignored]) -> None:
+    def __init__(self, targets: Mapping[str, Target | IgnoredKey]) -> None:
         fields: list[Any] = []
         self.attributes: dict[str, list[str]] = {}
         self.targets: dict[str, Target] = {}
-        self.ignores = any(isinstance(target, Ignored) for target in targets.values())
+        self.ignores = any(isinstance(target, IgnoredKey) for target in targets.values())
         for number, (key, target) in enumerate(targets.items()):
             attribute = f"f{number}"
             raw = decoded_raw(target)
@@ -552,27 +552,32 @@ class Row:
         self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct).decode
 
 
-_DECODED: dict[Kind, Any] = {
-    Kind.NUMBER: int,
-    Kind.FLOAT: float,
-    Kind.BOOLEAN: bool,
-    Kind.VARCHAR: str,
-    Kind.BINARY: str,
-    Kind.DATE: str,
-    Kind.TIME: str,
-    Kind.TIMESTAMP_NTZ: str,
-    Kind.TIMESTAMP_LTZ: str,
-    Kind.TIMESTAMP_TZ: str,
+_DECODED: dict[DataType, Any] = {
+    DataType.NUMBER: int,
+    DataType.FLOAT: float,
+    DataType.BOOLEAN: bool,
+    DataType.VARCHAR: str,
+    DataType.BINARY: str,
+    DataType.DATE: str,
+    DataType.TIME: str,
+    DataType.TIMESTAMP_NTZ: str,
+    DataType.TIMESTAMP_LTZ: str,
+    DataType.TIMESTAMP_TZ: str,
 }
 
 
-def decoded_raw(target: Target | Ignored) -> bool:
+def decoded_raw(target: Target | IgnoredKey) -> bool:
     """Whether values for a target are kept as JSON text: what no Python type keeps as it was sent."""
-    if isinstance(target, Ignored) or target.epoch or target.type is None or target.type.kind not in _DECODED:
+    if (
+        isinstance(target, IgnoredKey)
+        or target.epoch
+        or target.type is None
+        or target.type.kind not in _DECODED
+    ):
         return True
-    return target.type.kind is Kind.NUMBER and target.type.scale > 0
+    return target.type.kind is DataType.NUMBER and target.type.scale > 0
 
 
 def widest(number: ColumnType) -> ColumnType:
     """The widest NUMBER that another can be altered to."""
-    return ColumnType.number(MOST_DIGITS, number.scale)
+    return ColumnType.number(MAX_DIGITS, number.scale)

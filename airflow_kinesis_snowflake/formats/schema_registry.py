@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
-from airflow_kinesis_snowflake.formats.engine import MOST_BUILT
+from airflow_kinesis_snowflake.formats.engine import MAX_BUILT_BYTES
 from airflow_kinesis_snowflake.formats.looks import hint
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ SchemaId: TypeAlias = int | str
 
 AVRO, PROTOBUF, JSON = "AVRO", "PROTOBUF", "JSON"
 
-LARGEST_SCHEMA = 2**20
+MAX_SCHEMA_BYTES = 2**20
 """Characters that a schema may have, as both registries have it, or nearly so."""
 
-MOST_REFERENCES = 100
+MAX_REFERENCES = 100
 """Schemas that one may refer to, directly or not."""
 
-_MOST_KEPT = 32 * LARGEST_SCHEMA
-_LEAST_WEIGHT = 10_000
+_MAX_KEPT = 32 * MAX_SCHEMA_BYTES
+_MIN_WEIGHT = 10_000
 _CONFLUENT, _GLUE = 0, 3
 _GLUE_PLAIN, _GLUE_ZLIB = 0, 5
 
@@ -69,13 +69,13 @@ class SchemaRegistry(Protocol):
         ...
 
 
-class Kept(Generic[K, T]):
+class WeightedCache(Generic[K, T]):
     """What was looked up or made lately, up to a weight; threads may share it.
 
     :param most: weight of all values together
     """
 
-    def __init__(self, most: int = _MOST_KEPT) -> None:
+    def __init__(self, most: int = _MAX_KEPT) -> None:
         self._room = most
         self._lock = Lock()
         self._values: OrderedDict[K, tuple[T, int]] = OrderedDict()
@@ -90,7 +90,7 @@ class Kept(Generic[K, T]):
 
     def put(self, key: K, value: T, *, weight: int) -> None:
         """Keep a value, and drop those that weren't asked for the longest if there is no room."""
-        weight = max(weight, _LEAST_WEIGHT)
+        weight = max(weight, _MIN_WEIGHT)
         with self._lock:
             _, freed = self._values.pop(key, (None, 0))
             self._values[key] = value, weight
@@ -115,7 +115,7 @@ def made_once(resolve: Callable[[SchemaId], Any], make: Callable[[Any], T]) -> C
         registers schemas isn't who runs the drain, so it is no reason to stop
     :return: raises ``UndecodableError`` where there is no schema, or none that can be used
     """
-    kept: Kept[SchemaId, T | _Unusable] = Kept()
+    kept: WeightedCache[SchemaId, T | _Unusable] = WeightedCache()
 
     def made(schema_id: SchemaId) -> T | _Unusable:
         found = kept.get(schema_id)
@@ -172,9 +172,9 @@ def without_header(payload: bytes) -> tuple[SchemaId, bytes]:
 def _inflate(data: bytes) -> bytes:
     inflating = zlib.decompressobj()
     try:
-        inflated = inflating.decompress(data, MOST_BUILT)
+        inflated = inflating.decompress(data, MAX_BUILT_BYTES)
     except zlib.error:
         raise UndecodableError("not the zlib data that its header says") from None
     if not inflating.eof:
-        raise UndecodableError(f"zlib data that is cut off, or larger than {MOST_BUILT >> 20} MiB")
+        raise UndecodableError(f"zlib data that is cut off, or larger than {MAX_BUILT_BYTES >> 20} MiB")
     return inflated

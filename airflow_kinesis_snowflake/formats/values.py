@@ -14,12 +14,12 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 
-_MOST_DIGITS, _LARGEST_SCALE = 38, 37
+_MAX_DIGITS, _MAX_SCALE = 38, 37
 _DAYS_TO_1970 = date(1970, 1, 1).toordinal()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_OF_A_DAY = 86_400
 # What no database has: a byte must not stand for any number of zeros.
-_DEEPEST_SCALE, _MOST_BITS = 256, 3400
+_DEEPEST_SCALE, _MAX_BITS = 256, 3400
 _PLAIN = re.compile(r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 _DIGITS_OF_A_DOUBLE = 15
@@ -30,12 +30,12 @@ def decimal(unscaled: int, scale: int) -> msgspec.Raw | str:
 
     :raises UndecodableError: no scale of a decimal, or more digits than anybody has
     """
-    if not 0 <= scale <= _DEEPEST_SCALE or unscaled.bit_length() > _MOST_BITS:
+    if not 0 <= scale <= _DEEPEST_SCALE or unscaled.bit_length() > _MAX_BITS:
         raise UndecodableError(f"a decimal of more than 1,000 digits, or of a scale above {_DEEPEST_SCALE}")
     digits = str(abs(unscaled)).zfill(scale + 1)
     whole, fraction = (digits[:-scale], digits[-scale:]) if scale else (digits, "")
     number = f"{'-' if unscaled < 0 else ''}{whole}{'.' if fraction else ''}{fraction}"
-    fits = len(digits) <= _MOST_DIGITS and scale <= _LARGEST_SCALE
+    fits = len(digits) <= _MAX_DIGITS and scale <= _MAX_SCALE
     return msgspec.Raw(number.encode()) if fits else number
 
 
@@ -46,7 +46,7 @@ def number(text: str) -> msgspec.Raw | str:
     """
     if plain := _PLAIN.fullmatch(text):
         fraction = plain[2] or ""
-        if len(plain[1]) + len(fraction) <= _MOST_DIGITS and len(fraction) <= _LARGEST_SCALE:
+        if len(plain[1]) + len(fraction) <= _MAX_DIGITS and len(fraction) <= _MAX_SCALE:
             return msgspec.Raw(text.encode())
         return text
     if not _NUMBER.fullmatch(text):

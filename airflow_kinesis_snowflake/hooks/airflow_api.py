@@ -21,7 +21,7 @@ DRAIN_OPERATORS = ("KinesisToSnowflakeOperator", MANY_STREAMS)
 
 
 class AirflowApiHook(BaseHook):
-    """Pauses and unpauses DAGs, and knows what their tasks worked on.
+    """Pauses and unpauses DAGs, and finds out what their tasks worked on.
 
     :param airflow_conn_id: a connection with the ``host`` of the API server (such as
         ``https://airflow.example.com``), and the ``login`` and ``password`` of a user that may edit the DAG;
@@ -40,14 +40,14 @@ class AirflowApiHook(BaseHook):
         return bool(self._call("GET", f"dags/{dag_id}")["is_paused"])
 
     def set_paused(self, dag_id: str, paused: bool) -> None:
-        """Pause a DAG, or let it run again; runs that have begun go on.
+        """Pause or unpause a DAG; runs that have started continue.
 
         :raises InvalidSettingError: there is no such DAG
         """
         self._call("PATCH", f"dags/{dag_id}", json={"is_paused": paused})
 
     def applications(self) -> set[str]:
-        """Names of applications that tasks which drain used, as far as Airflow remembers."""
+        """Names of applications used by drain tasks, as far as Airflow remembers."""
         names: set[str] = set()
         for operator in DRAIN_OPERATORS:
             names |= self._applications(operator)
@@ -111,7 +111,7 @@ def _log_in(url: str, connection: Any) -> str:
 
 def _check(answer: requests.Response, what: str) -> None:
     if answer.status_code in {401, 403}:
-        raise AccessDeniedError(f"Check the connection's user and what it may do: Airflow refuses {what}.")
+        raise AccessDeniedError(f"Check the connection's user and its permissions: Airflow refuses {what}.")
     if answer.status_code >= 500:
         raise ServiceUnavailableError(f"Try again: Airflow fails at {what} with status {answer.status_code}.")
     if not answer.ok:

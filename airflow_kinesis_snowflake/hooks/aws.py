@@ -1,4 +1,4 @@
-"""Clients of AWS that recognise broken answers, and what an error of AWS means for a drain."""
+"""AWS clients that detect broken responses, and what an AWS error means for a drain."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
     from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
-_LONGEST_WAIT = 5.0
+_MAX_WAIT = 5.0
 
 
 class BrokenAnswerError(BotoCoreError):
-    """An answer that came, but not whole, or not from AWS."""
+    """A response that is incomplete, or not from AWS."""
 
     fmt = "the answer {broken}"
 
@@ -84,8 +84,8 @@ _KEY_REFUSED = _Meaning(
     "Enable the stream's KMS key, and allow kms:Decrypt on it in its key policy and in the policies of the "
     "role that runs the task.",
 )
-_UNAVAILABLE = _Meaning(ServiceUnavailableError, "Another try may succeed.")
-_REFUSED = _Meaning(ServiceRefusedError, "Change the settings or the state; another try won't succeed.")
+_UNAVAILABLE = _Meaning(ServiceUnavailableError, "A retry may succeed.")
+_REFUSED = _Meaning(ServiceRefusedError, "Change the settings or the state; a retry won't succeed.")
 _BY_CODE = {
     code: meaning
     for meaning, codes in {
@@ -164,20 +164,20 @@ _BY_CLASS = (
 
 
 def error_code(error: Exception) -> str:
-    """Return the code AWS gave an error, or "" where AWS didn't answer."""
+    """Return the AWS code of an error, or "" if AWS didn't answer."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
 def translate(error: ClientError | BotoCoreError, *, doing: str, resource: str) -> KinesisSnowflakeError:
-    """Say in this package's errors what an error of botocore means.
+    """Translate a botocore error into one of this package.
 
-    What AWS says is part of the message, except where the credentials are at fault: its answer to a wrong
-    signature repeats the signed headers, and with them the session token.
+    AWS' message is included, except for credential errors: its response to a wrong signature repeats the
+    signed headers, and with them the session token.
 
     :param error: what botocore raised
     :param doing: the IAM action of the call, such as ``kinesis:GetRecords``
     :param resource: what the call was about, such as ``stream 'orders' in eu-west-1``
-    :return: an error to raise; transient exactly if another try of the same call may succeed
+    :return: an error to raise; transient exactly if a retry of the same call may succeed
     """
     if isinstance(error, WaiterError) and "Error" in error.last_response:
         error = ClientError(error.last_response, doing.partition(":")[2])
@@ -206,9 +206,9 @@ def _meaning_of_answer(error: ClientError, doing: str) -> _Meaning:
 
 
 def parameters_of_state(aws: Mapping[str, Any], dynamodb_conn_id: str | None) -> dict[str, Any]:
-    """What the hooks of an application's state take, beside what the hook of its stream takes.
+    """The parameters of the hooks of an application's state, given those of its stream's hook.
 
-    State lies where the stream is, unless it has a connection of its own: then it lies where that leads.
+    The state is where the stream is, unless it has its own connection: then it is where that leads.
 
     :param aws: parameters of the stream's hook
     :param dynamodb_conn_id: Airflow connection for the state; empty: that of the stream
@@ -219,10 +219,10 @@ def parameters_of_state(aws: Mapping[str, Any], dynamodb_conn_id: str | None) ->
 
 
 class CheckedAwsHook(AwsBaseHook):
-    """Takes an Airflow connection as it is meant, or says what is wrong with it, before AWS is called.
+    """Uses an Airflow connection as intended, or reports what is wrong with it before AWS is called.
 
-    In place of a connection that doesn't exist, or that lacks a part of its key, the base class takes the
-    machine's own credentials; and a region that there isn't would look like an outage.
+    For a connection that doesn't exist, or lacks part of its key, the base class would use the machine's own
+    credentials; and a nonexistent region would look like an outage.
     """
 
     @cached_property
@@ -243,7 +243,7 @@ class CheckedAwsHook(AwsBaseHook):
         """Return a client, as the base class makes it.
 
         :raises InvalidSettingError: the Airflow connection doesn't exist, is malformed or not complete; or it
-            names no region, or one that there isn't
+            names no region, or a nonexistent one
         """
         try:
             client: Any = super().get_client_type(*args, **kwargs)
@@ -258,7 +258,7 @@ class CheckedAwsHook(AwsBaseHook):
         return client
 
     def _check_connection(self) -> None:
-        """Take no credentials of the machine in place of those that a connection should have."""
+        """Don't use the machine's credentials in place of those that a connection should have."""
         if not self.aws_conn_id:
             return
         connection = find_connection(
@@ -276,7 +276,7 @@ class CheckedAwsHook(AwsBaseHook):
 
     def _check_region(self, client: Any) -> None:
         region, host = client.meta.region_name, urlsplit(client.meta.endpoint_url).hostname or ""
-        # What isn't named after the region is a service of the user's own.
+        # An address without the region is a service of the user's own.
         if region not in host or region in known_regions() or _has_address(host):
             return
         raise InvalidSettingError(self._wrong_region(region))
@@ -291,11 +291,11 @@ class CheckedAwsHook(AwsBaseHook):
 
 
 class AwsHook(CheckedAwsHook):
-    """Makes clients that try again when an answer broke off.
+    """Creates clients that retry when a response was cut off.
 
     botocore doesn't check the length of an answer, takes one that isn't JSON for an empty one, and retries
-    neither: see ``enforce_content_length`` in ``botocore.httpsession``. A client of this hook tries again as
-    often as for any other transient fault, then raises :class:`BrokenAnswerError`. Not for services whose
+    neither: see ``enforce_content_length`` in ``botocore.httpsession``. A client of this hook retries as
+    often as for any other transient error, then raises :class:`BrokenAnswerError`. Not for services whose
     answers are streams, such as S3.
     """
 
@@ -310,7 +310,7 @@ class AwsHook(CheckedAwsHook):
 
 @functools.cache
 def known_regions() -> frozenset[str]:
-    """All regions that this botocore knows; there may be newer ones."""
+    """All regions known to this botocore; there may be newer ones."""
     session = botocore.session.get_session()
     partitions = session.get_available_partitions()
     return frozenset(
@@ -346,14 +346,14 @@ def retry_of_broken_answers(most: int) -> Callable[..., float | None]:
             return None
         if attempts >= most:
             raise BrokenAnswerError(broken=broken)
-        # As botocore's standard mode waits, but not as long: leases are running.
-        return random.random() * min(2.0 ** (attempts - 1), _LONGEST_WAIT)
+        # Like botocore's standard mode, but with shorter waits: leases are running.
+        return random.random() * min(2.0 ** (attempts - 1), _MAX_WAIT)
 
     return needs_retry
 
 
 def _is_json(answer: Any, operation: Any) -> bool:
-    """Whether an answer looks like the JSON object that was asked for, if it was one."""
+    """Whether a response looks like the requested JSON object, if one was requested."""
     expected = operation.output_shape is not None and operation.output_shape.members
     speaks_json = "json" in operation.service_model.protocol  # STS and IAM speak XML.
     if not (expected and speaks_json) or "cbor" in answer.headers.get("Content-Type", ""):
@@ -369,7 +369,7 @@ def translated(*, doing: str, resource: str) -> Iterator[None]:
         yield
     except ResponseParserError as error:
         raise ServiceUnavailableError(
-            "Another try may succeed; if not, look for a proxy between the worker and AWS: the answer to "
+            "A retry may succeed; if not, look for a proxy between the worker and AWS: the answer to "
             f"{doing} on {resource} isn't one of AWS"
         ) from error
     except (BotoCoreError, ClientError) as error:

@@ -14,7 +14,7 @@ from airflow_kinesis_snowflake.stream.times import moment
 _S3 = "s3://"
 _TRIAL = "airflow-kinesis-snowflake-can-write"
 # Names of backups in DynamoDB and of files have up to 255 characters; ".json" is one of the ends.
-_MOST_OF_NAME = 225
+_MAX_NAME_LENGTH = 225
 
 
 class BackupFilesHook(CheckedAwsHook):
@@ -30,10 +30,10 @@ class BackupFilesHook(CheckedAwsHook):
         """Write a new file, which nobody but the user of this process can read. Needs ``s3:PutObject`` if it
         goes to S3, where the bucket's policies say who can.
 
-        :param folder: where; a folder that isn't there is made, for the user of this process only
+        :param folder: where; a missing folder is created, for the user of this process only
         :return: the address of the file, for :meth:`read`
         :raises InvalidSettingError: neither an absolute path nor an S3 address; or it can't be written to, or
-            has something of that name already, be it a symbolic link
+            already contains something of that name, even a symbolic link
         """
         if folder.startswith(_S3):
             address = f"{_S3}{folder.removeprefix(_S3).strip('/')}/{name}"
@@ -86,11 +86,11 @@ class BackupFilesHook(CheckedAwsHook):
 
 
 def backup_name(application: str, *, now: int) -> str:
-    """A name for a backup, as DynamoDB and file systems take it, however long the application's name is.
+    """A name for a backup that is valid in DynamoDB and file systems, however long the application's name is.
 
     :param now: milliseconds since the epoch
     """
-    return f"{application[:_MOST_OF_NAME]}-{moment(now):%Y%m%dT%H%M%S}-{now % 1000:03d}"
+    return f"{application[:_MAX_NAME_LENGTH]}-{moment(now):%Y%m%dT%H%M%S}-{now % 1000:03d}"
 
 
 def _write_new(path: Path, content: bytes) -> None:

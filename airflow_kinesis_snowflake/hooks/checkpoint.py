@@ -57,7 +57,7 @@ _NEW = "attribute_not_exists(shardId)"
 _AS_OWNER = "leaseOwner = :owner"
 _FREE = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner OR leaseExpiry < :now"
 
-# An answer later than this is of no use to a lease of 30 seconds.
+# A later response is of no use to a lease of 30 seconds.
 _DEFAULTS = Config(
     connect_timeout=5,
     read_timeout=10,
@@ -77,14 +77,14 @@ class CheckpointStoreHook(AwsHook):
     made before it. All times are milliseconds since the epoch, and given by the caller.
 
     Safe to use from several threads at once. Calls are tried up to five times, each for at most ten seconds.
-    A try whose answer was lost may have been carried out, and then the next one finds its condition unmet: a
-    write counts as done if the row is as it was to be written. Every method raises the errors of
+    A try whose response was lost may have been carried out, and then the next one finds its condition unmet:
+    a write counts as done if the row is as intended. Every method raises the errors of
     :mod:`airflow_kinesis_snowflake.exceptions` only: ``AccessDeniedError``, ``ThrottledError``,
     ``ServiceUnavailableError`` and ``ServiceRefusedError`` (the table is gone, among others).
 
     :param application_name: also the table's name: 3 to 255 characters of ``a-z A-Z 0-9 _ . -``
     :param aws: parameters of :class:`~airflow.providers.amazon.aws.hooks.base_aws.AwsBaseHook`:
-        ``aws_conn_id``, ``region_name``, ``verify`` and ``config``. What ``config`` says wins.
+        ``aws_conn_id``, ``region_name``, ``verify`` and ``config``. Settings in ``config`` win.
     :raises InvalidSettingError: not a legal table name
     """
 
@@ -114,7 +114,7 @@ class CheckpointStoreHook(AwsHook):
     # --- the table -----------------------------------------------------------------------------------------
 
     def describe_table(self) -> TableFacts:
-        """Return the facts of the table, whatever state it is in. Needs ``dynamodb:DescribeTable``.
+        """Return the facts of the table, whatever its status. Needs ``dynamodb:DescribeTable``.
 
         :raises NotACheckpointTableError: its key isn't that of a checkpoint table
         """
@@ -137,7 +137,7 @@ class CheckpointStoreHook(AwsHook):
         )
 
     def exists(self) -> bool:
-        """Return whether the table is there and can be used; waits while it is made or deleted.
+        """Return whether the table exists and can be used; waits while it is being created or deleted.
 
         Needs ``dynamodb:DescribeTable``.
 
@@ -152,9 +152,9 @@ class CheckpointStoreHook(AwsHook):
         return facts.exists
 
     def create_table(self) -> None:
-        """Make the table unless it is there, and wait until it can be used.
+        """Create the table unless it exists, and wait until it can be used.
 
-        Several workers may do so at once: one makes it, the others wait for it. Needs
+        Several workers may do so at once: one creates it, the others wait for it. Needs
         ``dynamodb:CreateTable``, ``dynamodb:TagResource`` and ``dynamodb:DescribeTable``.
 
         :raises NotACheckpointTableError: a table of that name has the key of other software
@@ -185,7 +185,7 @@ class CheckpointStoreHook(AwsHook):
     def delete_table(self) -> None:
         """Delete the table with all state of the application, and wait until it is gone.
 
-        A table that isn't there is fine. Needs ``dynamodb:DeleteTable`` and ``dynamodb:DescribeTable``.
+        A missing table is no error. Needs ``dynamodb:DeleteTable`` and ``dynamodb:DescribeTable``.
 
         :raises NotACheckpointTableError: the table belongs to other software, and is left alone
         """
@@ -282,22 +282,22 @@ class CheckpointStoreHook(AwsHook):
         stream_arn: str | None = None,
         predecessor: bool = False,
     ) -> ShardState | None:
-        """Take the right to read a shard. Needs ``dynamodb:UpdateItem``.
+        """Take the lease of a shard. Needs ``dynamodb:UpdateItem``.
 
-        The first lease of a row that another consumer made keeps, in the same write, what would be forgotten
-        otherwise: the time at which that consumer last wrote it.
+        The first lease of a row created by another consumer records, in the same write, what would otherwise
+        be lost: the time at which that consumer last wrote it.
 
         Condition: the row is there, and its lease is free, the worker's own, or still held as ``shard`` says,
         to the same millisecond. So of several workers one gets it, and a lease that was renewed since
-        ``shard`` was read stays where it is. Whether a lease that wasn't is over is for the caller to know.
-        Nor does the row say that it belongs to another stream.
+        ``shard`` was read isn't taken. Whether an unrenewed lease is over is up to the caller. Nor does the
+        row say that it belongs to another stream.
 
         :param shard: the row as it was read
         :param incarnation: for a row without one, which the Openflow connector wrote
-        :param start_at: for a row that doesn't say where it starts; None: it stays so
-        :param sink: how the owner commits, in place of what the row says; the condition is then, too, that
+        :param start_at: for a row without a start; None: it stays without
+        :param sink: how the owner commits, replacing what the row says; the condition then also requires that
             nothing is in doubt. None: the row stays as it is
-        :param stream_arn: for a row that doesn't say which stream it belongs to; None: it stays so
+        :param stream_arn: for a row that doesn't name its stream; None: it stays so
         :param predecessor: take it from ``shard.lease_owner`` even if it was renewed since: an earlier try of
             the same task instance, known to be over
         :return: the row as this write left it; None: another worker holds the lease, or the row is gone or
@@ -350,8 +350,8 @@ class CheckpointStoreHook(AwsHook):
 
         Condition: ``owner`` is the lease's owner, even if it has expired meanwhile.
 
-        :param millis_behind: of the shard, if there is something to say
-        :param caught_up_at: the moment up to which the shard is drained, if there is something to say
+        :param millis_behind: of the shard, if known
+        :param caught_up_at: the moment up to which the shard is drained, if known
         :return: False: the lease is lost, and nothing was written
         """
         changes = {
@@ -403,8 +403,8 @@ class CheckpointStoreHook(AwsHook):
             return False
         raise FencedError(
             f"The checkpoint of shard {shard_id} of stream {stream_name!r} in {self._table} is already "
-            f"beyond {checkpoint.sequence_number}: something else than the lease's owner moved it. The next "
-            "run goes on from there."
+            f"beyond {checkpoint.sequence_number}: something other than the lease's owner moved it. The "
+            "next run continues from there."
         )
 
     def release_lease(
@@ -419,12 +419,12 @@ class CheckpointStoreHook(AwsHook):
         millis_behind: int | None = None,
         caught_up_at: int | None = None,
     ) -> bool:
-        """Give a lease back, with the last facts of the shard in the same write.
+        """Release a lease, with the last facts about the shard in the same write.
 
         Condition: ``owner`` is the lease's owner. Needs ``dynamodb:UpdateItem``.
 
         :param ended: the shard is read to its end; it stays so
-        :param unsettled: a commit may or may not have happened; only :meth:`save_checkpoint` takes that back
+        :param unsettled: a commit is in doubt; only :meth:`save_checkpoint` clears that
         :return: False: the lease is lost (or was released before), and nothing was written
         """
         changes = {
@@ -436,7 +436,7 @@ class CheckpointStoreHook(AwsHook):
         return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
 
     def heartbeat(self, stream_name: str, worker: str, *, now: int, again: bool = False) -> bool:
-        """Say that a worker is alive. Needs ``dynamodb:UpdateItem``.
+        """Record that a worker is alive. Needs ``dynamodb:UpdateItem``.
 
         :param again: not its first heartbeat. Condition: its row is still there, so that a heartbeat that was
             under way while the worker left doesn't bring it back
@@ -453,7 +453,7 @@ class CheckpointStoreHook(AwsHook):
     def forget_worker(self, stream_name: str, worker: str, *, heartbeat: int) -> bool:
         """Remove the row of a worker that is long gone. Needs ``dynamodb:DeleteItem``.
 
-        Condition: it gave no sign of life since, or has none at all.
+        Condition: it has sent no heartbeat since, or has none at all.
 
         :param heartbeat: the last one, as it was read
         :return: False: the condition doesn't hold; True: there is no such row now
@@ -466,19 +466,19 @@ class CheckpointStoreHook(AwsHook):
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether the table can be used or made, and what it is or what to do."""
+        """Return whether the table can be used or created, and a description or advice."""
         try:
             facts = self.describe_table()
         except KinesisSnowflakeError as error:
             return False, str(error)
         if not facts.exists:
-            return True, f"{self._table} doesn't exist yet; the first drain makes it."
+            return True, f"{self._table} doesn't exist yet; the first drain creates it."
         return True, f"{self._table} is a checkpoint table and {facts.status}."
 
     # --- maintenance ---------------------------------------------------------------------------------------
 
     def read_items(self, stream_name: str | None = None) -> list[dict[str, Any]]:
-        """Return rows as DynamoDB stores them, whatever they hold. Needs ``dynamodb:Query``.
+        """Return rows as DynamoDB stores them, whatever their content. Needs ``dynamodb:Query``.
 
         :param stream_name: only rows of this stream; None: all rows, which needs ``dynamodb:Scan`` instead
         """
@@ -505,7 +505,7 @@ class CheckpointStoreHook(AwsHook):
     def hold(
         self, stream_name: str, shard_id: str, *, owner: str, expiry: int, now: int, force: bool = False
     ) -> bool:
-        """Take the lease of a shard, whatever else its row holds. Needs ``dynamodb:UpdateItem``.
+        """Take the lease of a shard, whatever else is in its row. Needs ``dynamodb:UpdateItem``.
 
         Condition: the row is there, and its lease is free, the owner's own or past its expiry.
 
@@ -529,11 +529,11 @@ class CheckpointStoreHook(AwsHook):
     def reset_shard(
         self, stream_name: str, shard: ShardState, *, owner: str, now: int, made_until: int | None = None
     ) -> bool:
-        """Make the row of a shard say what a drain shall go by. Needs ``dynamodb:UpdateItem``.
+        """Set what a drain relies on in the row of a shard. Needs ``dynamodb:UpdateItem``.
 
         Condition: ``owner`` holds the lease. The lease and attributes of other software stay as they are.
 
-        :param shard: the row as it shall be; its lease isn't looked at
+        :param shard: the row as it should be; its lease is ignored
         :param made_until: there must be no such row instead, and it is made with a lease of ``owner`` until
             then
         :return: False: the condition doesn't hold, and nothing was written
@@ -553,10 +553,10 @@ class CheckpointStoreHook(AwsHook):
     def restore_item(
         self, item: Mapping[str, Any], *, owner: str, now: int, made_until: int | None = None
     ) -> bool:
-        """Write a row of :meth:`read_items` back, but for its lease. Needs ``dynamodb:UpdateItem``.
+        """Write a row of :meth:`read_items` back, except for its lease. Needs ``dynamodb:UpdateItem``.
 
-        Condition: ``owner`` holds the lease. Attributes that the row has now and the item hasn't are kept,
-        unless a drain goes by them.
+        Condition: ``owner`` holds the lease. Attributes that the row has and the item lacks are kept, unless
+        a drain relies on them.
 
         :param made_until: there must be no such row instead, and it is made with a lease of ``owner`` until
             then
@@ -574,7 +574,7 @@ class CheckpointStoreHook(AwsHook):
             )
 
     def back_up(self, name: str) -> str | None:
-        """Let DynamoDB make a backup of the table. Needs ``dynamodb:CreateBackup``.
+        """Create an on-demand backup of the table. Needs ``dynamodb:CreateBackup``.
 
         :param name: 3 to 255 characters of ``a-z A-Z 0-9 _ . -``
         :return: its ARN; None: this DynamoDB has no backups
@@ -608,7 +608,7 @@ class CheckpointStoreHook(AwsHook):
         owner: str,
         made_until: int | None,
     ) -> bool:
-        """Change a row whose lease is held, or make one together with a lease."""
+        """Change a row whose lease is held, or create one together with a lease."""
         if made_until is None:
             return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
         leased = {**changes, "leaseOwner": text_value(owner), "leaseExpiry": number_value(made_until)}
@@ -644,8 +644,8 @@ class CheckpointStoreHook(AwsHook):
     ) -> Row | None:
         """Change attributes of a row, where ``None`` removes one.
 
-        botocore repeats a write whose answer was lost, and the repetition may find that the first has met
-        its own condition. So an unmet condition is no refusal while the row is as it was to be.
+        botocore repeats a write whose response was lost, and the repetition may find its condition unmet
+        because the first succeeded. So an unmet condition isn't a refusal if the row is as intended.
 
         :return: the row as it is after; None: the condition didn't hold
         """
@@ -670,7 +670,7 @@ class CheckpointStoreHook(AwsHook):
                 there = self._row_that_failed(error, stream_name, shard_id)
             else:
                 return Row(self._table, answer["Attributes"])
-        # Who was the owner and isn't any more has lost the lease, whatever else the row says.
+        # A former owner has lost the lease, whatever else the row says.
         wanted = {"leaseOwner": values[":owner"], **changes} if values and ":owner" in values else changes
         return Row(self._table, there) if there and is_as_wanted(there, wanted) else None
 
@@ -699,13 +699,13 @@ class CheckpointStoreHook(AwsHook):
             return True
 
     def _row_that_failed(self, error: ClientError, stream_name: str, shard_id: str) -> Mapping[str, Value]:
-        """The row that didn't meet the condition of a write; empty: there is no such row.
+        """The row that failed the condition of a write; empty: there is no such row.
 
         :raises ClientError: it was something else
         """
         if error_code(error) != "ConditionalCheckFailedException":
             raise error
-        # DynamoDB sends the row along if there is one, but not everything that calls itself DynamoDB does.
+        # DynamoDB returns the row if there is one, but not every compatible service does.
         sent: Mapping[str, Value] | None = error.response.get("Item")  # type: ignore[assignment]
         return sent or self._item(stream_name, shard_id)
 

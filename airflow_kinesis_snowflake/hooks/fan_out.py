@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
     Admit = Callable[[int], bool]
 
-# Kinesis sends an event every five seconds when there are no records, so a connection on which nothing comes
-# for the 15 s of read_timeout is broken.
+# Kinesis sends an event every five seconds when there are no records, so a connection that is silent for the
+# 15 s of read_timeout is broken.
 _ONE_ATTEMPT = Config(max_pool_connections=256, retries={"mode": "standard", "total_max_attempts": 1})
 _CHUNK_BYTES = 16 * 1024
-# What botocore takes: payload, headers, and what is around them.
-_LONGEST_MESSAGE = 24 * 2**20 + 128 * 2**10 + 16
+# What botocore accepts: payload, headers and framing.
+_MAX_MESSAGE_BYTES = 24 * 2**20 + 128 * 2**10 + 16
 
 
 class FanOutHook(KinesisStreamHook):
@@ -63,7 +63,7 @@ class FanOutHook(KinesisStreamHook):
         return Consumer(found["ConsumerARN"], found["ConsumerStatus"])
 
     def register_consumer(self, name: str) -> None:
-        """Register a consumer; one of that name may be there. Needs ``kinesis:RegisterStreamConsumer``.
+        """Register a consumer; one of that name may exist. Needs ``kinesis:RegisterStreamConsumer``.
 
         :raises ThrottledError: the stream has as many consumers as it may have, or too many are being
             registered; AWS doesn't say which
@@ -90,10 +90,10 @@ class FanOutHook(KinesisStreamHook):
         """Have the records of a shard pushed, for up to five minutes. Needs ``kinesis:SubscribeToShard``.
 
         :param start: as in :meth:`~airflow_kinesis_snowflake.hooks.kinesis.KinesisStreamHook.get_iterator`
-        :param with_start: begin with the very record of a position
+        :param with_start: start with the very record of a position
         :param admit: called with the size of each event before it is read; the connection isn't read until it
             returns, and is given up if it returns ``False``
-        :raises ForeignCheckpointError: the shard didn't give out the sequence number
+        :raises ForeignCheckpointError: the shard didn't assign the sequence number
         :raises ThrottledError: the consumer subscribed to the shard less than five seconds ago
         :raises ConsumerUnusableError: there is no such consumer
         """
@@ -130,7 +130,7 @@ class FanOutHook(KinesisStreamHook):
 
 
 def starting_position(start: Position | StartAt, *, with_start: bool) -> dict[str, Any]:
-    """Where a subscription begins, as SubscribeToShard takes it."""
+    """The start of a subscription, as a parameter of SubscribeToShard."""
     if isinstance(start, Position):
         after = start.sub_sequence_number is None and not with_start
         kind = "AFTER_SEQUENCE_NUMBER" if after else "AT_SEQUENCE_NUMBER"
@@ -257,7 +257,7 @@ class MessageBody:
             while True:
                 if size is None and len(read) >= 4:
                     size = int.from_bytes(read[:4], "big")
-                    if size > _LONGEST_MESSAGE:
+                    if size > _MAX_MESSAGE_BYTES:
                         raise ServiceUnavailableError(f"A message of {size} bytes can't be one of AWS")
                     if not self.admit(size):
                         return

@@ -189,13 +189,13 @@ class KinesisStreamHook(AwsHook):
         if page is None:
             # Taken for a page, an answer without records and iterator would end the shard.
             raise ServiceUnavailableError(
-                "Another try may succeed; if not, look for a proxy between the worker and AWS: the answer to "
+                "A retry may succeed; if not, look for a proxy between the worker and AWS: the answer to "
                 f"kinesis:GetRecords on {self._stream} isn't a page of records"
             )
         return page
 
     def test_connection(self) -> tuple[bool, str]:
-        """Return whether the stream can be described, and what it is or what to do."""
+        """Return whether the stream can be described, and a description or advice."""
         try:
             facts = self.describe()
         except KinesisSnowflakeError as error:
@@ -243,9 +243,9 @@ class KinesisStreamHook(AwsHook):
 
 
 def foreign(sequence_number: str, *, shard: str) -> ForeignCheckpointError:
-    """The error of a sequence number that its shard can't have given out."""
+    """The error for a sequence number that its shard can't have assigned."""
     return ForeignCheckpointError(
-        f"Rewind this shard with the DAG kinesis_state_reset: {shard} never gave out the sequence number "
+        f"Rewind this shard with the DAG kinesis_state_reset: {shard} never assigned the sequence number "
         f"{sequence_number}; the checkpoint was written for another shard or stream"
     )
 

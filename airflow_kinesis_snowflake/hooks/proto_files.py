@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _MAIN = "registered.proto"
 _SECONDS = 30
 _NAME = re.compile(r"(?:[\w-]+/)*[\w.-]+\.proto", re.ASCII)
-_LONGEST_NAME = 200
-_LARGEST_SET = 16 * 2**20
+_MAX_NAME_LENGTH = 200
+_MAX_SET_BYTES = 16 * 2**20
 
 
 def compiled(definition: str, *, imports: Mapping[str, str]) -> RegisteredSchema:
@@ -68,7 +68,7 @@ def _files(folder: Path) -> list[FileDescriptorProto]:
     except (subprocess.TimeoutExpired, FileNotFoundError):
         content = b""
     try:
-        files = list(FileDescriptorSet.FromString(content).file) if len(content) <= _LARGEST_SET else []
+        files = list(FileDescriptorSet.FromString(content).file) if len(content) <= _MAX_SET_BYTES else []
     except DecodeError:
         files = []
     if not files:
@@ -92,7 +92,7 @@ def _inside(path: str) -> str:
 
     :raises UndecodableError: it may
     """
-    if not _NAME.fullmatch(path) or len(path) > _LONGEST_NAME:
+    if not _NAME.fullmatch(path) or len(path) > _MAX_NAME_LENGTH:
         raise UndecodableError("imports a file by a name that isn't one of a .proto file")
     return path
 

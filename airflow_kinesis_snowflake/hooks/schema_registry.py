@@ -28,13 +28,13 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.formats.schema_registry import (
     AVRO,
-    LARGEST_SCHEMA,
-    MOST_REFERENCES,
+    MAX_REFERENCES,
+    MAX_SCHEMA_BYTES,
     PROTOBUF,
-    Kept,
     RegisteredSchema,
     SchemaId,
     SchemaRegistry,
+    WeightedCache,
 )
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 from airflow_kinesis_snowflake.hooks.proto_files import compiled
@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 10
-_LONGEST_ANSWER_SECONDS = 20
+_MAX_ANSWER_SECONDS = 20
 _TRIES = 3
 _PAUSE_BETWEEN_TRIES = 0.2
-_PAUSE_AFTER_FAILURE, _LONGEST_PAUSE = 0.5, 30.0
+_PAUSE_AFTER_FAILURE, _MAX_PAUSE = 0.5, 30.0
 _UNKNOWN_SECONDS = 30.0
 # A character may be written as six.
-_LARGEST_ANSWER = 4 * LARGEST_SCHEMA
+_MAX_ANSWER_BYTES = 4 * MAX_SCHEMA_BYTES
 _PIECE = 2**16
 _NOT_FOUND = (40401, 40402, 40403)
 
@@ -88,10 +88,10 @@ class _Unknown:
 
 
 class CachedSchemaRegistry:
-    """A registry that is asked once for each schema, and by one thread at a time.
+    """A registry that is called once for each schema, by one thread at a time.
 
-    An id that it doesn't have is asked for again after 30 s. After it has failed it is left alone for half a
-    second, and longer each time, up to 30 s; who asks meanwhile is told at once.
+    An id that it doesn't have is asked for again after 30 s. After a failure it isn't called for half a
+    second, and longer each time, up to 30 s; calls meanwhile fail at once.
 
     :param fetch: asks the registry
     :param monotonic: a clock, in seconds
@@ -106,7 +106,7 @@ class CachedSchemaRegistry:
         self._fetch = fetch
         self._monotonic = monotonic
         self._lock = Lock()
-        self._kept: Kept[SchemaId, RegisteredSchema | _Unknown] = Kept()
+        self._kept: WeightedCache[SchemaId, RegisteredSchema | _Unknown] = WeightedCache()
         self._failures = 0
         self._ask_again_at = 0.0
 
@@ -126,15 +126,13 @@ class CachedSchemaRegistry:
 
     def _ask(self, schema_id: SchemaId) -> RegisteredSchema | _Unknown:
         if self._monotonic() < self._ask_again_at:
-            raise ServiceUnavailableError(
-                "The schema registry has failed a moment ago; another try may succeed."
-            )
+            raise ServiceUnavailableError("The schema registry failed a moment ago; a retry may succeed.")
         try:
             found: RegisteredSchema | _Unknown = self._fetch(schema_id)
         except LookupError:
             found = _Unknown(self._monotonic() + _UNKNOWN_SECONDS)
         except ServiceUnavailableError:
-            pause = min(_LONGEST_PAUSE, _PAUSE_AFTER_FAILURE * 2**self._failures)
+            pause = min(_MAX_PAUSE, _PAUSE_AFTER_FAILURE * 2**self._failures)
             self._failures += 1
             self._ask_again_at = self._monotonic() + pause
             raise
@@ -198,15 +196,15 @@ class ConfluentSchemaRegistryHook(BaseHook):
         begun: set[str] = set()
 
         def add(references: Any) -> None:
-            if not isinstance(references, list) or len(references) > MOST_REFERENCES:
+            if not isinstance(references, list) or len(references) > MAX_REFERENCES:
                 raise UndecodableError("not what a registry says of a schema")
             for reference in references:
                 name, path = _text(reference, "name"), _path(reference)
                 if path in begun:
                     continue
                 begun.add(path)
-                if len(begun) > MOST_REFERENCES:
-                    raise UndecodableError(f"refers to more than {MOST_REFERENCES} schemas")
+                if len(begun) > MAX_REFERENCES:
+                    raise UndecodableError(f"refers to more than {MAX_REFERENCES} schemas")
                 answer = self._get(path, deleted="true")
                 add(answer.get("references") or [])
                 found[name] = {**answer, **reference}
@@ -333,13 +331,13 @@ def _content(answer: requests.Response) -> bytes:
     :raises UndecodableError: it is too large
     :raises TimeoutError: it takes too long
     """
-    give_up_at = time.monotonic() + _LONGEST_ANSWER_SECONDS
+    give_up_at = time.monotonic() + _MAX_ANSWER_SECONDS
     read = getattr(answer.raw, "read1", answer.raw.read)
     content = b""
     while piece := read(_PIECE, decode_content=False):
         content += piece
-        if len(content) > _LARGEST_ANSWER:
-            raise UndecodableError(f"larger than {_LARGEST_ANSWER >> 20} MiB")
+        if len(content) > _MAX_ANSWER_BYTES:
+            raise UndecodableError(f"larger than {_MAX_ANSWER_BYTES >> 20} MiB")
         if time.monotonic() > give_up_at:
             raise TimeoutError
     return content
@@ -352,7 +350,7 @@ def _text(found: Any, name: str, default: str | None = None) -> str:
     """
     text = found.get(name) if isinstance(found, dict) else None
     text = default if text is None else text
-    if not isinstance(text, str) or len(text) > 2 * LARGEST_SCHEMA:
+    if not isinstance(text, str) or len(text) > 2 * MAX_SCHEMA_BYTES:
         raise UndecodableError("not what a registry says of a schema")
     return text
 

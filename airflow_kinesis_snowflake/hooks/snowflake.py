@@ -1,4 +1,4 @@
-"""Connections to Snowflake, by Airflow's connections."""
+"""Snowflake connections, from Airflow connections."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 SESSION_PARAMETERS: Mapping[str, str | int | bool] = {
     "TIMEZONE": "UTC",
     "LOCK_TIMEOUT": _LOCK_TIMEOUT,
-    # A statement whose client died would otherwise go on and hold its locks.
+    # Otherwise a statement whose client died would keep running and hold its locks.
     "ABORT_DETACHED_QUERY": True,
     # What an account or user may have set otherwise, and what would change the meaning of statements.
     "QUOTED_IDENTIFIERS_IGNORE_CASE": False,
@@ -58,7 +58,7 @@ SESSION_PARAMETERS: Mapping[str, str | int | bool] = {
 
 
 class SnowflakeLoadHook(SnowflakeHook):
-    """Opens sessions that load micro-batches, over an Airflow connection of the type ``snowflake``.
+    """Opens sessions that load micro-batches, through an Airflow connection of type ``snowflake``.
 
     All that :class:`~airflow.providers.snowflake.hooks.snowflake.SnowflakeHook` reads from the connection
     holds here too. Besides, ``protocol`` in the extra (``http``) reaches a local service.
@@ -144,7 +144,7 @@ class SnowflakeLoadHook(SnowflakeHook):
         return session
 
     def streaming_login(self) -> StreamingLogin:
-        """Who streams, and where to, without connecting.
+        """Who streams, and to which account, without connecting.
 
         The connection needs a key pair; ``streaming_url`` in its extra reaches another endpoint than the
         account's.
@@ -198,7 +198,7 @@ class SnowflakeLoadHook(SnowflakeHook):
             ) from None
 
     def test_connection(self) -> tuple[bool, str]:  # type: ignore[override]
-        """Log in and ask for Snowflake's version; the answer is for a person to read."""
+        """Log in and query Snowflake's version; the result is human-readable."""
         try:
             with self.open_session() as session:
                 return True, f"Snowflake {session.version()} answers"

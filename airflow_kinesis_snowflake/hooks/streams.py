@@ -27,7 +27,7 @@ class KinesisStreamsHook(AwsHook):
 
         :param pattern: a regular expression for the whole name
         :param tags: which they must all have
-        :raises InvalidSettingError: the pattern is no regular expression
+        :raises InvalidSettingError: the pattern isn't a regular expression
         """
         try:
             expression = re.compile(pattern or ".*")
@@ -39,7 +39,7 @@ class KinesisStreamsHook(AwsHook):
         return [name for name in names if (tags or {}).items() <= self._tags(name).items()] if tags else names
 
     def _names(self) -> Iterator[str]:
-        # By name: NextToken came later, and not to everything that speaks this language.
+        # By name: NextToken was introduced later, and compatible services may lack it.
         after: dict[str, str] = {}
         more = True
         while more:

@@ -1,4 +1,4 @@
-"""The DynamoDB tables of an account and region, whosever they are."""
+"""The DynamoDB tables of an account and region, whoever owns them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TableDetails:
-    """What DescribeTable and the tags say of a table.
+    """What DescribeTable and the tags reveal about a table.
 
     :param keys: ``HASH`` and ``RANGE`` to the names of the attributes
     :param types: of these attributes, by name: ``S``, ``N`` or ``B``
@@ -61,7 +61,7 @@ def read_items(client: Any, operation: Literal["query", "scan"], **request: Any)
 
 
 def begin_deletion(client: Any, name: str) -> None:
-    """Let DynamoDB delete a table. One that isn't there is fine."""
+    """Start the deletion of a table. A missing one is no error."""
     try:
         client.delete_table(TableName=name)
     except ClientError as error:
@@ -70,7 +70,7 @@ def begin_deletion(client: Any, name: str) -> None:
 
 
 def make_backup(client: Any, name: str, backup: str) -> str | None:
-    """Let DynamoDB make a backup of a table.
+    """Create an on-demand backup of a table.
 
     :return: its ARN; None: this DynamoDB has no backups
     """
@@ -84,7 +84,7 @@ def make_backup(client: Any, name: str, backup: str) -> str | None:
 
 
 class DynamoDBTablesHook(AwsHook):
-    """Finds and reads tables, and deletes them. Which, is for the caller to know.
+    """Finds, reads and deletes tables. Which ones is up to the caller.
 
     Raises the errors of :mod:`airflow_kinesis_snowflake.exceptions` only.
 
@@ -117,7 +117,7 @@ class DynamoDBTablesHook(AwsHook):
             return read_items(self._client, "scan", TableName=name)
 
     def back_up(self, name: str, backup: str) -> str | None:
-        """Let DynamoDB make a backup of a table. Needs ``dynamodb:CreateBackup``.
+        """Create an on-demand backup of a table. Needs ``dynamodb:CreateBackup``.
 
         :param backup: its name
         :return: its ARN; None: this DynamoDB has no backups
@@ -126,7 +126,7 @@ class DynamoDBTablesHook(AwsHook):
             return make_backup(self._client, name, backup)
 
     def delete(self, name: str) -> None:
-        """Delete a table, and wait until it is gone. One that isn't there is fine.
+        """Delete a table, and wait until it is gone. A missing one is no error.
 
         Needs ``dynamodb:DeleteTable`` and ``dynamodb:DescribeTable``.
 

@@ -1,1 +1,1 @@
-"""Links from a task to what it works with."""
+"""Links from a task to its resources."""

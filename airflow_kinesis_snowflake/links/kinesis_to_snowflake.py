@@ -1,8 +1,7 @@
 """Links from a drain: its page, its stream, its checkpoints, its landing table.
 
-Airflow shows what lies as XCom under a link's key, and writes it once more when the task ends, with what
-:meth:`get_link` returns then. So the operator keeps its links, pushes them when it begins, and returns the
-same at the end.
+Airflow shows the XCom under a link's key, and writes it again when the task ends, with what :meth:`get_link`
+returns then. So the operator keeps its links, pushes them when it starts, and returns the same at the end.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ AWS_CONSOLES = {
 
 
 class DrainLink(BaseOperatorLink):
-    """Base of the links of a drain: the URL is the one that the operator keeps under the link's name."""
+    """Base of the links of a drain: the URL is the one the operator keeps under the link's name."""
 
     name: ClassVar[str]
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """The URL; empty as long as it isn't known, and where there is none."""
+        """The URL; empty while it isn't known, and if there is none."""
         urls: Mapping[str, str] = getattr(operator, "link_urls", {})
         return urls.get(self.name, "")
 
@@ -105,7 +104,7 @@ def snowsight_url(account: str | None) -> str | None:
     """The address of an account in Snowsight; ``None`` for accounts behind a private link, or without one.
 
     :param account: ``organisation-account``, or a locator as in ``xy12345.eu-west-1`` or
-        ``xy12345.ap-south-1.aws``; one without a region lies in ``us-west-2``. See
+        ``xy12345.ap-south-1.aws``; one without a region is in ``us-west-2``. See
         https://docs.snowflake.com/en/user-guide/admin-account-identifier
     """
     if not account or account.endswith(".privatelink"):

@@ -15,7 +15,7 @@ from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.rendering import Part, Table
 from airflow_kinesis_snowflake.maintenance.serialization import as_json
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS, channel_name
 from airflow_kinesis_snowflake.state.attributes import (
     asking,

@@ -10,7 +10,7 @@ from airflow_kinesis_snowflake.exceptions import CorruptStateError, StreamNotFou
 from airflow_kinesis_snowflake.maintenance.rendering import Part, Table, markdown
 from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.printable import printable
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS
 from airflow_kinesis_snowflake.state.attributes import key_of, worker_of
 from airflow_kinesis_snowflake.state.items import number_of

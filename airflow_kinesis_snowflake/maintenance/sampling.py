@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.rendering import Part
     from airflow_kinesis_snowflake.stream.records import Page
 
-MOST_SHARDS = 20
-_MOST_OF_A_PAGE = 1_000
+MAX_SHARDS = 20
+_MAX_PER_PAGE = 1_000
 _SECONDS_BETWEEN_PAGES = 0.25
 
 
@@ -58,8 +58,8 @@ def take_sample(
     """
     sample = Sample()
     give_up_at = monotonic() + request.seconds
-    shards = sorted(kinesis.list_shards(), key=lambda shard: shard.closed)[:MOST_SHARDS]
-    limit = min(_MOST_OF_A_PAGE, -(-request.records // len(shards)))
+    shards = sorted(kinesis.list_shards(), key=lambda shard: shard.closed)[:MAX_SHARDS]
+    limit = min(_MAX_PER_PAGE, -(-request.records // len(shards)))
     iterators = {shard.shard_id: kinesis.get_iterator(shard.shard_id, request.start) for shard in shards}
     while iterators:
         for shard_id, iterator in list(iterators.items()):

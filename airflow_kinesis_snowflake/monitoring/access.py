@@ -1,6 +1,6 @@
-"""Who may see the page: what Airflow lets a user read.
+"""Who may see the page: whoever may read the XComs of a DAG.
 
-The names that Airflow makes no promise about are all here.
+All names that aren't part of Airflow's public interface are here.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_da
 from airflow.models.dag import DagModel
 from fastapi import Depends
 
-# What the page shows was said in XComs; who may read those of some DAG may see the page, of those DAGs.
+# The page shows what is in XComs; whoever may read those of a DAG may see the page for that DAG.
 MAY_SEE_THE_PAGE = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
 
 
 class _DagsOf:
-    """The DAGs of which a user may read XComs; which others a user may read doesn't matter."""
+    """The DAGs whose XComs a user may read; which other DAGs a user may read doesn't matter."""
 
     def __init__(self, user: Any) -> None:
         self._user = user
@@ -44,7 +44,7 @@ def _readable_dags(user: GetUserDep) -> _DagsOf:
 
 
 class Rights:
-    """What a user may do to DAGs; Airflow's API asks the same before it does it."""
+    """What a user may do to DAGs; Airflow's API checks the same before it acts."""
 
     def __init__(self, user: Any) -> None:
         self._user = user

@@ -1,6 +1,6 @@
 """The routes of the page. Each requires what Airflow requires for reading the XComs of a DAG.
 
-Routes are plain functions, which FastAPI runs in threads: reading the database and DynamoDB doesn't hold up
+Routes are plain functions, which FastAPI runs in threads, so reading the database and DynamoDB doesn't block
 the API server.
 """
 
@@ -24,17 +24,17 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.monitoring import history
 from airflow_kinesis_snowflake.monitoring.access import MAY_SEE_THE_PAGE, ReadableDags, Rights, UserRights
+from airflow_kinesis_snowflake.monitoring.backlog_status import Watches
 from airflow_kinesis_snowflake.monitoring.drains import (
     Application,
-    Drain,
+    DrainTaskInstance,
     by_application,
     columns_of,
     places,
     runs_of,
 )
-from airflow_kinesis_snowflake.monitoring.look import Watches
-from airflow_kinesis_snowflake.monitoring.standing import Notice, alarms_of
-from airflow_kinesis_snowflake.monitoring.state import (
+from airflow_kinesis_snowflake.monitoring.health import Notice, alarms_of
+from airflow_kinesis_snowflake.monitoring.state_reader import (
     Access,
     Reading,
     check_state,
@@ -44,7 +44,7 @@ from airflow_kinesis_snowflake.monitoring.view import (
     CLEANUP_DAG,
     REPLAY_DAG,
     RESET_DAG,
-    Material,
+    ApplicationSnapshot,
     list_of,
     page_of,
     run_line,
@@ -54,9 +54,9 @@ from airflow_kinesis_snowflake.stream.times import millis, now_millis
 
 RUNS_IN_LIST = 15
 RUNS_ON_PAGE = 60
-# Of a span of time, the newest in the table; the chart has all of them.
+# Runs of a span of time in the table, newest first; the chart has all of them.
 RUNS_IN_TABLE = 200
-LONGEST_SPAN = timedelta(days=366)
+MAX_SPAN = timedelta(days=366)
 
 _WATCHES = Watches()
 
@@ -84,7 +84,7 @@ _FILES = {
         "text/javascript",
     ),
 }
-# Nothing from elsewhere, and nothing written into the page, can run.
+# Scripts from elsewhere, and inline scripts, can't run.
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -134,7 +134,7 @@ def static(name: str) -> Response:
 
 @app.get("/api/applications")
 def applications(session: Database, readable: ReadableDags, rights: UserRights) -> dict[str, Any]:
-    """All applications of whose drains the user may read the XComs."""
+    """All applications for which the user may read the drains' XComs."""
     now = now_millis()
     found = _found(session, readable, runs=RUNS_IN_LIST)
     where = places(found)
@@ -143,7 +143,7 @@ def applications(session: Database, readable: ReadableDags, rights: UserRights) 
     newest = _newest_runs(found)
     lines = list_of(
         [
-            Material(
+            ApplicationSnapshot(
                 application=application,
                 drains=drains,
                 reading=readings[application],
@@ -177,13 +177,13 @@ def application(
 
 @app.get("/api/check")
 def check(session: Database, readable: ReadableDags, rights: UserRights, wanted: Wanted) -> dict[str, Any]:
-    """The same, and the state check with what Kinesis says; done only when somebody asks for it."""
+    """The same, with a state check against Kinesis; only on request."""
     return _page(session, readable, rights, wanted, check=True)
 
 
 @app.get("/api/look")
 def look(session: Database, readable: ReadableDags, wanted: Wanted) -> dict[str, Any]:
-    """What came into the stream since the last drain; Kinesis is asked once a minute at most."""
+    """What has arrived in the stream since the last drain; Kinesis is asked at most once a minute."""
     meant, drains = _drains(session, readable, wanted)
     seen = _WATCHES.look(meant, _access(drains))
     said, _ = _said_thresholds()
@@ -202,11 +202,11 @@ def past(  # noqa: PLR0917 -- each is a part of the query
     until: date,
     zone: str = "UTC",
 ) -> dict[str, Any]:
-    """What an application did on some days.
+    """What an application did in a range of days.
 
     :param since: the first day
     :param until: the last day
-    :param zone: whose days they are: a name of the IANA time zone database
+    :param zone: the time zone of these days, as an IANA name
     """
     begin, end = _span(since, until, zone)
     meant, known = _drains(session, readable, wanted)
@@ -215,7 +215,7 @@ def past(  # noqa: PLR0917 -- each is a part of the query
     read = [history.drains_between(session, task, since=begin, until=end) for task in tasks]
     drains = by_application(drain for of_task in read for drain in of_task).get(meant, ())
     runs = runs_of(drains)
-    cut = any(len(of_task) == history.MOST_OF_A_SPAN for of_task in read)
+    cut = any(len(of_task) == history.MAX_RUNS_OF_A_SPAN for of_task in read)
     return {
         "since": begin,
         "until": end,
@@ -231,16 +231,16 @@ def past(  # noqa: PLR0917 -- each is a part of the query
 def _span(since: date, until: date, zone: str) -> tuple[int, int]:
     """Days as milliseconds since the epoch, the last one included.
 
-    :raises HTTPException: they aren't a span that can be shown
+    :raises HTTPException: the range can't be shown
     """
     try:
         midnight = datetime.min.time()
         begin = datetime.combine(since, midnight, ZoneInfo(zone))
         end = datetime.combine(until + timedelta(days=1), midnight, ZoneInfo(zone))
     except (KeyError, ValueError, OverflowError):
-        raise HTTPException(422, "The days or their time zone aren't known") from None
-    if not timedelta(0) < end - begin <= LONGEST_SPAN:
-        raise HTTPException(422, "The days must be in their order, and a year at most")
+        raise HTTPException(422, "The days or their time zone aren't valid") from None
+    if not timedelta(0) < end - begin <= MAX_SPAN:
+        raise HTTPException(422, "The days must be in order, and span a year at most")
     return millis(begin), millis(end)
 
 
@@ -253,7 +253,7 @@ def _page(
     said, faults = _said_thresholds()
     schedule = history.schedule_of(session, drains[0].dag_id)
     shown = page_of(
-        Material(
+        ApplicationSnapshot(
             application=meant,
             drains=drains,
             reading=_reading(meant, _access(drains), check=check),
@@ -276,8 +276,10 @@ def _page(
     }
 
 
-def _control(session: Session, rights: Rights, drains: Sequence[Drain], *, gone: bool) -> dict[str, Any]:
-    """What the user may do to the DAG, and what the newest run was started with."""
+def _control(
+    session: Session, rights: Rights, drains: Sequence[DrainTaskInstance], *, gone: bool
+) -> dict[str, Any]:
+    """What the user may do to the DAG, and the parameters of its newest run."""
     dag_id, run_id = drains[0].dag_id, drains[0].run_id
     may_trigger = not gone and rights.trigger(dag_id)
     return {
@@ -292,7 +294,9 @@ def _startable(session: Session, readable: Container[str], rights: Rights, *dag_
     return frozenset(dag_id for dag_id in existing if dag_id in readable and rights.trigger(dag_id))
 
 
-def _found(session: Session, readable: Container[str], *, runs: int) -> dict[Application, tuple[Drain, ...]]:
+def _found(
+    session: Session, readable: Container[str], *, runs: int
+) -> dict[Application, tuple[DrainTaskInstance, ...]]:
     tasks = history.drain_tasks(session, readable)
     return by_application(
         drain for task in tasks for drain in history.recent_drains(session, task, runs=runs)
@@ -301,14 +305,14 @@ def _found(session: Session, readable: Container[str], *, runs: int) -> dict[App
 
 def _drains(
     session: Session, readable: Container[str], wanted: Application
-) -> tuple[Application, tuple[Drain, ...]]:
+) -> tuple[Application, tuple[DrainTaskInstance, ...]]:
     return _of(_found(session, readable, runs=RUNS_IN_LIST), wanted)
 
 
 def _of(
-    found: dict[Application, tuple[Drain, ...]], wanted: Application
-) -> tuple[Application, tuple[Drain, ...]]:
-    """The application that is meant, and its drains: with the ARN if it is known, else one of the names."""
+    found: dict[Application, tuple[DrainTaskInstance, ...]], wanted: Application
+) -> tuple[Application, tuple[DrainTaskInstance, ...]]:
+    """The requested application and its drains: with the ARN if that is known, otherwise by name."""
     named = [each for each in found if (each.name, each.stream) == (wanted.name, wanted.stream)]
     if not named:
         raise HTTPException(404, f"No drain of application {wanted.name} on stream {wanted.stream} is known")
@@ -316,7 +320,7 @@ def _of(
     return meant, found[meant]
 
 
-def _newest_runs(found: dict[Application, tuple[Drain, ...]]) -> dict[str, int]:
+def _newest_runs(found: dict[Application, tuple[DrainTaskInstance, ...]]) -> dict[str, int]:
     newest: dict[str, int] = {}
     for drains in found.values():
         for drain in drains:
@@ -325,12 +329,12 @@ def _newest_runs(found: dict[Application, tuple[Drain, ...]]) -> dict[str, int]:
 
 
 def _said_thresholds() -> tuple[str | None, list[Notice]]:
-    """The Variable of the thresholds, and a notice if it can't be used."""
+    """The thresholds from the Variable, and a notice if it can't be used."""
     said = Variable.get(VARIABLE, default_var=None)
     try:
         thresholds_of(said, "")
     except InvalidSettingError as error:
-        return None, [Notice("warning", "The thresholds of the Variable aren't used", str(error))]
+        return None, [Notice("warning", "The thresholds in the Variable aren't used", str(error))]
     return said, []
 
 
@@ -345,8 +349,8 @@ def _reading(application: Application, access: Access, *, check: bool) -> Readin
     return check_state(application, access) if check else read_states([(application, access)])[application]
 
 
-def _access(drains: tuple[Drain, ...]) -> Access:
-    """How the newest drain reached AWS."""
+def _access(drains: tuple[DrainTaskInstance, ...]) -> Access:
+    """How the newest drain accessed AWS."""
     settings = settings_of(drains)
     if settings is None:
         return Access()
@@ -359,5 +363,5 @@ def _access(drains: tuple[Drain, ...]) -> Access:
 
 
 def _base() -> str:
-    """The path that Airflow's UI is served under, without a slash at its end."""
+    """The path under which Airflow's UI is served, without a trailing slash."""
     return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")

@@ -1,4 +1,4 @@
-"""What drains left behind in Airflow, and what it adds up to per run."""
+"""What drains left behind in Airflow, summed up per run."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 HOUR = 3_600_000
 MINUTE = 60_000
 
-# When several workers of a run report a shard, the one that had it last tells its lag.
+# When several workers of a run report a shard, the lag is that of the last one to have it.
 _LEFT_BEFORE_THE_END = frozenset({"handed_over", "lost"})
 _FAILED = frozenset({"failed", "upstream_failed"})
 _UNDER_WAY = frozenset({"running", "restarting"})
 _TO_COME = frozenset({"scheduled", "queued", "deferred", "up_for_reschedule", "none"})
 
 
-class ShardDone(msgspec.Struct, frozen=True):
+class ShardSummary(msgspec.Struct, frozen=True):
     """A shard's part of a report; see :class:`~airflow_kinesis_snowflake.engine.report.ShardReport`."""
 
     records: int = 0
@@ -41,7 +41,7 @@ class ShardDone(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The totals of a report; fields that a version doesn't know are left out."""
+    """The totals of a report; fields unknown to a version are left out."""
 
     application_name: str
     stream_name: str
@@ -59,18 +59,19 @@ class Summary(msgspec.Struct, frozen=True):
     held_by_others: dict[str, int] = {}
 
 
-class Report(Summary, frozen=True):
+class TaskReport(Summary, frozen=True):
     """What a finished drain task returned."""
 
-    shards: dict[str, ShardDone] = {}
+    shards: dict[str, ShardSummary] = {}
 
 
-class Progress(msgspec.Struct, frozen=True):
-    """What a running drain task says of itself every few seconds.
+class TaskProgress(msgspec.Struct, frozen=True):
+    """What a running drain task reports every few seconds.
 
-    :param at: when it said so: ISO-8601 with a time zone
+    :param at: when it was reported: ISO-8601 with a time zone
     :param seconds_to_catch_up: None: not known
-    :param following_until: it stays until then, ISO-8601 with a time zone; None: it ends once it caught up
+    :param following_until: it keeps running until then, ISO-8601 with a time zone; None: it ends once it has
+        caught up
     """
 
     application_name: str
@@ -85,13 +86,13 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a drain task failed, as its operator said before it did."""
+    """Why a drain task failed, as reported by its operator."""
 
     reason: str
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Template fields of a drain task as Airflow stored them when it began.
+    """Template fields of a drain task, as Airflow stored them when it started.
 
     :param stream_name: a name or an ARN
     """
@@ -122,7 +123,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, order=True)
 class Application:
-    """An application on a stream: what has a state, a lag and a line on the page.
+    """An application on a stream, which has a state, a lag and a line on the page.
 
     :param stream: its name
     :param arn: empty: not known
@@ -134,17 +135,17 @@ class Application:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drain:
+class DrainTaskInstance:
     """One task instance of the drain's operator. Times are milliseconds since the epoch.
 
     :param run_number: orders the runs of a DAG
     :param state: Airflow's, ``none`` before it is scheduled
     :param report: what it returned, when it succeeded
-    :param progress: what it said last, while it runs
-    :param failure: why it failed; None: it didn't, or had no time to say
-    :param settings: None: Airflow has forgotten them, or it hasn't begun
-    :param links: pages of AWS and Snowflake about what it works with, by name
-    :param named: whose drain it is, of a task that drains several streams; None: it didn't say
+    :param progress: its last report, while it runs
+    :param failure: why it failed; None: it didn't, or couldn't report it
+    :param settings: None: Airflow no longer has them, or the task hasn't started
+    :param links: AWS and Snowflake pages about its resources, by name
+    :param named: the application it drains for, if its task drains several streams; None: unknown
     """
 
     dag_id: str
@@ -155,8 +156,8 @@ class Drain:
     state: str = "none"
     started: int | None = None
     ended: int | None = None
-    report: Report | None = None
-    progress: Progress | None = None
+    report: TaskReport | None = None
+    progress: TaskProgress | None = None
     failure: Failure | None = None
     settings: Settings | None = None
     links: Mapping[str, str] = field(default_factory=dict)
@@ -164,11 +165,11 @@ class Drain:
 
     @property
     def application(self) -> Application | None:
-        """Whose drain it is; None: nothing says so."""
+        """The application it drains for; None: unknown."""
         for source in (self.report, self.progress, self.settings):
             if source is not None:
                 name, arn = name_and_arn(source.stream_name)
-                if isinstance(source, Report):
+                if isinstance(source, TaskReport):
                     arn = source.stream_arn or arn
                 return Application(source.application_name, name, arn)
         return self.named
@@ -178,22 +179,22 @@ class Drain:
 class Run:
     """All drains of one application in one run of a DAG. Times are milliseconds since the epoch.
 
-    :param state: ``running``, ``retrying``, ``failed``, ``waiting`` (no worker has begun, or all wait for
+    :param state: ``running``, ``retrying``, ``failed``, ``waiting`` (no worker has started, or all wait for
         data) or ``success``
-    :param started: None: no worker has begun
-    :param ended: None: a worker is still at it
+    :param started: None: no worker has started
+    :param ended: None: a worker is still running
     :param records: committed, dead letters included; while it runs, read so far
-    :param lag: milliseconds behind the tip of the shard furthest behind; None: not known
-    :param rate: records a second while it runs; None: not known
+    :param lag: lag of the shard furthest behind, in milliseconds; None: not known
+    :param rate: records per second while it runs; None: not known
     :param seconds_to_catch_up: while it runs; None: not known
-    :param spoke: when a running worker last said something
-    :param following_until: when the last of the workers that stay and load what arrives ends; None: none does
+    :param spoke: when a running worker last reported
+    :param following_until: when the last following worker ends; None: no worker follows
     :param trouble: the task instance that failed, for a link to its log: task id and map index; of several,
-        one that said why
-    :param reason: why it failed; empty: it didn't, or had no time to say
-    :param reasons: of its dead letters, and how many there are of each
-    :param rejected_rows: that were streamed and that Snowflake didn't take
-    :param held_by_others: how many shards each owner outside of the run had leased when a drain looked last
+        one that reported why
+    :param reason: why it failed; empty: it didn't, or couldn't report it
+    :param reasons: reasons of its dead letters, with their counts
+    :param rejected_rows: rows that were streamed but that Snowflake rejected
+    :param held_by_others: how many shards each owner outside the run had leased when a drain last checked
     :param shards: what was done to each
     """
 
@@ -217,11 +218,11 @@ class Run:
     rejected_rows: int = 0
     held_by_others: Mapping[str, int] = field(default_factory=dict)
     gaps: tuple[Mapping[str, Any], ...] = ()
-    shards: Mapping[str, ShardDone] = field(default_factory=dict)
+    shards: Mapping[str, ShardSummary] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
-        """Whether it ended, well or not."""
+        """Whether it has ended, successfully or not."""
         return self.state in {"success", "failed"}
 
     @property
@@ -231,9 +232,9 @@ class Run:
 
 
 def read_as(kind: type[Any], value: Any) -> Any:
-    """A value out of Airflow's database as ``kind``; None if it isn't one.
+    """A value from Airflow's database as ``kind``; None if it isn't one.
 
-    XComs can be overwritten by people, and other versions wrote other fields.
+    XComs can be overwritten by users, and other versions wrote other fields.
     """
     try:
         return msgspec.convert(plain(value), kind)
@@ -241,14 +242,14 @@ def read_as(kind: type[Any], value: Any) -> Any:
         return None
 
 
-def summary_of(text: str | bytes) -> Report | None:
+def summary_of(text: str | bytes) -> TaskReport | None:
     """A report without its shards, from its JSON; None if it isn't one."""
     summary = decoded(text, Summary)
-    return None if summary is None else Report(*msgspec.structs.astuple(summary))
+    return None if summary is None else TaskReport(*msgspec.structs.astuple(summary))
 
 
 def decoded(text: str | bytes, kind: type[Any]) -> Any:
-    """The JSON of an XCom as ``kind``, which Airflow 3.1 stores as JSON in a text; None if it isn't one."""
+    """The JSON of an XCom as ``kind``, which Airflow 3.1 stores as JSON within text; None if it isn't one."""
     try:
         value = msgspec.json.decode(text, type=kind | str)
         while isinstance(value, str):
@@ -259,7 +260,7 @@ def decoded(text: str | bytes, kind: type[Any]) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The value of an XCom, which Airflow 3.1 stores as JSON in a text."""
+    """The value of an XCom, which Airflow 3.1 stores as JSON within text."""
     if not isinstance(value, str):
         return value
     try:
@@ -268,12 +269,12 @@ def plain(value: Any) -> Any:
         return value
 
 
-def by_application(drains: Iterable[Drain]) -> dict[Application, tuple[Drain, ...]]:
+def by_application(drains: Iterable[DrainTaskInstance]) -> dict[Application, tuple[DrainTaskInstance, ...]]:
     """The drains of each application, newest run first.
 
-    A drain that knows its stream by name only counts to the one that other drains of its task have met, or
-    else to the only one of that name. A drain that failed before it had settings counts to the application
-    that its task always drains; others that nothing tells are left out.
+    A drain that knows its stream only by name is assigned to the one that other drains of its task have seen,
+    or otherwise to the only one of that name. A drain that failed before it had settings is assigned to the
+    application that its task always drains; others that can't be assigned are left out.
     """
     drains = tuple(drains)
     named = [(drain, drain.application) for drain in drains if drain.application is not None]
@@ -282,7 +283,7 @@ def by_application(drains: Iterable[Drain]) -> dict[Application, tuple[Drain, ..
         if application.arn:
             for key in _keys(drain, application):
                 met.setdefault(key, set()).add(application)
-    found: dict[Application, list[Drain]] = {}
+    found: dict[Application, list[DrainTaskInstance]] = {}
     of_task: dict[tuple[str, str], set[Application]] = {}
     for drain, application in named:
         candidates = next((met[key] for key in _keys(drain, application) if key in met), set())
@@ -298,14 +299,14 @@ def by_application(drains: Iterable[Drain]) -> dict[Application, tuple[Drain, ..
     }
 
 
-def _keys(drain: Drain, application: Application) -> tuple[tuple[str, ...], ...]:
+def _keys(drain: DrainTaskInstance, application: Application) -> tuple[tuple[str, ...], ...]:
     """What drains of one application have in common, the closest first."""
     names = (application.name, application.stream)
     return (*names, drain.dag_id, drain.task_id), names
 
 
 def places(applications: Iterable[Application]) -> dict[Application, str]:
-    """Where the streams are whose names don't tell them apart: region and account; others have no entry."""
+    """Region and account of streams that share a name; others have no entry."""
     by_name = attrgetter("name", "stream")
     groups = [tuple(group) for _, group in groupby(sorted(applications), by_name)]
     return {each: _place(each.arn) for group in groups if len(group) > 1 for each in group}
@@ -313,13 +314,13 @@ def places(applications: Iterable[Application]) -> dict[Application, str]:
 
 def _place(arn: str) -> str:
     if not arn:
-        return "not known yet where"
+        return "location not known yet"
     ref = StreamRef.parse(arn)
     return f"{ref.region}, account {ref.account}"
 
 
 def name_and_arn(stream: str) -> tuple[str, str]:
-    """The parts of what a setting calls a stream; an empty ARN: it is a name."""
+    """Name and ARN of the stream in a setting; an empty ARN: the setting has only the name."""
     try:
         ref = StreamRef.parse(stream)
     except InvalidSettingError:
@@ -327,23 +328,23 @@ def name_and_arn(stream: str) -> tuple[str, str]:
     return ref.name, ref.arn or ""
 
 
-def _newest_first(drain: Drain) -> tuple[Any, ...]:
+def _newest_first(drain: DrainTaskInstance) -> tuple[Any, ...]:
     begun = drain.started is not None
     return (begun, -(drain.started or 0), drain.dag_id, -drain.run_number, drain.map_index)
 
 
-def runs_of(drains: Iterable[Drain]) -> tuple[Run, ...]:
+def runs_of(drains: Iterable[DrainTaskInstance]) -> tuple[Run, ...]:
     """Drains of one application as runs, the newest first."""
     key = attrgetter("dag_id", "run_id")
     runs = [_run(tuple(of_run)) for _, of_run in groupby(sorted(drains, key=key), key)]
     return tuple(sorted(runs, key=lambda run: (run.started is not None, -(run.started or 0), run.run_id)))
 
 
-def _run(drains: tuple[Drain, ...]) -> Run:
+def _run(drains: tuple[DrainTaskInstance, ...]) -> Run:
     reports = [drain.report for drain in drains if drain.report is not None]
     state = _state({drain.state for drain in drains})
     speaking = [drain.progress for drain in drains if drain.report is None and drain.progress is not None]
-    told: list[Report | Progress] = [*reports, *(speaking if state == "running" else [])]
+    told: list[TaskReport | TaskProgress] = [*reports, *(speaking if state == "running" else [])]
     lags = [each.millis_behind_latest for each in told if each.millis_behind_latest is not None]
     ends = [drain.ended for drain in drains]
     waits = [each.seconds_to_catch_up for each in speaking]
@@ -374,8 +375,8 @@ def _run(drains: tuple[Drain, ...]) -> Run:
     )
 
 
-def _held(reports: Sequence[Report], run_id: str) -> dict[str, int]:
-    """Shards that others held, by owner; the workers of one run are no others."""
+def _held(reports: Sequence[TaskReport], run_id: str) -> dict[str, int]:
+    """Shards held by others, by owner; workers of the same run don't count as others."""
     held: dict[str, int] = {}
     for report in reports:
         for owner, count in report.held_by_others.items():
@@ -412,15 +413,15 @@ def _millis(moment: str) -> int | None:
         return None
 
 
-def _shards(reports: Sequence[Report]) -> dict[str, ShardDone]:
-    merged: dict[str, ShardDone] = {}
+def _shards(reports: Sequence[TaskReport]) -> dict[str, ShardSummary]:
+    merged: dict[str, ShardSummary] = {}
     for report in reports:
         for shard_id, done in report.shards.items():
             merged[shard_id] = _both(merged[shard_id], done) if shard_id in merged else done
     return merged
 
 
-def _both(one: ShardDone, other: ShardDone) -> ShardDone:
+def _both(one: ShardSummary, other: ShardSummary) -> ShardSummary:
     last = one if other.outcome in _LEFT_BEFORE_THE_END else other
     return msgspec.structs.replace(
         last,
@@ -432,9 +433,9 @@ def _both(one: ShardDone, other: ShardDone) -> ShardDone:
 
 @dataclass(frozen=True)
 class Flow:
-    """Averages over the last hour, or since the first run that is remembered if that is shorter ago.
+    """Averages over the last hour, or since the first known run if that is more recent.
 
-    :param dead_letters: in all runs that are remembered
+    :param dead_letters: in all known runs
     """
 
     records_per_minute: float
@@ -443,7 +444,7 @@ class Flow:
 
 
 def flow_of(runs: Sequence[Run], *, now: int) -> Flow:
-    """How much flows.
+    """The throughput of recent runs.
 
     :param runs: newest first
     :param now: milliseconds since the epoch
@@ -459,10 +460,10 @@ def flow_of(runs: Sequence[Run], *, now: int) -> Flow:
 
 
 def trend_of(runs: Sequence[Run]) -> str:
-    """Where the lag goes: ``growing``, ``shrinking``, ``steady``, or empty if there is nothing to compare.
+    """The trend of the lag: ``growing``, ``shrinking``, ``steady``, or empty if there is nothing to compare.
 
-    The newest known lag is compared with that of the run before it; less than a tenth, or half a minute, is
-    no change.
+    The newest known lag is compared with that of the run before it; less than a tenth, or half a minute,
+    counts as no change.
 
     :param runs: newest first
     """
@@ -476,14 +477,14 @@ def trend_of(runs: Sequence[Run]) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """What one column of the chart stands for: a run, or all that began in a span of time.
+class ChartColumn:
+    """One column of the chart: a run, or all runs that started in a span of time.
 
-    :param run: DAG and run id; None: it stands for ``runs`` of them
-    :param started: when the run, or the span, began; milliseconds since the epoch
+    :param run: DAG and run id; None: it represents ``runs`` of them
+    :param started: when the run or the span started; milliseconds since the epoch
     :param state: the run's; of several, ``failed`` if one of them failed
     :param lag: the largest, milliseconds
-    :param per_minute: records a minute while draining
+    :param per_minute: records per minute while draining
     """
 
     run: tuple[str, str] | None
@@ -499,19 +500,19 @@ class Column:
     per_minute: float | None
 
 
-MOST_COLUMNS = 96
+MAX_COLUMNS = 96
 
 
-def columns_of(runs: Sequence[Run]) -> tuple[Column, ...]:
+def columns_of(runs: Sequence[Run]) -> tuple[ChartColumn, ...]:
     """The columns of the chart, oldest first: a run each, or 96 spans of equal length if there are more runs.
 
     :param runs: newest first
     """
     begun = [(run.started, run) for run in reversed(runs) if run.started is not None]
-    if len(begun) <= MOST_COLUMNS:
+    if len(begun) <= MAX_COLUMNS:
         return tuple(_column([run], (run.dag_id, run.run_id), started) for started, run in begun)
     first, last = begun[0][0], begun[-1][0]
-    width = (last - first) // MOST_COLUMNS + 1
+    width = (last - first) // MAX_COLUMNS + 1
     spans = [list(span) for _, span in groupby(begun, lambda each: (each[0] - first) // width)]
     return tuple(_column([run for _, run in span], None, _floor(span[0][0], first, width)) for span in spans)
 
@@ -520,12 +521,12 @@ def _floor(moment: int, first: int, width: int) -> int:
     return first + (moment - first) // width * width
 
 
-def _column(runs: Sequence[Run], run: tuple[str, str] | None, started: int) -> Column:
+def _column(runs: Sequence[Run], run: tuple[str, str] | None, started: int) -> ChartColumn:
     lags = [each.lag for each in runs if each.lag is not None]
     failed = sum(each.state == "failed" for each in runs)
     over = [each for each in runs if each.millis is not None]
     minutes = sum(each.millis or 0 for each in over) / MINUTE
-    return Column(
+    return ChartColumn(
         run=run,
         started=started,
         ended=max((each.ended for each in runs if each.ended is not None), default=None),

@@ -1,4 +1,4 @@
-"""Where each shard stands in the lineage drawing: parents to the left, children to the right."""
+"""The place of each shard in the lineage drawing: parents to the left, children to the right."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-# Up to here each shard is a box with a label, and a generation one column.
-MOST_BOXES = 48
+# Up to this number, each shard is a labelled box, and a generation is one column.
+MAX_BOXES = 48
 ROWS_OF_CELLS = 16
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a shard stands, in columns and rows from the top left."""
+    """The place of a shard, in columns and rows from the top left."""
 
     shard_id: str
     column: int
@@ -26,8 +26,8 @@ class Place:
 class Drawing:
     """Places of all shards.
 
-    :param boxes: there is room for labels; else a shard is a small cell, and a generation may take several
-        columns
+    :param boxes: there is room for labels; otherwise a shard is a small cell, and a generation may take
+        several columns
     :param lines: from parent to child
     """
 
@@ -39,20 +39,20 @@ class Drawing:
 
 
 def draw(parents: Mapping[str, Iterable[str]]) -> Drawing:
-    """Lay out a family of shards, one generation after the other.
+    """Lay out a family of shards, one generation after another.
 
-    A shard's generation is one behind the last of its parents. In a generation, shards stand in the order of
-    their parents, so that lines cross little. Parents that aren't drawn themselves count for nothing; where
-    rows are corrupt and a shard descends from itself, the line that closes the circle does neither.
+    A shard's generation follows the latest of its parents'. Within a generation, shards are in the order of
+    their parents, so that few lines cross. Parents that aren't drawn don't count; nor does the line that
+    closes a cycle, where corrupt rows make a shard descend from itself.
 
-    :param parents: of each shard that is drawn, by shard id
+    :param parents: of each drawn shard, by shard id
     """
     known = {shard_id: sorted({p for p in parents[shard_id] if p in parents}) for shard_id in sorted(parents)}
     generation = _generations(known)
     families: dict[int, list[str]] = {}
     for shard_id, number in generation.items():
         families.setdefault(number, []).append(shard_id)
-    boxes = len(known) <= MOST_BOXES
+    boxes = len(known) <= MAX_BOXES
     places: dict[str, Place] = {}
     order: dict[str, float] = {}
     first = 0
@@ -62,7 +62,7 @@ def draw(parents: Mapping[str, Iterable[str]]) -> Drawing:
         for index, shard_id in enumerate(family):
             order[shard_id] = index / len(family)
             places[shard_id] = Place(shard_id, first + index // height, index % height)
-        # Among many cells, an empty column tells where a generation ends.
+        # Among many cells, an empty column marks the end of a generation.
         first += -(-len(family) // height) + (0 if boxes else 1)
     return Drawing(
         boxes=boxes,
@@ -84,7 +84,7 @@ def _middle(parents: Iterable[str], order: Mapping[str, float]) -> float:
 
 
 def _generations(parents: Mapping[str, list[str]]) -> dict[str, int]:
-    """How many ancestors come before each shard, one after the other; without recursion, as chains grow."""
+    """How many successive ancestors precede each shard; without recursion, because chains get long."""
     generation: dict[str, int] = {}
     for start in parents:
         path, on_path = [start], {start}

@@ -9,7 +9,7 @@ from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, help_o
 
 
 @dataclass(frozen=True, kw_only=True)
-class FormField:
+class PageField:
     """A field of a form.
 
     :param name: of the DAG's Param that it fills in
@@ -29,13 +29,13 @@ class FormField:
     check: bool = False
 
 
-def reset_fields() -> tuple[FormField, ...]:
+def reset_fields() -> tuple[PageField, ...]:
     """The method of a reset, and what the methods need."""
-    method = FormField(name="method", label="Method", help=summaries(), options=tuple(METHODS))
+    method = PageField(name="method", label="Method", help=summaries(), options=tuple(METHODS))
     return (
         method,
         *(
-            FormField(
+            PageField(
                 name=field.name,
                 label=field.title,
                 help=help_of(field.name) + (" One to a line." if field.kind is FieldKind.LIST else ""),

@@ -1,6 +1,6 @@
-"""Reads from Airflow's database what drains left there: task instances, reports, progress, settings.
+"""Reads what drains left in Airflow's database: task instances, reports, progress, settings.
 
-Runs in the API server, with its database session. Everything is bounded, however long the history.
+Runs in the API server, with its database session. Everything is bounded, no matter how long the history is.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from sqlalchemy import Text, and_, cast, func, select
 from airflow_kinesis_snowflake.hooks.airflow_api import DRAIN_OPERATORS, MANY_STREAMS
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LINKS, MonitoringPageLink
 from airflow_kinesis_snowflake.monitoring.drains import (
-    Drain,
+    DrainTaskInstance,
     Failure,
-    Progress,
-    Report,
     Settings,
+    TaskProgress,
+    TaskReport,
     plain,
     read_as,
     summary_of,
 )
-from airflow_kinesis_snowflake.monitoring.standing import Schedule
-from airflow_kinesis_snowflake.monitoring.streams import (
-    Left,
+from airflow_kinesis_snowflake.monitoring.health import Schedule
+from airflow_kinesis_snowflake.monitoring.many_streams import (
     StreamsFailure,
     StreamsProgress,
     StreamsReport,
     StreamsSettings,
+    TaskOutput,
     apart,
     summaries_of,
 )
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 
 CONSOLES = {link.xcom_key: link.name for link in LINKS if not isinstance(link, MonitoringPageLink)}
 KEYS = (RETURNED, DRAINED, PROGRESS, FAILURE, *CONSOLES)
-MOST_TASKS = 200
-# Of one task, over all runs that are read: a run has an instance per worker.
-MOST_INSTANCES = 400
-# The same for a span of time, of which only the totals are read.
-MOST_OF_A_SPAN = 5_000
+MAX_TASKS = 200
+# For one task, over all runs read: a run has an instance per worker.
+MAX_INSTANCES = 400
+# The same for a span of time, for which only the totals are read.
+MAX_RUNS_OF_A_SPAN = 5_000
 _RUNS_AT_ONCE = 400
 _INSTANCE = (
     TaskInstance.run_id,
@@ -88,13 +88,13 @@ def drain_tasks(session: Session, readable: Container[str]) -> tuple[DrainTask, 
         .order_by(TaskInstance.dag_id, TaskInstance.task_id)
     )
     tasks = (DrainTask(dag_id, task_id) for dag_id, task_id in found if dag_id in readable)
-    return tuple(islice(tasks, MOST_TASKS))
+    return tuple(islice(tasks, MAX_TASKS))
 
 
-def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drain, ...]:
+def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[DrainTaskInstance, ...]:
     """Drains of one task in its DAG's last runs, with what they left behind.
 
-    Reports that an XCom backend keeps elsewhere aren't read; such drains show by their task instances.
+    Reports that an XCom backend stores elsewhere aren't read; such drains show up only as task instances.
 
     :param runs: how many runs back; at most 400 task instances are read
     """
@@ -103,7 +103,7 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
         select(*_INSTANCE)
         .where(*_of(TaskInstance, task, numbers))
         .order_by(TaskInstance.start_date.desc())
-        .limit(MOST_INSTANCES)
+        .limit(MAX_INSTANCES)
     ).all()
     xcoms = _xcoms(session, task, numbers)
     fields = {
@@ -116,8 +116,8 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
             ).where(*_of(RenderedTaskInstanceFields, task, numbers))
         )
     }
-    drains: list[Drain] = []
-    lefts: list[Left] = []
+    drains: list[DrainTaskInstance] = []
+    lefts: list[TaskOutput] = []
     for row in instances:
         instance = _instance(task, row, run_number=numbers[row.run_id])
         left = {key: xcoms.get((row.run_id, row.map_index, key)) for key in KEYS}
@@ -129,9 +129,9 @@ def recent_drains(session: Session, task: DrainTask, *, runs: int) -> tuple[Drai
     return (*drains, *apart(lefts))
 
 
-def _instance(task: DrainTask, row: Any, *, run_number: int) -> Drain:
-    """What Airflow itself knows of a task instance."""
-    return Drain(
+def _instance(task: DrainTask, row: Any, *, run_number: int) -> DrainTaskInstance:
+    """What Airflow itself knows about a task instance."""
+    return DrainTaskInstance(
         dag_id=task.dag_id,
         task_id=task.task_id,
         run_id=row.run_id,
@@ -143,19 +143,19 @@ def _instance(task: DrainTask, row: Any, *, run_number: int) -> Drain:
     )
 
 
-def _drain(instance: Drain, xcoms: Mapping[str, Any], rendered: Any) -> Drain:
+def _drain(instance: DrainTaskInstance, xcoms: Mapping[str, Any], rendered: Any) -> DrainTaskInstance:
     return replace(
         instance,
-        report=read_as(Report, xcoms[RETURNED]),
-        progress=read_as(Progress, xcoms[PROGRESS]),
+        report=read_as(TaskReport, xcoms[RETURNED]),
+        progress=read_as(TaskProgress, xcoms[PROGRESS]),
         failure=read_as(Failure, xcoms[FAILURE]),
         settings=read_as(Settings, rendered),
         links=_links({key: xcoms[key] for key in CONSOLES}),
     )
 
 
-def _left(instance: Drain, xcoms: Mapping[str, Any], rendered: Any) -> Left:
-    return Left(
+def _left(instance: DrainTaskInstance, xcoms: Mapping[str, Any], rendered: Any) -> TaskOutput:
+    return TaskOutput(
         instance=instance,
         report=read_as(StreamsReport, xcoms[RETURNED]) or read_as(StreamsReport, xcoms[DRAINED]),
         progress=read_as(StreamsProgress, xcoms[PROGRESS]),
@@ -164,8 +164,10 @@ def _left(instance: Drain, xcoms: Mapping[str, Any], rendered: Any) -> Left:
     )
 
 
-def drains_between(session: Session, task: DrainTask, *, since: int, until: int) -> tuple[Drain, ...]:
-    """Drains of one task that began in a span of time, with their totals, without what they did per shard.
+def drains_between(
+    session: Session, task: DrainTask, *, since: int, until: int
+) -> tuple[DrainTaskInstance, ...]:
+    """Drains of one task that started in a span of time, with their totals, but without details per shard.
 
     :param since: milliseconds since the epoch, as ``until``
     :return: the newest first; at most 5,000
@@ -180,23 +182,23 @@ def drains_between(session: Session, task: DrainTask, *, since: int, until: int)
             TaskInstance.start_date < moment(until),
         )
         .order_by(TaskInstance.start_date.desc())
-        .limit(MOST_OF_A_SPAN)
+        .limit(MAX_RUNS_OF_A_SPAN)
     ).all()
     reports = _report_texts(session, task, list(dict.fromkeys(row.run_id for row in instances)))
-    drains: list[Drain] = []
-    lefts: list[Left] = []
+    drains: list[DrainTaskInstance] = []
+    lefts: list[TaskOutput] = []
     for row in instances:
         instance = _instance(task, row, run_number=row.id)
         text = reports.get((row.run_id, row.map_index), "")
         if row.operator == MANY_STREAMS:
-            lefts.append(Left(instance=instance, report=summaries_of(text)))
+            lefts.append(TaskOutput(instance=instance, report=summaries_of(text)))
         else:
             drains.append(replace(instance, report=summary_of(text)))
     return (*drains, *apart(lefts))
 
 
 def _report_texts(session: Session, task: DrainTask, run_ids: Sequence[str]) -> Mapping[tuple[str, int], str]:
-    """Reports as text, because one of many shards is long to take apart."""
+    """Reports as text, because those with many shards take long to parse."""
     found: dict[tuple[str, int], str] = {}
     for begin in range(0, len(run_ids), _RUNS_AT_ONCE):
         runs = run_ids[begin : begin + _RUNS_AT_ONCE]
@@ -230,7 +232,7 @@ def schedule_of(session: Session, dag_id: str) -> Schedule:
 
 
 def existing(session: Session, dag_ids: Collection[str]) -> frozenset[str]:
-    """Those of the DAGs that Airflow has now."""
+    """The given DAGs that Airflow still has."""
     found = session.scalars(
         select(DagModel.dag_id).where(DagModel.dag_id.in_(dag_ids), DagModel.is_stale.is_(False))
     )
@@ -256,13 +258,13 @@ def _xcoms(session: Session, task: DrainTask, runs: Collection[str]) -> Mapping[
         select(XComModel.run_id, XComModel.map_index, XComModel.key, XComModel.value)
         .where(*_of(XComModel, task, runs), XComModel.key.in_(KEYS))
         .order_by(XComModel.timestamp.desc())
-        .limit(len(KEYS) * MOST_INSTANCES)
+        .limit(len(KEYS) * MAX_INSTANCES)
     )
     return {(run_id, map_index, key): value for run_id, map_index, key, value in found}
 
 
 def _links(xcoms: Mapping[str, Any]) -> dict[str, str]:
-    """Links by name. Whoever may write XComs may not make the page lead to a script."""
+    """Links by name. Users who may write XComs must not be able to make the page link to a script."""
     urls = {CONSOLES[key]: str(plain(url)) for key, url in xcoms.items()}
     return {name: url for name, url in urls.items() if url.startswith("https://")}
 

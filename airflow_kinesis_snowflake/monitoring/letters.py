@@ -1,4 +1,4 @@
-"""Dead letters on the page: how many of which reason, how to look at them, and how to replay them; pure."""
+"""Dead letters on the page: how many with which reason, how to view them, and how to replay them; pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.formats.registry import NAMED
+from airflow_kinesis_snowflake.formats.catalog import NAMED
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.monitoring.drains import Application, Run, Settings
 
-# What says how a record becomes rows, and its values that are the operator's own.
+# The settings that determine how a record becomes rows, with the operator's defaults.
 _OF_COLUMNS: dict[str, Any] = {
     "columns": None,
     "rename": None,
@@ -29,7 +29,7 @@ _OF_COLUMNS: dict[str, Any] = {
     "unknown_keys": "ignore",
     "infer_timestamps": False,
 }
-# Of these the operator has no parameters of its own.
+# The operator has no parameters for these.
 _OF_COLUMNS_ALONE: dict[str, Any] = {
     "epochs": None,
     "flatten": 0,
@@ -58,15 +58,15 @@ _IN_A_FORM = (str, bool, int)
 
 @dataclass(frozen=True, kw_only=True)
 class DeadLetters:
-    """What the page says about dead letters.
+    """What the page shows about dead letters.
 
-    :param count: in the drains that the page knows
-    :param reasons: the most frequent first; those of drains that counted them
-    :param reasons_sql: which reasons there are, and how many of each
-    :param records_sql: the newest hundred, with their payloads
+    :param count: in the drains known to the page
+    :param reasons: the most frequent first, from drains that counted them
+    :param reasons_sql: selects the reasons and their counts
+    :param records_sql: selects the newest hundred, with their payloads
     :param operator: the task that replays them, as Python
-    :param form: what the form of the replay's DAG is filled in with; None: a form can't hold the settings
-    :param objects: settings whose values Airflow doesn't keep, for a person to fill in
+    :param form: the values to fill in the form of the replay DAG; None: a form can't hold the settings
+    :param objects: settings whose values Airflow doesn't store, for the user to fill in
     """
 
     count: int
@@ -81,7 +81,7 @@ class DeadLetters:
 def dead_letters_of(
     application: Application, runs: Sequence[Run], settings: Settings | None, table: str
 ) -> DeadLetters | None:
-    """What the page says about dead letters; None where no table is known that could hold them.
+    """What the page shows about dead letters; None if no table is known that could hold them.
 
     :param settings: of the newest drain
     :param table: the landing table
@@ -117,7 +117,7 @@ def _landing(settings: Settings | None) -> tuple[dict[str, Any], tuple[str, ...]
     """The drain's settings that a replay needs too, and those that were objects."""
     said = {} if settings is None else msgspec.structs.asdict(settings)
     if isinstance(said.get("mapping"), Mapping):
-        # Settings of columns, perhaps with what was chosen, which may be another mapping.
+        # Settings of columns, possibly along with the selected mapping, which may be a different one.
         said = {**said, "mapping": "columns", **said["mapping"]}
     if said.get("mapping") == "envelope":
         said = {name: value for name, value in said.items() if name not in _OF_COLUMNS | _OF_COLUMNS_ALONE}
@@ -165,6 +165,6 @@ def _python(value: Any) -> str:
 
 
 def _literal(text: str) -> str:
-    """A string in SQL that a person copies; what programs send is bound instead."""
+    """A string in SQL for a person to copy; programs bind values instead."""
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"'{escaped}'"

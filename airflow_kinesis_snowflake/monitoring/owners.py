@@ -1,4 +1,4 @@
-"""Who holds a lease, as far as the owner's id tells."""
+"""Who holds a lease, as far as the owner's id reveals it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Holder:
 
 
 def holder_of(owner: str | None) -> Holder | None:
-    """The task instance that a lease owner's id names; None: it isn't the id of one of our workers."""
+    """The task instance named in a lease owner's id; None: it isn't the id of one of our workers."""
     task, hash_sign, _ = (owner or "").rpartition("#")
     parts = task.split("/")
     if not hash_sign or len(parts) < 4 or not parts[-1].lstrip("-").isdecimal():

@@ -1,6 +1,7 @@
-"""What Airflow loads by the entry point ``airflow.plugins``: the page, and its place in the UI's menu.
+"""What Airflow loads through the entry point ``airflow.plugins``: the page, and its place in the UI's menu.
 
-Every process of Airflow loads plugins; only the API server asks for the app, and imports what it needs then.
+Every Airflow process loads plugins; only the API server requests the app, and only then are its imports
+loaded.
 """
 
 from __future__ import annotations

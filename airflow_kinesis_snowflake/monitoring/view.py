@@ -1,4 +1,4 @@
-"""What the page shows, put together from what was read; pure."""
+"""What the page shows, assembled from what was read; pure."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.alerts.thresholds import DEFAULT
 from airflow_kinesis_snowflake.maintenance.reset.registry import default_method
-from airflow_kinesis_snowflake.monitoring.drains import Column, columns_of, flow_of, runs_of, trend_of
+from airflow_kinesis_snowflake.monitoring.drains import ChartColumn, columns_of, flow_of, runs_of, trend_of
 from airflow_kinesis_snowflake.monitoring.drawing import Drawing, draw
-from airflow_kinesis_snowflake.monitoring.forms import FormField, reset_fields
-from airflow_kinesis_snowflake.monitoring.letters import DeadLetters, dead_letters_of
-from airflow_kinesis_snowflake.monitoring.shards import ShardLine, shard_lines, summary
-from airflow_kinesis_snowflake.monitoring.standing import (
-    Evidence,
+from airflow_kinesis_snowflake.monitoring.forms import PageField, reset_fields
+from airflow_kinesis_snowflake.monitoring.health import (
+    Health,
+    HealthInputs,
     Notice,
     Schedule,
-    Standing,
+    health_of,
     notices_of,
-    standing_of,
 )
+from airflow_kinesis_snowflake.monitoring.letters import DeadLetters, dead_letters_of
+from airflow_kinesis_snowflake.monitoring.shard_status import ShardLine, shard_lines, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
-    from airflow_kinesis_snowflake.monitoring.drains import Application, Drain, Run, Settings
-    from airflow_kinesis_snowflake.monitoring.state import Reading
+    from airflow_kinesis_snowflake.monitoring.drains import Application, DrainTaskInstance, Run, Settings
+    from airflow_kinesis_snowflake.monitoring.state_reader import Reading
 
 RESET_DAG = "kinesis_state_reset"
 CLEANUP_DAG = "kinesis_table_cleanup"
 REPLAY_DAG = "kinesis_dead_letter_replay"
-# The order of the list: what needs somebody comes first.
+# The order of the list: what needs attention comes first.
 _TONES = ("bad", "warning", "busy", "good")
 
 
@@ -40,14 +40,14 @@ class Line:
     """An application in the list. Times are milliseconds since the epoch, lags milliseconds.
 
     :param arn: of the stream; empty: not known
-    :param place: where the stream is, if there is another of its name; else empty
-    :param trend: where the lag goes: ``growing``, ``shrinking``, ``steady``, or empty
-    :param last_ended: when the last drain ended, well or not
+    :param place: where the stream is, if another has the same name; otherwise empty
+    :param trend: the trend of the lag: ``growing``, ``shrinking``, ``steady``, or empty
+    :param last_ended: when the last drain ended, successfully or not
     :param live_leases: shards that a worker may read now
-    :param stale_leases: shards whose lease expired without being given back
-    :param state_read: DynamoDB answered; else leases and shards are unknown
-    :param last_began: when the newest drain that has begun did so
-    :param gone: nothing drains it any more: its DAG is gone, or drains another application now
+    :param stale_leases: shards whose lease expired without being released
+    :param state_read: DynamoDB answered; otherwise leases and shards are unknown
+    :param last_began: when the newest started drain started
+    :param gone: nothing drains it any more: its DAG is gone, or now drains another application
     """
 
     application: str
@@ -56,7 +56,7 @@ class Line:
     place: str
     table: str
     dag_id: str
-    standing: Standing
+    health: Health
     notices: tuple[Notice, ...]
     lag: int | None
     trend: str
@@ -94,7 +94,7 @@ class RunLine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Page:
+class ApplicationPage:
     """Everything about one application.
 
     :param columns: of the chart
@@ -104,7 +104,7 @@ class Page:
     :param forms: what the forms of the maintenance DAGs are filled in with, by DAG id; only DAGs that exist
     :param reset_fields: the fields of the reset's form that depend on its methods
     :param letters: about dead letters; None: no landing table is known
-    :param thresholds: from which values on something is worth a word
+    :param thresholds: thresholds beyond which something is mentioned
     """
 
     line: Line
@@ -112,27 +112,27 @@ class Page:
     shards_text: str
     shards: tuple[ShardLine, ...]
     drawing: Drawing
-    columns: tuple[Column, ...]
+    columns: tuple[ChartColumn, ...]
     runs: tuple[RunLine, ...]
     workers: Mapping[str, int]
     links: Mapping[str, str]
     forms: Mapping[str, Mapping[str, Any]]
-    reset_fields: tuple[FormField, ...]
+    reset_fields: tuple[PageField, ...]
     letters: DeadLetters | None
     thresholds: Thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
-    """What was read about an application.
+class ApplicationSnapshot:
+    """Everything that was read about an application.
 
     :param drains: newest first, at least one
     :param superseded: the last run of its DAG drained other applications only
-    :param place: where the stream is, if there is another of its name
+    :param place: where the stream is, if another has the same name
     """
 
     application: Application
-    drains: Sequence[Drain]
+    drains: Sequence[DrainTaskInstance]
     reading: Reading
     schedule: Schedule
     thresholds: Thresholds = DEFAULT
@@ -140,34 +140,36 @@ class Material:
     place: str = ""
 
 
-def settings_of(drains: Sequence[Drain]) -> Settings | None:
+def settings_of(drains: Sequence[DrainTaskInstance]) -> Settings | None:
     """The settings of the newest drain whose settings Airflow still has."""
     return next((drain.settings for drain in drains if drain.settings is not None), None)
 
 
-def list_of(materials: Sequence[Material], *, now: int) -> tuple[Line, ...]:
-    """The lines of the list: what needs somebody first, then by name."""
+def list_of(materials: Sequence[ApplicationSnapshot], *, now: int) -> tuple[Line, ...]:
+    """The lines of the list: those that need attention first, then by name."""
     lines = [_study(material, now=now).line for material in materials]
     return tuple(
         sorted(
             lines,
-            key=lambda line: (_TONES.index(line.standing.tone), line.application, line.stream, line.place),
+            key=lambda line: (_TONES.index(line.health.tone), line.application, line.stream, line.place),
         )
     )
 
 
-def page_of(material: Material, *, now: int, dags: frozenset[str], applications: Sequence[str] = ()) -> Page:
+def page_of(
+    material: ApplicationSnapshot, *, now: int, dags: frozenset[str], applications: Sequence[str] = ()
+) -> ApplicationPage:
     """The page of one application.
 
     :param now: milliseconds since the epoch
-    :param dags: those of the maintenance DAGs that exist
-    :param applications: all that the user sees, which a cleanup must keep
+    :param dags: the existing maintenance DAGs
+    :param applications: all that the user sees; a cleanup must keep them
     """
     study = _study(material, now=now)
     inspection = material.reading.inspection
     settings = settings_of(material.drains)
     letters = dead_letters_of(material.application, study.runs, settings, study.line.table)
-    return Page(
+    return ApplicationPage(
         line=study.line,
         schedule=material.schedule,
         shards_text=summary(study.lines) if inspection else "",
@@ -199,7 +201,7 @@ class _Study:
     runs: tuple[Run, ...]
 
 
-def _study(material: Material, *, now: int) -> _Study:
+def _study(material: ApplicationSnapshot, *, now: int) -> _Study:
     runs = runs_of(material.drains)
     inspection = material.reading.inspection
     drained = any(run.state == "running" for run in runs)
@@ -209,7 +211,7 @@ def _study(material: Material, *, now: int) -> _Study:
         if inspection
         else ()
     )
-    evidence = Evidence(
+    inputs = HealthInputs(
         now=now,
         runs=runs,
         lines=lines,
@@ -227,27 +229,27 @@ def _study(material: Material, *, now: int) -> _Study:
         place=material.place,
         table=_table_of(material.drains),
         dag_id=runs[0].dag_id,
-        standing=standing_of(evidence),
-        notices=notices_of(evidence, findings, inspection),
-        lag=evidence.lag,
-        trend=trend_of(runs) if evidence.late(evidence.lag) else "",
+        health=health_of(inputs),
+        notices=notices_of(inputs, findings, inspection),
+        lag=inputs.lag,
+        trend=trend_of(runs) if inputs.late(inputs.lag) else "",
         records_per_minute=flow.records_per_minute,
         bytes_per_minute=flow.bytes_per_minute,
         dead_letters=flow.dead_letters,
         last_ended=next((run.ended for run in runs if run.ended is not None), None),
-        last_state=evidence.last.state,
+        last_state=inputs.last.state,
         shards=len(lines),
         live_leases=sum(left >= 0 for left in leases),
         stale_leases=sum(left < 0 for left in leases),
         findings=len(findings),
         state_read=inspection is not None,
-        last_began=evidence.last.started,
+        last_began=inputs.last.started,
         gone=material.schedule.gone or material.superseded,
     )
     return _Study(line, lines, runs)
 
 
-def _table_of(drains: Sequence[Drain]) -> str:
+def _table_of(drains: Sequence[DrainTaskInstance]) -> str:
     told = (source.table for drain in drains for source in (drain.settings, drain.report) if source)
     return next((table for table in told if table), "")
 
@@ -271,7 +273,7 @@ def run_line(run: Run) -> RunLine:
     )
 
 
-def _reset_form(material: Material, line: Line) -> dict[str, Any]:
+def _reset_form(material: ApplicationSnapshot, line: Line) -> dict[str, Any]:
     settings = settings_of(material.drains)
     form: dict[str, Any] = {
         "application_name": line.application,

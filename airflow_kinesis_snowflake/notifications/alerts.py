@@ -1,4 +1,4 @@
-"""Tells other notifiers of alerts: Slack's, SNS's, PagerDuty's, that of an e-mail."""
+"""Passes alerts on to other notifiers: Slack, SNS, PagerDuty, e-mail."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _LEVELS = {"critical": logging.ERROR, "warning": logging.WARNING, "resolved": lo
 
 
 class DrainAlertNotifier(BaseNotifier):
-    """Tells other notifiers when the end of a drain is worth an alert; else it tells nobody.
+    """Notifies other notifiers when the end of a drain warrants an alert.
 
     Give it to a task that drains one stream or many as ``on_success_callback`` and as
     ``on_failure_callback``. There is an alert for a failure (``failed``), for records that aged out before
-    they were read (``data_loss``), for rows that Snowflake didn't take (``rejected_rows``), for dead letters
-    and for lag above their thresholds (``dead_letters``, ``lag``). What no drain can tell, because none runs,
-    is for :class:`KinesisAlertsOperator`.
+    they were read (``data_loss``), for rows that Snowflake rejected (``rejected_rows``), for dead letters and
+    for lag above their thresholds (``dead_letters``, ``lag``). For what no drain can report because none
+    runs, use :class:`KinesisAlertsOperator`.
 
     Templates of the notifiers may use ``alert_text`` (all alerts, a line each), ``alert_subject`` and
     ``alerts`` (a list with ``rule``, ``severity``, ``application``, ``stream``, ``what``, ``advice`` and
     ``text`` of each).
 
-    :param notifiers: who is told. Without any, alerts are only logged
-    :param thresholds: from which values on there is an alert, as JSON; default is the Airflow Variable
+    :param notifiers: receive the alerts. Without any, alerts are only logged
+    :param thresholds: thresholds for alerts, as JSON; default is the Airflow Variable
         ``kinesis_snowflake_thresholds`` (templated)
-    :param kwargs: as every notifier takes them
+    :param kwargs: as for every notifier
     """
 
     template_fields: Sequence[str] = ("thresholds",)
@@ -55,7 +55,7 @@ class DrainAlertNotifier(BaseNotifier):
         self.thresholds = thresholds
 
     def notify(self, context: Context) -> None:
-        """Tell of what the drain's end is worth."""
+        """Send the alerts that the drain's end calls for."""
         alerts = alerts_at_the_end(context, thresholds=self.thresholds)
         deliver(alerts, self.notifiers, context)
 
@@ -65,7 +65,7 @@ def alerts_at_the_end(context: Mapping[str, Any], *, thresholds: str) -> tuple[A
 
     :param context: of the drain's task
     :param thresholds: as JSON
-    :raises InvalidSettingError: the thresholds aren't such
+    :raises InvalidSettingError: the thresholds are invalid
     """
     error = context.get("exception")
     if error is None:
@@ -104,15 +104,15 @@ def _left(context: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _name(context: Mapping[str, Any], name: str) -> str:
-    """A name as the task has it; where a killed task left only a template, the DAG's."""
+    """A name from the task, or from the DAG if a killed task left only a template."""
     value = str(getattr(context.get("task"), name, ""))
     return value if value and "{{" not in value else str(context["ti"].dag_id)
 
 
 def deliver(alerts: Sequence[Alert], notifiers: Sequence[BaseNotifier], context: Mapping[str, Any]) -> None:
-    """Log alerts, and tell each notifier of all of them; one that fails doesn't keep the others from it.
+    """Log alerts, and pass all of them to each notifier; one that fails doesn't affect the others.
 
-    :raises Exception: the last that a notifier raised
+    :raises Exception: the last exception that a notifier raised
     """
     if not alerts:
         return
@@ -127,7 +127,7 @@ def deliver(alerts: Sequence[Alert], notifiers: Sequence[BaseNotifier], context:
     failure: Exception | None = None
     for notifier in notifiers:
         try:
-            # A notifier keeps what its templates became.
+            # A notifier keeps its rendered templates.
             deepcopy(notifier)(dict(told))
         except Exception as error:
             log.exception("The notifier %s failed", type(notifier).__name__)

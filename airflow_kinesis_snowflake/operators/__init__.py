@@ -1,1 +1,1 @@
-"""Thin Airflow operators over the drain and maintenance rooms."""
+"""Thin Airflow operators around the engine, maintenance, checks, audits and alerts."""

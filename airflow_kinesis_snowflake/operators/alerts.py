@@ -1,4 +1,4 @@
-"""The operator that looks after an application and tells people when it needs somebody."""
+"""The operator that watches an application and alerts people when it needs attention."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ TOLD = "told"
 
 
 class KinesisAlertsOperator(StateOperator):
-    """Looks at the state of an application, sends it as metrics, and tells notifiers of alerts.
+    """Checks the state of an application, sends it as metrics, and passes alerts to notifiers.
 
-    It sees what no drain can tell, because none may be running: ``lag`` above a threshold, records that near
-    the end of their ``retention``, a ``lease`` that expired and that nobody takes over, and, where a
-    threshold says so, that nobody reads the stream (``unread``), as when a drain that follows it has stopped.
-    It reads the application's DynamoDB table and what Kinesis says of the stream, no records, and needs
-    ``dynamodb:DescribeTable``, ``dynamodb:Query``, ``kinesis:DescribeStreamSummary`` and
-    ``kinesis:ListShards``.
+    It sees what no drain can report, because none may be running: ``lag`` above a threshold, records that
+    approach the end of their ``retention``, a ``lease`` that expired and that nobody takes over, and, if a
+    threshold is set for it, that nobody reads the stream (``unread``), for example because a drain that
+    follows it has stopped. It reads the application's DynamoDB table and Kinesis' description of the stream,
+    but no records, and needs ``dynamodb:DescribeTable``, ``dynamodb:Query``,
+    ``kinesis:DescribeStreamSummary`` and ``kinesis:ListShards``.
 
-    An alert is told when it begins, again as long as it stays, and once more when it is over. The task
-    succeeds whether there are alerts or not; it fails when it can't look, or when a notifier fails.
+    An alert is sent when it starts, repeatedly while it persists, and once more when it is over. The task
+    succeeds whether or not there are alerts; it fails when it can't check, or when a notifier fails.
 
     Templates of the notifiers may use ``alert_text``, ``alert_subject`` and ``alerts``; see
     :class:`~airflow_kinesis_snowflake.notifications.alerts.DrainAlertNotifier`.
 
-    :param notifiers: who is told. Without any, alerts are only logged
-    :param thresholds: from which values on there is an alert, as JSON; default is the Airflow Variable
+    :param notifiers: receive the alerts. Without any, alerts are only logged
+    :param thresholds: thresholds for alerts, as JSON; default is the Airflow Variable
         ``kinesis_snowflake_thresholds`` (templated)
-    :param repeat_after: an alert that stays is told again after so long
+    :param repeat_after: an alert that persists is sent again after this long
     :param kwargs: ``application_name``, ``stream_name`` and what
         :class:`~airflow_kinesis_snowflake.operators.maintenance.StateOperator` takes besides
-    :return: ``alerts`` that there are now, ``told`` and the figures ``behind_millis``,
+    :return: the current ``alerts``, ``told`` and the figures ``behind_millis``,
         ``retention_percent``, ``stale_leases``, ``stale_millis`` and ``unread_millis``, as XCom
     :raises AirflowFailException: a setting, permission or state must be changed first
     """
@@ -71,7 +71,7 @@ class KinesisAlertsOperator(StateOperator):
         self.check_settings()
 
     def work(self, context: Context) -> dict[str, Any]:
-        """Look, send metrics, and tell."""
+        """Check, send metrics, and notify."""
         from airflow_kinesis_snowflake.alerts.news import news_of
         from airflow_kinesis_snowflake.alerts.rules import alerts_of_state, gauges_of
         from airflow_kinesis_snowflake.alerts.thresholds import thresholds_of
@@ -90,11 +90,11 @@ class KinesisAlertsOperator(StateOperator):
         repeat = int(self.setting("repeat_after").total_seconds() * 1000)
         news = news_of(alerts, self._told(ti), **names, now=now, repeat_millis=repeat)
         deliver(news.alerts, self.notifiers, context)
-        self.log.info("%d alerts, %d told now; %s", len(alerts), len(news.alerts), gauges)
+        self.log.info("%d alerts, %d sent now; %s", len(alerts), len(news.alerts), gauges)
         return {"alerts": [alert.as_dict() for alert in alerts], TOLD: dict(news.told), **asdict(gauges)}
 
     def _told(self, ti: Any) -> dict[str, int]:
-        """When each alert was told last, as the run before this one left it."""
+        """When each alert was last sent, as left by the previous run."""
         left = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index, include_prior_dates=True)
         told = left.get(TOLD) if isinstance(left, dict) else None
         return {str(rule): int(at) for rule, at in told.items()} if isinstance(told, dict) else {}

@@ -1,4 +1,4 @@
-"""Asking a person before something is changed."""
+"""Asks a person before something is changed."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-# Earlier releases of the standard provider take the time to wait from the task's execution timeout.
+# Earlier releases of the standard provider take the waiting time from the task's execution timeout.
 _WAITS_FOR_RESPONSE = "response_timeout" in inspect.signature(HITLOperator.__init__).parameters
 
 
 class ApprovePlanOperator(CheckedSettings, ApprovalOperator):
-    """Shows a plan to a person and waits; what is downstream is skipped unless the person approves.
+    """Shows a plan to a person and waits; downstream tasks are skipped unless the person approves.
 
-    :param required: False lets everything pass without a person, for automation (templated)
-    :param response_timeout: how long to wait for a person; ``None``: without an end
+    :param required: False approves everything without a person, for automation (templated)
+    :param response_timeout: how long to wait for a person; ``None``: forever
     :param kwargs: as :class:`~airflow.providers.standard.operators.hitl.ApprovalOperator` takes them
     """
 
@@ -55,14 +55,15 @@ class ApprovePlanOperator(CheckedSettings, ApprovalOperator):
     def validate_params(self) -> None:
         """Do nothing: the form has no fields.
 
-        Airflow before 3.1.3 takes the DAG's params for its fields, which have no values while it is parsed.
+        Airflow before 3.1.3 takes the DAG's params for the form's fields, which have no values during
+        parsing.
         """
 
     def execute(self, context: Context) -> Any:
-        """Ask, unless nobody has to be asked."""
+        """Ask, unless no approval is required."""
         with no_retry_of_terminal_errors():
             required = self.read_settings()["required"]
         if not required:
-            self.log.info("No approval was asked for")
+            self.log.info("No approval was required")
             return None
         return super().execute(context)

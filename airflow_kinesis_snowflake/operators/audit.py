@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class AuditOperator(StateOperator):
-    """Says whether what an application has loaded is exactly once, and for how much. Changes nothing.
+    """Checks whether an application has loaded everything exactly once, and for how many records. Changes
+    nothing.
 
     It compares the landing table, the dead letters and the offsets table in one statement, which reads the
     landing table once, and the checkpoints with the offsets. Drains may run meanwhile. The log shows the
@@ -30,11 +31,10 @@ class AuditOperator(StateOperator):
     :param with_stream: read what the stream still retains, and look for each record: at most 2.5 reads a
         second and shard, besides those of the drains (templated)
     :param compare_counts: whether the tables should hold as many records as were committed; set it to
-        ``False`` where rows or dead letters are removed, or other software has loaded into the table
-        (templated)
+        ``False`` if rows or dead letters are removed, or other software has loaded into the table (templated)
     :param several_documents: a record may become several rows (templated)
-    :param together_with: other applications that load the stream into the same table: names, or text with
-        commas (templated)
+    :param together_with: other applications that load the stream into the same table: names, or
+        comma-separated text (templated)
     :param kwargs: ``application_name``, ``stream_name``, ``table`` and what
         :class:`~airflow_kinesis_snowflake.operators.maintenance.StateOperator` takes besides
     :return: the report, as XCom, also if the task fails: ``exactly_once``, ``records``, ``landed``,
@@ -72,9 +72,9 @@ class AuditOperator(StateOperator):
         self.check_settings()
 
     def work(self, context: Context) -> dict[str, Any]:
-        """Audit."""
+        """Run the audit."""
         from airflow_kinesis_snowflake.audit.auditing import AuditRequest, audit, open_landed
-        from airflow_kinesis_snowflake.audit.text import report_text, verdict
+        from airflow_kinesis_snowflake.audit.markdown import report_text, verdict
 
         settings = self.read_settings()
         request = AuditRequest(

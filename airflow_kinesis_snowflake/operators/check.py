@@ -1,4 +1,4 @@
-"""The operator that tries on the user's own account what the promises rest on."""
+"""The operator that tests on the user's own account what the promises rest on."""
 
 from __future__ import annotations
 
@@ -20,29 +20,28 @@ if TYPE_CHECKING:
 
 
 class CheckAccountOperator(StateOperator):
-    """Tries what the promises rest on, with the user's own connections.
+    """Tests what the promises rest on, with the user's own connections.
 
-    Works in a scratch schema and a scratch DynamoDB table, which it makes and removes; stream, landing table
-    and application's table are only looked at. What a check left that was killed, the next one removes. The
-    quick checks take less than two minutes, and less than a minute of warehouse.
+    Works in a scratch schema and a scratch DynamoDB table, which it creates and removes; stream, landing
+    table and application's table are only read. The next run removes what a killed one has left behind. The
+    quick checks take less than two minutes, and less than a minute of warehouse time.
 
-    Name what is to be checked; checks of what isn't named are skipped.
+    Name what to check; checks of anything that isn't named are skipped.
 
-    :param application_name: whose table in DynamoDB is looked at (templated)
-    :param database: where the scratch schema is made, written as in SQL; default is the landing table's
+    :param application_name: whose table in DynamoDB is checked (templated)
+    :param database: where the scratch schema is created, written as in SQL; default is the landing table's
         (templated)
-    :param slow: try what takes minutes too (templated)
-    :param only: names of the checks to try, also slow ones; default is all (templated)
-    :param scratch_table: make a scratch table in DynamoDB (templated)
-    :param left_after_minutes: age after which what other checks left is removed; at least as long as the
-        longest check (templated)
+    :param slow: also run checks that take minutes (templated)
+    :param only: names of the checks to run, including slow ones; default is all (templated)
+    :param scratch_table: create a scratch table in DynamoDB (templated)
+    :param left_after_minutes: age after which scratch objects of other runs are removed; at least as long as
+        the longest check (templated)
     :param kwargs: ``stream_name``, ``table`` and what
         :class:`~airflow_kinesis_snowflake.operators.maintenance.StateOperator` takes besides
-    :return: the report, as XCom: ``status`` (0 all held, 1 some failed, 3 some couldn't be tried),
-        ``counts``, ``checks``, ``removed`` and ``left``. It is there under the key ``report`` when the task
-        fails, too
+    :return: the report, as XCom: ``status`` (0 all held, 1 some failed, 3 some couldn't be run), ``counts``,
+        ``checks``, ``removed`` and ``left``. It is also under the key ``report`` if the task fails
     :raises AirflowFailException: a check failed
-    :raises CheckIncompleteError: none failed, but some couldn't be tried
+    :raises CheckIncompleteError: none failed, but some couldn't be run
     """
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
@@ -76,8 +75,8 @@ class CheckAccountOperator(StateOperator):
         self.check_settings()
 
     def work(self, context: Context) -> dict[str, Any]:
-        """Check, and fail unless all held."""
-        from airflow_kinesis_snowflake.check.report import SOME_BROKEN, SOME_FAILED
+        """Run the checks, and fail unless all hold."""
+        from airflow_kinesis_snowflake.check.results import SOME_BROKEN, SOME_FAILED
         from airflow_kinesis_snowflake.check.running import run_checks
 
         report = run_checks(self._settings(), stopping=self._stopping)
@@ -91,7 +90,7 @@ class CheckAccountOperator(StateOperator):
         return shown
 
     def on_kill(self) -> None:
-        """Skip the checks that are left, and remove what was made."""
+        """Skip the remaining checks, and remove what was created."""
         self._stopping.set()
 
     def _settings(self) -> CheckSettings:

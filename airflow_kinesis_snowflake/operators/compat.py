@@ -1,4 +1,4 @@
-"""What differs between the versions of Airflow that this package works with."""
+"""Differences between the Airflow versions that this package supports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ try:
 except ImportError:  # before Airflow 3.2
     from airflow.stats import Stats
 
-# Before Airflow 3.2 two threads that talk to the supervisor of their task get each other's answers.
+# Before Airflow 3.2, two threads that talk to their task's supervisor get each other's responses.
 THREADS_MAY_TALK = Version(airflow.__version__) >= Version("3.2.0")
 
 __all__ = ["THREADS_MAY_TALK", "AirflowFailException", "AirflowSkipException", "Stats"]

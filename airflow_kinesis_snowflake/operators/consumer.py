@@ -1,4 +1,4 @@
-"""Stopping the drains of an application, and letting them go on."""
+"""Stops the drains of an application, and starts them again."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ LOOK_AGAIN_SECONDS = 2.0
 class StopConsumerOperator(StateOperator):
     """Pauses the drain's DAG, and waits until its runs and the leases of the application have ended.
 
-    A task can pause a DAG only through Airflow's REST API. Without a connection to it the DAG isn't paused;
-    the operator then waits for a moment without runs and leases, and what comes next relies on leases alone.
+    A task can pause a DAG only through Airflow's REST API. Without a connection to it, the DAG isn't paused;
+    the operator then waits for a moment without runs and leases, and later steps rely on leases alone.
 
     :param drain_dag_id: the DAG whose runs read the stream; empty: only leases count (templated)
     :param airflow_conn_id: connection to Airflow's API, as
@@ -42,7 +42,7 @@ class StopConsumerOperator(StateOperator):
     :param timeout_seconds: how long to wait
     :param force: don't wait (templated)
     :return: ``paused``: whether the DAG was paused by this task, as XCom
-    :raises AirflowFailException: something is still running after that time; the DAG runs again then
+    :raises AirflowFailException: something is still running after that time; the DAG is then unpaused
     """
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
@@ -123,7 +123,7 @@ class StopConsumerOperator(StateOperator):
 
 
 class StartConsumerOperator(CheckedSettings, BaseOperator):
-    """Lets the drain's DAG run again, if it was :class:`StopConsumerOperator` that paused it.
+    """Unpauses the drain's DAG, if :class:`StopConsumerOperator` paused it.
 
     :param paused: what that operator returned (templated)
     :param drain_dag_id: the DAG (templated)
@@ -152,4 +152,4 @@ class StartConsumerOperator(CheckedSettings, BaseOperator):
             given = self.read_settings()
             if given["paused"]:
                 AirflowApiHook(given["airflow_conn_id"]).set_paused(given["drain_dag_id"], False)
-                self.log.info("DAG %s runs again", given["drain_dag_id"])
+                self.log.info("DAG %s is unpaused", given["drain_dag_id"])

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class ReplayDeadLettersOperator(LandingOperator):
-    """Moves dead letters into the landing table, after what was wrong with them has been mended.
+    """Moves dead letters into the landing table, after what was wrong with them has been fixed.
 
     Give it the same parameters for payloads and mapping as the drain. Each dead letter is decoded and mapped
-    once more. In one transaction its rows are loaded and it is deleted, so each record lands once, however
-    many replays run at the same time, and however often one is interrupted and run again. A record that still
+    again. In one transaction its rows are loaded and it is deleted, so each record lands once, however many
+    replays run at the same time, and however often one is interrupted and run again. A record that still
     fails stays a dead letter, with the new reason and time. Gaps (``KIND`` is ``gap``) hold no record and
     stay.
 
-    Only dead letters are replayed that exist when the operator starts, those of a shard in their order.
-    Records that were loaded meanwhile are before them in the table.
+    Only dead letters that exist when the operator starts are replayed, those of a shard in order. Records
+    loaded meanwhile precede them in the table.
 
     :param reason: only dead letters with this text in their reason (templated)
     :param column: only those that this column refused (templated)
@@ -38,8 +38,8 @@ class ReplayDeadLettersOperator(LandingOperator):
     :param failed_until: only those that failed at this moment or earlier (templated)
     :param kwargs: ``stream_name``, ``application_name``, ``table`` and what
         :class:`~airflow_kinesis_snowflake.operators.landing.LandingOperator` takes besides
-    :return: how many ``dead_letters`` there were, how many of them ``landed`` and ``failed``, and the
-        ``rows`` that the table got, as XCom
+    :return: how many ``dead_letters`` there were, how many of them ``landed`` and ``failed``, and the number
+        of ``rows`` added to the table, as XCom
     :raises AirflowFailException: a setting or permission must be changed first, or Snowflake refuses the
         values of more than 100 dead letters
     """
@@ -69,7 +69,7 @@ class ReplayDeadLettersOperator(LandingOperator):
         self.check_settings()
 
     def execute(self, context: Context) -> dict[str, int]:
-        """Replay, and say how many."""
+        """Replay, and return the counts."""
         from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
         from airflow_kinesis_snowflake.sinks.snowflake.replay import replay
 

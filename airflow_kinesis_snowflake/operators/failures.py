@@ -1,4 +1,4 @@
-"""How the package's errors reach Airflow."""
+"""How the package's errors are reported to Airflow."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def labelled_failure(context: Any, name: str) -> Iterator[None]:
-    """Say in the label of a mapped task that it failed, and with which error.
+    """Show in the label of a mapped task that it failed, and with which error.
 
-    :param context: of the task; Airflow renders ``map_index_template`` from it once more at the end
+    :param context: of the task; Airflow renders ``map_index_template`` from it again at the end
     :param name: what the template calls the text
     """
     try:
@@ -32,11 +32,10 @@ def labelled_failure(context: Any, name: str) -> Iterator[None]:
 
 @contextmanager
 def no_retry_of_terminal_errors() -> Iterator[None]:
-    """Fail the task at once on an error that another try can't mend.
+    """Fail the task at once on an error that a retry can't fix.
 
-    What to do is logged in a line of its own, because Airflow shows the message of an exception in one long
-    line beneath many frames. Where the error came from is logged at the level DEBUG: what caused it, its
-    message says.
+    What to do is logged on a separate line, because Airflow shows the message of an exception in one long
+    line beneath many frames. The origin of the error is logged at level DEBUG: the message gives its cause.
 
     :raises AirflowFailException: in place of a :class:`TerminalError`, naming its class
     """
@@ -52,12 +51,12 @@ def no_retry_of_terminal_errors() -> Iterator[None]:
 
 @contextmanager
 def reason_kept(context: Any, *, of_streams: Mapping[str, BaseException] | None = None) -> Iterator[None]:
-    """Leave the reason of a failure as XCom ``failure``, where the monitoring page and alerts find it.
+    """Store the reason of a failure as XCom ``failure``, where the monitoring page and alerts find it.
 
-    Of errors that aren't this package's, only the class is told: their messages may quote anything.
+    For errors that aren't this package's, only the class is stored: their messages may quote anything.
 
     :param context: of the task that may fail
-    :param of_streams: with which streams failed by then, for a task that has several
+    :param of_streams: the streams that have failed so far, with their errors, for a task that has several
     """
     try:
         yield
@@ -70,11 +69,11 @@ def reason_kept(context: Any, *, of_streams: Mapping[str, BaseException] | None 
 
 
 def leave(context: Any, key: str, value: Any) -> None:
-    """Leave an XCom while the task fails; that this can't be done, doesn't hide why it fails."""
+    """Store an XCom while the task fails; failing to do so doesn't hide the original error."""
     try:
         context["ti"].xcom_push(key, value)
     except Exception as unheard:
-        log.warning("The XCom %s of this failure can't be shown: %s", key, type(unheard).__name__)
+        log.warning("The XCom %s of this failure can't be stored: %s", key, type(unheard).__name__)
 
 
 def reason_of(error: BaseException) -> str:

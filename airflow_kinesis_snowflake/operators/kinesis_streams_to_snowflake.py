@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.side_by_side import SideBySide
     from airflow_kinesis_snowflake.sinks.snowflake.session_pool import SessionPool
 
-MOST_AT_ONCE = 16
+MAX_AT_ONCE = 16
 _STREAMS = {"stream_names", "stream_pattern", "stream_tags"}
 _SAID_HERE = {"stream_name", "application_name", "table"}
 
@@ -64,27 +64,28 @@ def _settings(value: Any) -> dict[str, Any]:
 class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
     """Drains many streams of one application into Snowflake, in one task.
 
-    Each stream is drained as a :class:`KinesisToSnowflakeOperator` does it, with checkpoints in the same
-    table and a landing table of its own, or all in one. A stream that fails doesn't stop the others: the task
-    fails after all of them were drained, and the next try finds the others done. Streams that match are
-    looked for at the start of each run, so new ones are picked up.
+    Each stream is drained as by a :class:`KinesisToSnowflakeOperator`, with checkpoints in the same table,
+    and into a landing table of its own or a common one. A stream that fails doesn't stop the others: the task
+    fails after all of them were drained, and the next try finds the others done. Matching streams are looked
+    up at the start of each run, so new ones are picked up.
 
-    Sessions of Snowflake go from stream to stream: there are as many as streams that are drained at a time.
-    Of a stream that has nothing new the task reads its state and asks each shard for one record; it takes no
-    lease, writes nothing, and opens no connection to Snowflake. So a lag sensor doesn't learn of it that
-    there was nothing.
+    Snowflake sessions are reused from stream to stream: there are as many as streams are drained at a time.
+    For a stream with nothing new, the task reads its state and requests one record from each shard; it takes
+    no lease, writes nothing, and opens no Snowflake connection. So a lag sensor isn't informed that there was
+    nothing.
 
     :param application_name: whose checkpoints these are (templated)
     :param table: the landing table as ``DATABASE.SCHEMA.TABLE``; ``{stream}`` in it stands for the stream's
-        name in upper case, with ``_`` in place of what isn't a letter or digit (templated)
+        name in upper case, with ``_`` in place of characters other than letters and digits (templated)
     :param stream_names: streams, by name or ARN (templated)
     :param stream_pattern: a regular expression for whole names of streams of the connection's account and
         region, such as ``clicks-.*`` (templated)
-    :param stream_tags: which such streams must have (templated)
+    :param stream_tags: tags that these streams must have (templated)
     :param streams_at_once: how many to drain at a time, 1 to 16; default 4
-    :param drain: more settings of :class:`KinesisToSnowflakeOperator`, the same for all streams (templated)
+    :param drain: further settings of :class:`KinesisToSnowflakeOperator`, the same for all streams
+        (templated)
     :return: ``streams`` (the report of each that was drained), ``idle`` (names of those with nothing new) and
-        ``totals``, as XCom. Of a task that fails for some, the others are told in the XCom ``drained``
+        ``totals``, as XCom. If the task fails for some, the XCom ``drained`` reports the others
     :raises AirflowFailException: a setting, permission or state must be changed first
     """
 
@@ -96,7 +97,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
         "stream_names": WORDS,
         "stream_pattern": optional(TEXT),
         "stream_tags": optional(TEXT_BY_NAME),
-        "streams_at_once": as_written(whole(1, MOST_AT_ONCE)),
+        "streams_at_once": as_written(whole(1, MAX_AT_ONCE)),
         "drain": SettingType("a dict of settings", _settings),
     }
 
@@ -182,14 +183,14 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
 
     @classmethod
     def check_together(cls, settings: Mapping[str, Any]) -> None:
-        """Check that streams are said, and that their settings are.
+        """Check that streams are given, and that their settings are valid.
 
-        :raises InvalidSettingError: none are, or a setting isn't one
+        :raises InvalidSettingError: none are given, or a setting is invalid
         """
         super().check_together(settings)
         known = settings.keys() >= _STREAMS  # which of them a template may fill in
         if known and not any(settings[name] for name in _STREAMS):
-            raise InvalidSettingError("Give stream_names, a stream_pattern or stream_tags: no stream is said")
+            raise InvalidSettingError("Set stream_names, a stream_pattern or stream_tags: no stream is given")
         possible = KinesisToSnowflakeOperator.setting_types.keys() - _SAID_HERE
         given = settings.get("drain", {})
         if unknown := sorted(given.keys() - possible):
@@ -197,7 +198,7 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
         read({name: KinesisToSnowflakeOperator.setting_types[name] for name in given}, given)
 
     def _operators(self, given: Mapping[str, Any]) -> dict[str, KinesisToSnowflakeOperator]:
-        """The operator of each stream, which isn't run as a task.
+        """An operator for each stream, not run as a task.
 
         :raises InvalidSettingError: no stream matches, or two have one name
         """
@@ -259,6 +260,6 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
 
 
 def _push(context: Context, told: dict[str, Any], progress: dict[str, Any]) -> None:
-    """Show how far one stream is, beside the others."""
+    """Show the progress of one stream among the others."""
     told[progress["stream_name"]] = progress
     context["ti"].xcom_push(PROGRESS, {"streams": dict(told)})

@@ -50,14 +50,14 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
     from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import OpenSession
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import OpenSession
     from airflow_kinesis_snowflake.stream.positions import StartAt
 
 LIMITS = ("max_batch_bytes", "max_batch_records", "max_batch_seconds", "max_seconds", "max_records")
 
 
 class DrainHooks(NamedTuple):
-    """What a drain calls."""
+    """The hooks of a drain."""
 
     kinesis: FanOutHook
     store: CheckpointStoreHook
@@ -71,57 +71,56 @@ class KinesisToSnowflakeOperator(LandingOperator):
     letter, whatever crashes, retries or reshards happen. Records of one shard are loaded in order; a child
     shard starts after its parents. A drain that finds nothing opens no Snowflake connection.
 
-    Several tasks with the same ``application_name`` share the shards among them, so
+    Several tasks with the same ``application_name`` share the shards, so
     ``KinesisToSnowflakeOperator.partial(...).expand(...)`` spreads a stream over workers. The table, its
-    offsets table, dead-letter table and stage are created where they are missing.
+    offsets table, dead-letter table and stage are created if they are missing.
 
-    While it works, the task tells how far it is: in its log, and with Airflow 3.2 or later as XCom
-    ``progress``, both every five seconds. When it has loaded records it adds an event of the asset
+    While it runs, the task reports its progress every five seconds: in its log, and with Airflow 3.2 or later
+    as XCom ``progress``. When it has loaded records, it adds an event of the asset
     ``snowflake://<account>/<database>/<schema>/<table>`` with the totals as its extra, through the asset
     alias ``kinesis_to_snowflake``. A mapped task adds none, so that its workers don't start consumers one by
     one; let a task downstream do so.
 
-    When the task is told to stop it gives up what isn't committed, releases its leases and fails; the next
-    run goes on at once. Errors that another try can't mend fail the task without retries.
+    When the task is told to stop, it abandons what isn't committed, releases its leases and fails; the next
+    run continues at once. Errors that a retry can't fix fail the task without retries.
 
     :param initial_position: where the application starts on its first run on this stream: ``TRIM_HORIZON``,
         ``LATEST`` (pinned to the time of that run, so that nothing is lost between two drains) or
         ``AT_TIMESTAMP`` (templated)
     :param initial_timestamp: for ``AT_TIMESTAMP``: ISO-8601 with a time zone, or an aware datetime
         (templated)
-    :param stop_at: records that arrived at or after it stay for the next run: ISO-8601 with a time zone, or
-        an aware datetime; default is the moment the task starts (templated).
-        ``"{{ dag_run.data_interval_end or dag_run.run_after }}"`` drains what belongs to the run's interval,
-        and in a run without an interval, as one that an asset triggers, up to when it was due
-    :param follow_seconds: stay for so many seconds and load what arrives meanwhile, instead of ending when
-        the stream is read up to the start of the task; the next run goes on at once. Not together with
-        ``stop_at``. Default: end (templated)
+    :param stop_at: records that arrived at or after this moment are left for the next run: ISO-8601 with a
+        time zone, or an aware datetime; default is the moment the task starts (templated). ``"{{
+        dag_run.data_interval_end or dag_run.run_after }}"`` drains the run's interval; in a run without an
+        interval, such as one triggered by an asset, everything up to when the run was due
+    :param follow_seconds: keep running for this many seconds and load what arrives meanwhile, instead of
+        ending when the stream is read up to the start of the task; the next run continues at once. Not
+        together with ``stop_at``. Default: end (templated)
     :param sink: ``copy``: load batches by COPY, with a warehouse; or ``streaming``: stream rows through
-        Snowpipe Streaming, within seconds and without one, which takes the extra ``streaming`` and a key pair
-        in the Snowflake connection. May change between drains (templated)
-    :param max_dead_letters: how many records the drain may put aside as dead letters: a number for the whole
-        drain, or a share of each batch such as ``"5%"``; one more fails the task before its batch is
-        committed. Default: any number, as long as Snowflake accepts some record of a batch (templated)
+        Snowpipe Streaming, within seconds and without a warehouse, which requires the extra ``streaming`` and
+        a key pair in the Snowflake connection. May change between drains (templated)
+    :param max_dead_letters: how many records may become dead letters: a number for the whole drain, or a
+        share of each batch such as ``"5%"``; one more fails the task before its batch is committed. Default:
+        any number, as long as Snowflake accepts at least one record of a batch (templated)
     :param max_batch_bytes: size at which a batch is loaded; default 128 MiB of compressed Parquet, or 24 MiB
-        of rows that are streamed (templated)
-    :param max_batch_records: records at which a batch is loaded; default 5,000,000, or 500,000 of them
+        of streamed rows (templated)
+    :param max_batch_records: number of records at which a batch is loaded; default 5,000,000, or 500,000 when
+        streaming (templated)
+    :param max_batch_seconds: age at which a batch is loaded; default 60, or 1 when streaming (templated)
+    :param max_seconds: stop reading after this many seconds; what was read is still loaded. Default: no limit
         (templated)
-    :param max_batch_seconds: age at which a batch is loaded; default 60, or 1 where rows are streamed
-        (templated)
-    :param max_seconds: stop reading after so many seconds; what was read is still loaded. Default: no limit
-        (templated)
-    :param max_records: stop reading after so many records; pages under way still count. Default: no limit
+    :param max_records: stop reading after this many records; pages under way still count. Default: no limit
         (templated)
     :param consumer_type: ``polling``, or ``enhanced_fan_out`` to have records pushed to a registered
         consumer, which AWS bills by shard-hour and gigabyte. The consumer is named after the application,
-        registered when it is missing, and deregistered by the cleanup. Where that isn't allowed, or the
-        stream has all the consumers it may have, the drain warns and polls (templated)
-    :param consumer_arn: for ``enhanced_fan_out``: a consumer of the stream that exists and that nobody else
-        uses; what keeps it from being used is an error then (templated)
+        registered if it is missing, and deregistered by the cleanup. If that isn't allowed, or the stream has
+        reached its limit of consumers, the drain warns and polls (templated)
+    :param consumer_arn: for ``enhanced_fan_out``: an existing consumer of the stream that nobody else uses;
+        if it can't be used, that is an error (templated)
     :param on_data_loss: ``fail`` or ``warn`` when records aged out of the stream before they were read
         (templated)
     :param own_hash_keys_only: drop KPL aggregates that hold a record outside the shard's range of hash keys,
-        as the Kinesis Client Library does; by default every record is kept, as it may be there only once
+        as the Kinesis Client Library does; by default every record is kept, because no other copy may exist
         (templated)
     :param aws_conn_id: Airflow connection of type ``aws`` (templated)
     :param region_name: AWS region of the stream, default is that of its ARN, or else the connection's
@@ -132,7 +131,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
     :param botocore_config: arguments of ``botocore.config.Config``
     :param kwargs: ``stream_name``, ``application_name``, ``table`` and what
         :class:`~airflow_kinesis_snowflake.operators.landing.LandingOperator` takes besides: the mapping, the
-        format of payloads, how tables are made, the Snowflake connection
+        format of payloads, how tables are created, the Snowflake connection
     :return: the report of the drain, as XCom: ``records`` (dead letters included), ``bytes``, ``batches``,
         ``dead_letters``, ``millis_behind_latest``, ``takeovers``, ``fenced``, ``snowflake_connections``,
         ``seconds``, ``dropped`` (how many records without data, such as control messages, by what they were),
@@ -247,7 +246,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """What was read and loaded, for Airflow's OpenLineage provider if that is installed."""
-        from airflow_kinesis_snowflake.operators.lineage import lineage
+        from airflow_kinesis_snowflake.operators.openlineage import lineage
 
         return lineage(self._report)
 
@@ -270,7 +269,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         snowflake = SnowflakeLoadHook(
             snowflake_conn_id=given["snowflake_conn_id"], database=given["table"].database
         )
-        # Before anything is read, because it can be known before.
+        # Before anything is read, because it can be checked in advance.
         snowflake.check_connection()
         if given["sink"] == "streaming":
             snowflake.streaming_login()
@@ -285,13 +284,13 @@ class KinesisToSnowflakeOperator(LandingOperator):
         open_session: OpenSession | None = None,
         on_progress: Callable[[dict[str, Any]], None] | None = None,
     ) -> Drain:
-        """The drain that the settings describe, to be run: its threads wait for it.
+        """The drain that the settings describe, ready to run: its threads are waiting.
 
         :param open_session: logs in to Snowflake; by default the hook does
         :raises InvalidSettingError: a setting must be corrected
         """
         from airflow_kinesis_snowflake.engine.drain import Drain
-        from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Streaming
+        from airflow_kinesis_snowflake.sinks.snowflake.factories import Copy, Streaming
         from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
         from airflow_kinesis_snowflake.sources.polling import PollingSource
 
@@ -331,7 +330,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
 
     @classmethod
     def check_together(cls, settings: Mapping[str, Any]) -> None:
-        """Check that a timestamp is there where the initial position needs one, a consumer where it is used.
+        """Check that a timestamp is set if the initial position needs one, and a consumer only if it is used.
 
         :raises InvalidSettingError: one is missing or superfluous
         """
@@ -339,11 +338,11 @@ class KinesisToSnowflakeOperator(LandingOperator):
         _check_consumer(settings)
         if settings.get("stop_at") is not None and settings.get("follow_seconds") is not None:
             raise InvalidSettingError(
-                "stop_at must be left out, or follow_seconds: a drain that follows ends by itself, so many "
-                "seconds after it began"
+                "stop_at must be left out, or follow_seconds: a drain that follows ends by itself, that "
+                "many seconds after it started"
             )
         if {"initial_position", "initial_timestamp"} <= settings.keys():
-            # Whether a moment lies in the future is for the task to say.
+            # Only the task can tell whether a moment is in the future.
             _initial_position(settings, now=datetime.max.replace(tzinfo=UTC))
 
     def _settings(self, given: Mapping[str, Any]) -> DrainSettings:
@@ -372,7 +371,7 @@ def _check_consumer(settings: Mapping[str, Any]) -> None:
     consumer_type, consumer_arn = settings.get("consumer_type"), settings.get("consumer_arn")
     if consumer_type == "polling" and consumer_arn is not None:
         raise InvalidSettingError(
-            "Leave out consumer_arn, or set consumer_type='enhanced_fan_out': who polls is no consumer"
+            "Leave out consumer_arn, or set consumer_type='enhanced_fan_out': polling uses no consumer"
         )
     known = {"stream_name", "application_name", "consumer_arn"} <= settings.keys()
     if consumer_type == "enhanced_fan_out" and known:
@@ -391,7 +390,7 @@ def _initial_position(settings: Mapping[str, Any], *, now: datetime) -> StartAt:
 
 
 def worker_of(context: Context) -> Worker:
-    """The worker that a task instance is: all tries of it share the task, each start is another worker."""
+    """The worker of a task instance: all its tries share the task, each start is another worker."""
     from airflow_kinesis_snowflake.engine.settings import Worker
 
     ti = context["ti"]

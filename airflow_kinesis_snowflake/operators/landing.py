@@ -1,4 +1,4 @@
-"""What operators that make rows of records have in common."""
+"""The common base of operators that turn records into rows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.basic import DOCUMENTS
+from airflow_kinesis_snowflake.formats.catalog import FORMATS
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
-from airflow_kinesis_snowflake.formats.plain import DOCUMENTS
-from airflow_kinesis_snowflake.formats.registry import FORMATS
 from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.mappings import MAPPING, Columns
 from airflow_kinesis_snowflake.operators.settings import CheckedSettings, SettingType
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.formats.engine import Decoder, Format
     from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing
 
 
 _OF_COLUMNS = (
@@ -48,8 +48,8 @@ class LandingOperator(CheckedSettings, BaseOperator):
         ``KINESISMETADATA``; or :class:`~airflow_kinesis_snowflake.operators.mappings.Columns`, which is
         ``columns`` with more settings, the next seven among them (templated)
     :param columns: for ``mapping="columns"``, as the next six: Snowflake types of columns, by name, for when
-        they are made, as in ``{"AMOUNT": "NUMBER(12,2)"}``; a column that exists keeps its type. By default
-        types are inferred from the values seen before the column is made (templated)
+        they are created, as in ``{"AMOUNT": "NUMBER(12,2)"}``; an existing column keeps its type. By default,
+        types are inferred from the values seen before the column is created (templated)
     :param rename: column names, by key (templated)
     :param include: the keys that land; by default all (templated)
     :param exclude: keys that don't land (templated)
@@ -58,8 +58,8 @@ class LandingOperator(CheckedSettings, BaseOperator):
         of the table. Default: true (templated)
     :param unknown_keys: without ``schema_evolution``, what to do about a key that has no column: ``ignore``
         it, as Openflow does, or make the record a ``dead_letter`` (templated)
-    :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601;
-        by default they make VARCHAR (templated)
+    :param infer_timestamps: create TIMESTAMP_NTZ or TIMESTAMP_TZ columns for new keys whose values are all
+        ISO-8601; by default they become VARCHAR (templated)
     :param metadata_columns: facts about a record that get columns of their own, by which Snowflake can prune:
         some of ``arrival_time`` (``KINESIS_ARRIVAL_TIME``), ``stream``, ``shard_id``, ``sequence_number``,
         ``sub_sequence_number``, ``partition_key`` and ``loaded_at``. A table that exists must have them.
@@ -73,22 +73,22 @@ class LandingOperator(CheckedSettings, BaseOperator):
         names; ``cloudwatch_logs``, a row per log event; and ``dynamodb``, ``dms`` and ``debezium``, the row
         with what happened to it. Text and bytes need ``mapping="envelope"``
     :param compression: how payloads are compressed (templated): ``gzip``, ``zlib``, ``zstd``, ``lz4`` or
-        ``snappy``; ``auto``, which tells these by their first bytes and leaves other payloads as they are; by
-        default not at all. A payload may inflate to 64 MiB; one of more becomes a dead letter
+        ``snappy``; ``auto``, which detects these by their first bytes and leaves other payloads unchanged; by
+        default not at all. A payload may inflate to 64 MiB; a larger one becomes a dead letter
     :param json_documents: what a JSON payload holds (templated): ``one`` document; the items of an ``array``
         (a payload that is no array is one document); or a ``sequence`` of documents, newline-separated or
         concatenated. Each document becomes a row; those of one record share its ``KINESISMETADATA``
     :param avro_schema: schema of Avro payloads that have no header: JSON, as text or parsed (templated)
     :param avro_schema_resolver: for Avro payloads with the header of Confluent's or AWS Glue's schema
-        registry: called with the id in the header (an ``int``, or a UUID as text), gives the schema; a
+        registry: called with the id in the header (an ``int``, or a UUID as text), returns the schema; a
         ``LookupError`` makes the record a dead letter, other errors fail the task
     :param registry_conn_id: Airflow connection of the schema registry that has the schemas of payloads with
         its header, for ``avro``, ``protobuf`` and ``json_schema`` (templated): type ``http`` for the REST API
         of Confluent's, type ``aws`` for AWS Glue's. See
-        :func:`~airflow_kinesis_snowflake.hooks.schema_registry.open_schema_registry`. A schema that it
-        doesn't have makes the record a dead letter; while it doesn't answer, the drain tries again
-    :param create_table: how the landing table is made if it is missing: a dict of options of
-        :class:`~airflow_kinesis_snowflake.sinks.snowflake.tables.TableOptions` (``transient``,
+        :func:`~airflow_kinesis_snowflake.hooks.schema_registry.open_schema_registry`. If it doesn't have a
+            schema, the record becomes a dead letter; while it doesn't answer, the drain retries
+    :param create_table: how the landing table is created if it is missing: a dict of options of
+        :class:`~airflow_kinesis_snowflake.sinks.snowflake.table_options.TableOptions` (``transient``,
         ``cluster_by``, ``error_logging``, ``enable_schema_evolution``, ``comment``,
         ``data_retention_days``, ``iceberg``, ``external_volume``, ``base_location``); or ``never``:
         nothing is created, and what is missing fails
@@ -164,7 +164,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
 
     @classmethod
     def check_together(cls, settings: Mapping[str, Any]) -> None:
-        """Check that settings which need a mapping have it.
+        """Check that settings fit the mapping they need.
 
         :raises InvalidSettingError: one of them needs the other mapping
         """
@@ -191,7 +191,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
             )
 
     def columns_settings(self) -> ColumnsSettings | None:
-        """How keys become columns; ``None`` for the mapping that needs no settings."""
+        """How keys become columns; ``None`` for the mapping without settings."""
         from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 
         mapping = self.setting("mapping")
@@ -204,11 +204,11 @@ class LandingOperator(CheckedSettings, BaseOperator):
         return ColumnsSettings(**chosen, iceberg=self.setting("create_table").iceberg)
 
     def landing(self, given: Mapping[str, Any]) -> Landing:
-        """Where records land, and as what.
+        """Where records land, and in which form.
 
-        :param given: settings as they were read
+        :param given: the converted settings
         """
-        from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing
+        from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing
 
         return Landing(
             table=given["table"],
@@ -221,11 +221,11 @@ class LandingOperator(CheckedSettings, BaseOperator):
     def decoder(self) -> Decoder | None:
         """How payloads become documents; ``None`` where they are documents already.
 
-        :raises InvalidSettingError: settings of the format don't go together, or the registry's connection
+        :raises InvalidSettingError: settings of the format don't fit together, or the registry's connection
             doesn't exist
         """
+        from airflow_kinesis_snowflake.formats.catalog import payload_decoder
         from airflow_kinesis_snowflake.formats.flattening import flattening
-        from airflow_kinesis_snowflake.formats.registry import payload_decoder
         from airflow_kinesis_snowflake.hooks.schema_registry import open_schema_registry
 
         registry_conn_id = self.setting("registry_conn_id")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
     from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
 
-MOST_TABLES = 10_000
+MAX_TABLES = 10_000
 METHOD = SettingType(
     f"one of {', '.join(map(repr, METHODS))}", lambda value: find_method(value).name, options=tuple(METHODS)
 )
@@ -92,17 +92,17 @@ class StateOperator(CheckedSettings, BaseOperator):
             return self.work(context)
 
     def work(self, context: Context) -> Any:
-        """What the operator does."""
+        """The operator's work."""
         raise NotImplementedError
 
     @property
     def aws(self) -> dict[str, Any]:
-        """How the hook of the stream reaches AWS."""
+        """How the hook of the stream accesses AWS."""
         return types.aws_parameters({name: self.setting(name) for name in ("stream_name", *types.AWS)})
 
     @property
     def aws_of_state(self) -> dict[str, Any]:
-        """How the hooks of state and backups reach AWS."""
+        """How the hooks of state and backups access AWS."""
         from airflow_kinesis_snowflake.hooks.aws import parameters_of_state
 
         return parameters_of_state(self.aws, self.setting("dynamodb_conn_id"))
@@ -160,7 +160,7 @@ class InspectStateOperator(StateOperator):
 class PlanStateResetOperator(StateOperator):
     """Plans a reset: what becomes of each shard, and what that will cause. Changes nothing.
 
-    With a ``table`` it counts how many records that are in Snowflake would be loaded again.
+    With a ``table``, it counts how many records in Snowflake would be loaded again.
 
     :param method: ``delete_table``, ``rename``, ``rewind`` or ``recover`` (templated)
     :param shards: for ``rewind``: shard ids, or text with commas between them; none means all (templated)
@@ -270,8 +270,8 @@ class ResetStateOperator(StateOperator):
     If it is run again with the same plan, it does what is left to do, and nothing twice.
 
     :param plan: what :class:`PlanStateResetOperator` returned (templated)
-    :param application_variable: for ``rename``: the Airflow Variable that the drain reads its application
-        name from (templated)
+    :param application_variable: for ``rename``: the Airflow Variable from which the drain reads its
+        application name (templated)
     :return: number of shards per action, as XCom
     :raises AirflowFailException: a worker is reading, or the state has changed since the plan was made
     """
@@ -373,7 +373,7 @@ class BackUpStateOperator(StateOperator):
 
 
 class RestoreStateOperator(StateOperator):
-    """Puts the rows of a backup back as they were, on all streams of the application.
+    """Restores the rows of a backup, for all streams of the application.
 
     Leases and signs of life aren't restored; rows that aren't in the backup are removed. With a ``table``,
     incarnations that a reset has closed since are reopened, which drains need. Can be run again.
@@ -444,7 +444,7 @@ class PlanTableCleanupOperator(StateOperator):
         "days": types.POSITIVE,
         "used": types.WORDS,
         "named": types.WORDS,
-        "most": types.whole(1, MOST_TABLES),
+        "most": types.whole(1, MAX_TABLES),
         "streams": types.WORDS,
         "airflow_conn_id": types.optional(types.TEXT),
     }
@@ -658,7 +658,7 @@ def read_plan(plain: Any, application_name: str) -> ResetPlan:
 
 
 def plan_of(returned: Any) -> Any:
-    """The plan in what a planning operator returned.
+    """The plan in the result of a planning operator.
 
     :raises InvalidSettingError: there is none
     """

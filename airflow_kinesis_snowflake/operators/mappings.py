@@ -10,7 +10,7 @@ from airflow_kinesis_snowflake.operators import settings as types
 from airflow_kinesis_snowflake.operators.settings import SettingGroup, SettingType
 
 EPOCH_UNITS = ("s", "ms", "us", "ns")
-MOST_LEVELS = 20
+MAX_LEVELS = 20
 NAMES = ("upper", "as_is", "snake")
 NUMBERS = ("wide", "exact", "double")
 ON_TYPE_CONFLICT = ("dead_letter", "rescue", "column")
@@ -18,19 +18,19 @@ ON_TYPE_CONFLICT = ("dead_letter", "rescue", "column")
 
 @dataclass(frozen=True, kw_only=True)
 class Columns(SettingGroup):
-    """``mapping="columns"`` with all that can be said about it: ``mapping=Columns(epochs={"TS": "ms"})``.
+    """``mapping="columns"`` with all its settings, as in ``mapping=Columns(epochs={"TS": "ms"})``.
 
-    Keys and columns are matched without regard to case. All settings may hold templates. What they do to each
-    kind of value is told in *What lands in Snowflake*.
+    Keys and columns are matched without regard to case. All settings may hold templates. *What lands in
+    Snowflake* describes their effect on each kind of value.
 
-    :param columns: Snowflake types of columns, by name, for when they are made, as in
+    :param columns: Snowflake types of columns, by name, for when they are created, as in
         ``{"AMOUNT": "NUMBER(12,2)"}``; a column that exists keeps its type. By default types are inferred
         from the values seen before the column is made
-    :param epochs: columns of times that are sent as numbers, with the unit (``s``, ``ms``, ``us``, ``ns``
-        since 1970), as in ``{"TS": "ms"}``. Without a type in ``columns`` they are made as TIMESTAMP_LTZ
+    :param epochs: columns with times that are sent as numbers, with the unit (``s``, ``ms``, ``us``, ``ns``
+        since 1970), as in ``{"TS": "ms"}``. Without a type in ``columns`` they are created as TIMESTAMP_LTZ
     :param flatten: how many levels of nested objects become columns of their own, such as
         ``USER_ADDRESS_CITY``; default 0: a nested object lands as VARIANT
-    :param paths: values deep inside that get a key of their own beside the others, with their paths, as in
+    :param paths: nested values that get a key of their own besides the others, with their paths, as in
         ``{"ORDER_ID": "detail.order.id"}``; ``columns``, ``epochs`` and so on can name it
     :param rename: column names, by key
     :param include: the keys that land; by default all
@@ -40,18 +40,19 @@ class Columns(SettingGroup):
         of the table. Default: true
     :param unknown_keys: without ``schema_evolution``, what to do about a key that has no column: ``ignore``
         it, or make the record a ``dead_letter``
-    :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601;
-        by default they make VARCHAR
-    :param numbers: what numbers of new keys make. ``wide`` (default): NUMBER(38, 18), with fewer decimals if
-        there are numbers of more than 20 digits before the point, so that decimals may come later. ``exact``:
-        NUMBER with the decimals that were seen, which Snowflake can't give more. ``double``: FLOAT
-    :param on_type_conflict: what becomes of a value that can't land in its column. ``dead_letter`` (default):
+    :param infer_timestamps: create TIMESTAMP_NTZ or TIMESTAMP_TZ columns for new keys whose values are all
+        ISO-8601; by default they become VARCHAR
+    :param numbers: the type for numbers of new keys. ``wide`` (default): NUMBER(38, 18), with fewer decimals
+        if there are numbers of more than 20 digits before the point, so that decimals may follow later.
+        ``exact``: NUMBER with the decimals that were seen, which Snowflake can't increase later. ``double``:
+        FLOAT
+    :param on_type_conflict: what happens to a value that can't land in its column. ``dead_letter`` (default):
         its record becomes one. ``rescue``: the record lands without it, and the value lands in
         ``rescue_column``, an object of such values by key. ``column``: it lands in a VARIANT column beside
-        its own, the name of which ends in ``__VARIANT``
+        its own, whose name ends in ``__VARIANT``
     :param rescue_column: for ``on_type_conflict="rescue"``. Default: ``_RESCUED``
-    :param names: how new columns are named after keys. ``upper`` (default): in upper case. ``snake``: in
-        upper case with underscores between words and in place of other characters, so that most names need
+    :param names: how new columns are named after their keys. ``upper`` (default): in upper case. ``snake``:
+        in upper case with underscores between words and in place of other characters, so that most names need
         no quotes. ``as_is``: as the key is written; keys and columns then match only if they are written the
         same way
     :raises InvalidSettingError: a value that holds no template can't be meant
@@ -75,7 +76,7 @@ class Columns(SettingGroup):
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {
         "columns": types.COLUMN_TYPES,
         "epochs": types.choices(*EPOCH_UNITS),
-        "flatten": types.whole(0, MOST_LEVELS),
+        "flatten": types.whole(0, MAX_LEVELS),
         "paths": types.TEXT_BY_NAME,
         "rename": types.TEXT_BY_NAME,
         "include": types.KEYS_TO_KEEP,
@@ -90,9 +91,9 @@ class Columns(SettingGroup):
     }
 
     def split(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the settings stand for: those of documents (``depth`` and ``paths``), and those of columns.
+        """The converted settings: those of documents (``depth`` and ``paths``), and those of columns.
 
-        :raises InvalidSettingError: one can't be meant
+        :raises InvalidSettingError: one is invalid
         """
         columns = self.read_settings()
         return {"depth": columns.pop("flatten"), "paths": columns.pop("paths")}, columns
@@ -100,9 +101,9 @@ class Columns(SettingGroup):
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenMapping(Columns):
-    """The settings of :class:`Columns` where another setting says whether they apply, as in a form.
+    """The settings of :class:`Columns` where another setting decides whether they apply, as in a form.
 
-    :param mapping: ``envelope``, to which the others mean nothing, or ``columns``
+    :param mapping: ``envelope``, for which the others have no meaning, or ``columns``
     """
 
     mapping: str = "columns"
@@ -113,9 +114,9 @@ class ChosenMapping(Columns):
     }
 
     def meant(self) -> str | SettingGroup:
-        """The mapping that is chosen.
+        """The selected mapping.
 
-        :raises InvalidSettingError: a setting can't be meant
+        :raises InvalidSettingError: a setting is invalid
         """
         settings = self.read_settings()
         return Columns(**settings) if settings.pop("mapping") == "columns" else "envelope"

@@ -1,4 +1,4 @@
-"""Numbers of a drain and of an application's state for Airflow's metrics; ``docs/metrics.md`` lists them."""
+"""Figures of a drain and of an application's state for Airflow's metrics; ``docs/metrics.md`` lists them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.report import DrainReport
 
 PREFIX = "kinesis_snowflake"
-# Of an application's state, as :class:`~airflow_kinesis_snowflake.alerts.rules.Gauges` has them.
+# Figures of an application's state, from :class:`~airflow_kinesis_snowflake.alerts.rules.Gauges`.
 GAUGES = ("behind_millis", "retention_percent", "stale_leases", "unread_millis")
 
 
 def counters(report: DrainReport, error: BaseException | None = None) -> dict[str, int]:
     """What one drain adds to the counters.
 
-    :param error: with which it ended; None: it ended well
+    :param error: with which it ended; None: it succeeded
     """
     return {
         "records": report.records,
@@ -38,14 +38,14 @@ def counters(report: DrainReport, error: BaseException | None = None) -> dict[st
 
 
 def send_metrics(report: DrainReport, *, tags: Mapping[str, str], error: BaseException | None = None) -> None:
-    """Send the numbers of a drain that has ended, well or not.
+    """Send the figures of a drain that has ended, successfully or not.
 
-    Plain StatsD has no tags, so each number goes out twice: under a name with the application and the stream,
-    and with them as tags, together with the ``account`` and ``region`` of the stream, which its name doesn't
-    tell. Lag is sent only when a shard was read: without one it isn't known.
+    Plain StatsD has no tags, so each figure is sent twice: under a name with the application and the stream,
+    and with them as tags, together with the stream's ``account`` and ``region``, which its name doesn't
+    contain. Lag is sent only if a shard was read: otherwise it isn't known.
 
     :param tags: of the task
-    :param error: with which the drain ended; None: it ended well
+    :param error: with which the drain ended; None: it succeeded
     """
     source, tags = (report.application_name, report.stream_name), {**tags, **tags_of_place(report.stream_arn)}
     for name, value in counters(report, error).items():
@@ -57,7 +57,7 @@ def send_metrics(report: DrainReport, *, tags: Mapping[str, str], error: BaseExc
 
 
 def send_gauges(gauges: Gauges, *, application: str, stream: str, tags: Mapping[str, str]) -> None:
-    """Send the state of an application in numbers, those that are known.
+    """Send the known figures of an application's state.
 
     :param tags: of the task
     """
@@ -81,9 +81,9 @@ def _tags(application: str, stream: str, tags: Mapping[str, str]) -> dict[str, s
 
 
 def tags_of_place(arn: str | None) -> dict[str, str]:
-    """What the name of a stream doesn't tell, as tags.
+    """What the name of a stream doesn't contain, as tags.
 
-    :param arn: of the stream; ``None``: not known, as by a drain that failed at its beginning
+    :param arn: of the stream; ``None``: not known, as for a drain that failed at its start
     """
     stream = StreamRef.parse(arn) if arn else None
     return {} if stream is None else {"account": str(stream.account), "region": str(stream.region)}

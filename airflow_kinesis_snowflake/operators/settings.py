@@ -1,8 +1,8 @@
-"""What values the settings of operators, sensors and triggers take: said and checked in one place.
+"""The values that settings of operators, sensors and triggers accept, defined and checked in one place.
 
-What a DAG file writes is checked while it is parsed, as far as it holds no template. Everything is checked
-once more when templates are filled in: they make text of numbers and ``None``, and where a DAG renders them
-to native objects, numbers and lists of text.
+Settings in a DAG file are checked while it is parsed, unless they contain templates. Everything is checked
+again when templates are rendered: they turn numbers and ``None`` into text and, in DAGs that render to native
+objects, text into numbers and lists.
 
 Settings whose types aren't light to import, such as Avro schemas, are checked here by their shape only.
 """
@@ -21,12 +21,12 @@ from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from airflow_kinesis_snowflake.engine.threshold import Threshold
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.catalog import EXPECTED, NAMED
 from airflow_kinesis_snowflake.formats.column_types import parse_types
-from airflow_kinesis_snowflake.formats.registry import EXPECTED, NAMED
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.tables import NEVER, TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import NEVER, TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.consumers import ConsumerArn
 from airflow_kinesis_snowflake.stream.positions import parse_timestamp
@@ -52,19 +52,19 @@ METADATA_COLUMNS = (
 
 _SEPARATORS = re.compile(r"[\s,]+")
 _TEMPLATE = re.compile(r"\{[{%#]")
-_LONGEST_SHOWN = 60
+_MAX_SHOWN_LENGTH = 60
 
 
 @dataclass(frozen=True)
 class SettingType(Generic[T]):
-    """The values that a setting takes.
+    """The values that a setting accepts.
 
     :param expected: what to write, as the end of "must be ..."
-    :param convert: gives what a value stands for; a ``ValueError`` says that it can't be meant. The message
-        of an ``InvalidSettingError`` is kept
+    :param convert: converts a value; a ``ValueError`` means that it is invalid. The message of an
+        ``InvalidSettingError`` is kept
     :param secret: keep the value out of messages
-    :param options: the words that it may be, where it is one of some
-    :param templated: whether templates in it are filled in
+    :param options: the allowed words, if it is a choice
+    :param templated: whether templates in it are rendered
     """
 
     expected: str
@@ -74,10 +74,10 @@ class SettingType(Generic[T]):
     templated: bool = True
 
     def read(self, name: str, value: Any) -> T:
-        """What the value of a setting stands for.
+        """The converted value of a setting.
 
         :param name: of the setting
-        :raises InvalidSettingError: the value can't be meant; the message names the setting
+        :raises InvalidSettingError: the value is invalid; the message names the setting
         """
         try:
             return self.convert(value)
@@ -92,27 +92,27 @@ class SettingType(Generic[T]):
 
 
 def optional(of: SettingType[T]) -> SettingType[T | None]:
-    """A type of settings that may be left out: ``None``, or empty text, or the ``None`` of a template."""
+    """The type of an optional setting: ``None``, or empty text, or the ``None`` of a template."""
     return _like(of, f"{of.expected}, or None", lambda value: None if _is_blank(value) else of.convert(value))
 
 
 def given(of: SettingType[T]) -> SettingType[T | None]:
-    """A type of settings that may be ``None`` in the DAG's code, while empty text is a mistake."""
+    """The type of a setting that may be ``None`` in the DAG's code, while empty text is an error."""
     return _like(of, of.expected, lambda value: None if value is None else of.convert(value))
 
 
 def as_written(of: SettingType[T]) -> SettingType[T]:
-    """A type of settings that no template is filled in."""
+    """The type of a setting without template rendering."""
     return replace(of, templated=False)
 
 
 def choice(*options: str) -> SettingType[str]:
-    """One of some words."""
+    """A choice of words."""
     return SettingType(_listed(options), lambda value: _require(value in options, value), options=options)
 
 
 def several(*options: str) -> SettingType[tuple[str, ...]]:
-    """Some of some words, each once; text with commas between them too."""
+    """Several of some words, each once; also as comma-separated text."""
     return SettingType(
         f"a list of some of {', '.join(map(repr, options))}",
         lambda value: _require(
@@ -122,7 +122,7 @@ def several(*options: str) -> SettingType[tuple[str, ...]]:
 
 
 def choices(*options: str) -> SettingType[dict[str, str]]:
-    """One of some words by each of some names."""
+    """A mapping from given names to a choice of words."""
     return SettingType(
         f"a dict of {', '.join(map(repr, options))} by name, or JSON of one",
         lambda value: _require(set((found := _text_by_name(value)).values()) <= {*options}, found),
@@ -130,7 +130,7 @@ def choices(*options: str) -> SettingType[dict[str, str]]:
 
 
 def choice_or_group(*options: str, group: type[SettingGroup]) -> SettingType[str | SettingGroup]:
-    """One of some words, or an object with settings of its own."""
+    """A choice of words, or an object with settings of its own."""
     word = choice(*options)
 
     def convert(value: Any) -> str | SettingGroup:
@@ -140,14 +140,14 @@ def choice_or_group(*options: str, group: type[SettingGroup]) -> SettingType[str
 
 
 def number(*, minimum: float) -> SettingType[float]:
-    """A finite number from a minimum on; text of one too."""
+    """A finite number of at least a minimum; also as text."""
     return SettingType(
         f"a number of {minimum:g} or more", lambda value: _within(_number(value), minimum, math.inf)
     )
 
 
 def whole(minimum: int, maximum: int) -> SettingType[int]:
-    """A whole number within limits, both included; text of one too."""
+    """An integer within inclusive limits; also as text."""
     return SettingType(
         f"a whole number from {minimum:,} to {maximum:,}",
         lambda value: _whole(_within(_number(value), minimum, maximum)),
@@ -296,7 +296,7 @@ COLUMN_TYPES = SettingType(
 )
 TABLE = SettingType("a table as 'DATABASE.SCHEMA.TABLE'", _table)
 TABLE_OPTIONS = SettingType(f"a dict of options, such as {{'transient': True}}, or {NEVER!r}", _table_options)
-DEAD_LETTERS = SettingType("a number such as 100, or a share such as '5%'", Threshold.parse)
+DEAD_LETTERS = SettingType("a number such as 100, or a share such as '5%'", DeadLetterLimit.parse)
 CONSUMER_ARN = SettingType("the ARN of a registered consumer", _consumer_arn)
 FORMAT = SettingType(EXPECTED, _format)
 SCHEMA = SettingType("an Avro schema: JSON as text, or parsed", _schema)
@@ -324,22 +324,22 @@ AWS: Mapping[str, SettingType[Any]] = {
     "verify": VERIFY,
     "botocore_config": CONFIG,
 }
-"""The five settings of everything that reaches AWS."""
+"""The five settings of everything that accesses AWS."""
 
 
 # --- reading them ------------------------------------------------------------------------------------------
 
 
 def read(types: Mapping[str, SettingType[Any]], values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the values of settings stand for.
+    """The converted values of settings.
 
-    :raises InvalidSettingError: one can't be meant
+    :raises InvalidSettingError: one is invalid
     """
     return {name: types[name].read(name, value) for name, value in values.items()}
 
 
 def defaults(owner: type[CheckedSettings | SettingGroup]) -> dict[str, Any]:
-    """What holds where nothing is written, by setting; those that must be written are missing."""
+    """The defaults by setting; required settings are missing."""
     parameters = (
         parameter
         for kind in reversed(owner.__mro__)
@@ -353,9 +353,9 @@ def defaults(owner: type[CheckedSettings | SettingGroup]) -> dict[str, Any]:
 
 
 def aws_parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What the hook of a stream takes, of the settings in :data:`AWS` and ``stream_name``.
+    """The parameters of a stream's hook, from the settings in :data:`AWS` and ``stream_name``.
 
-    :raises InvalidSettingError: the stream's ARN and the region contradict each other
+    :raises InvalidSettingError: the stream's ARN contradicts the region
     """
     return {
         "aws_conn_id": settings["aws_conn_id"],
@@ -366,10 +366,10 @@ def aws_parameters(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class SettingGroup:
-    """Settings that belong together and make the value of one setting: base of frozen dataclasses.
+    """A group of settings that forms the value of one setting: base of frozen dataclasses.
 
-    As the settings of an operator they are checked where they are written, as far as they hold no template,
-    and once more when templates are filled in, which makes a new object.
+    Like the settings of an operator, they are checked where they are written, unless they contain templates,
+    and again when templates are rendered, which creates a new object.
     """
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {}
@@ -381,42 +381,42 @@ class SettingGroup:
         )
 
     def read_settings(self) -> dict[str, Any]:
-        """What all settings stand for, when templates are filled in.
+        """The converted settings, after templates are rendered.
 
-        :raises InvalidSettingError: one can't be meant
+        :raises InvalidSettingError: one is invalid
         """
         return read(self.setting_types, vars(self))
 
     def meant(self) -> str | SettingGroup:
-        """What the object stands for: itself, once its settings are checked.
+        """The object's value: itself, once its settings are checked.
 
-        :raises InvalidSettingError: one can't be meant
+        :raises InvalidSettingError: one is invalid
         """
         self.read_settings()
         return self
 
     def rendered(self, render: Callable[[Any], Any]) -> Self:
-        """The same settings with templates filled in, yet to be checked by :meth:`read_settings`.
+        """The same settings with rendered templates, still to be checked by :meth:`read_settings`.
 
-        :param render: fills in the templates of one value
+        :param render: renders the templates of one value
         """
         made = copy(self)
         vars(made).update({name: render(value) for name, value in vars(self).items()})
         return made
 
     def serialize(self) -> dict[str, Any]:
-        """What Airflow shows of them: JSON, as Airflow before 3.3 runs no task with anything else."""
+        """Their representation in Airflow: JSON, because Airflow before 3.3 accepts nothing else."""
         shown: dict[str, Any] = json.loads(json.dumps(vars(self), default=_as_json))
         return shown
 
 
 class CheckedSettings(_Operator):
-    """Checks the settings of an operator, by the types that its class declares.
+    """Checks the settings of an operator against the types declared by its class.
 
-    The types say too which settings are ``template_fields``, where a class doesn't.
+    The types also determine which settings are ``template_fields``, unless the class does.
 
-    An operator of a mapped task is made when it runs, so there the arguments of ``expand`` are checked then;
-    those of ``partial`` are checked while the DAG is parsed.
+    The operator of a mapped task is created when it runs, so arguments of ``expand`` are checked then; those
+    of ``partial`` are checked while the DAG is parsed.
     """
 
     setting_types: ClassVar[Mapping[str, SettingType[Any]]] = {}
@@ -428,9 +428,9 @@ class CheckedSettings(_Operator):
             cls.template_fields = tuple(dict.fromkeys((*super(cls, cls).template_fields, *templated)))
 
     def check_settings(self) -> None:
-        """Check what the DAG file wrote; for the end of each ``__init__``.
+        """Check the settings in the DAG file; called at the end of each ``__init__``.
 
-        :raises InvalidSettingError: a value that holds no template can't be meant
+        :raises InvalidSettingError: a value without templates is invalid
         """
         self._check_written({name: getattr(self, name) for name in self.setting_types if hasattr(self, name)})
 
@@ -438,7 +438,7 @@ class CheckedSettings(_Operator):
     def partial(cls, **kwargs: Any) -> Any:
         """As every operator has it.
 
-        :raises InvalidSettingError: a value that holds no template can't be meant
+        :raises InvalidSettingError: a value without templates is invalid
         """
         cls._check_written({name: kwargs[name] for name in cls.setting_types if name in kwargs})
         return super().partial(**kwargs)
@@ -450,21 +450,21 @@ class CheckedSettings(_Operator):
         jinja_env: Any = None,
         seen_oids: set[int] | None = None,
     ) -> Any:
-        """As every operator has it; groups of settings can't be altered, so they are made anew."""
+        """As in every operator; groups of settings are immutable, so they are recreated."""
         render = partial(super().render_template, context=context, jinja_env=jinja_env, seen_oids=seen_oids)
         return content.rendered(render) if isinstance(content, SettingGroup) else render(content)
 
     def setting(self, name: str) -> Any:
-        """What a setting stands for, when templates are filled in.
+        """The converted value of a setting, after templates are rendered.
 
-        :raises InvalidSettingError: it can't be meant
+        :raises InvalidSettingError: it is invalid
         """
         return self.setting_types[name].read(name, getattr(self, name))
 
     def read_settings(self) -> dict[str, Any]:
-        """What all settings stand for, when templates are filled in.
+        """The converted settings, after templates are rendered.
 
-        :raises InvalidSettingError: one can't be meant, or some don't go together
+        :raises InvalidSettingError: one is invalid, or some don't go together
         """
         settings = {name: self.setting(name) for name in self.setting_types}
         self.check_together(settings)
@@ -472,9 +472,9 @@ class CheckedSettings(_Operator):
 
     @classmethod
     def check_together(cls, settings: Mapping[str, Any]) -> None:
-        """Check what no setting can say alone.
+        """Check combinations of settings.
 
-        :param settings: what they stand for; those that aren't known yet are missing
+        :param settings: their converted values; those not known yet are missing
         :raises InvalidSettingError: they don't go together
         """
         region_of(settings.get("stream_name"), settings.get("region_name"))
@@ -490,7 +490,7 @@ class CheckedSettings(_Operator):
 
 
 def _is_written_out(value: Any) -> bool:
-    """Whether Airflow will leave a value of a template field as it is."""
+    """Whether Airflow will leave a value of a template field unchanged."""
     if isinstance(value, str):
         return _TEMPLATE.search(value) is None
     if isinstance(value, Mapping):
@@ -510,11 +510,11 @@ def _as_json(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     if isinstance(value, str):
-        return repr(value if len(value) <= _LONGEST_SHOWN else f"{value[:_LONGEST_SHOWN]}...")
+        return repr(value if len(value) <= _MAX_SHOWN_LENGTH else f"{value[:_MAX_SHOWN_LENGTH]}...")
     if value is None or isinstance(value, bool):
         return repr(value)
     if isinstance(value, (int, float)):
-        return f"the number {value}" if abs(value) < 10**_LONGEST_SHOWN else "a number as large as that"
+        return f"the number {value}" if abs(value) < 10**_MAX_SHOWN_LENGTH else "a number as large as that"
     if isinstance(value, (list, tuple, AbstractSet)) and not value:
         return f"an empty {_type(value)}"
     return f"a {_type(value)}"

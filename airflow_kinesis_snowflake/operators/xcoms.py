@@ -1,4 +1,4 @@
-"""What tasks that drain leave as XCom, for the monitoring page and for alerts."""
+"""The XComs that drain tasks leave for the monitoring page and for alerts."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ PROGRESS = "progress"
 FAILURE = "failure"
 """Why a task failed."""
 DRAINED = "drained"
-"""Of a task that failed for some of its streams: what it would have returned of the others."""
+"""For a task that failed for some of its streams: what it would have returned for the others."""

@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
     """Waits until an application has loaded everything that arrived in its stream before a moment.
 
-    It goes by the application's state rows and reads no records, so it sees what drains have done, not what
-    producers have sent since: an idle stream counts as drained up to where the last drain looked. So wait for
-    a ``max_lag`` that is longer than the time between two drains.
+    It relies on the application's state rows and reads no records, so it sees what drains have done, not what
+    producers have sent since: an idle stream counts as drained up to when the last drain looked. So choose a
+    ``max_lag`` that is longer than the interval between drains.
 
     :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region
         (templated)
     :param application_name: the name of the DynamoDB table with its state (templated)
     :param until: caught up: the moment, ISO-8601 with a time zone, or an aware datetime; default is the start
         of the DAG run (templated)
-    :param max_lag: lag below: instead of ``until``, a moment that moves along, so long before now
+    :param max_lag: maximum lag: instead of ``until``, a moving moment this long before now
     :param deferrable: wait in the triggerer instead of on a worker; default is Airflow's
         ``[operators] default_deferrable``
     :param aws_conn_id: Airflow connection of type ``aws`` (templated)
@@ -114,7 +114,7 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
         return None
 
     def poke(self, context: Context) -> bool:
-        """Whether it is so now."""
+        """Whether the condition holds now."""
         from airflow_kinesis_snowflake.engine.lag import read_drained_until
 
         with no_retry_of_terminal_errors():
@@ -124,9 +124,9 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
             return drained is not None and drained >= trigger.wanted()
 
     def execute_complete(self, context: Context, event: dict[str, str]) -> None:
-        """Go on, or fail, with what the trigger found.
+        """Continue, or fail, with the trigger's result.
 
-        :raises AirflowFailException: what it found is an error that waiting doesn't mend
+        :raises AirflowFailException: the result is an error that waiting doesn't fix
         """
         with no_retry_of_terminal_errors():
             if "error" in event:

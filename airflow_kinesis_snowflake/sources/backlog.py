@@ -1,4 +1,4 @@
-"""Whether there is something to drain, found out without draining it."""
+"""Finds out whether there is something to drain, without draining it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.positions import Position
 
 SHARDS_PER_LOOK = 100
-FIRST_PATIENCE_SECONDS = 600.0
-LONGEST_PATIENCE_SECONDS = 3600.0
+INITIAL_BACKOFF_SECONDS = 600.0
+MAX_BACKOFF_SECONDS = 3600.0
 
 Mark = frozenset[tuple[str, "Position | None", bool]]
 
@@ -32,9 +32,9 @@ Mark = frozenset[tuple[str, "Position | None", bool]]
 class Backlog:
     """What one look at a stream found.
 
-    :param reason: why a drain has something to do; ``None``: it hasn't, as far as was looked
-    :param mark: how far the application is; it changes when a drain gets on
-    :param unclear: a shard has to be asked again, soon, before anything can be said of it
+    :param reason: why a drain has something to do; ``None``: it has nothing to do, as far as checked
+    :param mark: how far the application is; it changes when a drain makes progress
+    :param unclear: a shard has to be asked again soon before anything is known about it
     """
 
     reason: str | None
@@ -43,12 +43,12 @@ class Backlog:
 
 
 class BacklogWatch:
-    """Looks for records behind the checkpoints of an application. Reads one record at most, changes nothing.
+    """Looks for records after the checkpoints of an application. Reads one record at most, changes nothing.
 
-    One look costs DescribeTable, Query and ListShards, and of up to 100 shards GetRecords with ``Limit=1``;
-    the next look goes on with the others. Of each shard an iterator is kept from look to look; it is asked
-    for again after the checkpoint moved. That is one of the five GetRecords calls that a shard allows a
-    second. While a worker holds a lease, a drain is under way and Kinesis isn't asked at all.
+    One look costs DescribeTable, Query and ListShards, plus GetRecords with ``Limit=1`` for up to 100 shards;
+    the next look continues with the others. The iterator of each shard is kept between looks, and requested
+    again after the checkpoint moved. That is one of the five GetRecords calls that a shard allows a second.
+    While a worker holds a lease, a drain is under way and Kinesis isn't asked at all.
 
     :param kinesis: the stream
     :param store: the application's checkpoints
@@ -92,7 +92,7 @@ class BacklogWatch:
         return Backlog(None, mark, unclear=unclear)
 
     def _turn(self, shards: frozenset[str]) -> list[str]:
-        """Whom to ask now: those behind the last one asked, then from the beginning."""
+        """The shards to ask now: those after the last one asked, then from the start."""
         ordered = sorted(shards, key=lambda shard_id: (shard_id <= self._last_asked, shard_id))
         turn = ordered[:SHARDS_PER_LOOK]
         self._last_asked = turn[-1] if turn else ""
@@ -110,7 +110,7 @@ class BacklogWatch:
             del self._iterators[shard_id]
             return None, True
         except ThrottledError:
-            # Others read this shard too; it is their turn.
+            # Others read this shard too; leave them their turn.
             return None, True
         if page.records:
             return f"{shard_id} has records", False
@@ -128,16 +128,16 @@ class BacklogWatch:
         return kept[1]
 
 
-class Patience:
-    """When a drain is started that was started before.
+class RefireBackoff:
+    """When to start a drain again.
 
-    A drain that got on is followed by the next at once. One that didn't get on, because it fails or was never
-    run, is started again after 10 minutes, then after 20, 40, and then every hour.
+    A drain that made progress is followed by the next at once. One that didn't, because it fails or never
+    ran, is started again after 10 minutes, then after 20, 40, and then every hour.
     """
 
     def __init__(self) -> None:
         self._mark: Mark | None = None
-        self._seconds = FIRST_PATIENCE_SECONDS
+        self._seconds = INITIAL_BACKOFF_SECONDS
         self._again_at = 0.0
 
     def due(self, mark: Mark, *, now: float) -> bool:
@@ -147,17 +147,17 @@ class Patience:
         :param now: on the monotonic clock
         """
         if mark != self._mark:
-            self._mark, self._seconds = mark, FIRST_PATIENCE_SECONDS
+            self._mark, self._seconds = mark, INITIAL_BACKOFF_SECONDS
         elif now < self._again_at:
             return False
         else:
-            self._seconds = min(2 * self._seconds, LONGEST_PATIENCE_SECONDS)
+            self._seconds = min(2 * self._seconds, MAX_BACKOFF_SECONDS)
         self._again_at = now + self._seconds
         return True
 
 
 def mark_of(state: StreamState) -> Mark:
-    """How far an application is. A row that was only made isn't a step: its drain may not get any further."""
+    """How far an application is. A new row alone isn't progress: its drain may not get any further."""
     return frozenset(
         (row.shard_id, row.checkpoint, row.ended)
         for row in state.shards.values()

@@ -1,8 +1,8 @@
 """The source to which records are pushed: enhanced fan-out, by SubscribeToShard.
 
-A shard is read over a connection of its own, on a thread of its own, and what comes waits in memory until the
-engine asks for it. Before an event is read from its socket it takes room, from what its shard may hold and
-from what all shards of a drain may hold together; while there is none the socket isn't read, and TCP makes
+Each shard is read over its own connection, on its own thread, and what arrives waits in memory until the
+engine asks for it. Before an event is read from its socket it reserves room, both from its shard's allowance
+and from that of all shards of a drain together; while there is none, the socket isn't read, and TCP makes
 Kinesis wait. A subscription lasts for five minutes at most, and is renewed at the next read before that.
 """
 
@@ -24,7 +24,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.sources.polling import KinesisCalls, PollingSource
 from airflow_kinesis_snowflake.stream.consumers import (
-    MOST_CONSUMERS,
+    MAX_CONSUMERS,
     Consumer,
     ShardEvent,
     check_consumer,
@@ -44,33 +44,34 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
 
     Admit = Callable[[int], bool]
-    """Waits until an event of so many bytes may be read; ``False``: not any more."""
+    """Waits until an event of this many bytes may be read; ``False``: the wait was ended."""
 
 log = logging.getLogger(__name__)
 
-# An event that was waited for longer than this wasn't there when the wait began.
+# An event that took longer than this to arrive wasn't there when the wait began.
 NOT_THERE_SECONDS = 0.01
 # Whoever had the shard before may hold its subscription for a while, and a connection may break at any time.
-MOST_FRUITLESS = 8
+MAX_FRUITLESS = 8
 CONSUMER_PAUSE_SECONDS = 1.0
 CONSUMER_PATIENCE_SECONDS = 60.0
-# A cursor that nothing has come to knows only that it isn't known to be at the tip.
+# A cursor that has received nothing can't know whether it is at the tip.
 NOT_AT_TIP = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class FanOutLimits:
-    """How much a drain holds of what is pushed to it, and how often it subscribes.
+    """How much pushed data a drain holds, and how often it subscribes.
 
-    Bytes are those of events as they come: JSON in which payloads are base64. While an event is being decoded
-    it takes about four times as much. One event always fits, however large.
+    Bytes are those of events as they arrive: JSON in which payloads are base64. An event takes about four
+    times as much while it is decoded. One event always fits, however large.
 
     :param total_bytes: of all shards together
     :param shard_bytes: of one shard
-    :param subscriptions: shards that are subscribed to at a time, each with a thread and a connection, which
-        take about 200 KB; others are polled
+    :param subscriptions: shards subscribed to at a time, each with a thread and a connection, which take
+        about 200 KB; others are polled
     :param between_seconds: from one subscription of a shard to the next; AWS refuses another one within 5 s
-    :param renewal_seconds: after so long a subscription is ended, to be renewed; AWS ends it after 5 minutes
+    :param renewal_seconds: the age at which a subscription is ended, to be renewed; AWS ends it after 5
+        minutes
     """
 
     total_bytes: int = 32 * 2**20
@@ -81,12 +82,12 @@ class FanOutLimits:
 
 
 class Subscription(Protocol):
-    """A connection over which the events of a shard come."""
+    """A connection over which the events of a shard arrive."""
 
     def __iter__(self) -> Iterator[ShardEvent]:
         """The events; ends when the service ends the subscription.
 
-        :raises KinesisSnowflakeError: it broke off, or Kinesis ended it for a reason
+        :raises KinesisSnowflakeError: it broke, or Kinesis ended it with a reason
         """
 
     def close(self) -> None:
@@ -94,7 +95,7 @@ class Subscription(Protocol):
 
 
 class FanOutCalls(KinesisCalls, Protocol):
-    """Calls of one stream: :class:`~airflow_kinesis_snowflake.hooks.fan_out.FanOutHook` has them."""
+    """Calls for one stream; :class:`~airflow_kinesis_snowflake.hooks.fan_out.FanOutHook` has them."""
 
     def find_consumer(self, name: str) -> Consumer | None: ...
     def register_consumer(self, name: str) -> None: ...
@@ -110,17 +111,17 @@ class FanOutCalls(KinesisCalls, Protocol):
 
 
 class FanOutSource:
-    """Reads shards by SubscribeToShard, as a registered consumer with 2 MB a second of each shard for itself.
+    """Reads shards by SubscribeToShard, as a registered consumer with its own 2 MB per second and shard.
 
-    The consumer is that of ``consumer_arn``, or one that is named after the application: registered by the
-    first drain, waited for, and used by all workers and later drains.
+    The consumer is that of ``consumer_arn``, or one named after the application: the first drain registers it
+    and waits for it, and all workers and later drains use it.
 
-    Where fan-out isn't allowed, or the stream has as many consumers as it may have, the application's own
-    consumer is done without: one warning, and shards are polled. With ``consumer_arn`` that is an error.
+    If fan-out isn't allowed, or the stream has reached its limit of consumers, the application does without
+    its own consumer: it logs one warning, and polls the shards. With ``consumer_arn`` that is an error.
 
     :param kinesis: the calls
     :param application_name: whose consumer to use, unless ``consumer_arn`` is given
-    :param consumer_arn: a consumer of this stream that is registered already; others must not use it
+    :param consumer_arn: a registered consumer of this stream; others must not use it
     :param limits: what may be held in memory
     :param runtime: its clock and threads
     :raises InvalidSettingError: the application's name can't name a consumer, or the ARN is of another stream
@@ -164,12 +165,12 @@ class FanOutSource:
 
     @property
     def idle_seconds(self) -> float:
-        """As soon as always, since it calls nobody; where shards are polled, as often as they are then."""
+        """At once, since it makes no call; for polled shards, as often as polling allows."""
         return self.pause_seconds if self._without is None else self._polling.idle_seconds
 
     @property
     def held_bytes(self) -> int:
-        """The bytes of events that wait to be read, and of those that are being decoded."""
+        """The bytes of events that wait to be read or are being decoded."""
         return self._room.bytes
 
     def describe(self) -> StreamFacts:
@@ -216,8 +217,8 @@ class FanOutSource:
             told, self._told_limit = self._told_limit, True
         if not told:
             log.info(
-                "More than %d shards of stream %s are read at a time; the others are polled. More workers "
-                "subscribe to more shards",
+                "More than %d shards of stream %s are read at a time; the others are polled. Add workers "
+                "to subscribe to more shards",
                 self._limits.subscriptions,
                 self.stream_name,
             )
@@ -228,7 +229,7 @@ class FanOutSource:
             self._cursors.discard(cursor)
 
     def _wait_before(self, shard_id: str) -> float:
-        """For how many seconds the shard can't be subscribed to again."""
+        """The seconds until the shard can be subscribed to again."""
         since = self._subscribed_at.get(shard_id, -inf)
         return since + self._limits.between_seconds - self._runtime.monotonic()
 
@@ -250,30 +251,31 @@ class FanOutSource:
         return subscription
 
     def _understand(self, error: Exception) -> Exception:
-        """What an error means for this consumer: one of its own can be registered again."""
+        """What an error means for this consumer: the application's own can be registered again."""
         if self._given is not None or not isinstance(error, ConsumerUnusableError):
             return error
         with self._asking:
             self._consumer_arn = None
         return ServiceUnavailableError(
-            f"The consumer is registered again at the next try, as somebody has deregistered it. {error}"
+            "The consumer will be registered again at the next try, because somebody has deregistered "
+            f"it. {error}"
         )
 
     def _poll(self, cursor: FanOutCursor, start: Position | StartAt, *, with_start: bool) -> Cursor:
         return self._polling.open(cursor.shard_id, start, with_start=with_start)
 
     def _give_up(self, cursor: FanOutCursor, error: TransientError) -> None:
-        """Poll a shard whose subscriptions bring nothing.
+        """Poll a shard whose subscriptions deliver nothing.
 
         :raises ConsumerUnusableError: the consumer was given
         """
         what = (
-            f"{MOST_FRUITLESS} subscriptions in a row of consumer {self._given or self._name} to shard "
+            f"{MAX_FRUITLESS} subscriptions in a row of consumer {self._given or self._name} to shard "
             f"{cursor.shard_id} of stream {self.stream_name} ended before anything came. The last: {error}"
         )
         if self._given is not None:
             raise ConsumerUnusableError(
-                "See whether another program reads as this consumer, and give another consumer_arn or "
+                "Check whether another program reads as this consumer, and set another consumer_arn or "
                 f"consumer_type='polling': {what}"
             ) from error
         log.warning("The shard is polled: %s", what)
@@ -281,7 +283,7 @@ class FanOutSource:
     # --- the consumer --------------------------------------------------------------------------------------
 
     def _consumer(self) -> str | None:
-        """The ARN of the consumer, which is active; ``None``: there can't be one."""
+        """The ARN of the active consumer; ``None``: there can't be one."""
         with self._asking:
             if self._consumer_arn is None and self._without is None:
                 self._consumer_arn = self._own_consumer()
@@ -323,9 +325,9 @@ class FanOutSource:
         if first and isinstance(error, ThrottledError):
             log.warning(
                 "Shards of stream %s are polled: no consumer can be registered. A stream has at most %d; "
-                "deregister one, or give consumer_arn or consumer_type='polling': %s",
+                "deregister one, or set consumer_arn or consumer_type='polling': %s",
                 self.stream_name,
-                MOST_CONSUMERS,
+                MAX_CONSUMERS,
                 error,
             )
         elif first:
@@ -341,10 +343,10 @@ class FanOutSource:
 class _Held:
     """An event that waits to be read.
 
-    :param event: which says how far its end is behind
+    :param event: which tells how far behind its end is
     :param records: those that haven't been read
-    :param size: the room that it takes
-    :param as_of: when what it says of the tip was true, on the monotonic clock
+    :param size: the room it takes
+    :param as_of: when what it tells about the tip was true, on the monotonic clock
     """
 
     event: ShardEvent
@@ -354,7 +356,7 @@ class _Held:
 
 
 class FanOutCursor:
-    """One shard, read by subscriptions one after the other."""
+    """One shard, read by one subscription after another."""
 
     def __init__(
         self, source: FanOutSource, shard_id: str, start: Position | StartAt, *, with_start: bool
@@ -383,7 +385,7 @@ class FanOutCursor:
     # --- for the engine ------------------------------------------------------------------------------------
 
     def read(self, *, limit: int) -> Delivery:
-        """What has come; nothing, as far behind as what came last, when nothing has."""
+        """What has arrived; if nothing has, an empty delivery with the lag of the last one."""
         if self._polled is not None:
             return self._polled.read(limit=limit)
         with self._lock:
@@ -401,13 +403,13 @@ class FanOutCursor:
         return self._polled.read(limit=limit) if self._polled is not None else self._nothing()
 
     def connect(self) -> None:
-        """Subscribe after what came last, unless it is too soon for that."""
+        """Subscribe after what arrived last, unless it is too soon for that."""
         self._millis_behind = max(NOT_AT_TIP, self._millis_behind)
         if (wait := self._source._wait_before(self.shard_id)) > 0:
             if self._fruitless:
                 raise ThrottledError(
                     f"Shard {self.shard_id} of stream {self._source.stream_name} can be subscribed to again "
-                    f"in {wait:.1f} s: the last subscription broke off"
+                    f"in {wait:.1f} s: the last subscription was cut off"
                 )
             return
         began = self._runtime.monotonic()
@@ -444,7 +446,7 @@ class FanOutCursor:
             self._polled.close()
 
     def _take(self, limit: int) -> Delivery:
-        """Records of events that have come, as many as there is room for."""
+        """Records of events that have arrived, as many as fit."""
         records: list[Record] = []
         given_back = 0
         while self._held and (not records or len(records) < limit):
@@ -468,7 +470,7 @@ class FanOutCursor:
 
     @property
     def _age(self) -> float:
-        """Seconds since the moment of which it is known how far behind the shard was."""
+        """Seconds since the last moment at which the shard's lag was known."""
         return self._runtime.monotonic() - self._as_of
 
     def _note_failure(self, error: Exception) -> None:
@@ -477,7 +479,7 @@ class FanOutCursor:
         if not isinstance(error, TransientError):
             raise error
         self._fruitless += 1
-        if self._fruitless < MOST_FRUITLESS:
+        if self._fruitless < MAX_FRUITLESS:
             raise error
         self._source._give_up(self, error)
         self._poll()
@@ -491,9 +493,9 @@ class FanOutCursor:
     # --- for the subscription's thread ---------------------------------------------------------------------
 
     def admit(self, size: int) -> bool:
-        """Wait for room for an event that begins to come."""
+        """Wait for room for an event that starts to arrive."""
         if self._runtime.monotonic() - self._waiting_since > NOT_THERE_SECONDS:
-            # It wasn't there when the wait began, so whatever it says was true then or later.
+            # It wasn't there when the wait began, so whatever it reports was true then or later.
             self._coming_as_of = self._waiting_since
         if not self._room.take(self, size):
             return False
@@ -501,7 +503,7 @@ class FanOutCursor:
         return True
 
     def _pump(self, subscription: Subscription) -> None:
-        """Keep the events of a subscription until it ends, or has to be renewed."""
+        """Keep the events of a subscription until it ends or has to be renewed."""
         error: Exception | None = None
         renewal = self._runtime.monotonic() + self._source._limits.renewal_seconds
         try:
@@ -567,7 +569,7 @@ class Room:
             changed.wait()
 
     def give_back(self, cursor: FanOutCursor, size: int) -> None:
-        """Let others have room; a cursor that was closed waits for it no longer."""
+        """Free room for others; a closed cursor no longer waits for it."""
         with self._lock:
             self.bytes -= size
             cursor.bytes -= size

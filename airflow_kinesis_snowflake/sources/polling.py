@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class KinesisCalls(Protocol):
-    """Calls of one stream: :class:`~airflow_kinesis_snowflake.hooks.kinesis.KinesisStreamHook` has them."""
+    """Calls for one stream; :class:`~airflow_kinesis_snowflake.hooks.kinesis.KinesisStreamHook` has them."""
 
     @property
     def stream_name(self) -> str: ...
@@ -30,7 +30,8 @@ class KinesisCalls(Protocol):
 
 
 class PollingSource:
-    """Reads shards by GetRecords, at most five times a second each, as Kinesis allows all consumers together.
+    """Reads shards by GetRecords, each at most five times a second, which Kinesis allows to all consumers
+    together.
 
     :param kinesis: the calls
     """
@@ -61,7 +62,7 @@ class PollingSource:
         return cursor
 
     def read_again(self, shard_id: str, sequence_number: str) -> Sequence[Record]:
-        """The user records of one Kinesis record; none if the stream doesn't have it any more."""
+        """The user records of one Kinesis record; none if the stream no longer has it."""
         iterator: str | None = self._kinesis.get_iterator_at(shard_id, sequence_number)
         while iterator is not None:
             page = self._kinesis.get_page(iterator, limit=1)
@@ -76,7 +77,7 @@ class PollingSource:
 
 
 class PollingCursor:
-    """One shard, read by iterators. One that has expired is replaced at the next read."""
+    """One shard, read by iterators. An expired one is replaced at the next read."""
 
     def __init__(
         self, kinesis: KinesisCalls, shard_id: str, start: Position | StartAt, *, with_start: bool
@@ -101,7 +102,7 @@ class PollingCursor:
         return page.delivery
 
     def renew(self) -> str:
-        """Ask for the iterator of where the last page ended."""
+        """Request the iterator for where the last page ended."""
         if self._with_start and isinstance(self._start, Position):
             iterator = self._kinesis.get_iterator_at(self._shard_id, self._start.sequence_number)
         else:

@@ -1,1 +1,1 @@
-"""What an application knows of its shards: values, and how the rows of its table say them."""
+"""What an application knows about its shards: values, and how the rows of its table store them."""

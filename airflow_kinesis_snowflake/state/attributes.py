@@ -22,9 +22,9 @@ Value = dict[str, Any]
 
 KEYS = {"HASH": "streamName", "RANGE": "shardId"}
 NODE = "__node__#"
-# Shard ids begin with "shardId-"; rows that begin so are other software's notes about the table.
+# Shard ids start with "shardId-"; rows with this prefix are other software's notes about the table.
 RESERVED = "__"
-# What a drain goes by, and notes of it about the shard; the rest of a row is the lease, or somebody else's.
+# What a drain relies on, and its notes about the shard; the rest of a row is the lease, or somebody else's.
 OF_A_DRAIN = (
     "sequenceNumber",
     "subSequenceNumber",
@@ -48,12 +48,12 @@ _UPDATED = "lastUpdateTimestamp"
 
 
 def is_restored(item: Mapping[str, Value], found: Mapping[str, Value]) -> bool:
-    """Whether a row is as the restoring of a backup leaves it."""
+    """Whether a row is as restoring a backup leaves it."""
     return is_as_wanted(found, {**restored(item), _UPDATED: found.get(_UPDATED)})
 
 
 def restored(item: Mapping[str, Value]) -> dict[str, Value | None]:
-    """What a backup says of a row, but for key and lease; ``None`` for what a drain must not go by."""
+    """What a backup holds of a row, except key and lease; ``None`` for what a drain must not rely on."""
     kept = {*KEYS.values(), *LEASE}
     said = {name: value for name, value in item.items() if name not in kept}
     return dict.fromkeys(OF_A_DRAIN) | said
@@ -81,9 +81,9 @@ def checkpoint_attributes(checkpoint: Position) -> dict[str, Value | None]:
 
 
 def not_beyond(checkpoint: Position) -> tuple[str, dict[str, Value]]:
-    """Return the condition that a saved checkpoint is at or before another, and the values in it.
+    """Return the condition that the saved checkpoint is at or before another, and the values in it.
 
-    Sequence numbers differ in length, so that those of the same length only compare as text.
+    Sequence numbers differ in length; only those of the same length compare as text.
     """
     values = {
         ":digits": number_value(len(checkpoint.sequence_number)),
@@ -111,7 +111,7 @@ def known_facts(
     millis_behind: int | None = None,
     caught_up_at: int | None = None,
 ) -> dict[str, Value | None]:
-    """Return the attributes a worker has something to say about."""
+    """Return the attributes that a worker reports."""
     known: dict[str, Value | None] = {}
     if ended:
         known["shardEnded"] = {"BOOL": True}
@@ -158,7 +158,7 @@ def key_of(item: Mapping[str, Value]) -> tuple[str, str]:
 
 
 def is_note(shard_id: str) -> bool:
-    """Whether a row isn't that of a shard but says that a worker is alive, or the like."""
+    """Whether a row isn't a shard's, but reports a live worker or the like."""
     return shard_id.startswith(RESERVED)
 
 
@@ -168,13 +168,13 @@ def shard_rows(items: Iterable[dict[str, Value]]) -> dict[tuple[str, str], dict[
 
 
 def worker_of(item: Mapping[str, Value]) -> str | None:
-    """The worker that a row says is alive; ``None``: it is another row."""
+    """The worker that a row reports as alive; ``None``: it isn't such a row."""
     _, shard_id = key_of(item)
     return shard_id.removeprefix(NODE) if shard_id.startswith(NODE) else None
 
 
 def incarnation_of(item: Mapping[str, Value]) -> str | None:
-    """The incarnation that a row names, however odd the rest of it is."""
+    """The incarnation that a row names, even if the rest of it is odd."""
     named: str | None = item.get("incarnation", {}).get("S")
     return named
 
@@ -189,7 +189,7 @@ def lease(*, owner: str, expiry: int, now: int) -> dict[str, Value | None]:
 
 
 def renewed(*, expiry: int, now: int) -> dict[str, Value | None]:
-    """Return the attributes of a lease that goes on."""
+    """Return the attributes of a renewed lease."""
     return {"leaseExpiry": number_value(expiry), **updated(now)}
 
 
@@ -199,7 +199,7 @@ def released(now: int) -> dict[str, Value | None]:
 
 
 def written(shard: ShardState) -> dict[str, Value | None]:
-    """Return what a row is to say that drains go by; the counterpart of :meth:`Row.shard_state`."""
+    """Return the attributes of a row that drains rely on; the counterpart of :meth:`Row.shard_state`."""
     known = {
         "startAt": None if shard.start_at is None else text_value(str(shard.start_at)),
         "incarnation": None if shard.incarnation is None else text_value(shard.incarnation),
@@ -220,22 +220,22 @@ def written(shard: ShardState) -> dict[str, Value | None]:
 
 
 def offset_attribute(sink: str | None) -> str:
-    """Where a row says how far a sink had committed; COPY was there first."""
+    """The attribute that holds a sink's committed position; COPY was there first."""
     return "committedOffset" if sink in {None, COPY} else f"committedOffset_{sink}"
 
 
 def sinks_of(item: Mapping[str, Value]) -> frozenset[str]:
-    """Which sinks a row names, however odd the rest of it is."""
+    """Which sinks a row names, even if the rest of it is odd."""
     return frozenset(item.get("sinks", {}).get("SS") or _sinks_of_before(item))
 
 
 def _sinks_of_before(item: Mapping[str, Value]) -> frozenset[str]:
-    """Earlier versions, which had an incarnation but no attribute of sinks, knew but COPY."""
+    """Earlier versions, whose rows have an incarnation but no attribute for sinks, only knew COPY."""
     return frozenset({COPY}) if "incarnation" in item else frozenset()
 
 
 def asking(item: Mapping[str, Value], sinks: Iterable[str]) -> dict[str, Value]:
-    """The row, in doubt, so that the next drain asks these sinks too what they have committed."""
+    """The row, marked in doubt, so that the next drain also asks these sinks what they have committed."""
     asked = sinks_of(item) | frozenset(sinks)
     return {**item, "sinks": {"SS": sorted(asked)}, "unsettled": {"BOOL": True}}
 
@@ -249,13 +249,13 @@ def number_value(number: int) -> Value:
 
 
 def texts_value(texts: Iterable[str]) -> Value | None:
-    """DynamoDB has no empty sets: none at all instead."""
+    """DynamoDB has no empty sets, so an empty one is left out."""
     unique = sorted(set(texts))
     return {"SS": unique} if unique else None
 
 
 class Row:
-    """A row as DynamoDB gives it, read with suspicion."""
+    """A row as DynamoDB returns it; nothing in it is trusted."""
 
     def __init__(self, table: str, item: Mapping[str, Value]) -> None:
         self._table = table
@@ -267,7 +267,7 @@ class Row:
         return key_of(self._item)[1]
 
     def shard_state(self) -> ShardState:
-        """What the row says; an attribute that decides what is read must be right, others may be odd."""
+        """The row's state; attributes that decide what is read must be valid, others may be odd."""
         return ShardState(
             shard_id=self.key,
             checkpoint=self._checkpoint(),
@@ -275,7 +275,7 @@ class Row:
             parents=self._read("parentShardIds", "SS", tuple) or (),
             ended=self._read("shardEnded", "BOOL", bool) or False,
             lease_owner=self.text("leaseOwner"),
-            # Conditions compare it to the digit.
+            # Conditions compare it digit by digit.
             lease_expiry=self._number("leaseExpiry", whole=True),
             incarnation=self.text("incarnation"),
             stream_created=self._read("streamCreated", "N", int),

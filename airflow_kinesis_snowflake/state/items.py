@@ -1,4 +1,4 @@
-"""Attributes of DynamoDB items that anybody may have written, with anything in them."""
+"""Attributes of DynamoDB items that anybody may have written, with any content."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # DynamoDB's numbers have up to 38 digits; a larger one would need an exponent.
-_MOST_DIGITS = 38
+_MAX_DIGITS = 38
 
 
 def number_of(item: Mapping[str, Any], name: str) -> int | None:
-    """A number, cut to a whole one; None: the attribute is missing or holds something else."""
+    """A number, truncated to an integer; None: the attribute is missing or holds something else."""
     digits = item.get(name, {}).get("N")
     if digits is None:
         return None
@@ -21,7 +21,7 @@ def number_of(item: Mapping[str, Any], name: str) -> int | None:
         number = Decimal(digits)
     except InvalidOperation:
         return None
-    return int(number) if number.is_finite() and number.adjusted() < _MOST_DIGITS else None
+    return int(number) if number.is_finite() and number.adjusted() < _MAX_DIGITS else None
 
 
 def text_of(item: Mapping[str, Any], name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The state of a stream's shards, as drains go by it."""
+"""The state of a stream's shards, as drains use it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShardState:
-    """One state row. Times are milliseconds since the epoch; what a row doesn't say is ``None``.
+    """One state row. Times are milliseconds since the epoch; what a row doesn't hold is ``None``.
 
     Rows of the Openflow connector have ``checkpoint``, the lease and ``last_update`` only.
 
@@ -26,18 +26,18 @@ class ShardState:
     :param incarnation: an id given to the row when it was created; ``None`` until the first lease of a row of
         the Openflow connector
     :param stream_created: creation time of the stream the row belongs to
-    :param stream_arn: ARN of the stream the row belongs to; ``None``: no drain that knows ARNs has had it
-    :param unsettled: the last owner left with a commit of unknown outcome
+    :param stream_arn: ARN of the stream the row belongs to; ``None``: no drain that knows ARNs has had the
+        row
+    :param unsettled: the last owner left a commit in doubt
     :param caught_up_at: the shard was drained up to this moment
     :param initial_shards: on the row that founded the application on this stream, the shards listed then
     :param others_until: when the consumer that made the row last wrote it, before a drain took it
-    :param offset: what COPY had committed of the shard when a drain last wrote this row; an offset in
-        Snowflake that is before it means that Snowflake went back in time
+    :param offset: what COPY had committed for the shard when a drain last wrote this row; an earlier offset
+        in Snowflake means that Snowflake went back in time
     :param offsets: the same of other sinks, by name
-    :param sinks: ways in which something may have been committed that the row doesn't say yet; after a clean
-        release the one of the last owner
-    :param oddities: what the row has besides and can't be meant, such as a time that is no number; it isn't
-        believed
+    :param sinks: the sinks that may have committed something the row doesn't show yet; after a clean release,
+        that of the last owner
+    :param oddities: implausible attributes of the row, such as a time that isn't a number; they are ignored
     """
 
     shard_id: str
@@ -62,7 +62,7 @@ class ShardState:
     oddities: tuple[str, ...] = ()
 
     def committed_by(self, sink: str) -> Position | None:
-        """What a sink had committed when a drain last wrote it down."""
+        """What a sink had committed when a drain last recorded it."""
         return self.offset if sink == "copy" else self.offsets.get(sink)
 
 
@@ -81,7 +81,7 @@ class StreamState:
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What DescribeTable says of the application's table.
+    """What DescribeTable reports about the application's table.
 
     :param protected: against deletion
     """

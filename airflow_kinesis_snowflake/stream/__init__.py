@@ -1,1 +1,1 @@
-"""What Kinesis means: positions, lineage, aggregation. Pure: no I/O and no Airflow."""
+"""The concepts of Kinesis: positions, lineage, aggregation. Pure: no I/O and no Airflow."""

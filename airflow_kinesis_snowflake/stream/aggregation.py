@@ -15,13 +15,13 @@ bytes, a protobuf message, and the MD5 of that message. The message::
       repeated Tag    tags                    = 4;
     }
 
-Not every producer is the library, so keys that Kinesis itself would refuse are damage (``PutRecord`` in the
-Kinesis API reference), and what an aggregate expands to is reckoned before any of it is built: many user
-records may share one long key.
+Not every producer uses the library, so keys that Kinesis itself would refuse count as damage (``PutRecord``
+in the Kinesis API reference), and the expanded size of an aggregate is calculated before any of it is built:
+many user records may share one long key.
 
-User records are kept whatever their hash key. The Kinesis Client Library drops an aggregate with a hash key
-outside the shard's range, which loses records that a producer aggregated just before a reshard;
-:func:`within_hash_range` does the same for those who ask for it.
+User records are kept regardless of their hash key. The Kinesis Client Library drops an aggregate with a hash
+key outside the shard's range, which loses records that a producer aggregated just before a reshard;
+:func:`within_hash_range` does the same on request.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.lineage import Shard
     from airflow_kinesis_snowflake.stream.positions import Position
 
-# A page is expanded as far as this; what is left of it is read again.
+# A page is expanded up to this size; the rest of it is read again.
 ROOM_BYTES = 64 * 2**20
-# One aggregate can't be read in parts. The library makes none of more than 1 MB, which with user records of
-# 25 bytes and keys of 36 expand to 20 MB.
-LARGEST_EXPANSION_BYTES = 256 * 2**20
-# About what Python and Arrow take for a user record beside its data and key.
+# An aggregate can't be read in parts. The library makes none larger than 1 MB, which with user records of 25
+# bytes and keys of 36 bytes expands to 20 MB.
+MAX_EXPANSION_BYTES = 256 * 2**20
+# Approximate overhead of Python and Arrow for a user record, besides its data and key.
 OVERHEAD_BYTES = 500
-LONGEST_KEY = 256
-LARGEST_HASH_KEY = 2**128 - 1
+MAX_KEY_LENGTH = 256
+MAX_HASH_KEY = 2**128 - 1
 _HASH_KEY = re.compile(rb"[0-9]{1,39}")
 
 _MAGIC = b"\xf3\x89\x9a\xc2"
@@ -65,8 +65,8 @@ _NO_INDEX = 2**64 - 1
 def _message_class() -> Any:
     """The class of the message, for the protobuf runtime that Airflow's telemetry brings along.
 
-    Keys are declared as bytes, so that those that aren't UTF-8 are noticed here; a missing explicit hash key
-    has an index that no table holds.
+    Keys are declared as bytes, so that those that aren't UTF-8 are detected here; a missing explicit hash key
+    has an index outside any table.
     """
     one, required, repeated = (
         FieldDescriptorProto.LABEL_OPTIONAL,
@@ -94,41 +94,41 @@ _AggregatedRecord = _message_class()
 
 
 @dataclass(frozen=True)
-class Damaged:
-    """A Kinesis record that certainly is an aggregate, by its MD5, but can't be taken apart.
+class DamagedAggregate:
+    """A Kinesis record that its MD5 proves to be an aggregate, but that can't be taken apart.
 
-    :param reason: what is wrong with it; says nothing of its content
+    :param reason: what is wrong with it; reveals nothing of its content
     """
 
     record: Record
     reason: str
 
 
-class Deaggregated(NamedTuple):
+class UserRecords(NamedTuple):
     """User records of a page.
 
     :param users: user records in order; Kinesis records that aren't aggregates as the same objects
     :param damaged: aggregates that can't be taken apart
-    :param taken: how many of the Kinesis records these come from; the others had no room
+    :param taken: how many of the Kinesis records these come from; the others didn't fit
     """
 
     users: Sequence[Record]
-    damaged: tuple[Damaged, ...]
+    damaged: tuple[DamagedAggregate, ...]
     taken: int
 
 
-def deaggregate(records: Sequence[Record]) -> Deaggregated:
-    """Replace every aggregate by its user records, as many as expand to 64 MiB, and at least one.
+def deaggregate(records: Sequence[Record]) -> UserRecords:
+    """Replace aggregates by their user records, until these take 64 MiB, and at least one aggregate.
 
-    Records that aren't aggregates come back as they are, also those that only begin like one.
-    An aggregate may hold no user record at all, so take the position after a page from the page itself.
+    Records that aren't aggregates are returned unchanged, including those that only start like one.
+    An aggregate may be empty, so take the position after a page from the page itself.
 
     :param records: Kinesis records in order
     """
     if not any(map(bytes.startswith, map(attrgetter("data"), records), repeat(_MAGIC))):
-        return Deaggregated(records, (), len(records))
+        return UserRecords(records, (), len(records))
     users: list[Record] = []
-    damaged: list[Damaged] = []
+    damaged: list[DamagedAggregate] = []
     room = ROOM_BYTES
     for number, record in enumerate(records):
         if not _is_aggregate(record.data):
@@ -138,23 +138,23 @@ def deaggregate(records: Sequence[Record]) -> Deaggregated:
             message = _message(record)
             size = _expanded_bytes(message, record)
             if size > room and number > 0:
-                return Deaggregated(users, tuple(damaged), number)
+                return UserRecords(users, tuple(damaged), number)
             room -= size
             users += _user_records(message, record)
         except DecodeError:
-            damaged.append(Damaged(record, "damaged KPL aggregate: not the message it should be"))
+            damaged.append(DamagedAggregate(record, "damaged KPL aggregate: not the message it should be"))
         except ValueError as error:
-            damaged.append(Damaged(record, f"damaged KPL aggregate: {error}"))
-    return Deaggregated(users, tuple(damaged), len(records))
+            damaged.append(DamagedAggregate(record, f"damaged KPL aggregate: {error}"))
+    return UserRecords(users, tuple(damaged), len(records))
 
 
 def within_hash_range(records: Sequence[Record], shard: Shard) -> list[Record]:
     """Drop every aggregate with a user record whose hash key lies outside a shard's range, as KCL does.
 
     A record's hash key is its explicit one, else the MD5 of its partition key as a number. An aggregate can
-    hold such records when its producer hasn't heard of a reshard yet. They may be there only once, so that
-    dropping them loses them; it is for those who must have the same records as an application of the Kinesis
-    Client Library (``AggregatorUtil.deaggregate``).
+    hold such records if its producer isn't aware of a reshard yet. No other copy need exist, so dropping them
+    loses them; it is for users who must get the same records as an application of the Kinesis Client Library
+    (``AggregatorUtil.deaggregate``).
 
     :param records: user records of one shard in order
     """
@@ -177,7 +177,7 @@ def hash_key(record: Record) -> int:
 def skip_through(records: Sequence[Record], position: Position) -> list[Record]:
     """Drop the user records at or before a position.
 
-    For a reader that goes on inside an aggregate: it reads the Kinesis record of its position once more.
+    For a reader that resumes inside an aggregate: it reads the Kinesis record of its position again.
     A record that isn't aggregated counts as sub-sequence number 0, as in checkpoints of the Kinesis Client
     Library and Openflow.
 
@@ -214,14 +214,14 @@ def _message(aggregate: Record) -> Any:
 
 
 def _expanded_bytes(message: Any, aggregate: Record) -> int:
-    """At most so many bytes are all its user records.
+    """An upper bound of the bytes of all its user records.
 
     :raises ValueError: more than can be held in memory
     """
     longest = max(map(len, message.partition_key_table), default=0)
-    each = OVERHEAD_BYTES + min(longest, 4 * LONGEST_KEY)
+    each = OVERHEAD_BYTES + min(longest, 4 * MAX_KEY_LENGTH)
     size = len(aggregate.data) + len(message.records) * each
-    if size > LARGEST_EXPANSION_BYTES:
+    if size > MAX_EXPANSION_BYTES:
         raise ValueError(f"its {len(message.records)} user records are too many for one record")
     return size
 
@@ -248,7 +248,7 @@ def _user_records(message: Any, aggregate: Record) -> list[Record]:
 
 
 class _Keys(dict[int, str]):
-    """The keys of a table that user records name, each read once."""
+    """The keys of a table that user records refer to, each read once."""
 
     def __init__(self, table: Sequence[bytes], read: Callable[[bytes], str]) -> None:
         super().__init__()
@@ -265,15 +265,15 @@ class _Keys(dict[int, str]):
 def _partition_key(key: bytes) -> str:
     try:
         # No character has more than four bytes.
-        text = None if len(key) > 4 * LONGEST_KEY else key.decode()
+        text = None if len(key) > 4 * MAX_KEY_LENGTH else key.decode()
     except UnicodeDecodeError:
         raise ValueError("a key isn't UTF-8") from None
-    if text is None or len(text) > LONGEST_KEY:
-        raise ValueError(f"a partition key is longer than {LONGEST_KEY} characters")
+    if text is None or len(text) > MAX_KEY_LENGTH:
+        raise ValueError(f"a partition key is longer than {MAX_KEY_LENGTH} characters")
     return text
 
 
 def _explicit_hash_key(key: bytes) -> str:
-    if not _HASH_KEY.fullmatch(key) or int(key) > LARGEST_HASH_KEY:
+    if not _HASH_KEY.fullmatch(key) or int(key) > MAX_HASH_KEY:
         raise ValueError("an explicit hash key isn't a decimal number of up to 128 bits")
     return key.decode()

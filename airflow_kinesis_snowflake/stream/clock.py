@@ -1,4 +1,4 @@
-"""What time it is where records arrive."""
+"""The time where records arrive."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServiceClock:
-    """The clock of a service, as far as the date of one of its answers tells.
+    """The clock of a service, as far as the date of one of its responses reveals it.
 
-    Records arrive by the clock of Kinesis, and a worker's may be off by minutes. What must be true of records
-    is therefore reckoned from an answer of Kinesis and the seconds that have passed here since, and what
-    isn't known is left to the side that loses nothing.
+    Records arrive by the clock of Kinesis, and a worker's may be off by minutes. So statements about records
+    are based on a response of Kinesis and the seconds that have passed here since, and uncertainty is
+    resolved in favour of losing nothing.
 
-    :param date: of the answer, to the second
-    :param asked_at: when it was asked for, on this machine's monotonic clock
-    :param answered_at: when it was there, on the same clock
+    :param date: of the response, to the second
+    :param asked_at: when the request was sent, on this machine's monotonic clock
+    :param answered_at: when the response was received, on the same clock
     """
 
     date: datetime
@@ -30,22 +30,24 @@ class ServiceClock:
     answered_at: float
 
     def earliest(self, at: float) -> int:
-        """The time by that clock was this or later (ms since the epoch).
+        """A lower bound of the time by that clock (ms since the epoch).
 
         :param at: when, on this machine's monotonic clock; not before the answer
         """
         return millis(self.date) + math.floor((at - self.answered_at) * 1000)
 
     def likely(self, at: float, *, own: int) -> int:
-        """The time by that clock, to the millisecond where this machine's clock can be right (ms).
+        """The time by that clock (ms since the epoch), to the millisecond if this machine's clock is
+        plausible.
 
         :param at: when, on this machine's monotonic clock; not before the answer
-        :param own: what this machine's wall clock said then. If it can't be right, the earliest time counts
+        :param own: what this machine's wall clock showed then. If that can't be right, the earliest time
+            counts
         """
         return own if self.earliest(at) <= own <= self.latest(at) else self.earliest(at)
 
     def latest(self, at: float) -> int:
-        """The time by that clock was this or earlier (ms since the epoch).
+        """An upper bound of the time by that clock (ms since the epoch).
 
         :param at: when, on this machine's monotonic clock; not before the answer
         """

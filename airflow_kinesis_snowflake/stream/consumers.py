@@ -12,8 +12,8 @@ from airflow_kinesis_snowflake.stream.refs import StreamRef
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
 
-MOST_CONSUMERS = 20
-"""Consumers that a stream may have, unless AWS has raised the quota."""
+MAX_CONSUMERS = 20
+"""Maximum number of consumers of a stream, unless AWS has raised the quota."""
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 _ARN = re.compile(
@@ -24,7 +24,7 @@ _ARN = re.compile(
 
 @dataclass(frozen=True)
 class ConsumerArn:
-    """The ARN of a registered consumer, and what it says.
+    """The ARN of a registered consumer, and its parts.
 
     :param text: the whole of it
     """
@@ -40,7 +40,7 @@ class ConsumerArn:
     def parse(cls, text: str) -> ConsumerArn:
         """Read an ARN.
 
-        :raises InvalidSettingError: it isn't that of a consumer; the message says what it is instead
+        :raises InvalidSettingError: it isn't that of a consumer; the message says what it is
         """
         match = _ARN.fullmatch(text)
         if match is None:
@@ -76,7 +76,7 @@ def check_consumer(*, stream: StreamRef, application_name: str, consumer_arn: st
     elif not _NAME.fullmatch(application_name):
         raise InvalidSettingError(
             "Register a consumer and give its consumer_arn: the consumer of enhanced fan-out can't be named "
-            f"after application {application_name!r}, as names of consumers have up to 128 characters"
+            f"after application {application_name!r}, because names of consumers have up to 128 characters"
         )
 
 
@@ -96,9 +96,9 @@ class ShardEvent:
     """A SubscribeToShardEvent.
 
     :param records: Kinesis records in order of their sequence numbers; often none
-    :param continuation: a subscription after this sequence number goes on behind the event; ``None`` at the
+    :param continuation: a subscription after this sequence number continues after the event; ``None`` at the
         end of the shard
-    :param millis_behind: how far the event is behind the tip of the shard, in milliseconds
+    :param millis_behind: lag of the event behind the tip of the shard, in milliseconds
     """
 
     records: tuple[Record, ...]

@@ -1,4 +1,4 @@
-"""What is known of a stream as a whole."""
+"""What is known about a stream as a whole."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """What DescribeStreamSummary says of a stream.
+    """What DescribeStreamSummary reports about a stream.
 
-    :param created: aware, in UTC; another stream of the same name has another
+    :param created: aware, in UTC; differs for another stream of the same name
     :param retention: how long a record can be read
     :param status: ``CREATING``, ``ACTIVE``, ``UPDATING`` or ``DELETING``
     :param encryption: records are encrypted with a KMS key, so that reading needs ``kms:Decrypt``

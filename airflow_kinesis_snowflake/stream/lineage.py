@@ -1,20 +1,21 @@
-"""Which shards come from which, and which of them may be read now.
+"""Which shards descend from which, and which of them may be read now.
 
-Every function takes the shards that ListShards gives and the rows of the state table, decides from these
-alone, and changes nothing. Take the list after the rows were read: a row that another worker makes meanwhile
-would otherwise look as if its shard had left the list.
+Every function takes the shards that ListShards returns and the rows of the state table, decides from these
+alone, and changes nothing. Fetch the list after reading the rows: otherwise the shard of a row that another
+worker adds meanwhile would seem to have left the list.
 
 Rules, for a table that has rows:
 
 - A shard without a row that descends from a row, or that no row descends from, is *new*. Any other shard
   without a row is only an ancestor of rows: it was before the start, and is left alone. In a table with rows
-  that another consumer made, such ancestors are new too: that consumer makes rows in no certain order, so it
-  may have stopped before it came to them.
+  that another consumer created, such ancestors are new too: that consumer creates rows in no particular
+  order, so it may have stopped before it got to them.
 - A shard may be read once none of its parents has records to come: each has ended, was before the start, or
   is neither listed nor in the table.
-- No shard descends from itself. Where rows or list claim so, the parents that would make it so don't count.
+- No shard descends from itself. Where rows or list claim so, the parents that would close the cycle don't
+  count.
 
-``docs/how-shards-are-read.md`` draws them.
+``docs/how-shards-are-read.md`` illustrates them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard as ListShards describes it.
+    """A shard, as described by ListShards.
 
     :param parents: none, one (split) or two (merge) shard ids; they may no longer be listed
     :param closed: no more records can be written to it
@@ -47,11 +48,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardProgress:
-    """What the state table knows of a shard's place among the others.
+    """What the state table knows about a shard's place in the lineage.
 
-    :param parents: as they were listed when the row was made; empty in rows that Openflow made
-    :param ended: read to its end, or given up because its records are gone
-    :param foreign: another consumer made the row, such as the Openflow connector
+    :param parents: as they were listed when the row was created; empty in rows that Openflow created
+    :param ended: read to its end, or abandoned because its records are gone
+    :param foreign: another consumer, such as the Openflow connector, created the row
     """
 
     shard_id: str
@@ -63,10 +64,10 @@ class ShardProgress:
 def new_shards(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> tuple[Shard, ...]:
     """Shards that need a row, parents before their children.
 
-    Make the rows in this order. A worker that dies in between then leaves no child whose row would make its
+    Create the rows in this order. Then a worker that dies halfway leaves no child whose row would make its
     parent look like a shard before the start.
 
-    :param known: the rows; with none of them every listed shard is new
+    :param known: the rows; without any, every listed shard is new
     """
     shards = _by_id(listed)
     if shards.keys() <= known.keys():
@@ -81,11 +82,11 @@ def new_shards(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> t
 
 
 def from_initial_position(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> frozenset[str]:
-    """New shards that start where the user says; all others start at their oldest record.
+    """New shards that start where the user specifies; all others start at their oldest record.
 
-    They are those of a table with rows of another consumer that may have been there when it began: ancestors
-    of rows, and shards that have nothing to do with any row. A shard that descends from a row, or from a
-    shard that has left the list, may be younger.
+    In a table with rows of another consumer, they are the shards that may have existed when it started:
+    ancestors of rows, and shards unrelated to any row. A shard that descends from a row, or from a shard that
+    has left the list, may be younger.
     """
     if not _begun_by_others(known):
         return frozenset()
@@ -116,19 +117,19 @@ def vanished(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> fro
     """Shards that left the list before they were read to their end.
 
     Kinesis lists a closed shard until its last record is older than the retention period, so whatever came
-    after the checkpoint is lost. Say so, and mark the row as ended while holding its lease.
+    after the checkpoint is lost. Report that, and mark the row as ended while holding its lease.
     """
     shards = _by_id(listed)
     return frozenset(shard_id for shard_id, row in known.items() if not row.ended and shard_id not in shards)
 
 
 def missed(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> frozenset[str]:
-    """Shards that came and left the list between two drains: none of their records was ever read.
+    """Shards that entered and left the list between two drains: none of their records was ever read.
 
-    They show as parents of new shards that are neither listed nor in the table. Ask before the rows of the
-    new shards are made, for then nothing shows any more. Of several lost generations only the last is named.
+    They appear as parents of new shards, and are neither listed nor in the table. Call this before the rows
+    of the new shards are created, which hide them. Of several lost generations, only the last is named.
 
-    :param known: the rows; with none of them nothing was missed, as nothing was begun
+    :param known: the rows; without any, nothing was missed, because nothing was started
     """
     shards = _by_id(listed)
     if not known or shards.keys() <= known.keys():
@@ -141,8 +142,8 @@ def missed(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> froze
 def forgettable(listed: Iterable[Shard], known: Mapping[str, ShardProgress]) -> frozenset[str]:
     """Rows that can be deleted, any or all of them, without changing a decision of this module.
 
-    The shard has ended and left the list, so have all its ancestors, and each listed child has a row. Nothing
-    is given up unless the row of a listed shard stays: an empty table would look like a first run.
+    The shard has ended and left the list, so have all its ancestors, and each listed child has a row. No row
+    may be deleted unless the row of a listed shard stays: an empty table would look like a first run.
     """
     shards = _by_id(listed)
     if shards.keys().isdisjoint(known):
@@ -174,12 +175,12 @@ def _begun_by_others(known: Mapping[str, ShardProgress]) -> bool:
 def _only_ancestors(
     known: Mapping[str, ShardProgress], parents: Mapping[str, tuple[str, ...]]
 ) -> frozenset[str]:
-    """Shards that rows descend from, and that descend from no row."""
+    """Shards from which rows descend, and that descend from no row."""
     return frozenset(_reachable(known, parents) - _reachable(known, _children(parents)))
 
 
 def _parents(shards: Mapping[str, Shard], known: Mapping[str, ShardProgress]) -> dict[str, tuple[str, ...]]:
-    """Parents as the rows and the list name them: either may know what the other doesn't."""
+    """Parents according to both the rows and the list: either may know what the other doesn't."""
     parents = {shard_id: row.parents for shard_id, row in known.items()}
     for shard_id, shard in shards.items():
         parents[shard_id] = parents.get(shard_id, ()) + shard.parents
@@ -187,7 +188,7 @@ def _parents(shards: Mapping[str, Shard], known: Mapping[str, ShardProgress]) ->
 
 
 def _without_cycles(parents: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Without the parents of each shard on a cycle, or between two, that are on one or between them too."""
+    """Parents, without those that are on a cycle or between two, for shards that are too."""
     if all(parent < shard_id for shard_id, its in parents.items() for parent in its):
         # As Kinesis names them. No cycle ever gets back to where it began.
         return parents
@@ -199,7 +200,7 @@ def _without_cycles(parents: dict[str, tuple[str, ...]]) -> dict[str, tuple[str,
 
 
 def _without_ends(shards: Iterable[str], steps: Mapping[str, Iterable[str]]) -> set[str]:
-    """Shards that a walk along ``steps`` inside ``shards`` comes to however long it has been under way."""
+    """Shards that a walk along ``steps`` inside ``shards`` can still reach, however long it is."""
     left = set(shards)
     arrivals = Counter(step for shard in left for step in set(steps.get(shard, ())) if step in left)
     ends = [shard for shard in left if not arrivals[shard]]
@@ -222,7 +223,7 @@ def _children(parents: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
 
 
 def _reachable(starts: Iterable[str], steps: Mapping[str, Iterable[str]]) -> set[str]:
-    """Whatever is one step or more from any start."""
+    """Everything one step or more from any start."""
     reached: set[str] = set()
     pending = list(starts)
     while pending:

@@ -1,4 +1,4 @@
-"""Where a reader stands in a shard, and where it starts while it has no checkpoint."""
+"""The position of a reader in a shard, and where it starts while it has no checkpoint."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BEFORE_THE_FIRST = "000"
 class Position:
     """A record of a shard, and inside a KPL aggregate one of its user records.
 
-    Positions of one shard are ordered as its records are. ``Position(s)`` stands at the end of the Kinesis
-    record ``s``, after every user record in it.
+    Positions of one shard are ordered like its records. ``Position(s)`` is the end of the Kinesis record
+    ``s``, after every user record in it.
 
-    :param sequence_number: decimal digits, as Kinesis gives them: at most 129, no zero in front
+    :param sequence_number: decimal digits, as returned by Kinesis: at most 129, without a leading zero
         (``SequenceNumber`` in the Kinesis API reference)
     :param sub_sequence_number: index of the user record inside the aggregate, from 0, at most ten digits;
         ``None`` means the whole Kinesis record
-    :raises ValueError: a number out of these limits
+    :raises ValueError: a number is outside these limits
     """
 
     sequence_number: str
@@ -41,10 +41,12 @@ class Position:
 
 
 def encode_position(position: Position | None) -> str:
-    """Write a position so that text compares as positions do; ``None`` (nothing read yet) sorts first.
+    """Encode a position so that encoded positions sort like positions; ``None`` (nothing read yet) sorts
+    first.
 
     The digits are preceded by their count, because sequence numbers differ in length; a position inside an
-    aggregate ends in its zero-padded sub-sequence number, a whole record in a character that sorts after it.
+    aggregate ends with its zero-padded sub-sequence number, a whole record with a character that sorts after
+    it.
     """
     if position is None:
         return BEFORE_THE_FIRST
@@ -54,7 +56,7 @@ def encode_position(position: Position | None) -> str:
 
 
 def decode_position(text: str) -> Position | None:
-    """Read what :func:`encode_position` wrote.
+    """Decode what :func:`encode_position` encoded.
 
     :raises ValueError: the text isn't an encoded position
     """
@@ -74,8 +76,8 @@ def decode_position(text: str) -> Position | None:
 class StartAt:
     """Where a shard starts while it has no checkpoint: the oldest retained record, or a moment.
 
-    :param timestamp: read records that arrived at or after it, cut to whole milliseconds as Kinesis counts
-        them; ``None`` means ``TRIM_HORIZON``
+    :param timestamp: read records that arrived at or after it, truncated to milliseconds like Kinesis' own
+        times; ``None`` means ``TRIM_HORIZON``
     """
 
     timestamp: datetime | None = None
@@ -91,7 +93,7 @@ class StartAt:
 
     @classmethod
     def parse(cls, text: str) -> StartAt:
-        """Read what ``str()`` wrote.
+        """Parse what ``str()`` returned.
 
         :raises ValueError: neither ``TRIM_HORIZON`` nor an ISO-8601 timestamp with a time zone
         """
@@ -102,7 +104,7 @@ def parse_timestamp(value: str | datetime) -> datetime:
     """A moment, in UTC.
 
     :param value: ISO-8601 text or a datetime, with any time zone
-    :raises ValueError: not ISO-8601, or without a time zone, so that nobody could say which moment is meant
+    :raises ValueError: not ISO-8601, or without a time zone, so that the moment would be ambiguous
     """
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     if moment.tzinfo is None:
@@ -123,16 +125,16 @@ TRIM_HORIZON = StartAt()
 def initial_position(kind: str, timestamp: str | datetime | None = None, *, now: datetime) -> StartAt:
     """Where the shards of a first run start.
 
-    ``LATEST`` becomes the moment of that run: kept as it is, it would skip records between two drains.
+    ``LATEST`` becomes the moment of that run: kept as such, it would skip records between two drains.
 
     :param kind: ``TRIM_HORIZON``, ``LATEST`` or ``AT_TIMESTAMP``
-    :param timestamp: for ``AT_TIMESTAMP``, and only for it; not in the future, because Kinesis gives no
-        iterator there
+    :param timestamp: for ``AT_TIMESTAMP``, and only for it; not in the future, where Kinesis gives no
+        iterator
     :param now: the moment of the run
-    :raises ValueError: another kind, or a timestamp that is missing, superfluous, naive or in the future
+    :raises ValueError: the kind is unknown, or the timestamp is missing, superfluous, naive or in the future
     """
     if (kind == "AT_TIMESTAMP") != (timestamp is not None):
-        raise ValueError("set initial_timestamp for initial_position='AT_TIMESTAMP', and only for it")
+        raise ValueError("set initial_timestamp for initial_position='AT_TIMESTAMP', and only then")
     if timestamp is not None:
         moment = parse_timestamp(timestamp)
         if moment > now:
@@ -147,10 +149,10 @@ def initial_position(kind: str, timestamp: str | datetime | None = None, *, now:
 
 @dataclass(frozen=True)
 class SequenceFacts:
-    """What a sequence number says of the record it was given to.
+    """What a sequence number reveals about its record.
 
     :param shard_number: the digits of the shard id
-    :param shard_created: when the shard was made, to the second
+    :param shard_created: when the shard was created, to the second
     :param written: when the record was written, to the second
     """
 
@@ -159,8 +161,8 @@ class SequenceFacts:
     written: datetime
 
 
-# Version 2, as 47 hex digits: "2", seconds when the shard was made (9), last digit of the shard number (1),
-# record count (16), unknown (2), seconds when the record was written (9), shard number (8), "2".
+# Version 2, as 47 hex digits: "2", shard creation in seconds (9), last digit of the shard number (1),
+# record count (16), unknown (2), record creation in seconds (9), shard number (8), "2".
 _VERSION_2 = re.compile(
     "2(?P<created>[0-9a-f]{9})(?P<check>[0-9a-f])[0-7][0-9a-f]{15}[0-9a-f]{2}"
     "(?P<written>[0-9a-f]{9})(?P<shard>[0-7][0-9a-f]{6}(?P=check))2"
@@ -168,13 +170,13 @@ _VERSION_2 = re.compile(
 
 
 def sequence_facts(sequence_number: str) -> SequenceFacts | None:
-    """Read the shard and the times out of a sequence number.
+    """Read the shard and the times from a sequence number.
 
-    AWS doesn't document the layout. It is the one that the emulator Kinesalite found, holds for the numbers
-    Kinesis has given out since 2014, and says the shard number twice, so other numbers are told apart. Use it
-    to notice a checkpoint that can't be the shard's own, never to compute a position.
+    AWS doesn't document the layout. The authors of the emulator Kinesalite discovered it; it holds for all
+    numbers Kinesis has assigned since 2014, and contains the shard number twice, so other numbers can be
+    recognised. Use it to detect a checkpoint that can't be the shard's own, never to compute a position.
 
-    :return: ``None`` when the number has another layout, as those of some emulators have
+    :return: ``None`` if the number has another layout, as with some emulators
     """
     match = _VERSION_2.fullmatch(f"{int(sequence_number):x}")
     if match is None:
@@ -187,5 +189,5 @@ def sequence_facts(sequence_number: str) -> SequenceFacts | None:
 
 
 def is_after(position: Position, other: Position | None) -> bool:
-    """Whether a position lies after another, or after the very beginning."""
+    """Whether a position is after another, or after the very start."""
     return other is None or position > other

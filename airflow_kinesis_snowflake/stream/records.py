@@ -1,4 +1,4 @@
-"""Records, as they come out of a shard."""
+"""Records as read from a shard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A user record: a Kinesis record, or one of several inside a KPL aggregate.
 
-    A msgspec struct, because the body of a GetRecords answer is decoded straight into it.
+    A msgspec struct, because the body of a GetRecords response is decoded straight into it.
 
     :param sequence_number: of the Kinesis record
     :param approximate_arrival: seconds since the epoch, in steps of a millisecond
@@ -33,9 +33,9 @@ class Record(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 @dataclass(frozen=True)
 class Page:
-    """The answer to one GetRecords call.
+    """The response to one GetRecords call.
 
-    :param records: Kinesis records as they came, in order of their sequence numbers
+    :param records: Kinesis records as received, in order of their sequence numbers
     :param next_iterator: ``None`` when the shard is closed and this page was its last
     :param millis_behind: how far the page's end is behind the tip of the shard, in milliseconds
     """
@@ -46,18 +46,18 @@ class Page:
 
     @property
     def delivery(self) -> Delivery:
-        """The page, whatever way it came."""
+        """The page as a delivery, however it was read."""
         return Delivery(self.records, millis_behind=self.millis_behind, ended=self.next_iterator is None)
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a source brings of a shard at a time.
+    """What a source delivers from a shard at a time.
 
-    :param records: Kinesis records as they came, in order of their sequence numbers
+    :param records: Kinesis records as received, in order of their sequence numbers
     :param millis_behind: how far their end is behind the tip of the shard, in milliseconds
     :param ended: the shard is closed, and these were its last
-    :param age_seconds: how long before the read that was so; 0 where the stream was asked by the read itself
+    :param age_seconds: how long before the read this was true; 0 if the read itself asked the stream
     """
 
     records: tuple[Record, ...]

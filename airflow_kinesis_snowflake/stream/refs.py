@@ -1,4 +1,4 @@
-"""Which stream is meant: its name, or its ARN, which says account and region as well."""
+"""A reference to a stream: its name, or its ARN, which also contains account and region."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RESOURCE = re.compile(rf"stream/(?P<name>{_NAME})")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _HOW = "give arn:aws:kinesis:<region>:<account id>:stream/<name>"
-# As botocore's partitions.json has them; where no other begins so, a region is of "aws".
+# From botocore's partitions.json; a region that matches none of these prefixes belongs to "aws".
 _PARTITIONS = {
     "cn-": "aws-cn",
     "eu-isoe-": "aws-iso-e",
@@ -26,7 +26,7 @@ _PARTITIONS = {
 
 @dataclass(frozen=True)
 class StreamRef:
-    """A stream as somebody named it. As text it is what was given: the ARN, or else the name.
+    """A stream as the user named it. Its text is what was given: the ARN, or otherwise the name.
 
     :param name: 1 to 128 characters of ``a-z A-Z 0-9 _ . -``
     :param partition: of AWS: ``aws``, ``aws-cn`` ...; with ``region`` and ``account`` ``None`` where only the
@@ -63,14 +63,14 @@ class StreamRef:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What calls of Kinesis name the stream by."""
+        """The parameters by which Kinesis calls name the stream."""
         return {"StreamName": self.name} if self.arn is None else {"StreamARN": self.arn}
 
     def region_beside(self, region: str | None) -> str | None:
         """The region to call Kinesis in.
 
         :param region: that of the settings; ``None``: they name none
-        :return: that of the ARN, or else that of the settings
+        :return: that of the ARN, or otherwise that of the settings
         :raises InvalidSettingError: ARN and settings name two regions
         """
         if self.region is not None and region not in {None, "", self.region}:
@@ -84,9 +84,9 @@ class StreamRef:
 
 
 def region_of(stream_name: str | None, region: str | None) -> str | None:
-    """The region of a stream, from its ARN or else from the settings.
+    """The region of a stream, from its ARN or otherwise from the settings.
 
-    :param stream_name: a name or an ARN; empty: no stream is concerned
+    :param stream_name: a name or an ARN; empty: no stream is involved
     :param region: that of the settings; ``None``: they name none
     :raises InvalidSettingError: neither a name nor an ARN, or ARN and settings name two regions
     """
@@ -94,7 +94,7 @@ def region_of(stream_name: str | None, region: str | None) -> str | None:
 
 
 def partition_of(region: str) -> str:
-    """The part of AWS that a region belongs to, as ARNs name it."""
+    """The AWS partition of a region, as ARNs name it."""
     return next((name for start, name in _PARTITIONS.items() if region.startswith(start)), "aws")
 
 
@@ -102,7 +102,7 @@ def _parse_arn(text: str) -> StreamRef:
     _, partition, service, region, account, resource = (*text.split(":", 5), "", "", "", "")[:6]
     if service != "kinesis":
         raise InvalidSettingError(
-            f"{text!r} is the ARN of something of {service or 'no service'}, not of Kinesis: {_HOW}"
+            f"{text!r} is the ARN of a resource of {service or 'no service'}, not of Kinesis: {_HOW}"
         )
     if "/consumer/" in resource:
         raise InvalidSettingError(

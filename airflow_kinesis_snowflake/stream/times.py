@@ -1,4 +1,4 @@
-"""Moments, and the milliseconds since the epoch as which state rows and Kinesis keep them."""
+"""Moments, and the milliseconds since the epoch by which state rows and Kinesis represent them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def moment(millis: int) -> datetime:
 
 
 def in_utc(moment: datetime) -> str:
-    """A moment in UTC for people to read."""
+    """A moment in UTC, in human-readable form."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def utc(millis: int) -> str:
-    """Milliseconds since the epoch for people to read; as they are where no calendar has such a year."""
+    """Milliseconds since the epoch, in human-readable form; unchanged if no calendar has such a year."""
     try:
         return in_utc(moment(millis))
     except (OverflowError, OSError, ValueError):

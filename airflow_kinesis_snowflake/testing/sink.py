@@ -1,4 +1,4 @@
-"""A landing table in memory, behind the port of sinks."""
+"""A landing table in memory, with the port of a sink."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
     from airflow_kinesis_snowflake.formats.decoding import Encoder
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
     from airflow_kinesis_snowflake.stream.positions import Position
 
 LIMITS = BatchLimits(max_batch_bytes=2**20, max_batch_records=10_000, max_batch_seconds=1.0)
 
 
 class FakeLanding:
-    """A table that drains load into, each through a sink of its own; give it to a drain as ``sink``.
+    """A table into which drains load, each through its own sink; pass it to a drain as ``sink``.
 
     :param name: what the sink is called in state rows
-    :param encoder: makes rows of records; by default as ``mapping="envelope"`` does
+    :param encoder: turns records into rows; by default like ``mapping="envelope"``
     :ivar rows: what has landed, in the order in which it was committed; keys are columns of the encoder
     :ivar dead_letters: what couldn't
     :ivar offsets: how far each shard is committed
@@ -57,11 +57,11 @@ class FakeLanding:
         self._answers_to_lose = 0
 
     def fail(self, *errors: KinesisSnowflakeError) -> None:
-        """Let the next commits raise these, one each, having done nothing."""
+        """Make the next commits raise these, one each, without any effect."""
         self._failures += errors
 
     def lose_answers(self, count: int = 1) -> None:
-        """Let the next commits be done, and nobody get to know it."""
+        """Make the next commits succeed, but lose their answers."""
         self._answers_to_lose += count
 
     def open(self, context: SinkContext) -> Sink:
@@ -69,7 +69,7 @@ class FakeLanding:
         return FakeSink(self, context)
 
     def commit(self, batch: Batch) -> Outcome:
-        """Commit a batch if every shard stands where it begins, and say otherwise where they stand."""
+        """Commit a batch if every shard's offset is at its start; otherwise return the offsets."""
         with self._lock:
             if self._failures:
                 raise self._failures.pop(0)
@@ -82,7 +82,7 @@ class FakeLanding:
             return outcome
 
     def _outcome_by(self, batch: Batch) -> Outcome | None:
-        """What has become of a batch already; ``None``: nothing."""
+        """The outcome of a batch so far; ``None``: there is none."""
         spans = batch.spans.items()
         stand = {shard_id: self.offsets.get(span.key) for shard_id, span in spans}
         refused = {
@@ -115,15 +115,15 @@ class FakeLanding:
 
 
 class FakeRows:
-    """What a batch holds until it is committed: pages, as they came."""
+    """What a batch holds until it is committed: pages, as received."""
 
     def __init__(self) -> None:
-        self.pages: list[Encoded] = []
+        self.pages: list[EncodedRecords] = []
         self.rows = 0
         self.dead_letters = 0
         self.size = 0
 
-    def append(self, encoded: Encoded, *, shard_id: str) -> None:
+    def append(self, encoded: EncodedRecords, *, shard_id: str) -> None:
         """Keep a page."""
         self.pages.append(encoded)
         self.rows += encoded.rows.num_rows
@@ -131,7 +131,7 @@ class FakeRows:
         self.size += encoded.bytes
 
     def delete(self) -> None:
-        """Forget all."""
+        """Discard all pages."""
         self.pages.clear()
 
 
@@ -163,11 +163,11 @@ class FakeSink:
         return FakeRows()
 
     def prepare(self) -> None:
-        """Connect, as far as that goes."""
+        """Connect; nothing to do here."""
         self._connect()
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
-        """Where shards stand."""
+        """The offsets of shards."""
         self._connect()
         found = {key: self._landing.offsets[key] for key in keys if key in self._landing.offsets}
         return Offsets(
@@ -179,7 +179,7 @@ class FakeSink:
         """Commit a batch.
 
         :raises LeaseLostError: another worker has a lease
-        :raises ServiceUnavailableError: its answer was lost, or the commit was given up
+        :raises ServiceUnavailableError: its answer was lost, or the commit was abandoned
         """
         self._connect()
         if self._cancelled:
@@ -193,7 +193,7 @@ class FakeSink:
         return outcome
 
     def settled(self, shards: Set[str]) -> None:
-        """Nothing of these shards is in doubt any more."""
+        """Note that nothing of these shards is in doubt any more."""
         self.in_doubt -= shards
 
     def cancel(self) -> None:

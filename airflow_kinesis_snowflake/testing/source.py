@@ -1,4 +1,4 @@
-"""A stream in memory, behind the port of sources."""
+"""A stream in memory, with the port of a source."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class _FakeShard:
 
 
 class FakeSource:
-    """A stream that is written to, resharded and read without a service.
+    """A stream that can be written to, resharded and read without a service.
 
-    Sequence numbers are built as those of Kinesis, grow with every record of the stream, and say which shard
-    gave them out. A cursor delivers what is there when it is asked.
+    Sequence numbers are built like those of Kinesis, grow with every record of the stream, and tell which
+    shard assigned them. A cursor delivers what is there when it is asked.
 
-    :param shards: how many it begins with
+    :param shards: how many it starts with
     :param stream_name: its name
     :param clock: seconds since the epoch, at which records arrive
     """
@@ -94,7 +94,7 @@ class FakeSource:
             ]
 
     def merge(self, one: str, other: str) -> str:
-        """Close two shards whose hash keys are neighbours, and open their child."""
+        """Close two shards with adjacent hash keys, and open their child."""
         with self._lock:
             closed = self._close(one), self._close(other)
             return self._add(
@@ -104,19 +104,19 @@ class FakeSource:
             )
 
     def trim(self, shard_id: str, count: int = 1) -> None:
-        """Let the oldest records of a shard age out."""
+        """Make the oldest records of a shard age out."""
         with self._lock:
             del self._shards[shard_id].records[:count]
 
     def remove(self, shard_id: str) -> None:
-        """Let a closed shard leave the list, with all that is left of it."""
+        """Remove a closed shard from the list, with everything left in it."""
         with self._lock:
             if not self._shards[shard_id].shard.closed:
                 raise ValueError(f"shard {shard_id} is open")
             del self._shards[shard_id]
 
     def fail(self, *errors: TransientError) -> None:
-        """Let the next reads raise these, one each."""
+        """Make the next reads raise these, one each."""
         with self._lock:
             self._failures += errors
 
@@ -144,7 +144,7 @@ class FakeSource:
     def open(self, shard_id: str, start: Position | StartAt, *, with_start: bool = False) -> FakeCursor:
         """Open a shard.
 
-        :raises ForeignCheckpointError: the shard didn't give out the sequence number
+        :raises ForeignCheckpointError: the shard didn't assign the sequence number
         """
         if isinstance(start, Position):
             self._check(shard_id, start.sequence_number)
@@ -239,7 +239,7 @@ def sequence_number(shard: int, *, created: int, written: int, count: int) -> st
     """A sequence number as Kinesis builds them, as far as that is known.
 
     :param shard: number of the shard
-    :param created: when the shard was made, in seconds since the epoch
+    :param created: when the shard was created, in seconds since the epoch
     :param written: when the record was
     :param count: grows from record to record
     """

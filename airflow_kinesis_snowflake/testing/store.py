@@ -1,4 +1,4 @@
-"""An application's state in memory, behind the port of state stores."""
+"""An application's state in memory, with the port of a state store."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ COPY = "copy"
 
 
 class FakeStateStore:
-    """Rows of shards and workers, each change of which is atomic.
+    """Rows of shards and workers; each change is atomic.
 
-    Several workers of one application share one. A change that was made says so again when it is asked for
-    again, as long as nothing else has come between: who lost an answer may ask once more.
+    Several workers of one application share one. A repeated change reports success again, unless something
+    else has come between: a caller that lost an answer may repeat the call.
     """
 
     def __init__(self) -> None:
@@ -41,19 +41,19 @@ class FakeStateStore:
             self._shards[stream_name][shard.shard_id] = shard
 
     def fail(self, *errors: KinesisSnowflakeError) -> None:
-        """Let the next calls raise these, one each, having done nothing."""
+        """Make the next calls raise these, one each, without any effect."""
         with self._lock:
             self._failures += errors
 
     # --- the port ------------------------------------------------------------------------------------------
 
     def exists(self) -> bool:
-        """Whether there is state of the application."""
+        """Whether the application has state."""
         self._meet_failure()
         return self._made
 
     def create_table(self) -> None:
-        """Make room for state unless it is there."""
+        """Create the place for state unless it exists."""
         self._meet_failure()
         self._made = True
 
@@ -95,7 +95,7 @@ class FakeStateStore:
             return self._shards[stream_name].setdefault(shard_id, made) == made
 
     def forget_shard(self, stream_name: str, shard_id: str) -> bool:
-        """Delete the row of a shard that is read to its end and that nobody has leased.
+        """Delete the row of a shard that is read to its end and not leased.
 
         :return: ``False``: it isn't, and stays
         """
@@ -168,7 +168,7 @@ class FakeStateStore:
         millis_behind: int | None = None,
         caught_up_at: int | None = None,
     ) -> bool:
-        """Move the end of a lease that the worker has.
+        """Extend a lease that the worker has.
 
         :return: ``False``: the lease is lost, and nothing was written
         """
@@ -212,7 +212,7 @@ class FakeStateStore:
             if checkpoint is not None and row.checkpoint is not None and row.checkpoint > checkpoint:
                 raise FencedError(
                     f"The checkpoint of shard {shard_id} of stream {stream_name} is already beyond "
-                    f"{checkpoint.sequence_number}: something else than the lease's owner moved it"
+                    f"{checkpoint.sequence_number}: something other than the lease's owner moved it"
                 )
             if offset is not None and sink in {None, COPY}:
                 changes["offset"] = offset
@@ -232,7 +232,7 @@ class FakeStateStore:
         millis_behind: int | None = None,
         caught_up_at: int | None = None,
     ) -> bool:
-        """Give back a lease that the worker has, with the last facts about the shard.
+        """Release a lease that the worker has, with the last facts about the shard.
 
         :return: ``False``: the lease is lost, and nothing was written
         """
@@ -247,7 +247,7 @@ class FakeStateStore:
         return self._change_as(owner, stream_name, shard_id, released)
 
     def heartbeat(self, stream_name: str, worker: str, *, now: int, again: bool = False) -> bool:
-        """Say that a worker is alive.
+        """Record that a worker is alive.
 
         :param again: not its first heartbeat
         :return: ``False``: its row was removed since the first, and nothing was written
@@ -260,7 +260,7 @@ class FakeStateStore:
             return True
 
     def leave(self, stream_name: str, worker: str) -> None:
-        """Take back the last heartbeat; one that isn't there is fine."""
+        """Remove the last heartbeat; a missing one is no error."""
         self._meet_failure()
         with self._lock:
             self._workers[stream_name].pop(worker, None)
@@ -268,7 +268,7 @@ class FakeStateStore:
     def forget_worker(self, stream_name: str, worker: str, *, heartbeat: int) -> bool:
         """Delete the row of a worker whose last heartbeat was this one.
 
-        :return: ``False``: it gave another since; ``True``: there is no such row now
+        :return: ``False``: it has sent another since; ``True``: there is no such row now
         """
         self._meet_failure()
         with self._lock:

@@ -1,4 +1,4 @@
-"""Starting drains by what is in the stream, instead of by the clock."""
+"""Starts drains when the stream has new records, instead of by the clock."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_kinesis_snowflake.exceptions import KinesisSnowflakeError
 from airflow_kinesis_snowflake.operators.settings import number
-from airflow_kinesis_snowflake.sources.backlog import BacklogWatch, Patience
+from airflow_kinesis_snowflake.sources.backlog import BacklogWatch, RefireBackoff
 from airflow_kinesis_snowflake.stream.times import now_millis
-from airflow_kinesis_snowflake.triggers.base import Source
+from airflow_kinesis_snowflake.triggers.base import DrainedStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,20 +24,20 @@ ASK_AGAIN_SECONDS = 1.0
 class KinesisBacklogTrigger(BaseEventTrigger):
     """Fires when a stream has something that an application hasn't drained; for ``AssetWatcher``.
 
-    Records, new shards and shards to close count, and so does an application that hasn't begun. What the
-    records are isn't looked at, and none of them goes through Airflow.
+    Records, new shards and shards to close count, as does an application that hasn't started. The content of
+    records isn't inspected, and none of them passes through Airflow.
 
-    Nothing is fired while a worker holds a lease, for then a drain is under way. After a drain that got on,
-    the next event comes as soon as there is something again. If nothing got on since the last event, because
-    the drain fails, its DAG is paused or waits for a slot, the event is repeated after 10 minutes, then after
-    20, 40, and every hour. What was fired is remembered in the triggerer only: when that is restarted, an
-    event may come once too often, and the drain it starts finds nothing.
+    Nothing is fired while a worker holds a lease, because then a drain is under way. After a drain that made
+    progress, the next event comes as soon as there is something again. If there was no progress since the
+    last event, because the drain fails, or its DAG is paused or waits for a slot, the event is repeated after
+    10 minutes, then after 20, 40, and every hour. Fired events are remembered only in the triggerer: when it
+    is restarted, an event may come once too often, and the drain it starts finds nothing.
 
-    An error of AWS is logged when it appears, and the look repeated at the next poll.
+    An AWS error is logged when it first occurs, and the check is repeated at the next poll.
 
     :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region
     :param application_name: whose checkpoints count: the name of the DynamoDB table with the state
-    :param poll_seconds: time between two looks; what a look costs says
+    :param poll_seconds: time between two checks; for the cost of a check see
         :class:`~airflow_kinesis_snowflake.sources.backlog.BacklogWatch`
     :param aws_conn_id: Airflow connection of type ``aws``
     :param region_name: AWS region of the stream, default is that of its ARN, or else the connection's
@@ -45,7 +45,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
         default is ``aws_conn_id`` in the stream's region
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
-    :raises InvalidSettingError: ``poll_seconds`` is below 1, or another value can't be meant
+    :raises InvalidSettingError: ``poll_seconds`` is below 1, or another value is invalid
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.poll_seconds = number(minimum=1).read("poll_seconds", poll_seconds)
-        self.source = Source(
+        self.source = DrainedStream(
             stream_name=stream_name,
             application_name=application_name,
             aws_conn_id=aws_conn_id,
@@ -73,7 +73,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
         )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Where the class is, and its parameters."""
+        """The path of the class, and its parameters."""
         kind = type(self)
         return f"{kind.__module__}.{kind.__qualname__}", {
             **self.source.settings,
@@ -81,9 +81,9 @@ class KinesisBacklogTrigger(BaseEventTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look again and again, for ever."""
+        """Check repeatedly, forever."""
         watch: BacklogWatch | None = None
-        patience = Patience()
+        patience = RefireBackoff()
         complaint = ""
         while True:
             wait = self.poll_seconds
@@ -93,7 +93,7 @@ class KinesisBacklogTrigger(BaseEventTrigger):
                     watch = BacklogWatch(kinesis=kinesis, store=store)
                 backlog = await asyncio.to_thread(watch.look, now=now_millis())
             except (KinesisSnowflakeError, AirflowException) as error:
-                # An end of the trigger would only make Airflow start it again, at once.
+                # If the trigger ended, Airflow would only start it again at once.
                 if str(error) != complaint:
                     self.log.error("Can't see whether %s has something to drain: %s", self.source, error)
                 complaint = str(error)

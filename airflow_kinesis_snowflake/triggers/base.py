@@ -1,4 +1,4 @@
-"""How triggers reach AWS without holding up the triggerer."""
+"""How triggers access AWS without blocking the triggerer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 
 
-class Source:
+class DrainedStream:
     """A stream and the application that drains it, as triggers name them.
 
     :param stream_name: name of the Kinesis stream, or its ARN if it is of another account or region
@@ -25,7 +25,7 @@ class Source:
         default is ``aws_conn_id`` in the stream's region
     :param verify: whether or with which CA bundle to check certificates of AWS
     :param botocore_config: arguments of ``botocore.config.Config``
-    :raises InvalidSettingError: one of them can't be meant
+    :raises InvalidSettingError: one of them is invalid
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Source:
     async def aopen(self) -> tuple[KinesisStreamHook, CheckpointStoreHook]:
         """The same, from the triggerer's loop.
 
-        Airflow answers a lookup of a connection over that loop, and before 3.2 only to threads that asgiref
-        made. Everything behind the lookup may run on any thread.
+        Airflow answers a connection lookup through that loop, and before 3.2 only on threads created by
+        asgiref. Everything after the lookup may run on any thread.
         """
         return await sync_to_async(self.open)()
 

@@ -1,4 +1,4 @@
-"""Waiting until an application has drained its stream up to a moment."""
+"""Waits until an application has drained its stream up to a moment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.engine.lag import read_drained_until
 from airflow_kinesis_snowflake.exceptions import TerminalError, TransientError
 from airflow_kinesis_snowflake.operators.settings import MOMENT, number, optional
 from airflow_kinesis_snowflake.stream.times import in_utc
-from airflow_kinesis_snowflake.triggers.base import Source
+from airflow_kinesis_snowflake.triggers.base import DrainedStream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,13 +22,13 @@ class KinesisDrainedTrigger(BaseTrigger):
     """Fires once, when everything that arrived before a moment is loaded.
 
     The event is ``{"drained_until": <ISO-8601>}``, or ``{"error": <message>}`` for an error that waiting
-    doesn't mend. Others are logged, and the look repeated.
+    doesn't fix. Other errors are logged, and the check is repeated.
 
     :param until: the moment, ISO-8601 with a time zone; ``None``: ``max_lag_seconds`` before each look
-    :param max_lag_seconds: for a moment that moves along
-    :param poll_seconds: time between two looks
-    :param source: as :class:`~airflow_kinesis_snowflake.triggers.base.Source` takes it
-    :raises InvalidSettingError: a value can't be meant
+    :param max_lag_seconds: for a moving moment
+    :param poll_seconds: time between two checks
+    :param source: as :class:`~airflow_kinesis_snowflake.triggers.base.DrainedStream` takes it
+    :raises InvalidSettingError: a value is invalid
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class KinesisDrainedTrigger(BaseTrigger):
         self._moment = optional(MOMENT).read("until", until)
         self.max_lag_seconds = number(minimum=0).read("max_lag_seconds", max_lag_seconds)
         self.poll_seconds = number(minimum=0).read("poll_seconds", poll_seconds)
-        self.source = Source(**source)
+        self.source = DrainedStream(**source)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Where the class is, and its parameters."""
+        """The path of the class, and its parameters."""
         kind = type(self)
         return f"{kind.__module__}.{kind.__qualname__}", {
             **self.source.settings,
@@ -57,14 +57,14 @@ class KinesisDrainedTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until it is so."""
+        """Check until the condition holds."""
         try:
             kinesis, store = await self.source.aopen()
             while True:
                 try:
                     drained = await asyncio.to_thread(read_drained_until, kinesis, store)
                 except TransientError as error:
-                    self.log.warning("Can't see how far %s is, trying again: %s", self.source, error)
+                    self.log.warning("Can't determine how far %s is, trying again: %s", self.source, error)
                 else:
                     self.log.info("%s", describe(self.source, drained))
                     if drained is not None and drained >= self.wanted():
@@ -75,14 +75,14 @@ class KinesisDrainedTrigger(BaseTrigger):
             yield TriggerEvent({"error": f"{type(error).__name__}: {error}"})  # type: ignore[no-untyped-call]
 
     def wanted(self) -> datetime:
-        """The moment up to which everything is to be loaded."""
+        """The moment up to which everything must be loaded."""
         if self._moment is not None:
             return self._moment
         return datetime.now(UTC) - timedelta(seconds=self.max_lag_seconds)
 
 
-def describe(source: Source, drained: datetime | None) -> str:
+def describe(source: DrainedStream, drained: datetime | None) -> str:
     """How far an application is, for the log."""
     if drained is None:
-        return f"The {source} hasn't begun every shard"
+        return f"The {source} hasn't started every shard"
     return f"The {source} has drained what arrived before {in_utc(drained)}"

@@ -16,22 +16,22 @@ from airflow_kinesis_snowflake.maintenance.serialization import as_json
 from airflow_kinesis_snowflake.monitoring.app import static
 from airflow_kinesis_snowflake.monitoring.drains import (
     Application,
-    Drain,
+    DrainTaskInstance,
     Failure,
-    Progress,
-    Report,
     Settings,
-    ShardDone,
+    ShardSummary,
+    TaskProgress,
+    TaskReport,
     columns_of,
     runs_of,
 )
-from airflow_kinesis_snowflake.monitoring.standing import Schedule
-from airflow_kinesis_snowflake.monitoring.state import Reading
+from airflow_kinesis_snowflake.monitoring.health import Schedule
+from airflow_kinesis_snowflake.monitoring.state_reader import Reading
 from airflow_kinesis_snowflake.monitoring.view import (
     CLEANUP_DAG,
     REPLAY_DAG,
     RESET_DAG,
-    Material,
+    ApplicationSnapshot,
     list_of,
     page_of,
     run_line,
@@ -72,7 +72,7 @@ def shard(number: int, **facts: Any) -> ShardView:
 
 def drains(
     application: Application, lags: Sequence[int], *, records: int = 90_000, **done: Any
-) -> list[Drain]:
+) -> list[DrainTaskInstance]:
     """A drain every ten minutes, the newest first; with the lag at the end of each."""
     settings = Settings(application.name, application.stream, "RAW.KINESIS.EVENTS", region_name="eu-west-1")
     found = []
@@ -80,7 +80,7 @@ def drains(
         took = 40_000 + 11_000 * ((index * 7) % 5)
         ended = NOW - 3 * MINUTE - index * 10 * MINUTE
         loaded = records * (10 + (index * 5) % 7) // 10
-        report = Report(
+        report = TaskReport(
             application.name,
             application.stream,
             "RAW.KINESIS.EVENTS",
@@ -90,7 +90,7 @@ def drains(
             shards={name: replace_lag(each, lag) for name, each in done.items()},
         )
         found.append(
-            Drain(
+            DrainTaskInstance(
                 dag_id=f"drain_{application.stream}",
                 task_id="drain",
                 run_id=f"scheduled__{ended}",
@@ -106,13 +106,13 @@ def drains(
     return found
 
 
-def failed() -> Material:
+def failed() -> ApplicationSnapshot:
     """The last drain failed and said why; the ones before it put records aside."""
     application = Application("refunds-to-snowflake", "refunds")
     good = drains(application, [2_000] * 12, records=4_000)
     put_aside = replace(
         good[0],
-        report=Report(
+        report=TaskReport(
             application.name, application.stream, "RAW.KINESIS.REFUNDS", records=4_000, bytes=900_000,
             dead_letters=41, millis_behind_latest=2_000,
             reasons={"not JSON: it begins with 0x1f, as gzip does": 38, "column AMOUNT: not a number": 3},
@@ -126,11 +126,11 @@ def failed() -> Material:
     return material("refunds-to-snowflake", "refunds", [], [shard(0)], drains=drained)
 
 
-def following() -> Material:
+def following() -> ApplicationSnapshot:
     """A drain stays and loads what arrives."""
     application = Application("prices-to-snowflake", "prices")
     past = drains(application, [1_000] * 6)
-    progress = Progress(
+    progress = TaskProgress(
         application.name,
         application.stream,
         at="2025-12-31T23:59:55+00:00",
@@ -142,10 +142,10 @@ def following() -> Material:
     return material(application.name, application.stream, [], [shard(0)], drains=[now, *past[1:]])
 
 
-def held() -> Material:
+def held() -> ApplicationSnapshot:
     """Another consumer had the shards."""
     application = Application("fraud", "fraud")
-    report = Report(
+    report = TaskReport(
         application.name, application.stream, "RAW.KINESIS.FRAUD",
         held_by_others={"openflow-6f1c": 3}, millis_behind_latest=0,
     )  # fmt: skip
@@ -153,15 +153,17 @@ def held() -> Material:
     return material("fraud", "fraud", [], [shard(n) for n in range(3)], drains=found)
 
 
-def retired() -> Material:
+def retired() -> ApplicationSnapshot:
     return material(
         "legacy-to-snowflake", "legacy", [2_000] * 3, [shard(0)], schedule=Schedule("drain_legacy", gone=True)
     )
 
 
-def replace_lag(done: ShardDone, lag: int) -> ShardDone:
+def replace_lag(done: ShardSummary, lag: int) -> ShardSummary:
     return (
-        done if done.millis_behind_latest is not None else ShardDone(done.records, millis_behind_latest=lag)
+        done
+        if done.millis_behind_latest is not None
+        else ShardSummary(done.records, millis_behind_latest=lag)
     )
 
 
@@ -184,14 +186,14 @@ def reading(application: Application, shards: Sequence[ShardView], *findings: St
 
 def material(
     name: str, stream: str, lags: Sequence[int], shards: Sequence[ShardView] | None, **more: Any
-) -> Material:
+) -> ApplicationSnapshot:
     application = Application(name, stream)
-    return Material(
+    return ApplicationSnapshot(
         application=application,
         drains=more.get("drains") or drains(application, lags, **more.get("done", {})),
         reading=(
             Reading(unreadable="dynamodb:DescribeTable on table 'payments' in eu-west-1 failed: Could not "
-                    "connect to the endpoint. Another try may succeed.", )
+                    "connect to the endpoint. A retry may succeed.", )
             if shards is None
             else reading(application, shards, *more.get("findings", ()))
         ),
@@ -199,7 +201,7 @@ def material(
     )  # fmt: skip
 
 
-def resharded() -> Material:
+def resharded() -> ApplicationSnapshot:
     """Behind and growing; a split, a merge, and a shard that makes no headway."""
     run = "scheduled__2026-01-01T00:00:00+00:00"
     owner = f"drain_orders/{run}/drain/{{}}#1-5f0c"
@@ -216,13 +218,13 @@ def resharded() -> Material:
         shard(9, parents=(5,), checkpoint=None, written=None, millis_behind=None, start_at="TRIM_HORIZON"),
     ]
     shards[6] = replace(shards[6], lease_owner=owner.format(0), lease_expiry=NOW + 21_000)
-    stuck = ShardDone(0, millis_behind_latest=7_800_000)
-    done = {shard_id(5): stuck, shard_id(3): ShardDone(700), shard_id(6): ShardDone(700)}
+    stuck = ShardSummary(0, millis_behind_latest=7_800_000)
+    done = {shard_id(5): stuck, shard_id(3): ShardSummary(700), shard_id(6): ShardSummary(700)}
     lags = [7_800_000, 6_100_000, 4_900_000, 4_000_000, 2_000_000, 900_000, 300_000, *[4_000] * 20]
     return material("orders-to-snowflake", "orders", lags, shards, done=done)
 
 
-def abandoned() -> Material:
+def abandoned() -> ApplicationSnapshot:
     shards = [
         shard(n, lease_owner=f"drain_clicks/scheduled__1/drain/{n % 2}#1-aa", lease_expiry=NOW - 4 * MINUTE,
               millis_behind=90_000 * (n + 1))
@@ -231,7 +233,7 @@ def abandoned() -> Material:
     return material("clicks-to-snowflake", "clicks", [400_000] * 24, shards)
 
 
-def wide(count: int = 500) -> Material:
+def wide(count: int = 500) -> ApplicationSnapshot:
     """Half of 500 shards were split long ago; one is stuck."""
     olds = [shard(n, ended=True) for n in range(count // 3)]
     news = [shard(n, parents=((n - count // 3) // 2,)) for n in range(count // 3, count)]
@@ -239,7 +241,7 @@ def wide(count: int = 500) -> Material:
     return material("telemetry-to-snowflake", "telemetry", [3_000] * 60, [*olds, *news])
 
 
-def materials() -> list[Material]:
+def materials() -> list[ApplicationSnapshot]:
     finding = StateFinding(
         shard_id(0), "its last worker left with the outcome of a commit unknown", "None needed"
     )

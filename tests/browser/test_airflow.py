@@ -102,7 +102,7 @@ def test_a_drain_is_started_and_its_dag_paused_from_the_page(
     address = f"{airflow.url}/plugin/kinesis-snowflake?application={application_name}&stream={stream}"
     page.goto(address)
     shown = page.frame_locator("iframe")
-    expect(shown.locator(".since")).to_contain_text("Nothing came since.")
+    expect(shown.locator(".since")).to_contain_text("No new records.")
 
     shown.get_by_role("button", name="Run now…").click()
     assert json.loads(shown.get_by_label("Settings", exact=True).input_value()) == conf

@@ -392,5 +392,5 @@ def test_a_week_of_runs_is_shown_by_spans_of_time(stage: Stage, open_page: OpenP
 def test_who_else_holds_shards_is_told_when_a_drain_found_nothing(stage: Stage, open_page: OpenPage) -> None:
     page = opened(stage, open_page, "fraud")
     expect(page.locator(".sentence")).to_have_text(
-        "The last drain found nothing new in the shards that were free; 3 shards were held by openflow-6f1c"
+        "The last drain found nothing new in the free shards; 3 shards were held by openflow-6f1c"
     )

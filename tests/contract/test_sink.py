@@ -11,12 +11,12 @@ import pytest
 
 from airflow_kinesis_snowflake.engine import retries
 from airflow_kinesis_snowflake.engine.batch import Batch, Span
+from airflow_kinesis_snowflake.engine.dead_letter_limit import ANY_NUMBER
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.engine.ports import SinkContext
 from airflow_kinesis_snowflake.engine.retries import Retries
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
-from airflow_kinesis_snowflake.engine.threshold import ANY_NUMBER
 from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
     LeaseLostError,
@@ -27,7 +27,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake import channels
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing, Streaming
+from airflow_kinesis_snowflake.sinks.snowflake.factories import Copy, Landing, Streaming
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.records import Record
 from airflow_kinesis_snowflake.testing.sink import FakeLanding
@@ -175,7 +175,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.01)
     monkeypatch.setattr(channels, "_TRYING_SECONDS", 1)
 
 

@@ -15,7 +15,7 @@ from airflow_kinesis_snowflake.engine.drain import Drain
 from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, Offsets
 from airflow_kinesis_snowflake.engine.ports import Outcome
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
-from airflow_kinesis_snowflake.formats.envelope import Encoded, EnvelopeMapping
+from airflow_kinesis_snowflake.formats.envelope import EncodedRecords, EnvelopeMapping
 from airflow_kinesis_snowflake.stream.clock import ServiceClock
 from airflow_kinesis_snowflake.stream.facts import StreamFacts
 from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -95,7 +95,7 @@ class Texts:
     def size(self) -> int:
         return sum(map(len, self.texts))
 
-    def append(self, encoded: Encoded, *, shard_id: str) -> None:
+    def append(self, encoded: EncodedRecords, *, shard_id: str) -> None:
         self.texts += encoded.rows.column("RECORD_CONTENT").to_pylist()
         self.dead_letters += len(encoded.dead_letters)
 

@@ -93,9 +93,9 @@ def test_people_are_told_and_the_page_says_why(
         timeout=60,
     ).json()
 
-    standing = page["line"]["standing"]
-    assert standing["kind"] == "failed"
-    assert "no_such_connection" in standing["reason"]
-    assert standing["log"][2:] == ["drain", 0]
+    health = page["line"]["health"]
+    assert health["kind"] == "failed"
+    assert "no_such_connection" in health["reason"]
+    assert health["log"][2:] == ["drain", 0]
     assert [count for _, count in page["letters"]["reasons"]] == [1], json.dumps(page["letters"])
     assert page["control"]["conf"] == {"aws_conn_id": "no_such_connection"}

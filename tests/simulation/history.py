@@ -17,7 +17,7 @@ from airflow_kinesis_snowflake.engine.drain import Drain
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.exceptions import DrainStoppedError, SinkInDoubtError, TransientError
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing, Streaming
+from airflow_kinesis_snowflake.sinks.snowflake.factories import Copy, Landing, Streaming
 from airflow_kinesis_snowflake.sources.fan_out import FanOutLimits, FanOutSource
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position

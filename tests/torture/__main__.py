@@ -16,7 +16,7 @@ from tests.conftest import isolate_from_the_developer
 isolate_from_the_developer()
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
 
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY  # noqa: E402
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY  # noqa: E402
 from local.services import LocalServices  # noqa: E402
 from tests.torture.journal import Journal  # noqa: E402
 from tests.torture.torture import Plan, Torture, report  # noqa: E402

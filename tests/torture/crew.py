@@ -17,7 +17,7 @@ from airflow_kinesis_snowflake.engine import assignment, coordinator, leases, re
 from airflow_kinesis_snowflake.engine.intake import Intake
 from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.sinks.snowflake import channels, streaming
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from tests.torture.journal import Journal, JournalHandler
 from tests.workers import COPY_POINTS, POINTS, STREAMING_POINTS, Job, WorkerProcess
 
@@ -81,7 +81,7 @@ class Preparation:
         leases.RETRY_SECONDS = 0.3
         assignment.HEARTBEAT_MILLIS = HEARTBEAT_MILLIS
         coordinator.REVIEW_SECONDS, coordinator.LOOK_AGAIN_SECONDS = 2.0, 0.3
-        retries.LONGEST_WAIT_SECONDS = LONGEST_WAIT_SECONDS
+        retries.MAX_WAIT_SECONDS = LONGEST_WAIT_SECONDS
         streaming.COMMIT_SECONDS, channels._TRYING_SECONDS = COMMIT_SECONDS, TRYING_SECONDS
         logger = logging.getLogger("airflow_kinesis_snowflake")
         logger.setLevel(logging.INFO)

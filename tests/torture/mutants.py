@@ -13,7 +13,7 @@ from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.batch import Batch
-    from airflow_kinesis_snowflake.engine.loading import Loaded
+    from airflow_kinesis_snowflake.engine.loading import LoadResult
 
 
 def without_compare_and_set() -> None:
@@ -35,7 +35,7 @@ def checkpoint_before_commit() -> None:
     """Checkpoints are written first, and then the batch is loaded."""
     load_one = Loader._load
 
-    def too_early(loader: Loader, batch: Batch, *, began: float) -> Loaded:
+    def too_early(loader: Loader, batch: Batch, *, began: float) -> LoadResult:
         loader._checkpoint(batch, {})
         return load_one(loader, batch, began=began)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.sinks.snowflake.landing import STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import STREAMING
 from tests.torture.journal import Journal
 from tests.torture.torture import Plan, Torture, report
 

@@ -16,7 +16,7 @@ import snowflake.connector
 
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from airflow_kinesis_snowflake.stream.positions import Position, decode_position, encode_position
 from local.fan_out import FanOut
 from local.services import wait_until_active

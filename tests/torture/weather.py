@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from tests.faults.actions import (
     CANCELLED,
     EXPIRED_ITERATOR,

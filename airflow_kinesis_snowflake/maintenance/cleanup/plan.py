@@ -16,7 +16,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.maintenance.cleanup.rules import (
     DAY_MILLIS,
-    MOST_OFFSETS,
+    MAX_OFFSETS,
     ConsumerView,
     StaleChannel,
     StaleOffset,
@@ -41,7 +41,7 @@ from airflow_kinesis_snowflake.maintenance.cleanup.tables import (
 )
 from airflow_kinesis_snowflake.maintenance.rendering import Part, Table, markdown
 from airflow_kinesis_snowflake.maintenance.serialization import as_json, from_json
-from airflow_kinesis_snowflake.sinks.snowflake.channel_state import MOST_CHANNELS as MOST_OF_PIPE
+from airflow_kinesis_snowflake.sinks.snowflake.channel_state import MAX_CHANNELS as MAX_OF_PIPE
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import channel_name
 from airflow_kinesis_snowflake.stream.times import millis
 from airflow_kinesis_snowflake.words import ago
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OUR_TAG = ("created-by", "airflow-kinesis-snowflake")
-MOST_CHANNELS = 500
+MAX_CHANNELS = 500
 """Channels dropped in one run; each takes a request."""
 
 
@@ -206,7 +206,7 @@ def _stale_offsets(
         if each.kind is TableKind.CHECKPOINTS and each.details.name in kept:
             found = _offsets_of(snowflake, each.application)
             rows += stale_offsets(found, named_incarnations(each.items), before=before)
-    return tuple(rows[:MOST_OFFSETS])
+    return tuple(rows[:MAX_OFFSETS])
 
 
 def _offsets_of(snowflake: SnowflakeState, application: str) -> list[StaleOffset]:
@@ -255,7 +255,7 @@ def _stale_channels(
             stale += [channel for channel in channels if channel.application == each.application]
         elif each.kind is TableKind.CHECKPOINTS:
             stale += stale_channels_of(channels, each.application, each.items, before=before)
-    return tuple(sorted(stale, key=lambda channel: channel.created)[:MOST_CHANNELS])
+    return tuple(sorted(stale, key=lambda channel: channel.created)[:MAX_CHANNELS])
 
 
 def stale_channels_of(
@@ -304,7 +304,7 @@ def cleanup_parts(plan: CleanupPlan) -> list[Part]:
         of_each = _counted(channel.application for channel in plan.channels)
         parts.append(
             f"{len(plan.channels)} channels can be dropped, because no state row needs them any more: "
-            f"{of_each}. The fuller pipe has {plan.fullest} of its {MOST_OF_PIPE} channels."
+            f"{of_each}. The fuller pipe has {plan.fullest} of its {MAX_OF_PIPE} channels."
         )
     parts.append(unseen_text(plan.unseen))
     if plan.consumers:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
 DAY_MILLIS = 86_400_000
-MOST_OFFSETS = 1_000
+MAX_OFFSETS = 1_000
 """Offsets deleted in one run."""
 _COORDINATOR, _METRICS, _MIGRATION = "-CoordinatorState", "-WorkerMetricStats", "_migration"
 
@@ -246,7 +246,7 @@ def stale_offsets(
         and (row.stream, row.shard_id, row.incarnation) not in named
         and row.updated < before
     ]
-    return tuple(sorted(stale, key=lambda row: row.updated)[:MOST_OFFSETS])
+    return tuple(sorted(stale, key=lambda row: row.updated)[:MAX_OFFSETS])
 
 
 def stale_channels(

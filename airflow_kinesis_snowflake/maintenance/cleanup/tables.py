@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # A worker of the Kinesis Client Library renews its leases several times in this time, one of Redpanda once.
 WATCH_SECONDS = 12.0
 ALIVE_MILLIS = 120_000
-_MOST_SHOWN = 20
+_MAX_SHOWN = 20
 _IN_MANY = re.compile(r"\d+:(?P<name>[^:]+):\d+")
 
 
@@ -58,8 +58,8 @@ def unseen_text(unseen: Sequence[str]) -> str:
     """What to say about tables that the role may not look into; nothing if there are none."""
     if not unseen:
         return ""
-    shown = ", ".join(unseen[:_MOST_SHOWN])
-    more = len(unseen) - _MOST_SHOWN
+    shown = ", ".join(unseen[:_MAX_SHOWN])
+    more = len(unseen) - _MAX_SHOWN
     return (
         f"If some of these tables belong to applications, allow the role dynamodb:DescribeTable, "
         f"ListTagsOfResource and Scan. It may not look into {len(unseen)} tables, so nothing is known about "

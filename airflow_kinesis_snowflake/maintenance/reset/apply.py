@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 from airflow_kinesis_snowflake.maintenance.reset.changes import Action
 from airflow_kinesis_snowflake.maintenance.reset.positions import LATEST
 from airflow_kinesis_snowflake.maintenance.reset.registry import find_method
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import StartAt

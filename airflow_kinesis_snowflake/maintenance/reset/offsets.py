@@ -8,7 +8,7 @@ from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError
 from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
 from airflow_kinesis_snowflake.maintenance.reset.method import refuse
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY, STREAMING
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection

@@ -59,28 +59,28 @@ export function showApplication(place, page, acts, look) {
   );
 }
 
-function state({ line: { standing }, at }, look) {
-  const [dagId, runId, taskId, mapIndex] = standing.log ?? [];
+function state({ line: { health }, at }, look) {
+  const [dagId, runId, taskId, mapIndex] = health.log ?? [];
   const name = mapIndex < 0 ? taskId : `${taskId}[${mapIndex}]`;
   return el(
     "section",
-    { className: `state ${standing.tone}`, role: "status" },
-    tone(standing.tone),
+    { className: `state ${health.tone}`, role: "status" },
+    tone(health.tone),
     el(
       "div",
       {},
-      el("p", { className: "sentence" }, sentence(standing, at)),
-      standing.reason ? el("p", { className: "reason" }, standing.reason, " ", copyButton(standing.reason, "the reason")) : null,
-      standing.log ? el("p", {}, toTask(dagId, runId, taskId, mapIndex, `Open the log of ${name}`)) : null,
+      el("p", { className: "sentence" }, sentence(health, at)),
+      health.reason ? el("p", { className: "reason" }, health.reason, " ", copyButton(health.reason, "the reason")) : null,
+      health.log ? el("p", {}, toTask(dagId, runId, taskId, mapIndex, `Open the log of ${name}`)) : null,
       look ? el("p", { className: "since" }, el("b", {}, "Since then: "), `${look.text} Looked at ${moment(look.at)}.`) : null,
-      el("p", {}, el("b", {}, "What to do now: "), standing.advice),
+      el("p", {}, el("b", {}, "What to do now: "), health.advice),
     ),
   );
 }
 
 // A look from before the last drain ended says nothing about what came since.
 function fresh(look, line) {
-  if (!look || line.standing.tone === "busy") return null;
+  if (!look || line.health.tone === "busy") return null;
   return line.last_ended !== null && look.at < line.last_ended ? null : look;
 }
 

@@ -9,7 +9,7 @@ import { toApplication } from "./places.js";
 
 const HEADS = [
   { name: "Application", by: "application" },
-  { name: "How it stands", by: "standing" },
+  { name: "Health", by: "health" },
   { name: "Behind", by: "lag", numeric: true },
   { name: "Per minute", by: "records_per_minute", numeric: true },
   { name: "Last drain", by: "last_ended" },
@@ -24,7 +24,7 @@ const DOWNWARDS = new Set(["lag", "records_per_minute", "last_ended", "dead_lett
 const PLACE = "kinesis-snowflake-list";
 
 // What the user chose; it outlives a refresh, and a visit of an application.
-const chosen = { by: "standing", down: false, search: "", tone: "", dismissed: false, ...remembered() };
+const chosen = { by: "health", down: false, search: "", tone: "", dismissed: false, ...remembered() };
 
 function remembered() {
   try {
@@ -59,14 +59,14 @@ export function showList(place, answer) {
 }
 
 function wanted(line) {
-  const needy = ["bad", "warning"].includes(line.standing.tone);
-  if (chosen.tone && (chosen.tone === "needy" ? !needy : line.standing.tone !== chosen.tone)) return false;
-  const text = [line.application, line.stream, line.table, line.dag_id, line.standing.sentence].join(" ").toLowerCase();
+  const needy = ["bad", "warning"].includes(line.health.tone);
+  if (chosen.tone && (chosen.tone === "needy" ? !needy : line.health.tone !== chosen.tone)) return false;
+  const text = [line.application, line.stream, line.table, line.dag_id, line.health.sentence].join(" ").toLowerCase();
   return chosen.search.toLowerCase().split(/\s+/).every((word) => text.includes(word));
 }
 
 function sorted(lines) {
-  const value = { standing: (line) => TONES.indexOf(line.standing.tone), application: (line) => line.application.toLowerCase() }[chosen.by] ?? ((line) => line[chosen.by] ?? -1);
+  const value = { health: (line) => TONES.indexOf(line.health.tone), application: (line) => line.application.toLowerCase() }[chosen.by] ?? ((line) => line[chosen.by] ?? -1);
   const order = chosen.down ? -1 : 1;
   // What is equal stays in the order of the server: what needs somebody first, then by name.
   return [...lines].sort((one, other) => order * (value(one) < value(other) ? -1 : Number(value(one) > value(other))));
@@ -86,8 +86,8 @@ function tools(answer, sort, again) {
 
 function headline(lines) {
   if (!lines.length) return "No application yet";
-  const needy = lines.filter((line) => ["bad", "warning"].includes(line.standing.tone)).length;
-  const busy = lines.filter((line) => line.standing.tone === "busy").length;
+  const needy = lines.filter((line) => ["bad", "warning"].includes(line.health.tone)).length;
+  const busy = lines.filter((line) => line.health.tone === "busy").length;
   const parts = [
     needy ? `${number(needy)} ${needy === 1 ? "needs" : "need"} a look` : "",
     busy ? `${number(busy)} draining` : "",
@@ -109,11 +109,11 @@ function nothing() {
 function row(line, now, again) {
   const unknown = (value) => (line.state_read ? value : "unknown");
   return {
-    className: line.standing.tone,
+    className: line.health.tone,
     "data-application": line.application,
     cells: [
       { content: [toApplication(line, line.application), el("div", { className: "quiet" }, line.place ? `${line.stream} (${line.place})` : line.stream)] },
-      { className: "stand", content: el("div", {}, tone(line.standing.tone), el("div", {}, el("div", {}, sentence(line.standing, now)), line.standing.reason ? el("div", { className: "reason" }, line.standing.reason) : null, el("div", { className: "quiet" }, line.standing.advice), line.gone ? dismissal(line, again) : null)) },
+      { className: "stand", content: el("div", {}, tone(line.health.tone), el("div", {}, el("div", {}, sentence(line.health, now)), line.health.reason ? el("div", { className: "reason" }, line.health.reason) : null, el("div", { className: "quiet" }, line.health.advice), line.gone ? dismissal(line, again) : null)) },
       line.lag === null ? NONE : duration(line.lag),
       { content: [`${number(line.records_per_minute)} records`, el("div", { className: "quiet" }, bytes(line.bytes_per_minute))] },
       { content: ago(line.last_ended, now), title: moment(line.last_ended) },

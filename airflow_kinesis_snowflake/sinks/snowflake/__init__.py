@@ -1,1 +1,1 @@
-"""How records become rows, files and SQL. Pure: no AWS and no Airflow."""
+"""How records get into Snowflake: sessions, SQL, files, COPY and channels. Knows neither AWS nor Airflow."""

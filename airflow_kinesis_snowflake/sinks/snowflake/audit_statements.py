@@ -3,8 +3,8 @@
 A record is known by its coordinates: stream, shard, sequence number and sub-sequence number. Its code is the
 position inside an aggregate as ``encode_position`` writes it, with sub-sequence number 0 where there is none,
 so that it compares with the positions of the offsets table. Text compares as bytes, because a default
-collation of the account would change how it compares. No alias is the name of a column that the same SELECT
-reads, so that nobody has to know which of the two Snowflake takes.
+collation of the account would change how it compares. No alias has the name of a column that the same SELECT
+reads, so that it doesn't matter which of the two Snowflake takes.
 """
 
 from __future__ import annotations
@@ -58,23 +58,23 @@ def count_records(
 ) -> Statement:
     """Count the records of each shard, and judge each by the offsets, in one pass over the landing table.
 
-    One statement, so that rows, dead letters and offsets are of one moment ("a statement sees only data that
+    One statement, so that rows, dead letters and offsets share one moment ("a statement sees only data that
     was committed before the statement began", Snowflake's documentation of READ COMMITTED).
 
-    A record may be there once for each incarnation whose position is at or after it. The incarnations of a
-    shard are ranked by their positions, the furthest first: so a record may be there ``n`` times if it is at
-    or before the position of rank ``n``, and an equality join finds out.
+    A record may be present once for each incarnation whose position is at or after it. The incarnations of a
+    shard are ranked by their positions, the furthest first: so a record may be present ``n`` times if it is
+    at or before the position of rank ``n``, which an equality join decides.
 
     Rows have application, incarnation, position and number of records of an incarnation (NULL where a shard
-    has none), the shard id, and :data:`COUNTED` of the shard (NULL where nothing of it is there), the same
+    has none), the shard id, and :data:`COUNTED` of the shard (NULL where nothing of it is present), repeated
     for each of its incarnations:
 
-    - ``records``: different coordinates, ``landed``: rows, ``dead_letters``, and ``gaps`` of them apart
-    - ``repeated``: coordinates that are there more than once, ``doubled``: those of them for which there
-      aren't incarnations enough, ``in_both``: those of ``doubled`` that landed and are dead letters
+    - ``records``: distinct coordinates, ``landed``: rows, ``dead_letters`` without gaps, and ``gaps``
+    - ``repeated``: coordinates that are present more than once, ``doubled``: those of them for which there
+      aren't enough incarnations, ``in_both``: those of ``doubled`` that both landed and are dead letters
     - ``beyond``: coordinates after every position
-    - ``missing_inside``: numbers that are missing inside aggregates, before the last that is there. What is
-      missing before the first of a shard doesn't count: an import may begin inside an aggregate
+    - ``missing_inside``: numbers missing inside aggregates, before the last that is present. What is missing
+      before the first of a shard doesn't count: an import may begin inside an aggregate
 
     :param applications: whose offsets and dead letters; not empty
     :param several_documents: a record may become several rows, so they count as one
@@ -139,9 +139,9 @@ ORDER BY 5, 1, 2
 def list_coordinates(
     target: LandingTarget, *, stream: str, applications: Sequence[str], since: int
 ) -> Statement:
-    """Shard id and code of each record that arrived at a moment or later, in the order of the shards.
+    """Shard id and code of each record that arrived at or after a moment, ordered by shard.
 
-    One pass over the landing table; a record is listed once, however often it is there.
+    One pass over the landing table; a record is listed once, however often it is present.
 
     :param since: milliseconds since the epoch
     """

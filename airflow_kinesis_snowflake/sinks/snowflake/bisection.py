@@ -1,4 +1,4 @@
-"""Finding the rows that Snowflake refuses, by trying parts of their file. Pure: a function tries them."""
+"""Finding the rows that Snowflake refuses by trying parts of their file. Pure: a function tries them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def find_refused(
 ) -> dict[int, str] | None:
     """The rows that are refused when they are tried alone, and why.
 
-    Parts that are refused are halved, all at a time, so that many bad rows show after few tries: about twice
-    as many as ``most``. One bad row among ``n`` takes about ``log2(n)`` tries, or up to twice as many.
+    Refused parts are halved, all at once, so that many bad rows show after few tries: about twice ``most``.
+    One bad row among ``n`` takes about ``log2(n)`` tries, or up to twice as many.
 
     :param count: rows ``0`` to ``count - 1``, which were refused together
     :param refusal: tries the rows from one number up to another, and says why they are refused, if they are
@@ -39,7 +39,7 @@ def _refused_halves(
     middle = (begin + end) // 2
     first = refusal(begin, middle)
     if first is None:
-        # What is wrong is in the other half, without a try.
+        # The bad row must be in the other half; no need to try.
         return [(middle, end, None)]
     second = refusal(middle, end)
     return [(begin, middle, first), *([] if second is None else [(middle, end, second)])]

@@ -1,8 +1,8 @@
-"""The calls of maintenance to channels: which there are, how far they are, whose they are.
+"""Maintenance calls to channels: which exist, how far they are committed, and whose they are.
 
 Names come from SHOW CHANNELS, which needs neither a key pair nor a warehouse. Tokens come from the service
-that drains ask, and so need both the extra ``streaming`` and a key pair. Where there is no channel, nothing
-is asked, and nothing needed.
+that drains use, so they need both the extra ``streaming`` and a key pair. Where there is no channel, no call
+is made and nothing is needed.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_CHANNELS = 2_000
-"""Channels that a pipe can have (Snowflake's documentation)."""
-_MOST_ASKED = 500
+MAX_CHANNELS = 2_000
+"""Maximum number of channels of a pipe (Snowflake's documentation)."""
+_MAX_ASKED = 500
 
 
 @dataclass(frozen=True)
 class ShardChannel:
-    """What the landing channel of a shard says.
+    """The state of a shard's landing channel.
 
     :param position: of the last committed record; ``None`` before the first
     :param created: milliseconds since the epoch; 0: not known
-    :param odd: its token, if no drain wrote that
+    :param odd: its token, if no drain can have written it
     """
 
     shard_id: str
@@ -70,17 +70,17 @@ class ShardChannels:
         self._closing = ExitStack()
 
     def try_login(self) -> None:
-        """Log in, so that what is missing shows before anything is changed.
+        """Log in, so that anything missing shows before something is changed.
 
         :raises InvalidSettingError: the extra ``streaming`` isn't installed, or the key pair is missing
-        :raises KinesisSnowflakeError: as the opening of a channel raises it
+        :raises KinesisSnowflakeError: as opening a channel raises it
         """
         self._client(self._target.table)
 
     def read(
         self, *, application: str, stream: str, keys: Iterable[OffsetKey], listed: bool
     ) -> list[ShardChannel]:
-        """What the landing channels of a stream's shards say, without opening them.
+        """The state of the landing channels of a stream's shards, without opening them.
 
         :param keys: shards and incarnations that must have streamed
         :param listed: also look for channels of others
@@ -96,10 +96,11 @@ class ShardChannels:
         return [_channel_of(key, tokens[name], created[key]) for name, key in names.items() if name in tokens]
 
     def fence(self, *, application: str, stream: str, keys: Iterable[OffsetKey]) -> int:
-        """Open the channels of shards, landing and dead letters, so that nobody who had them can commit.
+        """Open the landing and dead-letter channels of shards, so that no former owner can commit.
 
-        Call it with the leases of the shards: a worker confirms its lease right after it opens a channel.
-        So whoever may still commit has opened its channel before, and one that isn't there needs no fence.
+        Hold the leases of the shards when calling it: a worker confirms its lease right after it opens a
+        channel. So whoever may still commit has already opened its channel, and a channel that doesn't exist
+        needs no fence.
 
         :return: how many were opened
         """
@@ -112,13 +113,13 @@ class ShardChannels:
         return opened
 
     def list(self, table: TableName) -> list[ListedChannel]:
-        """The channels into a table; none where there is no such table, or Snowflake won't list them."""
+        """The channels into a table; none if there is no such table, or Snowflake won't list them."""
         try:
             return self._session.list_channels(table)
         except SnowflakeObjectNotFoundError:
             return []
         except ServiceRefusedError as error:
-            log.warning("Channels into %s aren't looked at: %s", table, error)
+            log.warning("Channels into %s aren't checked: %s", table, error)
             return []
 
     def drop(self, table: TableName, names: Iterable[str]) -> int:
@@ -132,15 +133,15 @@ class ShardChannels:
                 self._client(table).drop(name)
                 dropped += 1
         except SnowflakeObjectNotFoundError as error:
-            log.info("The channels into %s went with it: %s", table, error)
+            log.info("The channels into %s were dropped with it: %s", table, error)
         return dropped
 
     def _tokens(self, table: TableName, names: Sequence[str]) -> dict[str, str | None]:
-        """The tokens of the channels that are there."""
+        """The tokens of the channels that exist."""
         found: dict[str, str | None] = {}
-        for start in range(0, len(names), _MOST_ASKED):
+        for start in range(0, len(names), _MAX_ASKED):
             try:
-                states = self._client(table).states(names[start : start + _MOST_ASKED])
+                states = self._client(table).states(names[start : start + _MAX_ASKED])
             except SnowflakeObjectNotFoundError:
                 return {}
             found |= {name: state.committed for name, state in states.items()}

@@ -1,7 +1,7 @@
-"""Channels of Snowpipe Streaming: the only module that works with Snowflake's SDK for it.
+"""Channels of Snowpipe Streaming: the only module that uses Snowflake's SDK for it.
 
-The SDK, of the extra ``streaming``, is imported when the first client opens, and never before: it starts a
-thread then, which a process that forks wouldn't have.
+The SDK, from the extra ``streaming``, is imported only when the first client opens: it starts a thread, which
+a forked process wouldn't have.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.runtime import Event
     from airflow_kinesis_snowflake.identifiers import TableName
 
-MOST_BYTES_OF_A_ROW = 16 * 2**20
+MAX_ROW_BYTES = 16 * 2**20
 PIPE_SUFFIX = "-STREAMING"
 
 _APPLICATION = "airflow-kinesis-snowflake"
@@ -53,7 +53,7 @@ _TIMEOUT_SECONDS = 30
 
 _processes: set[int] = set()
 
-# What the service calls its refusals; the table in translate() says what they mean.
+# The service's names of its refusals; the table in translate() says what they mean.
 _WELL = frozenset({"SUCCESS", "ACTIVE"})
 _FENCED = frozenset(
     {
@@ -75,7 +75,7 @@ _REFUSED = frozenset({"ConfigError", "InvalidArgument", "InvalidRequest", "NotIm
 
 @dataclass(frozen=True)
 class StreamingLogin:
-    """Who streams, and where to.
+    """Who streams, and to which account.
 
     :param private_key: PEM, without a passphrase
     :param role: ``None``: the user's default role
@@ -95,13 +95,14 @@ class StreamingLogin:
     def from_params(
         cls, params: Mapping[str, Any], *, connection: str, streaming_url: str | None = None
     ) -> StreamingLogin:
-        """Read what the Snowflake provider makes of an Airflow connection.
+        """Read the connector's arguments, as the Snowflake provider derives them from an Airflow connection.
 
-        It has read the private key, given as a file or as content, with a passphrase or without.
+        The provider has already read the private key, given as a file or as content, with or without a
+        passphrase.
 
         :param params: arguments of the connector
         :param connection: id of the Airflow connection, for messages
-        :param streaming_url: of another endpoint than the account's
+        :param streaming_url: of an endpoint other than the account's
         :raises InvalidSettingError: no account, no user, no key pair, or a URL that isn't one
         """
         for name in ("account", "user"):
@@ -111,7 +112,7 @@ class StreamingLogin:
         if not key:
             raise InvalidSettingError(
                 f"Give the Airflow connection {connection!r} a key pair (private_key_file or "
-                "private_key_content in its extra): the streaming sink logs in by nothing else"
+                "private_key_content in its extra): the streaming sink has no other way to log in"
             )
         account = str(params["account"])
         host = params.get("host") or _host(account, params.get("region"))
@@ -121,7 +122,7 @@ class StreamingLogin:
                 f"Correct streaming_url in the extra of the Airflow connection {connection!r}: "
                 f"{url!r} isn't a URL like https://host:port"
             )
-        # A locator may have its region behind it; a login names the locator alone.
+        # A locator may be followed by its region; a login names the locator alone.
         return cls(
             account=account.partition(".")[0].upper(),
             user=str(params["user"]).upper(),
@@ -131,7 +132,7 @@ class StreamingLogin:
         )
 
     def properties(self) -> dict[str, str]:
-        """What the SDK wants to know."""
+        """The SDK's configuration."""
         parts = urlsplit(self.url)
         assert parts.hostname
         return {
@@ -156,13 +157,13 @@ class StreamingLogin:
 
 @dataclass(frozen=True)
 class ChannelState:
-    """What the service says of a channel; at most a second old.
+    """What the service reports about a channel; at most a second old.
 
     :param committed: offset token of the last committed rows; ``None`` before the first
-    :param inserted: rows that landed since the channel was made, whoever owned it
-    :param rejected: rows that didn't
+    :param inserted: rows that landed since the channel was created, whoever owned it
+    :param rejected: rows that were rejected since then
     :param rejected_through: the last of these is at this offset token, or before
-    :param why: what is wrong with it, in Snowflake's words, which hold no values
+    :param why: what is wrong with it, in Snowflake's words, which contain no values
     """
 
     committed: str | None
@@ -175,8 +176,8 @@ class ChannelState:
 class ChannelClient:
     """Opens the channels of one table's default pipe. A context manager that closes it.
 
-    Several clients in one process are fine; each logs in for itself. Channels of one client can be used by
-    one thread each.
+    A process may have several clients; each logs in for itself. Each channel of a client may be used by one
+    thread.
 
     :param login: who streams
     :param table: where rows go
@@ -202,11 +203,11 @@ class ChannelClient:
 
     @property
     def hexadecimal(self) -> bool:
-        """Whether the pipe takes bytes as hexadecimal digits, and not as base64.
+        """Whether the pipe takes bytes as hexadecimal digits rather than base64.
 
-        :raises ServiceRefusedError: it takes them as neither
+        :raises ServiceRefusedError: it takes neither
         """
-        # What the service said at the login. The SDK goes by it, but for rows that are JSON already.
+        # What the service reported at login. The SDK follows it, except for rows that are JSON already.
         told = str(self._client._binary_input_format).rpartition(".")[2]
         if told not in {"BASE64", "HEX"}:
             raise ServiceRefusedError(
@@ -216,30 +217,30 @@ class ChannelClient:
         return told == "HEX"
 
     def open(self, name: str) -> Channel:
-        """Open a channel, and fence whoever has it open; make it if there is none.
+        """Open a channel, and fence whoever has it open; create it if it doesn't exist.
 
         A channel that this client has open must be closed first.
 
-        Rows of the former owner that aren't committed are waited for, up to two minutes.
+        Waits up to two minutes for uncommitted rows of the former owner.
 
         :raises ChannelLimitError: the pipe has as many channels as it can have
-        :raises SnowflakeObjectNotFoundError: the table is gone, or the role has no privilege any more
+        :raises SnowflakeObjectNotFoundError: the table is gone, or the role no longer has the privilege
         :raises ServiceUnavailableError: Snowflake can't be reached
         """
         with self._translated(f"open channel {name} of"):
             channel, status = self._client.open_channel(name)
-        # Otherwise it looks for bytes in rows, to write them as the pipe takes them, which fails for JSON.
+        # Otherwise it searches rows for bytes, to write them as the pipe takes them, which fails for JSON.
         channel._binary_input_format = type(self._client._binary_input_format).BASE64
         return Channel(channel, _state(status), name=name, client=self)
 
     def states(self, names: Sequence[str]) -> dict[str, ChannelState]:
-        """What the service says of channels, without opening them; those it doesn't know are left out."""
-        with self._translated("look at the channels of"):
+        """The state of channels, without opening them; those that the service doesn't know are left out."""
+        with self._translated("read the channels of"):
             found = self._client.get_channel_statuses(list(names))
         return {name: _state(status) for name, status in found.items() if status.status_code in _WELL}
 
     def drop(self, name: str) -> None:
-        """Drop a channel with its offset token; one that isn't there is none."""
+        """Drop a channel with its offset token; one that doesn't exist is no error."""
         try:
             with self._translated(f"drop channel {name} of"):
                 self._client.drop_channel(name)
@@ -247,7 +248,7 @@ class ChannelClient:
             return
 
     def close(self) -> None:
-        """Let go of all channels. What wasn't sent is discarded; what was sent may be committed yet."""
+        """Release all channels. What wasn't sent is discarded; what was sent may still be committed."""
         self._let_go()
 
     @contextmanager
@@ -266,48 +267,48 @@ class Channel:
     """One channel, owned until somebody else opens it. Made by :meth:`ChannelClient.open`.
 
     :ivar name: its name
-    :ivar opened: what the service said when it was opened; go on after the token that it names
+    :ivar opened: what the service reported when it was opened; continue after its token
     """
 
     def __init__(self, channel: Any, opened: ChannelState, *, name: str, client: ChannelClient) -> None:
         self._channel = channel
         self._let_go = weakref.finalize(self, _close, channel)
-        # The SDK closes the channels of a client that nobody holds any more.
+        # The SDK closes the channels of a client that is no longer referenced.
         self._client = client
         self._target = client.target
         self.name = name
         self.opened = opened
 
     def append(self, rows: Sequence[bytes], start_token: str, end_token: str) -> None:
-        """Hand over rows, to be sent in the background; nothing is known of them before :meth:`wait`.
+        """Hand over rows to be sent in the background; their outcome isn't known before :meth:`wait`.
 
-        :param rows: JSON objects, one per row, without line breaks; they are passed on as they are
+        :param rows: JSON objects, one per row, without line breaks; passed on unchanged
         :param start_token: offset token of the first
         :param end_token: offset token of the last; the channel's token once they are committed
         :raises RowTooLargeError: a row is larger than Snowflake takes; nothing was handed over
-        :raises FencedError: the SDK knows already that somebody else has opened the channel
-        :raises ThrottledError: the SDK has as much in memory as it may
+        :raises FencedError: the SDK already knows that somebody else has opened the channel
+        :raises ThrottledError: the SDK's memory is full
         """
         largest = max(map(len, rows), default=0)
-        if largest > MOST_BYTES_OF_A_ROW:
+        if largest > MAX_ROW_BYTES:
             raise RowTooLargeError(
                 f"Make its record a dead letter: a row for {self._target} has {largest} bytes, "
-                f"and Snowpipe Streaming takes {MOST_BYTES_OF_A_ROW} (channel {self.name})"
+                f"and Snowpipe Streaming takes {MAX_ROW_BYTES} (channel {self.name})"
             )
         raws = [msgspec.Raw(row) for row in rows]
         with self._translated("append rows to"):
             self._channel.append_rows(raws, start_token, end_token)
 
     def flush(self) -> None:
-        """Send now what was appended, and not when its second is over."""
+        """Send what was appended now, instead of at the end of its second."""
         with self._translated("send rows to"):
             self._channel.initiate_flush()
 
     def state(self) -> ChannelState:
-        """What the service says of the channel, whoever owns it.
+        """What the service reports about the channel, whoever owns it.
 
-        :raises FencedError: somebody else has opened it, and rows of ours were refused since
-        :raises ChannelForgottenError: it isn't there any more
+        :raises FencedError: somebody else has opened it, and has had rows of ours refused since
+        :raises ChannelForgottenError: it no longer exists
         :raises ServiceUnavailableError: Snowflake can't be reached
         """
         with self._translated("look at"):
@@ -324,9 +325,9 @@ class Channel:
         return self.state().committed
 
     def wait(self, token: str, *, timeout: float, stopping: Event) -> ChannelState | None:
-        """Return the channel's state when rows through a token are committed.
+        """Return the channel's state once the rows through a token are committed.
 
-        :param token: tokens must compare as text in the order of their rows
+        :param token: tokens must sort as text in the order of their rows
         :param timeout: seconds
         :param stopping: ends the wait when it is set
         :return: ``None``: not committed in time; the rows are in doubt
@@ -342,7 +343,7 @@ class Channel:
                 return None
 
     def close(self) -> None:
-        """Let go of the channel. What wasn't sent is discarded; what was sent may be committed yet."""
+        """Release the channel. What wasn't sent is discarded; what was sent may still be committed."""
         self._let_go()
 
     @property
@@ -358,24 +359,24 @@ class Channel:
 def _close(it: Any) -> None:
     """Close a client or channel of the SDK.
 
-    What nobody holds any more closes itself otherwise, and waits for its rows without an end.
+    Otherwise, whatever is no longer referenced closes itself, and waits for its rows without a limit.
     """
     from snowflake.ingest.streaming import StreamingIngestError
 
-    # Nothing of it is used any more, whatever the SDK says; its rows are known by the offset token.
+    # It isn't used any more, whatever the SDK says; the fate of its rows shows in the offset token.
     with suppress(StreamingIngestError, TimeoutError):
         it.close(wait_for_flush=False, timeout_seconds=_CLOSING_SECONDS)
 
 
 def _sdk() -> Any:
-    # The SDK's thread isn't there in a process that was forked later, and a call would wait for it for ever.
+    # The SDK's thread doesn't exist in a process that was forked later, and a call would wait for it forever.
     if _processes and os.getpid() not in _processes:
         raise ServiceRefusedError(
-            "Start a process of its own for the drain: this one was forked from one that has streamed, "
-            "and Snowflake's SDK can't go on in it"
+            "Start a separate process for the drain: this one was forked from one that has streamed, and "
+            "Snowflake's SDK can't continue in it"
         )
     _processes.add(os.getpid())
-    # It writes a line to the task's log for each step otherwise.
+    # Otherwise it writes a line to the task's log for each step.
     os.environ.setdefault("SS_LOG_LEVEL", "error")
     try:
         from snowflake.ingest import streaming
@@ -388,7 +389,7 @@ def _sdk() -> Any:
 
 
 def _host(account: str, region: str | None) -> str:
-    """The address of an account; a locator may have its region behind it, and needs none in us-west-2."""
+    """The address of an account; a locator may be followed by its region, and needs none in us-west-2."""
     if region and region != "us-west-2":
         account = f"{account.partition('.')[0]}.{region}"
     is_in_china = account.partition(".")[2].lower().startswith("cn-")
@@ -427,7 +428,7 @@ def _translated(doing: str, *, target: str) -> Iterator[None]:
 
 
 def translate(error: Any, *, doing: str, target: str) -> KinesisSnowflakeError:
-    """Say in this package's terms what an error of the SDK means.
+    """Translate an error of the SDK into one of this package.
 
     ======================================================= ==============================================
     Error                                                   Becomes
@@ -445,8 +446,8 @@ def translate(error: Any, *, doing: str, target: str) -> KinesisSnowflakeError:
     ======================================================= ==============================================
 
     :param error: a ``StreamingIngestError``
-    :param doing: a verb: what was tried
-    :param target: to what
+    :param doing: what was tried, as a verb
+    :param target: the object of the verb
     """
     text = str(error.message)
     what = f"Snowflake can't {doing} {target}"
@@ -464,14 +465,14 @@ def _status_of(text: str) -> int | None:
 
 
 def _meaning_of(code: str, what: str) -> KinesisSnowflakeError:
-    """What a code of the service means."""
+    """The error that a code of the service means."""
     if code in _FENCED:
         return FencedError(
-            f"Let the worker that has the lease go on: {what}: somebody else has opened it ({code})"
+            f"Let the worker that has the lease continue: {what}: somebody else has opened it ({code})"
         )
     if _FORGOTTEN.match(code):
         return ChannelForgottenError(
-            f"Try again: {what}: it isn't there any more, dropped or after 30 days of rest ({code})"
+            f"Try again: {what}: it no longer exists, because it was dropped or idle for 30 days ({code})"
         )
     if _MISSING.match(code):
         return SnowflakeObjectNotFoundError(
@@ -487,7 +488,7 @@ def _meaning_of(code: str, what: str) -> KinesisSnowflakeError:
 
 
 def _by_kind(name: str, status: int) -> tuple[type[KinesisSnowflakeError], str]:
-    """What the SDK's name of an error, or else the HTTP status, means; and what to do."""
+    """What the SDK's name of an error, or otherwise the HTTP status, means, and what to do."""
     if status in {401, 403} or name in {"AuthTokenError", "SfApiAuthError"}:
         return AccessDeniedError, (
             "Check this machine's clock, and the user and public key of the Airflow connection"
@@ -499,5 +500,5 @@ def _by_kind(name: str, status: int) -> tuple[type[KinesisSnowflakeError], str]:
     if name in {"InvalidChannelError", "ClosedChannelError", "ClosedClientError"} and status in {409, 400}:
         return ServiceUnavailableError, "Open the channel again"
     if name in _REFUSED or 400 <= status < 500:
-        return ServiceRefusedError, "Look at what the service says"
+        return ServiceRefusedError, "Follow the service's message"
     return ServiceUnavailableError, "Try again"

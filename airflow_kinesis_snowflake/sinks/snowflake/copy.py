@@ -3,24 +3,24 @@
 What makes it exactly once, in the order of the statements:
 
 1. The offsets of the batch's shards are read, unless they are known from the last commit of this session, and
-   rows that are missing are added. Whoever is past the beginning of the batch has committed its records.
+   missing rows are added. An offset past the start of the batch means that its records are committed.
 2. If the mapping adds or widens columns, that happens now, because DDL commits an open transaction. The files
-   go to a stage folder that no other attempt uses; nothing is visible yet.
+   go to a stage folder that no other attempt uses. Nothing is visible yet.
 3. ``BEGIN``, and the id of the transaction. ``COPY`` of rows, and of dead letters if there are any.
-4. The lock: from here on no other load of the same offsets is between its lock and its end.
-5. The compare-and-set: each shard's offset moves from where it is known to stand to where the batch ends. It
-   does so in this very transaction only; if Snowflake has ended it, nothing moves. The offsets are read then,
-   and unless each shard has exactly one row, which this batch has moved, everything is rolled back.
-6. ``COMMIT``. From here on the records are in Snowflake, whatever dies. Its answer alone proves nothing,
+4. The lock: until this transaction ends, no other load of the same offsets gets past its lock.
+5. The compare-and-set: each shard's offset moves from its known position to the end of the batch, and only in
+   this very transaction; if Snowflake has ended it, nothing moves. Then the offsets are read, and unless each
+   shard has exactly one row, moved by this batch, everything is rolled back.
+6. ``COMMIT``. From here on the records are in Snowflake, whatever happens. Its answer alone proves nothing,
    because a ``COMMIT`` without a transaction is ignored. So the offsets are read once more.
 
 Checkpoints follow, each only while the lease is still ours. If the process dies before that, the next owner
-of the lease finds the truth in the offsets table, or runs into the compare-and-set.
+of the lease reads the truth from the offsets table, or is stopped by the compare-and-set.
 
-The session has AUTOCOMMIT off, and ends with the first transaction that doesn't commit: what was sent and not
-answered, or arrives late or twice, finds a transaction that nobody commits, or no session. Whether a batch in
-doubt is committed is settled in a new session. See "Transactions", "COMMIT" and "AUTOCOMMIT" in Snowflake's
-documentation, and docs/exactly-once.md for what rests on which of them.
+The session has AUTOCOMMIT off, and ends with the first transaction that doesn't commit: a statement that was
+sent without an answer, or that arrives late or twice, meets a transaction that nobody commits, or no session.
+Whether a batch in doubt is committed is settled in a new session. See "Transactions", "COMMIT" and
+"AUTOCOMMIT" in Snowflake's documentation, and docs/exactly-once.md for what rests on which of them.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.sinks.snowflake.evolution import evolve
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, work_folder
-from airflow_kinesis_snowflake.sinks.snowflake.landing import COPY
-from airflow_kinesis_snowflake.sinks.snowflake.narrowing import Narrowing, files_of
+from airflow_kinesis_snowflake.sinks.snowflake.isolation import RowIsolation, files_of
 from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK, stage_folder
 from airflow_kinesis_snowflake.stream.positions import is_after
 from airflow_kinesis_snowflake.stream.times import moment
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.ports import SinkContext
     from airflow_kinesis_snowflake.formats.column_types import Column
     from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing, OpenSession
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing, OpenSession
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
     from airflow_kinesis_snowflake.sinks.snowflake.statements import CopyMapping
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
@@ -81,7 +81,7 @@ class _Names(TypedDict):
     stream: str
 
 
-# A batch isn't under way for as long, however often it is tried.
+# No batch stays under way this long, however often it is retried.
 LIMITS = BatchLimits(max_batch_bytes=128 * 2**20, max_batch_records=5_000_000, max_batch_seconds=60.0)
 ABANDONED_MILLIS = 24 * 3_600_000
 _BATCH_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{12}")
@@ -90,8 +90,9 @@ _BATCH_ID = re.compile(r"\d{8}T\d{6}-[0-9a-f]{12}")
 class CopySink:
     """Commits each batch by COPY, in one transaction with its offsets and dead letters.
 
-    Over one session of Snowflake, opened when it is first needed. Safe to call from several threads; apart
-    from :meth:`cancel`, one call waits for the other.
+    Uses one Snowflake session, opened when it is first needed, and another one for offsets that are read
+    during a commit. Safe to call from several threads; apart from that and :meth:`cancel`, calls wait for
+    each other.
 
     :param landing: where and as what records land
     :param open_session: logs in
@@ -110,7 +111,7 @@ class CopySink:
         self._mapping = landing.mapping(self._landing_columns)
         self.encoder = landing.encoder(self._mapping)
         self.table = str(landing.table)
-        self._narrowing = Narrowing(context, target=self._target)
+        self._isolation = RowIsolation(context, target=self._target)
         self._session: SnowflakeSession | None = None
         self._lock = self._runtime.lock()
         self._known: dict[OffsetKey, Offset] = {}
@@ -122,7 +123,7 @@ class CopySink:
         self.in_doubt: frozenset[str] = frozenset()
 
     def workspace(self) -> AbstractContextManager[Path]:
-        """A folder that PUT can name files in."""
+        """A folder whose files PUT can name."""
         return work_folder()
 
     def begin(self, folder: Path) -> BatchFiles:
@@ -151,7 +152,7 @@ class CopySink:
                 raise
 
     def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
-        """Commit a batch; if Snowflake refuses a value in it, without the records that it refuses."""
+        """Commit a batch; if Snowflake refuses values in it, without the records it refuses."""
         with self._calling():
             self._committing = frozenset(batch.keys)
             try:
@@ -160,7 +161,7 @@ class CopySink:
                 self._committing = frozenset()
 
     def settled(self, shards: Set[str]) -> None:
-        """Nothing of these shards is in doubt any more."""
+        """Note that nothing of these shards is in doubt any more."""
         self.in_doubt -= shards
 
     def cancel(self) -> None:
@@ -177,9 +178,9 @@ class CopySink:
             self._session = None
 
     def close(self) -> None:
-        """Be done with the session if one is open.
+        """Finish with the session if one is open.
 
-        It isn't for others to use after a call that failed or was cancelled, which may take effect late.
+        Others must not use it after a call that failed or was cancelled, which may still take effect.
         """
         if self._session is not None and not self._failed:
             self._session.done()
@@ -196,7 +197,7 @@ class CopySink:
                 raise
 
     def _landing_columns(self) -> Mapping[str, Column]:
-        """The columns of the landing table, which is made if it is missing."""
+        """The columns of the landing table, which is created if it is missing."""
 
         def read() -> Mapping[str, Column]:
             return self._open().landing_columns(self._target)
@@ -210,8 +211,8 @@ class CopySink:
         except ValueRefusedError as refusal:
             session = self._open()
             copy = self._prepare_table(session, batch)
-            self._narrowing.put_aside(batch, refusal, session=session, mapping=copy, before=refused_before)
-            # A part that was tried and arrives late must not find the transaction of the batch.
+            self._isolation.isolate(batch, refusal, session=session, mapping=copy, before=refused_before)
+            # A statement of an isolation try that arrives late must not meet the transaction of the batch.
             self.disconnect()
             return self._commit(batch)
 
@@ -243,15 +244,15 @@ class CopySink:
         return committed(batch)
 
     def _offsets_before(self, batch: Batch) -> Offsets:
-        """Where the shards of a batch stand, with rows for those that have none yet."""
+        """The offsets of a batch's shards, after rows were added for those without one."""
         keys = [OffsetKey(*LOCK), *batch.keys]
         if all(key in self._known for key in keys):
             offsets = Offsets({key: self._known[key] for key in keys}, {})
         else:
             offsets = self._read(self._open(), keys)
         if went_back(batch, offsets):
-            # Another worker may have loaded a shard that was ours before, and is again. And a session that
-            # was open when it committed needn't see that yet (READ_CONSISTENCY_MODE in Snowflake's
+            # Another worker may have loaded a shard that was ours before and is ours again. And a session
+            # that was open when it committed may not see that yet (READ_CONSISTENCY_MODE in Snowflake's
             # documentation).
             self.disconnect()
             offsets = self._read(self._open(), keys)
@@ -268,29 +269,29 @@ class CopySink:
         return offsets
 
     def _confirm_leases(self, batch: Batch, absent: Sequence[OffsetKey]) -> None:
-        """Make sure that rows of the offsets table are made by those only who hold the leases at this moment.
+        """Make sure that only current lease holders create rows of the offsets table.
 
-        A row that is gone may be that of an incarnation that a reset closed long ago, and made again it would
-        be open to a worker that was asleep since. The own clock of such a worker may have slept as well.
+        A missing row may belong to an incarnation that a reset closed long ago; recreating it would open it
+        to a worker that has been asleep since. That worker's own clock may have slept as well.
 
         :raises LeaseLostError: another worker holds a lease
         """
         shards = [key.shard_id for key in absent if key.shard_id in batch.spans]
         if not all(self._context.writers.map(self._context.claims.confirm, shards)):
             raise LeaseLostError(
-                f"Leases of stream {self._context.stream_name} were lost before batch {batch.id} was begun; "
-                "the next owner reads its records again"
+                f"Leases of stream {self._context.stream_name} were lost before batch {batch.id} was "
+                "started; the next owner reads its records again"
             )
 
     def _outcome_by(self, offsets: Offsets, batch: Batch) -> Outcome | None:
-        """What has become of a batch already, judged by offsets; ``None`` if it is still to be loaded."""
+        """The outcome of a batch, judged by offsets; ``None`` if it is still to be loaded."""
         refused = refused_shards(offsets, batch) | {
             shard_id: self._went_back(batch.spans[shard_id]) for shard_id in went_back(batch, offsets)
         }
         if refused:
             return Outcome(refused=refused)
         if carry(batch, offsets):
-            log.info("Batch %s was committed although the answer was lost", batch.id)
+            log.info("Batch %s was committed, although the answer was lost", batch.id)
             return committed(batch)
         ahead = ahead_of(batch, offsets)
         if ahead:
@@ -316,7 +317,7 @@ class CopySink:
         return folder
 
     def _remove_earlier_attempts(self, session: SnowflakeSession, batch: Batch) -> None:
-        """COPY has removed the files of the attempt that was committed, but no others."""
+        """COPY has removed only the files of the attempt that was committed."""
         if batch.attempts == 1:
             return
         try:
@@ -326,9 +327,9 @@ class CopySink:
             log.info("Files of batch %s are left on stage %s: %s", batch.id, self._target.stage, error)
 
     def _remove_abandoned(self, session: SnowflakeSession) -> None:
-        """Remove files that were left of batches more than a day old; looked for after a takeover only.
+        """Remove leftover files of batches more than a day old; done only after a takeover.
 
-        They are of workers that died, or COPY couldn't remove them.
+        They belong to workers that died, or COPY couldn't remove them.
         """
         if not self._took_over or session.closed:
             return
@@ -339,10 +340,10 @@ class CopySink:
             paths = session.list_folder(self._target.stage, folder=stage_folder(*names))
             for batch_id in sorted(abandoned_batches(paths, before=before)):
                 session.remove_folder(self._target.stage, folder=stage_folder(*names, batch_id))
-                log.info("Files that were left of batch %s are removed", batch_id)
+                log.info("Leftover files of batch %s were removed", batch_id)
         except KinesisSnowflakeError as error:
             self.disconnect()
-            log.info("Stage %s wasn't searched for files that were left: %s", self._target.stage, error)
+            log.info("Stage %s wasn't searched for leftover files: %s", self._target.stage, error)
 
     def _folder(self, batch: Batch, *parts: str) -> str:
         return stage_folder(self._context.application_name, self._context.stream_name, batch.id, *parts)
@@ -355,9 +356,9 @@ class CopySink:
         return prepare_table(session, files_of(batch), target=self._target, mapping=self._mapping)
 
     def _blame_changes(self, batch: Batch, copy: CopyMapping, error: TerminalError) -> None:
-        """Find out whether COPY was refused because somebody altered the table after we had looked at it.
+        """Find out whether COPY was refused because somebody altered the table after we had read its columns.
 
-        :raises TableChangedError: so it was
+        :raises TableChangedError: it was
         """
         mapping = self._mapping
         if not isinstance(mapping, ColumnsMapping):
@@ -377,10 +378,10 @@ class CopySink:
         *,
         transaction: str,
     ) -> None:
-        """Move the offset of each shard of the batch, or none.
+        """Move the offsets of all shards of the batch, or none.
 
         :raises LeaseLostError: a lease was lost; roll back
-        :raises FencedError: an offset isn't where it was before; roll back
+        :raises FencedError: an offset isn't where it was; roll back
         :raises TransactionEndedError: Snowflake has ended the transaction
         """
         if not all(self._context.claims.holds(shard) for shard in batch.spans):
@@ -421,7 +422,8 @@ class CopySink:
     def _settle_fence(self, batch: Batch) -> Outcome:
         """Find out, in a new session, who moved the offsets.
 
-        :raises ServiceUnavailableError: nobody did, or nobody past the beginning of the batch; try again
+        :raises ServiceUnavailableError: nobody did, or nobody moved them past the start of the batch; try
+            again
         """
         self.disconnect()
         outcome = self._outcome_by(self._read(self._open(), batch.keys), batch)
@@ -455,10 +457,11 @@ def prepare_table(
     target: LandingTarget,
     mapping: EnvelopeMapping | ColumnsMapping,
 ) -> CopyMapping:
-    """Give the landing table the columns that files need, and say how to fill them; outside transactions.
+    """Add the columns that files need to the landing table, and return how to fill them; outside
+    transactions.
 
-    :raises TableChangedError: the table can't take what was prepared for it: another worker, or a person,
-        has altered it meanwhile
+    :raises TableChangedError: the table can't take what was prepared for it, because another worker or a
+        person has altered it meanwhile
     """
     if not isinstance(mapping, ColumnsMapping):
         return mapping
@@ -479,7 +482,7 @@ def copy_files(
 ) -> None:
     """Load the files of a folder, in a transaction.
 
-    :raises IncompleteLoadError: not all that is in the files was loaded; roll back
+    :raises IncompleteLoadError: the files weren't loaded completely; roll back
     """
     loaded = dead = 0
     if files.rows:
@@ -495,12 +498,12 @@ def copy_files(
 
 
 def committed(batch: Batch) -> Outcome:
-    """That a batch is committed: every shard's offset has moved to its end."""
+    """The outcome of a committed batch: every shard's offset has moved to its end."""
     return Outcome(offsets={shard_id: span.reached for shard_id, span in batch.spans.items()})
 
 
 def carry(batch: Batch, offsets: Offsets) -> bool:
-    """Whether offsets prove that a batch is committed: each of its shards stands where it has moved it."""
+    """Whether offsets prove that a batch is committed: each of its shards is where the batch moved it."""
     return all(
         (offset := offsets.found.get(span.key)) is not None
         and (offset.batch_id, offset.position) == (batch.id, span.reached)
@@ -509,7 +512,7 @@ def carry(batch: Batch, offsets: Offsets) -> bool:
 
 
 def ahead_of(batch: Batch, offsets: Offsets) -> dict[str, Position]:
-    """Shards whose offsets are past the beginning of a batch, and where they stand."""
+    """Shards whose offsets are past the start of a batch, with these offsets."""
     return {
         key.shard_id: offset.position
         for key, offset in offsets.found.items()
@@ -520,7 +523,7 @@ def ahead_of(batch: Batch, offsets: Offsets) -> dict[str, Position]:
 
 
 def went_back(batch: Batch, offsets: Offsets) -> list[str]:
-    """Shards whose offsets are before one that a drain had committed through."""
+    """Shards whose offsets are before a position that a drain had committed."""
     return [
         span.shard_id
         for span in batch.spans.values()
@@ -531,9 +534,9 @@ def went_back(batch: Batch, offsets: Offsets) -> list[str]:
 
 
 def abandoned_batches(paths: Iterable[str], *, before: int) -> set[str]:
-    """Batches that were begun before a moment (ms since the epoch), by the paths of their files.
+    """Batches that were started before a moment (ms since the epoch), by the paths of their files.
 
-    What isn't the folder of a batch, such as that of a replay, is left alone.
+    Folders that aren't a batch's, such as a replay's, are left alone.
     """
     folders = {path.partition("/")[0] for path in paths}
     latest = f"{moment(before):%Y%m%dT%H%M%S}"
@@ -546,5 +549,5 @@ def absent_from(offsets: Offsets, keys: Iterable[OffsetKey]) -> list[OffsetKey]:
 
 
 def refused_shards(offsets: Offsets, batch: Batch) -> dict[str, CorruptStateError]:
-    """Shards of a batch under whose offsets nothing can be loaded, and why."""
+    """Shards of a batch whose offsets allow no load, and why."""
     return {key.shard_id: error for key, error in offsets.refused.items() if key.shard_id in batch.spans}

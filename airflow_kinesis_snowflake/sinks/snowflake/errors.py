@@ -1,4 +1,4 @@
-"""What errors of the Snowflake connector mean, and how long it tries."""
+"""What errors of the Snowflake connector mean, and how long it retries."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _LOGIN_FAILED = 250001
 _TRY_AGAIN = frozenset({2002, 603, 604, 615, 625, 630, 390111, 390112, 390113, 390114, 390115, 390318})
 _DATA = range(100000, 101000)
 _HTTP_REFUSED = frozenset({290400, 290404, 290405})
-# A login that reached nobody, or whose answer broke off, in the words of connectors from version 5 on.
+# A login that reached nobody, or whose answer was cut off, as connectors from version 5 on word it.
 _NOT_REACHED = ("HTTP request failed", "Failed to communicate", "Invalid Snowflake response")
-# The classes of errors that Snowflake answers to a statement; all others are about reaching it.
+# The classes of errors with which Snowflake answers a statement; all others are about reaching it.
 _ANSWERS = (errors.ProgrammingError, errors.IntegrityError, errors.DataError, errors.NotSupportedError)
 
 
 def broken_off(error: OSError, *, doing: str, target: str) -> ServiceUnavailableError:
-    """What an answer that broke off means."""
-    # The connector lets the error of its own copy of requests through when an answer breaks off.
+    """The error for an answer that was cut off."""
+    # The connector passes on the error of its bundled copy of requests when an answer is cut off.
     return ServiceUnavailableError(
-        f"Snowflake can't {doing} {target}: the answer broke off ({type(error).__name__}); try again"
+        f"Snowflake can't {doing} {target}: the answer was cut off ({type(error).__name__}); try again"
     )
 
 
 class Tries:
-    """How long the connector waits between tries of one HTTP request: 1, 2 and 4 s, then it gives up.
+    """How long the connector waits between tries of an HTTP request: 1, 2 and 4 s, then it gives up.
 
-    A ``backoff_policy`` of the connector, whose own limit for broken connections is that for statements too,
-    and would be far too long for them. Remembers whether any request was tried more than once, which
-    connectors from version 5 on don't tell: they ask for no time to wait.
+    A ``backoff_policy`` for the connector, which has one limit for broken connections and for statements; one
+    long enough for statements would be far too long for connections. Remembers whether any request was tried
+    more than once; connectors from version 5 on don't tell, as they don't ask for wait times.
     """
 
     def __init__(self) -> None:
@@ -50,17 +50,16 @@ class Tries:
         self.repeated = False
 
     def __call__(self) -> Iterator[int]:
-        """Seconds to wait after each try; the first is asked for before the first try.
+        """Seconds to wait after each try; the first is requested before the first try.
 
-        :raises OperationalError: four tries failed; when it is asked again, too, as the login by a key pair
-            does
+        :raises OperationalError: four tries failed; raised again when asked again, as login by key pair does
         """
         self.told = True
         return _Waits(self)
 
 
 class _Waits(Iterator[int]):
-    """The waits of one request. No generator: one that has raised would end in silence at the next call."""
+    """The waits of one request. Not a generator: one that has raised would end silently at the next call."""
 
     def __init__(self, tries: Tries) -> None:
         self._tries = tries
@@ -74,7 +73,7 @@ class _Waits(Iterator[int]):
 
 
 def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowflakeError:
-    """Say in this package's terms what an error of the connector means.
+    """Translate an error of the connector into one of this package.
 
     ============================================================ ===================================
     Error                                                        Becomes
@@ -91,7 +90,7 @@ def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowfla
     any other answer                                             :class:`ServiceRefusedError`
     ============================================================ ===================================
 
-    A message about a refused value may quote it, so it is left out.
+    A message about a refused value may quote it, so it is omitted.
 
     :param doing: a verb: what was tried
     :param target: to what
@@ -99,8 +98,8 @@ def translate(error: errors.Error, *, doing: str, target: str) -> KinesisSnowfla
     what = f"Snowflake can't {doing} {target}".rstrip()
     if quotes_data(error):
         return ValueRefusedError(
-            f"{what}: error {error.errno:06d}, a value is refused; "
-            f"look for query {error.sfqid} in QUERY_HISTORY, its message may quote the value",
+            f"{what}: error {error.errno:06d}, a value was refused; find query {error.sfqid} in "
+            "QUERY_HISTORY, its message may quote the value",
             number=int(error.errno or 0),
         )
     kind, advice = _meaning(error)
@@ -121,7 +120,7 @@ def _meaning(error: errors.Error) -> tuple[type[KinesisSnowflakeError], str]:
 
 def _is_denied(error: errors.Error) -> bool:
     # The connector reports a login that the server refuses as a plain DatabaseError, and one that doesn't
-    # reach the server as an OperationalError with the same number; from version 5 on, only words differ.
+    # reach the server as an OperationalError with the same number; from version 5 on, only the words differ.
     refused_login = (
         type(error) is errors.DatabaseError
         and error.errno == _LOGIN_FAILED
@@ -131,5 +130,5 @@ def _is_denied(error: errors.Error) -> bool:
 
 
 def quotes_data(error: errors.Error) -> bool:
-    """Whether the message of an error may quote a value."""
+    """Whether an error's message may quote a value."""
     return error.errno in _DATA

@@ -1,4 +1,4 @@
-"""The landing table gets the columns that rows need, before the rows come."""
+"""Adds the columns that rows need to the landing table before the rows arrive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
-    from airflow_kinesis_snowflake.formats.fields import Field
+    from airflow_kinesis_snowflake.formats.fields import FileColumn
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 def evolve(
     session: SnowflakeSession,
-    fields: Iterable[Field],
+    fields: Iterable[FileColumn],
     missing: Collection[str],
     *,
     target: LandingTarget,
     mapping: ColumnsMapping,
 ) -> None:
-    """Add and widen columns, and look at the table again; outside transactions, because DDL ends one.
+    """Add and widen columns, and read the table's columns again; outside transactions, because DDL ends one.
 
     :param fields: what rows hold
     :param missing: NOT NULL columns that have no value in some of the rows

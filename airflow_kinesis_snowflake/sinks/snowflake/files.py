@@ -1,4 +1,4 @@
-"""The files of one micro-batch: written as records come, bounded in memory, deleted when done."""
+"""The files of one micro-batch: written as records arrive, bounded in memory, deleted when done."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
-    from airflow_kinesis_snowflake.formats.fields import Field
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
+    from airflow_kinesis_snowflake.formats.fields import FileColumn
 
     Coordinates = tuple[str, str, int]
     """Shard id, sequence number, and sub-sequence number as it lands: 0 where there is no aggregate."""
 
-# What the path of a PUT takes for a pattern, or not at all.
+# Characters that PUT takes for a pattern in a path, or doesn't accept at all.
 NOT_IN_PATH = re.compile(r"[\x00-\x1f*?\[\]]")
 LANDING = "landing"
 DEAD_LETTERS = "dead_letters"
 ROW_GROUP_BYTES = 8 * 2**20
-# A thread of the warehouse loads one file, and an XS has eight of them. Smaller files cost more to begin than
-# they save ("Preparing your data files" in Snowflake's documentation).
+# Each thread of a warehouse loads one file, and an XS has eight threads. Smaller files cost more to start
+# than they save ("Preparing your data files" in Snowflake's documentation).
 FILE_BYTES = 16 * 2**20
-MOST_FILES = 8
+MAX_FILES = 8
 _COORDINATES = ["shardId", "sequenceNumber", "subSequenceNumber"]
 
 
@@ -41,12 +41,12 @@ _COORDINATES = ["shardId", "sequenceNumber", "subSequenceNumber"]
 def work_folder() -> Iterator[Path]:
     """A folder for files of batches, removed at the end.
 
-    :raises InvalidSettingError: PUT can't name files in it, or there is no folder that can be written to
+    :raises InvalidSettingError: PUT can't name files in it, or no folder is writable
     """
     try:
         parent = tempfile.gettempdir()
     except FileNotFoundError as error:
-        raise InvalidSettingError(f"Set TMPDIR to a folder that can be written to: {error}") from error
+        raise InvalidSettingError(f"Set TMPDIR to a writable folder: {error}") from error
     if NOT_IN_PATH.search(parent):
         raise InvalidSettingError(
             f"Set TMPDIR to a folder without * ? [ ] and control characters in its path: Snowflake's PUT "
@@ -58,7 +58,7 @@ def work_folder() -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class BatchPaths:
-    """Files of a finished batch, as far as there was something to write."""
+    """Files of a finished batch; those with nothing to write are missing."""
 
     landing: tuple[Path, ...]
     dead_letters: Path | None
@@ -70,8 +70,8 @@ class BatchPaths:
 class BatchFiles:
     """Writes one micro-batch to landing files and, only if there are any, a dead-letter file.
 
-    A landing file of 16 MiB is followed by another one, up to eight. Rows with fields that the landing file
-    hasn't go to another one too, which has all fields so far. Files are zstd Parquet. Appended rows are
+    A landing file that reaches 16 MiB is followed by another, up to eight. Rows with fields that the landing
+    file lacks also start another, which has all fields so far. Files are zstd Parquet. Appended rows are
     collected into row groups of 8 MiB of uncompressed data, so that is what one batch holds in memory per
     kind of file. Nothing is created before something is appended. As a context manager it deletes its files
     on leaving.
@@ -84,9 +84,9 @@ class BatchFiles:
     def __init__(self, directory: Path, *, application: str, stream_name: str) -> None:
         self._application = application
         self._stream_name = stream_name
-        self._landing = _ParquetFiles(directory, LANDING, most=MOST_FILES)
+        self._landing = _ParquetFiles(directory, LANDING, most=MAX_FILES)
         self._dead_letters = _ParquetFiles(directory, DEAD_LETTERS)
-        self.fields: set[Field] = set()
+        self.fields: set[FileColumn] = set()
         self.missing: set[str] = set()
 
     @property
@@ -101,11 +101,11 @@ class BatchFiles:
 
     @property
     def size(self) -> int:
-        """Compressed bytes of all files so far; what still waits for its row group is estimated."""
+        """Compressed bytes of all files so far; rows that aren't in a row group yet are estimated."""
         return self._landing.size + self._dead_letters.size
 
-    def append(self, encoded: Encoded, *, shard_id: str) -> None:
-        """Add records of one shard, behind those added before."""
+    def append(self, encoded: EncodedRecords, *, shard_id: str) -> None:
+        """Add records of one shard, after those added before."""
         self._landing.append(encoded.rows)
         self.fields |= encoded.fields
         self.missing |= encoded.missing
@@ -123,14 +123,14 @@ class BatchFiles:
         )
 
     def close(self) -> BatchPaths:
-        """Finish the files and say where they are. They can be uploaded as often as needed until deleted."""
+        """Finish the files and return their paths. They can be uploaded as often as needed until deleted."""
         dead_letters = self._dead_letters.close()
         return BatchPaths(self._landing.close(), dead_letters[0] if dead_letters else None)
 
     @contextmanager
     def part(self, begin: int, end: int) -> Iterator[tuple[Path, ...]]:
-        """Landing files of their own with the rows from ``begin`` up to ``end``, deleted on leaving."""
-        part = _ParquetFiles(self._landing.directory / "part", LANDING, most=MOST_FILES)
+        """Separate landing files with the rows from ``begin`` up to ``end``, deleted on leaving."""
+        part = _ParquetFiles(self._landing.directory / "part", LANDING, most=MAX_FILES)
         part.directory.mkdir()
         try:
             _copy_rows(self._landing.close(), part, [(begin, end)])
@@ -148,8 +148,9 @@ class BatchFiles:
                 found.setdefault(key, []).append(number)
         return found
 
-    def put_aside(self, rows: Collection[int], letters: Mapping[str, Sequence[DeadLetter]]) -> None:
-        """Take rows out of the finished landing files, and add dead letters to the finished others.
+    def exclude(self, rows: Collection[int], letters: Mapping[str, Sequence[DeadLetter]]) -> None:
+        """Take rows out of the finished landing files, and add dead letters to the finished dead-letter
+        files.
 
         :param letters: by shard id
         """
@@ -176,11 +177,11 @@ class BatchFiles:
 
 
 class _ParquetFiles:
-    """Files of one kind, one after the other.
+    """Files of one kind, one after another.
 
-    The next begins when rows bring fields that are new, or the last is large.
+    The next one starts when rows bring new fields, or when the last one is large.
 
-    :param most: how many there may be because of their size
+    :param most: how many there may be on account of their size
     """
 
     def __init__(self, directory: Path, name: str, *, most: int = 1) -> None:
@@ -241,7 +242,7 @@ class _ParquetFiles:
         self._waiting_bytes = 0
 
     def _begin(self, table: pa.Table) -> pa.Table:
-        """Begin the next file, with the fields of the last one and of a table."""
+        """Start the next file, with the fields of the last one and of a table."""
         if self._writer is not None:
             self._writer.close()
             table = pa.concat_tables([self._writer.schema.empty_table(), table], promote_options="default")
@@ -287,7 +288,7 @@ def _copy_rows(
 
 
 def _rewritten(files: _ParquetFiles, *, without: Collection[int] = ()) -> _ParquetFiles:
-    """The files once more, open to be appended to."""
+    """The files, reopened for appending."""
     old = [path.rename(path.with_suffix(".old")) for path in files.close()]
     rewritten = _ParquetFiles(files.directory, files.name, most=files.most)
     try:
@@ -299,7 +300,7 @@ def _rewritten(files: _ParquetFiles, *, without: Collection[int] = ()) -> _Parqu
 
 
 def _between(count: int, without: Collection[int]) -> list[tuple[int, int]]:
-    """The ranges that are left of ``count`` rows."""
+    """The ranges of ``count`` rows that remain."""
     cuts = sorted(without)
     begins = [0, *(row + 1 for row in cuts)]
     return [(begin, end) for begin, end in zip(begins, [*cuts, count], strict=True) if begin < end]

@@ -1,11 +1,11 @@
-"""Dead letters once more on their way into the landing table.
+"""Replays dead letters into the landing table.
 
-What makes it exactly once: one transaction loads the rows of some dead letters, loads what still fails as
-new dead letters, and deletes the old ones. Before the DELETE it locks the offsets of the stream, as a load
-does (see ``copy.py``), and reads which of the dead letters are still there; unless each of them is, once,
-somebody else replayed or deleted some, and everything is rolled back. The DELETE does nothing outside of that
-transaction. After COMMIT they are looked for once more. If the process dies, or the answer to COMMIT is lost,
-another replay finds those that are still there.
+What makes it exactly once: one transaction loads the rows of some dead letters, loads what still fails as new
+dead letters, and deletes the old ones. Before the DELETE it locks the offsets of the stream, as a load does
+(see ``copy.py``), and reads which of the dead letters are still there; unless each of them is, exactly once,
+somebody else has replayed or deleted some, and everything is rolled back. The DELETE does nothing outside
+that transaction. After COMMIT, the dead letters are looked up once more. If the process dies, or the answer
+to COMMIT is lost, another replay finds those that are still there.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES
-from airflow_kinesis_snowflake.formats.envelope import NO_ROWS, Encoded
+from airflow_kinesis_snowflake.formats.envelope import NO_ROWS, EncodedRecords
 from airflow_kinesis_snowflake.sinks.snowflake.copy import copy_files, prepare_table
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles, work_folder
-from airflow_kinesis_snowflake.sinks.snowflake.narrowing import MOST_REFUSED, reason_of
+from airflow_kinesis_snowflake.sinks.snowflake.isolation import MAX_REFUSED, reason_of
 from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK, stage_folder
-from airflow_kinesis_snowflake.stream.aggregation import LARGEST_EXPANSION_BYTES, deaggregate
+from airflow_kinesis_snowflake.stream.aggregation import MAX_EXPANSION_BYTES, deaggregate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_kinesis_snowflake.formats.dead_letters import LetterFilter, StoredLetter
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing, OpenSession
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing, OpenSession
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
     from airflow_kinesis_snowflake.stream.records import Record
 
 log = logging.getLogger(__name__)
 
-MOST_CONFLICTS = 5
+MAX_CONFLICTS = 5
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReplayResult:
     """What a replay did.
 
     :param dead_letters: how many were selected
-    :param landed: those of them whose records are in the landing table now
-    :param failed: those that are dead letters still, with the reason of this time
-    :param rows: rows that the landing table got
+    :param landed: those whose records are now in the landing table
+    :param failed: those that are still dead letters, with the reason of this attempt
+    :param rows: rows added to the landing table
     """
 
     dead_letters: int = 0
@@ -61,8 +61,8 @@ class Replayed:
     failed: int = 0
     rows: int = 0
 
-    def __add__(self, other: Replayed) -> Replayed:
-        return Replayed(
+    def __add__(self, other: ReplayResult) -> ReplayResult:
+        return ReplayResult(
             self.dead_letters + other.dead_letters,
             self.landed + other.landed,
             self.failed + other.failed,
@@ -75,15 +75,15 @@ def replay(
     *,
     landing: Landing,
     open_session: OpenSession,
-) -> Replayed:
-    """Replay the dead letters that are chosen and exist now, each once, in the order of their shards.
+) -> ReplayResult:
+    """Replay the selected dead letters that exist now, each once, in the order of their shards.
 
-    :param landing: the landing table, which the dead letters are beside, and how records become its rows
+    :param landing: the landing table of the dead letters, and how records become its rows
     :param open_session: logs in
-    :raises FencedError: others replay or delete the same dead letters, again and again
-    :raises TooManyDeadLettersError: Snowflake refuses the values of too many; those that it took have landed,
-        the others are dead letters still
-    :raises TransientError: run it again; what has landed is no dead letter any more
+    :raises FencedError: others keep replaying or deleting the same dead letters
+    :raises TooManyDeadLettersError: Snowflake refuses the values of too many; those it accepted have landed,
+        the others are still dead letters
+    :raises TransientError: run it again; what has landed is no longer a dead letter
     """
     with work_folder() as folder:
         work = _Replay(landing, open_session, folder)
@@ -94,28 +94,28 @@ def replay(
 
 
 class _Replay:
-    """One replay, over one session after the other: a transaction that doesn't commit ends its session."""
+    """One replay, over one session after another: a transaction that doesn't commit ends its session."""
 
     def __init__(self, landing: Landing, open_session: OpenSession, folder: Path) -> None:
         self._open_session = open_session
         self._target = landing.target
         self._mapping = landing.mapping(lambda: self._open().landing_columns(self._target))
-        self._encoder = landing.encoder(self._mapping, room=LARGEST_EXPANSION_BYTES)
+        self._encoder = landing.encoder(self._mapping, room=MAX_EXPANSION_BYTES)
         self._folder = folder
         self._refused = 0
         self._session: SnowflakeSession | None = None
 
-    def run(self, chosen: LetterFilter) -> Replayed:
+    def run(self, chosen: LetterFilter) -> ReplayResult:
         now = self._prepare(chosen)
         chosen = replace(chosen, until=min(now, chosen.until or now))
-        done = Replayed()
+        done = ReplayResult()
         conflicts = 0
         while letters := self._open().read_dead_letters(self._target, chosen):
             try:
                 done += self._replay(chosen, letters)
             except (FencedError, TransactionEndedError) as error:
                 conflicts += 1
-                if conflicts > MOST_CONFLICTS:
+                if conflicts > MAX_CONFLICTS:
                     raise
                 log.warning("%s", error)
             log.info("%d dead letters: %d landed, %d failed", done.dead_letters, done.landed, done.failed)
@@ -132,9 +132,9 @@ class _Replay:
         return self._session
 
     def _prepare(self, chosen: LetterFilter) -> datetime:
-        """Make what is missing.
+        """Create what is missing.
 
-        :return: the time by Snowflake's clock: dead letters that are written from now on are later
+        :return: the time by Snowflake's clock; dead letters written from now on are later
         """
         session, lock = self._open(), OffsetKey(*LOCK)
         names = {"application": chosen.application, "stream": chosen.stream}
@@ -143,8 +143,8 @@ class _Replay:
             session.ensure_offsets(self._target, **names, keys=[lock])
         return session.name_dead_letters(self._target)
 
-    def _replay(self, chosen: LetterFilter, letters: Sequence[StoredLetter]) -> Replayed:
-        """Replay some dead letters; where Snowflake refuses a value, each half of them apart."""
+    def _replay(self, chosen: LetterFilter, letters: Sequence[StoredLetter]) -> ReplayResult:
+        """Replay some dead letters; if Snowflake refuses a value, replay each half separately."""
         encoded = self._encode_some(letters, chosen.stream)
         letters = letters[: len(encoded)]
         try:
@@ -156,19 +156,19 @@ class _Replay:
                 return self._commit(chosen, letters, [dead])
         middle = len(letters) // 2
         halves = (letters[:middle], letters[middle:])
-        return sum((self._replay(chosen, half) for half in halves), Replayed())
+        return sum((self._replay(chosen, half) for half in halves), ReplayResult())
 
     def _count_refused(self, chosen: LetterFilter) -> None:
         self._refused += 1
-        if self._refused > MOST_REFUSED:
+        if self._refused > MAX_REFUSED:
             raise TooManyDeadLettersError(
-                f"Snowflake refuses more than {MOST_REFUSED} dead letters of stream {chosen.stream}. Compare "
+                f"Snowflake refuses more than {MAX_REFUSED} dead letters of stream {chosen.stream}. Compare "
                 f"the columns of {self._target.table} with the records, or choose others"
             )
 
-    def _encode_some(self, letters: Sequence[StoredLetter], stream_name: str) -> list[Encoded]:
-        """The rows of the first letters, as many as there is room for; the others are read again."""
-        encoded: list[Encoded] = []
+    def _encode_some(self, letters: Sequence[StoredLetter], stream_name: str) -> list[EncodedRecords]:
+        """The rows of the first letters, as many as fit; the others are read again."""
+        encoded: list[EncodedRecords] = []
         room = ROOM_BYTES
         for letter in letters:
             encoded.append(self._encode(letter, stream_name))
@@ -177,24 +177,24 @@ class _Replay:
                 break
         return encoded
 
-    def _encode(self, letter: StoredLetter, stream_name: str) -> Encoded:
+    def _encode(self, letter: StoredLetter, stream_name: str) -> EncodedRecords:
         """The rows of a dead letter, all of them or none."""
         users, damaged, _ = deaggregate([letter.record]) if letter.whole else ([letter.record], (), 1)
         if damaged:
             return still_dead(letter.record, damaged[0].reason)
-        encoded: Encoded = self._encoder.encode(users, stream_name=stream_name, shard_id=letter.shard_id)
+        encoded: EncodedRecords = self._encoder.encode(
+            users, stream_name=stream_name, shard_id=letter.shard_id
+        )
         if encoded.dead_letters:
             first = encoded.dead_letters[0]
             return still_dead(letter.record, first.reason, first.column)
         if encoded.left:
-            return still_dead(
-                letter.record, f"its user records hold more than {LARGEST_EXPANSION_BYTES:,} bytes"
-            )
+            return still_dead(letter.record, f"its user records hold more than {MAX_EXPANSION_BYTES:,} bytes")
         return encoded
 
     def _commit(
-        self, chosen: LetterFilter, letters: Sequence[StoredLetter], encoded: Sequence[Encoded]
-    ) -> Replayed:
+        self, chosen: LetterFilter, letters: Sequence[StoredLetter], encoded: Sequence[EncodedRecords]
+    ) -> ReplayResult:
         """One transaction."""
         session, target = self._open(), self._target
         stage = stage_folder(chosen.application, chosen.stream, f"replay-{uuid.uuid4().hex[:12]}")
@@ -210,7 +210,9 @@ class _Replay:
                 self._delete(session, chosen, letters, transaction=transaction)
             # A COMMIT without a transaction is ignored, and nothing says so.
             self._require_deleted(session, chosen, letters)
-            return Replayed(len(letters), len(letters) - files.dead_letters, files.dead_letters, files.rows)
+            return ReplayResult(
+                len(letters), len(letters) - files.dead_letters, files.dead_letters, files.rows
+            )
 
     def _delete(
         self,
@@ -224,8 +226,8 @@ class _Replay:
         if sorted(there) != sorted(letter.id for letter in letters):
             raise FencedError(
                 f"{len(set(there))} of {len(letters)} dead letters of stream {chosen.stream} are there, "
-                f"each once; the others were replayed or deleted by somebody else meanwhile. These were "
-                f"rolled back"
+                "each once; the others were replayed or deleted by somebody else meanwhile. The "
+                "transaction was rolled back"
             )
         deleted = session.delete_dead_letters(self._target, chosen, letters, transaction=transaction)
         if deleted != len(letters):
@@ -245,6 +247,6 @@ class _Replay:
             )
 
 
-def still_dead(record: Record, reason: str, column: str | None = None) -> Encoded:
-    """What comes of a record that doesn't land."""
-    return Encoded(NO_ROWS, (DeadLetter(record, reason, column),), len(record.data))
+def still_dead(record: Record, reason: str, column: str | None = None) -> EncodedRecords:
+    """The dead letter of a record that doesn't land."""
+    return EncodedRecords(NO_ROWS, (DeadLetter(record, reason, column),), len(record.data))

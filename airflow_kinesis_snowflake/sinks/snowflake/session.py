@@ -58,12 +58,12 @@ class SnowflakeSession:
 
     Every method raises, besides what it names: :class:`AccessDeniedError`,
     :class:`SnowflakeObjectNotFoundError`, :class:`ServiceUnavailableError` and :class:`ServiceRefusedError`,
-    as :func:`translate` tells them apart.
+    as :func:`translate` distinguishes them.
 
     :param open_connection: opens a connection; called again only to cancel a statement of the first
     :param tries: of the HTTP requests of these connections
     :param name: of the Airflow connection, for messages
-    :ivar fresh: nobody was :meth:`done` with it before
+    :ivar fresh: it hasn't been used before, up to :meth:`done`
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class SnowflakeSession:
         return str(self._rows(Statement("SELECT CURRENT_VERSION()"), doing="ask for the version")[0][0])
 
     def opt_out_of_error_logging(self) -> None:
-        """Let COPY load into tables with ERROR_LOGGING, where Snowflake knows the parameter for it.
+        """Let COPY load into tables with ERROR_LOGGING, if Snowflake knows the parameter for it.
 
-        Openflow's setup makes such tables. Rows that would be logged there become dead letters here.
+        Openflow's setup creates such tables. Rows that would be logged there become dead letters here.
         """
         try:
             self._rows(Statement("ALTER SESSION SET OPT_OUT_ERROR_LOGGING = TRUE"), doing="set a parameter")
@@ -101,14 +101,14 @@ class SnowflakeSession:
     def ensure_objects(
         self, target: LandingTarget, *, mapping: TableMapping, companions: bool = True
     ) -> None:
-        """Create the tables and the stage that are missing, and check the landing table.
+        """Create missing tables and the stage, and check the landing table.
 
-        What exists is left as it is and needs no CREATE privilege, but for columns that a dead-letter table
+        What exists is left alone and needs no CREATE privilege, except for columns that a dead-letter table
         of an earlier version lacks.
 
-        :param companions: the offsets table and the stage too, which COPY needs
-        :raises InvalidSettingError: a landing table that exists lacks a column of the mapping, or has it with
-            another type; or the mapping doesn't know enough to make a table that doesn't exist
+        :param companions: also the offsets table and the stage, which COPY needs
+        :raises InvalidSettingError: an existing landing table lacks a column of the mapping, or has it with
+            another type; or the mapping doesn't know enough to create a missing table
         :raises SnowflakeObjectNotFoundError: something is missing and must not be created
         """
         missing = self._missing_objects(target, mapping, companions=companions)
@@ -125,7 +125,7 @@ class SnowflakeSession:
     def _missing_objects(
         self, target: LandingTarget, mapping: TableMapping, *, companions: bool
     ) -> list[tuple[Statement, TableName]]:
-        """What to run so that a target is complete."""
+        """The DDL that completes a target."""
         missing = []
         found = self._columns(target.table)
         if found is not None:
@@ -135,8 +135,8 @@ class SnowflakeSession:
             missing.append((landing, target.table))
         else:
             raise InvalidSettingError(
-                "Create the landing table, give columns, or set schema_evolution=True: "
-                f"{target.table} doesn't exist, and nothing says which columns it needs"
+                "Create the landing table, set columns, or set schema_evolution=True: "
+                f"{target.table} doesn't exist, and its columns aren't known"
             )
         if companions:
             missing += self._missing_companions(target)
@@ -176,7 +176,7 @@ class SnowflakeSession:
         }
 
     def alter_landing_table(self, target: LandingTarget, change: Change) -> None:
-        """Do one change to the landing table; doing it twice does nothing. Outside transactions.
+        """Make one change to the landing table; repeating it has no effect. Outside transactions.
 
         :raises AccessDeniedError: the role doesn't own the table
         """
@@ -213,7 +213,7 @@ class SnowflakeSession:
     # --- loading ---
 
     def upload(self, file: Path, *, target: LandingTarget, folder: str) -> None:
-        """Put a file into a folder of the stage, in place of one of the same name.
+        """Upload a file to a folder of the stage, replacing one of the same name.
 
         :param folder: as :func:`~airflow_kinesis_snowflake.sinks.snowflake.statements.stage_folder` makes it
         """
@@ -223,12 +223,12 @@ class SnowflakeSession:
 
     @contextmanager
     def transaction(self) -> Iterator[str]:
-        """Run a block between BEGIN and COMMIT; the block gets the id of the transaction.
+        """Run a block between BEGIN and COMMIT; the block receives the id of the transaction.
 
-        Any exception inside rolls back, ends the session, and goes on to the caller: what was sent may still
-        arrive, and must not find a later transaction of the same session.
+        An exception inside rolls back, ends the session, and propagates: statements already sent may still
+        arrive, and must not meet a later transaction of the same session.
 
-        :raises TransactionEndedError: there is no transaction after BEGIN
+        :raises TransactionEndedError: BEGIN left no transaction open
         :raises UnknownOutcomeError: COMMIT was sent, but no answer came; the session is closed then, so that
             a transaction that is still open ends
         """
@@ -266,8 +266,8 @@ class SnowflakeSession:
     def _abandon(self) -> None:
         """Roll back and end the session; tried even after :meth:`cancel` has closed it.
 
-        Ending the session rolls back too. The ROLLBACK is there because a session that can't be ended for
-        want of a connection would hold its locks for minutes.
+        Ending the session rolls back too. The ROLLBACK is needed because a session that can't be ended for
+        lack of a connection would hold its locks for minutes.
         """
         try:
             with self._connection.cursor() as cursor:
@@ -287,7 +287,7 @@ class SnowflakeSession:
         return self._copy(statement, target.table)
 
     def try_landing(self, target: LandingTarget, *, mapping: CopyMapping, folder: str) -> None:
-        """Load the landing file of a folder and take it back, to learn whether it could be loaded.
+        """Load the landing file of a folder and roll back, to learn whether it could be loaded.
 
         Nothing may be committed in this session afterwards.
 
@@ -300,15 +300,15 @@ class SnowflakeSession:
             self._rows(Statement("ROLLBACK"), doing="roll back")
 
     def list_folder(self, stage: TableName, *, folder: str) -> list[str]:
-        """Paths of the files in a folder, and in the folders in it, from that folder on."""
+        """Paths of the files in a folder and its subfolders, relative to that folder."""
         rows = self._rows(
             statements.list_files(stage, folder=folder), doing="list the files of", target=stage
         )
-        # Snowflake gives them with the name of the stage in front, in lower case.
+        # Snowflake prefixes them with the name of the stage, in lower case.
         return [str(row[0]).partition(f"/{folder}/")[2] for row in rows]
 
     def remove_folder(self, stage: TableName, *, folder: str) -> None:
-        """Remove the files of a folder, and of the folders in it, from the stage."""
+        """Remove the files of a folder and its subfolders from the stage."""
         self._rows(statements.remove_files(stage, folder=folder), doing="remove files from", target=stage)
 
     def copy_dead_letters(self, target: LandingTarget, *, folder: str) -> int:
@@ -344,7 +344,7 @@ class SnowflakeSession:
         return now
 
     def read_dead_letters(self, target: LandingTarget, chosen: LetterFilter) -> list[StoredLetter]:
-        """Dead letters that are meant, in the order of their shards: at most 5,000 and about 64 MiB."""
+        """The selected dead letters, in the order of their shards: at most 5,000 and about 64 MiB."""
         letters: list[StoredLetter] = []
         size = 0
         statement = statements.read_dead_letters(target.dead_letters, chosen, most=_LETTERS_AT_ONCE)
@@ -359,7 +359,7 @@ class SnowflakeSession:
     def list_dead_letters(
         self, target: LandingTarget, chosen: LetterFilter, letters: Sequence[StoredLetter]
     ) -> list[str]:
-        """Ids of those of the dead letters that are still there, each as often as it is."""
+        """Ids of the dead letters that still exist, each as often as it occurs."""
         statement = statements.list_dead_letters(
             target.dead_letters,
             application=chosen.application,
@@ -377,7 +377,7 @@ class SnowflakeSession:
         *,
         transaction: str,
     ) -> int:
-        """Delete dead letters, if this is still the transaction named.
+        """Delete dead letters, if the given transaction is still the current one.
 
         :return: how many were deleted
         """
@@ -406,7 +406,7 @@ class SnowflakeSession:
     def read_offsets(
         self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
     ) -> Offsets:
-        """The rows with these keys; a key without a row is left out."""
+        """The rows with these keys; keys without a row are left out."""
         if not keys:
             return Offsets({}, {})
         statement = statements.read_offsets(
@@ -439,12 +439,13 @@ class SnowflakeSession:
         transaction: str,
         moves: Sequence[OffsetMove],
     ) -> None:
-        """Move the offset of each shard that stands where it is expected, if this is the transaction named.
+        """Move the offset of each shard whose offset is as expected, if the given transaction is the current
+        one.
 
-        The last statement of the transaction that writes. The caller reads the offsets then, and rolls back
-        unless each of them has moved.
+        The last statement of the transaction that writes. The caller then reads the offsets, and rolls back
+        unless each has moved.
 
-        :param batch_id: written beside each position
+        :param batch_id: written next to each position
         :param transaction: as :meth:`transaction` gave it
         :param moves: not empty
         """
@@ -470,10 +471,10 @@ class SnowflakeSession:
     # --- the end ---
 
     def cancel(self) -> None:
-        """End the statement that is running, from another thread; the thread that waits for it gets an error.
+        """Cancel the running statement, from another thread; the thread that waits for it gets an error.
 
-        Asks Snowflake through a second connection to cancel what the session runs (the query id of a running
-        statement isn't known before it answers). If that fails, closes the connection.
+        Asks Snowflake through a second connection to cancel whatever the session runs (the query id of a
+        running statement isn't known until it returns). If that fails, closes the connection.
         """
         statement = Statement("SELECT SYSTEM$CANCEL_ALL_QUERIES(%s)", (self._connection.session_id,))
         try:
@@ -483,20 +484,20 @@ class SnowflakeSession:
             self.close()
 
     def close(self) -> None:
-        """End the session for good; Snowflake rolls back what it left open. Closing twice does nothing."""
-        # The connector swallows a failure to log out, and the connection could still be used then.
+        """End the session for good; Snowflake rolls back what it left open. Repeating it has no effect."""
+        # The connector swallows a failure to log out, after which the connection could still be used.
         self._closed = True
         self._connection.close(retry=False)
 
     def lend(self, take_back: Callable[[SnowflakeSession], None]) -> None:
-        """Let whoever uses the session next give it back when done, instead of ending it.
+        """Have the next user of the session give it back when done, instead of ending it.
 
         :param take_back: called by :meth:`done`
         """
         self._take_back = take_back
 
     def done(self) -> None:
-        """Take note that nothing is under way in the session: it ends, or goes back if it was lent."""
+        """Note that nothing is under way in the session: it ends, or returns to its pool if it was lent."""
         self.fresh = False
         if self._take_back is None:
             self.close()
@@ -510,11 +511,11 @@ class SnowflakeSession:
 
     @property
     def fit(self) -> bool:
-        """Whether to begin another transaction in this session.
+        """Whether another transaction may begin in this session.
 
-        Not after a request was sent again: a COMMIT whose first copy arrives late would end that transaction
-        half-way. That Snowflake knows it by its request id isn't promised. With a connector that doesn't tell
-        whether it sent one again, not after any COMMIT.
+        Not after a request was resent: a COMMIT whose first copy arrives late would end that transaction
+        halfway. Snowflake doesn't promise to recognise it by its request id. With a connector that doesn't
+        report resent requests, not after any COMMIT.
         """
         in_doubt = self._tries.repeated if self._tries.told else self._used
         return not self._closed and not in_doubt
@@ -576,12 +577,12 @@ def _check_columns(table: TableName, needed: Sequence[tuple[str, str]], found: M
 
 
 def _nullable(shown: str, null: object) -> bool:
-    # Snowflake says it in both columns, the local stand-in in the second only.
+    # Snowflake reports it in both columns, the local stand-in only in the second.
     return bool(json.loads(shown).get("nullable", True)) and str(null).lower() not in {"false", "not_null"}
 
 
 def _fills_itself(row: tuple[Any, ...]) -> bool:
-    # Columns of SHOW COLUMNS: the sixth is the default, the eleventh says what an identity column counts.
+    # Columns of SHOW COLUMNS: the sixth is the default, the eleventh the sequence of an identity column.
     return bool(row[5]) or bool(row[10:11] and row[10]) or _is_computed(row)
 
 
@@ -603,10 +604,10 @@ def _letter(row: tuple[Any, ...]) -> StoredLetter:
 
 
 def judge_offsets(rows: Iterable[Sequence[Any]], *, table: TableName) -> Offsets:
-    """Tell rows of the offsets table that can be relied on from those that can't.
+    """Separate the reliable rows of the offsets table from the unreliable ones.
 
     :param rows: shard id, incarnation, position and batch id
-    :param table: where they stand, for messages
+    :param table: the table they are in, for messages
     """
     found: dict[OffsetKey, Offset] = {}
     refused: dict[OffsetKey, CorruptStateError] = {}

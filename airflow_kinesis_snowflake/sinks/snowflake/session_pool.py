@@ -1,4 +1,4 @@
-"""Sessions that the drains of one task use one after the other."""
+"""Sessions that the drains of one task use in turn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import OpenSession
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import OpenSession
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 
 
@@ -23,7 +23,7 @@ class SessionPool:
         self._closed = False
 
     def open_session(self) -> SnowflakeSession:
-        """A session that nobody else has, until it is given back by :meth:`SnowflakeSession.done`."""
+        """A session for exclusive use, until :meth:`SnowflakeSession.done` gives it back."""
         with self._lock:
             if self._free:
                 return self._free.pop()
@@ -32,7 +32,7 @@ class SessionPool:
         return session
 
     def close(self) -> None:
-        """End the sessions that are free, and the others as soon as they are."""
+        """End the free sessions now, and the others as soon as they are free."""
         with self._lock:
             self._closed = True
             free, self._free = self._free, []

@@ -1,4 +1,4 @@
-"""The calls of maintenance to Snowflake: what is loaded, and the rows of the offsets table."""
+"""Maintenance calls to Snowflake: what is loaded, and the rows of the offsets table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OffsetRow:
     :param position: of the last loaded record; ``None`` before the first
     :param closed: a reset ended the incarnation: nothing can be loaded under it
     :param updated: seconds since the epoch
-    :param odd: what stands there as its position, if no load wrote that
+    :param odd: its position as stored, if no load can have written it
     """
 
     stream: str
@@ -42,7 +42,7 @@ class OffsetRow:
 class ListedChannel(NamedTuple):
     """A channel as SHOW CHANNELS lists it.
 
-    :ivar created: milliseconds since the epoch; 0: it doesn't say
+    :ivar created: milliseconds since the epoch; 0: unknown
     """
 
     name: str
@@ -55,14 +55,15 @@ class SnowflakeStateSession(SnowflakeSession):
     def count_from(
         self, target: LandingTarget, *, application: str, stream: str, first: Mapping[str, Position]
     ) -> Mapping[str, int]:
-        """Count what is loaded of some shards, from a record on, dead letters of the application included.
+        """Count the loaded records of some shards, from a given record on, including dead letters of the
+        application.
 
-        A record counts once, however often it is there. Landed rows don't say which application loaded them:
-        those of others count too.
+        A record counts once, however often it is present. Landed rows don't say which application loaded
+        them, so those of others count too.
 
-        :param first: shard id to the first record that counts; or, where it is inside an aggregate, to the
+        :param first: shard id to the first record that counts; or, if that is inside an aggregate, to the
             last one that doesn't
-        :return: by shard id; 0 where there is none
+        :return: by shard id; 0 if there are none
         :raises SnowflakeObjectNotFoundError: the landing table or the dead-letter table isn't there, as far
             as the role can see
         """
@@ -74,7 +75,7 @@ class SnowflakeStateSession(SnowflakeSession):
         return counts
 
     def list_offsets(self, offsets: TableName, *, application: str) -> list[OffsetRow]:
-        """All rows of an application, those included that no load wrote.
+        """All rows of an application, including those that no load wrote.
 
         :raises SnowflakeObjectNotFoundError: there is no offsets table, as far as the role can see
         """
@@ -85,9 +86,9 @@ class SnowflakeStateSession(SnowflakeSession):
     def close_offsets(
         self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
     ) -> None:
-        """End incarnations for good, so that nothing is loaded under them any more.
+        """Close incarnations for good, so that nothing is loaded under them any more.
 
-        Makes the rows that are missing, and waits for a load under way.
+        Adds missing rows, and waits for a load under way.
 
         :raises SnowflakeObjectNotFoundError: there is no offsets table, as far as the role can see
         """
@@ -111,7 +112,7 @@ class SnowflakeStateSession(SnowflakeSession):
     def reopen_offsets(
         self, target: LandingTarget, *, application: str, stream: str, keys: Sequence[OffsetKey]
     ) -> None:
-        """Take :meth:`close_offsets` back; the positions are as they were."""
+        """Undo :meth:`close_offsets`; the positions are as they were."""
         if keys:
             self._change(statements.reopen_offsets, target, application=application, stream=stream, keys=keys)
 
@@ -134,7 +135,7 @@ class SnowflakeStateSession(SnowflakeSession):
         keys: Sequence[OffsetKey],
         before: datetime,
     ) -> int:
-        """Delete rows that haven't changed since a moment.
+        """Delete rows that haven't changed since a given moment.
 
         :return: how many there were
         """

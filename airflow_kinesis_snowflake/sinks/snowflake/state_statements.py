@@ -1,8 +1,8 @@
 """The SQL statements of maintenance. Values are bound and names quoted, as in ``statements.py``.
 
-An incarnation is closed by a ``~`` in front of its position. That sorts behind every digit, so the
-compare-and-set of a load finds the row further on than any batch can begin, and the load rolls back; and no
-drain takes it for a position. Without the ``~`` it is what it was.
+An incarnation is closed by a ``~`` in front of its position. It sorts after every digit, so to the
+compare-and-set of a load the row is past the start of any batch, and the load rolls back; and no drain takes
+it for a position. Removing the ``~`` restores the position.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class OffsetsStatement(Protocol):
 def count_loaded(
     target: LandingTarget, *, application: str, stream: str, first: Mapping[str, Position]
 ) -> Statement:
-    """How many records of some shards are landed, or dead letters of an application: shard id and number.
+    """How many records of some shards have landed or are dead letters of an application: shard id and number.
 
-    :param first: shard id to the first record that counts; or, where it is inside an aggregate, to the last
+    :param first: shard id to the first record that counts; or, if that is inside an aggregate, to the last
         one that doesn't; not empty
     """
     metadata = f"{quote('KINESISMETADATA')}:"
@@ -60,7 +60,7 @@ def count_loaded(
             f"NVL({quote('KIND')}, 'record') <> %s": GAP,
         },
     )
-    # UNION leaves doubles out.
+    # UNION removes duplicates.
     return Statement(
         f"SELECT OF_SHARD, COUNT(*) FROM ({landed.sql} UNION {letters.sql}) GROUP BY 1",
         (*landed.params, *letters.params),
@@ -117,7 +117,7 @@ def forget_offsets(table: TableName, *, application: str) -> Statement:
 def prune_offsets(
     table: TableName, *, application: str, stream: str, keys: Sequence[tuple[str, str]], before: str
 ) -> Statement:
-    """Delete rows that haven't changed since a moment.
+    """Delete rows that haven't changed since a given moment.
 
     :param keys: shard ids and incarnations; not empty
     :param before: ISO-8601 with a time zone
@@ -139,9 +139,9 @@ def _coordinates(
     first: Mapping[str, Position],
     where: Mapping[str, str],
 ) -> Statement:
-    """Shard id, sequence number and sub-sequence number of the records of a table that count.
+    """Shard id, sequence number and sub-sequence number of the matching records of a table.
 
-    :param where: conditions, each with the value that is bound in it
+    :param where: conditions, each with the value bound in it
     """
     conditions: list[str] = []
     params: list[Value] = []

@@ -16,7 +16,7 @@ from airflow_kinesis_snowflake.formats.dead_letters import SCHEMA as DEAD_LETTER
 from airflow_kinesis_snowflake.formats.envelope import METADATA_STRUCTURE
 from airflow_kinesis_snowflake.identifiers import TableName, quote
 from airflow_kinesis_snowflake.sinks.snowflake.files import DEAD_LETTERS, LANDING, NOT_IN_PATH
-from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN, TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import PLAIN, TableOptions
 from airflow_kinesis_snowflake.stream.positions import BEFORE_THE_FIRST
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Value = str | int
 
-# Two dashes would begin a comment.
+# Two dashes would start a comment.
 _ESCAPED_IN_FOLDER = re.compile(r"[^A-Za-z0-9_.-]|^\.|(?<=-)-")
 _FOLDER = re.compile(r"(?!.*--)[A-Za-z0-9_.=-]+(?:/[A-Za-z0-9_.=-]+)*")
 
@@ -42,7 +42,7 @@ _OFFSETS_COLUMNS = (
     ("UPDATED_AT", "TIMESTAMP_LTZ NOT NULL"),
 )
 _OFFSETS_KEY = ("APPLICATION", "STREAM", "SHARD_ID", "INCARNATION")
-# The arrival stays a number of milliseconds, as in KINESISMETADATA: the two compare without a conversion, and
+# The arrival stays a number of milliseconds, as in KINESISMETADATA: the two compare without conversion, and
 # neither depends on a session's time zone.
 _DEAD_LETTER_COLUMNS = (
     ("ID", "VARCHAR NOT NULL"),
@@ -65,7 +65,7 @@ _DEAD_LETTER_COLUMNS = (
 _THESE_LETTERS = 'WHERE "APPLICATION" = %s AND "STREAM" = %s AND "ID" IN'
 
 CLOSED = "~"
-"""In front of a position: a reset closed the incarnation. Sorts after every digit."""
+"""Prefix of a position whose incarnation a reset closed. Sorts after every digit."""
 
 LOCK = ("*lock*", "")
 """Shard id and incarnation of the row that :func:`lock_offsets` locks: no shard's."""
@@ -76,7 +76,7 @@ _STRUCTURED = {"OBJECT": METADATA_STRUCTURE}
 
 @dataclass(frozen=True)
 class Statement:
-    """SQL text and the values bound to its ``%s``; without values a ``%`` in the text means itself."""
+    """SQL text and the values bound to its ``%s``; without values, a ``%`` in the text stands for itself."""
 
     sql: str
     params: tuple[Value, ...] = ()
@@ -96,10 +96,10 @@ class CopyMapping(Protocol):
 
 
 class TableMapping(Protocol):
-    """What is needed to make or check a landing table.
+    """What is needed to create or check a landing table.
 
-    ``columns`` are names and Snowflake types of a table that is made, ``required`` those that a table must
-    have that exists; ``can_create`` says whether enough is known to make one.
+    ``columns`` are names and Snowflake types of a new table, ``required`` those that an existing table must
+    have; ``can_create`` tells whether enough is known to create one.
     """
 
     @property
@@ -151,7 +151,7 @@ def _clauses(options: TableOptions) -> Iterator[str]:
 
 
 def create_offsets_table(table: TableName) -> Statement:
-    """The offsets table: how far each application has loaded each shard.
+    """The offsets table: through which position each application has loaded each shard.
 
     One row per application, stream, shard and incarnation, and one to lock (:func:`lock_offsets`). Snowflake
     doesn't enforce that key: every load checks its rows. ``POSITION`` is an encoded position (see
@@ -172,7 +172,7 @@ def create_dead_letter_table(table: TableName) -> Statement:
 
 
 def list_stages(stage: TableName) -> Statement:
-    """Stages of the schema whose name is like this one; ``name`` is the second column."""
+    """Stages of the schema with a name like this one; ``name`` is the second column."""
     return Statement(f"SHOW STAGES LIKE %s IN SCHEMA {_escape_percent(stage.schema_sql)}", (stage.name,))
 
 
@@ -183,7 +183,7 @@ def create_stage(stage: TableName) -> Statement:
 
 
 def add_column(table: TableName, column: str, sql_type: str, *, options: TableOptions = PLAIN) -> Statement:
-    """One more column at the end of a table; does nothing if somebody else has added it."""
+    """Another column at the end of a table; does nothing if somebody else has added it."""
     return Statement(f"{_alter(table, options)} ADD COLUMN IF NOT EXISTS {quote(column)} {sql_type}")
 
 
@@ -204,7 +204,7 @@ def drop_not_null(table: TableName, column: str, *, options: TableOptions = PLAI
 def add_dead_letter_column(table: TableName, column: str) -> Statement:
     """A column that dead-letter tables of earlier versions lack: ``ID`` or ``KIND``.
 
-    Rows that are there have no kind then, which means ``record`` (Snowflake allows no DEFAULT beside
+    Existing rows then have no kind, which means ``record`` (Snowflake allows no DEFAULT beside
     IF NOT EXISTS), and get an id by :func:`name_dead_letters`.
     """
     return Statement(f"ALTER TABLE {table.sql} ADD COLUMN IF NOT EXISTS {quote(column)} VARCHAR")
@@ -214,9 +214,9 @@ def add_dead_letter_column(table: TableName, column: str) -> Statement:
 
 
 def stage_folder(*parts: str) -> str:
-    """Make the path of a folder on a stage out of any names.
+    """Build the path of a folder on a stage from any names.
 
-    Letters, digits and ``_ . -`` stay, but for a dot in front and a dash behind another. Each byte of any
+    Letters, digits and ``_ . -`` stay, except for a leading dot and a dash after another. Each byte of any
     other character becomes ``=`` and two hexadecimal digits, so different names give different folders.
 
     :raises InvalidSettingError: a part is empty
@@ -229,7 +229,7 @@ def stage_folder(*parts: str) -> str:
 def put(file: Path, *, stage: TableName, folder: str) -> Statement:
     """Upload one file to a folder of the stage.
 
-    :param file: absolute; the connector would expand ``* ? [ ]``, so a path with them is refused
+    :param file: absolute; the connector would expand ``* ? [ ]``, so a path that contains them is refused
     :param folder: as :func:`stage_folder` makes it
     :raises InvalidSettingError: the path can't be written in a PUT
     """
@@ -267,7 +267,7 @@ def copy_landing(
 
 
 def copy_dead_letters(table: TableName, *, stage: TableName, folder: str) -> Statement:
-    """Load the dead-letter file of a folder; result as of :func:`copy_landing`."""
+    """Load the dead-letter file of a folder; the result is as in :func:`copy_landing`."""
     types = dict(_DEAD_LETTER_COLUMNS)
     columns = DEAD_LETTER_SCHEMA.names
     select = [f"$1:{name}::{types[name].removesuffix(' NOT NULL')}" for name in columns]
@@ -275,12 +275,12 @@ def copy_dead_letters(table: TableName, *, stage: TableName, folder: str) -> Sta
 
 
 def list_files(stage: TableName, *, folder: str) -> Statement:
-    """The files of a folder, and of the folders in it: a row for each."""
+    """The files of a folder and its subfolders: a row for each."""
     return Statement(f"LIST {_location(stage, folder)}")
 
 
 def remove_files(stage: TableName, *, folder: str) -> Statement:
-    """Remove all files of a folder, and of the folders in it, from the stage."""
+    """Remove all files of a folder and its subfolders from the stage."""
     return Statement(f"REMOVE {_location(stage, folder)}")
 
 
@@ -292,9 +292,9 @@ def ensure_offsets(
 ) -> Statement:
     """Add the rows that are missing, at the position before the first record.
 
-    A MERGE, because INSERT ... WHERE NOT EXISTS isn't safe against a twin. Whether the second of two MERGEs
-    always sees the rows of the first is documented nowhere, so the rows are read after it, and a key that is
-    there twice is refused by :meth:`SnowflakeSession.read_offsets`.
+    A MERGE, because INSERT ... WHERE NOT EXISTS isn't safe against a concurrent one. It isn't documented
+    whether the second of two MERGEs always sees the rows of the first, so the rows are read afterwards, and a
+    key that exists twice is refused by :meth:`SnowflakeSession.read_offsets`.
 
     :param keys: shard id and incarnation; not empty
     """
@@ -328,11 +328,11 @@ def read_offsets(
 def lock_offsets(table: TableName, *, application: str, stream: str) -> Statement:
     """Lock the offsets of an application on a stream until the transaction ends.
 
-    Every transaction that decides by offsets or dead letters does this first. So whatever it decides by is
-    read by a statement that begins after the last other such transaction has ended, and "a statement sees
-    only data that was committed before the statement began" (Snowflake's documentation of READ COMMITTED).
-    Nothing rests then on whether an UPDATE that waited for a lock looks at its rows again, which is
-    documented nowhere. The row that it writes holds nothing.
+    Every transaction that bases a decision on offsets or dead letters does this first. So it reads them by a
+    statement that begins after the last other such transaction has ended, and "a statement sees only data
+    that was committed before the statement began" (Snowflake's documentation of READ COMMITTED). So it
+    doesn't matter whether an UPDATE that waited for a lock reads its rows again, which isn't documented. The
+    row that it writes holds nothing.
     """
     shard_id, incarnation = LOCK
     return Statement(
@@ -351,11 +351,11 @@ def move_offsets(
     transaction: str,
     moves: Sequence[tuple[str, str, str, str, int]],
 ) -> Statement:
-    """Move each shard's row, if it stands where it is expected to, within one transaction.
+    """Move each shard's row, if its position is as expected, within one transaction.
 
-    The compare-and-set that makes a load happen once. In any other transaction than the one named, and
-    outside of transactions, it does nothing: Snowflake may have ended the transaction without a word, and
-    what follows then commits on its own.
+    The compare-and-set that makes a load happen once. In any transaction other than the one named, and
+    outside transactions, it does nothing: Snowflake may have ended the transaction silently, and what follows
+    would commit on its own.
 
     :param transaction: as CURRENT_TRANSACTION() gave it after BEGIN
     :param moves: shard id, incarnation, encoded position that is expected, encoded position to move to,
@@ -363,7 +363,7 @@ def move_offsets(
     """
     names = ("OF_SHARD", "OF_INCARNATION", "EXPECTED", "THROUGH", "LOADED")
     # As bytes, because a default collation of the account would change how text compares. The target has no
-    # alias, because the documented syntax of UPDATE has none.
+    # alias, because the documented syntax of UPDATE allows none.
     as_expected = """TO_BINARY("POSITION", 'UTF-8') = TO_BINARY(n."EXPECTED", 'UTF-8')"""
     return Statement(
         f'UPDATE {_escape_percent(table.sql)} SET "POSITION" = n."THROUGH", "BATCH_ID" = %s, '
@@ -384,7 +384,7 @@ def name_dead_letters(table: TableName) -> Statement:
 
 
 def read_dead_letters(table: TableName, chosen: LetterFilter, *, most: int) -> Statement:
-    """Dead letters that are meant, in the order of their shards.
+    """The selected dead letters, in the order of their shards.
 
     Rows are id, shard id, sequence number, sub-sequence number, partition key, arrival, payload and encoding.
     """
@@ -413,7 +413,7 @@ def unnamed_dead_letters(table: TableName) -> Statement:
 
 
 def list_dead_letters(table: TableName, *, application: str, stream: str, ids: Sequence[str]) -> Statement:
-    """Ids of the dead letters that are still there, each as often as it is.
+    """Ids of the dead letters that still exist, each as often as it occurs.
 
     :param ids: not empty, at most 16,384, which Snowflake takes in a list
     """
@@ -426,7 +426,7 @@ def list_dead_letters(table: TableName, *, application: str, stream: str, ids: S
 def delete_dead_letters(
     table: TableName, *, application: str, stream: str, transaction: str, ids: Sequence[str]
 ) -> Statement:
-    """Delete dead letters within one transaction; outside of it this does nothing.
+    """Delete dead letters within one transaction; outside it, this does nothing.
 
     :param transaction: as CURRENT_TRANSACTION() gave it after BEGIN
     :param ids: not empty, at most 16,384, which Snowflake takes in a list
@@ -442,7 +442,7 @@ def delete_dead_letters(
 
 
 def _alter(table: TableName, options: TableOptions) -> str:
-    # Snowflake's documentation: columns of an Iceberg table are altered by a statement of their own.
+    # Snowflake's documentation: columns of an Iceberg table are altered by a separate statement.
     return f"ALTER {'ICEBERG TABLE' if options.iceberg else 'TABLE'} {table.sql}"
 
 
@@ -455,9 +455,9 @@ def _create_table(
 
 
 def _copy(table: TableName, columns: Sequence[str], select: Iterable[str], location: str) -> Statement:
-    # Without FORCE: if the statement arrives twice, the second finds its files loaded. NULL_IF: a partition
-    # key may be the text that stands for NULL by default. The vectorized scanner needs a third of the time,
-    # and an ON_ERROR as here (Snowflake's documentation of USE_VECTORIZED_SCANNER).
+    # Without FORCE: if the statement arrives twice, the second finds its files already loaded. NULL_IF: a
+    # partition key may be the text that stands for NULL by default. The vectorized scanner takes a third of
+    # the time, and requires this ON_ERROR (Snowflake's documentation of USE_VECTORIZED_SCANNER).
     return Statement(
         f"COPY INTO {table.sql} ({_names(columns)}) FROM (SELECT {', '.join(select)} FROM {location}) "
         "FILE_FORMAT = (TYPE = PARQUET NULL_IF = () USE_VECTORIZED_SCANNER = TRUE) "
@@ -496,7 +496,7 @@ def _marks(values: Sequence[Value]) -> str:
 
 
 def _literal(value: str) -> str:
-    """Text that can't be bound, because it is part of a definition."""
+    """A text literal; it can't be bound, because it is part of a definition."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 

@@ -3,18 +3,18 @@
 What makes it exactly once:
 
 1. A channel belongs to whoever opened it last, and keeps a token of its last committed rows. The token is the
-   position of the last record. So opening a channel fences the former owner, and says where to go on: it is
-   compare and set in one.
-2. After the opening, and before the first row, the lease is confirmed by the store. A reset, or the next
-   owner of the lease, opens the channel after it has the lease; whoever was confirmed before is fenced then.
+   position of the last record. So opening a channel fences the former owner, and tells where to continue: it
+   is compare and set in one.
+2. After a channel is opened, and before the first row, the store confirms the lease. A reset, or the next
+   owner of the lease, opens the channel once it has the lease; any worker confirmed before is fenced then.
 3. Dead letters go through channels of their own, and are committed before the rows of their batch. So the
-   token of the landing channel speaks for both tables; dead letters that a lost batch had committed are known
-   by the token of their channel, and left out.
+   token of the landing channel covers both tables; dead letters that a lost batch had committed are
+   recognised by the token of their channel, and left out.
 4. Rows are sent in parts that end between two records, each with the token of its end. Only a token that the
-   service says is committed counts; an append that returned proves nothing.
+   service reports as committed counts; that an append returned proves nothing.
 
-Checkpoints follow. If the process dies before that, the next owner of the lease opens the channels and goes
-on behind their tokens. See docs/streaming.md for what rests on Snowflake's documentation.
+Checkpoints follow. If the process dies before that, the next owner of the lease opens the channels and
+continues after their tokens. See docs/streaming.md for what rests on Snowflake's documentation.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from airflow_kinesis_snowflake.exceptions import (
     TableChangedError,
     TransientError,
 )
-from airflow_kinesis_snowflake.formats.column_types import Kind
+from airflow_kinesis_snowflake.formats.column_types import DataType
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.formats.dead_letters import GAP, dead_letter_rows
 from airflow_kinesis_snowflake.formats.json_rows import column_rows, envelope_rows, letter_rows
 from airflow_kinesis_snowflake.sinks.snowflake.evolution import evolve
+from airflow_kinesis_snowflake.sinks.snowflake.factories import STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.files import work_folder
-from airflow_kinesis_snowflake.sinks.snowflake.landing import STREAMING
 from airflow_kinesis_snowflake.stream.positions import Position, decode_position, encode_position, is_after
 from airflow_kinesis_snowflake.stream.times import moment
 
@@ -61,11 +61,11 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.ports import SinkContext
     from airflow_kinesis_snowflake.formats.column_types import Column
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
-    from airflow_kinesis_snowflake.formats.fields import Field
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
+    from airflow_kinesis_snowflake.formats.fields import FileColumn
     from airflow_kinesis_snowflake.formats.json_rows import JsonColumn
     from airflow_kinesis_snowflake.identifiers import TableName
-    from airflow_kinesis_snowflake.sinks.snowflake.landing import (
+    from airflow_kinesis_snowflake.sinks.snowflake.factories import (
         ChannelOwner,
         Landing,
         OpenChannels,
@@ -76,29 +76,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# The SDK sends what is larger by way of files in cloud storage.
+# The SDK sends anything larger through files in cloud storage.
 PART_BYTES = 3 * 2**20
 COMMIT_SECONDS = 120.0
 LIMITS = BatchLimits(max_batch_bytes=24 * 2**20, max_batch_records=500_000, max_batch_seconds=1.0)
-LONGEST_NAME = 250
-# Channels and tokens that rest for 30 days are deleted (Snowflake's documentation of channels). One day less,
-# so that clocks don't matter.
+MAX_NAME_LENGTH = 250
+# Channels and tokens that are idle for 30 days are deleted (Snowflake's documentation of channels). One day
+# less, so that clocks don't matter.
 MEMORY_MILLIS = 29 * 24 * 3_600_000
 _AFTER_RECORDS = "g"
 
 
 class StreamedRows:
-    """What a batch holds until it is sent, in memory: encoded pages, by shard."""
+    """What a batch holds in memory until it is sent: encoded pages, by shard."""
 
     def __init__(self) -> None:
-        self.pages: dict[str, list[Encoded]] = defaultdict(list)
-        self.fields: set[Field] = set()
+        self.pages: dict[str, list[EncodedRecords]] = defaultdict(list)
+        self.fields: set[FileColumn] = set()
         self.missing: set[str] = set()
         self.rows = 0
         self.dead_letters = 0
         self.size = 0
 
-    def append(self, encoded: Encoded, *, shard_id: str) -> None:
+    def append(self, encoded: EncodedRecords, *, shard_id: str) -> None:
         """Keep a page."""
         self.pages[shard_id].append(encoded)
         self.fields |= encoded.fields
@@ -108,7 +108,7 @@ class StreamedRows:
         self.size += encoded.rows.nbytes + sum(len(letter.record.data) for letter in encoded.dead_letters)
 
     def delete(self) -> None:
-        """Forget all."""
+        """Forget all pages."""
         self.pages.clear()
 
 
@@ -129,8 +129,8 @@ class _Lane:
     """A channel that this drain owns.
 
     :param committed: its token
-    :param rejected: rows that the service had rejected when it was looked at last
-    :param confirmed: the store said, after the opening, that the lease is ours
+    :param rejected: rows that the service had rejected when its state was last read
+    :param confirmed: the store confirmed, after the channel was opened, that the lease is ours
     """
 
     channel: OwnedChannel
@@ -142,7 +142,7 @@ class _Lane:
 class StreamingSink:
     """Commits each shard of a batch through a channel of its own.
 
-    Safe to call from several threads; apart from :meth:`cancel`, one call waits for the other.
+    Safe to call from several threads; except for :meth:`cancel`, calls wait for each other.
 
     :param landing: where and as what records land
     :param open_session: logs in for DDL, which needs no warehouse
@@ -172,7 +172,7 @@ class StreamingSink:
         self._lanes: dict[tuple[TableName, OffsetKey], _Lane] = {}
         self._objects_checked = False
         self._rejected = 0
-        self._evolved: set[tuple[Field | None, str | None]] = set()
+        self._evolved: set[tuple[FileColumn | None, str | None]] = set()
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
 
@@ -191,9 +191,9 @@ class StreamingSink:
             self._owner(self._target.table)
 
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
-        """Tokens of channels, which are opened: from here on their former owners can't commit.
+        """Tokens of channels. Opens them: from here on their former owners can't commit.
 
-        A commit under way is waited for.
+        Waits for a commit under way.
         """
         with self._lock:
             try:
@@ -221,17 +221,17 @@ class StreamingSink:
             try:
                 return self._commit(batch)
             except FencedError as error:
-                # Whoever opened a channel has, or had, the lease. What came of our rows its token says.
+                # Whoever opened a channel has, or had, the lease. Its token tells what became of our rows.
                 raise ServiceUnavailableError(
                     f"Channels of batch {batch.id} are opened again to see what is committed: {error}"
                 ) from error
 
     def settled(self, shards: Set[str]) -> None:
-        """Nothing of these shards is in doubt any more."""
+        """Note that nothing of these shards is in doubt any more."""
         self.in_doubt -= shards
 
     def cancel(self) -> None:
-        """Wait no longer for a commit, from another thread."""
+        """Stop waiting for a commit, from another thread."""
         self._cancelled.set()
 
     def disconnect(self) -> None:
@@ -254,7 +254,7 @@ class StreamingSink:
         columns = self._columns(rows, batch)
         lanes = self._open(batch)
         if behind(lanes, batch):
-            # The lease was another's for a while, who has opened the channel since, and committed.
+            # Another worker had the lease for a while, and has opened the channel and committed since.
             self.disconnect()
             lanes = self._open(batch)
         if (outcome := self._outcome_by(lanes, batch)) is not None:
@@ -270,7 +270,7 @@ class StreamingSink:
         return Outcome(offsets=reached, rejected=self._rejected)
 
     def _open(self, batch: Batch) -> dict[str, _Lane]:
-        """Open the channels of a batch, and confirm the leases after that.
+        """Open the channels of a batch, then confirm the leases.
 
         :return: the landing channels
         :raises LeaseLostError: another worker has a lease
@@ -295,7 +295,7 @@ class StreamingSink:
         return landing
 
     def _outcome_by(self, lanes: Mapping[str, _Lane], batch: Batch) -> Outcome | None:
-        """What has become of a batch already, judged by tokens; ``None`` if it is still to be sent."""
+        """The outcome of a batch, judged by tokens; ``None`` if it is still to be sent."""
         ahead: dict[str, Position] = {}
         refused: dict[str, CorruptStateError] = {}
         for shard_id, lane in lanes.items():
@@ -315,7 +315,7 @@ class StreamingSink:
             return None
         self.settled(batch.spans.keys())
         if all(ahead.get(shard_id) == batch.spans[shard_id].reached for shard_id in lanes):
-            log.info("Batch %s was committed although the answer was lost", batch.id)
+            log.info("Batch %s was committed, although the answer was lost", batch.id)
             return Outcome(offsets=ahead)
         return Outcome(ahead=ahead)
 
@@ -330,9 +330,9 @@ class StreamingSink:
         self._append(self._target.dead_letters, batch, parts)
 
     def _append(self, table: TableName, batch: Batch, parts: Mapping[str, Iterable[Part]]) -> Set[str]:
-        """Send parts of several shards side by side, and wait until the service says they are committed.
+        """Send parts of several shards side by side, and wait until the service reports them committed.
 
-        :param parts: by shard; a part is made when the one before it was sent, so that memory holds one
+        :param parts: by shard; a part is built once the one before it was sent, so that memory holds one
         :return: the shards that had any
         """
         lanes = {shard_id: self._lane(table, batch.spans[shard_id].key) for shard_id in parts}
@@ -350,7 +350,7 @@ class StreamingSink:
             if state is None:
                 raise ServiceUnavailableError(
                     f"Snowflake didn't say within {COMMIT_SECONDS:.0f} s that rows of batch {batch.id} for "
-                    f"{table} are committed; their channels are asked again"
+                    f"{table} are committed; their channels are read again"
                 )
             self._note_rejected(shard_id, lanes[shard_id], state.rejected, state.rejected_through, state.why)
             lanes[shard_id].committed = state.committed
@@ -376,7 +376,7 @@ class StreamingSink:
     # --- rows ----------------------------------------------------------------------------------------------
 
     def _columns(self, rows: StreamedRows, batch: Batch) -> tuple[JsonColumn, ...]:
-        """The columns that rows fill, which the table has by then.
+        """The columns that rows fill; the table has them afterwards.
 
         :raises TableChangedError: it can't take them
         """
@@ -396,11 +396,13 @@ class StreamingSink:
         self._evolved |= needed
         return columns
 
-    def _parts(self, pages: Iterable[Encoded], columns: Sequence[JsonColumn], span: Span) -> Iterator[Part]:
-        """Rows of a shard in parts that end between two records, or between user records of one."""
+    def _parts(
+        self, pages: Iterable[EncodedRecords], columns: Sequence[JsonColumn], span: Span
+    ) -> Iterator[Part]:
+        """Rows of a shard in parts that end between two records, or between two user records of one."""
         facts = self._landing.metadata_columns
         now = self._now
-        binary = any(column.type.kind is Kind.BINARY for column in columns)
+        binary = any(column.type.kind is DataType.BINARY for column in columns)
 
         def lines(rows: pa.RecordBatch) -> list[bytes]:
             if isinstance(self._mapping, ColumnsMapping):
@@ -476,7 +478,7 @@ class StreamingSink:
         return session
 
     def _landing_columns(self) -> Mapping[str, Column]:
-        """The columns of the landing table, which is made if it is missing."""
+        """The columns of the landing table, which is created if it is missing."""
 
         def read() -> Mapping[str, Column]:
             self._check_objects()
@@ -511,7 +513,7 @@ class StreamingSink:
 
 
 def behind(lanes: Mapping[str, _Lane], batch: Batch) -> bool:
-    """Whether a channel, as far as its owner knows it, stands before what a drain had committed through."""
+    """Whether a channel's token, as far as its owner knows it, is before what a drain had committed."""
     for shard_id, lane in lanes.items():
         offset = batch.spans[shard_id].offset
         with suppress(ValueError):
@@ -521,7 +523,7 @@ def behind(lanes: Mapping[str, _Lane], batch: Batch) -> bool:
 
 
 def rows_of(batch: Batch) -> StreamedRows:
-    """What a batch of this sink is collected in."""
+    """Where this sink collects a batch."""
     rows = batch.rows
     assert isinstance(rows, StreamedRows)
     return rows
@@ -533,10 +535,10 @@ def channel_name(application: str, stream: str, key: OffsetKey) -> str:
     A name that would be too long ends in a hash of all of it.
     """
     name = ":".join((application, stream, key.shard_id, key.incarnation))
-    if len(name) <= LONGEST_NAME:
+    if len(name) <= MAX_NAME_LENGTH:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-    return f"{name[: LONGEST_NAME - 33]}:{digest}"
+    return f"{name[: MAX_NAME_LENGTH - 33]}:{digest}"
 
 
 def position_of(token: str | None) -> Position | None:
@@ -548,14 +550,14 @@ def position_of(token: str | None) -> Position | None:
 
 
 def token_of_letter(letter: DeadLetter) -> str:
-    """The token of a dead letter: its position; what stands for a gap comes after the record beside it."""
+    """The token of a dead letter: its position; that of a gap sorts after the record at the same position."""
     record = letter.record
     token = encode_position(Position(record.sequence_number, record.sub_sequence_number))
     return f"{token}{_AFTER_RECORDS}" if letter.kind == GAP else token
 
 
 def letters_after(token: str | None, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-    """Dead letters in the order of their tokens, without those that are committed."""
+    """Dead letters in the order of their tokens, without those already committed."""
     ordered = sorted(letters, key=token_of_letter)
     return [letter for letter in ordered if token is None or token_of_letter(letter) > token]
 
@@ -563,12 +565,12 @@ def letters_after(token: str | None, letters: Iterable[DeadLetter]) -> list[Dead
 def in_parts(
     placed: Iterable[tuple[bytes, tuple[str, int]]], *, last: Position, size: int = PART_BYTES
 ) -> Iterator[Part]:
-    """Cut rows of a shard into parts, each of which ends where a drain can go on.
+    """Cut rows of a shard into parts, each of which ends where a drain can continue.
 
     :param placed: rows, each with the sequence number and the sub-sequence number of its record; several rows
         may come of one
     :param last: the position after the last row
-    :param size: bytes after which a part ends as soon as it may
+    :param size: bytes after which a part ends at the next opportunity
     """
     rows: list[bytes] = []
     held = 0

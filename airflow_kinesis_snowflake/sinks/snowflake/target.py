@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN, TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import PLAIN, TableOptions
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.identifiers import TableName
@@ -19,8 +19,8 @@ class LandingTarget:
     :param table: landing table
     :param offsets: offsets table; landing tables of one schema may share it
     :param dead_letters: dead-letter table; may be shared too
-    :param stage: internal stage that takes the files; may be shared too, each batch has a folder of its own
-    :param options: how the landing table is made where there is none
+    :param stage: internal stage for the files; may be shared too, as each batch has a folder of its own
+    :param options: how the landing table is created if it is missing
     :raises InvalidSettingError: the landing table has the name of one of the others
     """
 

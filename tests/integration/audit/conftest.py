@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
     from snowflake.connector import SnowflakeConnection
 
-    from airflow_kinesis_snowflake.audit.findings import Report
+    from airflow_kinesis_snowflake.audit.findings import AuditReport
     from local.services import LocalServices
 
 __all__ = ["make_history"]
@@ -71,10 +71,10 @@ def filled(history: History) -> History:
 
 
 @pytest.fixture
-def audited() -> Callable[..., Report]:
+def audited() -> Callable[..., AuditReport]:
     """Function that audits a history."""
 
-    def audit_of(history: History, *, together_with: tuple[str, ...] = (), **asked: Any) -> Report:
+    def audit_of(history: History, *, together_with: tuple[str, ...] = (), **asked: Any) -> AuditReport:
         request = AuditRequest(
             stream=history.stream, applications=(history.application, *together_with), **asked
         )

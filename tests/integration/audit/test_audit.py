@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from snowflake.connector.cursor import SnowflakeCursor
 
-from airflow_kinesis_snowflake.audit.findings import Kind
+from airflow_kinesis_snowflake.audit.findings import DiscrepancyKind
 from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.stream.positions import Position
 from tests.integration.maintenance.conftest import Maintenance
@@ -20,47 +20,47 @@ from tests.integration.stream.test_aggregates import by_aiokpl, by_aws_kinesis_a
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_kinesis_snowflake.audit.findings import Report
+    from airflow_kinesis_snowflake.audit.findings import AuditReport
     from tests.integration.stream.history import History
 
 
-def kinds(report: Report) -> set[Kind]:
+def kinds(report: AuditReport) -> set[DiscrepancyKind]:
     return {finding.kind for finding in report.findings}
 
 
-def test_a_clean_drain_is_exactly_once(drained: History, audited: Callable[..., Report]) -> None:
+def test_a_clean_drain_is_exactly_once(drained: History, audited: Callable[..., AuditReport]) -> None:
     report = audited(drained, with_stream=True)
     assert report.findings == ()
     assert (report.exactly_once, report.records, report.landed, report.compared) == (True, 20, 20, 20)
     assert [shard.committed for shard in report.shards] == [10, 10]
 
 
-def test_rows_that_were_doubled_are_found(drained: History, audited: Callable[..., Report]) -> None:
+def test_rows_that_were_doubled_are_found(drained: History, audited: Callable[..., AuditReport]) -> None:
     drained.query('INSERT INTO {table} SELECT * FROM {table} WHERE "RECORD_CONTENT":n::NUMBER IN (3, 4, 15)')
 
     report = audited(drained)
 
     assert [(found.kind, found.shard_id, found.count) for found in report.findings] == [
-        (Kind.DOUBLED, drained.shard_of[3], 2),
-        (Kind.DOUBLED, drained.shard_of[15], 1),
-        (Kind.TOO_MANY, drained.shard_of[3], 2),
-        (Kind.TOO_MANY, drained.shard_of[15], 1),
+        (DiscrepancyKind.DOUBLED, drained.shard_of[3], 2),
+        (DiscrepancyKind.DOUBLED, drained.shard_of[15], 1),
+        (DiscrepancyKind.TOO_MANY, drained.shard_of[3], 2),
+        (DiscrepancyKind.TOO_MANY, drained.shard_of[15], 1),
     ]
     assert report.records == 20
 
 
 def test_a_double_that_takes_the_place_of_another_record_is_found(
-    drained: History, audited: Callable[..., Report]
+    drained: History, audited: Callable[..., AuditReport]
 ) -> None:
     drained.query('DELETE FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 5')
     drained.query('INSERT INTO {table} SELECT * FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 6')
 
-    assert kinds(audited(drained)) == {Kind.DOUBLED}
-    assert kinds(audited(drained, with_stream=True)) == {Kind.DOUBLED, Kind.NOT_LANDED}
+    assert kinds(audited(drained)) == {DiscrepancyKind.DOUBLED}
+    assert kinds(audited(drained, with_stream=True)) == {DiscrepancyKind.DOUBLED, DiscrepancyKind.NOT_LANDED}
 
 
 def test_a_record_that_was_removed_is_counted_and_found_with_the_stream(
-    drained: History, audited: Callable[..., Report]
+    drained: History, audited: Callable[..., AuditReport]
 ) -> None:
     ((number,),) = drained.query(
         'SELECT "KINESISMETADATA":sequenceNumber::VARCHAR FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 5'
@@ -68,20 +68,22 @@ def test_a_record_that_was_removed_is_counted_and_found_with_the_stream(
     drained.query('DELETE FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 5')
 
     (fewer,) = audited(drained).findings
-    assert (fewer.kind, fewer.count, fewer.shard_id) == (Kind.TOO_FEW, 1, drained.shard_of[5])
+    assert (fewer.kind, fewer.count, fewer.shard_id) == (DiscrepancyKind.TOO_FEW, 1, drained.shard_of[5])
 
     (missing,) = audited(drained, with_stream=True, compare_counts=False).findings
-    assert (missing.kind, missing.count, missing.example) == (Kind.NOT_LANDED, 1, number)
+    assert (missing.kind, missing.count, missing.example) == (DiscrepancyKind.NOT_LANDED, 1, number)
 
 
-def test_a_record_that_is_not_due_yet_is_not_missing(live: History, audited: Callable[..., Report]) -> None:
+def test_a_record_that_is_not_due_yet_is_not_missing(
+    live: History, audited: Callable[..., AuditReport]
+) -> None:
     live.put(live.open_shards[0], 5)
     assert audited(live, with_stream=True).compared == 20
     assert audited(live, with_stream=True).findings == ()
 
 
 def test_records_before_the_start_are_not_missing(
-    make_history: Callable[..., History], audited: Callable[..., Report]
+    make_history: Callable[..., History], audited: Callable[..., AuditReport]
 ) -> None:
     history = make_history()
     (shard_id,) = history.open_shards
@@ -95,7 +97,7 @@ def test_records_before_the_start_are_not_missing(
 
 
 def test_a_member_that_is_missing_inside_an_aggregate_is_found(
-    make_history: Callable[..., History], audited: Callable[..., Report]
+    make_history: Callable[..., History], audited: Callable[..., AuditReport]
 ) -> None:
     history = make_history()
     (shard_id,) = history.open_shards
@@ -107,12 +109,12 @@ def test_a_member_that_is_missing_inside_an_aggregate_is_found(
     history.query('DELETE FROM {table} WHERE "RECORD_CONTENT":n::NUMBER IN (1, 2)')
 
     (found,) = audited(history, compare_counts=False).findings
-    assert (found.kind, found.count) == (Kind.MISSING_IN_AGGREGATE, 2)
+    assert (found.kind, found.count) == (DiscrepancyKind.MISSING_IN_AGGREGATE, 2)
     assert str(found.example).startswith(aggregate)
 
 
 def test_an_import_may_begin_inside_an_aggregate(
-    make_history: Callable[..., History], audited: Callable[..., Report]
+    make_history: Callable[..., History], audited: Callable[..., AuditReport]
 ) -> None:
     history = make_history()
     (shard_id,) = history.open_shards
@@ -124,7 +126,7 @@ def test_an_import_may_begin_inside_an_aggregate(
     assert (report.findings, report.records) == ((), 2)
 
 
-def test_a_row_beyond_the_offset_is_found(drained: History, audited: Callable[..., Report]) -> None:
+def test_a_row_beyond_the_offset_is_found(drained: History, audited: Callable[..., AuditReport]) -> None:
     beyond = "9" * 56
     shard_id = drained.open_shards[0]
     drained.query(
@@ -136,16 +138,16 @@ def test_a_row_beyond_the_offset_is_found(drained: History, audited: Callable[..
     found, more = audited(drained).findings
 
     assert (found.kind, found.shard_id, found.count, found.example) == (
-        Kind.BEYOND_OFFSET,
+        DiscrepancyKind.BEYOND_OFFSET,
         shard_id,
         1,
         beyond,
     )
-    assert more.kind is Kind.TOO_MANY
+    assert more.kind is DiscrepancyKind.TOO_MANY
 
 
 def test_rows_of_a_shard_without_an_offset_are_found(
-    drained: History, audited: Callable[..., Report]
+    drained: History, audited: Callable[..., AuditReport]
 ) -> None:
     shard_id = drained.open_shards[0]
     drained.query(f"DELETE FROM {{offsets}} WHERE \"SHARD_ID\" = '{shard_id}'")
@@ -153,19 +155,21 @@ def test_rows_of_a_shard_without_an_offset_are_found(
     report = audited(drained)
 
     assert {found.shard_id for found in report.findings} == {shard_id}
-    assert kinds(report) == {Kind.NO_OFFSET, Kind.OFFSET_WENT_BACK}
+    assert kinds(report) == {DiscrepancyKind.NO_OFFSET, DiscrepancyKind.OFFSET_WENT_BACK}
 
 
 def test_an_offset_of_which_no_row_is_there_is_found(
-    drained: History, audited: Callable[..., Report]
+    drained: History, audited: Callable[..., AuditReport]
 ) -> None:
     drained.query("DELETE FROM {table}")
     report = audited(drained)
-    assert [(found.kind, found.count) for found in report.findings] == [(Kind.TOO_FEW, 10)] * 2
+    assert [(found.kind, found.count) for found in report.findings] == [(DiscrepancyKind.TOO_FEW, 10)] * 2
     assert report.records == 0
 
 
-def test_a_checkpoint_ahead_of_its_offset_is_found(live: History, audited: Callable[..., Report]) -> None:
+def test_a_checkpoint_ahead_of_its_offset_is_found(
+    live: History, audited: Callable[..., AuditReport]
+) -> None:
     shard_id = live.open_shards[1]
     (number,) = live.put(shard_id)
     state = live.state.shards[shard_id]
@@ -175,11 +179,13 @@ def test_a_checkpoint_ahead_of_its_offset_is_found(live: History, audited: Calla
 
     found, skipped = audited(live, with_stream=True).findings
 
-    assert (found.kind, found.shard_id) == (Kind.CHECKPOINT_AHEAD, shard_id)
-    assert (skipped.kind, skipped.example) == (Kind.NOT_LANDED, number)
+    assert (found.kind, found.shard_id) == (DiscrepancyKind.CHECKPOINT_AHEAD, shard_id)
+    assert (skipped.kind, skipped.example) == (DiscrepancyKind.NOT_LANDED, number)
 
 
-def test_dead_letters_count(make_history: Callable[..., History], audited: Callable[..., Report]) -> None:
+def test_dead_letters_count(
+    make_history: Callable[..., History], audited: Callable[..., AuditReport]
+) -> None:
     history = make_history()
     (shard_id,) = history.open_shards
     history.put_payloads(shard_id, *documents(0), b"not JSON", *documents(1))
@@ -192,7 +198,7 @@ def test_dead_letters_count(make_history: Callable[..., History], audited: Calla
 
 
 def test_a_record_that_landed_and_is_a_dead_letter_is_found(
-    make_history: Callable[..., History], audited: Callable[..., Report]
+    make_history: Callable[..., History], audited: Callable[..., AuditReport]
 ) -> None:
     history = make_history()
     (shard_id,) = history.open_shards
@@ -206,11 +212,11 @@ def test_a_record_that_landed_and_is_a_dead_letter_is_found(
 
     (found,) = audited(history, compare_counts=False).findings
 
-    assert (found.kind, found.count, found.example) == (Kind.DOUBLED, 1, bad)
+    assert (found.kind, found.count, found.example) == (DiscrepancyKind.DOUBLED, 1, bad)
     assert "as dead letters" in found.what
 
 
-def test_data_loss_is_a_finding_and_no_record(drained: History, audited: Callable[..., Report]) -> None:
+def test_data_loss_is_a_finding_and_no_record(drained: History, audited: Callable[..., AuditReport]) -> None:
     shard_id = drained.open_shards[0]
     checkpoint = drained.state.shards[shard_id].checkpoint
     assert checkpoint is not None
@@ -223,12 +229,12 @@ def test_data_loss_is_a_finding_and_no_record(drained: History, audited: Callabl
 
     (found,) = audited(drained).findings
 
-    assert (found.kind, found.shard_id, found.count) == (Kind.DATA_LOSS, shard_id, 1)
+    assert (found.kind, found.shard_id, found.count) == (DiscrepancyKind.DATA_LOSS, shard_id, 1)
     assert audited(drained).records == 20
 
 
 def test_what_a_reset_loads_again_is_told_from_a_double(
-    live: History, audited: Callable[..., Report]
+    live: History, audited: Callable[..., AuditReport]
 ) -> None:
     maintenance = Maintenance(live)
     maintenance.reset("rewind", position="TRIM_HORIZON")
@@ -241,11 +247,16 @@ def test_what_a_reset_loads_again_is_told_from_a_double(
 
     live.query('INSERT INTO {table} SELECT * FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 3 LIMIT 1')
     (doubled, more) = audited(live).findings
-    assert (doubled.kind, doubled.count, more.kind, more.count) == (Kind.DOUBLED, 1, Kind.TOO_MANY, 1)
+    assert (doubled.kind, doubled.count, more.kind, more.count) == (
+        DiscrepancyKind.DOUBLED,
+        1,
+        DiscrepancyKind.TOO_MANY,
+        1,
+    )
 
 
 def test_a_double_after_the_position_of_the_earlier_incarnation_is_no_reset(
-    live: History, audited: Callable[..., Report]
+    live: History, audited: Callable[..., AuditReport]
 ) -> None:
     """Two incarnations, but only one of them can have loaded the record."""
     Maintenance(live).reset("rewind", position="LATEST")
@@ -256,11 +267,11 @@ def test_a_double_after_the_position_of_the_earlier_incarnation_is_no_reset(
     assert live.landed == list(range(21))
     live.query('INSERT INTO {table} SELECT * FROM {table} WHERE "RECORD_CONTENT":n::NUMBER = 20')
 
-    assert kinds(audited(live, compare_counts=False)) == {Kind.DOUBLED}
+    assert kinds(audited(live, compare_counts=False)) == {DiscrepancyKind.DOUBLED}
 
 
 def test_two_streams_in_one_table_are_kept_apart(
-    make_history: Callable[..., History], audited: Callable[..., Report]
+    make_history: Callable[..., History], audited: Callable[..., AuditReport]
 ) -> None:
     one, other = make_history(), make_history()
     other.application = f"{one.application}-2"
@@ -272,11 +283,11 @@ def test_two_streams_in_one_table_are_kept_apart(
 
     report = audited(one)
     assert (report.findings, report.records) == ((), 3)
-    assert kinds(audited(other)) == {Kind.TOO_FEW}
+    assert kinds(audited(other)) == {DiscrepancyKind.TOO_FEW}
 
 
 def test_two_applications_on_one_stream_in_one_table_are_counted_together(
-    live: History, audited: Callable[..., Report]
+    live: History, audited: Callable[..., AuditReport]
 ) -> None:
     """Rows don't say which application loaded them, so one alone looks doubled, and the audit says why."""
     first = live.application
@@ -287,12 +298,12 @@ def test_two_applications_on_one_stream_in_one_table_are_counted_together(
     assert (report.findings, report.records, report.landed, report.loaded_again) == ((), 20, 40, 20)
 
     alone = audited(live)
-    assert kinds(alone) == {Kind.DOUBLED, Kind.TOO_MANY}
+    assert kinds(alone) == {DiscrepancyKind.DOUBLED, DiscrepancyKind.TOO_MANY}
     assert any(first in limit for limit in alone.limits)
 
 
 def test_the_columns_mapping_is_audited_too(
-    make_history: Callable[..., History], audited: Callable[..., Report]
+    make_history: Callable[..., History], audited: Callable[..., AuditReport]
 ) -> None:
     history = make_history()
     (shard_id,) = history.open_shards
@@ -303,11 +314,11 @@ def test_the_columns_mapping_is_audited_too(
 
     history.query('INSERT INTO {table} SELECT * FROM {table} WHERE "ID" = 2')
 
-    assert kinds(audited(history)) == {Kind.DOUBLED, Kind.TOO_MANY}
+    assert kinds(audited(history)) == {DiscrepancyKind.DOUBLED, DiscrepancyKind.TOO_MANY}
 
 
 def test_several_documents_of_a_record_are_no_doubles(
-    make_history: Callable[..., History], audited: Callable[..., Report]
+    make_history: Callable[..., History], audited: Callable[..., AuditReport]
 ) -> None:
     history = make_history()
     history.put_payloads(history.open_shards[0], b"[1, 2, 3]", b"4", b"[")
@@ -315,14 +326,14 @@ def test_several_documents_of_a_record_are_no_doubles(
 
     report = audited(history, several_documents=True, with_stream=True)
     assert (report.findings, report.records, report.landed, report.dead_letters) == ((), 3, 4, 1)
-    assert kinds(audited(history)) == {Kind.DOUBLED}
+    assert kinds(audited(history)) == {DiscrepancyKind.DOUBLED}
 
     history.query('INSERT INTO {table} SELECT * FROM {table} WHERE "RECORD_CONTENT"::NUMBER = 2')
-    assert kinds(audited(history, several_documents=True)) == {Kind.TOO_MANY}
+    assert kinds(audited(history, several_documents=True)) == {DiscrepancyKind.TOO_MANY}
 
 
 def test_an_empty_table_is_exactly_once_for_nothing(
-    make_history: Callable[..., History], audited: Callable[..., Report]
+    make_history: Callable[..., History], audited: Callable[..., AuditReport]
 ) -> None:
     history = make_history()
     history.put(history.open_shards[0], 1)
@@ -339,7 +350,7 @@ def test_an_empty_table_is_exactly_once_for_nothing(
 
 @pytest.mark.parametrize("name", ["{table}", "{offsets}", "{dead_letters}"])
 def test_a_table_that_is_not_there_is_not_an_empty_one(
-    drained: History, audited: Callable[..., Report], name: str
+    drained: History, audited: Callable[..., AuditReport], name: str
 ) -> None:
     drained.query(f"DROP TABLE {name}")
     with pytest.raises(SnowflakeObjectNotFoundError):
@@ -347,7 +358,7 @@ def test_a_table_that_is_not_there_is_not_an_empty_one(
 
 
 def test_a_child_that_is_there_before_its_parent_is_read_is_found(
-    make_history: Callable[..., History], audited: Callable[..., Report]
+    make_history: Callable[..., History], audited: Callable[..., AuditReport]
 ) -> None:
     history = make_history()
     (parent,) = history.open_shards
@@ -362,12 +373,12 @@ def test_a_child_that_is_there_before_its_parent_is_read_is_found(
 
     (found,) = audited(history).findings
 
-    assert (found.kind, found.shard_id) == (Kind.CHILD_BEFORE_PARENT, child)
+    assert (found.kind, found.shard_id) == (DiscrepancyKind.CHILD_BEFORE_PARENT, child)
 
 
 @pytest.mark.parametrize("rows", [10, 100_000])
 def test_a_table_of_any_size_takes_as_many_statements(
-    drained: History, audited: Callable[..., Report], rows: int, monkeypatch: pytest.MonkeyPatch
+    drained: History, audited: Callable[..., AuditReport], rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard_id = drained.open_shards[0]
     drained.query(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from snowflake.connector import SnowflakeConnection
 
-    from airflow_kinesis_snowflake.check.checks import Outcome
+    from airflow_kinesis_snowflake.check.checks import CheckResult
     from local.services import LocalServices
 
 PREFIX = "KINESIS_CHECK_"
@@ -35,14 +35,14 @@ def settings(table: str, application_name: str, make_stream: Callable[..., str])
 
 
 @pytest.fixture
-def outcome(settings: dict[str, Any]) -> Callable[[str], Outcome]:
+def result(settings: dict[str, Any]) -> Callable[[str], CheckResult]:
     """Function that tries one check."""
 
-    def try_one(name: str) -> Outcome:
+    def try_one(name: str) -> CheckResult:
         report = run_checks(CheckSettings(**settings, only=(name,)))
         assert not report.left
-        [outcome] = report.outcomes
-        return outcome
+        [result] = report.results
+        return result
 
     return try_one
 

@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.check import running
-from airflow_kinesis_snowflake.check.checks import Check, Finding, Needs, held
-from airflow_kinesis_snowflake.check.registry import CHECKS
+from airflow_kinesis_snowflake.check.checks import Check, Needs, Observation, held
+from airflow_kinesis_snowflake.check.suite import CHECKS
 from airflow_kinesis_snowflake.cli import main
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CHOSEN = {"fence-after-commit", "lease"}
 
 
-def wait(_: Bench) -> Finding:
+def wait(_: Bench) -> Observation:
     print("ready", file=sys.stderr, flush=True)
     sys.stdin.read()
     return held("nobody killed it")

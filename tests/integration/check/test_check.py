@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.check.bench import Bench, CheckSettings
-from airflow_kinesis_snowflake.check.checks import Verdict
-from airflow_kinesis_snowflake.check.registry import CHECKS
+from airflow_kinesis_snowflake.check.checks import CheckVerdict
 from airflow_kinesis_snowflake.check.running import run_checks
+from airflow_kinesis_snowflake.check.suite import CHECKS
 from airflow_kinesis_snowflake.cli import main
 from airflow_kinesis_snowflake.exceptions import CheckIncompleteError
 from airflow_kinesis_snowflake.operators.check import CheckAccountOperator
@@ -62,9 +62,10 @@ def test_all_that_can_be_shown_here_holds_and_nothing_is_left_or_changed(drained
         CheckSettings(table=drained.table, stream=drained.stream, application=drained.application, slow=True)
     )
 
-    verdicts = {outcome.check.name: outcome.verdict for outcome in report.outcomes}
+    verdicts = {result.check.name: result.verdict for result in report.results}
     assert verdicts == {
-        check.name: Verdict.NOT_SHOWN if check.name in NOT_SHOWN else Verdict.HELD for check in CHECKS
+        check.name: CheckVerdict.NOT_SHOWN if check.name in NOT_SHOWN else CheckVerdict.HELD
+        for check in CHECKS
     }, report.text()
     assert (report.status, report.left, report.stand_ins) == (0, (), ("Snowflake", "AWS"))
     assert drained.landed == drained.sent
@@ -115,11 +116,11 @@ def test_a_scratch_table_is_made_only_if_it_may_be(
     settings: dict[str, Any], scratch: Callable[[], set[str]]
 ) -> None:
     report = run_checks(CheckSettings(**settings, scratch_table=False, only=("lease",)))
-    assert [outcome.verdict for outcome in report.outcomes] == [Verdict.SKIPPED]
+    assert [result.verdict for result in report.results] == [CheckVerdict.SKIPPED]
 
 
 def test_other_schemas_of_the_database_stay(
-    settings: dict[str, Any], snowflake_connection: Any, outcome: Callable[[str], Any]
+    settings: dict[str, Any], snowflake_connection: Any, result: Callable[[str], Any]
 ) -> None:
     database = settings["table"].database
     with snowflake_connection.cursor() as cursor:
@@ -146,7 +147,7 @@ def test_a_failed_check_ends_with_1_and_advice(
     with nasty.answer_error("^ALTER TABLE", code="002000"):
         status = main(["check", "--table", str(settings["table"]), "--only", "objects"])
     assert status == 1
-    assert "objects (failed): Make them by hand" in capsys.readouterr().out
+    assert "objects (failed): Create them by hand" in capsys.readouterr().out
 
 
 def test_a_refused_login_ends_with_3_and_the_stream_is_checked_all_the_same(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_kinesis_snowflake.check.checks import Verdict
+from airflow_kinesis_snowflake.check.checks import CheckVerdict
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.sinks.snowflake import statements
 from tests.faults.actions import aws_error
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from snowflake.connector import SnowflakeConnection
 
-    from airflow_kinesis_snowflake.check.checks import Outcome
+    from airflow_kinesis_snowflake.check.checks import CheckResult
     from tests.faults.proxy import FaultProxy
     from tests.faults.snowflake import NastySnowflake
 
@@ -29,45 +29,45 @@ FIRST_COMMIT = {"skip": 1, "times": 1}
 
 
 def test_a_compare_and_set_that_does_not_look_again_is_noted_and_the_fence_holds(
-    nasty: NastySnowflake, outcome: Callable[[str], Outcome]
+    nasty: NastySnowflake, result: Callable[[str], CheckResult]
 ) -> None:
     with nasty.never_look_again("^UPDATE .*POSITION", skip=1) as fault:
-        bare = outcome("compare-and-set-after-commit")
+        bare = result("compare-and-set-after-commit")
     assert (fault.hits, fault.outcomes) == (1, ["waits"])
-    assert (bare.verdict, "moved 1 row" in bare.text) == (Verdict.NOTED, True)
+    assert (bare.verdict, "moved 1 row" in bare.text) == (CheckVerdict.NOTED, True)
 
     with nasty.never_look_again("^UPDATE"):
-        assert outcome("fence-after-commit").verdict == Verdict.HELD
+        assert result("fence-after-commit").verdict == CheckVerdict.HELD
 
 
 @pytest.mark.parametrize("name", ["fence-after-commit", "settled-doubt"])
 def test_a_commit_that_is_lost_without_a_word_is_found(
-    nasty: NastySnowflake, outcome: Callable[[str], Outcome], name: str
+    nasty: NastySnowflake, result: Callable[[str], CheckResult], name: str
 ) -> None:
     with nasty.end_transaction(before="^COMMIT", **FIRST_COMMIT) as fault:
-        assert outcome(name).verdict == Verdict.FAILED
+        assert result(name).verdict == CheckVerdict.FAILED
     assert fault.outcomes == ["rolled back"]
 
 
 def test_a_second_that_does_not_wait_is_found(
-    outcome: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
+    result: Callable[[str], CheckResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statements, "lock_offsets", lambda *_, **__: statements.Statement("SELECT 1"))
-    tried = outcome("fence-after-commit")
-    assert (tried.verdict, "didn't wait" in tried.text) == (Verdict.FAILED, True)
+    tried = result("fence-after-commit")
+    assert (tried.verdict, "didn't wait" in tried.text) == (CheckVerdict.FAILED, True)
 
 
 def test_offsets_that_move_outside_their_transaction_are_found(
-    outcome: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
+    result: Callable[[str], CheckResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statements, "move_offsets", statements.move_offsets)
     mutants.without_guard()
-    assert outcome("ended-transaction").verdict == Verdict.FAILED
-    assert outcome("counted-rows").verdict == Verdict.FAILED
+    assert result("ended-transaction").verdict == CheckVerdict.FAILED
+    assert result("counted-rows").verdict == CheckVerdict.FAILED
 
 
 def test_a_copy_that_loads_twice_is_found(
-    outcome: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
+    result: Callable[[str], CheckResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_landing = statements.copy_landing
 
@@ -75,90 +75,102 @@ def test_a_copy_that_loads_twice_is_found(
         return statements.Statement(f"{copy_landing(*args, **kwargs).sql} FORCE = TRUE")
 
     monkeypatch.setattr(statements, "copy_landing", forced)
-    tried = outcome("copy-twice")
-    assert (tried.verdict, "4 without" in tried.text) == (Verdict.FAILED, True)
+    tried = result("copy-twice")
+    assert (tried.verdict, "4 without" in tried.text) == (CheckVerdict.FAILED, True)
 
 
 def test_a_copy_that_outlives_its_rollback_is_found(
-    nasty: NastySnowflake, outcome: Callable[[str], Outcome]
+    nasty: NastySnowflake, result: Callable[[str], CheckResult]
 ) -> None:
     with nasty.deliver_twice("^COPY", answer="second", times=1) as fault:
-        assert outcome("copy-rolls-back").verdict == Verdict.FAILED
+        assert result("copy-rolls-back").verdict == CheckVerdict.FAILED
     assert fault.hits == 1
 
 
 def test_tables_with_error_logging_that_refuse_copy_are_found(
-    nasty: NastySnowflake, outcome: Callable[[str], Outcome]
+    nasty: NastySnowflake, result: Callable[[str], CheckResult]
 ) -> None:
     with nasty.refuse_error_logging() as fault:
-        assert outcome("error-logging").verdict == Verdict.HELD
+        assert result("error-logging").verdict == CheckVerdict.HELD
         assert fault.hits == 2
         with nasty.refuse_parameter("OPT_OUT_ERROR_LOGGING"):
-            assert outcome("error-logging").verdict == Verdict.FAILED
+            assert result("error-logging").verdict == CheckVerdict.FAILED
 
 
-@pytest.mark.skipif(not CONNECTOR_TELLS_OF_TRIES, reason="connector 5 sends nothing twice on request")
-def test_a_request_that_runs_twice_is_noted(nasty: NastySnowflake, outcome: Callable[[str], Outcome]) -> None:
+@pytest.mark.skipif(
+    not CONNECTOR_TELLS_OF_TRIES, reason="connector 5 can't send a statement twice on request"
+)
+def test_a_request_that_runs_twice_is_noted(
+    nasty: NastySnowflake, result: Callable[[str], CheckResult]
+) -> None:
     with nasty.deliver_twice("^INSERT .*SENT_TWICE", times=1):
-        tried = outcome("same-request")
-    assert (tried.verdict, tried.text) == (Verdict.NOTED, "it ran 2 times")
+        tried = result("same-request")
+    assert (tried.verdict, tried.text) == (CheckVerdict.NOTED, "it ran 2 times")
 
 
-def test_a_missing_privilege_is_named(nasty: NastySnowflake, outcome: Callable[[str], Outcome]) -> None:
+def test_a_missing_privilege_is_named(nasty: NastySnowflake, result: Callable[[str], CheckResult]) -> None:
     with nasty.answer_error("^UPDATE .*AND FALSE", code="003001"):
-        tried = outcome("privileges")
-    assert (tried.verdict, "UPDATE of the offsets" in tried.text) == (Verdict.FAILED, True)
+        tried = result("privileges")
+    assert (tried.verdict, "UPDATE of the offsets" in tried.text) == (CheckVerdict.FAILED, True)
 
 
 def test_an_error_of_another_kind_than_loads_expect_is_found(
-    nasty: NastySnowflake, outcome: Callable[[str], Outcome]
+    nasty: NastySnowflake, result: Callable[[str], CheckResult]
 ) -> None:
     with nasty.answer_error("^COPY", code="002000", times=1):
-        assert outcome("refused-values").verdict == Verdict.FAILED
+        assert result("refused-values").verdict == CheckVerdict.FAILED
 
 
 @pytest.mark.parametrize(
     ("name", "statement", "verdict"),
     [
-        ("objects", "^ALTER TABLE", Verdict.FAILED),
-        ("odd-folders", "^REMOVE", Verdict.FAILED),
-        ("golden-values", "^COPY .*SCANNER = FALSE", Verdict.FAILED),
-        ("golden-columns", "^COPY", Verdict.FAILED),
-        ("alter-beside-copy", "^ALTER TABLE", Verdict.FAILED),
-        ("merge-twice", "^MERGE", Verdict.FAILED),
-        ("same-request", "^INSERT", Verdict.NOTED if CONNECTOR_TELLS_OF_TRIES else Verdict.NOT_SHOWN),
+        ("objects", "^ALTER TABLE", CheckVerdict.FAILED),
+        ("odd-folders", "^REMOVE", CheckVerdict.FAILED),
+        ("golden-values", "^COPY .*SCANNER = FALSE", CheckVerdict.FAILED),
+        ("golden-columns", "^COPY", CheckVerdict.FAILED),
+        ("alter-beside-copy", "^ALTER TABLE", CheckVerdict.FAILED),
+        ("merge-twice", "^MERGE", CheckVerdict.FAILED),
+        (
+            "same-request",
+            "^INSERT",
+            CheckVerdict.NOTED if CONNECTOR_TELLS_OF_TRIES else CheckVerdict.NOT_SHOWN,
+        ),
     ],
 )
 def test_a_statement_that_is_refused_fails_its_check(
-    nasty: NastySnowflake, outcome: Callable[[str], Outcome], name: str, statement: str, verdict: Verdict
+    nasty: NastySnowflake,
+    result: Callable[[str], CheckResult],
+    name: str,
+    statement: str,
+    verdict: CheckVerdict,
 ) -> None:
     with nasty.answer_error(statement, code="002000"):
-        assert outcome(name).verdict == verdict
+        assert result(name).verdict == verdict
 
 
 def test_a_landing_table_that_takes_no_copy_is_found(
     nasty: NastySnowflake,
-    outcome: Callable[[str], Outcome],
+    result: Callable[[str], CheckResult],
     table: str,
     snowflake_connection: SnowflakeConnection,
 ) -> None:
     with snowflake_connection.cursor() as cursor:
         cursor.execute(f"CREATE TABLE {table} (RECORD_CONTENT VARIANT, KINESISMETADATA OBJECT)")
-    assert outcome("landing-table").verdict == Verdict.HELD
+    assert result("landing-table").verdict == CheckVerdict.HELD
     with nasty.answer_error("^COPY", code="003001"):
-        assert outcome("landing-table").verdict == Verdict.FAILED
+        assert result("landing-table").verdict == CheckVerdict.FAILED
 
 
 def test_a_refused_call_of_kinesis_is_named(
-    outcome: Callable[[str], Outcome], kinesis_proxy: FaultProxy
+    result: Callable[[str], CheckResult], kinesis_proxy: FaultProxy
 ) -> None:
     with kinesis_proxy.add(aws_error("AccessDeniedException"), operation="GetRecords"):
-        tried = outcome("records")
-    assert (tried.verdict, "kinesis:GetRecords" in tried.text) == (Verdict.BROKEN, True)
+        tried = result("records")
+    assert (tried.verdict, "kinesis:GetRecords" in tried.text) == (CheckVerdict.BROKEN, True)
 
 
 def test_two_workers_with_one_lease_are_found(
-    outcome: Callable[[str], Outcome], monkeypatch: pytest.MonkeyPatch
+    result: Callable[[str], CheckResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take = CheckpointStoreHook.take_lease
 
@@ -166,4 +178,4 @@ def test_two_workers_with_one_lease_are_found(
         return take(*args, **kwargs) or object()
 
     monkeypatch.setattr(CheckpointStoreHook, "take_lease", forced)
-    assert outcome("lease").verdict == Verdict.FAILED
+    assert result("lease").verdict == CheckVerdict.FAILED

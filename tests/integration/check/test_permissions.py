@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from airflow_kinesis_snowflake.check import permissions
 from airflow_kinesis_snowflake.check.bench import CheckSettings
-from airflow_kinesis_snowflake.check.checks import Verdict
+from airflow_kinesis_snowflake.check.checks import CheckVerdict
 from airflow_kinesis_snowflake.check.running import run_checks
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.maintenance.iam import Purpose, Resources, policy
@@ -22,7 +22,7 @@ from tests.faults.actions import aws_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_kinesis_snowflake.check.checks import Outcome
+    from airflow_kinesis_snowflake.check.checks import CheckResult
     from tests.faults.proxy import FaultProxy
 
 pytest_plugins = ["tests.faults.fixtures"]
@@ -41,13 +41,13 @@ TRIED = {
 @pytest.mark.usefixtures("services")
 @pytest.mark.parametrize("table_is_there", [False, True])
 def test_what_is_allowed_is_said_and_nothing_is_changed(
-    settings: dict[str, Any], outcome: Callable[[str], Outcome], table_is_there: bool
+    settings: dict[str, Any], result: Callable[[str], CheckResult], table_is_there: bool
 ) -> None:
     store = CheckpointStoreHook(settings["application"])
     if table_is_there:
         store.create_table()
-    stream, state = outcome("stream-permissions"), outcome("state-permissions")
-    assert (stream.verdict, state.verdict) == (Verdict.HELD, Verdict.HELD)
+    stream, state = result("stream-permissions"), result("state-permissions")
+    assert (stream.verdict, state.verdict) == (CheckVerdict.HELD, CheckVerdict.HELD)
     assert re.match("4 actions on arn:aws:kinesis:", stream.text)
     assert re.match("5 actions on arn:aws:dynamodb:", state.text)
     assert state.text.endswith("dynamodb:CreateTable and dynamodb:TagResource not tried")
@@ -58,15 +58,18 @@ def test_what_is_allowed_is_said_and_nothing_is_changed(
 @pytest.mark.usefixtures("services")
 @pytest.mark.parametrize("action", TRIED)
 def test_every_action_that_is_refused_is_named_with_the_statement_to_add(
-    outcome: Callable[[str], Outcome],
+    result: Callable[[str], CheckResult],
     kinesis_proxy: FaultProxy,
     dynamodb_proxy: FaultProxy,
     action: str,
 ) -> None:
     for proxy in (kinesis_proxy, dynamodb_proxy):
         proxy.add(aws_error("AccessDeniedException", "not yours"), operation=action.partition(":")[2])
-    found = outcome(TRIED[action])
-    assert (found.verdict, found.text.startswith(f"{action} not allowed; add ")) == (Verdict.FAILED, True)
+    found = result(TRIED[action])
+    assert (found.verdict, found.text.startswith(f"{action} not allowed; add ")) == (
+        CheckVerdict.FAILED,
+        True,
+    )
     statement = json.loads(found.text.partition("; add ")[2])
     assert statement["Action"] == [action]
     assert statement["Resource"].startswith(f"arn:aws:{action.partition(':')[0]}:us-east-1:")
@@ -74,31 +77,31 @@ def test_every_action_that_is_refused_is_named_with_the_statement_to_add(
 
 @pytest.mark.usefixtures("services")
 def test_credentials_that_are_wrong_say_nothing_of_permissions(
-    outcome: Callable[[str], Outcome], dynamodb_proxy: FaultProxy
+    result: Callable[[str], CheckResult], dynamodb_proxy: FaultProxy
 ) -> None:
     dynamodb_proxy.add(aws_error("UnrecognizedClientException", "no such key"))
-    found = outcome("state-permissions")
-    assert (found.verdict, "credentials" in found.text) == (Verdict.BROKEN, True)
+    found = result("state-permissions")
+    assert (found.verdict, "credentials" in found.text) == (CheckVerdict.BROKEN, True)
 
 
 @pytest.mark.usefixtures("services")
 def test_a_key_that_is_refused_is_left_to_its_own_check(
-    outcome: Callable[[str], Outcome], kinesis_proxy: FaultProxy
+    result: Callable[[str], CheckResult], kinesis_proxy: FaultProxy
 ) -> None:
     kinesis_proxy.add(aws_error("KMSAccessDeniedException", "not yours"), operation="GetRecords")
-    assert outcome("stream-permissions").verdict == Verdict.HELD
+    assert result("stream-permissions").verdict == CheckVerdict.HELD
 
 
 @pytest.mark.usefixtures("services")
 def test_a_dry_run_that_would_have_succeeded_is_a_permission(
-    outcome: Callable[[str], Outcome], kinesis_proxy: FaultProxy
+    result: Callable[[str], CheckResult], kinesis_proxy: FaultProxy
 ) -> None:
     rule = kinesis_proxy.add(
         aws_error("DryRunOperationException", "it would have succeeded"),
         operation="GetRecords",
         when=lambda request: json.loads(request.body).get("DryRun") is True,
     )
-    assert (outcome("stream-permissions").verdict, rule.hits) == (Verdict.HELD, 1)
+    assert (result("stream-permissions").verdict, rule.hits) == (CheckVerdict.HELD, 1)
 
 
 @pytest.fixture
@@ -123,10 +126,10 @@ def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("decision", "verdict"), [("allowed", Verdict.HELD), ("implicitDeny", Verdict.FAILED)]
+    ("decision", "verdict"), [("allowed", CheckVerdict.HELD), ("implicitDeny", CheckVerdict.FAILED)]
 )
 def test_what_only_the_simulator_can_say_is_asked_for_the_role_of_the_session(
-    cloud: str, monkeypatch: pytest.MonkeyPatch, decision: str, verdict: Verdict
+    cloud: str, monkeypatch: pytest.MonkeyPatch, decision: str, verdict: CheckVerdict
 ) -> None:
     asked: list[dict[str, Any]] = []
     client = permissions._client
@@ -150,9 +153,9 @@ def test_what_only_the_simulator_can_say_is_asked_for_the_role_of_the_session(
     monkeypatch.setattr(permissions, "_client", with_simulator)
     report = run_checks(CheckSettings(application="not-there-yet", only=("state-permissions",)))
 
-    [outcome] = report.outcomes
-    assert outcome.verdict == verdict, outcome.text
-    assert ("CreateTable" in outcome.text) == (verdict is Verdict.FAILED)
+    [result] = report.results
+    assert result.verdict == verdict, result.text
+    assert ("CreateTable" in result.text) == (verdict is CheckVerdict.FAILED)
     [request] = asked
     assert request["PolicySourceArn"] == "arn:aws:iam::123456789012:role/service-role/airflow"
     assert request["ActionNames"] == ["dynamodb:CreateTable", "dynamodb:TagResource"]
@@ -162,5 +165,5 @@ def test_what_only_the_simulator_can_say_is_asked_for_the_role_of_the_session(
 def test_who_may_not_simulate_is_told_what_was_not_tried(cloud: str) -> None:
     # moto doesn't know the simulator at all.
     report = run_checks(CheckSettings(application="not-there-yet", only=("state-permissions",)))
-    [outcome] = report.outcomes
-    assert (outcome.verdict, "not tried" in outcome.text) == (Verdict.HELD, True)
+    [result] = report.results
+    assert (result.verdict, "not tried" in result.text) == (CheckVerdict.HELD, True)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import fastavro
 import pytest
 
-from airflow_kinesis_snowflake.engine.threshold import Threshold
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError, TooManyDeadLettersError
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.formats.delimited import CSV
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,13 +161,13 @@ def test_too_many_dead_letters_stop_the_drain_and_a_higher_number_lets_it_go_on(
     pipeline.send_payloads([("a", b"no JSON"), ("b", b"{")])
 
     with pytest.raises(TooManyDeadLettersError, match=r"2 of 10 .* \(not JSON"):
-        pipeline.drain(max_dead_letters=Threshold.parse(threshold)).run()
+        pipeline.drain(max_dead_letters=DeadLetterLimit.parse(threshold)).run()
 
     assert {shard.lease_owner for shard in pipeline.state.shards.values()} == {None}
     assert pipeline.landed == []
     assert pipeline.query("SELECT * FROM {dead_letters}") == []
 
-    report = pipeline.drain(max_dead_letters=Threshold.parse("20%")).run()
+    report = pipeline.drain(max_dead_letters=DeadLetterLimit.parse("20%")).run()
 
     assert pipeline.landed == pipeline.sent
     assert (report.records, report.dead_letters) == (10, 2)

@@ -37,7 +37,7 @@ STATEMENTS = [
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_offsets_that_go_back_in_time_under_a_drain_stop_it(
 ) -> None:
     pipeline = make_pipeline()
     pipeline.send(20)
-    monkeypatch.setattr(reader, "FIRST_PAGE_RECORDS", 5)
+    monkeypatch.setattr(reader, "INITIAL_PAGE_RECORDS", 5)
     commit = copy.CopySink._commit
     committed: list[Any] = []
 

@@ -83,7 +83,7 @@ def test_a_shard_that_is_lost_and_free_again_at_once_is_loaded_once(
     make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_kinesis_snowflake.engine.coordinator.REVIEW_SECONDS", 0.2)
-    for name in ("FIRST_PAGE_RECORDS", "MOST_PAGE_RECORDS"):
+    for name in ("INITIAL_PAGE_RECORDS", "MAX_PAGE_RECORDS"):
         monkeypatch.setattr(f"airflow_kinesis_snowflake.engine.reader.{name}", 10)
     pipeline = make_pipeline(shards=1)
     pipeline.send(100)

@@ -113,7 +113,7 @@ def test_a_drain_says_who_holds_what_it_left(
 
     assert report.records == 0
     assert report.held_by_others == {"node": 2}
-    assert "2 shards were left to others, who have leased them: node (2)" in summary(report)
+    assert "2 shards were left to others that have leased them: node (2)" in summary(report)
     (waiting,) = [line for line in caplog.messages if "are leased by others" in line]
     assert "node holds 2 until " in waiting
     assert waiting.endswith(" s")

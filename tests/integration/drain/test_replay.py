@@ -16,7 +16,7 @@ from tests.faults.actions import SESSION_GONE, Hold, lose_answer, snowflake_erro
 from tests.faults.snowflake import NastySnowflake
 from tests.integration.stream.test_aggregates import by_aiokpl, damaged
 
-from .test_narrowing import BAD, REFUSED, Picky
+from .test_isolation import BAD, REFUSED, Picky
 from .test_snowflake_faults import undone_and
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def test_what_snowflake_refuses_stays_and_the_others_land(
 def test_a_table_that_refuses_everything_ends_the_replay(
     pipeline: Pipeline, snowflake_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "MOST_REFUSED", 1)
+    monkeypatch.setattr(replay, "MAX_REFUSED", 1)
     snowflake_proxy.add(snowflake_error(*REFUSED), operation="COPY", sql="RECORD_CONTENT")
 
     with pytest.raises(AirflowFailException, match="TooManyDeadLettersError: Snowflake refuses more than 1"):

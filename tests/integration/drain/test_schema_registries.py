@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import AccessDeniedError
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.hooks.schema_registry import open_schema_registry
 from tests import shapes
 from tests.schema_registry import LOGIN, LocalRegistry, local_registry

@@ -47,7 +47,7 @@ STATEMENTS = ["login-request", "UPLOAD", "BEGIN", "COPY", "UPDATE", "COMMIT"]
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.engine import retries
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.engine.leases import Leases
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.engine.runtime import Machine
 from airflow_kinesis_snowflake.engine.settings import Worker
-from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import (
     CorruptStateError,
     OffsetWentBackError,
@@ -46,7 +46,7 @@ class DiedError(BaseException):
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_more_than_one_part_goes_through_a_channel_in_order(
 def test_too_many_dead_letters_send_nothing(pipeline: Pipeline) -> None:
     pipeline.send_payloads([("a", b"no json"), ("b", b"neither")])
     with pytest.raises(TooManyDeadLettersError):
-        stream(pipeline, max_dead_letters=Threshold(count=1))
+        stream(pipeline, max_dead_letters=DeadLetterLimit(count=1))
     assert (stream(pipeline).dead_letters, len(letters(pipeline))) == (2, 2)
 
 

@@ -115,8 +115,8 @@ def test_a_table_is_made_and_deleted(unmade: CheckpointStoreHook, dynamodb: Dyna
     assert not unmade.exists()
     assert unmade.test_connection() == (
         True,
-        f"table '{name}' in us-east-1 (connection 'aws_default') doesn't exist yet; "
-        "the first drain makes it.",
+        f"table '{name}' in us-east-1 (connection 'aws_default') doesn't exist yet; the first drain "
+        "creates it.",
     )
 
     unmade.create_table()

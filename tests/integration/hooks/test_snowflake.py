@@ -16,7 +16,7 @@ from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.files import BatchFiles
 from airflow_kinesis_snowflake.sinks.snowflake.statements import LOCK, stage_folder
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.records import Record

@@ -200,7 +200,7 @@ def test_a_start_in_the_future_is_named_and_a_rewind_mends_it(state: State) -> N
 
 def test_a_checkpoint_of_another_shard_is_named_and_a_rewind_mends_it(state: State) -> None:
     state.spoil(sequenceNumber={"S": state.numbers[OTHER]})
-    assert "was given out by shard number 1" in state.finding().what
+    assert "was assigned by shard number 1" in state.finding().what
     state.rewind("LATEST")
     assert state.findings() == ()
 

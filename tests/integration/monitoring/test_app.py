@@ -16,7 +16,7 @@ from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.hooks.kinesis import KinesisStreamHook
 from airflow_kinesis_snowflake.links.kinesis_to_snowflake import LandingTableLink, StreamLink
 from airflow_kinesis_snowflake.monitoring import app, history
-from airflow_kinesis_snowflake.monitoring.look import Watches
+from airflow_kinesis_snowflake.monitoring.backlog_status import Watches
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.integration.monitoring.conftest import DrainDag
@@ -104,8 +104,8 @@ def test_a_drain_makes_a_line_with_its_figures(
     dag.run(minutes_ago=10, records=0)
     line = line_of(client(), dag.application)
     assert (line["stream"], line["table"], line["dag_id"]) == ("stream", "DB.PUBLIC.RECORDS", dag.dag_id)
-    assert line["standing"]["kind"] == "caught_up"
-    assert line["standing"]["sentence"] == "Caught up 9 min ago"
+    assert line["health"]["kind"] == "caught_up"
+    assert line["health"]["sentence"] == "Caught up 9 min ago"
     assert line["records_per_minute"] == pytest.approx(30, abs=0.5)
     assert (line["shards"], line["live_leases"], line["state_read"]) == (3, 0, True)
 
@@ -196,9 +196,9 @@ def test_a_running_drain_tells_its_progress(
         "seconds_to_catch_up": 600, "at": "2999-01-01T00:00:00+00:00",
     }  # fmt: skip
     dag.run(state="running", minutes_ago=2, progress=progress)
-    standing = line_of(client(), dag.application)["standing"]
-    assert standing["kind"] == "draining"
-    assert "behind by 2 h 10 min, about 10 min to go" in standing["sentence"]
+    health = line_of(client(), dag.application)["health"]
+    assert health["kind"] == "draining"
+    assert "behind by 2 h 10 min, about 10 min to go" in health["sentence"]
 
 
 def test_a_drain_that_follows_tells_until_when(
@@ -207,8 +207,8 @@ def test_a_drain_that_follows_tells_until_when(
     dag = drain_dag("stream")
     progress = {"at": "2999-01-01T00:00:00+00:00", "following_until": "2999-01-01T01:00:00+00:00"}
     dag.run(state="running", minutes_ago=2, progress=progress)
-    standing = line_of(client(), dag.application)["standing"]
-    assert (standing["kind"], standing["until"]) == ("following", 32_472_147_600_000)
+    health = line_of(client(), dag.application)["health"]
+    assert (health["kind"], health["until"]) == ("following", 32_472_147_600_000)
 
 
 def test_a_worker_that_is_gone_is_named(client: Clients, drain_dag: Dags, store: CheckpointStoreHook) -> None:
@@ -216,8 +216,8 @@ def test_a_worker_that_is_gone_is_named(client: Clients, drain_dag: Dags, store:
     run_id = dag.run(state="failed", minutes_ago=10)
     lease(store, "shardId-0", expiry=NOW - 240_000, owner=f"{dag.dag_id}/{run_id}/drain/0#1-ab")
     line = line_of(client(), dag.application)
-    assert line["standing"]["kind"] == "gone"
-    assert line["standing"]["sentence"].startswith("Stopped: worker drain[0]'s lease on 1 shard expired ")
+    assert line["health"]["kind"] == "gone"
+    assert line["health"]["sentence"].startswith("Stopped: worker drain[0]'s lease on 1 shard expired ")
     assert (line["live_leases"], line["stale_leases"]) == (0, 1)
 
 
@@ -243,7 +243,7 @@ def test_an_application_that_cant_be_read_leaves_the_others_alone(
         assert not line["state_read"]
         assert line["notices"][0]["text"].startswith("The state in DynamoDB can't be read: ")
         assert why in line["notices"][0]["text"]
-        assert line["standing"]["sentence"].startswith("Caught up")
+        assert line["health"]["sentence"].startswith("Caught up")
 
 
 def test_the_state_check_asks_kinesis_only_when_told(
@@ -307,7 +307,7 @@ def test_drains_that_others_may_read_take_no_room_from_those_of_the_user(
     for each in (before, dag):
         each.run()
     monkeypatch.setattr(type(auth_manager), "get_authorized_dag_ids", lambda *_, **__: {dag.dag_id})
-    monkeypatch.setattr(history, "MOST_TASKS", 1)
+    monkeypatch.setattr(history, "MAX_TASKS", 1)
     assert line_of(client(), dag.application)["dag_id"] == dag.dag_id
 
 
@@ -338,7 +338,7 @@ def test_tasks_of_other_operators_and_broken_xcoms_are_left_out(
     dag.run(state="running", progress={"at": 7, "records": "many"})
     lines = {line["application"]: line for line in client().get("api/applications").json()["applications"]}
     assert other.application not in lines
-    assert lines[dag.application]["standing"]["kind"] == "draining"
+    assert lines[dag.application]["health"]["kind"] == "draining"
 
 
 def test_no_more_runs_are_read_than_are_shown(
@@ -348,7 +348,7 @@ def test_no_more_runs_are_read_than_are_shown(
     for number in range(4):
         dag.run(minutes_ago=10 - number, records=number)
     monkeypatch.setattr("airflow_kinesis_snowflake.monitoring.app.RUNS_ON_PAGE", 2)
-    monkeypatch.setattr(history, "MOST_INSTANCES", 50)
+    monkeypatch.setattr(history, "MAX_INSTANCES", 50)
     query = {"name": dag.application, "stream": "stream"}
     page = client().get("api/application", params=query).json()
     assert [run["records"] for run in page["runs"]] == [3, 2]
@@ -365,9 +365,9 @@ def test_a_failure_tells_its_reason_and_where_its_log_is(
 ) -> None:
     dag = drain_dag("stream")
     run_id = dag.run(state="failed", failure="AccessDeniedError: Grant INSERT.")
-    standing = line_of(client(), dag.application)["standing"]
-    assert standing["reason"] == "AccessDeniedError: Grant INSERT."
-    assert standing["log"] == [dag.dag_id, run_id, "drain", 0]
+    health = line_of(client(), dag.application)["health"]
+    assert health["reason"] == "AccessDeniedError: Grant INSERT."
+    assert health["log"] == [dag.dag_id, run_id, "drain", 0]
 
 
 def test_an_application_whose_dag_is_gone_says_so(
@@ -378,7 +378,7 @@ def test_an_application_whose_dag_is_gone_says_so(
     with create_session() as session:
         session.get_one(DagModel, dag.dag_id).is_stale = True
     line = line_of(client(), dag.application)
-    assert (line["standing"]["kind"], line["gone"]) == ("retired", True)
+    assert (line["health"]["kind"], line["gone"]) == ("retired", True)
     assert page_of(client("admin"), dag)["control"] == {"trigger": False, "pause": False, "conf": {}}
 
 
@@ -408,14 +408,14 @@ def test_thresholds_come_from_the_variable(
 ) -> None:
     dag = drain_dag("stream")
     dag.run(shards={"shardId-0": ShardReport(millis_behind_latest=90_000)})
-    assert line_of(client(), dag.application)["standing"]["kind"] == "behind"
+    assert line_of(client(), dag.application)["health"]["kind"] == "behind"
     said = {"applications": {dag.application: {"caught_up_seconds": 120}}}
     monkeypatch.setenv("AIRFLOW_VAR_KINESIS_SNOWFLAKE_THRESHOLDS", json.dumps(said))
-    assert line_of(client(), dag.application)["standing"]["kind"] == "caught_up"
+    assert line_of(client(), dag.application)["health"]["kind"] == "caught_up"
     monkeypatch.setenv("AIRFLOW_VAR_KINESIS_SNOWFLAKE_THRESHOLDS", "{")
     answer = client().get("api/applications").json()
-    assert [notice["text"] for notice in answer["notices"]] == ["The thresholds of the Variable aren't used"]
-    assert line_of(client(), dag.application)["standing"]["kind"] == "behind"
+    assert [notice["text"] for notice in answer["notices"]] == ["The thresholds in the Variable aren't used"]
+    assert line_of(client(), dag.application)["health"]["kind"] == "behind"
 
 
 def test_dead_letters_come_with_reasons_and_sql(

@@ -158,7 +158,7 @@ def test_streams_with_a_tag_are_drained(
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "no stream is said"),
+        ({}, "no stream is given"),
         ({"stream_names": ["a"], "drain": {"stream_name": "b"}}, "without stream_name"),
         ({"stream_names": ["a"], "drain": {"speed": "high"}}, "without speed"),
         ({"stream_names": ["a"], "drain": {"max_records": "many"}}, "max_records"),
@@ -180,7 +180,7 @@ def test_a_template_may_say_which_streams() -> None:
             drain={"max_records": "{{ params.most }}"},
         )
     operator.stream_pattern = ""
-    with pytest.raises(AirflowFailException, match="no stream is said"):
+    with pytest.raises(AirflowFailException, match="no stream is given"):
         operator.execute({"ti": SimpleNamespace(xcom_push=LEFT.__setitem__)})  # type: ignore[typeddict-item]
 
 

@@ -16,7 +16,7 @@ import requests
 from moto.server import ThreadedMotoServer
 
 from airflow_kinesis_snowflake.check.bench import CheckSettings
-from airflow_kinesis_snowflake.check.checks import Verdict
+from airflow_kinesis_snowflake.check.checks import CheckVerdict
 from airflow_kinesis_snowflake.check.running import run_checks
 from airflow_kinesis_snowflake.cli import main
 from airflow_kinesis_snowflake.exceptions import StreamNotFoundError
@@ -211,8 +211,8 @@ def test_a_check_says_whose_credentials_reach_the_stream_and_what_they_and_ones_
         )
     )
 
-    said = {outcome.check.name: (outcome.verdict, outcome.text) for outcome in report.outcomes}
-    assert {verdict for verdict, _ in said.values()} == {Verdict.HELD}, report.text()
+    said = {result.check.name: (result.verdict, result.text) for result in report.results}
+    assert {verdict for verdict, _ in said.values()} == {CheckVerdict.HELD}, report.text()
     assert said["stream-permissions"][1] == f"4 actions on {arn} allowed"
     assert f":{OWN}:table/{application} allowed" in said["state-permissions"][1]
     assert said["aws-identity"][1].startswith(f"arn:aws:sts::{THEIRS}:assumed-role/reader/")
@@ -241,7 +241,7 @@ def test_two_streams_of_one_name_never_share_an_application(
     store = CheckpointStoreHook(settings["application_name"], aws_conn_id="own")
     before = store.read_items()
 
-    refused = f"AnotherStreamError: Give {second} an application of its own: .* {first}"
+    refused = f"AnotherStreamError: Give {second} a separate application: .* {first}"
     with pytest.raises(AirflowFailException, match=refused):
         drain(settings, second)
     rewind = PlanStateResetOperator(

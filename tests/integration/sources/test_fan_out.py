@@ -20,7 +20,7 @@ from airflow_kinesis_snowflake.exceptions import (
     TransientError,
 )
 from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
-from airflow_kinesis_snowflake.sources.fan_out import MOST_FRUITLESS, FanOutCursor, FanOutLimits, FanOutSource
+from airflow_kinesis_snowflake.sources.fan_out import MAX_FRUITLESS, FanOutCursor, FanOutLimits, FanOutSource
 from airflow_kinesis_snowflake.sources.polling import PollingCursor
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position
 from local.fan_out import CutOffError, event, exception
@@ -348,8 +348,8 @@ def test_a_shard_whose_subscriptions_bring_nothing_is_polled(
     assert read(cursor, 3, tolerate=True) == numbered(3)
 
     (warning,) = warnings(caplog)
-    assert f"{MOST_FRUITLESS} subscriptions in a row" in warning
-    assert fan_out.calls.count("SubscribeToShard") == MOST_FRUITLESS
+    assert f"{MAX_FRUITLESS} subscriptions in a row" in warning
+    assert fan_out.calls.count("SubscribeToShard") == MAX_FRUITLESS
 
 
 def test_a_given_consumer_that_brings_nothing_is_an_error(
@@ -358,7 +358,7 @@ def test_a_given_consumer_that_brings_nothing_is_an_error(
     fan_out.rules.alter = cut_after(1)
     cursor = make_source(consumer_arn=given_consumer(fan_out, stream)).open(SHARD, TRIM_HORIZON)
 
-    errors = [failure_of(cursor) for _ in range(MOST_FRUITLESS)]
+    errors = [failure_of(cursor) for _ in range(MAX_FRUITLESS)]
 
     assert isinstance(errors[-1], ConsumerUnusableError)
     assert not any(isinstance(error, ConsumerUnusableError) for error in errors[:-1])

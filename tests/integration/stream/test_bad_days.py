@@ -33,7 +33,7 @@ from tests.integration.stream.history import pages_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
     from airflow_kinesis_snowflake.stream.records import Record
     from tests.faults.proxy import Action, FaultProxy
     from tests.integration.stream.history import History
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.parametrize("emulator", ["kinesalite"])
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "LONGEST_BACKOFF_SECONDS", 0.3)
+    monkeypatch.setattr(reader, "MAX_BACKOFF_SECONDS", 0.3)
     monkeypatch.setattr(reader, "FAILURES_BEFORE_GIVING_UP", 10_000)
 
 
@@ -201,7 +201,9 @@ def test_a_fault_in_a_page_fails_its_shard_and_the_others_are_read(
     history.put(spared, 1)
     encode = EnvelopeMapping.encode
 
-    def fail(mapping: EnvelopeMapping, records: Sequence[Record], *, shard_id: str, **more: str) -> Encoded:
+    def fail(
+        mapping: EnvelopeMapping, records: Sequence[Record], *, shard_id: str, **more: str
+    ) -> EncodedRecords:
         if shard_id == hit:
             raise TypeError
         return encode(mapping, records, shard_id=shard_id, **more)

@@ -457,7 +457,7 @@ def test_a_checkpoint_of_another_stream_is_refused(
     (number,) = history.put(shard_id, 1)
     rows_of_another_consumer(dynamodb, history, {shard_id: at_shard_created(number, seconds=-3600)})
 
-    with pytest.raises(ForeignCheckpointError, match="a shard made at"):
+    with pytest.raises(ForeignCheckpointError, match="a shard created at"):
         history.run()
 
 

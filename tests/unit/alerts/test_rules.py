@@ -77,11 +77,11 @@ def test_an_alert_says_what_where_and_what_to_do() -> None:
     assert alert.severity == "critical"
     assert alert.text == (
         "app on clicks: everything is loaded only up to 1 d 1 h ago, and the stream keeps records for 1 d: "
-        "some may be gone. See why no drain gets there, and give the stream a longer retention until it has "
-        "caught up."
+        "some may be gone. Find out why no drain gets that far, and extend the stream's retention until "
+        "it has caught up."
     )
     [near] = alerts_of_state(inspection(shard(800)), Thresholds(lag_seconds=1e9))
-    assert "; in 10 h 40 min the stream begins to drop what came then" in near.what
+    assert "; in 10 h 40 min the stream starts to drop what arrived then" in near.what
     [lease] = alerts_of_state(
         inspection(shard(1, lease_owner="dag/run/drain/0#1-a", lease_expiry=NOW - 20 * MINUTE)), DEFAULT
     )

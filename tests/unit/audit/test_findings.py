@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from airflow_kinesis_snowflake.audit.counts import Compared, Evidence, Incarnation, ShardCounts
-from airflow_kinesis_snowflake.audit.findings import Kind, describe, judge
-from airflow_kinesis_snowflake.audit.text import report_text, verdict
+from airflow_kinesis_snowflake.audit.counts import Evidence, Incarnation, ShardCounts, StreamComparison
+from airflow_kinesis_snowflake.audit.findings import DiscrepancyKind, describe, judge
+from airflow_kinesis_snowflake.audit.markdown import report_text, verdict
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.positions import Position, encode_position
 
@@ -47,7 +47,7 @@ def row(shard_id: str = PARENT, checkpoint: str | None = "100", **facts: Any) ->
     return ShardState(shard_id, checkpoint=at, **{"incarnation": "first"} | facts)
 
 
-def kinds(found: Evidence) -> list[Kind]:
+def kinds(found: Evidence) -> list[DiscrepancyKind]:
     return [finding.kind for finding in judge(found).findings]
 
 
@@ -60,17 +60,17 @@ def test_as_many_as_were_committed_each_once_is_exactly_once() -> None:
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [
-        ({"landed": 9}, [Kind.TOO_FEW]),
-        ({"landed": 11}, [Kind.TOO_MANY]),
-        ({"landed": 9, "gaps": 1}, [Kind.DATA_LOSS]),
-        ({"repeated": 1, "doubled": 1}, [Kind.DOUBLED]),
+        ({"landed": 9}, [DiscrepancyKind.TOO_FEW]),
+        ({"landed": 11}, [DiscrepancyKind.TOO_MANY]),
+        ({"landed": 9, "gaps": 1}, [DiscrepancyKind.DATA_LOSS]),
+        ({"repeated": 1, "doubled": 1}, [DiscrepancyKind.DOUBLED]),
         ({"repeated": 1}, []),
-        ({"beyond": 1}, [Kind.BEYOND_OFFSET]),
-        ({"missing_inside": 1}, [Kind.MISSING_IN_AGGREGATE]),
-        ({"records": 0, "landed": 0}, [Kind.TOO_FEW]),
+        ({"beyond": 1}, [DiscrepancyKind.BEYOND_OFFSET]),
+        ({"missing_inside": 1}, [DiscrepancyKind.MISSING_IN_AGGREGATE]),
+        ({"records": 0, "landed": 0}, [DiscrepancyKind.TOO_FEW]),
     ],
 )
-def test_each_count_has_its_finding(counts: dict[str, int], expected: list[Kind]) -> None:
+def test_each_count_has_its_finding(counts: dict[str, int], expected: list[DiscrepancyKind]) -> None:
     assert kinds(evidence(replace(shard(), **counts))) == expected  # type: ignore[arg-type]
 
 
@@ -82,7 +82,7 @@ def test_numbers_are_not_compared_where_rows_were_removed() -> None:
 
 def test_rows_without_any_offset_are_one_finding_and_not_three() -> None:
     nobody = ShardCounts(shard_id=PARENT, records=5, landed=5, beyond=5)
-    assert kinds(evidence(nobody)) == [Kind.NO_OFFSET]
+    assert kinds(evidence(nobody)) == [DiscrepancyKind.NO_OFFSET]
 
 
 def test_an_offsets_row_without_records_is_no_finding() -> None:
@@ -90,7 +90,7 @@ def test_an_offsets_row_without_records_is_no_finding() -> None:
 
 
 def test_a_key_that_is_there_twice_is_a_finding() -> None:
-    assert kinds(evidence(shard(PARENT, loaded(5), loaded(5)))) == [Kind.REPEATED_OFFSET]
+    assert kinds(evidence(shard(PARENT, loaded(5), loaded(5)))) == [DiscrepancyKind.REPEATED_OFFSET]
 
 
 @pytest.mark.parametrize(
@@ -99,15 +99,18 @@ def test_a_key_that_is_there_twice_is_a_finding() -> None:
         (row(checkpoint="100"), []),
         (row(checkpoint="99"), []),
         (row(checkpoint=None), []),
-        (row(checkpoint="101"), [Kind.CHECKPOINT_AHEAD]),
+        (row(checkpoint="101"), [DiscrepancyKind.CHECKPOINT_AHEAD]),
         (row(checkpoint="101", incarnation="next"), []),
         (row(checkpoint="100", offset=Position("100")), []),
-        (row(checkpoint="100", offset=Position("101")), [Kind.OFFSET_WENT_BACK]),
-        (row(checkpoint="100", offset=Position("100"), incarnation="next"), [Kind.OFFSET_WENT_BACK]),
+        (row(checkpoint="100", offset=Position("101")), [DiscrepancyKind.OFFSET_WENT_BACK]),
+        (
+            row(checkpoint="100", offset=Position("100"), incarnation="next"),
+            [DiscrepancyKind.OFFSET_WENT_BACK],
+        ),
     ],
 )
 def test_a_checkpoint_is_compared_with_the_offset_of_its_incarnation(
-    state: ShardState, expected: list[Kind]
+    state: ShardState, expected: list[DiscrepancyKind]
 ) -> None:
     assert kinds(evidence(shard(), **with_state(state))) == expected
 
@@ -122,7 +125,7 @@ def test_a_child_is_loaded_after_its_parent_is_read_to_its_end() -> None:
     child = row(CHILD, parents=(PARENT,))
     ended, unfinished = row(ended=True), row()
     assert kinds(evidence(*shards, **with_state(ended, child))) == []
-    assert kinds(evidence(*shards, **with_state(unfinished, child))) == [Kind.CHILD_BEFORE_PARENT]
+    assert kinds(evidence(*shards, **with_state(unfinished, child))) == [DiscrepancyKind.CHILD_BEFORE_PARENT]
     assert kinds(evidence(*shards, **with_state(child))) == []
 
 
@@ -140,10 +143,10 @@ def test_a_parent_that_was_reset_may_be_read_once_more() -> None:
 
 def test_what_the_stream_has_and_the_tables_have_not_is_a_finding() -> None:
     code = encode_position(Position("77", 3))
-    compared = Compared(shard_id=PARENT, compared=9, missing=1, foreign=1, missing_examples=(code,))
+    compared = StreamComparison(shard_id=PARENT, compared=9, missing=1, foreign=1, missing_examples=(code,))
     missing, foreign = judge(evidence(shard(), compared=(compared,))).findings
-    assert (missing.kind, missing.count, missing.example) == (Kind.NOT_LANDED, 1, "77/3")
-    assert (foreign.kind, foreign.example) == (Kind.NOT_IN_STREAM, None)
+    assert (missing.kind, missing.count, missing.example) == (DiscrepancyKind.NOT_LANDED, 1, "77/3")
+    assert (foreign.kind, foreign.example) == (DiscrepancyKind.NOT_IN_STREAM, None)
 
 
 def test_what_can_not_be_known_is_said() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.audit.counts import Incarnation, ShardCounts
-from airflow_kinesis_snowflake.audit.retained import EXAMPLES, Due, Retained, compare, due
+from airflow_kinesis_snowflake.audit.retained import EXAMPLES, DueRecords, RetainedRecord, compare, due
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, encode_position
 
@@ -20,13 +20,13 @@ def code(number: int) -> str:
     return encode_position(Position(str(number), 0))
 
 
-def record(number: int) -> Retained:
+def record(number: int) -> RetainedRecord:
     """A record that arrived as many seconds after the epoch as its number."""
-    return Retained(code(number), number * 1000)
+    return RetainedRecord(code(number), number * 1000)
 
 
-def everything(through: int = 1000) -> Due:
-    return Due(through=encode_position(Position(str(through))), start=TRIM_HORIZON, first=None)
+def everything(through: int = 1000) -> DueRecords:
+    return DueRecords(through=encode_position(Position(str(through))), start=TRIM_HORIZON, first=None)
 
 
 NUMBERS = st.sets(st.integers(1, 200), max_size=30).map(sorted)
@@ -52,7 +52,7 @@ def test_what_is_after_the_committed_position_is_not_due(through: int, stream: l
 def test_what_arrived_before_the_start_is_due_only_if_an_earlier_incarnation_loaded_there() -> None:
     def missing(**facts: Any) -> list[int]:
         known: dict[str, Any] = {"through": code(9), "start": START, "first": code(2)}
-        wanted = Due(**known | facts)
+        wanted = DueRecords(**known | facts)
         return [number for number in range(12) if wanted.includes(record(number))]
 
     assert missing() == [5, 6, 7, 8, 9]

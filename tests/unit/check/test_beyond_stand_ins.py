@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from airflow_kinesis_snowflake.check.checks import Verdict
+from airflow_kinesis_snowflake.check.checks import CheckVerdict
 from airflow_kinesis_snowflake.check.snowflake_objects import (
     cancelled,
     iceberg,
@@ -100,9 +100,9 @@ def bench(snowflake: Snowflake) -> Bench:
 
 
 def test_a_session_with_all_that_is_asked_for_holds(snowflake: Snowflake) -> None:
-    finding = session_parameters(bench(snowflake))
-    assert (finding.verdict, finding.text) == (
-        Verdict.HELD,
+    observed = session_parameters(bench(snowflake))
+    assert (observed.verdict, observed.text) == (
+        CheckVerdict.HELD,
         "role LOADER, warehouse LOADING, database ANALYTICS",
     )
 
@@ -119,40 +119,40 @@ def test_a_parameter_that_is_another_is_named(
     snowflake: Snowflake, name: str, value: object, text: str
 ) -> None:
     snowflake.parameters[name] = value
-    finding = session_parameters(bench(snowflake))
-    assert (finding.verdict, finding.text) == (Verdict.FAILED, text)
+    observed = session_parameters(bench(snowflake))
+    assert (observed.verdict, observed.text) == (CheckVerdict.FAILED, text)
 
 
 def test_a_session_without_a_warehouse_fails(snowflake: Snowflake) -> None:
     snowflake.warehouse = None
-    assert session_parameters(bench(snowflake)).verdict == Verdict.FAILED
+    assert session_parameters(bench(snowflake)).verdict == CheckVerdict.FAILED
 
 
 @pytest.mark.parametrize("wakes", ["SHOW", "PUT", "REMOVE"])
 def test_what_woke_the_warehouse_is_named(snowflake: Snowflake, wakes: str) -> None:
     snowflake.wakes = wakes
-    finding = warehouse(bench(snowflake))
-    assert (finding.verdict, finding.text) == (Verdict.FAILED, f"{wakes} woke it")
+    observed = warehouse(bench(snowflake))
+    assert (observed.verdict, observed.text) == (CheckVerdict.FAILED, f"{wakes} woke it")
 
 
 def test_a_warehouse_that_sleeps_on_holds(snowflake: Snowflake) -> None:
-    assert warehouse(bench(snowflake)).verdict == Verdict.HELD
+    assert warehouse(bench(snowflake)).verdict == CheckVerdict.HELD
 
 
 @pytest.mark.parametrize("name", ["LOADING", None])
 def test_a_warehouse_that_runs_already_shows_nothing(snowflake: Snowflake, name: str | None) -> None:
     snowflake.warehouse, snowflake.state = name, "STARTED"
-    assert warehouse(bench(snowflake)).verdict == Verdict.NOT_SHOWN
+    assert warehouse(bench(snowflake)).verdict == CheckVerdict.NOT_SHOWN
 
 
-@pytest.mark.parametrize(("ends", "verdict"), [(True, Verdict.HELD), (False, Verdict.FAILED)])
+@pytest.mark.parametrize(("ends", "verdict"), [(True, CheckVerdict.HELD), (False, CheckVerdict.FAILED)])
 def test_a_statement_must_end_when_it_is_cancelled(
-    snowflake: Snowflake, ends: bool, verdict: Verdict
+    snowflake: Snowflake, ends: bool, verdict: CheckVerdict
 ) -> None:
     snowflake.ends = ends
     assert cancelled(bench(snowflake)).verdict == verdict
 
 
 def test_an_account_without_iceberg_shows_nothing(snowflake: Snowflake) -> None:
-    finding = iceberg(bench(snowflake))
-    assert (finding.verdict, "no external volume" in finding.text) == (Verdict.NOT_SHOWN, True)
+    observed = iceberg(bench(snowflake))
+    assert (observed.verdict, "no external volume" in observed.text) == (CheckVerdict.NOT_SHOWN, True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.cli import get_cli_commands, main, program
-from airflow_kinesis_snowflake.cli.command import Answer, Command, Status
+from airflow_kinesis_snowflake.cli.command import Answer, Command, ExitStatus
 from airflow_kinesis_snowflake.cli.options import OUTPUT
 from airflow_kinesis_snowflake.cli.program import COMMANDS, parser
 from airflow_kinesis_snowflake.exceptions import (
@@ -58,14 +58,14 @@ def test_options_may_be_repeated_or_left_out() -> None:
     assert again.together_with == ["b", "c"]
     with pytest.raises(SystemExit) as ended:
         parser().parse_args(ASKED[:-2])
-    assert ended.value.code == Status.USAGE
+    assert ended.value.code == ExitStatus.USAGE
 
 
-def ends(how: Status | Exception | type[BaseException]) -> int:
+def ends(how: ExitStatus | Exception | type[BaseException]) -> int:
     """The exit status of a command that ends in a way."""
 
     def run(_: argparse.Namespace, __: Terminal) -> Answer:
-        if isinstance(how, Status):
+        if isinstance(how, ExitStatus):
             return Answer({}, ["done"], how)
         raise how
 
@@ -77,8 +77,8 @@ def ends(how: Status | Exception | type[BaseException]) -> int:
 @pytest.mark.parametrize(
     ("how", "status"),
     [
-        (Status.OK, 0),
-        (Status.FINDINGS, 1),
+        (ExitStatus.OK, 0),
+        (ExitStatus.FINDINGS, 1),
         (InvalidSettingError("no such option"), 2),
         (MaintenanceRefusedError("a worker is reading"), 3),
         (AccessDeniedError("not allowed"), 3),
@@ -93,8 +93,8 @@ def test_scripts_can_tell_how_a_command_ended(
 ) -> None:
     assert ends(how) == status
     out, err = capsys.readouterr()
-    assert (out == "") is (not isinstance(how, Status))
-    assert (err == "") is isinstance(how, Status)
+    assert (out == "") is (not isinstance(how, ExitStatus))
+    assert (err == "") is isinstance(how, ExitStatus)
 
 
 def test_what_is_said_of_an_error_names_its_class_first(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_what_is_said_of_an_error_names_its_class_first(capsys: pytest.CaptureFi
 def test_the_documentation_has_every_command_and_status() -> None:
     page = PAGE.read_text()
     rows = re.findall(r"^\| `?([a-z]+|\d+)`? \|", page, re.MULTILINE)
-    assert [row for row in rows if row.isdigit()] == [str(status.value) for status in Status]
+    assert [row for row in rows if row.isdigit()] == [str(status.value) for status in ExitStatus]
     assert [row for row in rows if not row.isdigit()] == [command.name for command in COMMANDS]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.engine.assignment import (
     CLOCKS_APART_MILLIS,
     HEARTBEAT_MILLIS,
-    LONGEST_LEASE_MILLIS,
+    MAX_LEASE_MILLIS,
     Assignment,
     assign,
     describe_holders,
@@ -21,7 +21,7 @@ from airflow_kinesis_snowflake.engine.assignment import (
     live_workers,
 )
 from airflow_kinesis_snowflake.engine.settings import Worker
-from airflow_kinesis_snowflake.engine.watching import Seen, Watch
+from airflow_kinesis_snowflake.engine.watching import PeerActivity, Watch
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def assigned(
     *,
     held: Iterable[str] = (),
     readable: Iterable[str] | None = None,
-    seen: Seen | None = None,
+    seen: PeerActivity | None = None,
 ) -> Assignment:
     return assign(
         state,
@@ -263,8 +263,8 @@ def test_nothing_is_expected_of_a_worker_that_lets_nothing_go() -> None:
         (shard("a", OTHER, expires_in=-1), False),
         (shard("a", OTHER, expires_in=0), True),
         (ShardState("a", lease_owner=OTHER), True),
-        (shard("a", OTHER, expires_in=LONGEST_LEASE_MILLIS), True),
-        (shard("a", OTHER, expires_in=LONGEST_LEASE_MILLIS + 1), False),
+        (shard("a", OTHER, expires_in=MAX_LEASE_MILLIS), True),
+        (shard("a", OTHER, expires_in=MAX_LEASE_MILLIS + 1), False),
     ],
 )
 def test_a_lease_that_ends_too_late_to_be_one_is_not_believed(row: ShardState, leased: bool) -> None:

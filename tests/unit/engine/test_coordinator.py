@@ -20,9 +20,9 @@ from airflow_kinesis_snowflake.engine.coordinator import (
     Phase,
 )
 from airflow_kinesis_snowflake.engine.fetching import FETCHERS, SLOW_SECONDS
-from airflow_kinesis_snowflake.engine.intake import Intaken, Settled
-from airflow_kinesis_snowflake.engine.loading import Loaded
-from airflow_kinesis_snowflake.engine.reader import FAILURES_BEFORE_GIVING_UP, Fetched, ShardReader
+from airflow_kinesis_snowflake.engine.intake import Acquisition, Settlement
+from airflow_kinesis_snowflake.engine.loading import LoadResult
+from airflow_kinesis_snowflake.engine.reader import FAILURES_BEFORE_GIVING_UP, EncodedPage, ShardReader
 from airflow_kinesis_snowflake.engine.report import DrainReport
 from airflow_kinesis_snowflake.engine.settings import DrainSettings
 from airflow_kinesis_snowflake.engine.status import IllegalTransitionError, Status
@@ -148,7 +148,7 @@ class Desk:
         batch = self.take(do.Load).batch
         offsets = {shard_id: span.reached for shard_id, span in batch.spans.items()}
         facts: dict[str, Any] = {"committed": True, "offsets": offsets}
-        return self.tell(on.LoadEnded(Loaded(batch, **facts | what)))
+        return self.tell(on.LoadEnded(LoadResult(batch, **facts | what)))
 
     def release(self) -> Mapping[str, do.LastFacts]:
         shards: Mapping[str, do.LastFacts] = self.take(do.Release).shards
@@ -171,12 +171,12 @@ def a_reader(shard_id: str = "a", *, committed: Position | None = None, **what: 
     return ShardReader(ShardState(shard_id), committed=committed, shard=Shard(shard_id), **what)
 
 
-def intaken(*readers: ShardReader, **what: Any) -> Intaken:
+def intaken(*readers: ShardReader, **what: Any) -> Acquisition:
     nothing: dict[str, Any] = {"takeovers": (), "refused": {}, "gaps": (), "missed": {}, "held_by_others": {}}
-    return Intaken(readers, **nothing | {"surplus": 0, "left_some": False, "listed": 1} | what)
+    return Acquisition(readers, **nothing | {"surplus": 0, "left_some": False, "listed": 1} | what)
 
 
-def a_page(shard_id: str, *numbers: int, **what: Any) -> Fetched:
+def a_page(shard_id: str, *numbers: int, **what: Any) -> EncodedPage:
     records = [Record(sequence_number=str(number), approximate_arrival=0.0, data=b"{}") for number in numbers]
     encoded = EnvelopeMapping().encode(records, stream_name="stream", shard_id=shard_id) if records else None
     facts: dict[str, Any] = {
@@ -187,7 +187,7 @@ def a_page(shard_id: str, *numbers: int, **what: Any) -> Fetched:
         "finish": None,
         "pause_seconds": PAUSE_SECONDS,
     }
-    return Fetched(**facts | what)
+    return EncodedPage(**facts | what)
 
 
 def caught_up() -> dict[str, Any]:
@@ -273,7 +273,7 @@ def test_reading_pauses_while_one_batch_is_loaded_and_the_next_is_full(desk: Des
     assert desk.wanted == []
     assert desk.coordinator.wake_at == BEGAN + REVIEW_SECONDS
 
-    desk.tell(on.LoadEnded(Loaded(first, committed=True)))
+    desk.tell(on.LoadEnded(LoadResult(first, committed=True)))
 
     assert desk.wants(do.Load)
     assert desk.fetches
@@ -372,9 +372,9 @@ def test_a_shard_that_stalls_is_told_and_so_is_its_end(desk: Desk, caplog: pytes
         desk.tell(on.PageFailed(desk.fetch().call, ThrottledError("slower"), chance=1.0))
         desk.pass_time(20.0)
     desk.arrive("a", 1)
-    assert [message.partition(",")[0] for message in caplog.messages if "Shard a" in message] == [
+    assert [message.partition(";")[0] for message in caplog.messages if "Shard a" in message] == [
         "Shard a of stream stream can't be read now",
-        "Shard a of stream stream goes on after 100 s",
+        "Shard a of stream stream can be read again after 100 s",
     ]
 
 
@@ -506,7 +506,7 @@ def test_the_sink_is_asked_about_takeovers_and_nothing_else_waits(desk: Desk) ->
     desk.pass_time(REVIEW_SECONDS)
     assert not desk.wants(do.Look), "it would take what is settled"
 
-    desk.tell(on.TakenOver(Settled((a_reader("b", committed=Position("7")),), {}), held=frozenset("b")))
+    desk.tell(on.TakenOver(Settlement((a_reader("b", committed=Position("7")),), {}), held=frozenset("b")))
 
     assert desk.fetch("b").request.start == Position("7")
     assert desk.report.takeovers == 1
@@ -526,7 +526,7 @@ def test_a_shard_whose_offset_cant_be_told_fails_and_stays_in_doubt(desk: Desk) 
     desk.open().look(takeovers=(candidate("a"),))
     desk.take(do.Settle)
     refused = {"a": CorruptStateError("correct the offsets")}
-    desk.tell(on.TakenOver(Settled((a_reader("a", in_doubt=True),), refused), held=frozenset("a")))
+    desk.tell(on.TakenOver(Settlement((a_reader("a", in_doubt=True),), refused), held=frozenset("a")))
     assert desk.release()["a"].unsettled
 
 
@@ -538,7 +538,7 @@ def test_a_shard_that_was_lost_before_it_was_begun_is_not_read(desk: Desk, how: 
     else:
         desk.look(takeovers=(candidate("a"),))
         desk.take(do.Settle)
-        desk.tell(on.TakenOver(Settled((a_reader("a"),), {}), held=frozenset()))
+        desk.tell(on.TakenOver(Settlement((a_reader("a"),), {}), held=frozenset()))
     assert not desk.fetches
     assert (desk.report.shards["a"].outcome, desk.report.lost_leases) == ("lost", 1)
     assert desk.wants(do.Look)
@@ -586,7 +586,7 @@ def test_a_shard_that_is_lost_and_taken_again_isnt_moved_by_the_load_of_before(d
     desk.tell(on.LeasesLost(frozenset("a")))
     again = a_reader("a", committed=Position("3"))
     desk.look(again)
-    desk.tell(on.LoadEnded(Loaded(load.batch, committed=True)))
+    desk.tell(on.LoadEnded(LoadResult(load.batch, committed=True)))
     assert again.committed == Position("3")
 
 

@@ -7,12 +7,12 @@ import pytest
 from airflow_kinesis_snowflake.engine.fetching import (
     BYTES_UNDER_WAY,
     FETCHERS,
-    MOST_SLOW,
+    MAX_SLOW,
     SLOW_SECONDS,
     Call,
     Fetching,
 )
-from airflow_kinesis_snowflake.engine.reader import Fetched, ShardReader
+from airflow_kinesis_snowflake.engine.reader import EncodedPage, ShardReader
 from airflow_kinesis_snowflake.engine.status import Status
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -45,7 +45,7 @@ class Desk:
     def take(self, reader: ShardReader) -> None:
         """Accept the next page, and plan the one after it."""
         assert self.arrival(reader.shard_id)
-        page = Fetched(
+        page = EncodedPage(
             encoded=None,
             reached=None,
             cursor=None,
@@ -183,11 +183,11 @@ def test_shards_that_hang_hold_up_no_other(desk: Desk, count: int, page_bytes: i
 
 def test_so_many_shards_may_hang_and_no_more(desk: Desk) -> None:
     """Their pages are as large as those of others when they come at last."""
-    for number in range(MOST_SLOW + 2):
+    for number in range(MAX_SLOW + 2):
         desk.fetching.plan(a_reader(f"hangs {number}", page_bytes=2 * BYTES_UNDER_WAY))
-    for look in range(2 * MOST_SLOW):
+    for look in range(2 * MAX_SLOW):
         desk.request(1.0 + look * SLOW_SECONDS)
-    assert desk.fetching.under_way == MOST_SLOW + 1
+    assert desk.fetching.under_way == MAX_SLOW + 1
 
 
 def test_a_shard_that_answers_at_last_takes_its_turn_with_the_others_again(desk: Desk) -> None:

@@ -17,9 +17,9 @@ from msgspec.structs import replace
 
 from airflow_kinesis_snowflake.engine.reader import (
     FAILURES_BEFORE_GIVING_UP,
-    LONGEST_BACKOFF_SECONDS,
-    SHORTEST_BACKOFF_SECONDS,
-    Fetched,
+    MAX_BACKOFF_SECONDS,
+    MIN_BACKOFF_SECONDS,
+    EncodedPage,
     PageRequest,
     PageSource,
     ShardReader,
@@ -30,9 +30,9 @@ from airflow_kinesis_snowflake.engine.reader import (
 from airflow_kinesis_snowflake.engine.runtime import Machine
 from airflow_kinesis_snowflake.engine.status import Status
 from airflow_kinesis_snowflake.exceptions import ThrottledError, UnreadablePageError
+from airflow_kinesis_snowflake.formats.basic import binary
 from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.formats.plain import binary
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.state.shards import ShardState
 from airflow_kinesis_snowflake.stream import aggregation
@@ -43,7 +43,7 @@ from airflow_kinesis_snowflake.stream.records import Page, Record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
 
 SHARD = "shardId-000000000000"
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -67,9 +67,9 @@ def request(start: Position | StartAt = TRIM_HORIZON, **changes: Any) -> PageReq
     )
 
 
-def fetched(**changes: Any) -> Fetched:
+def fetched(**changes: Any) -> EncodedPage:
     facts = {"encoded": None, "reached": None, "cursor": None, "millis_behind": 0, "finish": None}
-    return Fetched(**{**facts, "asked_at": 0.0, "pause_seconds": 0.2, **changes})
+    return EncodedPage(**{**facts, "asked_at": 0.0, "pause_seconds": 0.2, **changes})
 
 
 class StubCursor:
@@ -109,7 +109,7 @@ class StubKinesis:
         return self.pages.pop(0)
 
 
-def fetch(asked: PageRequest, *pages: Page, stop_at: datetime = NOW) -> Fetched:
+def fetch(asked: PageRequest, *pages: Page, stop_at: datetime = NOW) -> EncodedPage:
     kinesis: Any = StubKinesis(list(pages))
     return PageSource(PollingSource(kinesis), EnvelopeMapping(), stop_at=millis(stop_at)).fetch(asked)
 
@@ -118,7 +118,7 @@ def millis(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def landed(page: Fetched) -> list[str]:
+def landed(page: EncodedPage) -> list[str]:
     if page.encoded is None:
         return []
     return [str(number) for number in page.encoded.rows.column("sequenceNumber").to_pylist()]
@@ -338,7 +338,7 @@ def test_records_of_a_page_that_expand_beyond_their_room_are_read_again(
 class Broken(EnvelopeMapping):
     """A mapping with a fault in it."""
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> Encoded:
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         raise TypeError(f"can't add {records[0].data!r}")
 
 
@@ -551,7 +551,7 @@ def test_the_wait_after_failures_is_bounded_on_both_sides(failures: int, now: fl
     reader = a_reader()
     for _ in range(failures):
         assert reader.back_off(ThrottledError("slower"), now=now, chance=chance)
-    assert now + SHORTEST_BACKOFF_SECONDS <= reader.due <= now + LONGEST_BACKOFF_SECONDS
+    assert now + MIN_BACKOFF_SECONDS <= reader.due <= now + MAX_BACKOFF_SECONDS
 
 
 def test_the_wait_after_failures_is_drawn_from_all_that_is_allowed_then() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from airflow_kinesis_snowflake.engine.intake import Intaken
+from airflow_kinesis_snowflake.engine.intake import Acquisition
 from airflow_kinesis_snowflake.engine.reader import ShardReader
 from airflow_kinesis_snowflake.engine.report import (
     DrainReport,
@@ -41,7 +41,7 @@ def test_the_first_line_says_from_where_until_when_which_shards_and_where_to(
         "worker",
         stream_arn=ARN,
     )
-    intaken = Intaken(
+    intaken = Acquisition(
         readers=tuple(
             ShardReader(ShardState(f"shardId-{number:012}"), committed=None, shard=None)
             for number in range(10)
@@ -66,10 +66,10 @@ def test_the_first_line_says_from_where_until_when_which_shards_and_where_to(
     ("held_by_others", "said"),
     [
         ({}, "Stream clicks has nothing new for loads: 1 shards checked in 0.0 s"),
-        ({"node": 2, "other": 1}, "nothing new in the shards that were free for loads: 1 shards checked"),
+        ({"node": 2, "other": 1}, "nothing new in the free shards for loads: 1 shards checked"),
         (
             {"node": 2, "other": 1},
-            "; 3 shards were left to others, who have leased them: node (2), other (1)",
+            "; 3 shards were left to others that have leased them: node (2), other (1)",
         ),
     ],
 )

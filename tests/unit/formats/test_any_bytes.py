@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.avro import Avro
 from airflow_kinesis_snowflake.formats.avro_schemas import fingerprint
+from airflow_kinesis_snowflake.formats.basic import Binary, Json, Text
+from airflow_kinesis_snowflake.formats.catalog import FORMATS, payload_decoder
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS, inflater
 from airflow_kinesis_snowflake.formats.delimited import CSV, TSV, Pattern
-from airflow_kinesis_snowflake.formats.engine import Dropped, Format
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload, Format
 from airflow_kinesis_snowflake.formats.envelope import refusal
 from airflow_kinesis_snowflake.formats.looks import hint
-from airflow_kinesis_snowflake.formats.plain import Binary, Json, Text
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
-from airflow_kinesis_snowflake.formats.registry import FORMATS, payload_decoder
 from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
 
 CLOUDWATCH = {
@@ -157,7 +157,7 @@ IDS = [f"{type(chosen).__name__}-{number}" for number, (chosen, _) in enumerate(
 by_case = pytest.mark.parametrize(("chosen", "whole"), CASES, ids=IDS)
 
 
-def answer(chosen: Format, payload: bytes) -> list[Any] | Dropped | None:
+def answer(chosen: Format, payload: bytes) -> list[Any] | DroppedPayload | None:
     """What comes of a payload; ``None``: a dead letter."""
     decode = payload_decoder(chosen)
     assert decode is not None
@@ -165,7 +165,7 @@ def answer(chosen: Format, payload: bytes) -> list[Any] | Dropped | None:
         documents = decode(payload, '{"id":1}')
     except UndecodableError:
         return None
-    if isinstance(documents, Dropped):
+    if isinstance(documents, DroppedPayload):
         return documents
     assert documents
     return [json.loads(document, parse_int=str) for document in documents if refusal(document) is None]

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
-from airflow_kinesis_snowflake.formats.engine import Dropped
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONG = st.integers(-(2**63), 2**63 - 1)
@@ -36,7 +36,7 @@ def decoded(schema: Any, payload: bytes) -> Any:
     decode = payload_decoder("avro", avro_schema=json.dumps(schema))
     assert decode is not None
     documents = decode(payload)
-    assert not isinstance(documents, Dropped)
+    assert not isinstance(documents, DroppedPayload)
     (document,) = documents
     return json.loads(document, parse_float=Decimal)
 
@@ -212,7 +212,7 @@ def by_registry(payload: bytes) -> list[Any]:
     documents: list[Any] = []
     for _ in range(2):
         found = decode(payload)
-        assert not isinstance(found, Dropped)
+        assert not isinstance(found, DroppedPayload)
         documents += map(json.loads, found)
     assert len(asked) == 1
     return [*documents, *asked]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 from airflow_kinesis_snowflake.formats.avro import AvroContainer, AvroSingleObject
 from airflow_kinesis_snowflake.formats.avro_schemas import fingerprint
-from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, Documents, Dropped
+from airflow_kinesis_snowflake.formats.engine import MAX_DOCUMENTS, Documents, DroppedPayload
 
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}
 ORDER = {
@@ -58,7 +58,7 @@ def decoded(payload: bytes) -> Documents:
 def test_a_container_has_a_row_for_each_datum(codec: str) -> None:
     # Blocks of 200 bytes, so that there are several.
     found = decoded(container(codec=codec, sync_interval=200))
-    assert not isinstance(found, Dropped)
+    assert not isinstance(found, DroppedPayload)
     assert [json.loads(document, parse_float=Decimal) for document in found] == ORDERS
     assert found[1] == b'{"id":1,"amount":0.25}'
 
@@ -79,7 +79,7 @@ def test_blocks_of_snappy_and_zstandard_are_read() -> None:
 
 
 def test_a_container_without_data_is_dropped_and_counted() -> None:
-    assert decoded(container(data=[])) == Dropped("Avro container without data")
+    assert decoded(container(data=[])) == DroppedPayload("Avro container without data")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_a_block_inflates_to_is_bounded(codec: str) -> None:
 
 def test_data_without_a_byte_are_bounded_too() -> None:
     payload = by_hand((2**40, b""), schema=json.dumps(NOTHING))
-    with pytest.raises(UndecodableError, match=f"more than {MOST_DOCUMENTS:,} documents"):
+    with pytest.raises(UndecodableError, match=f"more than {MAX_DOCUMENTS:,} documents"):
         decoded(payload)
 
 

@@ -15,9 +15,9 @@ import pytest
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 from airflow_kinesis_snowflake.formats import engine
 from airflow_kinesis_snowflake.formats.avro import avro_decoder
-from airflow_kinesis_snowflake.formats.compression import MOST_MEMBERS, inflater
-from airflow_kinesis_snowflake.formats.plain import array_items, sequence
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.basic import array_items, sequence
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
+from airflow_kinesis_snowflake.formats.compression import MAX_MEMBERS, inflater
 
 TREE = {
     "type": "record",
@@ -53,9 +53,9 @@ def test_a_million_empty_members_are_refused_early(kind: str) -> None:
 def test_members_up_to_the_bound_are_read_whatever_the_pieces_they_come_in(kind: str) -> None:
     compress = gzip.compress if kind == "gzip" else zlib.compress
     member = compress(b"0123456789")
-    assert inflater(kind)(member * MOST_MEMBERS) == b"0123456789" * MOST_MEMBERS
+    assert inflater(kind)(member * MAX_MEMBERS) == b"0123456789" * MAX_MEMBERS
     with pytest.raises(UndecodableError, match="not whole"):
-        inflater(kind)(member * (MOST_MEMBERS - 1) + member[:-1])
+        inflater(kind)(member * (MAX_MEMBERS - 1) + member[:-1])
 
 
 @pytest.mark.parametrize(("wrong", "size"), [(1, 1), (8, 8), (10**6, 10**6)])
@@ -78,13 +78,13 @@ def test_a_block_that_says_it_is_larger_than_it_is_shows_nothing_of_the_memory(w
     ],
 )
 def test_too_many_documents_are_refused(decode: Any, form: bytes, between: bytes) -> None:
-    payload = form % between.join([b"1"] * (engine.MOST_DOCUMENTS + 1))
+    payload = form % between.join([b"1"] * (engine.MAX_DOCUMENTS + 1))
     with pytest.raises(UndecodableError, match="more than 100,000 documents"):
         decode(payload)
 
 
 def test_as_many_documents_as_there_may_be_are_read() -> None:
-    numbers = [b"[1,2]"] * engine.MOST_DOCUMENTS
+    numbers = [b"[1,2]"] * engine.MAX_DOCUMENTS
     assert array_items(b"[" + b",".join(numbers) + b"]") == numbers
     assert sequence(b"\n".join(numbers)) == numbers
 

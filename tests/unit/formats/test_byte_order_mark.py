@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from airflow_kinesis_snowflake.formats.basic import Json
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.delimited import CSV, Pattern
 from airflow_kinesis_snowflake.formats.flattening import flatten
-from airflow_kinesis_snowflake.formats.plain import Json
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 
 DMS = {
     "data": {"id": 1},

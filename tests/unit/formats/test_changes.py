@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.changes import Change, sortable
-from airflow_kinesis_snowflake.formats.engine import Dropped
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload
 
 
 def raw(format_name: str, payload: Any, key: str = "") -> bytes:
@@ -23,7 +23,7 @@ def raw(format_name: str, payload: Any, key: str = "") -> bytes:
     assert decode is not None
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     documents = decode(data, key)
-    assert not isinstance(documents, Dropped)
+    assert not isinstance(documents, DroppedPayload)
     (document,) = documents
     return document
 
@@ -37,7 +37,7 @@ def dropped(format_name: str, payload: Any) -> str:
     decode = payload_decoder(format_name)
     assert decode is not None
     answer = decode(payload if isinstance(payload, bytes) else json.dumps(payload).encode())
-    assert isinstance(answer, Dropped)
+    assert isinstance(answer, DroppedPayload)
     return answer.what
 
 

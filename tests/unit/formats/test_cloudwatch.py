@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
-from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, Dropped
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
+from airflow_kinesis_snowflake.formats.engine import MAX_DOCUMENTS, DroppedPayload
 
 
 def message(*events: dict[str, Any], kind: str = "DATA_MESSAGE") -> bytes:
@@ -34,7 +34,11 @@ def decoded(payload: bytes, **settings: Any) -> Any:
     decode = payload_decoder("cloudwatch_logs", **settings)
     assert decode is not None
     documents = decode(payload)
-    return documents if isinstance(documents, Dropped) else [json.loads(document) for document in documents]
+    return (
+        documents
+        if isinstance(documents, DroppedPayload)
+        else [json.loads(document) for document in documents]
+    )
 
 
 def test_each_event_is_a_row_with_where_it_comes_from() -> None:
@@ -71,7 +75,7 @@ def test_a_message_that_is_an_object_or_array_keeps_its_text(text: str, lands: s
     decode = payload_decoder("cloudwatch_logs")
     assert decode is not None
     documents = decode(gzip.compress(message(event(text))))
-    assert not isinstance(documents, Dropped)
+    assert not isinstance(documents, DroppedPayload)
     expected = json.dumps(text) if lands is None else lands
     assert f'"message":{expected}'.encode() in documents[0]
 
@@ -81,7 +85,7 @@ def test_a_message_that_is_an_object_or_array_keeps_its_text(text: str, lands: s
 )
 def test_what_holds_no_event_is_dropped_and_says_what_it_was(payload: bytes) -> None:
     dropped = decoded(gzip.compress(payload))
-    assert isinstance(dropped, Dropped)
+    assert isinstance(dropped, DroppedPayload)
     assert "CloudWatch Logs" in dropped.what
 
 
@@ -92,7 +96,7 @@ def test_what_holds_no_event_is_dropped_and_says_what_it_was(payload: bytes) -> 
         (gzip.compress(message(kind="OTHER"), mtime=0), "unknown type"),
         (gzip.compress(message(event("x")), mtime=0)[:-4], "looks like gzip"),
         (gzip.compress(message({"id": 7}), mtime=0), "shape"),
-        (gzip.compress(message(*[event("")] * (MOST_DOCUMENTS + 1)), mtime=0), "more than 100,000 documents"),
+        (gzip.compress(message(*[event("")] * (MAX_DOCUMENTS + 1)), mtime=0), "more than 100,000 documents"),
         (b"", "empty"),
     ],
 )

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats import schema as module
-from airflow_kinesis_snowflake.formats.cells import Misfit, fit, moment
-from airflow_kinesis_snowflake.formats.column_types import Column, ColumnType, Kind
+from airflow_kinesis_snowflake.formats.cells import TypeMismatch, fit, moment
+from airflow_kinesis_snowflake.formats.column_types import Column, ColumnType, DataType
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping, pack
 from airflow_kinesis_snowflake.formats.envelope import METADATA_COLUMNS
-from airflow_kinesis_snowflake.formats.fields import Field, Form
+from airflow_kinesis_snowflake.formats.fields import Encoding, FileColumn
 from airflow_kinesis_snowflake.formats.names import column_name
 from airflow_kinesis_snowflake.formats.schema import (
     AddColumn,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
 
 METADATA = "KINESISMETADATA"
 decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -55,7 +55,7 @@ class Table:
     def mapping(self, how: ColumnsSettings | None = None) -> ColumnsMapping:
         return ColumnsMapping(how or ColumnsSettings(), read_columns=lambda: dict(self.columns))
 
-    def load(self, mapping: ColumnsMapping, *pages: Encoded) -> bool:
+    def load(self, mapping: ColumnsMapping, *pages: EncodedRecords) -> bool:
         """Evolve the table, then load pages as one batch; ``False`` if the table can't take them."""
         fields = {item for page in pages for item in page.fields}
         missing = {name for page in pages for name in page.missing}
@@ -82,7 +82,7 @@ class Table:
         elif isinstance(change, DropNotNull):
             self.columns[change.column] = replace(self.columns[change.column], nullable=True)
 
-    def take(self, page: Encoded, filled: set[str]) -> None:
+    def take(self, page: EncodedRecords, filled: set[str]) -> None:
         by_name = {item.name: item for item in page.fields}
         for row in page.rows.to_pylist():
             landed = dict.fromkeys(self.columns)
@@ -101,17 +101,17 @@ class Table:
             self.dead_letters[int(letter.record.sequence_number)] = letter
 
 
-def stored(item: Field, column: ColumnType, value: Any) -> Any:
+def stored(item: FileColumn, column: ColumnType, value: Any) -> Any:
     """What Snowflake stores for a value of a field."""
-    if column.kind in {Kind.VARIANT, Kind.OBJECT, Kind.ARRAY}:
-        return parsed(value) if item.form is Form.JSON else value
-    if column.kind is Kind.NUMBER:
+    if column.kind in {DataType.VARIANT, DataType.OBJECT, DataType.ARRAY}:
+        return parsed(value) if item.encoding is Encoding.JSON else value
+    if column.kind is DataType.NUMBER:
         number = Decimal(value)
         assert number == number.quantize(Decimal(1).scaleb(-column.scale), context=Context(prec=60))
         assert number.copy_abs() < 10 ** (column.precision - column.scale)
         return number
-    if column.kind is Kind.FLOAT:
-        assert item.form is Form.DOUBLE
+    if column.kind is DataType.FLOAT:
+        assert item.encoding is Encoding.DOUBLE
     return value
 
 
@@ -122,11 +122,11 @@ def parsed(text: str | bytes) -> Any:
 def expected(column: ColumnType, text: str) -> Any:
     """What a sent value is in a column."""
     value = parsed(text)
-    if column.kind is Kind.FLOAT:
+    if column.kind is DataType.FLOAT:
         return float(value)
-    if column.kind is Kind.NUMBER:
+    if column.kind is DataType.NUMBER:
         return Decimal(value)
-    if column.kind is Kind.VARCHAR and not isinstance(value, str):
+    if column.kind is DataType.VARCHAR and not isinstance(value, str):
         return text
     return value
 
@@ -135,7 +135,7 @@ def record(number: int, data: bytes) -> Record:
     return Record(sequence_number=str(number), approximate_arrival=1.0, partition_key="key", data=data)
 
 
-def encode(mapping: ColumnsMapping, payloads: Sequence[Any], *, first: int = 0) -> Encoded:
+def encode(mapping: ColumnsMapping, payloads: Sequence[Any], *, first: int = 0) -> EncodedRecords:
     records = [
         record(number, payload if isinstance(payload, bytes) else json.dumps(payload).encode())
         for number, payload in enumerate(payloads, start=first)
@@ -209,7 +209,7 @@ def test_pages_of_one_batch_that_differ_in_type_land_together_or_are_encoded_aga
     table = Table()
     sent = dict(enumerate(payload for page in pages for payload in page))
 
-    def encoded(mapping: ColumnsMapping) -> list[Encoded]:
+    def encoded(mapping: ColumnsMapping) -> list[EncodedRecords]:
         made, first = [], 0
         for page in pages:
             made.append(encode(mapping, page, first=first))
@@ -361,7 +361,7 @@ def test_invalid_utf8_is_refused_wherever_it_stands() -> None:
 def test_10000_keys_fill_the_table_up_to_its_limit_and_the_rest_is_refused_with_the_reason() -> None:
     mapping = Table().mapping()
     encoded = encode(mapping, [{f"k{number}": number} for number in range(10_000)])
-    assert len(encoded.fields) == encoded.rows.num_rows == module.MOST_COLUMNS
+    assert len(encoded.fields) == encoded.rows.num_rows == module.MAX_COLUMNS
     assert len(encoded.dead_letters) == 8_000
     assert "2,000 columns" in encoded.dead_letters[0].reason
 
@@ -373,7 +373,7 @@ def test_a_record_of_10000_keys_is_refused_and_its_neighbours_land() -> None:
 
 
 def test_more_keys_than_are_remembered_are_judged_all_the_same() -> None:
-    documents = [{f"k{number}": number, "a": number} for number in range(module.MOST_KEYS + 100)]
+    documents = [{f"k{number}": number, "a": number} for number in range(module.MAX_KEYS + 100)]
     table = table_of(A="NUMBER(38, 0)")
     land(*documents, table=table, how=ColumnsSettings(schema_evolution=False))
     assert len(table.rows) == len(documents)
@@ -515,12 +515,12 @@ def test_an_epoch_fills_a_column_of_times(column: str, unit: str, value: str, la
     st.sampled_from(["s", "ms", "us", "ns"]),
 )
 def test_epochs_of_a_page_are_what_each_is_alone(epochs: list[int], unit: str) -> None:
-    how, column = ColumnsSettings(epochs={"a": unit}), ColumnType.of(Kind.TIMESTAMP_LTZ)
+    how, column = ColumnsSettings(epochs={"a": unit}), ColumnType.of(DataType.TIMESTAMP_LTZ)
     table = land(*({"a": epoch} for epoch in epochs), table=table_of(A="TIMESTAMP_LTZ"), how=how)
     for number, epoch in enumerate(epochs):
         try:
             alone = datetime.fromisoformat(str(fit(column, str(epoch), epoch=unit)))
-        except Misfit:
+        except TypeMismatch:
             assert number in table.dead_letters
         else:
             assert datetime.fromisoformat(table.rows[number]["A"]) == alone
@@ -607,7 +607,7 @@ def test_times_of_a_page_are_what_each_is_alone(texts: list[str | None], sql_typ
     for number, text in enumerate(texts):
         try:
             alone = None if text is None else fit(column, json.dumps(text))
-        except Misfit:
+        except TypeMismatch:
             assert number in bad
             continue
         assert number not in bad

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.basic import array_items, binary, sequence, text
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.decoding import OVERHEAD_BYTES, DecodingEncoder, expand
-from airflow_kinesis_snowflake.formats.engine import Dropped
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.formats.plain import array_items, binary, sequence, text
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def test_documents_that_take_too_much_room_are_left_for_the_next_page() -> None:
 
 def test_records_without_data_are_counted_and_are_neither_rows_nor_dead_letters() -> None:
     def decode(payload: bytes, key: str = "", /) -> Documents:
-        return [payload] if payload == b"1" else Dropped(f"nothing for {key or 'nobody'}")
+        return [payload] if payload == b"1" else DroppedPayload(f"nothing for {key or 'nobody'}")
 
     records = [record(b"1"), record(b"2"), record(b"3")]
     encoded = DecodingEncoder(decode, EnvelopeMapping()).encode(records, stream_name="s", shard_id="1")
@@ -148,7 +148,7 @@ def decoded_or_none(decode: Decoder, payload: bytes) -> list[str] | None:
         documents = decode(payload)
     except UndecodableError:
         return None
-    assert not isinstance(documents, Dropped)
+    assert not isinstance(documents, DroppedPayload)
     return [document.decode() for document in documents]
 
 

@@ -12,25 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.delimited import (
     CLOUDFRONT_REAL_TIME,
     CSV,
-    LONGEST_LINE,
+    MAX_LINE_LENGTH,
     TSV,
     VPC_FLOW_LOG_V2,
     Delimited,
     Pattern,
     repeats_repetitions,
 )
-from airflow_kinesis_snowflake.formats.engine import MOST_DOCUMENTS, Dropped
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.engine import MAX_DOCUMENTS, DroppedPayload
 
 
 def rows(settings: Any, payload: bytes) -> list[Any]:
     decode = payload_decoder(settings)
     assert decode is not None
     documents = decode(payload)
-    assert not isinstance(documents, Dropped)
+    assert not isinstance(documents, DroppedPayload)
     return [json.loads(document) for document in documents]
 
 
@@ -76,17 +76,17 @@ def test_a_vpc_flow_log_has_its_names() -> None:
         (CSV(names=["a"]), b'"1', "quotes"),
         (CSV(names=["a"]), b'"1"2', "quotes"),
         (CSV(names=["a"]), b"\xff", "UTF-8"),
-        (CSV(names=["a"]), b"1\n" * (MOST_DOCUMENTS + 1), "documents"),
-        (TSV(names=["a"]), b"1\n" * (MOST_DOCUMENTS + 1), "documents"),
-        (CSV(), b"," * 10, "name is missing or there twice"),
-        (CSV(), b"a,a\n1,2", "there twice"),
-        (CSV(), b"7,Ann\n", "nothing behind the line that names"),
+        (CSV(names=["a"]), b"1\n" * (MAX_DOCUMENTS + 1), "documents"),
+        (TSV(names=["a"]), b"1\n" * (MAX_DOCUMENTS + 1), "documents"),
+        (CSV(), b"," * 10, "name is missing or occurs twice"),
+        (CSV(), b"a,a\n1,2", "occurs twice"),
+        (CSV(), b"7,Ann\n", "nothing after the line that names"),
         (CSV(), b"", "empty"),
         (TSV(names=["a"]), b"\n\r\n", "empty"),
         (Pattern("(?P<a>[0-9]+)"), b"1\nx", "line 2 doesn't match"),
-        (Pattern("(?P<a>[0-9]+)"), b"1" * (LONGEST_LINE + 1), "65,536 characters"),
+        (Pattern("(?P<a>[0-9]+)"), b"1" * (MAX_LINE_LENGTH + 1), "65,536 characters"),
         (Pattern("(?P<a>[0-9]+)"), b"", "empty"),
-        (Pattern("(?P<a>[0-9]+)"), b"1\n" * (MOST_DOCUMENTS + 1), "documents"),
+        (Pattern("(?P<a>[0-9]+)"), b"1\n" * (MAX_DOCUMENTS + 1), "documents"),
     ],
 )
 def test_what_does_not_fit_is_a_dead_letter(settings: Any, payload: bytes, reason: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_snowflake.formats.envelope import Encoded, EnvelopeMapping
+from airflow_kinesis_snowflake.formats.envelope import EncodedRecords, EnvelopeMapping
 from airflow_kinesis_snowflake.stream.records import Record
 
 scalars = (
@@ -38,7 +38,7 @@ def record(data: bytes, number: int = 1, **other: Any) -> Record:
     return Record(**known | other)
 
 
-def encode(*data: bytes) -> Encoded:
+def encode(*data: bytes) -> EncodedRecords:
     records = [record(payload, number) for number, payload in enumerate(data)]
     return EnvelopeMapping().encode(records, stream_name="stream", shard_id="shardId-000000000000")
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats.basic import array_items
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
-from airflow_kinesis_snowflake.formats.engine import Dropped
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload
 from airflow_kinesis_snowflake.formats.flattening import flatten, flattening
-from airflow_kinesis_snowflake.formats.plain import array_items
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.stream.records import Record
 
@@ -100,7 +100,7 @@ def test_a_long_name_above_many_values_does_not_fill_the_memory() -> None:
 
 
 def test_what_a_format_drops_stays_dropped() -> None:
-    dropped = Dropped("control message")
+    dropped = DroppedPayload("control message")
     decode = flattening(lambda *_: dropped, depth=1, paths={})
     assert decode is not None
     assert decode(b"{}") is dropped

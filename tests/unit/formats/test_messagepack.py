@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
-from airflow_kinesis_snowflake.formats.engine import Dropped
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 documents = st.recursive(
@@ -31,7 +31,7 @@ def decoded(payload: bytes) -> Any:
     decode = payload_decoder("msgpack")
     assert decode is not None
     found = decode(payload)
-    assert not isinstance(found, Dropped)
+    assert not isinstance(found, DroppedPayload)
     (document,) = found
     return json.loads(document)
 

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats import delimited
 from airflow_kinesis_snowflake.formats.avro import AvroSingleObject
-from airflow_kinesis_snowflake.formats.engine import Decoder, Dropped
+from airflow_kinesis_snowflake.formats.basic import Json
+from airflow_kinesis_snowflake.formats.catalog import FORMATS, payload_decoder
+from airflow_kinesis_snowflake.formats.engine import Decoder, DroppedPayload
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
-from airflow_kinesis_snowflake.formats.plain import Json
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
-from airflow_kinesis_snowflake.formats.registry import FORMATS, payload_decoder
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate
 from airflow_kinesis_snowflake.stream.records import Record
 from tests import shapes
@@ -43,7 +43,7 @@ def documents(payload_format: Any, payload: bytes) -> list[bytes]:
     decode = payload_decoder(payload_format)
     assert decode is not None or payload_format == "json"
     found = decode(payload) if decode else [payload]
-    assert not isinstance(found, Dropped)
+    assert not isinstance(found, DroppedPayload)
     return list(found)
 
 
@@ -75,7 +75,7 @@ def landed(decode: Decoder | None, payload: bytes) -> list[bytes]:
     found: list[bytes] = []
     for user in deaggregate([record]).users:
         documents = [user.data] if decode is None else decode(user.data, user.partition_key)
-        if isinstance(documents, Dropped):
+        if isinstance(documents, DroppedPayload):
             raise UndecodableError(f"dropped: {documents.what}")
         found += documents
     pages = EnvelopeMapping().encode(

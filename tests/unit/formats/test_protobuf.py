@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
-from airflow_kinesis_snowflake.formats.engine import Decoder, Dropped
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
+from airflow_kinesis_snowflake.formats.engine import Decoder, DroppedPayload
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
 from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
 
 PROTO = """
@@ -129,7 +129,7 @@ def decoder(name: str, descriptors: bytes, **more: Any) -> Decoder:
 def documents(decode: Decoder | None, payload: bytes) -> list[Any]:
     assert decode is not None
     found = decode(payload)
-    assert not isinstance(found, Dropped)
+    assert not isinstance(found, DroppedPayload)
     return [json.loads(document, parse_float=Decimal) for document in found]
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.column_types import ColumnType
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
-from airflow_kinesis_snowflake.formats.sample import MOST_KEYS, MOST_REASONS, Sample
+from airflow_kinesis_snowflake.formats.sample import MAX_KEYS, MAX_REASONS, Sample
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.stream.records import Record
 
@@ -91,11 +91,11 @@ def test_keys_that_differ_in_case_alone_and_odd_ones_are_told() -> None:
 
 
 def test_what_a_sample_keeps_is_bounded() -> None:
-    sample = sample_of({f"k{number}": 1 for number in range(2 * MOST_KEYS)})
-    assert (len(sample.keys), sample.further_keys) == (MOST_KEYS, MOST_KEYS)
-    letters = sample_of(*(b" " * number + b"x" for number in range(2 * MOST_REASONS)))
-    assert len(letters.dead_letters) == MOST_REASONS + 1
-    assert letters.dead_letters["other reasons"] == MOST_REASONS
+    sample = sample_of({f"k{number}": 1 for number in range(2 * MAX_KEYS)})
+    assert (len(sample.keys), sample.further_keys) == (MAX_KEYS, MAX_KEYS)
+    letters = sample_of(*(b" " * number + b"x" for number in range(2 * MAX_REASONS)))
+    assert len(letters.dead_letters) == MAX_REASONS + 1
+    assert letters.dead_letters["other reasons"] == MAX_REASONS
 
 
 def test_a_number_that_no_column_holds_goes_to_a_variant() -> None:

@@ -34,8 +34,8 @@ from airflow_kinesis_snowflake.exceptions import (
     ThrottledError,
     UndecodableError,
 )
-from airflow_kinesis_snowflake.formats.engine import Dropped
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
+from airflow_kinesis_snowflake.formats.engine import DroppedPayload
 from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
 from airflow_kinesis_snowflake.hooks import schema_registry
 from airflow_kinesis_snowflake.hooks.schema_registry import (
@@ -83,7 +83,7 @@ def documents(payload_format: str, payload: bytes) -> list[Any]:
     decode = payload_decoder(payload_format, registry=open_schema_registry("registry"))
     assert decode is not None
     found = decode(payload)
-    assert not isinstance(found, Dropped)
+    assert not isinstance(found, DroppedPayload)
     return [json.loads(document) for document in found]
 
 
@@ -333,14 +333,14 @@ def test_a_registry_that_is_not_there_is_left_alone_for_a_while(monkeypatch: pyt
     assert decode is not None
     with pytest.raises(ServiceUnavailableError, match=r"doesn't answer \(ConnectionError\)"):
         decode(headed(7, b"\2"))
-    with pytest.raises(ServiceUnavailableError, match="has failed a moment ago"):
+    with pytest.raises(ServiceUnavailableError, match="failed a moment ago"):
         decode(headed(8, b"\2"))
 
 
 def test_an_answer_that_takes_too_long_is_given_up(
     registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema_registry, "_LONGEST_ANSWER_SECONDS", -1)
+    monkeypatch.setattr(schema_registry, "_MAX_ANSWER_SECONDS", -1)
     number = registry.register("orders", {"schema": '"int"'})
     with pytest.raises(ServiceUnavailableError, match=r"doesn't answer \(TimeoutError\)"):
         documents("avro", headed(number, b"\2"))
@@ -471,7 +471,7 @@ def of_glue(payload_format: str, schema_id: str, data: bytes) -> list[Any]:
     decode = payload_decoder(payload_format, registry=open_schema_registry("glue"))
     assert decode is not None
     found = decode(b"\3\0" + uuid.UUID(schema_id).bytes + data)
-    assert not isinstance(found, Dropped)
+    assert not isinstance(found, DroppedPayload)
     return [json.loads(document) for document in found]
 
 

@@ -14,13 +14,13 @@ from airflow_kinesis_snowflake.monitoring.drains import (
     HOUR,
     MINUTE,
     Application,
-    Drain,
+    DrainTaskInstance,
     Failure,
-    Progress,
-    Report,
     Run,
     Settings,
-    ShardDone,
+    ShardSummary,
+    TaskProgress,
+    TaskReport,
     by_application,
     columns_of,
     flow_of,
@@ -34,16 +34,18 @@ from airflow_kinesis_snowflake.monitoring.drains import (
 NOW = 10 * HOUR
 
 
-def drain(index: int = 0, *, state: str = "success", run_id: str = "r", **values: Any) -> Drain:
-    return Drain(dag_id="d", task_id="drain", run_id=run_id, map_index=index, state=state, **values)
+def drain(index: int = 0, *, state: str = "success", run_id: str = "r", **values: Any) -> DrainTaskInstance:
+    return DrainTaskInstance(
+        dag_id="d", task_id="drain", run_id=run_id, map_index=index, state=state, **values
+    )
 
 
-def report(records: int = 0, **values: Any) -> Report:
-    return Report("app", "stream", records=records, bytes=10 * records, **values)
+def report(records: int = 0, **values: Any) -> TaskReport:
+    return TaskReport("app", "stream", records=records, bytes=10 * records, **values)
 
 
-def progress(**values: Any) -> Progress:
-    return Progress("app", "stream", at="1970-01-01T01:00:00+00:00", **values)
+def progress(**values: Any) -> TaskProgress:
+    return TaskProgress("app", "stream", at="1970-01-01T01:00:00+00:00", **values)
 
 
 def run(state: str = "success", **values: Any) -> Run:
@@ -52,23 +54,23 @@ def run(state: str = "success", **values: Any) -> Run:
 
 def test_the_report_of_a_drain_is_read_as_it_is_written() -> None:
     written = DrainReport("stream", "app", "T", "w", records=3, shards={"s": ShardReport(records=3)})
-    read = read_as(Report, json.loads(json.dumps(written.as_dict())))
+    read = read_as(TaskReport, json.loads(json.dumps(written.as_dict())))
     assert (read.application_name, read.records, read.shards["s"].records) == ("app", 3, 3)
 
 
 @pytest.mark.parametrize("value", [None, 7, "text", "{", [], {}, {"application_name": 1, "stream_name": "s"}])
 def test_what_isnt_a_report_is_none(value: Any) -> None:
-    assert read_as(Report, value) is None
+    assert read_as(TaskReport, value) is None
 
 
 def test_a_report_that_was_stored_as_text_is_read() -> None:
-    assert read_as(Report, '{"application_name": "a", "stream_name": "s"}') == Report("a", "s")
+    assert read_as(TaskReport, '{"application_name": "a", "stream_name": "s"}') == TaskReport("a", "s")
 
 
 def test_drains_are_told_apart_by_what_they_say_last() -> None:
     told = [
-        drain(0, report=Report("a", "s")),
-        drain(1, progress=Progress("b", "s", at=""), state="running"),
+        drain(0, report=TaskReport("a", "s")),
+        drain(1, progress=TaskProgress("b", "s", at=""), state="running"),
         drain(2, settings=Settings("c", "s"), state="failed"),
         drain(3, state="queued"),
     ]
@@ -79,15 +81,15 @@ ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/s"
 ELSEWHERE = "arn:aws:kinesis:us-east-1:210987654321:stream/s"
 
 
-def of(task: str, **values: Any) -> Drain:
-    return Drain(dag_id="d", task_id=task, run_id="r", **values)
+def of(task: str, **values: Any) -> DrainTaskInstance:
+    return DrainTaskInstance(dag_id="d", task_id=task, run_id="r", **values)
 
 
 def test_two_streams_of_one_name_are_two_applications_and_say_where_they_are() -> None:
     told = [
-        of("one", report=Report("a", "s", stream_arn=ARN)),
-        of("two", report=Report("a", "s", stream_arn=ELSEWHERE)),
-        of("three", report=Report("b", "s", stream_arn=ARN)),
+        of("one", report=TaskReport("a", "s", stream_arn=ARN)),
+        of("two", report=TaskReport("a", "s", stream_arn=ELSEWHERE)),
+        of("three", report=TaskReport("b", "s", stream_arn=ARN)),
     ]
     one, two, alone = Application("a", "s", ARN), Application("a", "s", ELSEWHERE), Application("b", "s", ARN)
     assert by_application(told) == {one: (told[0],), two: (told[1],), alone: (told[2],)}
@@ -104,11 +106,11 @@ def test_a_drain_that_was_given_an_arn_is_known_by_it() -> None:
 
 def test_a_drain_that_knows_only_the_name_counts_to_the_others_of_its_task() -> None:
     one, two = (
-        of("one", report=Report("a", "s", stream_arn=ARN)),
+        of("one", report=TaskReport("a", "s", stream_arn=ARN)),
         of("two", settings=Settings("a", ELSEWHERE)),
     )
     running = [
-        of(task, state="running", progress=Progress("a", "s", at="")) for task in ("one", "two", "three")
+        of(task, state="running", progress=TaskProgress("a", "s", at="")) for task in ("one", "two", "three")
     ]
     found = by_application([*running, one, two])
     assert {application: {drain.task_id for drain in drains} for application, drains in found.items()} == {
@@ -116,11 +118,11 @@ def test_a_drain_that_knows_only_the_name_counts_to_the_others_of_its_task() -> 
         Application("a", "s", ELSEWHERE): {"two"},
         Application("a", "s"): {"three"},
     }
-    assert places(found)[Application("a", "s")] == "not known yet where"
+    assert places(found)[Application("a", "s")] == "location not known yet"
 
 
 def test_a_drain_of_another_task_counts_to_the_only_stream_of_its_name() -> None:
-    told = [of("one", report=Report("a", "s", stream_arn=ARN)), of("two", settings=Settings("a", "s"))]
+    told = [of("one", report=TaskReport("a", "s", stream_arn=ARN)), of("two", settings=Settings("a", "s"))]
     assert {each: len(drains) for each, drains in by_application(told).items()} == {
         Application("a", "s", ARN): 2
     }
@@ -181,8 +183,8 @@ def test_the_progress_of_a_failed_try_counts_for_nothing() -> None:
 
 
 def test_a_shard_that_changed_hands_has_the_lag_of_its_last_reader() -> None:
-    early = ShardDone(2, millis_behind_latest=900, outcome="handed_over")
-    late = ShardDone(3, millis_behind_latest=0, outcome="caught_up")
+    early = ShardSummary(2, millis_behind_latest=900, outcome="handed_over")
+    late = ShardSummary(3, millis_behind_latest=0, outcome="caught_up")
     for one, other in ((early, late), (late, early)):
         [found] = runs_of(
             [drain(0, report=report(shards={"s": one})), drain(1, report=report(shards={"s": other}))]
@@ -267,7 +269,7 @@ def test_a_drain_that_failed_before_it_had_settings_counts_to_what_its_task_drai
     [(application, found)] = by_application([early, good]).items()
     assert (application, len(found)) == (Application("app", "stream"), 2)
     assert early in found
-    other = drain(run_id="r3", report=Report("another", "stream"))
+    other = drain(run_id="r3", report=TaskReport("another", "stream"))
     assert all(early not in of for of in by_application([early, good, other]).values())
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_snowflake.monitoring.drawing import MOST_BOXES, ROWS_OF_CELLS, Drawing, draw
+from airflow_kinesis_snowflake.monitoring.drawing import MAX_BOXES, ROWS_OF_CELLS, Drawing, draw
 
 
 def family(pairs: list[tuple[int, int]]) -> dict[str, list[str]]:
@@ -55,7 +55,7 @@ def test_corrupt_descent_draws_every_shard_all_the_same(parents: dict[str, list[
 @given(families)
 def test_many_shards_become_cells_of_limited_height(parents: dict[str, list[str]]) -> None:
     drawing = draw(parents)
-    assert drawing.boxes == (len(parents) <= MOST_BOXES)
+    assert drawing.boxes == (len(parents) <= MAX_BOXES)
     if not drawing.boxes:
         assert drawing.rows <= ROWS_OF_CELLS
 

@@ -84,7 +84,7 @@ def test_dead_letters_are_told_with_what_to_do(told: list[str]) -> None:
     end(context(report(dead_letters=2, reasons={"not JSON": 2})))
     assert told == [
         "warning: app on clicks: dead_letters | app on clicks: 2 records became dead letters, 2 of them: "
-        "not JSON. Mend what is wrong with them, then replay them."
+        "not JSON. Fix what is wrong with them, then replay them."
     ]
 
 

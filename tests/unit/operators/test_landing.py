@@ -8,8 +8,8 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.formats.basic import Binary
 from airflow_kinesis_snowflake.formats.delimited import CSV, Pattern
-from airflow_kinesis_snowflake.formats.plain import Binary
 from airflow_kinesis_snowflake.operators.dead_letters import ReplayDeadLettersOperator
 from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
 

@@ -16,7 +16,7 @@ from airflow.sdk import DAG
 from airflow.serialization.helpers import serialize_template_field
 
 from airflow_kinesis_snowflake import operators, sensors
-from airflow_kinesis_snowflake.engine.threshold import Threshold
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats import cells, envelope, inference, names, schema
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS, inflater
@@ -38,7 +38,7 @@ from airflow_kinesis_snowflake.operators.landing import LandingOperator
 from airflow_kinesis_snowflake.operators.mappings import Columns
 from airflow_kinesis_snowflake.operators.settings import CheckedSettings, defaults
 from airflow_kinesis_snowflake.sensors.lag import KinesisDrainedSensor
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 from airflow_kinesis_snowflake.triggers.backlog import KinesisBacklogTrigger
 from airflow_kinesis_snowflake.triggers.lag import KinesisDrainedTrigger
 
@@ -484,7 +484,7 @@ def test_a_name_that_native_rendering_made_a_number_is_refused() -> None:
 @pytest.mark.parametrize("operator_class", [each for each in REQUIRED if "stream_name" in each.setting_types])
 def test_a_stream_is_named_by_name_or_by_arn(operator_class: type[Any]) -> None:
     assert make(operator_class, stream_name=ARN).setting("stream_name") == ARN
-    with pytest.raises(InvalidSettingError, match=r"stream_name: .* is the ARN of something of dynamodb"):
+    with pytest.raises(InvalidSettingError, match=r"stream_name: .* is the ARN of a resource of dynamodb"):
         make(operator_class, stream_name="arn:aws:dynamodb:eu-west-1:123456789012:table/clicks")
 
 
@@ -603,8 +603,8 @@ def test_a_type_refuses(type_: Any, value: Any) -> None:
         (settings.TABLE_OPTIONS, {"cluster_by": "A"}, TableOptions(cluster_by=("A",))),
         (settings.TABLE_OPTIONS, "", TableOptions()),
         (settings.TABLE_OPTIONS, "never", TableOptions(create=False)),
-        (settings.DEAD_LETTERS, "5", Threshold(count=5)),
-        (settings.DEAD_LETTERS, "None", Threshold()),
+        (settings.DEAD_LETTERS, "5", DeadLetterLimit(count=5)),
+        (settings.DEAD_LETTERS, "None", DeadLetterLimit()),
         (settings.VERIFY, "/etc/ca.pem", "/etc/ca.pem"),
     ],
 )

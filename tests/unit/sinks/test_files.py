@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from airflow_kinesis_snowflake.formats.envelope import Encoded
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
 
 SHARD = "shardId-000000000000"
 
 
-def encode(*payloads: bytes, first: int = 0) -> Encoded:
+def encode(*payloads: bytes, first: int = 0) -> EncodedRecords:
     records = [
         Record(
             sequence_number=str(number),
@@ -90,7 +90,7 @@ def test_a_large_file_is_followed_by_another_and_rows_stay_in_order(
 ) -> None:
     monkeypatch.setattr(files, "ROW_GROUP_BYTES", 1_000)
     monkeypatch.setattr(files, "FILE_BYTES", 2_000)
-    monkeypatch.setattr(files, "MOST_FILES", 3)
+    monkeypatch.setattr(files, "MAX_FILES", 3)
     source = random.Random(0)
     payloads = [json.dumps(source.randbytes(400).hex()) for _ in range(60)]
     batch = BatchFiles(batch._landing.directory, application="application", stream_name="stream")
@@ -101,7 +101,7 @@ def test_a_large_file_is_followed_by_another_and_rows_stay_in_order(
     assert all(path.stat().st_size >= 2_000 for path in paths)
     assert [text for path in paths for text in pq.read_table(path)["RECORD_CONTENT"].to_pylist()] == payloads
     assert sum(path.stat().st_size for path in paths) == batch.size
-    batch.put_aside([0, 59], {})
+    batch.exclude([0, 59], {})
     kept = [text for path in batch.close() for text in pq.read_table(path)["RECORD_CONTENT"].to_pylist()]
     assert kept == payloads[1:59]
 
@@ -203,9 +203,9 @@ def test_a_record_has_all_its_rows(finished: BatchFiles) -> None:
     assert finished.same_record({5, 8}) == {(SHARD, "4", 0): [4, 5], (SHARD, "7", 0): [8]}
 
 
-def test_rows_that_are_put_aside_are_gone_and_their_dead_letters_are_there(finished: BatchFiles) -> None:
+def test_excluded_rows_are_gone_and_their_dead_letters_are_there(finished: BatchFiles) -> None:
     record = Record(sequence_number="4", approximate_arrival=0.0, data=b"[4,4]")
-    finished.put_aside([4, 5], {SHARD: [DeadLetter(record, "refused")]})
+    finished.exclude([4, 5], {SHARD: [DeadLetter(record, "refused")]})
 
     paths = finished.close()
 
@@ -222,9 +222,9 @@ def test_rows_that_are_put_aside_are_gone_and_their_dead_letters_are_there(finis
     ]
 
 
-def test_all_rows_can_be_put_aside(finished: BatchFiles) -> None:
+def test_all_rows_can_be_excluded(finished: BatchFiles) -> None:
     record = Record(sequence_number="0", approximate_arrival=0.0, data=b"0")
-    finished.put_aside(range(10), {SHARD: [DeadLetter(record, "refused")]})
+    finished.exclude(range(10), {SHARD: [DeadLetter(record, "refused")]})
 
     paths = finished.close()
 

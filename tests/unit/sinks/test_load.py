@@ -18,12 +18,12 @@ import pytest
 
 from airflow_kinesis_snowflake.engine import retries
 from airflow_kinesis_snowflake.engine.batch import Batch, Span
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.engine.offsets import Offset, OffsetKey, Offsets
 from airflow_kinesis_snowflake.engine.ports import SinkContext
 from airflow_kinesis_snowflake.engine.retries import TRIES, Retries
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
-from airflow_kinesis_snowflake.engine.threshold import Threshold
 from airflow_kinesis_snowflake.exceptions import (
     CorruptStateError,
     DrainStoppedError,
@@ -37,7 +37,7 @@ from airflow_kinesis_snowflake.exceptions import (
 )
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.copy import abandoned_batches, carry
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Landing
+from airflow_kinesis_snowflake.sinks.snowflake.factories import Copy, Landing
 from airflow_kinesis_snowflake.stream.positions import Position, is_after
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ def stopping() -> threading.Event:
 def loader(
     snowflake: Snowflake, leases: Leases, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Loader]:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.0)
     with DaemonThreads(1, name="write") as writers:
         patience = Retries(writers.runtime, stopping)
         sink = Copy(Landing(table=TableName.parse("DB.SCHEMA.RECORDS")), snowflake.open_session).open(  # type: ignore[arg-type]
@@ -294,7 +294,7 @@ def loader(
                 application_name="application",
                 claims=leases,
                 read_again=lambda *_: (),
-                max_dead_letters=Threshold(count=3),
+                max_dead_letters=DeadLetterLimit(count=3),
                 writers=writers,
                 retries=patience,
                 stopping=stopping,
@@ -303,7 +303,7 @@ def loader(
         yield Loader(
             sink,
             leases=leases,  # type: ignore[arg-type]
-            settings=SimpleNamespace(stream_name="stream", max_dead_letters=Threshold(count=3)),  # type: ignore[arg-type]
+            settings=SimpleNamespace(stream_name="stream", max_dead_letters=DeadLetterLimit(count=3)),  # type: ignore[arg-type]
             writers=writers,
             retries=patience,
         )
@@ -776,7 +776,7 @@ def test_fewer_rows_than_sent_are_never_committed(loader: Loader, snowflake: Sno
 def test_a_stop_ends_the_wait_for_the_next_try(
     loader: Loader, snowflake: Snowflake, stopping: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 3600.0)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 3600.0)
     snowflake.failures = {"copy": [ServiceUnavailableError("away")]}
     stopping.set()
 

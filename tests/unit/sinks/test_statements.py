@@ -15,7 +15,7 @@ from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake import audit_statements, statements
 from airflow_kinesis_snowflake.sinks.snowflake.statements import Statement, stage_folder
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 PLAIN = TableName("DB", "S", "T")

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_snowflake.sources.backlog import Mark, Patience, being_drained, mark_of
+from airflow_kinesis_snowflake.sources.backlog import Mark, RefireBackoff, being_drained, mark_of
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.positions import Position
 
@@ -20,7 +20,7 @@ def mark(number: int) -> Mark:
 
 def starts(marks: list[int], *, every: float) -> list[float]:
     """When drains are started, if one look after the other finds these marks."""
-    patience = Patience()
+    patience = RefireBackoff()
     return [every * look for look, number in enumerate(marks) if patience.due(mark(number), now=every * look)]
 
 

@@ -243,7 +243,7 @@ def test_what_an_aggregate_expands_to_is_bounded_before_it_is_built() -> None:
 def test_an_aggregate_of_more_user_records_than_memory_should_hold_is_damage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "LARGEST_EXPANSION_BYTES", 60_000)
+    monkeypatch.setattr(module, "MAX_EXPANSION_BYTES", 60_000)
     fits, bursts = framed(KEY + ENTRY * 100), framed(KEY + ENTRY * 200)
     users, damaged, taken = deaggregate([record(fits), record(bursts)])
     assert (len(users), len(damaged), taken) == (100, 1, 2)

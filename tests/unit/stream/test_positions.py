@@ -149,9 +149,9 @@ def test_at_timestamp_starts_there() -> None:
 @pytest.mark.parametrize(
     ("kind", "timestamp", "reason"),
     [
-        ("AT_TIMESTAMP", None, "only for it"),
-        ("LATEST", "2026-03-04T00:00:00Z", "only for it"),
-        ("TRIM_HORIZON", "2026-03-04T00:00:00Z", "only for it"),
+        ("AT_TIMESTAMP", None, "only then"),
+        ("LATEST", "2026-03-04T00:00:00Z", "only then"),
+        ("TRIM_HORIZON", "2026-03-04T00:00:00Z", "only then"),
         ("AT_TIMESTAMP", "2026-03-04T00:00:00", "needs a time zone"),
         ("AT_TIMESTAMP", "2026-03-05T00:00:00Z", "in the future"),
         ("latest", None, "not 'latest'"),

@@ -45,10 +45,10 @@ def test_a_shard_knows_every_number_it_gave_out(seconds: int, count: int) -> Non
 @pytest.mark.parametrize(
     ("checkpoint", "reason"),
     [
-        pytest.param(number(shard=2), "was given out by shard number 2", id="another shard"),
-        pytest.param(number(shard=17), "was given out by shard number 17", id="one with the same last digit"),
+        pytest.param(number(shard=2), "was assigned by shard number 2", id="another shard"),
+        pytest.param(number(shard=17), "was assigned by shard number 17", id="one with the same last digit"),
         pytest.param(
-            number(created=CREATED - 1), "by a shard made at 2023-11-14 22:13:19", id="an earlier stream"
+            number(created=CREATED - 1), "by a shard created at 2023-11-14 22:13:19", id="an earlier stream"
         ),
         pytest.param(
             number(written=CREATED + 200_000), "written at 2023-11-17 05:46:40", id="a record to come"

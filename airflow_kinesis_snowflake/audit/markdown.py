@@ -1,4 +1,4 @@
-"""The report of an audit for people."""
+"""The report of an audit in human-readable form."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from airflow_kinesis_snowflake.maintenance.rendering import Part, Table, markdow
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.audit.counts import ShardCounts
-    from airflow_kinesis_snowflake.audit.findings import Report
+    from airflow_kinesis_snowflake.audit.findings import AuditReport
 
 
-def report_text(report: Report) -> str:
+def report_text(report: AuditReport) -> str:
     """The report as Markdown."""
     return markdown(report_parts(report))
 
 
-def report_parts(report: Report) -> list[Part]:
+def report_parts(report: AuditReport) -> list[Part]:
     """The answer, the shards, the findings, and what can't be known."""
     heading = (
         f"Stream **{report.stream}**, loaded by **{', '.join(report.applications)}** into **{report.table}**"
@@ -50,7 +50,7 @@ def report_parts(report: Report) -> list[Part]:
     ]
 
 
-def verdict(report: Report) -> str:
+def verdict(report: AuditReport) -> str:
     """The answer in a sentence or two."""
     of_these = f"{_number(report.landed, 'row')} and {_number(report.dead_letters, 'dead letter')}"
     shards = _number(len(report.shards), "shard")
@@ -61,9 +61,9 @@ def verdict(report: Report) -> str:
         )
     sentences = [f"Exactly once for {_number(report.records, 'record')} ({of_these}) of {shards}."]
     if report.loaded_again:
-        sentences.append(f"Loaded again on request, and so there more than once: {report.loaded_again:,}.")
+        sentences.append(f"Loaded again on request, and so present more than once: {report.loaded_again:,}.")
     if report.compared is not None:
-        sentences.append(f"Looked for in the stream: {report.compared:,}; none is missing.")
+        sentences.append(f"Compared with the stream: {report.compared:,}; none is missing.")
     return " ".join(sentences)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from airflow_kinesis_snowflake.check.aws import millis_off
-from airflow_kinesis_snowflake.check.registry import CHECKS
 from airflow_kinesis_snowflake.check.snowflake_loading import GOLDEN, same_value
+from airflow_kinesis_snowflake.check.suite import CHECKS
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "check.md"
 PROMISES = range(1, 11)

@@ -6,13 +6,19 @@ import json
 from typing import Any
 
 from airflow_kinesis_snowflake.engine.report import DrainReport, ShardReport
-from airflow_kinesis_snowflake.monitoring.drains import Drain, Progress, Report, by_application, read_as
-from airflow_kinesis_snowflake.monitoring.streams import (
-    Left,
+from airflow_kinesis_snowflake.monitoring.drains import (
+    DrainTaskInstance,
+    TaskProgress,
+    TaskReport,
+    by_application,
+    read_as,
+)
+from airflow_kinesis_snowflake.monitoring.many_streams import (
     StreamsFailure,
     StreamsProgress,
     StreamsReport,
     StreamsSettings,
+    TaskOutput,
     apart,
     summaries_of,
 )
@@ -20,17 +26,17 @@ from airflow_kinesis_snowflake.monitoring.streams import (
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/far"
 
 
-def left(*, state: str = "success", run: int = 1, **values: Any) -> Left:
-    instance = Drain(dag_id="d", task_id="drain", run_id=str(run), run_number=run, state=state)
+def left(*, state: str = "success", run: int = 1, **values: Any) -> TaskOutput:
+    instance = DrainTaskInstance(dag_id="d", task_id="drain", run_id=str(run), run_number=run, state=state)
     settings = StreamsSettings("app", "DB.S.{stream}", drain={"aws_conn_id": "mine"})
-    return Left(instance=instance, settings=settings, **values)
+    return TaskOutput(instance=instance, settings=settings, **values)
 
 
 def report(*streams: str, idle: tuple[str, ...] = ()) -> StreamsReport:
-    return StreamsReport("app", {stream: Report("app", stream, records=3) for stream in streams}, idle)
+    return StreamsReport("app", {stream: TaskReport("app", stream, records=3) for stream in streams}, idle)
 
 
-def states(drains: tuple[Drain, ...]) -> dict[str, str]:
+def states(drains: tuple[DrainTaskInstance, ...]) -> dict[str, str]:
     return {drain.application.stream: drain.state for drain in drains if drain.application}
 
 
@@ -66,7 +72,7 @@ def test_a_stream_that_failed_says_why_and_the_others_are_done() -> None:
 
 
 def test_a_running_task_shows_what_it_says_and_that_it_will_come_to_the_others() -> None:
-    progress = StreamsProgress({"clicks": Progress("app", "clicks", at="", records=7)})
+    progress = StreamsProgress({"clicks": TaskProgress("app", "clicks", at="", records=7)})
     drains = apart(
         [
             left(run=2, state="running", progress=progress),
@@ -92,7 +98,7 @@ def test_a_task_that_was_stopped_takes_no_stream_from_the_runs_behind_it() -> No
 
 def test_streams_that_are_named_are_known_before_anything_was_drained() -> None:
     settings = StreamsSettings("app", "DB.S.T", stream_names=["clicks", ARN])
-    begun = Left(instance=left(state="running").instance, settings=settings)
+    begun = TaskOutput(instance=left(state="running").instance, settings=settings)
     assert [application.stream for application in by_application(apart([begun]))] == ["clicks", "far"]
 
 

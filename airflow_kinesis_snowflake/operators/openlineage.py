@@ -1,4 +1,4 @@
-"""What a drain tells OpenLineage, where Airflow's OpenLineage provider is installed."""
+"""What a drain reports to OpenLineage, if Airflow's OpenLineage provider is installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def lineage(report: Mapping[str, Any] | None) -> OperatorLineage[Any, Any]:
     """The stream as input, the landing table as output with rows and bytes.
 
-    :param report: of the drain, as XCom has it; ``None``: it didn't end
+    :param report: of the drain, as in its XCom; ``None``: it didn't end
     """
     from airflow.providers.common.compat.openlineage.facet import (
         OutputDataset,

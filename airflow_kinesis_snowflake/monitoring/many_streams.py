@@ -1,4 +1,4 @@
-"""Task instances that drained many streams, taken apart into a drain of each stream; pure."""
+"""Task instances that drained many streams, split into one drain per stream; pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 from airflow_kinesis_snowflake.identifiers import table_of_stream
 from airflow_kinesis_snowflake.monitoring.drains import (
     Application,
-    Drain,
+    DrainTaskInstance,
     Failure,
-    Progress,
-    Report,
     Settings,
     Summary,
+    TaskProgress,
+    TaskReport,
     decoded,
     name_and_arn,
     read_as,
@@ -33,14 +33,14 @@ class StreamsReport(msgspec.Struct, frozen=True):
     """
 
     application_name: str
-    streams: dict[str, Report]
+    streams: dict[str, TaskReport]
     idle: tuple[str, ...] = ()
 
 
 class StreamsProgress(msgspec.Struct, frozen=True):
-    """What a running task says of the streams that it drains."""
+    """What a running task reports about the streams it drains."""
 
-    streams: dict[str, Progress]
+    streams: dict[str, TaskProgress]
 
 
 class StreamsFailure(msgspec.Struct, frozen=True):
@@ -51,7 +51,7 @@ class StreamsFailure(msgspec.Struct, frozen=True):
 
 
 class StreamsSettings(msgspec.Struct, frozen=True):
-    """Template fields of a task as Airflow stored them when it began."""
+    """Template fields of a task, as Airflow stored them when it started."""
 
     application_name: str
     table: str = ""
@@ -66,13 +66,13 @@ class _Summaries(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Left:
+class TaskOutput:
     """What one task instance left behind.
 
     :param instance: what its drains have in common
     """
 
-    instance: Drain
+    instance: DrainTaskInstance
     report: StreamsReport | None = None
     progress: StreamsProgress | None = None
     failure: StreamsFailure | None = None
@@ -80,7 +80,7 @@ class Left:
 
     @property
     def told(self) -> dict[str, None]:
-        """Streams that it tells something of."""
+        """Streams about which it reports something."""
         streams: list[str] = []
         for source in (self.report, self.progress, self.failure):
             streams += source.streams if source is not None else ()
@@ -89,15 +89,15 @@ class Left:
         return dict.fromkeys([*streams, *idle, *(map(str, named) if isinstance(named, list | tuple) else ())])
 
 
-def apart(lefts: Iterable[Left]) -> tuple[Drain, ...]:
+def apart(lefts: Iterable[TaskOutput]) -> tuple[DrainTaskInstance, ...]:
     """The drains of each stream.
 
-    A task instance that hasn't ended well needn't tell of all streams: it has those of the instance before it
-    too.
+    A task instance that hasn't succeeded may not report all streams, so it is given those of the previous
+    instance too.
 
     :param lefts: of one task, the newest first
     """
-    drains: list[Drain] = []
+    drains: list[DrainTaskInstance] = []
     known: dict[str, None] = {}
     for left in reversed(list(lefts)):
         told = left.told
@@ -113,11 +113,11 @@ def summaries_of(text: str | bytes) -> StreamsReport | None:
     read = decoded(text, _Summaries)
     if read is None:
         return None
-    streams = {stream: Report(*msgspec.structs.astuple(each)) for stream, each in read.streams.items()}
+    streams = {stream: TaskReport(*msgspec.structs.astuple(each)) for stream, each in read.streams.items()}
     return StreamsReport(read.application_name, streams, read.idle)
 
 
-def _drain(left: Left, stream: str) -> Drain:
+def _drain(left: TaskOutput, stream: str) -> DrainTaskInstance:
     settings = _settings(left.settings, stream) if left.settings is not None else None
     report = _report(left.report, stream) if left.report is not None else None
     failed = left.failure.streams.get(stream, left.failure.reason) if left.failure is not None else None
@@ -134,11 +134,11 @@ def _drain(left: Left, stream: str) -> Drain:
     )
 
 
-def _report(report: StreamsReport, stream: str) -> Report | None:
+def _report(report: StreamsReport, stream: str) -> TaskReport | None:
     if stream not in report.idle:
         return report.streams.get(stream)
     name, arn = name_and_arn(stream)
-    return Report(report.application_name, name, stream_arn=arn or None)
+    return TaskReport(report.application_name, name, stream_arn=arn or None)
 
 
 def _settings(settings: StreamsSettings, stream: str) -> Settings | None:

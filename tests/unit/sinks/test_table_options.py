@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake import statements
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 
 TABLE = TableName("DB", "select", 'My "Table"; DROP TABLE x --')
 HOSTILE = "it's \\'; DROP TABLE x; --"

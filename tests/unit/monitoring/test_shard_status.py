@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from airflow_kinesis_snowflake.maintenance.inspection import ShardView
-from airflow_kinesis_snowflake.monitoring.drains import Run, ShardDone
+from airflow_kinesis_snowflake.monitoring.drains import Run, ShardSummary
 from airflow_kinesis_snowflake.monitoring.owners import Holder, holder_of
-from airflow_kinesis_snowflake.monitoring.shards import ShardLine, shard_lines, summary
+from airflow_kinesis_snowflake.monitoring.shard_status import ShardLine, shard_lines, summary
 
 NOW = 100_000_000
 LATE = 7_800_000
@@ -19,7 +19,7 @@ def view(shard_id: str = "s", **values: Any) -> ShardView:
     return ShardView(shard_id=shard_id, row=True, **values)
 
 
-def run(*, started: int = NOW - 600_000, state: str = "success", **shards: ShardDone) -> Run:
+def run(*, started: int = NOW - 600_000, state: str = "success", **shards: ShardSummary) -> Run:
     return Run(
         dag_id="d", run_id=str(started), state=state, started=started, ended=started + 1, shards=shards
     )
@@ -65,18 +65,18 @@ def test_a_shard_that_was_left_late_is_behind() -> None:
 
 
 def test_a_row_of_openflow_gets_its_lag_from_the_last_report() -> None:
-    assert line(view(), run(), run(s=ShardDone(millis_behind_latest=LATE))).lag == LATE
+    assert line(view(), run(), run(s=ShardSummary(millis_behind_latest=LATE))).lag == LATE
 
 
 def test_three_drains_without_headway_mean_that_it_is_stuck() -> None:
-    none = run(s=ShardDone(0, millis_behind_latest=LATE))
+    none = run(s=ShardSummary(0, millis_behind_latest=LATE))
     found = line(view(millis_behind=LATE), none, none, none)
     assert found.status == "stuck"
     assert found.why.startswith("3 drains in a row loaded nothing from it; 2 h 10 min behind")
-    some = run(s=ShardDone(1, millis_behind_latest=LATE))
+    some = run(s=ShardSummary(1, millis_behind_latest=LATE))
     assert line(view(millis_behind=LATE), none, none, some).status == "behind"
     assert line(view(millis_behind=LATE), none, none).status == "behind"
-    caught_up = run(s=ShardDone(0, millis_behind_latest=0))
+    caught_up = run(s=ShardSummary(0, millis_behind_latest=0))
     assert line(view(), caught_up, caught_up, caught_up).status == "idle"
 
 
@@ -88,7 +88,7 @@ def test_a_shard_that_three_drains_passed_over_is_stuck() -> None:
 
 @pytest.mark.parametrize("facts", [{"ended": True}, {"lease_owner": "w", "lease_expiry": NOW + 1}])
 def test_what_is_ended_or_being_read_isnt_stuck(facts: dict[str, Any]) -> None:
-    none = run(s=ShardDone(0, millis_behind_latest=LATE))
+    none = run(s=ShardSummary(0, millis_behind_latest=LATE))
     assert line(view(**facts), none, none, none).status != "stuck"
 
 

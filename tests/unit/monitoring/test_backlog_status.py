@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from airflow_kinesis_snowflake.monitoring import look
+from airflow_kinesis_snowflake.monitoring import backlog_status
+from airflow_kinesis_snowflake.monitoring.backlog_status import BacklogStatus, Watches
 from airflow_kinesis_snowflake.monitoring.drains import Application
-from airflow_kinesis_snowflake.monitoring.look import Look, Watches
-from airflow_kinesis_snowflake.monitoring.state import Access
+from airflow_kinesis_snowflake.monitoring.state_reader import Access
 
 APPLICATION, ACCESS = Application("a", "s"), Access()
 
@@ -18,15 +18,15 @@ def test_while_one_looks_the_others_get_what_was_found_before(monkeypatch: pytes
     clock = [0.0]
     watches = Watches(clock=lambda: clock[0])
     asked, answer = threading.Event(), threading.Event()
-    found = iter([Look(1, "no", "first"), Look(2, "yes", "second")])
+    found = iter([BacklogStatus(1, "no", "first"), BacklogStatus(2, "yes", "second")])
 
-    def slow(*_: object) -> Look:
+    def slow(*_: object) -> BacklogStatus:
         asked.set()
         assert answer.wait(30)
         return next(found)
 
-    monkeypatch.setattr(look, "_look", slow)
-    for before, after in (("being asked", "first"), ("first", "second")):
+    monkeypatch.setattr(backlog_status, "_look", slow)
+    for before, after in (("Checking Kinesis", "first"), ("first", "second")):
         thread = threading.Thread(target=watches.look, args=(APPLICATION, ACCESS))
         thread.start()
         assert asked.wait(30)
@@ -41,16 +41,18 @@ def test_while_one_looks_the_others_get_what_was_found_before(monkeypatch: pytes
 
 def test_a_look_that_failed_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     watches = Watches(clock=lambda: 0.0)
-    monkeypatch.setattr(look, "_look", lambda *_: 1 / 0)
+    monkeypatch.setattr(backlog_status, "_look", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         watches.look(APPLICATION, ACCESS)
-    monkeypatch.setattr(look, "_look", lambda *_: Look(1, "no", "Nothing came since."))
+    monkeypatch.setattr(backlog_status, "_look", lambda *_: BacklogStatus(1, "no", "No new records."))
     assert watches.look(APPLICATION, ACCESS).came == "no"
 
 
 def test_applications_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     watches = Watches(clock=lambda: 0.0)
-    monkeypatch.setattr(look, "_MOST_WATCHED", 2)
-    monkeypatch.setattr(look, "_look", lambda _, application, __: Look(1, "no", application.name))
+    monkeypatch.setattr(backlog_status, "_MAX_WATCHED", 2)
+    monkeypatch.setattr(
+        backlog_status, "_look", lambda _, application, __: BacklogStatus(1, "no", application.name)
+    )
     for name in "abcab":
         assert watches.look(Application(name, "s"), ACCESS).text == name

@@ -1,4 +1,4 @@
-"""The names of formats. A format of your own: a module beside these, and a line here."""
+"""The names of formats. To add a format: a module beside these, and a line here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.avro import Avro, AvroContainer, AvroSingleObject
+from airflow_kinesis_snowflake.formats.basic import Binary, Json, Text
 from airflow_kinesis_snowflake.formats.cloudwatch import CloudWatchLogs
 from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
 from airflow_kinesis_snowflake.formats.debezium import Debezium
@@ -15,7 +16,6 @@ from airflow_kinesis_snowflake.formats.dms import DMS
 from airflow_kinesis_snowflake.formats.dynamodb import DynamoDB
 from airflow_kinesis_snowflake.formats.headed import JsonSchema
 from airflow_kinesis_snowflake.formats.messagepack import MessagePack
-from airflow_kinesis_snowflake.formats.plain import Binary, Json, Text
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ FORMATS: dict[str, type[Any]] = {
     "dms": DMS,
     "debezium": Debezium,
 }
-"""What makes the settings of each format; those that have no default must be given."""
+"""The class with the settings of each format; settings without a default must be given."""
 
 
 NAMED = tuple(
@@ -50,7 +50,7 @@ NAMED = tuple(
     for name, settings in FORMATS.items()
     if not any(field.default is MISSING is field.default_factory for field in fields(settings))
 )
-"""Those that their name is enough for."""
+"""Formats that can be chosen by name alone."""
 
 EXPECTED = (
     f"one of {', '.join(NAMED)}, or an object with the settings of a format, such as "

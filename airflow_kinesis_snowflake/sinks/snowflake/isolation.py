@@ -1,8 +1,8 @@
-"""A batch in which Snowflake refuses values: its bad records are found and become dead letters.
+"""Finds the bad records of a batch in which Snowflake refuses values, and makes them dead letters.
 
-Parts of the landing file are loaded and taken back until the rows that are refused alone are found. Nothing
-is committed meanwhile. Then the batch is loaded like any other, in one transaction with its offsets, without
-the bad records and with their dead letters.
+Parts of the landing file are loaded and rolled back until the rows that are refused on their own are found.
+Nothing is committed meanwhile. Then the batch is loaded like any other, in one transaction with its offsets,
+without the bad records but with their dead letters.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# Without a number of the user: more refused rows than this say that it isn't the rows that are wrong.
-MOST_REFUSED = 100
+# Unless the user sets a limit: more refused rows than this mean that it isn't the rows that are wrong.
+MAX_REFUSED = 100
 THROTTLED_TRIES = 60
 
 
-class Narrowing:
+class RowIsolation:
     """Finds the records of a batch that Snowflake refuses.
 
     :param context: of the drain
@@ -51,7 +51,7 @@ class Narrowing:
         self._context = context
         self._target = target
 
-    def put_aside(
+    def isolate(
         self,
         batch: Batch,
         refusal: ValueRefusedError,
@@ -60,19 +60,19 @@ class Narrowing:
         mapping: CopyMapping,
         before: int,
     ) -> None:
-        """Make dead letters of the records in a batch that are refused.
+        """Turn the refused records of a batch into dead letters.
 
-        How many there may be is for the user to say. Without a word of the user it is 100: more than that say
-        that it is the table that is wrong, and not the records.
+        The user sets how many there may be. The default is 100: more than that suggest that the table is
+        wrong, not the records.
 
         :param refusal: of the whole batch; raised again if its rows are accepted one by one
         :param before: dead letters of earlier batches
         :raises TooManyDeadLettersError: there are more; nothing of the batch is committed
         :raises DataLossError: a bad record aged out of the stream
         """
-        log.warning("%s. Looking for the records of batch %s that are refused", refusal, batch.id)
+        log.warning("%s. Searching batch %s for the records that are refused", refusal, batch.id)
         allowed = self._context.max_dead_letters.allowed(batch.records, before=before)
-        most = MOST_REFUSED if allowed is None else allowed - batch.refused
+        most = MAX_REFUSED if allowed is None else allowed - batch.refused
         folder = stage_folder(
             self._context.application_name,
             self._context.stream_name,
@@ -101,7 +101,7 @@ class Narrowing:
             key: DeadLetter(records[key], next(refused[row] for row in numbers if row in refused))
             for key, numbers in rows.items()
         }
-        files_of(batch).put_aside([row for numbers in rows.values() for row in numbers], _by_shard(letters))
+        files_of(batch).exclude([row for numbers in rows.values() for row in numbers], _by_shard(letters))
         for key, letter in letters.items():
             batch.note_put_aside(key[0], letter, rows=len(rows[key]))
         log.warning("%d records of batch %s are refused; they become dead letters", len(letters), batch.id)
@@ -128,13 +128,13 @@ class Narrowing:
                 raise DataLossError(
                     f"Snowflake refuses record {sequence_number} of shard {shard_id} of stream "
                     f"{self._context.stream_name}, and it aged out before it could become a dead letter. "
-                    f"Nothing of its batch is committed; the next drain tells what is gone"
+                    f"Nothing of its batch is committed; the next drain reports what is gone"
                 )
             records[shard_id, sequence_number, sub] = here[0]
         return records
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """Call again while Kinesis throttles, as it may with a shard that is being read at the same time."""
+        """Call again while Kinesis throttles, as it may for a shard that is being read at the same time."""
         for _ in range(THROTTLED_TRIES):
             try:
                 return call()
@@ -145,7 +145,7 @@ class Narrowing:
 
 
 def files_of(batch: Batch) -> BatchFiles:
-    """What a batch of this sink is collected in."""
+    """Where this sink collects a batch."""
     return cast("BatchFiles", batch.rows)
 
 
@@ -166,7 +166,7 @@ def refusal_of(
     mapping: CopyMapping,
     folder: str,
 ) -> str | None:
-    """Why Snowflake refuses the rows from ``begin`` up to ``end``, if it does; tried and taken back."""
+    """Why Snowflake refuses the rows from ``begin`` up to ``end``, if it does; tried and rolled back."""
     # Each part has a folder of its own, because files that were refused stay on the stage.
     folder = f"{folder}/{begin}-{end}"
     with files.part(begin, end) as paths:
@@ -180,5 +180,5 @@ def refusal_of(
 
 
 def reason_of(refusal: ValueRefusedError) -> str:
-    """The reason of a dead letter that Snowflake refuses."""
+    """The reason of a dead letter whose record Snowflake refuses."""
     return f"refused by Snowflake: error {refusal.number:06d}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MOST_DOCUMENTS, check_count, not_json
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MAX_DOCUMENTS, check_count, not_json
 from airflow_kinesis_snowflake.formats.looks import hint
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def array_items(payload: bytes, _key: str = "", /) -> list[bytes]:
     decoded = utf8(payload)
     if not payload.lstrip(_WHITESPACE.encode()).startswith(b"["):
         return [checked(payload)]
-    if payload.count(b",") >= MOST_DOCUMENTS:
+    if payload.count(b",") >= MAX_DOCUMENTS:
         _count_items(decoded)
     try:
         items = _raw_items(payload)

@@ -1,4 +1,4 @@
-"""How a landing table is made where there is none."""
+"""How a missing landing table is created."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 NEVER = "never"
 
-_LONGEST_RETENTION_DAYS = 90
+_MAX_RETENTION_DAYS = 90
 _PRINTABLE = re.compile(r"[^\x00-\x1f]+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions:
-    """What CREATE TABLE says beside the columns; the defaults say nothing.
+    """What CREATE TABLE specifies besides the columns; by default, nothing.
 
-    :param create: make what is missing: landing table, offsets table, dead-letter table and stage; the other
-        options are about the landing table alone
+    :param create: create what is missing: landing table, offsets table, dead-letter table and stage; the
+        other options concern only the landing table
     :param transient: a transient table: no Fail-safe, at most a day of Time Travel
     :param cluster_by: expressions to cluster by, as SQL, for example ``TO_DATE("CREATED_AT")``. They are SQL:
         don't take them from people you wouldn't let write SQL
     :param error_logging: ``ERROR_LOGGING = TRUE``, as Openflow's setup has it
     :param enable_schema_evolution: ``ENABLE_SCHEMA_EVOLUTION = TRUE``, as Openflow's setup has it
-    :param comment: in place of the comment that says where the records come from
-    :param data_retention_days: days of Time Travel, 0 to 90, of transient tables 0 or 1
+    :param comment: replaces the comment that tells where the records come from
+    :param data_retention_days: days of Time Travel, 0 to 90; for transient tables 0 or 1
     :param iceberg: an Iceberg table (of version 3, because older ones have no VARIANT) that Snowflake manages
     :param external_volume: of the Iceberg table; by default that of schema, database or account
     :param base_location: folder of the Iceberg table on its volume; by default Snowflake chooses
@@ -54,7 +54,7 @@ class TableOptions:
             raise InvalidSettingError("external_volume and base_location belong to iceberg=True")
         if not all(map(str.strip, self.cluster_by)):
             raise InvalidSettingError("an expression of cluster_by is empty")
-        longest = 1 if self.transient else _LONGEST_RETENTION_DAYS
+        longest = 1 if self.transient else _MAX_RETENTION_DAYS
         if self.data_retention_days is not None and not 0 <= self.data_retention_days <= longest:
             raise InvalidSettingError(
                 f"data_retention_days must be from 0 to {longest}, not {self.data_retention_days}"

@@ -16,15 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_kinesis_snowflake.engine import retries
-from airflow_kinesis_snowflake.engine.threshold import Threshold
+from airflow_kinesis_snowflake.engine.dead_letter_limit import DeadLetterLimit
 from airflow_kinesis_snowflake.exceptions import (
     DataLossError,
     ServiceRefusedError,
     TooManyDeadLettersError,
     ValueRefusedError,
 )
-from airflow_kinesis_snowflake.formats.registry import payload_decoder
-from airflow_kinesis_snowflake.sinks.snowflake import narrowing
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
+from airflow_kinesis_snowflake.sinks.snowflake import isolation
 from tests.faults.actions import (
     LOCK_WAITERS,
     THROTTLED,
@@ -82,7 +82,7 @@ def folder_in(text: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retries, "LONGEST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_a_table_that_takes_nothing_is_an_error_and_not_a_reason_for_dead_letter
     pipeline: Pipeline, snowflake_proxy: FaultProxy
 ) -> None:
     Picky(snowflake_proxy, bad="")
-    pipeline.send(narrowing.MOST_REFUSED + 1)
+    pipeline.send(isolation.MAX_REFUSED + 1)
 
     with pytest.raises(TooManyDeadLettersError, match=r"NOT NULL.*max_dead_letters.*more than 100 of "):
         pipeline.drain().run()
@@ -208,7 +208,7 @@ def test_the_user_can_say_that_it_is_the_records(pipeline: Pipeline, snowflake_p
     Picky(snowflake_proxy, bad="")
     pipeline.send(7)
 
-    report = pipeline.drain(max_dead_letters=Threshold.parse("100%")).run()
+    report = pipeline.drain(max_dead_letters=DeadLetterLimit.parse("100%")).run()
 
     assert (pipeline.landed, report.dead_letters) == ([], 7)
     assert sorted(json.loads(row[1])["n"] for row in letters(pipeline)) == pipeline.sent
@@ -218,17 +218,17 @@ def test_the_user_can_say_that_it_is_the_records(pipeline: Pipeline, snowflake_p
 def test_more_refused_records_than_accepted_commit_nothing_and_a_higher_number_goes_on(
     pipeline: Pipeline, snowflake_proxy: FaultProxy, most: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(narrowing, "MOST_REFUSED", 3)
+    monkeypatch.setattr(isolation, "MAX_REFUSED", 3)
     picky = Picky(snowflake_proxy)
     pipeline.send(50)
     pipeline.send_payloads([(f"bad {number}", BAD) for number in range(4)])
 
     with pytest.raises(TooManyDeadLettersError, match=r"more than 3 of the 54 rows"):
-        pipeline.drain(max_dead_letters=Threshold.parse(most)).run()
+        pipeline.drain(max_dead_letters=DeadLetterLimit.parse(most)).run()
     assert (pipeline.landed, letters(pipeline)) == ([], [])
     assert picky.tries < 30
 
-    pipeline.drain(max_dead_letters=Threshold.parse(4)).run()
+    pipeline.drain(max_dead_letters=DeadLetterLimit.parse(4)).run()
 
     assert pipeline.landed == pipeline.sent
     assert len(letters(pipeline)) == 4

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.alerts.thresholds import Thresholds
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView, StateFinding
 from airflow_kinesis_snowflake.monitoring.drains import Run
-from airflow_kinesis_snowflake.monitoring.shards import ShardLine
-from airflow_kinesis_snowflake.monitoring.standing import (
-    Evidence,
+from airflow_kinesis_snowflake.monitoring.health import (
+    Health,
+    HealthInputs,
     Schedule,
-    Standing,
+    health_of,
     notices_of,
-    standing_of,
 )
+from airflow_kinesis_snowflake.monitoring.shard_status import ShardLine
 
 NOW = 100_000_000
 MINUTE = 60_000
@@ -45,8 +45,8 @@ def following(**values: Any) -> Run:
 
 def stands(
     *runs: Run, lines: tuple[ShardLine, ...] = (), schedule: Schedule = EVERY_TEN, **more: Any
-) -> Standing:
-    return standing_of(Evidence(now=NOW, runs=runs, lines=lines, schedule=schedule, **more))
+) -> Health:
+    return health_of(HealthInputs(now=NOW, runs=runs, lines=lines, schedule=schedule, **more))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def stands(
         ((run(lag=LAG),), "Behind by 2 h 10 min; the last drain ended 3 min ago"),
         ((run("failed"), run(lag=LAG)), "The last drain failed 3 min ago, 2 h 10 min behind"),
         ((run("failed"),), "The last drain failed 3 min ago"),
-        ((run("retrying"),), "A worker failed 3 min ago and is about to be tried again"),
+        ((run("retrying"),), "A worker failed 3 min ago and is about to be retried"),
         ((running(),), "Draining for 4 min"),
         ((running(records=2000),), "Draining for 4 min, 2,000 records so far"),
         (
@@ -66,16 +66,16 @@ def stands(
             "Draining for 4 min, behind by 2 h 10 min, about 10 min to go",
         ),
         ((running(lag=LAG), run(lag=5)), "Draining for 4 min, behind by 2 h 10 min and growing"),
-        ((running(spoke=NOW - 9 * MINUTE),), "Draining, but the drain has said nothing for 9 min"),
+        ((running(spoke=NOW - 9 * MINUTE),), "Draining, but the drain hasn't reported anything for 9 min"),
         ((following(),), "Following"),
         ((following(records=2000, lag=5),), "Following, 2,000 records so far"),
         ((following(lag=LAG),), "Following, behind by 2 h 10 min"),
         ((following(lag=LAG), run(lag=5)), "Following, behind by 2 h 10 min and growing"),
         (
             (following(spoke=NOW - 9 * MINUTE),),
-            "Following, but the drain has said nothing for 9 min",
+            "Following, but the drain hasn't reported anything for 9 min",
         ),
-        ((run("waiting", started=None, ended=None),), "The first drain is about to begin"),
+        ((run("waiting", started=None, ended=None),), "The first drain is about to start"),
         ((run("waiting", started=None, ended=None), run(lag=0)), "Caught up 3 min ago"),
     ],
 )  # fmt: skip
@@ -85,18 +85,18 @@ def test_the_runs_alone_tell_how_it_stands(runs: tuple[Run, ...], sentence: str)
 
 def test_a_drain_that_follows_says_until_when_and_is_not_late() -> None:
     overdue = Schedule("dag", "@hourly", due=NOW - 20 * MINUTE)
-    standing = stands(following(), schedule=overdue)
-    assert (standing.kind, standing.tone, standing.until) == ("following", "busy", NOW + 30 * MINUTE)
+    health = stands(following(), schedule=overdue)
+    assert (health.kind, health.tone, health.until) == ("following", "busy", NOW + 30 * MINUTE)
     assert stands(running(), schedule=overdue).until is None
 
 
 def test_a_worker_that_is_gone_is_named_with_what_comes_next() -> None:
     lines = (shard("abandoned", owner="dag/run/drain/1#1-a", lease_left=-4 * MINUTE),)
-    standing = stands(run("failed"), lines=lines)
-    assert standing.sentence == (
+    health = stands(run("failed"), lines=lines)
+    assert health.sentence == (
         "Stopped: worker drain[1]'s lease on 1 shard expired 4 min ago; the next run takes over"
     )
-    assert standing.advice.startswith("Wait for the next run in 7 min, or trigger it now.")
+    assert health.advice.startswith("Wait for the next run in 7 min, or trigger it now.")
     assert "its retry takes over" in stands(run("retrying"), lines=lines).sentence
     assert stands(running(), lines=lines).kind == "draining"
 
@@ -114,13 +114,13 @@ def test_the_advice_knows_the_schedule(schedule: Schedule, advice: str) -> None:
 
 
 def test_a_stuck_shard_is_named_with_its_lag() -> None:
-    standing = stands(run(lag=0), lines=(shard("stuck", lag=LAG), shard("idle")))
-    assert (standing.tone, standing.sentence) == ("bad", "1 shard stuck, 2 h 10 min behind: shardId-1")
+    health = stands(run(lag=0), lines=(shard("stuck", lag=LAG), shard("idle")))
+    assert (health.tone, health.sentence) == ("bad", "1 shard stuck, 2 h 10 min behind: shardId-1")
 
 
 def test_a_reader_that_isnt_a_drain_of_ours_is_told() -> None:
-    standing = stands(run(lag=0), lines=(shard("reading", owner="openflow-uuid"),))
-    assert standing.sentence == "Being read by openflow-uuid, which is no drain that runs here now"
+    health = stands(run(lag=0), lines=(shard("reading", owner="openflow-uuid"),))
+    assert health.sentence == "Being read by openflow-uuid, which isn't a drain running here now"
 
 
 def test_a_paused_dag_and_a_late_run_are_told() -> None:
@@ -128,61 +128,62 @@ def test_a_paused_dag_and_a_late_run_are_told() -> None:
         "Paused: the last drain ended 3 min ago"
     )
     late = Schedule("dag", "*/10 * * * *", due=NOW - 12 * MINUTE)
-    assert stands(run(lag=0), schedule=late).sentence == "Late: a run was due 12 min ago and hasn't begun"
+    assert stands(run(lag=0), schedule=late).sentence == "Late: a run was due 12 min ago and hasn't started"
     assert stands(run("waiting", started=None, ended=None), run(lag=0), schedule=late).kind == "caught_up"
 
 
 def test_what_cant_be_read_is_never_well() -> None:
-    standing = stands(run(lag=0), unreadable="no answer")
-    assert (standing.tone, standing.kind) == ("warning", "half_known")
-    assert standing.sentence == "Caught up 3 min ago, its drains say; its state in DynamoDB can't be read"
+    health = stands(run(lag=0), unreadable="no answer")
+    assert (health.tone, health.kind) == ("warning", "half_known")
+    assert (
+        health.sentence == "Caught up 3 min ago, according to its drains; its state in DynamoDB can't be read"
+    )
 
 
 def test_notices_tell_what_else_is_wrong() -> None:
-    evidence = Evidence(
+    inputs = HealthInputs(
         now=NOW,
         runs=[run(dead_letters=2, gaps=({},), rejected_rows=1)],
         lines=(),
         schedule=EVERY_TEN,
         unreadable="no answer",
     )
-    found = notices_of(evidence, [StateFinding("table", "it is DELETING", "Wait")])
+    found = notices_of(inputs, [StateFinding("table", "it is DELETING", "Wait")])
     assert [notice.text for notice in found] == [
         "The state in DynamoDB can't be read: no answer",
         "table: it is DELETING",
         "Records were lost before they were read: 1 gap in the drains below",
-        "Snowflake didn't take 1 row that the drains below streamed",
+        "Snowflake rejected 1 row that the drains below streamed",
         "2 dead letters in the drains below",
     ]
 
 
 def test_a_failure_is_told_with_its_reason_and_its_log() -> None:
-    standing = stands(run("failed", trouble=("drain", 2), reason="AccessDeniedError: Grant it."))
-    assert (standing.reason, standing.log) == ("AccessDeniedError: Grant it.", ("dag", "r", "drain", 2))
-    assert standing.advice.startswith("Do what the message says.")
+    health = stands(run("failed", trouble=("drain", 2), reason="AccessDeniedError: Grant it."))
+    assert (health.reason, health.log) == ("AccessDeniedError: Grant it.", ("dag", "r", "drain", 2))
+    assert health.advice.startswith("Do what the message says.")
     killed = stands(run("failed", trouble=("drain", -1)))
-    assert killed.advice.startswith("It left no message, as one that was killed")
+    assert killed.advice.startswith("It left no message, so it may have been killed")
     early = stands(run("failed"))
     assert (early.log, early.advice[:34]) == (None, "A task before the drain failed, so")
 
 
 def test_a_dag_that_is_gone_isnt_late() -> None:
     gone = Schedule("dag", gone=True)
-    standing = stands(run(lag=LAG), schedule=gone)
-    assert (standing.kind, standing.tone) == ("retired", "warning")
-    assert standing.sentence == "Airflow has no DAG dag any more; the last drain ended 3 min ago"
+    health = stands(run(lag=LAG), schedule=gone)
+    assert (health.kind, health.tone) == ("retired", "warning")
+    assert health.sentence == "Airflow has no DAG dag any more; the last drain ended 3 min ago"
 
 
 def test_who_held_the_shards_is_told_when_a_drain_found_nothing() -> None:
-    standing = stands(run(lag=0, held_by_others={"openflow": 1}))
-    assert (standing.kind, standing.tone) == ("held", "warning")
-    assert standing.sentence == (
-        "The last drain found nothing new in the shards that were free; 1 shard was held by openflow"
+    health = stands(run(lag=0, held_by_others={"openflow": 1}))
+    assert (health.kind, health.tone) == ("held", "warning")
+    assert health.sentence == (
+        "The last drain found nothing new in the free shards; 1 shard was held by openflow"
     )
     some = stands(run(lag=0, records=5, held_by_others={"openflow": 1, "d/x/drain/0#1-a": 2}))
     assert some.sentence == (
-        "The last drain loaded 5 records in the shards that were free; "
-        "3 shards were held by drain[0], openflow"
+        "The last drain loaded 5 records in the free shards; 3 shards were held by drain[0], openflow"
     )
 
 
@@ -195,7 +196,7 @@ def test_thresholds_move_the_lines() -> None:
     assert stands(run(lag=0), schedule=late, thresholds=Thresholds(late_seconds=3_600)).kind == "caught_up"
     silent = running(spoke=NOW - 9 * MINUTE)
     assert stands(silent, thresholds=Thresholds(silent_seconds=3_600)).kind == "draining"
-    letters = Evidence(
+    letters = HealthInputs(
         now=NOW,
         runs=[run(dead_letters=2)],
         lines=(),
@@ -209,7 +210,7 @@ def test_records_that_near_their_retention_are_a_notice() -> None:
     view = ShardView(shard_id="s", row=True, caught_up_at=NOW - 20 * MINUTE)
     inspection = inspection_of(view, retention_seconds=3600)
     [notice] = notices_of(
-        Evidence(
+        HealthInputs(
             now=NOW, runs=[run()], lines=(), schedule=EVERY_TEN, thresholds=Thresholds(retention_percent=30)
         ),
         [],
@@ -217,7 +218,7 @@ def test_records_that_near_their_retention_are_a_notice() -> None:
     )
     assert notice.tone == "bad"
     assert notice.text == (
-        "Everything is loaded only up to 20 min ago; in 40 min the stream begins to drop what came then"
+        "Everything is loaded only up to 20 min ago; in 40 min the stream starts to drop what arrived then"
     )
 
 
@@ -253,10 +254,10 @@ schedules = st.builds(Schedule, st.just("dag"), st.sampled_from(["", "@daily"]),
 def test_whatever_happened_there_is_a_sentence_and_advice(
     runs: list[Run], lines: list[ShardLine], schedule: Schedule
 ) -> None:
-    standing = stands(*runs, lines=tuple(lines), schedule=schedule)
-    assert standing.sentence
-    assert standing.advice
-    assert standing.tone in {"good", "busy", "warning", "bad"}
-    if standing.tone == "good":
+    health = stands(*runs, lines=tuple(lines), schedule=schedule)
+    assert health.sentence
+    assert health.advice
+    assert health.tone in {"good", "busy", "warning", "bad"}
+    if health.tone == "good":
         assert not {line.status for line in lines} & {"stuck", "damaged"}
         assert not schedule.paused

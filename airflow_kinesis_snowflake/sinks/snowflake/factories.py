@@ -1,4 +1,4 @@
-"""Where records land and as what, whichever way they take."""
+"""Where records land and in which form, with either sink."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping, make_mapping
 from airflow_kinesis_snowflake.formats.decoding import ROOM_BYTES, DecodingEncoder
-from airflow_kinesis_snowflake.sinks.snowflake.tables import PLAIN
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import PLAIN
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
     from airflow_kinesis_snowflake.identifiers import TableName
     from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
-    from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+    from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 
     OpenSession = Callable[[], SnowflakeSession]
     """Logs in to Snowflake."""
@@ -34,8 +34,8 @@ COPY = "copy"
 STREAMING = "streaming"
 
 
-class ChannelState(Protocol):
-    """What Snowflake says of a channel, as ``channels.ChannelState`` has it."""
+class ChannelStatus(Protocol):
+    """What Snowflake reports about a channel; ``channels.ChannelState`` is one."""
 
     @property
     def committed(self) -> str | None: ...
@@ -48,17 +48,17 @@ class ChannelState(Protocol):
 
 
 class OwnedChannel(Protocol):
-    """A channel that was opened, as ``channels.Channel`` is one."""
+    """An open channel; ``channels.Channel`` is one."""
 
     @property
-    def opened(self) -> ChannelState: ...
+    def opened(self) -> ChannelStatus: ...
     def append(self, rows: Sequence[bytes], start_token: str, end_token: str) -> None: ...
     def flush(self) -> None: ...
-    def wait(self, token: str, *, timeout: float, stopping: Event) -> ChannelState | None: ...
+    def wait(self, token: str, *, timeout: float, stopping: Event) -> ChannelStatus | None: ...
 
 
 class ChannelOwner(Protocol):
-    """Opens channels, as ``channels.ChannelClient`` does."""
+    """Opens channels; ``channels.ChannelClient`` is one."""
 
     @property
     def hexadecimal(self) -> bool: ...
@@ -73,7 +73,7 @@ class Landing:
     :param columns: how keys become columns; ``None`` lands each record as a whole (``envelope``)
     :param metadata_columns: facts about a record that get columns of their own
     :param decoder: takes payloads apart; ``None``: each is its JSON document
-    :param options: how the table is made where there is none
+    :param options: how the table is created if it doesn't exist
     """
 
     table: TableName
@@ -84,7 +84,7 @@ class Landing:
 
     @property
     def target(self) -> LandingTarget:
-        """The table and those beside it."""
+        """The table and its companions."""
         return LandingTarget.beside(self.table, self.options)
 
     def mapping(self, read_columns: Callable[[], Mapping[str, Column]]) -> EnvelopeMapping | ColumnsMapping:
@@ -97,7 +97,7 @@ class Landing:
     def encoder(self, mapping: EnvelopeMapping | ColumnsMapping, *, room: int = ROOM_BYTES) -> Encoder:
         """How records become rows.
 
-        :param room: bytes of documents that one call makes, but for those of its last record
+        :param room: bytes of documents that one call produces, not counting its last record
         """
         return DecodingEncoder(self.decoder, mapping, room=room) if self.decoder else mapping
 

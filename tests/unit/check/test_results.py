@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from airflow_kinesis_snowflake.check.checks import Check, Needs, Outcome, Verdict, held
-from airflow_kinesis_snowflake.check.report import CheckReport
+from airflow_kinesis_snowflake.check.checks import Check, CheckResult, CheckVerdict, Needs, held
+from airflow_kinesis_snowflake.check.results import CheckReport
 
 
-def outcome(verdict: Verdict, *, name: str = "fence", text: str = "it came") -> Outcome:
+def result(verdict: CheckVerdict, *, name: str = "fence", text: str = "it came") -> CheckResult:
     check = Check(
         name=name,
         tries="It is so",
@@ -17,11 +17,11 @@ def outcome(verdict: Verdict, *, name: str = "fence", text: str = "it came") -> 
         needs=Needs.STREAM,
         run=lambda _: held(""),
     )
-    return Outcome(check, verdict, text, 1.26)
+    return CheckResult(check, verdict, text, 1.26)
 
 
 def test_programs_get_all_of_it() -> None:
-    shown = CheckReport([outcome(Verdict.FAILED)], left=("schema A.B",)).as_dict()
+    shown = CheckReport([result(CheckVerdict.FAILED)], left=("schema A.B",)).as_dict()
     assert json.loads(json.dumps(shown)) == shown
     assert shown["status"] == 1
     assert shown["counts"] == {"failed": 1}
@@ -40,22 +40,24 @@ def test_programs_get_all_of_it() -> None:
 
 
 def test_people_get_the_advice_for_what_failed_only() -> None:
-    report = CheckReport([outcome(Verdict.HELD, name="held-one"), outcome(Verdict.FAILED, name="bad-one")])
+    report = CheckReport(
+        [result(CheckVerdict.HELD, name="held-one"), result(CheckVerdict.FAILED, name="bad-one")]
+    )
     assert "bad-one (failed): Stop all drains." in report.text()
     assert "held-one (" not in report.text()
 
 
 def test_an_outage_is_no_reason_to_do_what_a_failure_asks_for() -> None:
-    assert "Stop all drains" not in CheckReport([outcome(Verdict.BROKEN)]).text()
+    assert "Stop all drains" not in CheckReport([result(CheckVerdict.BROKEN)]).text()
 
 
 def test_text_of_a_service_stays_in_its_cell() -> None:
-    text = CheckReport([outcome(Verdict.HELD, text="one\ntwo | three")]).text()
+    text = CheckReport([result(CheckVerdict.HELD, text="one\ntwo | three")]).text()
     assert "| one\\ntwo \\| three |" in text
 
 
 def test_what_is_left_is_no_success() -> None:
-    assert CheckReport([outcome(Verdict.HELD)], left=("schema A.B",)).status == 3
+    assert CheckReport([result(CheckVerdict.HELD)], left=("schema A.B",)).status == 3
 
 
 def test_a_stand_in_is_named() -> None:

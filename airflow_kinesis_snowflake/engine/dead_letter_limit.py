@@ -1,4 +1,4 @@
-"""How many dead letters a drain may make."""
+"""How many dead letters a drain may write."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ _SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%")
 
 
 @dataclass(frozen=True)
-class Threshold:
-    """The dead letters that a user accepts; without a number or a share any number of them.
+class DeadLetterLimit:
+    """The dead letters that a user accepts; without a number or a share, any number.
 
-    :param count: so many in a whole drain
-    :param share: so large a part of each batch, 0 to 1
+    :param count: the limit for a whole drain
+    :param share: the limit as a share of each batch, 0 to 1
     """
 
     count: int | None = None
     share: Fraction | None = None
 
     @classmethod
-    def parse(cls, given: int | str | None) -> Threshold:
-        """Read what a user writes: a number such as ``100``, or a share of each batch such as ``"5%"``.
+    def parse(cls, given: int | str | None) -> DeadLetterLimit:
+        """Parse a setting: a number such as ``100``, or a share of each batch such as ``"5%"``.
 
-        :raises ValueError: neither, or a share above 100%
+        :raises ValueError: it is neither, or a share above 100%
         """
         text = "" if given is None else str(given).strip()
         if text in ("", "None"):
@@ -58,4 +58,4 @@ class Threshold:
         return str(self.count)
 
 
-ANY_NUMBER = Threshold()
+ANY_NUMBER = DeadLetterLimit()

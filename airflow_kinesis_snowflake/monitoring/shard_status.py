@@ -1,4 +1,4 @@
-"""What each shard is doing, and which of them is stuck."""
+"""What each shard is doing, and which shards are stuck."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class ShardLine:
         ``waiting`` (for its parents), ``idle`` or ``ended``
     :param why: the status in a sentence
     :param children: those that have a row
-    :param open: nothing says that it was closed
-    :param owner: who holds or held its lease, as in DynamoDB
+    :param open: it isn't known to be closed
+    :param owner: the holder or last holder of its lease, as in DynamoDB
     :param holder: the same, if it is a worker of this package
     :param lease_left: until its lease expires, negative after that
-    :param lag: how far behind it was when it was last read
+    :param lag: its lag when it was last read
     :param age: since the record of its checkpoint was written
     :param touched: since its row was last written
-    :param records: committed in the drains that the page knows
+    :param records: committed in the drains known to the page
     """
 
     shard_id: str
@@ -66,7 +66,7 @@ def shard_lines(
     :param runs: newest first
     :param now: milliseconds since the epoch
     :param drained: a drain of this Airflow is under way: an expired lease may be about to be renewed
-    :param thresholds: from which lag on a shard is behind, and when it is stuck
+    :param thresholds: the lag beyond which a shard is behind, and when it is stuck
     """
     rows = {shard.shard_id: shard for shard in shards if shard.row}
     children = _children(rows)
@@ -135,7 +135,7 @@ def _line(
 def _status(shard: ShardView, waits: Collection[str], scene: _Scene) -> tuple[str, str]:
     now = scene.now
     if not shard.readable:
-        return "damaged", "Its row holds what no drain writes"
+        return "damaged", "Its row holds values that no drain writes"
     if shard.ended:
         return "ended", "Read to its end"
     if waits:
@@ -148,16 +148,16 @@ def _status(shard: ShardView, waits: Collection[str], scene: _Scene) -> tuple[st
     if shard.lease_owner is not None and not scene.drained:
         return "abandoned", f"Its worker's lease expired {ago(shard.lease_expiry or now, now)}"
     if scene.late(lag):
-        return "behind", f"Nobody reads it now{_behind(lag)}"
-    return "idle", "Nobody reads it now; it was caught up"
+        return "behind", f"Not being read now{_behind(lag)}"
+    return "idle", "Not being read now; it was caught up"
 
 
 def _behind(lag: int | None) -> str:
-    return f"; {duration(lag)} behind when last looked at" if lag is not None and lag >= 1000 else ""
+    return f"; {duration(lag)} behind when last checked" if lag is not None and lag >= 1000 else ""
 
 
 def _why_stuck(shard: ShardView, scene: _Scene) -> str | None:
-    """Why a shard that could be read makes no headway; None if nothing says that it doesn't."""
+    """Why a readable shard makes no progress; None if nothing suggests that."""
     drains = scene.thresholds.idle_drains
     last = scene.finished[:drains]
     if len(last) < drains:
@@ -192,7 +192,7 @@ def _children(rows: Mapping[str, ShardView]) -> dict[str, tuple[str, ...]]:
 
 
 def summary(lines: Sequence[ShardLine]) -> str:
-    """How many shards there are and what most of them do, such as ``6 shards: 2 open, 4 ended``."""
+    """How many shards there are, by status, such as ``6 shards: 2 open, 4 ended``."""
     opened = sum(line.open for line in lines)
     ended = len(of_status(lines, "ended"))
     closed = len(lines) - opened - ended

@@ -1,4 +1,4 @@
-"""What an audit asks of Snowflake. It reads only."""
+"""An audit's queries to Snowflake. All are read-only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SnowflakeAuditSession(SnowflakeSession):
     """
 
     def list_applications(self, offsets: TableName, *, stream: str) -> tuple[str, ...]:
-        """Names of the applications that have loaded a stream by this offsets table, sorted."""
+        """Names of the applications that have loaded a stream with this offsets table, sorted."""
         statement = statements.list_applications(offsets, stream=stream)
         return tuple(str(row[0]) for row in self._rows(statement, doing="read", target=offsets))
 
@@ -60,9 +60,9 @@ class SnowflakeAuditSession(SnowflakeSession):
     def list_coordinates(
         self, target: LandingTarget, *, stream: str, applications: Sequence[str], since: int
     ) -> Generator[tuple[str, str]]:
-        """Shard id and code of every record that is there, in order of both; see ``audit_statements.py``.
+        """Shard id and code of every record that is present, in order of both; see ``audit_statements.py``.
 
-        Rows come a page at a time, so memory doesn't grow with their number. Close the generator before the
+        Rows arrive a page at a time, so memory doesn't grow with their number. Close the generator before the
         session.
 
         :param since: only records that arrived at this moment or later, in milliseconds since the epoch

@@ -1,4 +1,4 @@
-"""Reads the state of applications from DynamoDB, and never waits long for it."""
+"""Reads the state of applications from DynamoDB, without ever waiting long for it."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Somebody waits for the page: better no state than a late one. The next refresh tries again.
+# A user is waiting for the page: better no state than a late one. The next refresh tries again.
 _IMPATIENT = Config(connect_timeout=2, read_timeout=4, retries={"mode": "standard", "total_max_attempts": 1})
 PATIENCE_SECONDS = 8.0
 _AT_ONCE = 8
-# What comes of a service or a connection; all else is a fault of this package.
+# Errors caused by a service or a connection; anything else is a bug in this package.
 UNREADABLE = (KinesisSnowflakeError, AirflowException, BotoCoreError)
 _HOOK_SECONDS = 300
 
 
 @dataclass(frozen=True)
 class Access:
-    """How a drain reached AWS, and so how the page does.
+    """How a drain accessed AWS, and therefore how the page does.
 
     :param stream_name: name or ARN of the stream; empty: the application's
     :param aws_conn_id: Airflow connection of type ``aws``
@@ -59,7 +59,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Reading:
-    """What came of reading an application's table.
+    """The result of reading an application's table.
 
     :param inspection: None: it couldn't be read
     :param unreadable: why; empty if it was read
@@ -72,7 +72,8 @@ class Reading:
 def read_states(applications: Collection[tuple[Application, Access]]) -> dict[Application, Reading]:
     """Read the tables of applications side by side, without asking Kinesis.
 
-    One that can't be read, or not within 8 seconds, says so in its reading and leaves the others alone.
+    One that can't be read, or not within 8 seconds, has the reason in its reading and doesn't affect the
+    others.
     """
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="monitoring")
     try:
@@ -115,7 +116,7 @@ def _read(application: Application, access: Access, *, with_kinesis: bool = Fals
 def hooks_of(
     application: Application, access: Access, *, now: int
 ) -> tuple[CheckpointStoreHook, KinesisStreamHook]:
-    """The state of an application and its stream, with little patience.
+    """The hooks of an application's state and stream, with short timeouts.
 
     :param now: milliseconds since the epoch
     """
@@ -126,9 +127,9 @@ def hooks_of(
 def _hooks(
     application: Application, access: Access, *, epoch: int
 ) -> tuple[CheckpointStoreHook, KinesisStreamHook]:
-    """Hooks, kept for some minutes: making a client of AWS takes longer than a call of it.
+    """Hooks, kept for some minutes: creating an AWS client takes longer than a call.
 
-    :param epoch: another one gives new hooks, so that a changed connection is noticed
+    :param epoch: a new value gives new hooks, so that a changed connection is noticed
     """
     stream_name = access.stream_name or application.stream
     aws: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Looks into the stream for what came since the last drain, once a minute at most."""
+"""Checks the stream for what has arrived since the last drain, at most once a minute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
-from airflow_kinesis_snowflake.monitoring.state import UNREADABLE, hooks_of
+from airflow_kinesis_snowflake.monitoring.state_reader import UNREADABLE, hooks_of
 from airflow_kinesis_snowflake.sources.backlog import SHARDS_PER_LOOK, BacklogWatch, being_drained
 from airflow_kinesis_snowflake.stream.times import now_millis
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection
     from airflow_kinesis_snowflake.monitoring.drains import Application
-    from airflow_kinesis_snowflake.monitoring.state import Access
+    from airflow_kinesis_snowflake.monitoring.state_reader import Access
     from airflow_kinesis_snowflake.sources.backlog import Backlog
 
 SECONDS_BETWEEN_LOOKS = 60.0
-_MOST_WATCHED = 128
+_MAX_WATCHED = 128
 
 
 @dataclass(frozen=True)
-class Look:
-    """What came since the last drain.
+class BacklogStatus:
+    """What has arrived since the last drain.
 
-    :param at: when it was looked, in milliseconds since the epoch
+    :param at: when it was checked, in milliseconds since the epoch
     :param came: ``yes``, ``no``, ``drained`` (a drain is under way), or ``unknown``
     :param text: the same in a sentence
-    :param inspection: the state beside what Kinesis says; None: not known
+    :param inspection: the state compared with Kinesis; None: not known
     """
 
     at: int
@@ -43,16 +43,16 @@ class Look:
 
 @dataclass
 class _Watched:
-    """One application that somebody looks at."""
+    """One application that somebody is watching."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     watch: BacklogWatch | None = None
     looked: float = 0.0
-    last: Look | None = None
+    last: BacklogStatus | None = None
 
 
 class Watches:
-    """Looks, shared by all who have the page open.
+    """Checks, shared by everyone who has the page open.
 
     :param clock: monotonic, in seconds
     """
@@ -62,13 +62,13 @@ class Watches:
         self._lock = threading.Lock()
         self._watched: dict[tuple[Application, Access], _Watched] = {}
 
-    def look(self, application: Application, access: Access) -> Look:
-        """What came since the last drain, at most a minute old.
+    def look(self, application: Application, access: Access) -> BacklogStatus:
+        """What has arrived since the last drain, at most a minute old.
 
-        While one request looks, others get what was found before, so that a slow Kinesis holds up one only.
+        While one request checks, others get the previous result, so that a slow Kinesis delays only one.
         """
         with self._lock:
-            while len(self._watched) >= _MOST_WATCHED and (application, access) not in self._watched:
+            while len(self._watched) >= _MAX_WATCHED and (application, access) not in self._watched:
                 del self._watched[next(iter(self._watched))]
             watched = self._watched.setdefault((application, access), _Watched())
         due = watched.last is None or self._clock() - watched.looked >= SECONDS_BETWEEN_LOOKS
@@ -78,20 +78,20 @@ class Watches:
                 watched.looked = self._clock()
             finally:
                 watched.lock.release()
-        return watched.last or Look(now_millis(), "unknown", "Kinesis is being asked for what came since.")
+        return watched.last or BacklogStatus(now_millis(), "unknown", "Checking Kinesis for new records.")
 
 
-def _look(watched: _Watched, application: Application, access: Access) -> Look:
+def _look(watched: _Watched, application: Application, access: Access) -> BacklogStatus:
     now = now_millis()
     try:
         store, kinesis = hooks_of(application, access, now=now)
         if watched.watch is None:
             watched.watch = BacklogWatch(kinesis=kinesis, store=store)
         came, text = _told(watched.watch.look(now=now), store, application.stream, now=now)
-        return Look(now, came, text, inspect_state(store, kinesis, now=now))
+        return BacklogStatus(now, came, text, inspect_state(store, kinesis, now=now))
     except UNREADABLE as error:
         watched.watch = None
-        return Look(now, "unknown", f"Whether records came since isn't known: {error}")
+        return BacklogStatus(now, "unknown", f"It isn't known whether new records have arrived: {error}")
 
 
 def _told(backlog: Backlog, store: CheckpointStoreHook, stream: str, *, now: int) -> tuple[str, str]:
@@ -101,7 +101,7 @@ def _told(backlog: Backlog, store: CheckpointStoreHook, stream: str, *, now: int
     if being_drained(state, now=now):
         return "drained", "A worker is reading the stream now."
     if backlog.unclear:
-        return "unknown", "Kinesis hasn't told yet whether records came since."
+        return "unknown", "Kinesis hasn't answered yet whether new records have arrived."
     if sum(not row.ended for row in state.shards.values()) > SHARDS_PER_LOOK:
-        return "no", f"Nothing came since, in the {SHARDS_PER_LOOK} shards that were looked at now."
-    return "no", "Nothing came since."
+        return "no", f"No new records in the {SHARDS_PER_LOOK} shards that were checked now."
+    return "no", "No new records."
