@@ -26,7 +26,6 @@ ONE_CONCERN = {
     "backlog": {"sources", "triggers"},
     "backup": {"cli", "maintenance"},
     "check": {"cli", "dag_factories", "operators"},
-    "cleanup": {"cli", "maintenance"},
     "consumers": {"hooks", "stream"},
     "cost": {"cli", "maintenance"},
     "dead_letters": {"dag_factories", "formats", "operators"},
@@ -35,7 +34,6 @@ ONE_CONCERN = {
     "iam": {"cli", "maintenance"},
     "kinesis_to_snowflake": {"example_dags", "links", "operators"},
     "lag": {"engine", "sensors", "triggers"},
-    "reset": {"cli", "maintenance"},
     "sample": {"cli", "formats"},
     "schema_registry": {"formats", "hooks"},
     "settings": {"dag_factories", "engine", "operators"},
@@ -57,10 +55,14 @@ def classes() -> Iterator[tuple[str, str]]:
                 yield node.name, f"{layer}/{path.name}:{node.lineno}"
 
 
+def module(path: Path) -> str:
+    """What a module is called; a reset, a cleanup and a takeover have each a plan, and are read with it."""
+    return f"{path.parent.name}.{path.stem}" if path.parent.parent.name == "maintenance" else path.stem
+
+
 def test_no_two_classes_have_the_same_name() -> None:
-    # Where an import of checkpoints reads from is still called like where pages come from.
-    assert repeated(classes()).keys() <= {"Source"}
+    assert not repeated(classes())
 
 
 def test_modules_have_the_same_name_only_for_one_concern_in_several_layers() -> None:
-    assert repeated((path.stem, layer) for path, layer in MODULES.items()) == ONE_CONCERN
+    assert repeated((module(path), layer) for path, layer in MODULES.items()) == ONE_CONCERN
