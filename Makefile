@@ -5,6 +5,8 @@ BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet
 SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 NODE_MODULES := local/node_modules/.package-lock.json
+# Programs that import Airflow are started by the dozen: its modules are compiled once, not by each of them.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint types unit integration e2e test benchtest torture simulate mutants reset install celery browser demo bench connector5 pythons docs lowest lock dist clean

@@ -8,9 +8,13 @@ import tomllib
 from importlib.metadata import packages_distributions
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from packaging.requirements import Requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "airflow_kinesis_snowflake"
@@ -48,8 +52,19 @@ def imported() -> set[str]:
     return {name for name in names if name.partition(".")[0] not in {PACKAGE, *sys.stdlib_module_names}}
 
 
-def distribution(module: str) -> str:
-    """The distribution that a module is of."""
+@pytest.fixture(scope="module")
+def used() -> set[str]:
+    """Distributions of which the package imports modules."""
+    # Looks at every file that is installed, which takes seconds.
+    found = packages_distributions()
+    return {distribution(module, found) for module in imported() if not module.startswith("mypy_boto3")}
+
+
+def distribution(module: str, found: Mapping[str, list[str]]) -> str:
+    """The distribution that a module is of.
+
+    :param found: distributions of each topmost module that is installed
+    """
     parts = module.split(".")
     if parts[:2] == ["airflow", "providers"]:
         return f"apache-airflow-providers-{'-'.join(parts[2:4] if parts[2] == 'common' else parts[2:3])}"
@@ -59,20 +74,17 @@ def distribution(module: str) -> str:
         return "snowpipe-streaming"
     if parts[0] == "airflow":
         return "apache-airflow-core"
-    [found] = {name.lower() for name in packages_distributions()[parts[0]]}
-    return {"botocore": "boto3"}.get(found, found)  # boto3 brings botocore of its own age
+    [name] = {name.lower() for name in found[parts[0]]}
+    return {"botocore": "boto3"}.get(name, name)  # boto3 brings botocore of its own age
 
 
-USED = {distribution(module) for module in imported() if not module.startswith("mypy_boto3")}
+def test_every_library_that_is_imported_is_declared(used: set[str]) -> None:
+    assert used - {*DECLARED, *OF_AIRFLOW, *WHERE_INSTALLED} == set()
 
 
-def test_every_library_that_is_imported_is_declared() -> None:
-    assert USED - {*DECLARED, *OF_AIRFLOW, *WHERE_INSTALLED} == set()
-
-
-def test_every_library_that_is_declared_is_imported() -> None:
+def test_every_library_that_is_declared_is_imported(used: set[str]) -> None:
     # The compiler is run.
-    assert DECLARED.keys() - USED == {"apache-airflow", "grpcio-tools"}
+    assert DECLARED.keys() - used == {"apache-airflow", "grpcio-tools"}
 
 
 @pytest.mark.parametrize(
