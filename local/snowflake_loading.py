@@ -37,6 +37,9 @@ _RESULT = (
     "first_error_column_name",
 )
 
+# Reads the fields of files. Other threads may be busy with the connection of the module duckdb itself.
+READER = duckdb.connect()
+
 inserts_of = theirs._inserts
 put_stage = fakesnow.transforms.put_stage
 
@@ -188,8 +191,7 @@ def inserts_without_missing_fields(expr: Any, params: Any, urls: list[str], *arg
     inserts = [insert.copy() for insert in inserts_of(expr, params, urls, *args)]
     if isinstance(params.file_format, theirs.ReadParquet) and isinstance(expr.args["files"][0], exp.Subquery):
         for insert, url in zip(inserts, urls, strict=True):
-            # Other threads may be busy with the connection that the module duckdb itself stands for.
-            with duckdb.connect() as own:
+            with READER.cursor() as own:
                 fields = {name.lower() for name in theirs._get_parquet_column_names(url, own)}
 
             def present(node: Expr, fields: set[str] = fields) -> Expr:

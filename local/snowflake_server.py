@@ -47,7 +47,6 @@ DATABASES = re.compile(r'"?(\w+)"?\."?\w+"?\."?\w+"?')
 IN_PROGRESS = "333334"
 SESSION_GONE = ("390111", "Session no longer exists. New login required to access the service.")
 
-parse_one = fakesnow.server.parse_one
 integer_precision = fakesnow.transforms.integer_precision
 FAULTS = snowflake_faults.Faults()
 statements: OrderedDict[str, asyncio.Task[tuple[Response, str | None]]] = OrderedDict()
@@ -69,7 +68,9 @@ def wide_integers(expression: Expr) -> Expr:
 
 def parsed(command: str) -> Expr:
     """What fakesnow's server looks at; some of what is done here is no SQL to it."""
-    return exp.Command(this=command) if snowflake_sessions.is_special(command) else parse_one(command)
+    if snowflake_sessions.is_special(command):
+        return exp.Command(this=command)
+    return snowflake_sessions.parsed(command)
 
 
 def refused(code: str, message: str, sqlstate: str = "08001") -> JSONResponse:
@@ -398,6 +399,7 @@ OWN_ROUTES = [
 def install() -> None:
     """Put these in fakesnow's place."""
     FakeSnowflakeCursor.execute = snowflake_sessions.run
+    FakeSnowflakeCursor._describe_last_sql = snowflake_sessions.described
     fakesnow.server.parse_one = parsed
     fakesnow.transforms.integer_precision = wide_integers
     snowflake_loading.install()

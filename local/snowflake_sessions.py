@@ -9,6 +9,7 @@ is rolled back, another is begun, and the writes are done again in that one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import re
@@ -87,14 +88,21 @@ Table = tuple[str, str, str]
 list_channels: Callable[[Table], list[tuple[Any, ...]]] = lambda table: []  # noqa: E731
 
 execute = FakeSnowflakeCursor.execute
+describe = FakeSnowflakeCursor._describe_last_sql
+# Whoever takes a statement apart without changing it needn't parse it again.
+parsed = functools.lru_cache(maxsize=1_000)(parse_one)
 
 
 class Connection:
-    """A connection to DuckDB that remembers the writes of the open transaction."""
+    """A connection to DuckDB that remembers the writes of the open transaction.
+
+    :ivar described: the columns of the last result, as DuckDB's DESCRIBE would tell them
+    """
 
     def __init__(self, own: duckdb.DuckDBPyConnection) -> None:
         self.own = own
         self.writes: list[tuple[str, Any]] | None = None
+        self.described: list[tuple[Any, ...]] | None = None
         self.session: Session
 
     def execute(self, sql: str, params: Any = None) -> Self:
@@ -114,6 +122,12 @@ class Connection:
         if self.writes is not None and not sql.lstrip("( \n\t").upper().startswith(_READS):
             self.writes.append((sql, kept))
         return self
+
+    def to_arrow_table(self) -> pyarrow.Table:
+        self.described = [
+            (name, str(kind), "YES", None, None, None) for name, kind, *_ in self.own.description or []
+        ]
+        return self.own.to_arrow_table()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.own, name)
@@ -391,10 +405,18 @@ def run(cursor: FakeSnowflakeCursor, command: str, *args: Any, **kwargs: Any) ->
         return execute(cursor, command, *args, **kwargs)
     with session.mutex:
         session.last_statement = time.monotonic()
+        session.duck.described = None
         try:
-            return _Statement(session, cursor, command, args, kwargs).run()
+            result = _Statement(session, cursor, command, args, kwargs).run()
+            result.described = session.duck.described
+            return result
         finally:
             session.last_statement = time.monotonic()
+
+
+def described(cursor: FakeSnowflakeCursor) -> list[tuple[Any, ...]]:
+    """The columns of a result, in place of fakesnow's own method, which plans the statement once more."""
+    return getattr(cursor, "described", None) or describe(cursor)  # type: ignore[no-any-return]
 
 
 class _Statement:
@@ -704,7 +726,7 @@ class _Statement:
     def _tables(self, command: str | None = None) -> tuple[Table | None, set[Table]]:
         """The table that a statement changes, and all that it reads or changes."""
         try:
-            expression = parse_one(command or self._command)
+            expression = parsed(command or self._command)
         except (ParseError, ProgrammingError):
             return None, set()
         connection = self.session.connection
