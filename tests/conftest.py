@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -87,6 +88,19 @@ def _one_loader_of_service_models() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests() -> Iterator[None]:
+    """Let Airflow forget what it is to mask.
+
+    It puts all extras of connections that it has ever read into one regular expression, and compiles that
+    again for each new one.
+    """
+    yield
+    maskers = sys.modules.get("airflow.sdk._shared.secrets_masker")
+    if maskers is not None:
+        maskers.reset_secrets_masker()
+
+
 @pytest.fixture(scope="session")
 def airflow_database() -> None:
     """Airflow's metadata database, in the AIRFLOW_HOME of the tests."""
@@ -146,9 +160,18 @@ def make_stream(kinesis: KinesisClient) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
-def application_name() -> str:
-    """A name no other test uses."""
-    return unique("application")
+def application_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name no other test uses; tables in DynamoDB whose names begin with it go when the test ends."""
+    name = unique("application")
+    if "services" not in request.fixturenames:
+        yield name
+        return
+    dynamodb: DynamoDBClient = request.getfixturevalue("dynamodb")
+    yield name
+    for page in dynamodb.get_paginator("list_tables").paginate():
+        for table in page["TableNames"]:
+            if table.startswith(name):
+                dynamodb.delete_table(TableName=table)
 
 
 @pytest.fixture
