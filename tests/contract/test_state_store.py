@@ -1,4 +1,4 @@
-"""What the engine may expect of every state store: of DynamoDB, on local services, and of the fake."""
+"""What the engine may expect of every state store: of DynamoDB, on two stand-ins for it, and of the fake."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position
 from airflow_kinesis_snowflake.testing.store import FakeStateStore
+from tests.moto import dynamodb_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,13 @@ def in_dynamodb(services: object, application_name: str) -> Iterator[CheckpointS
     hook.delete_table()
 
 
-@pytest.fixture(params=["in_memory", "in_dynamodb"])
+@pytest.fixture
+def in_moto(application_name: str) -> Iterator[CheckpointStoreHook]:
+    with dynamodb_inside():
+        yield CheckpointStoreHook(application_name)
+
+
+@pytest.fixture(params=["in_memory", "in_moto", "in_dynamodb"])
 def unmade(request: pytest.FixtureRequest) -> StateStore:
     """A store in which nothing was made."""
     found: StateStore = request.getfixturevalue(request.param)

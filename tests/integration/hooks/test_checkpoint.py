@@ -1,4 +1,4 @@
-"""The checkpoint hook against a local DynamoDB."""
+"""The checkpoint hook against two stand-ins for DynamoDB: a service, and one inside of this process."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
 from airflow_kinesis_snowflake.exceptions import (
@@ -19,6 +20,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
+from tests.moto import REGION, dynamodb_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,14 +32,26 @@ SHARD = "shardId-000000000000"
 LEASE: dict[str, Any] = {"expiry": 200, "now": 100}
 
 
+@pytest.fixture(scope="module", params=["dynalite", "moto"])
+def dynamodb(request: pytest.FixtureRequest) -> Iterator[DynamoDBClient]:
+    """A plain client of the stand-in; Airflow's default connection leads there."""
+    if request.param == "dynalite":
+        yield request.getfixturevalue("services").dynamodb_client()
+        return
+    with dynamodb_inside():
+        yield boto3.client("dynamodb", region_name=REGION)
+
+
 @pytest.fixture
-def unmade(application_name: str, aws_conn: str) -> CheckpointStoreHook:
+def unmade(application_name: str, dynamodb: DynamoDBClient) -> Iterator[CheckpointStoreHook]:
     """A hook whose table doesn't exist."""
-    return CheckpointStoreHook(application_name, aws_conn_id=aws_conn)
+    yield CheckpointStoreHook(application_name)
+    if application_name in dynamodb.list_tables()["TableNames"]:
+        dynamodb.delete_table(TableName=application_name)
 
 
 @pytest.fixture(scope="module")
-def made(services: object) -> Iterator[CheckpointStoreHook]:
+def made(dynamodb: DynamoDBClient) -> Iterator[CheckpointStoreHook]:
     hook = CheckpointStoreHook("checkpoint-hook-tests")
     hook.create_table()
     yield hook
