@@ -3,13 +3,14 @@ WORKERS ?= 3
 LONGEST_FIRST := tests/e2e tests/integration tests/contract tests/simulation tests/unit
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet
+COVERAGE := $(BIN)/coverage
 SIDE_BY_SIDE := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 NODE_MODULES := local/node_modules/.package-lock.json
 # Programs that import Airflow are started by the dozen: its modules are compiled once, not by each of them.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e test benchtest torture simulate mutants reset install celery browser demo bench connector5 pythons docs lowest lock dist clean
+.PHONY: help setup lint types unit integration e2e coverage test benchtest torture simulate mutants reset install celery browser demo bench connector5 pythons docs lowest lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,15 @@ integration: setup ## Run the tests against local services
 
 e2e: setup ## Run the tests with a whole Airflow
 	$(BIN)/python -m pytest tests/e2e
+
+coverage: .venv/.ready ## See that tests without a service reach 95 % of the engine and of the commit protocol
+	$(COVERAGE) erase
+	$(COVERAGE) run -m pytest $(addprefix tests/unit/,engine hooks sinks sources state)
+	$(COVERAGE) run -m pytest tests/contract tests/integration/hooks/test_checkpoint.py -k "in_memory or moto or toys"
+	PYTHONHASHSEED=0 $(COVERAGE) run -m tests.simulation --histories 300
+	$(COVERAGE) combine --quiet
+	$(COVERAGE) report --include "*/engine/*"
+	$(COVERAGE) report --omit "*/engine/*"
 
 test: setup lint types ## Run all checks and tests, on WORKERS processes side by side
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(LONGEST_FIRST)
@@ -109,7 +119,7 @@ dist: $(BIN)/uv ## Build the wheel and the source distribution in dist; REPOSITO
 	$(BIN)/uv build --quiet --out-dir dist
 
 clean: ## Remove everything that setup and the tests made
-	rm -rf .venv .venv-connector5 .venv-docs .venv-fakesnow .venv-lowest .venv-python build/docs dist local/node_modules .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-connector5 .venv-docs .venv-fakesnow .venv-lowest .venv-python build/docs dist local/node_modules .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/uv: requirements/uv.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
@@ -167,11 +168,14 @@ def application_name(request: pytest.FixtureRequest) -> Iterator[str]:
         yield name
         return
     dynamodb: DynamoDBClient = request.getfixturevalue("dynamodb")
+    known = dynamodb.exceptions
     yield name
     for page in dynamodb.get_paginator("list_tables").paginate():
         for table in page["TableNames"]:
             if table.startswith(name):
-                dynamodb.delete_table(TableName=table)
+                # One that the test has just deleted may be listed still.
+                with contextlib.suppress(known.ResourceNotFoundException, known.ResourceInUseException):
+                    dynamodb.delete_table(TableName=table)
 
 
 @pytest.fixture
