@@ -51,8 +51,9 @@ def check_keys_once() -> None:
 isolate_from_the_developer()
 check_keys_once()
 
-import botocore.session  # noqa: E402 -- these two read the environment when they are imported
+import botocore.session  # noqa: E402 -- these read the environment when they are imported
 import snowflake.connector  # noqa: E402
+from botocore.hooks import EventAliaser, HierarchicalEmitter  # noqa: E402
 
 from local.services import LocalServices, wait_until_active  # noqa: E402
 
@@ -82,10 +83,14 @@ def _airflow_home() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_loader_of_service_models() -> Iterator[None]:
-    """Let botocore parse what it knows of each service once, not for every hook that a test makes."""
+def _cheap_clients() -> Iterator[None]:
+    """Let botocore read what it knows of each service, and of names of events, once, not for every hook."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
+        names: Any = EventAliaser(HierarchicalEmitter())
+        patch.setattr(
+            EventAliaser, "_alias_event_name", staticmethod(functools.cache(names._alias_event_name))
+        )
         yield
 
 
