@@ -113,7 +113,10 @@ def test_tags_are_added(store: CheckpointStoreHook) -> None:
 
 
 def test_the_connection_test_says_what_there_is(unmade: CheckpointStoreHook) -> None:
-    assert unmade.test_connection() == (True, f"{unmade._table} doesn't exist yet; the first drain makes it.")
+    assert unmade.test_connection() == (
+        True,
+        f"{unmade._table} doesn't exist yet; the first drain creates it.",
+    )
     unmade.create_table()
     assert unmade.test_connection() == (True, f"{unmade._table} is a checkpoint table and ACTIVE.")
 

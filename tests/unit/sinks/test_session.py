@@ -30,7 +30,7 @@ from airflow_kinesis_snowflake.formats.schema import (
 from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake import session as module
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
-from airflow_kinesis_snowflake.sinks.snowflake.tables import TableOptions
+from airflow_kinesis_snowflake.sinks.snowflake.table_options import TableOptions
 from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
 
 if TYPE_CHECKING:
