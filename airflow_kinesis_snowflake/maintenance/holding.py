@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from airflow_kinesis_snowflake.engine.runtime import Runtime
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 
 log = logging.getLogger(__name__)
@@ -60,17 +61,27 @@ class Holds:
 
     :param owner: whose leases they are
     :param clock: gives milliseconds since the epoch
+    :param runtime: where the thread runs
     """
 
-    def __init__(self, store: CheckpointStoreHook, *, owner: str, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: CheckpointStoreHook,
+        *,
+        owner: str,
+        clock: Callable[[], int],
+        runtime: Runtime = MACHINE,
+    ) -> None:
+        self._runtime = runtime
         self._store = store
         self.owner = owner
         self._clock = clock
         self._held: list[Key] = []
         self._lost: dict[Key, str] = {}
         self._failure: Exception | None = None
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="hold-renewal", daemon=True)
+        self._renewing = False
+        self._done = runtime.event()
+        self._ended = runtime.event()
 
     def take(self, key: Key, *, force: bool) -> None:
         """Lease a shard that has a row.
@@ -103,14 +114,15 @@ class Holds:
 
     def _keep_up(self, key: Key) -> None:
         self._held.append(key)
-        if self._thread.ident is None:
-            self._thread.start()
+        if not self._renewing:
+            self._renewing = True
+            self._runtime.start(self._keep, name="hold-renewal")
 
     def release(self) -> None:
         """Stop renewing, and give back what is held; :meth:`check` says what was lost."""
         self._done.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        if self._renewing:
+            self._ended.wait()
         if not self._held or not self._store.describe_table().exists:
             # There is nothing that could be lost.
             self._failure = None
@@ -136,12 +148,14 @@ class Holds:
 
     def _keep(self) -> None:
         try:
-            with DaemonThreads(RENEWERS, name="hold-renewal") as threads:
+            with DaemonThreads(RENEWERS, name="hold-renewal", runtime=self._runtime) as threads:
                 while not self._done.wait(RENEW_SECONDS):
                     threads.map(self._renew, list(self._held))
         except Exception as error:
             # Raised by the thread that does the work.
             self._failure = error
+        finally:
+            self._ended.set()
 
     def _renew(self, key: Key) -> None:
         now = self._clock()
