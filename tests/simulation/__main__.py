@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 from tests.simulation.history import History
+from tests.simulation.variant import Variant
 
 
 def main() -> int:
@@ -22,7 +23,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.seed is not None:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        print(told(History(options.seed).run()))
+        print(told(History(Variant(options.seed)).run()))
         return 0
     logging.disable()
     counts: Counter[str] = Counter()
@@ -45,7 +46,7 @@ def over(options: argparse.Namespace, histories: int, seconds: float) -> bool:
 def run(seed: int) -> Counter[str]:
     """Run one history."""
     try:
-        return History(seed).run()
+        return History(Variant(seed)).run()
     except Exception as error:
         error.add_note(f"Once more, with its log: python -m tests.simulation --seed {seed}")
         raise

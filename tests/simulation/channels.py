@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_kinesis_snowflake.exceptions import FencedError, ServiceUnavailableError
-from tests.simulation.snowflake import Loaded
+from tests.simulation.snowflake import loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.identifiers import TableName
     from tests.simulation.machine import Machine
     from tests.simulation.scheduler import Scheduler
+    from tests.simulation.snowflake import Loaded
     from tests.simulation.weather import Weather
 
 T = TypeVar("T")
@@ -43,6 +44,7 @@ class State:
 class ServedChannel:
     """A channel, as the service knows it.
 
+    :param name: tells whose rows it brings
     :param owner: grows with each opening
     :param accepted: how many parts of this owner were
     :param pending: those that aren't committed
@@ -50,6 +52,7 @@ class ServedChannel:
     :param history: tokens, each with the moment since when it holds
     """
 
+    name: str
     owner: int = 0
     accepted: int = 0
     pending: list[tuple[list[Loaded], str]] = field(default_factory=list)
@@ -65,18 +68,18 @@ class ServedChannel:
 class StreamingServer:
     """All channels.
 
-    :param rows: where committed rows go, in order
+    :param land: takes committed rows, in order
     """
 
-    def __init__(self, scheduler: Scheduler, weather: Weather, rows: list[Loaded]) -> None:
+    def __init__(self, scheduler: Scheduler, weather: Weather, land: Callable[[list[Loaded]], None]) -> None:
         self.scheduler = scheduler
         self.weather = weather
-        self._rows = rows
+        self._land = land
         self.channels: dict[tuple[str, str], ServedChannel] = {}
 
     def open(self, table: str, name: str) -> tuple[ServedChannel, int, str | None]:
         """Fence the former owner, whose rows are committed first, or some of them."""
-        channel = self.channels.setdefault((table, name), ServedChannel())
+        channel = self.channels.setdefault((table, name), ServedChannel(name))
         if not channel.broken:
             for _ in range(self.weather.random.randint(0, len(channel.pending))):
                 self._commit_next(channel)
@@ -107,7 +110,8 @@ class StreamingServer:
 
     def _commit_next(self, channel: ServedChannel) -> None:
         rows, token = channel.pending.pop(0)
-        self._rows += rows
+        application, _, _, incarnation = channel.name.split(":")
+        self._land([row.under(application, incarnation) for row in rows])
         channel.history.append((self.scheduler.now, token))
 
 
@@ -125,7 +129,7 @@ class SimulatedChannel:
 
     def append(self, rows: Sequence[bytes], start_token: str, end_token: str) -> None:
         """Keep rows, whoever owns the channel."""
-        self._unsent.append(([_loaded(row) for row in rows], end_token))
+        self._unsent.append(([loaded(json.loads(row)) for row in rows], end_token))
 
     def flush(self) -> None:
         """Send them, on a thread of the SDK."""
@@ -192,10 +196,3 @@ class SimulatedChannels:
 
     def close(self) -> None:
         """What was sent may be committed yet."""
-
-
-def _loaded(row: bytes) -> Loaded:
-    said = json.loads(row)
-    if "SHARD_ID" in said:
-        return Loaded(said["SHARD_ID"], said["SEQUENCE_NUMBER"], dead=True)
-    return Loaded(said["KINESISMETADATA"]["shardId"], said["KINESISMETADATA"]["sequenceNumber"], dead=False)

@@ -15,6 +15,7 @@ from tests.simulation.machine import EPOCH
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from tests.simulation.ledger import Ledger
     from tests.simulation.machine import Machine
     from tests.simulation.weather import Weather
 
@@ -33,12 +34,14 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
 class Table:
     """The rows of one application.
 
-    :param on_write: is told each row that was written: who did, before and after
+    :param application: whose, and its name
+    :param ledger: is told each row that was written
     """
 
-    def __init__(self, on_write: Callable[[str, Item, Item], None]) -> None:
+    def __init__(self, application: str, ledger: Ledger) -> None:
+        self.application = application
         self.items: dict[str, Item] | None = None
-        self._on_write = on_write
+        self._ledger = ledger
 
     def update(self, request: Mapping[str, Any], *, writer: str) -> Item:
         """Carry out an UpdateItem; the row as it is then."""
@@ -59,7 +62,7 @@ class Table:
         for alias in filter(None, removals.split(", ")):
             after.pop(names[alias], None)
         self.items[key] = after
-        self._on_write(writer, before, after)
+        self._ledger.row_written(self.application, writer, before, after)
         return after
 
     def delete(self, request: Mapping[str, Any]) -> None:
@@ -151,7 +154,7 @@ class SimulatedStore(CheckpointStoreHook):
     """The hook as it is, with another client."""
 
     def __init__(self, table: Table, machine: Machine, weather: Weather) -> None:
-        super().__init__("simulated")
+        super().__init__(table.application)
         self._simulated = Client(table, machine, weather)
 
     def get_conn(self) -> Any:

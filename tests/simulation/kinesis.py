@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from airflow_kinesis_snowflake.exceptions import (
     IteratorExpiredError,
@@ -18,6 +18,8 @@ from airflow_kinesis_snowflake.stream.facts import StreamFacts
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
+from tests.shapes import aggregated
+from tests.simulation.ledger import Place
 from tests.simulation.machine import EPOCH
 from tests.simulation.scheduler import Signal
 
@@ -39,11 +41,23 @@ HEARTBEAT_SECONDS = 5
 CONSUMER_ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/clicks/consumer/simulated:1"
 
 
-@dataclass
+class User(NamedTuple):
+    """A user record.
+
+    :param arrival: seconds since the epoch
+    """
+
+    place: Place
+    arrival: float
+
+
+@dataclass(eq=False)
 class ShardModel:
     """A shard with its records.
 
     :param created: second since the epoch
+    :param records: as Kinesis has them
+    :param users: those that are in them
     """
 
     number: int
@@ -52,6 +66,7 @@ class ShardModel:
     end: int
     created: int
     records: list[Record] = field(default_factory=list)
+    users: list[User] = field(default_factory=list)
     closed: bool = False
 
     @property
@@ -71,15 +86,20 @@ class Stream:
 
     :param scheduler: by whose time records arrive
     :param random: decides
+    :param aggregates: which share of the Kinesis records are aggregates
+    :ivar users: all user records
+    :ivar shard_of: the shard of each of them
     """
 
     name = "clicks"
 
-    def __init__(self, scheduler: Scheduler, random: Random, *, shards: int) -> None:
+    def __init__(self, scheduler: Scheduler, random: Random, *, shards: int, aggregates: float) -> None:
         self._scheduler = scheduler
         self._random = random
+        self._aggregates = aggregates
         self.shards: dict[str, ShardModel] = {}
-        self.sent: dict[int, str] = {}
+        self.users: dict[Place, User] = {}
+        self.shard_of: dict[Place, ShardModel] = {}
         self.created = datetime.fromtimestamp(EPOCH - 3600, UTC)
         self._count = 0
         self.consumer_since: float | None = None
@@ -88,22 +108,39 @@ class Stream:
             self._open((), HASH_KEYS * number // shards, HASH_KEYS * (number + 1) // shards - 1)
 
     def put(self) -> None:
-        """Write a few records, some of which aren't JSON, to shards that are open."""
+        """Write a few records to a shard that is open."""
         arrival = round(EPOCH + self._scheduler.now, 3)
         shard = self._random.choice([shard for shard in self.shards.values() if not shard.closed])
         for _ in range(self._random.randint(1, 6)):
-            number = len(self.sent)
             self._count += 1
-            good = self._random.random() < 0.9
+            number = shard.sequence_number(written=int(arrival), count=self._count)
+            many = self._random.randint(1, 5) if self._random.random() < self._aggregates else 0
+            payloads = [self._payload(len(self.users) + each) for each in range(max(1, many))]
             shard.records.append(
                 Record(
-                    sequence_number=shard.sequence_number(written=int(arrival), count=self._count),
+                    sequence_number=number,
                     approximate_arrival=arrival,
-                    data=json.dumps({"n": number}).encode() if good else b"%d is no JSON{" % number,
-                    partition_key=str(number),
+                    data=aggregated(*payloads) if many else payloads[0],
+                    partition_key=str(self._count),
                 )
             )
-            self.sent[number] = shard.shard_id
+            for sub in range(len(payloads)):
+                user = User(Place(int(number), sub), arrival)
+                shard.users.append(user)
+                self.users[user.place], self.shard_of[user.place] = user, shard
+
+    def _payload(self, number: int) -> bytes:
+        """Some aren't JSON."""
+        good = self._random.random() < 0.9
+        return json.dumps({"n": number}).encode() if good else b"%d is no JSON{" % number
+
+    def sibling(self, shard: ShardModel, shard_id: str) -> ShardModel:
+        """A shard of the same stream."""
+        return self.shards[shard_id]
+
+    def shard_at(self, place: Place, shard_id: str) -> ShardModel:
+        """The shard that gave out a number."""
+        return self.shards[shard_id]
 
     def reshard(self) -> None:
         """Split a shard, or merge two neighbours."""

@@ -1,12 +1,13 @@
 """A model of Snowflake beneath the real sessions and statements, as nasty as its documentation allows.
 
-It understands the statements of a load and no others, and looks into their text: a compare-and-set or a guard
-that isn't there doesn't hold.
+It understands the statements of loads, replays and resets and no others, and looks into their text: a
+compare-and-set or a guard that isn't there doesn't hold.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,13 +20,17 @@ from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.sinks.snowflake.errors import Tries
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sinks.snowflake.statements import CLOSED, LOCK
+from tests.simulation.kinesis import Stream
+from tests.simulation.ledger import Place
 from tests.simulation.scheduler import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow_kinesis_snowflake.sinks.snowflake.statements import TableMapping
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
+    from tests.simulation.ledger import Ledger
     from tests.simulation.machine import Machine
     from tests.simulation.scheduler import Scheduler
     from tests.simulation.weather import Weather
@@ -37,6 +42,16 @@ if TYPE_CHECKING:
 # nothing happens prove nothing.
 IDLE_SECONDS = 90.0
 LATEST_SECONDS = 60.0
+ROW_COLUMNS = ["shardId", "sequenceNumber", "subSequenceNumber"]
+LETTER_COLUMNS = [
+    "SHARD_ID",
+    "SEQUENCE_NUMBER",
+    "SUB_SEQUENCE_NUMBER",
+    "PARTITION_KEY",
+    "APPROXIMATE_ARRIVAL",
+    "PAYLOAD",
+    "PAYLOAD_ENCODING",
+]
 _LOCATION = re.compile(r"'@([^']*)'")
 _FILE = re.compile(r"PUT 'file://([^']*)'")
 
@@ -44,33 +59,82 @@ _FILE = re.compile(r"PUT 'file://([^']*)'")
 class Key(NamedTuple):
     """Of a row of the offsets table."""
 
+    application: str
     shard_id: str
     incarnation: str
 
 
 class Row(NamedTuple):
-    """Of the offsets table."""
+    """Of the offsets table.
+
+    :param updated: seconds of the simulation
+    """
 
     position: str
-    batch_id: str | None = None
+    batch_id: str | None
+    updated: float
+
+
+class Letter(NamedTuple):
+    """What only a dead letter has.
+
+    :param sub: its sub-sequence number; ``None``: it isn't of an aggregate
+    """
+
+    id: str
+    sub: int | None
+    partition_key: str
+    arrival: int
+    payload: str
+    encoding: str
 
 
 class Loaded(NamedTuple):
-    """A row of the landing table, or a dead letter."""
+    """A row of the landing table, or a dead letter.
+
+    :param letter: ``None``: it landed
+    :param application: whose load it was, which a landed row of Snowflake doesn't tell
+    :param incarnation: under which it was loaded
+    """
 
     shard_id: str
-    sequence_number: str
-    dead: bool
+    place: Place
+    letter: Letter | None = None
+    application: str = ""
+    incarnation: str = ""
+
+    @property
+    def dead(self) -> bool:
+        """Whether it is a dead letter."""
+        return self.letter is not None
+
+    def under(self, application: str, incarnation: str) -> Loaded:
+        """The row, of an incarnation."""
+        return self._replace(application=application, incarnation=incarnation)
+
+
+class Version(NamedTuple):
+    """What is committed at a moment.
+
+    :param letters: by id
+    """
+
+    offsets: Mapping[Key, Row]
+    letters: Mapping[str, Loaded]
 
 
 @dataclass(eq=False)
 class Transaction:
-    """What a session has done and not committed."""
+    """What a session has done and not committed.
+
+    :param application: whose offsets it moves
+    """
 
     id: int
     rows: list[Loaded] = field(default_factory=list)
     offsets: dict[Key, Row] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
+    application: str = ""
 
 
 @dataclass(eq=False)
@@ -94,13 +158,14 @@ class Server:
 
     :param scheduler: its time
     :param weather: what goes wrong
+    :param ledger: is told what lands
     """
 
-    def __init__(self, scheduler: Scheduler, weather: Weather) -> None:
+    def __init__(self, scheduler: Scheduler, weather: Weather, ledger: Ledger) -> None:
         self._scheduler = scheduler
         self._weather = weather
-        self.rows: list[Loaded] = []
-        self.versions: list[dict[Key, Row]] = [{}]
+        self._ledger = ledger
+        self.versions: list[Version] = [Version({}, {})]
         self._sessions: list[Session] = []
         self._stage: dict[str, list[Loaded]] = {}
         self._loaded_files: set[str] = set()
@@ -114,8 +179,8 @@ class Server:
         return len(self._sessions)
 
     @property
-    def offsets(self) -> dict[Key, Row]:
-        """The offsets that are committed."""
+    def now(self) -> Version:
+        """What is committed."""
         return self.versions[-1]
 
     def open(self, *, autocommit: bool) -> Session:
@@ -177,12 +242,35 @@ class Server:
         transaction = session.transaction
         if transaction is None:
             return []
-        self.rows += transaction.rows
         self._loaded_files |= transaction.files
-        if transaction.offsets:
-            self.versions.append({**self.offsets, **transaction.offsets})
+        self._land(self._owned(transaction), transaction.offsets)
         session.floor = len(self.versions) - 1
         return self._end(session)
+
+    def _owned(self, transaction: Transaction) -> list[Loaded]:
+        """The rows of a transaction, each with the incarnation whose offset it has moved.
+
+        Where none has moved, the row that DynamoDB has now is to blame.
+        """
+        moved = {key.shard_id: key for key in transaction.offsets}
+        owned = []
+        for row in transaction.rows:
+            application = transaction.application
+            key = moved.get(row.shard_id)
+            named = key.incarnation if key is not None else self._ledger.named(application, row.shard_id)
+            owned.append(row.under(application, named))
+        return owned
+
+    def land(self, rows: Sequence[Loaded]) -> None:
+        """Commit rows that were streamed."""
+        self._land(rows, {})
+
+    def _land(self, rows: Sequence[Loaded], offsets: Mapping[Key, Row]) -> None:
+        letters = {row.letter.id: row for row in rows if row.letter is not None}
+        if letters or offsets:
+            before = self.now
+            self.versions.append(Version({**before.offsets, **offsets}, {**before.letters, **letters}))
+        self._ledger.land(rows)
 
     def _end(self, session: Session) -> Answer:
         if self._holder is not None and self._holder[0] is session.transaction:
@@ -213,12 +301,9 @@ class Server:
         file = _FILE.match(sql)
         assert file
         path = file[1]
-        dead = "dead_letters" in path
-        names = ["SHARD_ID", "SEQUENCE_NUMBER"] if dead else ["shardId", "sequenceNumber"]
-        columns = pq.ParquetFile(path).read(columns=names, use_threads=False).to_pydict()
-        shards, numbers = (columns[name] for name in names)
-        rows = [Loaded(shard, number, dead) for shard, number in zip(shards, numbers, strict=True)]
-        self._stage[_place(sql) + path.rsplit("/", 1)[1]] = rows
+        names = ["ID", *LETTER_COLUMNS] if "dead_letters" in path else ROW_COLUMNS
+        rows = pq.ParquetFile(path).read(columns=names, use_threads=False).to_pylist()
+        self._stage[_place(sql) + path.rsplit("/", 1)[1]] = [loaded(row) for row in rows]
         return []
 
     def _remove(self, sql: str) -> Answer:
@@ -246,29 +331,47 @@ class Server:
     def _merge(self, session: Session, params: Sequence[Any]) -> int:
         self._lock(session)
         transaction = self._transaction(session)
-        keys = [Key(shard_id, incarnation) for _, _, shard_id, incarnation in batched(params[:-1], 4)]
-        new = [key for key in keys if key not in self.offsets and key not in transaction.offsets]
-        transaction.offsets |= {key: Row(params[-1]) for key in new}
+        keys = [Key(application, shard, named) for application, _, shard, named in batched(params[:-1], 4)]
+        new = [key for key in keys if key not in self.now.offsets and key not in transaction.offsets]
+        transaction.offsets |= {key: Row(params[-1], None, self._scheduler.now) for key in new}
         return len(new)
 
     def _update(self, session: Session, sql: str, params: Sequence[Any]) -> int:
-        before = self.offsets
+        before = self.now.offsets
         self._lock(session)
         transaction = self._transaction(session)
         visible = {**before, **transaction.offsets}
         if 'SET "UPDATED_AT"' in sql:
-            return int(Key(params[2], params[3]) in visible)
+            application, _, shard_id, incarnation = params
+            return int(Key(application, shard_id, incarnation) in visible)
+        if "BATCH_ID" not in sql:
+            return self._close_offsets(transaction, visible, params)
         guarded, compared = "CURRENT_TRANSACTION() = %s" in sql, 'TO_BINARY("POSITION"' in sql
         batch_id, *moves = params[: -3 if guarded else -2]
         if guarded and params[-1] != str(transaction.id):
             return 0
+        transaction.application = params[-3 if guarded else -2]
         moved = 0
         for shard_id, incarnation, expected, through, _ in batched(moves, 5):
-            key = Key(shard_id, incarnation)
+            key = Key(transaction.application, shard_id, incarnation)
             if key in visible and (not compared or visible[key].position == expected):
-                transaction.offsets[key] = Row(through, batch_id)
+                transaction.offsets[key] = Row(through, batch_id, self._scheduler.now)
                 moved += 1
         return moved
+
+    def _close_offsets(
+        self, transaction: Transaction, visible: Mapping[Key, Row], params: Sequence[Any]
+    ) -> int:
+        application, _, *pairs = params
+        closed = 0
+        for shard_id, incarnation in batched(pairs, 2):
+            row = visible.get(key := Key(application, shard_id, incarnation))
+            if row is not None and not row.position.startswith(CLOSED):
+                transaction.offsets[key] = row._replace(
+                    position=CLOSED + row.position, updated=self._scheduler.now
+                )
+                closed += 1
+        return closed
 
     def _select(self, session: Session, sql: str, params: Sequence[Any]) -> Answer:
         if sql == "SELECT CURRENT_TRANSACTION()":
@@ -277,18 +380,49 @@ class Server:
             self._sessions[params[0]].cancelled = True
             self._scheduler.give(self._lock_free)
             return []
+        if sql.startswith("SELECT OF_SHARD, COUNT(*)"):
+            return self._count(session, params)
+        if sql.startswith('SELECT "STREAM"'):
+            return self._list_offsets(session, params[0])
         return self._read_offsets(session, params)
 
-    def _read_offsets(self, session: Session, params: Sequence[Any]) -> Answer:
+    def _visible(self, session: Session) -> Version:
+        """What a statement of a session sees: what was committed, perhaps some time ago, and its own."""
         latest = len(self.versions) - 1
         version = latest
         if self._weather.strikes(self._weather.stale):
             version = self._weather.random.randint(session.floor, latest)
         session.floor = version
-        pending = session.transaction.offsets if session.transaction else {}
-        visible = {**self.versions[version], **pending}
-        keys = [Key(*pair) for pair in batched(params[:-2], 2)]
-        return [(*key, *visible[key]) for key in keys if key in visible]
+        seen = self.versions[version]
+        if session.transaction is None:
+            return seen
+        return seen._replace(offsets={**seen.offsets, **session.transaction.offsets})
+
+    def _read_offsets(self, session: Session, params: Sequence[Any]) -> Answer:
+        visible, application = self._visible(session).offsets, params[-2]
+        keys = [Key(application, *pair) for pair in batched(params[:-2], 2)]
+        return [
+            (key.shard_id, key.incarnation, visible[key].position, visible[key].batch_id)
+            for key in keys
+            if key in visible
+        ]
+
+    def _list_offsets(self, session: Session, application: str) -> Answer:
+        return [
+            (Stream.name, key.shard_id, key.incarnation, row.position, row.updated)
+            for key, row in self._visible(session).offsets.items()
+            if key.application == application and key.shard_id != LOCK[0]
+        ]
+
+    def _count(self, session: Session, params: Sequence[Any]) -> Answer:
+        """How many records are there from some places on, by shard."""
+        self._visible(session)
+        shards = (len(params) - 4) // 12
+        counts = []
+        for shard_id, _, _, _, number, sub in batched(params[1 : 1 + 6 * shards], 6):
+            count = self._ledger.count_after(shard_id, Place(int(number), sub))
+            counts.append((shard_id, count))
+        return counts
 
 
 class Connection:
@@ -416,6 +550,16 @@ class SimulatedSnowflake(SnowflakeLoadHook):
             raise ServiceUnavailableError("Snowflake can't be reached; simulated")
         session = self._weather.call(self._machine, partial(self._server.open, autocommit=autocommit))
         return Connection(self._server, session, self._machine, self._weather, tries=tries or Tries())
+
+
+def loaded(row: Mapping[str, Any]) -> Loaded:
+    """What a row of a landing file or of a dead-letter file is, or a line of JSON of the same."""
+    if "SHARD_ID" not in row:
+        row = row.get("KINESISMETADATA", row)
+        return Loaded(row["shardId"], Place(int(row["sequenceNumber"]), row["subSequenceNumber"]))
+    _, _, sub, *others = (row[name] for name in LETTER_COLUMNS)
+    letter = Letter(row["ID"], sub, *others)
+    return Loaded(row["SHARD_ID"], Place(int(row["SEQUENCE_NUMBER"]), sub or 0), letter)
 
 
 def batched(values: Sequence[Any], size: int) -> list[tuple[Any, ...]]:

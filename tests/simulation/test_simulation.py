@@ -12,6 +12,7 @@ import pytest
 
 from tests.simulation import mutants
 from tests.simulation.history import History
+from tests.simulation.variant import Variant
 
 if TYPE_CHECKING:
     from tests.simulation.mutants import Mutant
@@ -53,7 +54,7 @@ def test_no_safeguard_can_be_missing(mutant: Mutant, monkeypatch: pytest.MonkeyP
 
 def run_histories() -> None:
     for seed in range(1, SEEDS + 1):
-        History(seed).run()
+        History(Variant(seed)).run()
 
 
 def simulate(*arguments: str) -> str:

@@ -1,0 +1,259 @@
+"""What was sent, what has landed and under which incarnation, and whether that is what was promised.
+
+The ledger is told by the models what happens, when it happens, and knows nothing of the package's state but
+what the rows of DynamoDB said at that moment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from airflow_kinesis_snowflake.stream.positions import StartAt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tests.simulation.kinesis import ShardModel, Stream, User
+    from tests.simulation.snowflake import Loaded
+
+    Item = Mapping[str, Any]
+
+
+class BrokenPromiseError(AssertionError):
+    """A promise of the package doesn't hold in a history."""
+
+
+class Place(NamedTuple):
+    """Of a user record among those of a shard; compares as positions do.
+
+    :param sub: index inside the aggregate; 0 where there is none, infinite behind all of a Kinesis record
+    """
+
+    number: int
+    sub: float = 0
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where an incarnation begins.
+
+    :param after: the last record that counts as loaded
+    :param since: arrival of the first one that counts, in seconds since the epoch, where there is none such
+    """
+
+    after: Place | None
+    since: float = -inf
+
+    def covers(self, user: User) -> bool:
+        """Whether a user record is to be loaded under it."""
+        return user.place > self.after if self.after is not None else user.arrival >= self.since
+
+
+@dataclass(eq=False)
+class Incarnation:
+    """What came of a shard between two resets.
+
+    :param id: as rows and offsets name it
+    :param begin: as the row says that began it
+    :param order: of all incarnations
+    :param ended: what ended it, if that keeps out whoever still works under it
+    """
+
+    id: str
+    begin: Begin
+    order: int
+    ended: str | None = None
+    landed: set[Place] = field(default_factory=set)
+    last: dict[bool, Place] = field(default_factory=dict)
+
+
+class Ledger:
+    """Watches the tables.
+
+    :param stream: what is sent
+    :ivar checks: how often each promise was checked
+    :ivar broken: what was found, in order
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self.checks: Counter[str] = Counter()
+        self.broken: list[str] = []
+        self.landings = 0
+        self.skipped: set[Place] = set()
+        self._incarnations: dict[str, Incarnation] = {}
+        self._current: dict[tuple[str, str], Incarnation] = {}
+        self._places: dict[Place, int] = {}
+
+    # --- what lands ----------------------------------------------------------------------------------------
+
+    def current(self, application: str, shard_id: str) -> Incarnation | None:
+        """The incarnation that the row of a shard names."""
+        return self._current.get((application, shard_id))
+
+    def named(self, application: str, shard_id: str) -> str:
+        """The id of that incarnation; nothing if there is none."""
+        current = self.current(application, shard_id)
+        return "" if current is None else current.id
+
+    def count_after(self, shard_id: str, place: Place) -> int:
+        """How many records of a shard behind a place have landed, each counted once."""
+        return sum(
+            1 for each in self._places if each > place and self._stream.shard_of[each].shard_id == shard_id
+        )
+
+    def land(self, rows: Iterable[Loaded]) -> None:
+        """Rows and dead letters of loads are committed."""
+        for row in rows:
+            self.landings += 1
+            place = row.place
+            self._places[place] = self._places.get(place, 0) + 1
+            incarnation = self._incarnations.get(row.incarnation)
+            if incarnation is None:
+                self._break(f"{row.shard_id} was loaded under an incarnation that no row had (promise 3)")
+                return
+            self._check_landing(row, incarnation)
+            incarnation.landed.add(place)
+            incarnation.last[row.dead] = place
+
+    def _check_landing(self, row: Loaded, incarnation: Incarnation) -> None:
+        place, shard_id = row.place, row.shard_id
+        user = self._stream.users[place]
+        self.expect(place not in incarnation.landed, "1: once", f"a record of {shard_id} landed twice")
+        self.expect(
+            incarnation.ended is None,
+            "3: nothing lands under an incarnation that has ended",
+            f"a record of {shard_id} landed under an incarnation that {incarnation.ended} had ended",
+        )
+        self.expect(
+            incarnation.begin.covers(user),
+            "1: nothing lands that comes before an incarnation",
+            f"a record of {shard_id} landed that is before the beginning of its incarnation",
+        )
+        last = incarnation.last.get(row.dead)
+        self.expect(last is None or last < place, "4: in order", f"{shard_id} was loaded out of order")
+        if not incarnation.landed:
+            self._check_parents(row.application, self._stream.shard_of[place], incarnation)
+
+    def _check_parents(self, application: str, shard: ShardModel, incarnation: Incarnation) -> None:
+        """A child that was begun after its parents is loaded after them."""
+        for parent_id in shard.parents:
+            parent = self._stream.sibling(shard, parent_id)
+            of_parent = self._current.get((application, parent_id))
+            if of_parent is not None and of_parent.order < incarnation.order:
+                self.expect(
+                    not self._unread(parent, of_parent),
+                    "4: after its parents",
+                    f"{shard.shard_id} was loaded before its parent {parent_id} was finished",
+                )
+
+    def _unread(self, shard: ShardModel, incarnation: Incarnation) -> list[User]:
+        return [
+            user
+            for user in shard.users
+            if incarnation.begin.covers(user) and user.place not in incarnation.landed
+        ]
+
+    def landed_anywhere(self, place: Place) -> bool:
+        """Whether a record has landed under any incarnation."""
+        return place in self._places
+
+    # --- what rows say -------------------------------------------------------------------------------------
+
+    def row_written(self, application: str, writer: str, before: Item, after: Item) -> None:
+        """A row of DynamoDB was written, or deleted if there is nothing after.
+
+        No checkpoint is ahead of what Snowflake has committed, or goes back (promise 2). And nobody writes to
+        the row of a shard that is another's, but to take the lease (promise 3).
+        """
+        shard_id = (after or before)["shardId"]["S"]
+        if shard_id.startswith("__"):
+            return
+        owners = {row["leaseOwner"]["S"] for row in (before, after) if "leaseOwner" in row}
+        self.expect(
+            not owners or writer in owners,
+            "3: only who has the lease writes a row",
+            f"{writer} wrote to the row of {shard_id}, which is leased by {owners}",
+        )
+        if _incarnation(before) != _incarnation(after):
+            self._change_incarnation(application, writer, before, after)
+        if after:
+            self._check_checkpoint(application, before, after)
+
+    def _check_checkpoint(self, application: str, before: Item, after: Item) -> None:
+        shard_id = after["shardId"]["S"]
+        checkpoint, previous = checkpoint_of(after), checkpoint_of(before)
+        same = _incarnation(before) == _incarnation(after)
+        if same and checkpoint == previous:
+            return
+        self.expect(
+            not same or previous is None or (checkpoint is not None and checkpoint > previous),
+            "2: no checkpoint goes back",
+            f"the checkpoint of {shard_id} went back",
+        )
+        incarnation = self._current[application, shard_id]
+        if checkpoint is None or checkpoint == incarnation.begin.after:
+            return
+        shard = self._stream.shard_at(checkpoint, shard_id)
+        self.expect(
+            not any(user.place <= checkpoint for user in self._unread(shard, incarnation)),
+            "2: no checkpoint is ahead",
+            f"the checkpoint of {shard_id} is ahead of what landed",
+        )
+
+    def _change_incarnation(self, application: str, writer: str, before: Item, after: Item) -> None:
+        shard_id = (after or before)["shardId"]["S"]
+        self._current.pop((application, shard_id), None)
+        if (named := _incarnation(after)) is None:
+            return
+        known = self._incarnations.get(named)
+        if known is None:
+            known = Incarnation(named, _begin(after), order=len(self._incarnations))
+            self._incarnations[named] = known
+        self._current[application, shard_id] = known
+
+    # --- the end -------------------------------------------------------------------------------------------
+
+    def check_end(self, application: str) -> None:
+        """Everything is there, under the last incarnation of each shard (promise 1)."""
+        for shard in self._stream.shards.values():
+            incarnation = self._current.get((application, shard.shard_id))
+            missing = shard.users if incarnation is None else self._unread(shard, incarnation)
+            self.expect(
+                not missing, "1: nothing is lost", f"{len(missing)} records of {shard.shard_id} are lost"
+            )
+
+    def expect(self, holds: bool, promise: str, what: str) -> None:
+        """Check a promise once.
+
+        :param promise: its number, and what it says, to count by
+        :param what: is said if it doesn't hold
+        """
+        self.checks[promise] += 1
+        if not holds:
+            self._break(f"{what} (promise {promise})")
+
+    def _break(self, what: str) -> None:
+        self.broken.append(what)
+
+
+def checkpoint_of(row: Item) -> Place | None:
+    """The checkpoint that a row has."""
+    if "sequenceNumber" not in row:
+        return None
+    number = row["sequenceNumber"]["S"]
+    sub = row.get("subSequenceNumber") if row.get("subSequenceOf", {}).get("S") == number else None
+    return Place(int(number), inf if sub is None else int(sub["N"]))
+
+
+def _incarnation(row: Item) -> str | None:
+    named: str | None = row.get("incarnation", {}).get("S")
+    return named
+
+
+def _begin(row: Item) -> Begin:
+    since = StartAt.parse(row["startAt"]["S"]).timestamp
+    return Begin(checkpoint_of(row), -inf if since is None else since.timestamp())
