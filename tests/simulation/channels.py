@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from airflow_kinesis_snowflake.exceptions import FencedError, ServiceUnavailableError
 from tests.simulation.snowflake import loaded
@@ -76,6 +76,10 @@ class StreamingServer:
         self.weather = weather
         self._land = land
         self.channels: dict[tuple[str, str], ServedChannel] = {}
+
+    def names(self, table: str) -> list[str]:
+        """The channels into a table."""
+        return [name for of_table, name in self.channels if of_table == table]
 
     def open(self, table: str, name: str) -> tuple[ServedChannel, int, str | None]:
         """Fence the former owner, whose rows are committed first, or some of them."""
@@ -149,6 +153,9 @@ class SimulatedChannel:
             if self._machine.monotonic() >= until or stopping.wait(LOOKING_SECONDS):
                 return None
 
+    def close(self) -> None:
+        """Let go of it; it stays open for who opened it last."""
+
     def _send(self) -> None:
         weather = self._server.weather
         while self._unsent and not self._fenced:
@@ -179,7 +186,7 @@ class SimulatedChannels:
     hexadecimal = False
 
     def __init__(self, server: StreamingServer, machine: Machine, table: TableName) -> None:
-        self._server, self._machine, self._table = server, machine, str(table)
+        self._server, self._machine, self._table = server, machine, table.sql
 
     def open(self, name: str) -> SimulatedChannel:
         """Open a channel; its answer may be lost."""
@@ -194,5 +201,21 @@ class SimulatedChannels:
         weather.take_nap(self._machine)
         return SimulatedChannel(self._server, self._machine, *opened)
 
+    def states(self, names: Sequence[str]) -> dict[str, State]:
+        """What the service says of channels, for those that are there."""
+        channels = self._server.channels
+
+        def look() -> dict[str, State]:
+            found = {name: channels[self._table, name] for name in names if (self._table, name) in channels}
+            return {name: State(self._server.status(channel)) for name, channel in found.items()}
+
+        return self._server.weather.call(self._machine, look)
+
     def close(self) -> None:
         """What was sent may be committed yet."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

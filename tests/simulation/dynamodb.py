@@ -41,13 +41,14 @@ class Table:
     def __init__(self, application: str, ledger: Ledger) -> None:
         self.application = application
         self.items: dict[str, Item] | None = None
+        self.created = moment(EPOCH * 1000)
         self._ledger = ledger
 
     def update(self, request: Mapping[str, Any], *, writer: str) -> Item:
         """Carry out an UpdateItem; the row as it is then."""
-        assert self.items is not None
+        rows = self.rows
         key = request["Key"]["shardId"]["S"]
-        before = self.items.get(key, {})
+        before = rows.get(key, {})
         self._check(request, before)
         after = {**request["Key"], **before}
         names = request["ExpressionAttributeNames"]
@@ -61,16 +62,28 @@ class Table:
                 after[names[target]] = values[value.partition(", ")[2].rstrip(")")]
         for alias in filter(None, removals.split(", ")):
             after.pop(names[alias], None)
-        self.items[key] = after
+        rows[key] = after
         self._ledger.row_written(self.application, writer, before, after)
         return after
 
-    def delete(self, request: Mapping[str, Any]) -> None:
+    def delete(self, request: Mapping[str, Any], *, writer: str) -> None:
         """Carry out a DeleteItem."""
-        assert self.items is not None
         key = request["Key"]["shardId"]["S"]
-        self._check(request, self.items.get(key, {}))
-        self.items.pop(key, None)
+        self._check(request, self.rows.get(key, {}))
+        if (before := self.rows.pop(key, None)) is not None:
+            self._ledger.row_written(self.application, writer, before, {})
+
+    def drop(self, *, writer: str) -> None:
+        """Carry out a DeleteTable."""
+        before, self.items = self.rows, None
+        self._ledger.table_dropped(self.application, writer, list(before))
+
+    @property
+    def rows(self) -> dict[str, Item]:
+        """The rows of a table that is there."""
+        if self.items is None:
+            raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "AnyOperation")
+        return self.items
 
     def _check(self, request: Mapping[str, Any], item: Item) -> None:
         text = request.get("ConditionExpression")
@@ -99,11 +112,17 @@ class Client:
         )
 
     def delete_item(self, **request: Any) -> Any:
-        return self._call(lambda: self._table.delete(request))
+        return self._call(lambda: self._table.delete(request, writer=self._machine.name))
+
+    def delete_table(self, **_: Any) -> Any:
+        return self._call(lambda: self._table.drop(writer=self._machine.name))
+
+    def tag_resource(self, **_: Any) -> Any:
+        return self._call(lambda: self._table.rows)
 
     def get_item(self, **request: Any) -> Any:
         def get() -> Any:
-            item = (self._table.items or {}).get(request["Key"]["shardId"]["S"])
+            item = self._table.rows.get(request["Key"]["shardId"]["S"])
             return {"Item": dict(item)} if item else {}
 
         return self._call(get)
@@ -118,7 +137,7 @@ class Client:
         return self
 
     def paginate(self, **_: Any) -> Iterator[Any]:
-        yield self._call(lambda: {"Items": [dict(item) for item in (self._table.items or {}).values()]})
+        yield self._call(lambda: {"Items": [dict(item) for item in self._table.rows.values()]})
 
     def _call(self, effect: Callable[[], Any]) -> Any:
         for attempt in range(1, ATTEMPTS + 1):
@@ -139,7 +158,7 @@ class Client:
                 "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys],
                 "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
                 "TableArn": "arn:aws:dynamodb:eu-west-1:123456789012:table/simulated",
-                "CreationDateTime": moment(EPOCH * 1000),
+                "CreationDateTime": self._table.created,
                 "TableStatus": "ACTIVE",
             }
         }
@@ -148,6 +167,7 @@ class Client:
         if self._table.items is not None:
             raise ClientError({"Error": {"Code": "ResourceInUseException"}}, "CreateTable")
         self._table.items = {}
+        self._table.created = moment(int((EPOCH + self._machine.scheduler.now) * 1000))
 
 
 class SimulatedStore(CheckpointStoreHook):
@@ -155,6 +175,7 @@ class SimulatedStore(CheckpointStoreHook):
 
     def __init__(self, table: Table, machine: Machine, weather: Weather) -> None:
         super().__init__(table.application)
+        self.machine = machine
         self._simulated = Client(table, machine, weather)
 
     def get_conn(self) -> Any:

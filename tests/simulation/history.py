@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine.drain import Drain
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
-from airflow_kinesis_snowflake.exceptions import DrainStoppedError, SinkInDoubtError, TransientError
+from airflow_kinesis_snowflake.exceptions import (
+    DrainStoppedError,
+    IncarnationClosedError,
+    ServiceRefusedError,
+    SinkInDoubtError,
+    TransientError,
+)
 from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Streaming
 from airflow_kinesis_snowflake.sources.fan_out import FanOutLimits, FanOutSource
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.ledger import BrokenPromiseError
+from tests.simulation.resets import Resets, maintenance_of
 from tests.simulation.world import World
 
 if TYPE_CHECKING:
@@ -31,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-APPLICATION = "simulated"
 # A task that is told to stop is killed by Airflow after as long.
 STOP_SECONDS = 60.0
 CALM_RUNS = 12
@@ -64,6 +70,7 @@ class History:
         self.counts = self.world.counts
         self._scheduler = self.world.scheduler
         self._ledger = self.world.ledger
+        self._resets = Resets(self.world)
         self._writing = True
         self._done = False
 
@@ -74,7 +81,8 @@ class History:
         :raises BrokenPromiseError: something is lost, doubled, out of order or told too early
         """
         self._scheduler.spawn(self._live)
-        self._scheduler.run(lambda: self._done or bool(self._ledger.broken))
+        with maintenance_of(self.variant.chance("ids")):
+            self._scheduler.run(lambda: self._done or bool(self._ledger.broken))
         if self._ledger.broken:
             raise BrokenPromiseError(f"{self.variant.arguments}: {self._ledger.broken[0]}")
         self.counts["records"] += len(self.world.stream.users)
@@ -90,12 +98,14 @@ class History:
         runs = min(runs, self.variant.runs or runs)
         # Most runs wait for the one before.
         pauses = [float(chance.choice([1, 20, 40, 60])) for _ in range(runs)]
-        self.world.side_by_side([partial(self._run_dag, number) for number in range(runs)], pauses=pauses)
+        works = [partial(self._run_dag, number) for number in range(runs)]
+        self.world.side_by_side([self._resets.live, *works], pauses=[0.0, *pauses])
         self.world.weather.clear_up()
         self._writing = False
         # What sleeps wakes up and has its last word, and statements that are late arrive.
         self._scheduler.sleep(400)
         self.world.wait_for_all()
+        self._resets.finish()
         self._drain_the_rest()
         self._done = True
 
@@ -157,26 +167,27 @@ class History:
         following = timedelta(seconds=limits["follow_seconds"] or 0)
         source, sink = self._source(machine, chance), self._sink(machine, chance)
         self.counts[sink.name] += 1
+        application, began = self.world.application, self._scheduler.now
 
         def work() -> DrainReport:
             tried.drain = Drain(
                 DrainSettings(
                     stream_name=self.world.stream.name,
-                    application_name=APPLICATION,
+                    application_name=application,
                     initial_position=TRIM_HORIZON,
                     stop_at=moment(machine.wall()) + following,
                     **limits,
                 ),
                 worker=worker,
                 source=source,
-                store=self.world.store(machine, APPLICATION),
+                store=self.world.store(machine, application),
                 sink=sink,
                 runtime=machine,
             )
             try:
                 report = tried.drain.run()
             except Exception as error:
-                self._judge(error)
+                self._judge(error, began)
                 raise
             self.counts["drains"] += 1
             self.counts["batches"] += report.batches
@@ -187,10 +198,14 @@ class History:
         tried = Try(self.world.start(machine, work))
         return tried
 
-    def _judge(self, error: Exception) -> None:
+    def _judge(self, error: Exception, began: float) -> None:
         """Whether a drain may fail like that (promise 10)."""
         in_doubt = isinstance(error, SinkInDoubtError) and len(self.world.sinks) > 1
-        passes = in_doubt or isinstance(error, TransientError | DrainStoppedError)
+        # A reset closes incarnations before it begins new ones, and deletes tables.
+        under_reset = isinstance(
+            error, IncarnationClosedError | ServiceRefusedError
+        ) and self._resets.active_since(began)
+        passes = in_doubt or under_reset or isinstance(error, TransientError | DrainStoppedError)
         if not passes:
             log.error("A drain failed", exc_info=error)
         self._ledger.expect(
@@ -216,7 +231,7 @@ class History:
         self.counts["pushed"] += 1
         return FanOutSource(
             self.world.fan_out(machine),
-            application_name=APPLICATION,
+            application_name=self.world.application,
             limits=FanOutLimits(total_bytes=2 * room, shard_bytes=room, subscriptions=subscriptions),
             runtime=machine,
         )
@@ -235,7 +250,7 @@ class History:
                 )
                 return
             if number and not report.records and not report.takeovers:
-                self._ledger.check_end(APPLICATION)
+                self._ledger.check_end(self.world.application)
                 self._ledger.expect(
                     not report.snowflake_connections,
                     "5: nothing read, no connection",

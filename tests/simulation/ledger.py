@@ -47,6 +47,11 @@ class Begin:
     after: Place | None
     since: float = -inf
 
+    @classmethod
+    def of(cls, after: Place | None, since: float | None) -> Begin:
+        """The beginning that a row or a plan names."""
+        return cls(after, -inf if since is None else since)
+
     def covers(self, user: User) -> bool:
         """Whether a user record is to be loaded under it."""
         return user.place > self.after if self.after is not None else user.arrival >= self.since
@@ -70,6 +75,21 @@ class Incarnation:
     last: dict[bool, Place] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What the plan of a reset says of a shard.
+
+    :param begin: where it will begin; ``None``: with what arrives later, or it stays as it is
+    :param again: how many records will be loaded again; ``None``: it doesn't say
+    :param skips: it says that records will be skipped
+    """
+
+    shard_id: str
+    begin: Begin | None
+    again: int | None
+    skips: bool
+
+
 class Ledger:
     """Watches the tables.
 
@@ -83,10 +103,12 @@ class Ledger:
         self.checks: Counter[str] = Counter()
         self.broken: list[str] = []
         self.landings = 0
-        self.skipped: set[Place] = set()
+        self._skipped: set[Place] = set()
+        self._plans: dict[str, tuple[float, Mapping[str, Forecast]]] = {}
         self._incarnations: dict[str, Incarnation] = {}
         self._current: dict[tuple[str, str], Incarnation] = {}
-        self._places: dict[Place, int] = {}
+        self._rows: Counter[Place] = Counter()
+        self._letters: Counter[tuple[Place, str]] = Counter()
 
     # --- what lands ----------------------------------------------------------------------------------------
 
@@ -99,18 +121,24 @@ class Ledger:
         current = self.current(application, shard_id)
         return "" if current is None else current.id
 
-    def count_after(self, shard_id: str, place: Place) -> int:
-        """How many records of a shard behind a place have landed, each counted once."""
-        return sum(
-            1 for each in self._places if each > place and self._stream.shard_of[each].shard_id == shard_id
-        )
+    def count_after(self, application: str, shard_id: str, place: Place) -> int:
+        """How many records of a shard behind a place have landed, or are dead letters of an application.
+
+        Each counts once.
+        """
+        letters = (each for each, of_application in +self._letters if of_application == application)
+        places = {each for each in (*(+self._rows), *letters) if each > place}
+        return sum(1 for each in places if self._stream.shard_of[each].shard_id == shard_id)
 
     def land(self, rows: Iterable[Loaded]) -> None:
         """Rows and dead letters of loads are committed."""
         for row in rows:
             self.landings += 1
             place = row.place
-            self._places[place] = self._places.get(place, 0) + 1
+            if row.dead:
+                self._letters[place, row.application] += 1
+            else:
+                self._rows[place] += 1
             incarnation = self._incarnations.get(row.incarnation)
             if incarnation is None:
                 self._break(f"{row.shard_id} was loaded under an incarnation that no row had (promise 3)")
@@ -157,10 +185,6 @@ class Ledger:
             if incarnation.begin.covers(user) and user.place not in incarnation.landed
         ]
 
-    def landed_anywhere(self, place: Place) -> bool:
-        """Whether a record has landed under any incarnation."""
-        return place in self._places
-
     # --- what rows say -------------------------------------------------------------------------------------
 
     def row_written(self, application: str, writer: str, before: Item, after: Item) -> None:
@@ -206,24 +230,118 @@ class Ledger:
 
     def _change_incarnation(self, application: str, writer: str, before: Item, after: Item) -> None:
         shard_id = (after or before)["shardId"]["S"]
-        self._current.pop((application, shard_id), None)
+        old = self._end(application, shard_id, writer)
         if (named := _incarnation(after)) is None:
             return
         known = self._incarnations.get(named)
         if known is None:
             known = Incarnation(named, _begin(after), order=len(self._incarnations))
             self._incarnations[named] = known
+            self._note_skipped(shard_id, writer, old, known)
+        # A recovery goes on under an incarnation that nobody could tell from one that goes on.
+        known.ended = None
         self._current[application, shard_id] = known
+
+    def _end(self, application: str, shard_id: str, writer: str) -> Incarnation | None:
+        old = self._current.pop((application, shard_id), None)
+        if old is not None:
+            old.ended = writer
+        return old
+
+    def table_dropped(self, application: str, writer: str, keys: Iterable[str]) -> None:
+        """A table of DynamoDB was deleted with its rows."""
+        for shard_id in keys:
+            self._end(application, shard_id, writer)
+
+    # --- what resets say -----------------------------------------------------------------------------------
+
+    def planned(self, writer: str, *, made_at: float, forecasts: Mapping[str, Forecast]) -> None:
+        """The plan of a reset is made.
+
+        :param writer: as who it will be carried out
+        """
+        self._plans[writer] = made_at, forecasts
+
+    def check_forecast(self, application: str, forecast: Forecast) -> None:
+        """What a plan says will be loaded again is what there is now, if nothing has landed meanwhile."""
+        if forecast.begin is None or forecast.again is None:
+            return
+        shard = self._stream.shards[forecast.shard_id]
+        there = [
+            user
+            for user in shard.users
+            if forecast.begin.covers(user)
+            and (self._rows[user.place] or self._letters[user.place, application])
+        ]
+        self.expect(
+            len(there) == forecast.again,
+            "8: what is loaded again is said, with a number",
+            f"{len(there)} records of {shard.shard_id} will be loaded again, and the plan says "
+            f"{forecast.again}",
+        )
+
+    def _note_skipped(self, shard_id: str, writer: str, old: Incarnation | None, new: Incarnation) -> None:
+        """What won't be read any more under the new incarnation, and wasn't under the old one.
+
+        Only a reset may skip anything, and says so in its plan where it was there to be seen.
+        """
+        shard = self._stream.shards[shard_id]
+        pending = shard.users if old is None else self._unread(shard, old)
+        skipped = [user for user in pending if not new.begin.covers(user)]
+        made_at, forecasts = self._plans.get(writer, (inf, {}))
+        forecast = forecasts.get(shard_id)
+        said = forecast is not None and forecast.skips
+        self.expect(
+            said or not any(self._is_news(user, made_at) for user in skipped),
+            "8: nothing is skipped that no reset says it skips",
+            f"{writer} skips records of {shard_id} and didn't say so",
+        )
+        self._skipped |= {user.place for user in skipped}
+
+    def _is_news(self, user: User, made_at: float) -> bool:
+        """Whether a record that is skipped was never loaded, and was there when the plan was made."""
+        return user.arrival <= made_at and not self._has_landed(user.place)
+
+    def _has_landed(self, place: Place) -> bool:
+        return bool(self._rows[place]) or any(each == place for each, _ in +self._letters)
 
     # --- the end -------------------------------------------------------------------------------------------
 
     def check_end(self, application: str) -> None:
-        """Everything is there, under the last incarnation of each shard (promise 1)."""
+        """Everything is there under the last incarnation of each shard, but for what is before it (promise 1).
+
+        That was loaded before, or a reset has said that it is skipped.
+        """
         for shard in self._stream.shards.values():
             incarnation = self._current.get((application, shard.shard_id))
             missing = shard.users if incarnation is None else self._unread(shard, incarnation)
+            skipped = [
+                user
+                for user in shard.users
+                if not self._has_landed(user.place) and user.place not in self._skipped
+            ]
             self.expect(
                 not missing, "1: nothing is lost", f"{len(missing)} records of {shard.shard_id} are lost"
+            )
+            self.expect(
+                not skipped,
+                "1: nothing is skipped that no reset skipped",
+                f"{len(skipped)} records of {shard.shard_id} have never landed",
+            )
+        self._check_without_gaps()
+
+    def _check_without_gaps(self) -> None:
+        """Under every incarnation that was loaded is all from its beginning to where it ended."""
+        reached: dict[Incarnation, Place] = {
+            each: each.last[False] for each in self._incarnations.values() if False in each.last
+        }
+        for incarnation, place in reached.items():
+            shard = self._stream.shard_of[place]
+            gaps = [user for user in self._unread(shard, incarnation) if user.place < place]
+            self.expect(
+                not gaps,
+                "1: no incarnation has gaps",
+                f"{len(gaps)} records of {shard.shard_id} are missing amid those of an incarnation",
             )
 
     def expect(self, holds: bool, promise: str, what: str) -> None:
@@ -256,4 +374,4 @@ def _incarnation(row: Item) -> str | None:
 
 def _begin(row: Item) -> Begin:
     since = StartAt.parse(row["startAt"]["S"]).timestamp
-    return Begin(checkpoint_of(row), -inf if since is None else since.timestamp())
+    return Begin.of(checkpoint_of(row), None if since is None else since.timestamp())

@@ -7,9 +7,9 @@ compare-and-set or a guard that isn't there doesn't hold.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -20,13 +20,15 @@ from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.sinks.snowflake.errors import Tries
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sinks.snowflake.state import SnowflakeStateSession
 from airflow_kinesis_snowflake.sinks.snowflake.statements import CLOSED, LOCK
 from tests.simulation.kinesis import Stream
 from tests.simulation.ledger import Place
+from tests.simulation.machine import EPOCH
 from tests.simulation.scheduler import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from airflow_kinesis_snowflake.sinks.snowflake.statements import TableMapping
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
@@ -128,6 +130,7 @@ class Transaction:
     """What a session has done and not committed.
 
     :param application: whose offsets it moves
+    :param explicit: a BEGIN began it, so that no other statement ends it
     """
 
     id: int
@@ -135,6 +138,7 @@ class Transaction:
     offsets: dict[Key, Row] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
     application: str = ""
+    explicit: bool = False
 
 
 @dataclass(eq=False)
@@ -159,13 +163,17 @@ class Server:
     :param scheduler: its time
     :param weather: what goes wrong
     :param ledger: is told what lands
+    :ivar list_channels: gives the channels into a table
     """
+
+    _made = datetime.fromtimestamp(EPOCH, UTC)
 
     def __init__(self, scheduler: Scheduler, weather: Weather, ledger: Ledger) -> None:
         self._scheduler = scheduler
         self._weather = weather
         self._ledger = ledger
         self.versions: list[Version] = [Version({}, {})]
+        self.list_channels: Callable[[str], list[str]] = lambda _: []
         self._sessions: list[Session] = []
         self._stage: dict[str, list[Loaded]] = {}
         self._loaded_files: set[str] = set()
@@ -202,7 +210,7 @@ class Server:
         session.cancelled = False
         try:
             answer = self._run(session, sql, params)
-            if session.autocommit and session.transaction and not sql.startswith("BEGIN"):
+            if session.autocommit and session.transaction and not session.transaction.explicit:
                 self._commit(session)
         finally:
             session.idle_since = self._scheduler.now
@@ -215,7 +223,7 @@ class Server:
     def _run(self, session: Session, sql: str, params: Sequence[Any]) -> Answer:
         word = sql.split(" ", 1)[0]
         if word == "BEGIN":
-            self._transaction(session)
+            self._transaction(session).explicit = True
             return []
         run: Mapping[str, Callable[[], Answer]] = {
             "COMMIT": lambda: self._commit(session),
@@ -227,6 +235,7 @@ class Server:
             "MERGE": lambda: self._merge(session, params),
             "UPDATE": lambda: self._update(session, sql, params),
             "SELECT": lambda: self._select(session, sql, params),
+            "SHOW": lambda: [(name, self._made) for name in self.list_channels(sql.partition("TABLE ")[2])],
         }
         return run[word]()
 
@@ -381,7 +390,7 @@ class Server:
             self._scheduler.give(self._lock_free)
             return []
         if sql.startswith("SELECT OF_SHARD, COUNT(*)"):
-            return self._count(session, params)
+            return self._count(params)
         if sql.startswith('SELECT "STREAM"'):
             return self._list_offsets(session, params[0])
         return self._read_offsets(session, params)
@@ -414,15 +423,18 @@ class Server:
             if key.application == application and key.shard_id != LOCK[0]
         ]
 
-    def _count(self, session: Session, params: Sequence[Any]) -> Answer:
+    def _count(self, params: Sequence[Any]) -> Answer:
         """How many records are there from some places on, by shard."""
-        self._visible(session)
-        shards = (len(params) - 4) // 12
-        counts = []
-        for shard_id, _, _, _, number, sub in batched(params[1 : 1 + 6 * shards], 6):
-            count = self._ledger.count_after(shard_id, Place(int(number), sub))
-            counts.append((shard_id, count))
-        return counts
+        behind_landed = 1 + (len(params) - 4) // 2
+        application = params[behind_landed + 1]
+        places = {
+            shard_id: Place(int(number), sub)
+            for shard_id, _, _, _, number, sub in batched(params[1:behind_landed], 6)
+        }
+        return [
+            (shard_id, self._ledger.count_after(application, shard_id, place))
+            for shard_id, place in places.items()
+        ]
 
 
 class Connection:
@@ -497,14 +509,15 @@ class Connection:
 class Cursor:
     """What the hook calls of a cursor."""
 
-    description = (("file",), ("rows_loaded",))
-
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._rows: list[tuple[Any, ...]] = []
         self.rowcount = 0
+        self.description = (("file",), ("rows_loaded",))
 
     def execute(self, sql: str, params: Sequence[Any] | None = None, **_: Any) -> Self:
+        if sql.startswith("SHOW"):
+            self.description = (("name",), ("created_on",))
         answer = self._connection.execute(sql, params or ())
         if isinstance(answer, int):
             self.rowcount = answer
@@ -543,6 +556,10 @@ class SimulatedSnowflake(SnowflakeLoadHook):
         """Log in."""
         tries = Tries()
         return SimulatedSession(partial(self._connect, autocommit=False, tries=tries), tries=tries)
+
+    def open_state_session(self) -> SnowflakeStateSession:
+        """Log in for maintenance."""
+        return SnowflakeStateSession(partial(self._connect, autocommit=True))
 
     def _connect(self, *, autocommit: bool, tries: Tries | None = None) -> Any:
         if self._weather.strikes(self._weather.lost):

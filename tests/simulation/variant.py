@@ -27,6 +27,7 @@ ACTORS = (
     "retries",
     "stops",
     "clocks",
+    "resets",
 )
 SWITCHES = (*ACTORS, *WEATHER)
 

@@ -65,6 +65,7 @@ class World:
 
     :param variant: of the history
     :ivar counts: how often what happened
+    :ivar application: that drains work for now
     """
 
     def __init__(self, variant: Variant) -> None:
@@ -88,6 +89,8 @@ class World:
         self.ledger = Ledger(self.stream)
         self.server = Server(self.scheduler, self.weather, self.ledger)
         self.streaming = StreamingServer(self.scheduler, self.weather, self.server.land)
+        self.server.list_channels = self.streaming.names
+        self.application = "simulated"
         self._tables: dict[str, Table] = {}
         self._processes: list[Running] = []
 
@@ -119,10 +122,13 @@ class World:
 
     # --- processes -----------------------------------------------------------------------------------------
 
-    def machine(self, name: str, *, clock_off: float = 0.0) -> Machine:
-        """A machine for one process."""
-        chance = self.variant.shaken(f"machine {name}")
-        return Machine(self.scheduler, chance, name=name, clock_off=clock_off)
+    def machine(self, name: str, *, clock_off: float = 0.0, chance: str = "") -> Machine:
+        """A machine for one process.
+
+        :param chance: what it draws from, where others have its name too
+        """
+        random = self.variant.shaken(f"machine {chance or name}")
+        return Machine(self.scheduler, random, name=name, clock_off=clock_off)
 
     def start(self, machine: Machine, work: Callable[[], Any]) -> Running:
         """Begin a process, which ends with what it returns or raises."""

@@ -1,0 +1,252 @@
+"""Resets in the middle of a history: planned and carried out by processes that die, sleep and are tried again.
+
+What they run is the package's own maintenance. It takes its threads, pauses and ids from here, and no other
+module of the simulation knows it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError, TransientError
+from airflow_kinesis_snowflake.maintenance import holding, probing
+from airflow_kinesis_snowflake.maintenance.loaded import Loaded
+from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.maintenance.planning import plan_reset
+from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
+from airflow_kinesis_snowflake.maintenance.resetting import Resetting
+from airflow_kinesis_snowflake.sinks.snowflake.channel_state import ShardChannels
+from tests.simulation.ledger import Begin, Forecast, Place
+from tests.simulation.machine import EPOCH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from random import Random
+
+    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+    from airflow_kinesis_snowflake.identifiers import TableName
+    from airflow_kinesis_snowflake.maintenance.reset import ShardChange
+    from tests.simulation.dynamodb import SimulatedStore
+    from tests.simulation.machine import Machine
+    from tests.simulation.world import Running, World
+
+# How many resets a history has; two thirds have none.
+RESETS = (0, 0, 0, 0, 1, 2)
+METHODS = (
+    Method.REWIND,
+    Method.REWIND,
+    Method.REWIND,
+    Method.RECOVER,
+    Method.RECOVER,
+    Method.DELETE_TABLE,
+    Method.RENAME,
+)
+PATIENCE_SECONDS = 120.0
+CALM_TRIES = 5
+
+
+class Resets:
+    """Somebody who resets the application now and then.
+
+    :param world: where
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._chance = world.variant.chance("resets")
+        drawn = self._chance.choice(RESETS)
+        self._resets = drawn if world.variant.has("resets") else 0
+        self._unfinished: ResetPlan | None = None
+        self._active_until = -1.0
+
+    def live(self) -> None:
+        """Reset, as often as it was drawn."""
+        for number in range(self._resets):
+            self._world.scheduler.sleep(self._chance.uniform(5, 150))
+            self._reset(self._world.variant.chance(f"reset {number}"), number)
+
+    def active_since(self, at: float) -> bool:
+        """Whether a reset was under way at a moment or later, or wasn't brought to its end."""
+        return self._unfinished is not None or self._active_until >= at
+
+    def finish(self) -> None:
+        """Bring what was left half-done to its end, or go on where the shards stand."""
+        for number in range(CALM_TRIES):
+            if self._unfinished is None:
+                return
+            if number or self._chance.random() < 0.5:
+                self._plan(lambda: self._request(method=Method.RECOVER), name=f"reset-calm-{number}", tries=1)
+            self._carry_out(self._unfinished, tries=1)
+            self._world.scheduler.sleep(60)
+        self._world.ledger.broken.append("a reset can't be brought to its end, although nothing is wrong")
+
+    def _reset(self, chance: Random, number: int) -> None:
+        planned = self._plan(lambda: self._draw(chance), name=f"reset-{number}", tries=chance.randint(1, 3))
+        # Somebody approves.
+        self._world.scheduler.sleep(chance.choice([0.1, 5.0, 60.0]))
+        if planned and self._unfinished is not None:
+            self._carry_out(self._unfinished, tries=chance.randint(1, 4))
+
+    # --- planning ------------------------------------------------------------------------------------------
+
+    def _draw(self, chance: Random) -> ResetRequest:
+        """What to ask for."""
+        shards = list(self._world.stream.shards.values())
+        method = chance.choice(METHODS)
+        some = tuple(shard.shard_id for shard in shards if chance.random() < 0.5)
+        every = chance.random() < 0.5
+        kind = chance.choice(["TRIM_HORIZON", "LATEST", "timestamp", "number"])
+        one = chance.choice([shard for shard in shards if shard.records] or shards)
+        share = chance.random()
+        force = chance.random() < 0.3
+        if method is not Method.REWIND:
+            return self._request(method=method, force=force)
+        if kind == "number" and one.records:
+            record = one.records[int(share * len(one.records))]
+            return self._request(
+                method=method, shards=(one.shard_id,), position=record.sequence_number, force=force
+            )
+        at = datetime.fromtimestamp(EPOCH + share * self._world.scheduler.now, UTC)
+        position = at.isoformat(timespec="milliseconds") if kind == "timestamp" else kind
+        return self._request(
+            method=method,
+            shards=() if every else some,
+            position="TRIM_HORIZON" if position == "number" else position,
+            force=force,
+        )
+
+    def _request(self, *, method: Method, **asked: Any) -> ResetRequest:
+        application = self._world.application
+        renamed = f"{application}-again" if method is Method.RENAME else None
+        return ResetRequest(
+            application=application,
+            stream=self._world.stream.name,
+            method=method,
+            new_application=renamed,
+            **asked,
+        )
+
+    def _plan(self, draw: Callable[[], ResetRequest], *, name: str, tries: int) -> bool:
+        """Plan a reset; whether there is a plan."""
+        for number in range(tries):
+            machine = self._world.machine(f"{name}-plan-{number}")
+            running = self._world.start(machine, lambda machine=machine: self._planned(machine, draw()))
+            self._world.wait(running, PATIENCE_SECONDS)
+            self._judge(running)
+            if running.result is not None:
+                self._unfinished = running.result
+                return True
+        return False
+
+    def _planned(self, machine: Machine, request: ResetRequest) -> ResetPlan:
+        ledger = self._world.ledger
+        before = ledger.landings
+        with self._loaded(machine) as loaded:
+            plan = plan_reset(
+                request,
+                store=self._world.store(machine, request.application),
+                kinesis=self._world.kinesis(machine),
+                loaded=loaded,
+                open_store=self._open_store(machine),
+                now=machine.wall(),
+            )
+        self._world.counts["plans"] += 1
+        ledger.planned(
+            f"reset#{plan.id}",
+            made_at=plan.made_at / 1000,
+            forecasts={change.shard_id: _forecast(change) for change in plan.changes},
+        )
+        if request.method is not Method.RECOVER and ledger.landings == before:
+            for change in plan.changes:
+                ledger.check_forecast(request.application, _forecast(change))
+        return plan
+
+    # --- carrying out --------------------------------------------------------------------------------------
+
+    def _carry_out(self, plan: ResetPlan, *, tries: int) -> None:
+        self._world.counts[plan.request.method] += 1
+        for number in range(tries):
+            machine = self._world.machine(f"reset#{plan.id}", chance=f"reset {plan.id} {number}")
+            running = self._world.start(machine, lambda machine=machine: self._apply(machine, plan))
+            self._world.wait(running, PATIENCE_SECONDS)
+            self._active_until = self._world.scheduler.now
+            self._judge(running)
+            if running.result is not None:
+                self._unfinished = None
+                self._world.counts["resets"] += 1
+                return
+            if isinstance(running.error, MaintenanceRefusedError) and "nothing was changed" in str(
+                running.error
+            ):
+                self._world.counts["refused resets"] += 1
+
+    def _apply(self, machine: Machine, plan: ResetPlan) -> Any:
+        store = self._world.store(machine, plan.request.application)
+        with self._loaded(machine) as loaded:
+            resetting = Resetting(plan, store=store, loaded=loaded, clock=machine.wall)
+            return resetting.run(open_store=self._open_store(machine), remember=self._remember)
+
+    def _remember(self, application: str) -> None:
+        self._world.application = application
+
+    def _judge(self, running: Running) -> None:
+        error = running.error
+        self._world.ledger.expect(
+            error is None or isinstance(error, TransientError | MaintenanceRefusedError),
+            "10: only what passes fails a reset",
+            f"a reset failed with {type(error).__name__}: {error}",
+        )
+
+    # --- what it works on ----------------------------------------------------------------------------------
+
+    def _open_store(self, machine: Machine) -> Callable[[str], CheckpointStoreHook]:
+        return lambda application: self._world.store(machine, application)
+
+    @contextmanager
+    def _loaded(self, machine: Machine) -> Iterator[Loaded]:
+        def open_client(table: TableName) -> Any:
+            return self._world.open_channels(machine, table)
+
+        target = self._world.landing.target
+        with (
+            self._world.snowflake(machine).open_state_session() as session,
+            ShardChannels(session, target, open_client) as channels,
+        ):
+            yield Loaded(session, target, channels)
+
+
+def _forecast(change: ShardChange) -> Forecast:
+    checkpoint, start_at = change.new_checkpoint, change.new_start_at or "TRIM_HORIZON"
+    begin = None
+    if change.starts and start_at != "LATEST":
+        since = None if start_at == "TRIM_HORIZON" else datetime.fromisoformat(start_at).timestamp()
+        begin = Begin.of(
+            None if checkpoint is None else Place(int(checkpoint.sequence_number), float("inf")), since
+        )
+    return Forecast(
+        change.shard_id,
+        begin=begin,
+        again=change.loaded_again if change.starts else None,
+        skips=change.effect.startswith("skips") or start_at == "LATEST",
+    )
+
+
+@contextmanager
+def maintenance_of(chance: Random) -> Iterator[None]:
+    """Let maintenance take its threads from the machine that runs it, its ids from chance, and no pauses."""
+    real = holding.Holds
+
+    def holds(store: SimulatedStore, **given: Any) -> holding.Holds:
+        return real(store, runtime=store.machine, **given)
+
+    with (
+        patch.object(holding, "Holds", holds),
+        patch.object(probing, "_PAUSE_SECONDS", 0),
+        patch.object(probing, "_BACKOFF_SECONDS", 0),
+        patch.object(uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
+    ):
+        yield
