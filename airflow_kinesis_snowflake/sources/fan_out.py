@@ -375,8 +375,8 @@ class FanOutCursor:
         self._error: Exception | None = None
         self._fruitless = 0
         self._begin = start, with_start
-        whole = isinstance(start, Position) and start.sub_sequence_number is None and not with_start
-        self._last = start if isinstance(start, Position) and whole else None
+        self._before = place_before(start, with_start=with_start)
+        self._last: Position | None = None
         self._millis_behind = NOT_AT_TIP
         self._ended = self.closed = False
         self.bytes = 0
@@ -525,8 +525,9 @@ class FanOutCursor:
     def _keep(self, event: ShardEvent) -> None:
         size, self._taking = self._taking, 0
         with self._lock:
+            known = self._last or self._before
             records = tuple(
-                record for record in event.records if is_after(Position(record.sequence_number), self._last)
+                record for record in event.records if is_after(Position(record.sequence_number), known)
             )
             if records:
                 self._last = Position(records[-1].sequence_number)
@@ -542,6 +543,17 @@ class FanOutCursor:
                 self._millis_behind, self._as_of = event.millis_behind, self._coming_as_of
         if not keep:
             self._room.give_back(self, size)
+
+
+def place_before(start: Position | StartAt, *, with_start: bool) -> Position | None:
+    """The position behind which records are wanted, whole ones; ``None``: all are.
+
+    A subscription may bring again what came before the position that it was asked to begin at. Inside an
+    aggregate the whole of it is read once more.
+    """
+    if not isinstance(start, Position):
+        return None
+    return Position(start.sequence_number, 0) if with_start else start
 
 
 class Room:

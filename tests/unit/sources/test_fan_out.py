@@ -103,6 +103,27 @@ def event(*numbers: int, behind: int = 0) -> ShardEvent:
     return ShardEvent(records, str(numbers[-1] if numbers else 1), behind)
 
 
+@pytest.mark.parametrize(
+    ("start", "with_start", "expected"),
+    [
+        (Position("5"), False, ["6"]),
+        (Position("5"), True, ["5", "6"]),
+        (Position("5", 0), False, ["5", "6"]),
+        (Position("5", 3), False, ["5", "6"]),
+    ],
+    ids=str,
+)
+def test_what_came_before_the_start_is_dropped_when_it_is_brought_again(
+    kinesis: StubKinesis, clock: Clock, start: Position, with_start: bool, expected: list[str]
+) -> None:
+    source = FanOutSource(kinesis, application_name="app", runtime=clock)  # type: ignore[arg-type]
+    cursor = source.open("shard", start, with_start=with_start)
+    assert kinesis.subscriptions[0].waiting.acquire(timeout=10)
+    kinesis.subscriptions[0].bring(event(3, 4, 5, 6))
+    assert [record.sequence_number for record in cursor.read(limit=10).records] == expected
+    source.close()
+
+
 def test_a_shard_of_which_nothing_has_come_isnt_at_its_tip(cursor: FanOutCursor) -> None:
     assert cursor.read(limit=10).millis_behind > 0
 
