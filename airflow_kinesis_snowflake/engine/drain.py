@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    from airflow_kinesis_snowflake.engine.loading import Loaded
     from airflow_kinesis_snowflake.engine.ports import SinkSettings, Source, StateStore
     from airflow_kinesis_snowflake.engine.runtime import Queue, Runtime
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
@@ -292,7 +293,15 @@ class Drain:
         )
 
     def _load(self, command: do.Load) -> None:
-        self._submit(self._loading, command, lambda: self._loader.load(command.batch), on.LoadEnded)
+        def call() -> Loaded:
+            try:
+                return self._loader.load(command.batch)
+            finally:
+                self._leases.end_load()
+
+        # Not by that thread: a lease may be lost, and taken again, before it begins.
+        self._leases.begin_load(command.batch.spans.keys())
+        self._submit(self._loading, command, call, on.LoadEnded)
 
     def _save(self, command: do.Save) -> None:
         def call() -> dict[str, Position]:

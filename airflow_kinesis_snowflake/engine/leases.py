@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Set
 
     from airflow_kinesis_snowflake.engine.ports import StateStore
     from airflow_kinesis_snowflake.engine.runtime import Runtime
@@ -76,6 +76,7 @@ class Leases:
         self._worker = worker
         self._leases: dict[str, _Lease] = {}
         self._lost: set[str] = set()
+        self._loading: Set[str] = frozenset()
         self._failure: Exception | None = None
         self._trouble: TransientError | None = None
         self._beat_at, self._beating = 0.0, False
@@ -116,9 +117,10 @@ class Leases:
         :param incarnation: given to the row if it has none
         :param start_at: the same
         :param stream_arn: the same
-        :return: the row after the write; ``None`` if another worker holds the lease, or this one is retiring
+        :return: the row after the write; ``None`` if another worker holds the lease, records of the shard are
+            still being loaded, or this one is retiring
         """
-        if self._leaving.is_set():
+        if self._leaving.is_set() or shard.shard_id in self._loading:
             return None
         began = self._runtime.monotonic()
         now = self._runtime.wall()
@@ -139,6 +141,18 @@ class Leases:
         with self._lock:
             self._leases[shard.shard_id] = _Lease(began + LEASE_SECONDS, began + RENEW_SECONDS)
         return replace(taken, caught_up_at=caught_up_by(taken, now=now))
+
+    def begin_load(self, shards: Set[str]) -> None:
+        """Take none of these shards again before :meth:`end_load`.
+
+        A lease that is lost and taken again may be that of another incarnation, because the shard was reset
+        in between. What was read under the former one must not be taken for read under this one.
+        """
+        self._loading = shards
+
+    def end_load(self) -> None:
+        """Nothing is loaded any more."""
+        self._loading = frozenset()
 
     def holds(self, shard_id: str) -> bool:
         """Whether this worker certainly still holds the lease."""

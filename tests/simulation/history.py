@@ -24,7 +24,7 @@ from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.ledger import BrokenPromiseError
 from tests.simulation.resets import Resets, maintenance_of
-from tests.simulation.world import World
+from tests.simulation.world import World, files_in_memory
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -81,7 +81,7 @@ class History:
         :raises BrokenPromiseError: something is lost, doubled, out of order or told too early
         """
         self._scheduler.spawn(self._live)
-        with maintenance_of(self.variant.chance("ids")):
+        with files_in_memory(), maintenance_of(self.variant.chance("ids")):
             self._scheduler.run(lambda: self._done or bool(self._ledger.broken))
         if self._ledger.broken:
             raise BrokenPromiseError(f"{self.variant.arguments}: {self._ledger.broken[0]}")

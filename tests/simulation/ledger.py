@@ -308,9 +308,9 @@ class Ledger:
     # --- the end -------------------------------------------------------------------------------------------
 
     def check_end(self, application: str) -> None:
-        """Everything is there under the last incarnation of each shard, but for what is before it (promise 1).
+        """Everything is there under the last incarnation of each shard (promise 1).
 
-        That was loaded before, or a reset has said that it is skipped.
+        What is before it was loaded before, or a reset has said that it is skipped.
         """
         for shard in self._stream.shards.values():
             incarnation = self._current.get((application, shard.shard_id))

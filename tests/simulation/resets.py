@@ -1,4 +1,4 @@
-"""Resets in the middle of a history: planned and carried out by processes that die, sleep and are tried again.
+"""Resets in the middle of a history, planned and carried out by processes that die and are tried again.
 
 What they run is the package's own maintenance. It takes its threads, pauses and ids from here, and no other
 module of the simulation knows it.

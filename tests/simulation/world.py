@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +23,7 @@ from tests.simulation.snowflake import Server, SimulatedSnowflake
 from tests.simulation.weather import Weather
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
     from airflow_kinesis_snowflake.formats.decoding import Encoder
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from tests.simulation.variant import Variant
 
 TABLE = TableName.parse("DB.RAW.CLICKS")
+MEMORY = "/dev/shm"
 # How an application loads; one of them changes its sink between drains.
 SINKS = (("copy",), ("streaming",), ("copy", "streaming"))
 # How many bytes of documents a page may have; the smaller ones end it inside an aggregate.
@@ -179,6 +183,18 @@ class World:
             self.scheduler.sleep(pause)
         while left[0]:
             self.scheduler.wait(ended)
+
+
+@contextmanager
+def files_in_memory() -> Iterator[None]:
+    """Let drains write their files where no disk is waited for, if there is such a place."""
+    before = tempfile.tempdir
+    if os.access(MEMORY, os.W_OK):
+        tempfile.tempdir = MEMORY
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _weather(variant: Variant) -> Weather:

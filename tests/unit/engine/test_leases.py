@@ -67,6 +67,17 @@ def save(leases: Leases) -> bool:
     return leases.save(SHARD.shard_id, None, millis_behind=None)
 
 
+def test_a_shard_is_not_taken_again_while_what_was_read_of_it_is_loaded(leases: Leases, store: Store) -> None:
+    """It may have been reset since, and be another incarnation of itself."""
+    leases.begin_load({SHARD.shard_id})
+    store.ours = False
+    assert not save(leases)
+    assert leases.drop_lost() == {SHARD.shard_id}
+    assert leases.take(SHARD, incarnation="any") is None
+    leases.end_load()
+    assert leases.take(SHARD, incarnation="any") == SHARD
+
+
 def test_a_lease_is_believed_in_for_as_long_as_others_respect_it(leases: Leases, clock: Clock) -> None:
     clock.now += LEASE_SECONDS - 1
     assert leases.holds(SHARD.shard_id)
