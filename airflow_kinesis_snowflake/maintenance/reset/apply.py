@@ -15,13 +15,13 @@ from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
-from airflow_kinesis_snowflake.maintenance.reset.changes import Action
+from airflow_kinesis_snowflake.maintenance.reset.changes import Action, has_copied
 from airflow_kinesis_snowflake.maintenance.reset.positions import LATEST
 from airflow_kinesis_snowflake.maintenance.reset.registry import find_method
 from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.state.shards import ShardState
-from airflow_kinesis_snowflake.stream.positions import StartAt
+from airflow_kinesis_snowflake.stream.positions import StartAt, is_after
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class ResetRun:
             return
         ended = [row for row in rows if row is not None and row.incarnation]
         if not self.plan.offsets_unseen:
-            copied = [OffsetKey.of(row) for row in ended if row.offset is not None or COPY in row.sinks]
+            copied = [OffsetKey.of(row) for row in ended if has_copied(row)]
             self.snowflake.session.close_offsets(
                 self.snowflake.target,
                 application=self.store.application_name,
@@ -156,20 +156,26 @@ class ResetRun:
 
         :param also_close: further incarnations, which no row names
         """
-        plan = self.plan
-        rows = self.read_rows(plan.request.stream)
-        by_shard = {shard_id: row for (_, shard_id), row in rows.items()}
-        changes = [change for change in plan.changes if change.action is not Action.KEEP]
-        self._check_still_as_planned(changes, by_shard)
-        todo = [change for change in changes if not _is_done(change, by_shard)]
+        stream = self.plan.request.stream
+        rows, todo = self._look()
         concerned = {change.shard_id for change in todo}
         # Rows that an earlier run has made and left leased are freed with the others.
         with self.holding(
-            key for key, row in rows.items() if key[1] in concerned or self._left(row)
+            (stream, shard_id) for shard_id, row in rows.items() if shard_id in concerned or self._left(row)
         ) as holds:
-            self.close(plan.request.stream, _ended_by(todo, by_shard), also=also_close(todo))
+            # Before they were held, a drain or another run of the plan may have changed them.
+            rows, todo = self._look()
+            self.close(stream, _ended_by(todo, rows), also=also_close(todo))
             for change in todo:
                 self._change(change, holds)
+
+    def _look(self) -> tuple[Mapping[str, ShardState | None], list[ShardChange]]:
+        """The rows of the stream as they are, by shard id, and what is left to do to them."""
+        rows = self.read_rows(self.plan.request.stream)
+        by_shard = {shard_id: row for (_, shard_id), row in rows.items()}
+        changes = [change for change in self.plan.changes if change.action is not Action.KEEP]
+        self._check_still_as_planned(changes, by_shard)
+        return by_shard, [change for change in changes if not _is_done(change, by_shard)]
 
     def _left(self, row: ShardState | None) -> bool:
         return row is not None and row.lease_owner == self._owner
@@ -258,13 +264,15 @@ def _ended_by(changes: Iterable[ShardChange], rows: Mapping[str, ShardState | No
 
 
 def _is_done(change: ShardChange, rows: Mapping[str, ShardState | None]) -> bool:
-    """Whether an earlier run of the plan has made the change."""
+    """Whether an earlier run of the plan has made the change, or a drain has gone on past it since."""
     if change.action is Action.REMOVE:
         return change.shard_id not in rows
     row = rows.get(change.shard_id)
     if row is None or row.incarnation != change.new_incarnation:
         return False
     if change.incarnation != change.new_incarnation:
+        return True
+    if row.checkpoint not in {None, change.checkpoint} and is_after(row.checkpoint, change.new_checkpoint):
         return True
     return (row.checkpoint, row.ended, row.committed_by(change.new_sink)) == (
         change.new_checkpoint,

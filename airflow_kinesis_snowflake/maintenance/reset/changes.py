@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
+    from airflow_kinesis_snowflake.state.shards import ShardState
 
 
 class Action(StrEnum):
@@ -106,3 +107,8 @@ def _is_as_planned(shard: ShardView, change: ShardChange) -> bool:
         return False
     kept = change.incarnation == change.new_incarnation
     return not (kept and shard.checkpoint == change.checkpoint != change.new_checkpoint)
+
+
+def has_copied(row: ShardState) -> bool:
+    """Whether there may be an offset of a row's incarnation."""
+    return row.offset is not None or COPY in row.sinks

@@ -80,6 +80,8 @@ class DeleteTable(ResetMethod):
             return
         rows = run.read_rows()
         with run.holding(rows):
+            # Before they were held, a drain may have changed them.
+            rows = run.read_rows()
             for stream in sorted({stream for stream, _ in rows}):
                 run.close(stream, [row for key, row in rows.items() if key[0] == stream])
             run.store.delete_table()

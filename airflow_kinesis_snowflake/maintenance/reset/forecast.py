@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import ForeignCheckpointError, SnowflakeObjectNotFoundError
 from airflow_kinesis_snowflake.maintenance.reset.changes import Action
+from airflow_kinesis_snowflake.maintenance.reset.due import due_shards
 from airflow_kinesis_snowflake.maintenance.reset.peek import is_retained, next_record
 from airflow_kinesis_snowflake.maintenance.reset.positions import LATEST
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
@@ -130,13 +131,17 @@ def _outlooks(
         (offset.shard_id, offset.incarnation): offset.position
         for offset in sorted(known, key=lambda offset: offset.position or Position("0"))
     }
+    due = due_shards(inspection)
     outlooks = {}
     for change in changes:
         view = views.get(change.shard_id)
-        if view is None or not (change.starts or _is_read(view, inspection)):
+        if view is None:
+            continue
+        is_read = _is_read(view, inspection) or view.shard_id in due
+        if not (change.starts or is_read):
             continue
         start = _later(_start_now(view), committed.get((view.shard_id, view.incarnation or "")))
-        now = _next_now(view, kinesis, inspection, start)
+        now = _next_now(view, kinesis, inspection, start) if is_read else None
         then = now
         if change.starts:
             start = _later(_start_then(change), committed.get((view.shard_id, change.new_incarnation or "")))
@@ -202,8 +207,8 @@ def _is_read(shard: ShardView, inspection: Inspection) -> bool:
 def _next_now(
     shard: ShardView, kinesis: KinesisStreamHook, inspection: Inspection, start: Start | None
 ) -> NextRecord | None:
-    """What the next drain would read of a shard; None too if it couldn't read it."""
-    if start is None or not _is_read(shard, inspection):
+    """What the next drain would read of a shard that it reads; None too if it couldn't."""
+    if start is None:
         return None
     if isinstance(start, StartAt) and start.timestamp and millis(start.timestamp) > inspection.at:
         return None  # Kinesis refuses to look into the future.

@@ -31,7 +31,8 @@ def read_offsets(
         return None, []
     copied = any(COPY in shard.sinks and shard.offset for shard in inspection.shards)
     if not _may_have_copied(inspection):
-        return None, []
+        # A drain may copy before the plan is carried out, so the table doesn't count as unseen.
+        return (), []
     table = snowflake.target.offsets
     try:
         rows = snowflake.session.list_offsets(table, application=request.application)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
-from airflow_kinesis_snowflake.maintenance.reset.changes import Action, unchanged
+from airflow_kinesis_snowflake.maintenance.reset.changes import Action, has_copied, unchanged
 from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
 from airflow_kinesis_snowflake.maintenance.reset.method import Decision, MethodField, ResetMethod, refuse
 from airflow_kinesis_snowflake.maintenance.reset.positions import LATEST, parse_start
@@ -329,6 +329,9 @@ def _opened_again(run: ResetRun, changes: Iterable[ShardChange]) -> list[OffsetK
     """Incarnations of the past that are open because Snowflake went back to when they were."""
     plan = run.plan
     if run.snowflake is None or plan.offsets_unseen or not plan.request.trust_snowflake:
+        return []
+    there = run.read_rows(plan.request.stream).values()
+    if there and not any(row is None or has_copied(row) for row in there):
         return []
     kept = {change.shard_id: change.new_incarnation for change in changes}
     rows = run.snowflake.session.list_offsets(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.reset.changes import Action, unchanged
+from airflow_kinesis_snowflake.maintenance.reset.due import due_shards
 from airflow_kinesis_snowflake.maintenance.reset.method import Decision, MethodField, ResetMethod, refuse
 from airflow_kinesis_snowflake.maintenance.reset.positions import parse_position
 from airflow_kinesis_snowflake.stream.retention import why_foreign
@@ -48,6 +49,20 @@ class Rewind(ResetMethod):
     def intention(self, request: ResetRequest) -> str:
         """Which shards go where."""
         return f"{len(request.shards) or 'all'} shards go to {request.position}."
+
+    def refusals(self, request: ResetRequest, inspection: Inspection) -> Iterable[str]:
+        """A drain makes no rows for ancestors of the shards that have one: it takes them for read long ago."""
+        made = {
+            shard.shard_id
+            for shard in inspection.shards
+            if shard.shard_id in request.shards and not shard.row
+        }
+        left_out = due_shards(inspection) - made - due_shards(inspection, made=made) if made else ()
+        if left_out:
+            yield (
+                f"name the shards {', '.join(sorted(left_out))} too, or drain once before: they have no row "
+                "yet, and no drain would read them after their descendants got one"
+            )
 
     def decide(
         self,

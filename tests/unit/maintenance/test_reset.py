@@ -14,6 +14,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
 from airflow_kinesis_snowflake.maintenance.reset.changes import Action, ShardChange
 from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
+from airflow_kinesis_snowflake.maintenance.reset.due import due_shards
 from airflow_kinesis_snowflake.maintenance.reset.forecast import Outlook, with_effect, without_outlook
 from airflow_kinesis_snowflake.maintenance.reset.peek import NextRecord
 from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, plan_text, refusals
@@ -98,6 +99,28 @@ def test_a_rewind_of_some_shards_leaves_the_others_alone() -> None:
 def test_a_rewind_makes_rows_for_shards_that_were_before_the_start() -> None:
     made = changes(request(), view(FIRST, row=False, checkpoint=None, incarnation=None), view(CHILD))
     assert made[FIRST].action is Action.CREATE
+
+
+def missing(shard_id: str, *parents: str) -> ShardView:
+    return view(shard_id, row=False, checkpoint=None, incarnation=None, stream_created=None, parents=parents)
+
+
+def test_a_row_that_would_keep_ancestors_from_being_read_is_refused() -> None:
+    shards = (view(FIRST), missing(SECOND), missing(CHILD, SECOND))
+    (reason,) = refusals(request(shards=(CHILD,)), inspection(*shards))
+    assert SECOND in reason
+    assert refusals(request(shards=(SECOND, CHILD)), inspection(*shards)) == []
+    assert refusals(request(), inspection(*shards)) == []
+
+
+def test_ancestors_that_nobody_would_read_anyway_keep_no_row_from_being_made() -> None:
+    shards = (missing(FIRST), view(SECOND, parents=(FIRST,)), missing(CHILD, SECOND))
+    assert refusals(request(shards=(CHILD,)), inspection(*shards)) == []
+
+
+def test_shards_without_a_row_are_due_unless_a_shard_with_one_descends_from_them() -> None:
+    shards = (missing(FIRST), view(SECOND, parents=(FIRST,)), missing(CHILD, SECOND))
+    assert due_shards(inspection(*shards)) == {CHILD}
 
 
 def test_a_shard_that_has_left_the_stream_stays_as_it_is() -> None:
