@@ -70,7 +70,7 @@ class History:
         self.counts = self.world.counts
         self._scheduler = self.world.scheduler
         self._ledger = self.world.ledger
-        self._resets = Resets(self.world)
+        self.resets = Resets(self.world)
         self._writing = True
         self._done = False
 
@@ -99,13 +99,13 @@ class History:
         # Most runs wait for the one before.
         pauses = [float(chance.choice([1, 20, 40, 60])) for _ in range(runs)]
         works = [partial(self._run_dag, number) for number in range(runs)]
-        self.world.side_by_side([self._resets.live, *works], pauses=[0.0, *pauses])
+        self.world.side_by_side([self.resets.live, *works], pauses=[0.0, *pauses])
         self.world.weather.clear_up()
         self._writing = False
         # What sleeps wakes up and has its last word, and statements that are late arrive.
         self._scheduler.sleep(400)
         self.world.wait_for_all()
-        self._resets.finish()
+        self.resets.finish()
         self._drain_the_rest()
         self._done = True
 
@@ -131,7 +131,7 @@ class History:
         chance = self.variant.chance(f"task {name}")
         tries = chance.randint(1, 3)
         for number in range(1, (tries if self.variant.has("retries") else 1) + 1):
-            tried = self._start(name, number)
+            tried = self.start(name, number)
             self._attend(tried, chance)
             if tried.report is not None:
                 return
@@ -151,7 +151,7 @@ class History:
         else:
             self.counts["given up"] += 1
 
-    def _start(self, task: str, number: int, **settings: Any) -> Try:
+    def start(self, task: str, number: int, **settings: Any) -> Try:
         self.counts["tries"] += 1
         chance = self.variant.chance(f"try {task} {number}")
         worker = Worker(task, f"{number}-{chance.getrandbits(32):08x}")
@@ -204,7 +204,7 @@ class History:
         # A reset closes incarnations before it begins new ones, and deletes tables.
         under_reset = isinstance(
             error, IncarnationClosedError | ServiceRefusedError
-        ) and self._resets.active_since(began)
+        ) and self.resets.active_since(began)
         passes = in_doubt or under_reset or isinstance(error, TransientError | DrainStoppedError)
         if not passes:
             log.error("A drain failed", exc_info=error)
@@ -239,7 +239,7 @@ class History:
     def _drain_the_rest(self) -> None:
         """Drain in calm weather until there is nothing more, and then once more for nothing."""
         for number in range(CALM_RUNS):
-            tried = self._start(f"calm-{number}", 1, **CALM)
+            tried = self.start(f"calm-{number}", 1, **CALM)
             self.world.wait(tried.running)
             if isinstance(tried.running.error, SinkInDoubtError):
                 continue

@@ -60,7 +60,7 @@ class Resets:
         self._chance = world.variant.chance("resets")
         drawn = self._chance.choice(RESETS)
         self._resets = drawn if world.variant.has("resets") else 0
-        self._unfinished: ResetPlan | None = None
+        self.unfinished: ResetPlan | None = None
         self._active_until = -1.0
 
     def live(self) -> None:
@@ -71,25 +71,25 @@ class Resets:
 
     def active_since(self, at: float) -> bool:
         """Whether a reset was under way at a moment or later, or wasn't brought to its end."""
-        return self._unfinished is not None or self._active_until >= at
+        return self.unfinished is not None or self._active_until >= at
 
     def finish(self) -> None:
         """Bring what was left half-done to its end, or go on where the shards stand."""
         for number in range(CALM_TRIES):
-            if self._unfinished is None:
+            if self.unfinished is None:
                 return
             if number or self._chance.random() < 0.5:
-                self._plan(lambda: self._request(method=Method.RECOVER), name=f"reset-calm-{number}", tries=1)
-            self._carry_out(self._unfinished, tries=1)
+                self.plan(lambda: self.request(method=Method.RECOVER), name=f"reset-calm-{number}", tries=1)
+            self.carry_out(self.unfinished, tries=1)
             self._world.scheduler.sleep(60)
         self._world.ledger.broken.append("a reset can't be brought to its end, although nothing is wrong")
 
     def _reset(self, chance: Random, number: int) -> None:
-        planned = self._plan(lambda: self._draw(chance), name=f"reset-{number}", tries=chance.randint(1, 3))
+        planned = self.plan(lambda: self._draw(chance), name=f"reset-{number}", tries=chance.randint(1, 3))
         # Somebody approves.
         self._world.scheduler.sleep(chance.choice([0.1, 5.0, 60.0]))
-        if planned and self._unfinished is not None:
-            self._carry_out(self._unfinished, tries=chance.randint(1, 4))
+        if planned and self.unfinished is not None:
+            self.carry_out(self.unfinished, tries=chance.randint(1, 4))
 
     # --- planning ------------------------------------------------------------------------------------------
 
@@ -104,22 +104,22 @@ class Resets:
         share = chance.random()
         force = chance.random() < 0.3
         if method is not Method.REWIND:
-            return self._request(method=method, force=force)
+            return self.request(method=method, force=force)
         if kind == "number" and one.records:
             record = one.records[int(share * len(one.records))]
-            return self._request(
+            return self.request(
                 method=method, shards=(one.shard_id,), position=record.sequence_number, force=force
             )
         at = datetime.fromtimestamp(EPOCH + share * self._world.scheduler.now, UTC)
         position = at.isoformat(timespec="milliseconds") if kind == "timestamp" else kind
-        return self._request(
+        return self.request(
             method=method,
             shards=() if every else some,
             position="TRIM_HORIZON" if position == "number" else position,
             force=force,
         )
 
-    def _request(self, *, method: Method, **asked: Any) -> ResetRequest:
+    def request(self, *, method: Method, **asked: Any) -> ResetRequest:
         application = self._world.application
         renamed = f"{application}-again" if method is Method.RENAME else None
         return ResetRequest(
@@ -130,7 +130,7 @@ class Resets:
             **asked,
         )
 
-    def _plan(self, draw: Callable[[], ResetRequest], *, name: str, tries: int) -> bool:
+    def plan(self, draw: Callable[[], ResetRequest], *, name: str, tries: int) -> bool:
         """Plan a reset; whether there is a plan."""
         for number in range(tries):
             machine = self._world.machine(f"{name}-plan-{number}")
@@ -138,7 +138,7 @@ class Resets:
             self._world.wait(running, PATIENCE_SECONDS)
             self._judge(running)
             if running.result is not None:
-                self._unfinished = running.result
+                self.unfinished = running.result
                 return True
         return False
 
@@ -167,7 +167,7 @@ class Resets:
 
     # --- carrying out --------------------------------------------------------------------------------------
 
-    def _carry_out(self, plan: ResetPlan, *, tries: int) -> None:
+    def carry_out(self, plan: ResetPlan, *, tries: int) -> None:
         self._world.counts[plan.request.method] += 1
         for number in range(tries):
             machine = self._world.machine(f"reset#{plan.id}", chance=f"reset {plan.id} {number}")
@@ -176,7 +176,7 @@ class Resets:
             self._active_until = self._world.scheduler.now
             self._judge(running)
             if running.result is not None:
-                self._unfinished = None
+                self.unfinished = None
                 self._world.counts["resets"] += 1
                 return
             if isinstance(running.error, MaintenanceRefusedError) and "nothing was changed" in str(
@@ -231,7 +231,7 @@ def _forecast(change: ShardChange) -> Forecast:
         change.shard_id,
         begin=begin,
         again=change.loaded_again if change.starts else None,
-        skips=change.effect.startswith("skips") or start_at == "LATEST",
+        skips=change.effect.startswith("skips"),
     )
 
 

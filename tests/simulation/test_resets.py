@@ -1,0 +1,111 @@
+"""Single scenes of resets, in calm weather, for what histories found."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.maintenance.methods import Method
+from airflow_kinesis_snowflake.sinks.snowflake.statements import CLOSED
+from tests.simulation.history import CALM, History
+from tests.simulation.resets import maintenance_of
+from tests.simulation.snowflake import Key
+from tests.simulation.variant import SWITCHES, Variant
+from tests.simulation.world import files_in_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_kinesis_snowflake.maintenance.reset import ResetPlan
+
+
+def play(scene: Callable[[History], None]) -> History:
+    """Let a scene happen; no promise may break in it."""
+    history = History(Variant(1, without=frozenset(SWITCHES)))
+    over: list[bool] = []
+
+    def live() -> None:
+        scene(history)
+        over.append(True)
+
+    history.world.scheduler.spawn(live)
+    with files_in_memory(), maintenance_of(Random(0)):
+        history.world.scheduler.run(lambda: bool(over or history.world.ledger.broken))
+    assert history.world.ledger.broken == []
+    return history
+
+
+def drain(history: History, name: str, sink: str = "copy") -> None:
+    history.world.stream.put()
+    history.world.scheduler.sleep(2)
+    history.world.sinks = (sink,)
+    tried = history.start(name, 1, **CALM)
+    history.world.wait(tried.running)
+    assert tried.report is not None
+
+
+def planned(history: History, method: Method, **asked: Any) -> ResetPlan:
+    resets = history.resets
+    assert resets.plan(lambda: resets.request(method=method, **asked), name="reset", tries=1)
+    assert resets.unfinished is not None
+    return resets.unfinished
+
+
+def closed(history: History, plan: ResetPlan) -> set[str]:
+    """Those of the shards whose old incarnations are closed in Snowflake."""
+    offsets = history.world.server.now.offsets
+    return {
+        change.shard_id
+        for change in plan.changes
+        if (row := offsets.get(Key(plan.request.application, change.shard_id, change.incarnation or "")))
+        and row.position.startswith(CLOSED)
+    }
+
+
+def test_a_recovery_that_comes_late_sets_no_checkpoint_back() -> None:
+    def scene(history: History) -> None:
+        drain(history, "first")
+        for row in history.world.table("simulated").rows.values():
+            row.pop("sequenceNumber", None)
+        plan = planned(history, Method.RECOVER)
+        for number in range(5):
+            drain(history, f"later-{number}")
+        history.resets.carry_out(plan, tries=1)
+        assert history.resets.unfinished is None
+
+    play(scene)
+
+
+def test_an_incarnation_is_closed_that_was_copied_into_only_after_the_plan() -> None:
+    plans: list[ResetPlan] = []
+
+    def scene(history: History) -> None:
+        drain(history, "first", "streaming")
+        plans.append(planned(history, Method.REWIND, position="TRIM_HORIZON"))
+        drain(history, "second", "copy")
+        history.resets.carry_out(plans[0], tries=1)
+
+    assert closed(play(scene), plans[0])
+
+
+def test_an_incarnation_is_closed_that_was_copied_into_just_before_the_shard_was_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plans: list[ResetPlan] = []
+    real = CheckpointStoreHook.hold
+
+    def scene(history: History) -> None:
+        drain(history, "first", "streaming")
+        plans.append(planned(history, Method.REWIND, position="TRIM_HORIZON"))
+
+        def hold(store: CheckpointStoreHook, stream: str, shard_id: str, **given: Any) -> bool:
+            history.world.table("simulated").rows[shard_id]["sinks"] = {"SS": ["copy"]}
+            return real(store, stream, shard_id, **given)
+
+        monkeypatch.setattr(CheckpointStoreHook, "hold", hold)
+        history.resets.carry_out(plans[0], tries=1)
+
+    assert len(closed(play(scene), plans[0])) == len(plans[0].changes)
