@@ -23,6 +23,7 @@ from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.ledger import BrokenPromiseError
+from tests.simulation.replays import Replays
 from tests.simulation.resets import Resets, maintenance_of
 from tests.simulation.world import World, files_in_memory
 
@@ -71,6 +72,9 @@ class History:
         self._scheduler = self.world.scheduler
         self._ledger = self.world.ledger
         self.resets = Resets(self.world)
+        self._replays = Replays(self.world)
+        self._tries: list[Try] = []
+        self._sink_now = self.world.sinks[0]
         self._writing = True
         self._done = False
 
@@ -99,7 +103,7 @@ class History:
         # Most runs wait for the one before.
         pauses = [float(chance.choice([1, 20, 40, 60])) for _ in range(runs)]
         works = [partial(self._run_dag, number) for number in range(runs)]
-        self.world.side_by_side([self.resets.live, *works], pauses=[0.0, *pauses])
+        self.world.side_by_side([self.resets.live, self._replays.live, *works], pauses=[0.0, 0.0, *pauses])
         self.world.weather.clear_up()
         self._writing = False
         # What sleeps wakes up and has its last word, and statements that are late arrive.
@@ -196,6 +200,7 @@ class History:
             return report
 
         tried = Try(self.world.start(machine, work))
+        self._tries.append(tried)
         return tried
 
     def _judge(self, error: Exception, began: float) -> None:
@@ -215,9 +220,12 @@ class History:
         )
 
     def _sink(self, machine: Machine, chance: Random) -> SinkSettings:
-        """How a try loads."""
+        """How a try loads. Its sink changes only while no drain runs or hangs, as docs/streaming.md asks."""
+        wanted = chance.choice(self.world.sinks)
+        if all(tried.running.over for tried in self._tries):
+            self._sink_now = wanted
         open_session = self.world.snowflake(machine).open_session
-        if chance.choice(self.world.sinks) == "copy":
+        if self._sink_now == "copy":
             return Copy(self.world.landing, open_session)
         return Streaming(self.world.landing, open_session, partial(self.world.open_channels, machine))
 
@@ -250,6 +258,7 @@ class History:
                 )
                 return
             if number and not report.records and not report.takeovers:
+                self._replays.finish()
                 self._ledger.check_end(self.world.application)
                 self._ledger.expect(
                     not report.snowflake_connections,

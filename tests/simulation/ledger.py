@@ -147,6 +147,29 @@ class Ledger:
             incarnation.landed.add(place)
             incarnation.last[row.dead] = place
 
+    def replay(self, letters: Iterable[tuple[Loaded, bool]], again: Iterable[Loaded]) -> None:
+        """Dead letters of a replay are gone, and what came of them is there, in one.
+
+        :param letters: each with whether it was there yet
+        """
+        came = Counter((row.incarnation, row.place) for row in again)
+        for letter, was_there in letters:
+            self.landings += 1
+            self.expect(
+                was_there, "1: no dead letter is replayed twice", f"{letter.place} was replayed twice"
+            )
+            self.expect(
+                came[letter.incarnation, letter.place] == 1,
+                "1: of a dead letter comes a row or a dead letter",
+                f"the dead letter {letter.place} is gone, and nothing came of it",
+            )
+            self._letters[letter.place, letter.application] -= 1
+        for row in again:
+            if row.dead:
+                self._letters[row.place, row.application] += 1
+            else:
+                self._rows[row.place] += 1
+
     def _check_landing(self, row: Loaded, incarnation: Incarnation) -> None:
         place, shard_id = row.place, row.shard_id
         user = self._stream.users[place]

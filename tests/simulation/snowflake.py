@@ -22,13 +22,14 @@ from airflow_kinesis_snowflake.sinks.snowflake.errors import Tries
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 from airflow_kinesis_snowflake.sinks.snowflake.state import SnowflakeStateSession
 from airflow_kinesis_snowflake.sinks.snowflake.statements import CLOSED, LOCK
+from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.kinesis import Stream
 from tests.simulation.ledger import Place
 from tests.simulation.machine import EPOCH
 from tests.simulation.scheduler import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_kinesis_snowflake.sinks.snowflake.statements import TableMapping
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
@@ -81,6 +82,7 @@ class Letter(NamedTuple):
     """What only a dead letter has.
 
     :param sub: its sub-sequence number; ``None``: it isn't of an aggregate
+    :param failed: when it became one, as Snowflake has it: seconds of the simulation
     """
 
     id: str
@@ -89,6 +91,7 @@ class Letter(NamedTuple):
     arrival: int
     payload: str
     encoding: str
+    failed: float
 
 
 class Loaded(NamedTuple):
@@ -110,6 +113,10 @@ class Loaded(NamedTuple):
         """Whether it is a dead letter."""
         return self.letter is not None
 
+    def failing(self, now: float) -> Loaded:
+        """The row, with the moment when a dead letter is loaded."""
+        return self if self.letter is None else self._replace(letter=self.letter._replace(failed=now))
+
     def under(self, application: str, incarnation: str) -> Loaded:
         """The row, of an incarnation."""
         return self._replace(application=application, incarnation=incarnation)
@@ -129,6 +136,7 @@ class Version(NamedTuple):
 class Transaction:
     """What a session has done and not committed.
 
+    :param deleted: dead letters, by id
     :param application: whose offsets it moves
     :param explicit: a BEGIN began it, so that no other statement ends it
     """
@@ -137,6 +145,7 @@ class Transaction:
     rows: list[Loaded] = field(default_factory=list)
     offsets: dict[Key, Row] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
+    deleted: dict[str, Loaded] = field(default_factory=dict)
     application: str = ""
     explicit: bool = False
 
@@ -232,6 +241,7 @@ class Server:
             "COPY": lambda: self._copy(session, sql),
             "LIST": lambda: [(path,) for path in self._stage if path.startswith(_place(sql))],
             "REMOVE": lambda: self._remove(sql),
+            "DELETE": lambda: self._delete(session, sql, params),
             "MERGE": lambda: self._merge(session, params),
             "UPDATE": lambda: self._update(session, sql, params),
             "SELECT": lambda: self._select(session, sql, params),
@@ -252,9 +262,25 @@ class Server:
         if transaction is None:
             return []
         self._loaded_files |= transaction.files
+        if transaction.deleted:
+            self._replay(transaction)
         self._land(self._owned(transaction), transaction.offsets)
         session.floor = len(self.versions) - 1
         return self._end(session)
+
+    def _replay(self, transaction: Transaction) -> None:
+        """Take away dead letters, and put what came of them in their place."""
+        deleted, again = [], []
+        for letter_id, letter in transaction.deleted.items():
+            deleted.append((letter, letter_id in self.now.letters))
+            at = next((at for at, row in enumerate(transaction.rows) if row.place == letter.place), None)
+            if at is not None:
+                again.append(transaction.rows.pop(at).under(letter.application, letter.incarnation))
+        before = self.now
+        letters = {id_: row for id_, row in before.letters.items() if id_ not in transaction.deleted}
+        letters |= {row.letter.id: row for row in again if row.letter is not None}
+        self.versions.append(Version(before.offsets, letters))
+        self._ledger.replay(deleted, again)
 
     def _owned(self, transaction: Transaction) -> list[Loaded]:
         """The rows of a transaction, each with the incarnation whose offset it has moved.
@@ -327,7 +353,7 @@ class Server:
         for path, rows in self._stage.items():
             known = path in self._loaded_files or path in transaction.files
             if path.startswith(_place(sql)) and (again or not known):
-                transaction.rows += rows
+                transaction.rows += [row.failing(self._scheduler.now) for row in rows]
                 transaction.files.add(path)
                 answer.append((path, len(rows)))
         return answer
@@ -383,17 +409,61 @@ class Server:
         return closed
 
     def _select(self, session: Session, sql: str, params: Sequence[Any]) -> Answer:
-        if sql == "SELECT CURRENT_TRANSACTION()":
-            return [(str(session.transaction.id) if session.transaction else None,)]
-        if "SYSTEM$CANCEL_ALL_QUERIES" in sql:
-            self._sessions[params[0]].cancelled = True
-            self._scheduler.give(self._lock_free)
-            return []
-        if sql.startswith("SELECT OF_SHARD, COUNT(*)"):
-            return self._count(params)
-        if sql.startswith('SELECT "STREAM"'):
-            return self._list_offsets(session, params[0])
-        return self._read_offsets(session, params)
+        known: Mapping[str, Callable[[], Answer]] = {
+            "SELECT CURRENT_TRANSACTION()": lambda: [
+                (str(session.transaction.id) if session.transaction else None,)
+            ],
+            "SELECT CURRENT_TIMESTAMP": lambda: [(moment(self._millis),)],
+            "SELECT SYSTEM$CANCEL_ALL_QUERIES": lambda: self._cancel(params[0]),
+            "SELECT OF_SHARD, COUNT(*)": lambda: self._count(params),
+            # All dead letters have ids.
+            "SELECT COUNT(*)": lambda: [(0,)],
+            'SELECT "STREAM"': lambda: self._list_offsets(session, params[0]),
+            'SELECT "SHARD_ID"': lambda: self._read_offsets(session, params),
+            'SELECT "ID", "SHARD_ID"': lambda: self._read_letters(session, params),
+            'SELECT "ID" FROM': lambda: self._list_letters(session, params[2:]),
+        }
+        return next(answer() for begin, answer in known.items() if sql.startswith(begin))
+
+    def _cancel(self, session_id: int) -> Answer:
+        self._sessions[session_id].cancelled = True
+        self._scheduler.give(self._lock_free)
+        return []
+
+    def _list_letters(self, session: Session, ids: Sequence[str]) -> Answer:
+        letters = self._visible(session).letters
+        return [(letter_id,) for letter_id in ids if letter_id in letters]
+
+    @property
+    def _millis(self) -> int:
+        return int((EPOCH + self._scheduler.now) * 1000)
+
+    def _read_letters(self, session: Session, params: Sequence[Any]) -> Answer:
+        """Dead letters of an application that failed until a moment, in the order of their shards."""
+        application, _, _, until, most = params
+        last = datetime.fromisoformat(until).timestamp() - EPOCH
+        rows = [
+            row
+            for row in self._visible(session).letters.values()
+            if row.letter is not None and row.application == application and row.letter.failed <= last
+        ]
+        rows.sort(key=lambda row: (row.shard_id, row.place))
+        return [
+            (letter.id, row.shard_id, str(row.place.number), *letter[1:-1])
+            for row in rows[:most]
+            if (letter := row.letter) is not None
+        ]
+
+    def _delete(self, session: Session, sql: str, params: Sequence[Any]) -> int:
+        """Delete dead letters, by what was committed before."""
+        transaction = self._transaction(session)
+        guarded = "CURRENT_TRANSACTION() = %s" in sql
+        if guarded and params[-1] != str(transaction.id):
+            return 0
+        ids = params[2:-1] if guarded else params[2:]
+        there = {letter_id: self.now.letters[letter_id] for letter_id in ids if letter_id in self.now.letters}
+        transaction.deleted |= there
+        return len(there)
 
     def _visible(self, session: Session) -> Version:
         """What a statement of a session sees: what was committed, perhaps some time ago, and its own."""
@@ -525,6 +595,9 @@ class Cursor:
             self._rows = answer
         return self
 
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self._rows)
+
     def fetchall(self) -> list[tuple[Any, ...]]:
         return self._rows
 
@@ -575,7 +648,8 @@ def loaded(row: Mapping[str, Any]) -> Loaded:
         row = row.get("KINESISMETADATA", row)
         return Loaded(row["shardId"], Place(int(row["sequenceNumber"]), row["subSequenceNumber"]))
     _, _, sub, *others = (row[name] for name in LETTER_COLUMNS)
-    letter = Letter(row["ID"], sub, *others)
+    failed = datetime.fromisoformat(row["FAILED_AT"]).timestamp() - EPOCH if "FAILED_AT" in row else 0.0
+    letter = Letter(row["ID"], sub, *others, failed)
     return Loaded(row["SHARD_ID"], Place(int(row["SEQUENCE_NUMBER"]), sub or 0), letter)
 
 

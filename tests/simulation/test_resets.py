@@ -5,8 +5,6 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.sinks.snowflake.statements import CLOSED
@@ -18,6 +16,8 @@ from tests.simulation.world import files_in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pytest
 
     from airflow_kinesis_snowflake.maintenance.reset import ResetPlan
 

@@ -28,6 +28,7 @@ ACTORS = (
     "stops",
     "clocks",
     "resets",
+    "replays",
 )
 SWITCHES = (*ACTORS, *WEATHER)
 

@@ -49,6 +49,21 @@ class SimulatedLanding(Landing):
         return DecodingEncoder(lambda payload, _="", /: (payload,), mapping, room=room or self.most_bytes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MendedLanding(SimulatedLanding):
+    """The same after what was wrong has been mended, but for a third of the payloads."""
+
+    def encoder(self, mapping: EnvelopeMapping | ColumnsMapping, *, room: int = 0) -> Encoder:
+        """How records become rows."""
+        return DecodingEncoder(lambda payload, _="", /: (mended(payload),), mapping, room=room)
+
+
+def mended(payload: bytes) -> bytes:
+    """A payload as it should have been."""
+    number, _, wrong = payload.partition(b" is no JSON")
+    return b'{"n": %s}' % number if wrong and int(number) % 3 else payload
+
+
 @dataclass(eq=False)
 class Running:
     """A process.
