@@ -75,6 +75,7 @@ class History:
         self._replays = Replays(self.world)
         self._tries: list[Try] = []
         self._sink_now = self.world.sinks[0]
+        self._hung = bool(self.world.weather.sleep or self.world.weather.nap)
         self._writing = True
         self._done = False
 
@@ -220,9 +221,10 @@ class History:
         )
 
     def _sink(self, machine: Machine, chance: Random) -> SinkSettings:
-        """How a try loads. Its sink changes only while no drain runs or hangs, as docs/streaming.md asks."""
+        """How a try loads. Where workers may hang, its sink changes only as docs/streaming.md asks for it."""
         wanted = chance.choice(self.world.sinks)
-        if all(tried.running.over for tried in self._tries):
+        ended = all(tried.running.over for tried in self._tries)
+        if not self._hung or (ended and not self.world.unnoticed_commits()):
             self._sink_now = wanted
         open_session = self.world.snowflake(machine).open_session
         if self._sink_now == "copy":

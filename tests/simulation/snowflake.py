@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from airflow_kinesis_snowflake.sinks.snowflake.errors import Tries
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 from airflow_kinesis_snowflake.sinks.snowflake.state import SnowflakeStateSession
 from airflow_kinesis_snowflake.sinks.snowflake.statements import CLOSED, LOCK
+from airflow_kinesis_snowflake.stream.positions import decode_position
 from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.kinesis import Stream
 from tests.simulation.ledger import Place
@@ -651,6 +653,15 @@ def loaded(row: Mapping[str, Any]) -> Loaded:
     failed = datetime.fromisoformat(row["FAILED_AT"]).timestamp() - EPOCH if "FAILED_AT" in row else 0.0
     letter = Letter(row["ID"], sub, *others, failed)
     return Loaded(row["SHARD_ID"], Place(int(row["SEQUENCE_NUMBER"]), sub or 0), letter)
+
+
+def place_of(position: str) -> Place | None:
+    """Where an offset stands; ``None``: before the first record."""
+    decoded = decode_position(position.removeprefix(CLOSED))
+    if decoded is None:
+        return None
+    sub = decoded.sub_sequence_number
+    return Place(int(decoded.sequence_number), inf if sub is None else sub)
 
 
 def batched(values: Sequence[Any], size: int) -> list[tuple[Any, ...]]:
