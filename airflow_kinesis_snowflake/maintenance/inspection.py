@@ -159,8 +159,16 @@ def inspect_state(store: CheckpointStoreHook, kinesis: KinesisStreamHook, *, now
     stream, listed = _describe(kinesis)
     inspection, rows = _inspect_rows(store, kinesis.stream_name, facts, items, listed=listed, now=now)
     created = None if stream is None else millis(stream.created)
+    parents = {shard.shard_id: shard.parents for shard in listed}
     return replace(
         inspection,
+        # A row of a deleted stream names parents that the shard of its id doesn't have in this one.
+        shards=tuple(
+            replace(view, parents=parents[view.shard_id])
+            if view.shard_id in parents and view.stream_created not in {None, created}
+            else view
+            for view in inspection.shards
+        ),
         stream_created=created,
         stream_arn=None if stream is None else stream.arn,
         retention_seconds=0 if stream is None else int(stream.retention.total_seconds()),

@@ -6,15 +6,21 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine.drain import Drain
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.exceptions import (
+    CorruptStateError,
+    DataLossError,
     DrainStoppedError,
+    ForeignCheckpointError,
     IncarnationClosedError,
     ServiceRefusedError,
     SinkInDoubtError,
+    StreamNotFoundError,
+    StreamRecreatedError,
     TransientError,
 )
 from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Streaming
@@ -41,7 +47,17 @@ log = logging.getLogger(__name__)
 
 # A task that is told to stop is killed by Airflow after as long.
 STOP_SECONDS = 60.0
+# The share of histories in which the stream is made anew.
+RECREATED = 0.12
 CALM_RUNS = 12
+# What a drain may say while the state is that of a stream that was deleted.
+OF_ANOTHER_STREAM = (
+    StreamRecreatedError,
+    StreamNotFoundError,
+    ForeignCheckpointError,
+    DataLossError,
+    CorruptStateError,
+)
 CALM = {"max_batch_records": 1000, "max_batch_seconds": 60.0, "max_seconds": None, "follow_seconds": None}
 
 
@@ -76,6 +92,7 @@ class History:
         self._tries: list[Try] = []
         self._sink_now = self.world.sinks[0]
         self._hung = bool(self.world.weather.sleep or self.world.weather.nap)
+        self._recreated_until = -inf
         self._writing = True
         self._done = False
 
@@ -104,15 +121,39 @@ class History:
         # Most runs wait for the one before.
         pauses = [float(chance.choice([1, 20, 40, 60])) for _ in range(runs)]
         works = [partial(self._run_dag, number) for number in range(runs)]
-        self.world.side_by_side([self.resets.live, self._replays.live, *works], pauses=[0.0, 0.0, *pauses])
+        people = [self.resets.live, self._replays.live, self._recreate]
+        self.world.side_by_side([*people, *works], pauses=[0.0] * len(people) + pauses)
         self.world.weather.clear_up()
         self._writing = False
         # What sleeps wakes up and has its last word, and statements that are late arrive.
         self._scheduler.sleep(400)
         self.world.wait_for_all()
         self.resets.finish()
+        self._adopt()
         self._drain_the_rest()
         self._done = True
+
+    def _recreate(self) -> None:
+        """In some histories, delete the stream and make another one of its name."""
+        chance = self.variant.chance("recreation")
+        at, noticed, shards = chance.uniform(30, 300), chance.uniform(1, 200), chance.randint(2, 4)
+        if chance.random() < RECREATED and self.variant.has("recreations"):
+            self._scheduler.sleep(at)
+            self._recreated_until = inf
+            self.world.stream.recreate(shards=shards)
+            self.counts["recreated streams"] += 1
+            self._scheduler.sleep(noticed)
+            self.resets.adopt("reset-recreated")
+
+    def _adopt(self) -> None:
+        """In calm weather, see to it that the state is of the stream that there is."""
+        for number in range(CALM_RUNS):
+            if not self.resets.is_of_another_stream:
+                break
+            self.resets.adopt(f"reset-adopting-{number}")
+            self._scheduler.sleep(90)
+        self._recreated_until = min(self._recreated_until, self._scheduler.now)
+        self._scheduler.sleep(1)
 
     def _write(self) -> None:
         chance, stream = self.variant.chance("writes"), self.world.stream
@@ -211,7 +252,8 @@ class History:
         under_reset = isinstance(
             error, IncarnationClosedError | ServiceRefusedError
         ) and self.resets.active_since(began)
-        passes = in_doubt or under_reset or isinstance(error, TransientError | DrainStoppedError)
+        recreated = isinstance(error, OF_ANOTHER_STREAM) and self._recreated_until >= began
+        passes = in_doubt or under_reset or recreated or isinstance(error, TransientError | DrainStoppedError)
         if not passes:
             log.error("A drain failed", exc_info=error)
         self._ledger.expect(

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from airflow_kinesis_snowflake.exceptions import (
+    ForeignCheckpointError,
     IteratorExpiredError,
     ServiceUnavailableError,
+    StreamNotFoundError,
     ThrottledError,
 )
 from airflow_kinesis_snowflake.stream.clock import ServiceClock
@@ -18,6 +20,7 @@ from airflow_kinesis_snowflake.stream.facts import StreamFacts
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
+from airflow_kinesis_snowflake.stream.times import moment
 from tests.shapes import aggregated
 from tests.simulation.ledger import Place
 from tests.simulation.machine import EPOCH
@@ -58,8 +61,10 @@ class ShardModel:
     :param created: second since the epoch
     :param records: as Kinesis has them
     :param users: those that are in them
+    :param family: all shards of the stream
     """
 
+    family: dict[str, ShardModel]
     number: int
     parents: tuple[str, ...]
     begin: int
@@ -88,7 +93,7 @@ class Stream:
     :param random: decides
     :param aggregates: which share of the Kinesis records are aggregates
     :ivar users: all user records
-    :ivar shard_of: the shard of each of them
+    :ivar shard_of: the shard of each of them, and of the number that each shard begins with
     """
 
     name = "clicks"
@@ -101,14 +106,36 @@ class Stream:
         self.users: dict[Place, User] = {}
         self.shard_of: dict[Place, ShardModel] = {}
         self.created = datetime.fromtimestamp(EPOCH - 3600, UTC)
+        self.there = True
+        self._families = {self.created: self.shards}
         self._count = 0
         self.consumer_since: float | None = None
         self.subscribed: dict[str, tuple[int, float]] = {}
+        self._made_of(shards)
+
+    def _made_of(self, shards: int) -> None:
         for number in range(shards):
             self._open((), HASH_KEYS * number // shards, HASH_KEYS * (number + 1) // shards - 1)
 
+    def recreate(self, *, shards: int) -> None:
+        """Delete the stream with its records and consumers, and make another one of its name."""
+        self.there = False
+        self._scheduler.sleep(self._random.uniform(2, 40))
+        self.created = datetime.fromtimestamp(int(EPOCH + self._scheduler.now), UTC)
+        self.shards = self._families[self.created] = {}
+        self.consumer_since, self.subscribed = None, {}
+        self._made_of(shards)
+        self.there = True
+
+    @property
+    def remade(self) -> bool:
+        """Whether it is another stream than at the beginning."""
+        return len(self._families) > 1
+
     def put(self) -> None:
         """Write a few records to a shard that is open."""
+        if not self.there:
+            return
         arrival = round(EPOCH + self._scheduler.now, 3)
         shard = self._random.choice([shard for shard in self.shards.values() if not shard.closed])
         for _ in range(self._random.randint(1, 6)):
@@ -134,16 +161,18 @@ class Stream:
         good = self._random.random() < 0.9
         return json.dumps({"n": number}).encode() if good else b"%d is no JSON{" % number
 
-    def sibling(self, shard: ShardModel, shard_id: str) -> ShardModel:
-        """A shard of the same stream."""
-        return self.shards[shard_id]
+    def shard_made(self, created: int, shard_id: str) -> ShardModel | None:
+        """A shard of the stream that was made at a moment (ms)."""
+        return self._families.get(moment(created), {}).get(shard_id)
 
-    def shard_at(self, place: Place, shard_id: str) -> ShardModel:
+    def shard_at(self, place: Place) -> ShardModel:
         """The shard that gave out a number."""
-        return self.shards[shard_id]
+        return self.shard_of[Place(place.number)]
 
     def reshard(self) -> None:
         """Split a shard, or merge two neighbours."""
+        if not self.there:
+            return
         open_shards = sorted(
             (shard for shard in self.shards.values() if not shard.closed), key=lambda shard: shard.begin
         )
@@ -160,8 +189,11 @@ class Stream:
             self._open((shard.shard_id,), middle + 1, shard.end)
 
     def _open(self, parents: tuple[str, ...], begin: int, end: int) -> None:
-        shard = ShardModel(len(self.shards), parents, begin, end, int(EPOCH + self._scheduler.now))
+        shard = ShardModel(
+            self.shards, len(self.shards), parents, begin, end, int(EPOCH + self._scheduler.now)
+        )
         self.shards[shard.shard_id] = shard
+        self.shard_of[Place(int(shard.sequence_number(written=shard.created, count=0)))] = shard
 
 
 class SimulatedKinesis:
@@ -180,11 +212,16 @@ class SimulatedKinesis:
 
     def describe(self) -> StreamFacts:
         asked_at = self._machine.monotonic()
-        date = self._call(lambda: datetime.fromtimestamp(int(EPOCH + self._machine.scheduler.now), UTC))
+        date, created = self._call(
+            lambda: (
+                datetime.fromtimestamp(int(EPOCH + self._machine.scheduler.now), UTC),
+                self._stream.created,
+            )
+        )
         return StreamFacts(
             name=self.stream_name,
             arn=f"arn:aws:kinesis:eu-west-1:123456789012:stream/{self.stream_name}",
-            created=self._stream.created,
+            created=created,
             retention=timedelta(hours=24),
             status="ACTIVE",
             encryption=False,
@@ -210,9 +247,9 @@ class SimulatedKinesis:
         return self._call(lambda: self._iterator(shard_id, self._index(shard_id, start)))
 
     def get_iterator_at(self, shard_id: str, sequence_number: str) -> str:
-        records = self._stream.shards[shard_id].records
-        at = next(index for index, record in enumerate(records) if record.sequence_number == sequence_number)
-        return self._call(lambda: self._iterator(shard_id, at))
+        return self._call(
+            lambda: self._iterator(shard_id, self._index(shard_id, Position(sequence_number)) - 1)
+        )
 
     def get_page(self, iterator: str, *, limit: int = 10_000) -> Page:
         return self._call(lambda: self._page(iterator, limit))
@@ -221,28 +258,39 @@ class SimulatedKinesis:
         def done() -> T:
             if self._weather.strikes(self._weather.refused):
                 raise self._weather.random.choice([ThrottledError, ServiceUnavailableError])("simulated")
+            if not self._stream.there:
+                raise StreamNotFoundError("simulated")
             return effect()
 
         return self._weather.call(self._machine, done)
 
     def _index(self, shard_id: str, start: Position | StartAt) -> int:
-        records = self._stream.shards[shard_id].records
+        records = self._shard(shard_id).records
         if isinstance(start, Position):
+            if self._stream.shard_at(Place(int(start.sequence_number))) is not self._shard(shard_id):
+                raise ForeignCheckpointError("simulated")
             return sum(1 for record in records if Position(record.sequence_number) <= start)
         if start.timestamp is None:
             return 0
         since = int(start.timestamp.timestamp())
         return sum(1 for record in records if record.approximate_arrival < since)
 
+    def _shard(self, shard_id: str) -> ShardModel:
+        shard = self._stream.shards.get(shard_id)
+        if shard is None:
+            raise StreamNotFoundError("simulated: no such shard")
+        return shard
+
     def _iterator(self, shard_id: str, index: int) -> str:
-        return f"{shard_id} {index} {self._machine.scheduler.now}"
+        made = self._machine.scheduler.now
+        return f"{shard_id} {index} {made} {self._stream.created.timestamp()}"
 
     def _page(self, iterator: str, limit: int) -> Page:
-        shard_id, index_text, made = iterator.split()
+        shard_id, index_text, made, created = iterator.split()
         now = self._machine.scheduler.now
-        if now - float(made) > ITERATOR_SECONDS:
+        if now - float(made) > ITERATOR_SECONDS or float(created) != self._stream.created.timestamp():
             raise IteratorExpiredError("simulated")
-        shard, begin = self._stream.shards[shard_id], int(index_text)
+        shard, begin = self._shard(shard_id), int(index_text)
         # A page may be short, or empty, although there is more.
         end = min(len(shard.records), begin + min(limit, self._weather.random.randint(0, 8)))
         last = end == len(shard.records)
@@ -285,7 +333,7 @@ class SimulatedFanOut(SimulatedKinesis):
             index = self._index(shard_id, start)
             if with_start and isinstance(start, Position):
                 index -= 1
-            return SimulatedSubscription(self, self._stream.shards[shard_id], index, admit)
+            return SimulatedSubscription(self, self._shard(shard_id), index, admit)
 
         return self._call(subscribe)
 
@@ -321,6 +369,8 @@ class SimulatedSubscription:
             self._scheduler.wait(self._closing, late)
             if self._closed:
                 return
+            if self._stream.shards.get(self._shard.shard_id) is not self._shard:
+                raise StreamNotFoundError("simulated: the stream was deleted")
             if self._stream.subscribed[self._shard.shard_id][0] != self._number:
                 raise ThrottledError("simulated: another subscription took over")
             if self._weather.strikes(self._weather.refused):

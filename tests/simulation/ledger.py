@@ -62,12 +62,14 @@ class Incarnation:
     """What came of a shard between two resets.
 
     :param id: as rows and offsets name it
+    :param stream_created: of the stream that its row names (ms)
     :param begin: as the row says that began it
     :param order: of all incarnations
     :param ended: what ended it, if that keeps out whoever still works under it
     """
 
     id: str
+    stream_created: int
     begin: Begin
     order: int
     ended: str | None = None
@@ -192,11 +194,14 @@ class Ledger:
     def _check_parents(self, application: str, shard: ShardModel, incarnation: Incarnation) -> None:
         """A child that was begun after its parents is loaded after them."""
         for parent_id in shard.parents:
-            parent = self._stream.sibling(shard, parent_id)
             of_parent = self._current.get((application, parent_id))
-            if of_parent is not None and of_parent.order < incarnation.order:
+            if (
+                of_parent is not None
+                and of_parent.order < incarnation.order
+                and of_parent.stream_created == incarnation.stream_created
+            ):
                 self.expect(
-                    not self._unread(parent, of_parent),
+                    not self._unread(shard.family[parent_id], of_parent),
                     "4: after its parents",
                     f"{shard.shard_id} was loaded before its parent {parent_id} was finished",
                 )
@@ -244,7 +249,7 @@ class Ledger:
         incarnation = self._current[application, shard_id]
         if checkpoint is None or checkpoint == incarnation.begin.after:
             return
-        shard = self._stream.shard_at(checkpoint, shard_id)
+        shard = self._stream.shard_at(checkpoint)
         self.expect(
             not any(user.place <= checkpoint for user in self._unread(shard, incarnation)),
             "2: no checkpoint is ahead",
@@ -258,7 +263,8 @@ class Ledger:
             return
         known = self._incarnations.get(named)
         if known is None:
-            known = Incarnation(named, _begin(after), order=len(self._incarnations))
+            created = int(after["streamCreated"]["N"])
+            known = Incarnation(named, created, _begin(after), order=len(self._incarnations))
             self._incarnations[named] = known
             self._note_skipped(shard_id, writer, old, known)
         # A recovery goes on under an incarnation that nobody could tell from one that goes on.
@@ -289,7 +295,9 @@ class Ledger:
         """What a plan says will be loaded again is what there is now, if nothing has landed meanwhile."""
         if forecast.begin is None or forecast.again is None:
             return
-        shard = self._stream.shards[forecast.shard_id]
+        shard = self._stream.shards.get(forecast.shard_id)
+        if shard is None:
+            return
         there = [
             user
             for user in shard.users
@@ -308,14 +316,20 @@ class Ledger:
 
         Only a reset may skip anything, and says so in its plan where it was there to be seen.
         """
-        shard = self._stream.shards[shard_id]
-        pending = shard.users if old is None else self._unread(shard, old)
+        shard = self._stream.shard_made(new.stream_created, shard_id)
+        if shard is None:
+            return
+        # Nothing of the new stream is read under the checkpoints of a stream that was deleted.
+        of_it = old is not None and old.stream_created == new.stream_created
+        pending = self._unread(shard, old) if old is not None and of_it else shard.users
         skipped = [user for user in pending if not new.begin.covers(user)]
         made_at, forecasts = self._plans.get(writer, (inf, {}))
         forecast = forecasts.get(shard_id)
         said = forecast is not None and forecast.skips
         self.expect(
-            said or not any(self._is_news(user, made_at) for user in skipped),
+            said
+            or (old is not None and not of_it)
+            or not any(self._is_news(user, made_at) for user in skipped),
             "8: nothing is skipped that no reset says it skips",
             f"{writer} skips records of {shard_id} and didn't say so",
         )

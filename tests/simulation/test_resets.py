@@ -50,8 +50,8 @@ def drain(history: History, name: str, sink: str = "copy") -> None:
 def planned(history: History, method: Method, **asked: Any) -> ResetPlan:
     resets = history.resets
     assert resets.plan(lambda: resets.request(method=method, **asked), name="reset", tries=1)
-    assert resets.unfinished is not None
-    return resets.unfinished
+    assert resets.planned is not None
+    return resets.planned
 
 
 def closed(history: History, plan: ResetPlan) -> set[str]:
@@ -109,3 +109,15 @@ def test_an_incarnation_is_closed_that_was_copied_into_just_before_the_shard_was
         history.resets.carry_out(plans[0], tries=1)
 
     assert len(closed(play(scene), plans[0])) == len(plans[0].changes)
+
+
+def test_a_shard_of_a_stream_that_was_made_anew_waits_for_no_parents_of_the_old_one() -> None:
+    def scene(history: History) -> None:
+        history.world.stream.reshard()
+        drain(history, "first")
+        child = next(shard for shard in history.world.stream.shards.values() if shard.parents)
+        history.world.stream.recreate(shards=child.number + 1)
+        plan = planned(history, Method.REWIND, position="TRIM_HORIZON")
+        assert {change.parents for change in plan.changes if change.starts} == {()}
+
+    play(scene)

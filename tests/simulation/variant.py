@@ -29,6 +29,7 @@ ACTORS = (
     "clocks",
     "resets",
     "replays",
+    "recreations",
 )
 SWITCHES = (*ACTORS, *WEATHER)
 
