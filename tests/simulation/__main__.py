@@ -1,4 +1,4 @@
-"""``python -m tests.simulation``: run histories for some seconds, some histories, or one by its seed."""
+"""``python -m tests.simulation``: run histories for some seconds, some histories, or one of them again."""
 
 from __future__ import annotations
 
@@ -8,32 +8,55 @@ import os
 import sys
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
-from tests.simulation.history import History
-from tests.simulation.variant import Variant
+from tests.simulation.history import History, Told
+from tests.simulation.minimising import smallest
+from tests.simulation.variant import SWITCHES, Variant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def main() -> int:
-    """Run histories; an error ends it, with the command that shows it again."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run histories; a promise that breaks ends it, with the smallest history that breaks one."""
+    options = _options(arguments)
+    if options.seed is not None:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+        variant = Variant(
+            options.seed, frozenset(filter(None, options.without.split(","))), options.runs, options.shake
+        )
+        told = run(variant)
+        if told is None:
+            return 1
+        print(figures(told.counts))
+        return 0
+    logging.disable()
+    told = Told(Counter(), Counter(), Counter())
+    began, histories = time.monotonic(), 0
+    while not over(options, histories, seconds := time.monotonic() - began):
+        of_history = run(Variant(options.first + histories))
+        if of_history is None:
+            return 1
+        told = told.and_of(of_history)
+        histories += 1
+    print(f"{histories:,} histories in {seconds:.0f} s, {histories / seconds * 60:,.0f} a minute")
+    print(f"Faults: {figures(told.faults)}")
+    print(f"Checks: {figures(told.checks)}")
+    print(f"Events: {figures(told.counts)}")
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: 60)")
     parser.add_argument("--histories", type=int, help="how many, however long they take")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--seed", type=int, help="run this history only, and log what its drains log")
-    options = parser.parse_args()
-    if options.seed is not None:
-        logging.basicConfig(level=logging.INFO, format="%(message)s")
-        print(told(History(Variant(options.seed)).run()))
-        return 0
-    logging.disable()
-    counts: Counter[str] = Counter()
-    began, histories = time.monotonic(), 0
-    while not over(options, histories, seconds := time.monotonic() - began):
-        counts += run(options.first + histories)
-        histories += 1
-    print(f"{histories:,} histories in {seconds:.0f} s, {histories / seconds * 60:,.0f} a minute")
-    print(told(counts))
-    return 0
+    parser.add_argument("--without", default="", help=f"of it, leave out some of {', '.join(SWITCHES)}")
+    parser.add_argument("--runs", type=int, help="let it have no more runs of the DAG than these")
+    parser.add_argument("--shake", type=int, default=0, help="draw its order and its weather anew")
+    return parser.parse_args(arguments)
 
 
 def over(options: argparse.Namespace, histories: int, seconds: float) -> bool:
@@ -43,16 +66,31 @@ def over(options: argparse.Namespace, histories: int, seconds: float) -> bool:
     return seconds >= float(options.seconds)
 
 
-def run(seed: int) -> Counter[str]:
-    """Run one history."""
+def run(variant: Variant) -> Told | None:
+    """Run one history; where it breaks a promise, say so, and what the smallest is that breaks one."""
     try:
-        return History(Variant(seed)).run()
+        return History(variant).run()
     except Exception as error:
-        error.add_note(f"Once more, with its log: python -m tests.simulation --seed {seed}")
-        raise
+        print(f"{type(error).__name__}: {error}")
+    logging.disable()
+    found = smallest(variant, lambda each: broken_by(each) is not None)
+    left = [switch for switch in SWITCHES if found.has(switch)]
+    print(f"Smallest variant found: {broken_by(found)}")
+    print(f"It has {', '.join(left) or 'nothing'} besides drains, and runs: {found.runs or 'as drawn'}")
+    print(f"Once more, with its log: python -m tests.simulation {found.arguments}")
+    return None
 
 
-def told(counts: Counter[str]) -> str:
+def broken_by(variant: Variant) -> str | None:
+    """What a history breaks, if anything."""
+    try:
+        History(variant).run()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def figures(counts: Counter[str]) -> str:
     """Counts in words, the largest first."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.most_common())
 

@@ -98,8 +98,8 @@ class StreamingServer:
         if number == channel.accepted:
             channel.accepted += 1
             channel.pending.append((rows, token))
-            channel.broken |= self.weather.strikes(self.weather.ended)
-            seconds = self.weather.random.uniform(1, 40) if self.weather.strikes(self.weather.slow) else 0.1
+            channel.broken |= self.weather.strikes("ended")
+            seconds = self.weather.random.uniform(1, 40) if self.weather.strikes("slow") else 0.1
             self.scheduler.spawn(lambda: self._commit(channel, owner), after=seconds)
         return True
 
@@ -164,7 +164,7 @@ class SimulatedChannel:
             while not arrived:
                 # A request whose answer is lost is sent again, with the same number.
                 weather.take_nap(self._machine)
-                lost = weather.strikes(weather.lost)
+                lost = weather.strikes("lost")
                 if not lost or weather.random.random() < 0.5:
                     owned = self._call(partial(self._accept, rows, token))
                     self._fenced = not owned
@@ -191,7 +191,7 @@ class SimulatedChannels:
     def open(self, name: str) -> SimulatedChannel:
         """Open a channel; its answer may be lost."""
         weather = self._server.weather
-        lost = weather.strikes(weather.lost)
+        lost = weather.strikes("lost")
         if lost and weather.random.random() < 0.5:
             weather.call(self._machine, lambda: None)
             raise ServiceUnavailableError("the channel isn't opened; simulated")

@@ -141,11 +141,11 @@ class Client:
 
     def _call(self, effect: Callable[[], Any]) -> Any:
         for attempt in range(1, ATTEMPTS + 1):
-            if self._weather.strikes(self._weather.refused) and attempt == 1:
+            if self._weather.strikes("refused") and attempt == 1:
                 self._weather.call(self._machine, lambda: None)
                 raise EndpointConnectionError(endpoint_url="simulated")
             result = self._weather.call(self._machine, effect)
-            if not self._weather.strikes(self._weather.repeated):
+            if not self._weather.strikes("repeated"):
                 return result
         return result
 

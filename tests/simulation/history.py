@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.engine.drain import Drain
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
@@ -34,7 +35,6 @@ from tests.simulation.resets import Resets, maintenance_of
 from tests.simulation.world import World, files_in_memory
 
 if TYPE_CHECKING:
-    from collections import Counter
     from random import Random
 
     from airflow_kinesis_snowflake.engine.ports import SinkSettings, Source
@@ -78,6 +78,23 @@ class Try:
         return report
 
 
+class Told(NamedTuple):
+    """What a history, or many of them, came to.
+
+    :param counts: how often what happened
+    :param faults: how often which weather struck
+    :param checks: how often which promise was checked
+    """
+
+    counts: Counter[str]
+    faults: Counter[str]
+    checks: Counter[str]
+
+    def and_of(self, other: Told) -> Told:
+        """Both together."""
+        return Told(*(one + another for one, another in zip(self, other, strict=True)))
+
+
 class History:
     """What a variant makes happen, until all is drained in calm weather."""
 
@@ -96,10 +113,9 @@ class History:
         self._writing = True
         self._done = False
 
-    def run(self) -> Counter[str]:
+    def run(self) -> Told:
         """Let it happen.
 
-        :return: how often what happened
         :raises BrokenPromiseError: something is lost, doubled, out of order or told too early
         """
         self._scheduler.spawn(self._live)
@@ -109,7 +125,7 @@ class History:
             raise BrokenPromiseError(f"{self.variant.arguments}: {self._ledger.broken[0]}")
         self.counts["records"] += len(self.world.stream.users)
         self.counts["logins"] += self.world.server.logins
-        return self.counts
+        return Told(self.counts, self.world.weather.struck, self._ledger.checks)
 
     # --- what happens --------------------------------------------------------------------------------------
 

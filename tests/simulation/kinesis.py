@@ -256,7 +256,7 @@ class SimulatedKinesis:
 
     def _call(self, effect: Callable[[], T]) -> T:
         def done() -> T:
-            if self._weather.strikes(self._weather.refused):
+            if self._weather.strikes("refused"):
                 raise self._weather.random.choice([ThrottledError, ServiceUnavailableError])("simulated")
             if not self._stream.there:
                 raise StreamNotFoundError("simulated")
@@ -365,7 +365,7 @@ class SimulatedSubscription:
     def __iter__(self) -> Iterator[ShardEvent]:
         heartbeat_at = self._scheduler.now
         while not self._closed and self._scheduler.now - self._since < SUBSCRIPTION_SECONDS:
-            late = self._weather.random.uniform(1, 20) if self._weather.strikes(self._weather.slow) else 0.1
+            late = self._weather.random.uniform(1, 20) if self._weather.strikes("slow") else 0.1
             self._scheduler.wait(self._closing, late)
             if self._closed:
                 return
@@ -373,7 +373,7 @@ class SimulatedSubscription:
                 raise StreamNotFoundError("simulated: the stream was deleted")
             if self._stream.subscribed[self._shard.shard_id][0] != self._number:
                 raise ThrottledError("simulated: another subscription took over")
-            if self._weather.strikes(self._weather.refused):
+            if self._weather.strikes("refused"):
                 raise ServiceUnavailableError("simulated: cut off")
             event = self._event()
             if not event.records and not event.ended and self._scheduler.now < heartbeat_at:
@@ -381,7 +381,7 @@ class SimulatedSubscription:
             heartbeat_at = self._scheduler.now + HEARTBEAT_SECONDS
             if not self._admit(200 * (1 + len(event.records))):
                 return
-            if self._weather.strikes(self._weather.refused):
+            if self._weather.strikes("refused"):
                 raise ServiceUnavailableError("simulated: cut off within an event")
             yield event
             if event.ended:
@@ -394,7 +394,7 @@ class SimulatedSubscription:
     def _event(self) -> ShardEvent:
         records = self._shard.records
         begin = self._index
-        if self._weather.strikes(self._weather.repeated):
+        if self._weather.strikes("repeated"):
             begin = max(0, begin - self._weather.random.randint(1, 3))
         end = self._index = min(len(records), self._index + self._weather.random.randint(0, 8))
         last = end == len(records)

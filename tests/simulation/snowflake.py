@@ -471,7 +471,7 @@ class Server:
         """What a statement of a session sees: what was committed, perhaps some time ago, and its own."""
         latest = len(self.versions) - 1
         version = latest
-        if self._weather.strikes(self._weather.stale):
+        if self._weather.strikes("stale"):
             version = self._weather.random.randint(session.floor, latest)
         session.floor = version
         seen = self.versions[version]
@@ -534,7 +534,7 @@ class Connection:
         if self._closed:
             return
         self._closed = True
-        if not self._weather.strikes(self._weather.lost):
+        if not self._weather.strikes("lost"):
             self._weather.call(self._machine, partial(self._server.close, self._session))
 
     def execute(self, sql: str, params: Sequence[Any]) -> Answer:
@@ -547,20 +547,20 @@ class Connection:
 
     def _deliver(self, sql: str, params: Sequence[Any]) -> Answer:
         weather, server, session = self._weather, self._server, self._session
-        if weather.strikes(weather.gone):
+        if weather.strikes("gone"):
             server.close(session)
         if not session.alive:
             raise errors.ProgrammingError(msg="the session is gone", errno=390111)
-        if weather.strikes(weather.ended):
+        if weather.strikes("ended"):
             server.end_transaction(session)
-        if weather.strikes(weather.lost):
+        if weather.strikes("lost"):
             if weather.random.random() < 0.5:
                 self._deliver_late(sql, params)
             elif weather.random.random() < 0.5:
                 server.run(session, sql, params)
             raise errors.OperationalError(msg="no answer", errno=250003)
         answer = server.run(session, sql, params)
-        if weather.strikes(weather.twice):
+        if weather.strikes("twice"):
             self._tries.repeated = True
             if weather.random.random() < 0.5:
                 self._deliver_late(sql, params)
@@ -637,7 +637,7 @@ class SimulatedSnowflake(SnowflakeLoadHook):
         return SnowflakeStateSession(partial(self._connect, autocommit=True))
 
     def _connect(self, *, autocommit: bool, tries: Tries | None = None) -> Any:
-        if self._weather.strikes(self._weather.lost):
+        if self._weather.strikes("lost"):
             self._weather.call(self._machine, lambda: None)
             raise ServiceUnavailableError("Snowflake can't be reached; simulated")
         session = self._weather.call(self._machine, partial(self._server.open, autocommit=autocommit))

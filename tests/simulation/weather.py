@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Weather:
     :param gone: Snowflake ends the session before a statement
     :param stale: a session reads what was there when it began
     :param slow: a call takes up to half a minute
+    :param struck: how often what happened
     """
 
     random: Random
@@ -44,10 +46,18 @@ class Weather:
     gone: float = 0.0
     stale: float = 0.0
     slow: float = 0.0
+    struck: Counter[str] = field(default_factory=Counter)
 
-    def strikes(self, share: float) -> bool:
-        """Whether it happens now."""
-        return share > 0 and self.random.random() < share
+    def strikes(self, kind: str) -> bool:
+        """Whether it happens now.
+
+        :param kind: one of the shares
+        """
+        share: float = getattr(self, kind)
+        if share > 0 and self.random.random() < share:
+            self.struck[kind] += 1
+            return True
+        return False
 
     def call(self, machine: Machine, effect: Callable[[], T]) -> T:
         """Let a process call a service, which may take time and be the last thing that it does."""
@@ -58,16 +68,16 @@ class Weather:
 
     def _pass_time(self, machine: Machine) -> None:
         scheduler = machine.scheduler
-        seconds = self.random.uniform(1, 30) if self.strikes(self.slow) else self.random.uniform(0.001, 0.02)
+        seconds = self.random.uniform(1, 30) if self.strikes("slow") else self.random.uniform(0.001, 0.02)
         scheduler.sleep(seconds)
-        if self.strikes(self.death):
+        if self.strikes("death"):
             scheduler.kill(machine)
-        if self.strikes(self.sleep):
+        if self.strikes("sleep"):
             self._put_to_sleep(machine, self.random.uniform(5, 90))
 
     def take_nap(self, machine: Machine) -> None:
         """Perhaps sleep for longer than leases last."""
-        if self.strikes(self.nap):
+        if self.strikes("nap"):
             self._put_to_sleep(machine, self.random.uniform(31, 60))
 
     def _put_to_sleep(self, machine: Machine, seconds: float) -> None:
