@@ -42,8 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         histories += 1
     print(f"{histories:,} histories in {seconds:.0f} s, {histories / seconds * 60:,.0f} a minute")
     print(f"Faults: {figures(told.faults)}")
-    print(f"Checks: {figures(told.checks)}")
     print(f"Events: {figures(told.counts)}")
+    print("Checks, each by the promise that it belongs to:")
+    for promise, count in sorted(told.checks.items()):
+        print(f"{count:>12,}  {promise}")
     return 0
 
 

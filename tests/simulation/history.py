@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -35,6 +34,7 @@ from tests.simulation.resets import Resets, maintenance_of
 from tests.simulation.world import World, files_in_memory
 
 if TYPE_CHECKING:
+    from collections import Counter
     from random import Random
 
     from airflow_kinesis_snowflake.engine.ports import SinkSettings, Source
