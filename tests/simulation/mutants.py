@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine import intake, reader
 from airflow_kinesis_snowflake.engine.coordinator import Coordinator
 from airflow_kinesis_snowflake.engine.fetching import Fetching
+from airflow_kinesis_snowflake.engine.leases import Leases
 from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.engine.reader import ShardReader
 from airflow_kinesis_snowflake.engine.status import Status
 from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedError, TransientError
 from airflow_kinesis_snowflake.hooks import checkpoint
+from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.maintenance import holding
+from airflow_kinesis_snowflake.maintenance.resetting import Resetting
 from airflow_kinesis_snowflake.sinks.snowflake import copy, statements, streaming
+from airflow_kinesis_snowflake.sinks.snowflake import replay as replaying
+from airflow_kinesis_snowflake.sinks.snowflake.channel_state import ShardChannels
 from airflow_kinesis_snowflake.sinks.snowflake.copy import CopySink
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
+from airflow_kinesis_snowflake.sinks.snowflake.state import SnowflakeStateSession
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
 from airflow_kinesis_snowflake.sources import fan_out
 from airflow_kinesis_snowflake.sources.fan_out import FanOutCursor
@@ -225,6 +234,108 @@ def owner_writes_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(checkpoint, "_AS_OWNER", "(attribute_exists(shardId) OR leaseOwner = :owner)")
 
 
+def leases_confirmed_by_the_store(patch: pytest.MonkeyPatch) -> None:
+    """Where the store should confirm a lease, the clock of the worker does."""
+    patch.setattr(Leases, "confirm", Leases.holds)
+
+
+def no_lease_again_during_a_load(patch: pytest.MonkeyPatch) -> None:
+    """A shard is taken again while records are loaded that were read of it before its lease was lost."""
+    patch.setattr(Leases, "begin_load", lambda *_: None)
+
+
+# --- resets ------------------------------------------------------------------------------------------------
+
+
+def incarnations_closed_by_resets(patch: pytest.MonkeyPatch) -> None:
+    """Incarnations that a reset ends stay open in the offsets table."""
+    patch.setattr(SnowflakeStateSession, "close_offsets", lambda *_, **__: None)
+
+
+def channels_fenced_by_resets(patch: pytest.MonkeyPatch) -> None:
+    """Channels of incarnations that a reset ends stay with who has them."""
+    patch.setattr(ShardChannels, "fence", lambda *_, **__: 0)
+
+
+def new_incarnation_of_a_reset(patch: pytest.MonkeyPatch) -> None:
+    """A reset sets rows to another position under the same incarnation."""
+    real = CheckpointStoreHook.reset_shard
+
+    def reset(store: CheckpointStoreHook, stream: str, shard: Any, **given: Any) -> bool:
+        row = store.read_state(stream).shards.get(shard.shard_id)
+        kept = shard if row is None else replace(shard, incarnation=row.incarnation)
+        return real(store, stream, kept, **given)
+
+    patch.setattr(CheckpointStoreHook, "reset_shard", reset)
+
+
+def resets_hold_what_they_change(patch: pytest.MonkeyPatch) -> None:
+    """A reset takes leases that workers hold, and writes rows whoever has their leases by then."""
+    patch.setattr(checkpoint, "_FREE", "attribute_exists(shardId)")
+    patch.setattr(
+        CheckpointStoreHook,
+        "_write_row",
+        lambda store, stream, shard_id, changes, **_: store._update(stream, shard_id, changes) is not None,
+    )
+
+
+def rows_read_once_they_are_held(patch: pytest.MonkeyPatch) -> None:
+    """A reset goes by rows as they were before it held them."""
+    real = Resetting._look
+    looked: dict[Any, Any] = {}
+
+    def look(resetting: Resetting) -> Any:
+        if resetting not in looked:
+            looked[resetting] = real(resetting)
+        return looked[resetting]
+
+    patch.setattr(Resetting, "_look", look)
+
+
+def holds_renewed(patch: pytest.MonkeyPatch) -> None:
+    """A reset doesn't renew the leases that it holds."""
+    patch.setattr(holding.Holds, "_renew", lambda *_: None)
+
+
+# --- replays -----------------------------------------------------------------------------------------------
+
+
+def replay_in_one_transaction(patch: pytest.MonkeyPatch) -> None:
+    """Dead letters are deleted outside of their transaction too."""
+    _change_sql(
+        patch, "delete_dead_letters", lambda sql: sql.replace(" AND CURRENT_TRANSACTION() = %s", ""), drop=1
+    )
+
+
+def replay_of_what_is_there(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks whether dead letters were there to be deleted."""
+    real = replaying._Replay._delete
+
+    def delete(replay: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            real(replay, *args, **kwargs)
+        except (FencedError, TransactionEndedError):
+            return
+
+    patch.setattr(replaying._Replay, "_delete", delete)
+
+
+def replays_lock(patch: pytest.MonkeyPatch) -> None:
+    """Two replays may decide by the same dead letters."""
+    real = SnowflakeSession.lock_offsets
+
+    def lock(session: SnowflakeSession, *args: Any, **kwargs: Any) -> None:
+        if inspect.stack()[1].filename != replaying.__file__:
+            real(session, *args, **kwargs)
+
+    patch.setattr(SnowflakeSession, "lock_offsets", lock)
+
+
+def replay_looks_after_commit(patch: pytest.MonkeyPatch) -> None:
+    """The answer to the COMMIT of a replay is believed."""
+    patch.setattr(replaying._Replay, "_require_deleted", lambda *_: None)
+
+
 # --- reading -----------------------------------------------------------------------------------------------
 
 
@@ -239,11 +350,12 @@ def ended_when_committed(patch: pytest.MonkeyPatch) -> None:
 
 
 def pages_of_before_are_dropped(patch: pytest.MonkeyPatch) -> None:
-    """A page that was asked for before a rewind is taken for the next one."""
+    """A page that was asked for before a rewind is taken for the next one, and no other one is asked for."""
     real = Fetching.ended
 
     def ended(fetching: Fetching, call: Any, *, now: float) -> bool:
         real(fetching, call, now=now)
+        call.reader.generation = call.generation
         return call.reader.status is Status.READING
 
     patch.setattr(Fetching, "ended", ended)
@@ -284,6 +396,47 @@ def a_subscription_goes_on_behind_what_it_brought(patch: pytest.MonkeyPatch) -> 
     patch.setattr(FanOutCursor, "admit", admit)
 
 
+def parts_of_a_record_that_were_read(patch: pytest.MonkeyPatch) -> None:
+    """Behind a position inside an aggregate all of the aggregate is read again."""
+    patch.setattr(reader, "skip_through", lambda users, _: users)
+
+
+def parts_of_a_record_that_werent_read(patch: pytest.MonkeyPatch) -> None:
+    """A page that ends inside an aggregate counts as read to its end."""
+    patch.setattr(reader, "end_of", lambda users, *, left: Position(users[-left - 1].sequence_number))
+
+
+def checkpoints_inside_a_record(patch: pytest.MonkeyPatch) -> None:
+    """Checkpoints name whole records only."""
+    real = checkpoint.checkpoint_attributes
+    patch.setattr(
+        checkpoint, "checkpoint_attributes", lambda position: real(Position(position.sequence_number))
+    )
+
+
+def another_stream_of_the_name(patch: pytest.MonkeyPatch) -> None:
+    """Checkpoints of a deleted stream are taken for those of the present one of its name."""
+    patch.setattr(intake, "StreamRecreatedError", _NeverRaisedError)
+    real = intake.Intake._read_state
+
+    def read(taking: Any) -> Any:
+        try:
+            return real(taking)
+        except _NeverRaisedError:
+            return taking._store.read_state(taking._settings.stream_name)
+
+    patch.setattr(intake.Intake, "_read_state", read)
+
+
+class _NeverRaisedError(Exception):
+    """What a drain without a safeguard raises in its stead, and forgets."""
+
+
+def before_a_start_inside_a_record(patch: pytest.MonkeyPatch) -> None:
+    """A subscription that begins inside an aggregate brings again what came before it."""
+    patch.setattr(fan_out, "place_before", lambda *_, **__: None)
+
+
 MUTANTS: tuple[Mutant, ...] = (
     guard,
     compare_and_set,
@@ -306,6 +459,18 @@ MUTANTS: tuple[Mutant, ...] = (
     checkpoint_after_commit,
     checkpoint_of_a_committed_batch,
     owner_writes_only,
+    leases_confirmed_by_the_store,
+    no_lease_again_during_a_load,
+    incarnations_closed_by_resets,
+    channels_fenced_by_resets,
+    new_incarnation_of_a_reset,
+    resets_hold_what_they_change,
+    rows_read_once_they_are_held,
+    holds_renewed,
+    replay_in_one_transaction,
+    replay_of_what_is_there,
+    replays_lock,
+    replay_looks_after_commit,
     parents_first,
     ended_when_committed,
     pages_of_before_are_dropped,
@@ -313,4 +478,9 @@ MUTANTS: tuple[Mutant, ...] = (
     records_after_the_checkpoint,
     repeated_events_are_dropped,
     a_subscription_goes_on_behind_what_it_brought,
+    before_a_start_inside_a_record,
+    parts_of_a_record_that_were_read,
+    parts_of_a_record_that_werent_read,
+    checkpoints_inside_a_record,
+    another_stream_of_the_name,
 )

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import Running, World
 
 # How many resets a history has; two thirds have none.
-RESETS = (0, 0, 0, 0, 1, 2)
+RESETS = (0, 0, 0, 0, 1, 3)
 METHODS = (
     Method.REWIND,
     Method.REWIND,
@@ -77,7 +77,7 @@ class Resets:
     def live(self) -> None:
         """Reset, as often as it was drawn."""
         for number in range(self._resets):
-            self._world.scheduler.sleep(self._chance.uniform(5, 150))
+            self._world.scheduler.sleep(self._chance.uniform(5, 100))
             self._reset(self._world.variant.chance(f"reset {number}"), number)
 
     def active_since(self, at: float) -> bool:
@@ -115,7 +115,7 @@ class Resets:
     def _reset(self, chance: Random, number: int) -> None:
         planned = self.plan(lambda: self._draw(chance), name=f"reset-{number}", tries=chance.randint(1, 3))
         # Somebody approves.
-        self._world.scheduler.sleep(chance.choice([0.1, 5.0, 60.0]))
+        self._world.scheduler.sleep(chance.choice([0.1, 5.0, 30.0]))
         if planned and self.planned is not None:
             self.carry_out(self.planned, tries=chance.randint(1, 4))
 
@@ -130,7 +130,7 @@ class Resets:
         kind = chance.choice(["TRIM_HORIZON", "LATEST", "timestamp", "number"])
         one = chance.choice([shard for shard in shards if shard.records] or shards)
         share = chance.random()
-        force = chance.random() < 0.3
+        force = chance.random() < 0.6
         if method is not Method.REWIND:
             return self.request(method=method, force=force)
         if kind == "number" and one.records:
