@@ -29,6 +29,7 @@ from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.ledger import BrokenPromiseError
+from tests.simulation.machine import EPOCH
 from tests.simulation.replays import Replays
 from tests.simulation.resets import Resets, maintenance_of
 from tests.simulation.world import World, files_in_memory
@@ -232,6 +233,7 @@ class History:
         application, began = self.world.application, self._scheduler.now
 
         def work() -> DrainReport:
+            self._ledger.drain_begins(worker.id, EPOCH + self._scheduler.now)
             tried.drain = Drain(
                 DrainSettings(
                     stream_name=self.world.stream.name,

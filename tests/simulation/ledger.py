@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.stream.positions import StartAt
+from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -105,6 +106,8 @@ class Ledger:
         self.checks: Counter[str] = Counter()
         self.broken: list[str] = []
         self.landings = 0
+        self.landed_by_replays = 0
+        self._began: dict[str, float] = {}
         self._skipped: set[Place] = set()
         self._plans: dict[str, tuple[float, Mapping[str, Forecast]]] = {}
         self._incarnations: dict[str, Incarnation] = {}
@@ -170,6 +173,7 @@ class Ledger:
             if row.dead:
                 self._letters[row.place, row.application] += 1
             else:
+                self.landed_by_replays += 1
                 self._rows[row.place] += 1
 
     def _check_landing(self, row: Loaded, incarnation: Incarnation) -> None:
@@ -230,10 +234,29 @@ class Ledger:
             "3: only who has the lease writes a row",
             f"{writer} wrote to the row of {shard_id}, which is leased by {owners}",
         )
+        if after.get("leaseOwner", {}).get("S") == writer != before.get("leaseOwner", {}).get("S"):
+            self._check_stream(writer, after)
         if _incarnation(before) != _incarnation(after):
             self._change_incarnation(application, writer, before, after)
         if after:
             self._check_checkpoint(application, before, after)
+
+    def drain_begins(self, worker: str, at: float) -> None:
+        """A worker begins.
+
+        :param at: seconds since the epoch
+        """
+        self._began[worker] = at
+
+    def _check_stream(self, worker: str, row: Item) -> None:
+        """Who begins after a stream was made anew doesn't read by the checkpoints of the deleted one."""
+        created = self._stream.created
+        self.expect(
+            self._began.get(worker, -inf) <= created.timestamp()
+            or row["streamCreated"]["N"] == str(millis(created)),
+            "8: nobody reads by the state of a deleted stream",
+            f"{worker} reads by the checkpoint of a stream that was deleted",
+        )
 
     def _check_checkpoint(self, application: str, before: Item, after: Item) -> None:
         shard_id = after["shardId"]["S"]

@@ -58,9 +58,15 @@ class Replays:
         running = self._start("calm")
         self._world.wait(running)
         replayed: Replayed | None = running.result
+        told, landed = self._world.counts["replayed"], self._world.ledger.landed_by_replays
         ledger, letters = self._world.ledger, self._world.server.now.letters.values()
         ledger.expect(
             replayed is not None, "10: a replay in calm weather ends well", f"it fails: {running.error!r}"
+        )
+        ledger.expect(
+            told <= landed,
+            "8: no replay says that it landed more than it did",
+            f"replays say that {told} dead letters have landed, and {landed} have",
         )
         left = [
             row.place

@@ -26,7 +26,7 @@ from airflow_kinesis_snowflake.maintenance.planning import plan_reset
 from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
 from airflow_kinesis_snowflake.maintenance.resetting import Resetting
 from airflow_kinesis_snowflake.sinks.snowflake.channel_state import ShardChannels
-from airflow_kinesis_snowflake.stream.times import moment
+from airflow_kinesis_snowflake.stream.times import millis
 from tests.simulation.ledger import Begin, Forecast, Place
 from tests.simulation.machine import EPOCH
 
@@ -53,7 +53,7 @@ METHODS = (
     Method.RENAME,
 )
 # Those after which a drain reads another stream of the same name.
-ADOPTING = (Method.REWIND, Method.DELETE_TABLE, Method.RENAME)
+ADOPTING = (Method.REWIND, Method.DELETE_TABLE)
 PATIENCE_SECONDS = 120.0
 CALM_TRIES = 5
 
@@ -72,7 +72,6 @@ class Resets:
         self.planned: ResetPlan | None = None
         self.unfinished: ResetPlan | None = None
         self._active_until = -1.0
-        self._adopted = world.stream.created
 
     def live(self) -> None:
         """Reset, as often as it was drawn."""
@@ -87,7 +86,7 @@ class Resets:
     def adopt(self, name: str) -> None:
         """Go on with another stream of the same name, if it is one: forget what was read of the first."""
         if self.is_of_another_stream:
-            method = self._chance.choice(ADOPTING[:2])
+            method = self._chance.choice(ADOPTING)
             asked = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
             self.plan(partial(self.request, method=method, **asked), name=name, tries=1)
             if self.planned is not None:
@@ -95,8 +94,10 @@ class Resets:
 
     @property
     def is_of_another_stream(self) -> bool:
-        """Whether the state is that of a stream that was deleted, as far as anybody has looked after it."""
-        return self._adopted != self._world.stream.created
+        """Whether some of the state is that of a stream that was deleted."""
+        rows = self._world.table(self._world.application).items or {}
+        created = {row["streamCreated"]["N"] for row in rows.values() if "streamCreated" in row}
+        return not created <= {str(millis(self._world.stream.created))}
 
     def finish(self) -> None:
         """Bring what was left half-done to its end, or go on where the shards stand."""
@@ -207,8 +208,6 @@ class Resets:
             if running.result is not None:
                 self.unfinished = None
                 self._world.counts["resets"] += 1
-                if plan.request.method in ADOPTING and plan.stream_created is not None:
-                    self._adopted = max(self._adopted, moment(plan.stream_created))
                 return
             if isinstance(running.error, MaintenanceRefusedError) and "nothing was changed" in str(
                 running.error
