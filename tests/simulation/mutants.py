@@ -29,6 +29,7 @@ from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
 from airflow_kinesis_snowflake.sources import fan_out
 from airflow_kinesis_snowflake.sources.fan_out import FanOutCursor
 from airflow_kinesis_snowflake.sources.polling import PollingCursor
+from airflow_kinesis_snowflake.state import attributes
 from airflow_kinesis_snowflake.stream.positions import Position
 from tests.simulation.channels import SimulatedChannel, State
 
@@ -407,7 +408,7 @@ def parts_of_a_record_that_werent_read(patch: pytest.MonkeyPatch) -> None:
 
 def checkpoints_inside_a_record(patch: pytest.MonkeyPatch) -> None:
     """Checkpoints name whole records only."""
-    real = checkpoint.checkpoint_attributes
+    real = attributes.checkpoint_attributes
     patch.setattr(
         checkpoint, "checkpoint_attributes", lambda position: real(Position(position.sequence_number))
     )

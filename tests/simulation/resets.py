@@ -163,7 +163,7 @@ class Resets:
         """Plan a reset; whether there is a plan."""
         for number in range(tries):
             machine = self._world.machine(f"{name}-plan-{number}")
-            running = self._world.start(machine, lambda machine=machine: self._planned(machine, draw()))
+            running = self._world.start(machine, partial(self._planned, machine, draw))
             self._world.wait(running, PATIENCE_SECONDS)
             self._judge(running)
             if running.result is not None:
@@ -171,14 +171,15 @@ class Resets:
                 return True
         return False
 
-    def _planned(self, machine: Machine, request: ResetRequest) -> ResetPlan:
-        ledger = self._world.ledger
+    def _planned(self, machine: Machine, draw: Callable[[], ResetRequest]) -> ResetPlan:
+        request, ledger = draw(), self._world.ledger
+        kinesis: Any = self._world.kinesis(machine)
         before = ledger.landings
         with self._loaded(machine) as loaded:
             plan = plan_reset(
                 request,
                 store=self._world.store(machine, request.application),
-                kinesis=self._world.kinesis(machine),
+                kinesis=kinesis,
                 loaded=loaded,
                 open_store=self._open_store(machine),
                 now=machine.wall(),
@@ -201,7 +202,7 @@ class Resets:
         self.unfinished = plan
         for number in range(tries):
             machine = self._world.machine(f"reset#{plan.id}", chance=f"reset {plan.id} {number}")
-            running = self._world.start(machine, lambda machine=machine: self._apply(machine, plan))
+            running = self._world.start(machine, partial(self._apply, machine, plan))
             self._world.wait(running, PATIENCE_SECONDS)
             self._active_until = self._world.scheduler.now
             self._judge(running)

@@ -49,6 +49,7 @@ IDLE_SECONDS = 90.0
 LATEST_SECONDS = 60.0
 ROW_COLUMNS = ["shardId", "sequenceNumber", "subSequenceNumber"]
 LETTER_COLUMNS = [
+    "ID",
     "SHARD_ID",
     "SEQUENCE_NUMBER",
     "SUB_SEQUENCE_NUMBER",
@@ -338,7 +339,7 @@ class Server:
         file = _FILE.match(sql)
         assert file
         path = file[1]
-        names = ["ID", *LETTER_COLUMNS] if "dead_letters" in path else ROW_COLUMNS
+        names = LETTER_COLUMNS if "dead_letters" in path else ROW_COLUMNS
         rows = pq.ParquetFile(path).read(columns=names, use_threads=False).to_pylist()
         self._stage[_place(sql) + path.rsplit("/", 1)[1]] = [loaded(row) for row in rows]
         return []
@@ -649,9 +650,17 @@ def loaded(row: Mapping[str, Any]) -> Loaded:
     if "SHARD_ID" not in row:
         row = row.get("KINESISMETADATA", row)
         return Loaded(row["shardId"], Place(int(row["sequenceNumber"]), row["subSequenceNumber"]))
-    _, _, sub, *others = (row[name] for name in LETTER_COLUMNS)
+    sub = row["SUB_SEQUENCE_NUMBER"]
     failed = datetime.fromisoformat(row["FAILED_AT"]).timestamp() - EPOCH if "FAILED_AT" in row else 0.0
-    letter = Letter(row["ID"], sub, *others, failed)
+    letter = Letter(
+        id=row["ID"],
+        sub=sub,
+        partition_key=row["PARTITION_KEY"],
+        arrival=row["APPROXIMATE_ARRIVAL"],
+        payload=row["PAYLOAD"],
+        encoding=row["PAYLOAD_ENCODING"],
+        failed=failed,
+    )
     return Loaded(row["SHARD_ID"], Place(int(row["SEQUENCE_NUMBER"]), sub or 0), letter)
 
 

@@ -46,7 +46,7 @@ class Weather:
     gone: float = 0.0
     stale: float = 0.0
     slow: float = 0.0
-    struck: Counter[str] = field(default_factory=Counter)
+    struck: Counter[str] = field(default_factory=Counter, init=False)
 
     def strikes(self, kind: str) -> bool:
         """Whether it happens now.

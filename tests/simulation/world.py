@@ -23,7 +23,7 @@ from tests.simulation.snowflake import Key, Server, SimulatedSnowflake, place_of
 from tests.simulation.weather import Weather
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
     from airflow_kinesis_snowflake.formats.decoding import Encoder
@@ -199,7 +199,7 @@ class World:
         for running in self._processes:
             self.wait(running)
 
-    def side_by_side(self, works: list[Callable[[], None]], *, pauses: list[float]) -> None:
+    def side_by_side(self, works: Sequence[Callable[[], None]], *, pauses: Sequence[float]) -> None:
         """Do several things, none of which is a process, and wait until all are done.
 
         :param pauses: seconds until the next one is begun
