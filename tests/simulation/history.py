@@ -23,7 +23,7 @@ from airflow_kinesis_snowflake.exceptions import (
     StreamRecreatedError,
     TransientError,
 )
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Copy, Streaming
+from airflow_kinesis_snowflake.sinks.snowflake.factories import Copy, Streaming
 from airflow_kinesis_snowflake.sources.fan_out import FanOutLimits, FanOutSource
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON

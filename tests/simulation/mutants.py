@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedEr
 from airflow_kinesis_snowflake.hooks import checkpoint
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.maintenance import holding
-from airflow_kinesis_snowflake.maintenance.resetting import Resetting
+from airflow_kinesis_snowflake.maintenance.reset.apply import ResetRun
 from airflow_kinesis_snowflake.sinks.snowflake import copy, statements, streaming
 from airflow_kinesis_snowflake.sinks.snowflake import replay as replaying
 from airflow_kinesis_snowflake.sinks.snowflake.channel_state import ShardChannels
@@ -282,15 +282,15 @@ def resets_hold_what_they_change(patch: pytest.MonkeyPatch) -> None:
 
 def rows_read_once_they_are_held(patch: pytest.MonkeyPatch) -> None:
     """A reset goes by rows as they were before it held them."""
-    real = Resetting._look
+    real = ResetRun._look
     looked: dict[Any, Any] = {}
 
-    def look(resetting: Resetting) -> Any:
+    def look(resetting: ResetRun) -> Any:
         if resetting not in looked:
             looked[resetting] = real(resetting)
         return looked[resetting]
 
-    patch.setattr(Resetting, "_look", look)
+    patch.setattr(ResetRun, "_look", look)
 
 
 def holds_renewed(patch: pytest.MonkeyPatch) -> None:

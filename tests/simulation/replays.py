@@ -13,7 +13,7 @@ from tests.simulation.world import TABLE, MendedLanding, mended
 if TYPE_CHECKING:
     from random import Random
 
-    from airflow_kinesis_snowflake.sinks.snowflake.replay import Replayed
+    from airflow_kinesis_snowflake.sinks.snowflake.replay import ReplayResult
     from tests.simulation.machine import Machine
     from tests.simulation.world import Running, World
 
@@ -57,7 +57,7 @@ class Replays:
         now = self._world.scheduler.now
         running = self._start("calm")
         self._world.wait(running)
-        replayed: Replayed | None = running.result
+        replayed: ReplayResult | None = running.result
         told, landed = self._world.counts["replayed"], self._world.ledger.landed_by_replays
         ledger, letters = self._world.ledger, self._world.server.now.letters.values()
         ledger.expect(
@@ -94,7 +94,7 @@ class Replays:
         self._world.counts["replays"] += 1
         return self._world.start(machine, lambda: self._replayed(machine))
 
-    def _replayed(self, machine: Machine) -> Replayed:
+    def _replayed(self, machine: Machine) -> ReplayResult:
         chosen = LetterFilter(application=self._world.application, stream=self._world.stream.name)
         try:
             done = replay(

@@ -19,12 +19,12 @@ from airflow_kinesis_snowflake.exceptions import (
     StreamNotFoundError,
     TransientError,
 )
-from airflow_kinesis_snowflake.maintenance import holding, probing
-from airflow_kinesis_snowflake.maintenance.loaded import Loaded
-from airflow_kinesis_snowflake.maintenance.methods import Method
-from airflow_kinesis_snowflake.maintenance.planning import plan_reset
-from airflow_kinesis_snowflake.maintenance.reset import ResetPlan, ResetRequest
-from airflow_kinesis_snowflake.maintenance.resetting import Resetting
+from airflow_kinesis_snowflake.maintenance import holding
+from airflow_kinesis_snowflake.maintenance.reset import peek
+from airflow_kinesis_snowflake.maintenance.reset.apply import apply_reset
+from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, plan_reset
+from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
+from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
 from airflow_kinesis_snowflake.sinks.snowflake.channel_state import ShardChannels
 from airflow_kinesis_snowflake.stream.times import millis
 from tests.simulation.ledger import Begin, Forecast, Place
@@ -36,24 +36,25 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.identifiers import TableName
-    from airflow_kinesis_snowflake.maintenance.reset import ShardChange
+    from airflow_kinesis_snowflake.maintenance.reset.changes import ShardChange
     from tests.simulation.dynamodb import SimulatedStore
     from tests.simulation.machine import Machine
     from tests.simulation.world import Running, World
 
+REWIND, RECOVER, DELETE_TABLE, RENAME = "rewind", "recover", "delete_table", "rename"
 # How many resets a history has; two thirds have none.
 RESETS = (0, 0, 0, 0, 1, 3)
 METHODS = (
-    Method.REWIND,
-    Method.REWIND,
-    Method.REWIND,
-    Method.RECOVER,
-    Method.RECOVER,
-    Method.DELETE_TABLE,
-    Method.RENAME,
+    REWIND,
+    REWIND,
+    REWIND,
+    RECOVER,
+    RECOVER,
+    DELETE_TABLE,
+    RENAME,
 )
 # Those after which a drain reads another stream of the same name.
-ADOPTING = (Method.REWIND, Method.DELETE_TABLE)
+ADOPTING = (REWIND, DELETE_TABLE)
 PATIENCE_SECONDS = 120.0
 CALM_TRIES = 5
 
@@ -87,7 +88,7 @@ class Resets:
         """Go on with another stream of the same name, if it is one: forget what was read of the first."""
         if self.is_of_another_stream:
             method = self._chance.choice(ADOPTING)
-            asked = {"position": "TRIM_HORIZON"} if method is Method.REWIND else {}
+            asked = {"position": "TRIM_HORIZON"} if method is REWIND else {}
             self.plan(partial(self.request, method=method, **asked), name=name, tries=1)
             if self.planned is not None:
                 self.carry_out(self.planned, tries=1)
@@ -106,7 +107,7 @@ class Resets:
                 return
             plan = self.unfinished
             if number or self._chance.random() < 0.5:
-                recover = partial(self.request, method=Method.RECOVER)
+                recover = partial(self.request, method=RECOVER)
                 if self.plan(recover, name=f"reset-calm-{number}", tries=1) and self.planned is not None:
                     plan = self.planned
             self.carry_out(plan, tries=1)
@@ -132,7 +133,7 @@ class Resets:
         one = chance.choice([shard for shard in shards if shard.records] or shards)
         share = chance.random()
         force = chance.random() < 0.6
-        if method is not Method.REWIND:
+        if method is not REWIND:
             return self.request(method=method, force=force)
         if kind == "number" and one.records:
             record = one.records[int(share * len(one.records))]
@@ -148,14 +149,14 @@ class Resets:
             force=force,
         )
 
-    def request(self, *, method: Method, **asked: Any) -> ResetRequest:
+    def request(self, *, method: str, **asked: Any) -> ResetRequest:
         application = self._world.application
-        renamed = f"{application}-again" if method is Method.RENAME else None
+        renamed = f"{application}-again" if method is RENAME else None
         return ResetRequest(
             application=application,
             stream=self._world.stream.name,
             method=method,
-            new_application=renamed,
+            new_application_name=renamed,
             **asked,
         )
 
@@ -180,7 +181,7 @@ class Resets:
                 request,
                 store=self._world.store(machine, request.application),
                 kinesis=kinesis,
-                loaded=loaded,
+                snowflake=loaded,
                 open_store=self._open_store(machine),
                 now=machine.wall(),
             )
@@ -190,7 +191,7 @@ class Resets:
             made_at=plan.made_at / 1000,
             forecasts={change.shard_id: _forecast(change) for change in plan.changes},
         )
-        if request.method is not Method.RECOVER and ledger.landings == before:
+        if request.method is not RECOVER and ledger.landings == before:
             for change in plan.changes:
                 ledger.check_forecast(request.application, _forecast(change))
         return plan
@@ -198,7 +199,7 @@ class Resets:
     # --- carrying out --------------------------------------------------------------------------------------
 
     def carry_out(self, plan: ResetPlan, *, tries: int) -> None:
-        self._world.counts[str(plan.request.method)] += 1
+        self._world.counts[plan.request.method] += 1
         self.unfinished = plan
         for number in range(tries):
             machine = self._world.machine(f"reset#{plan.id}", chance=f"reset {plan.id} {number}")
@@ -218,8 +219,14 @@ class Resets:
     def _apply(self, machine: Machine, plan: ResetPlan) -> Any:
         store = self._world.store(machine, plan.request.application)
         with self._loaded(machine) as loaded:
-            resetting = Resetting(plan, store=store, loaded=loaded, clock=machine.wall)
-            return resetting.run(open_store=self._open_store(machine), remember=self._remember)
+            return apply_reset(
+                plan,
+                store=store,
+                snowflake=loaded,
+                open_store=self._open_store(machine),
+                remember=self._remember,
+                clock=machine.wall,
+            )
 
     def _remember(self, application: str) -> None:
         self._world.application = application
@@ -242,7 +249,7 @@ class Resets:
         return lambda application: self._world.store(machine, application)
 
     @contextmanager
-    def _loaded(self, machine: Machine) -> Iterator[Loaded]:
+    def _loaded(self, machine: Machine) -> Iterator[SnowflakeState]:
         def open_client(table: TableName) -> Any:
             return self._world.open_channels(machine, table)
 
@@ -251,7 +258,7 @@ class Resets:
             self._world.snowflake(machine).open_state_session() as session,
             ShardChannels(session, target, open_client) as channels,
         ):
-            yield Loaded(session, target, channels)
+            yield SnowflakeState(session, target, channels)
 
 
 def _forecast(change: ShardChange) -> Forecast:
@@ -280,8 +287,8 @@ def maintenance_of(chance: Random) -> Iterator[None]:
 
     with (
         patch.object(holding, "Holds", holds),
-        patch.object(probing, "_PAUSE_SECONDS", 0),
-        patch.object(probing, "_BACKOFF_SECONDS", 0),
+        patch.object(peek, "_PAUSE_SECONDS", 0),
+        patch.object(peek, "_BACKOFF_SECONDS", 0),
         patch.object(uuid, "uuid4", lambda: uuid.UUID(int=chance.getrandbits(128), version=4)),
     ):
         yield

@@ -6,10 +6,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-from airflow_kinesis_snowflake.maintenance.methods import Method
 from airflow_kinesis_snowflake.sinks.snowflake.statements import CLOSED
 from tests.simulation.history import CALM, History
-from tests.simulation.resets import maintenance_of
+from tests.simulation.resets import RECOVER, REWIND, maintenance_of
 from tests.simulation.snowflake import Key
 from tests.simulation.variant import SWITCHES, Variant
 from tests.simulation.world import files_in_memory
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from airflow_kinesis_snowflake.maintenance.reset import ResetPlan
+    from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan
 
 
 def play(scene: Callable[[History], None]) -> History:
@@ -47,7 +46,7 @@ def drain(history: History, name: str, sink: str = "copy") -> None:
     assert tried.report is not None
 
 
-def planned(history: History, method: Method, **asked: Any) -> ResetPlan:
+def planned(history: History, method: str, **asked: Any) -> ResetPlan:
     resets = history.resets
     assert resets.plan(lambda: resets.request(method=method, **asked), name="reset", tries=1)
     assert resets.planned is not None
@@ -70,7 +69,7 @@ def test_a_recovery_that_comes_late_sets_no_checkpoint_back() -> None:
         drain(history, "first")
         for row in history.world.table("simulated").rows.values():
             row.pop("sequenceNumber", None)
-        plan = planned(history, Method.RECOVER)
+        plan = planned(history, RECOVER)
         for number in range(5):
             drain(history, f"later-{number}")
         history.resets.carry_out(plan, tries=1)
@@ -84,7 +83,7 @@ def test_an_incarnation_is_closed_that_was_copied_into_only_after_the_plan() -> 
 
     def scene(history: History) -> None:
         drain(history, "first", "streaming")
-        plans.append(planned(history, Method.REWIND, position="TRIM_HORIZON"))
+        plans.append(planned(history, REWIND, position="TRIM_HORIZON"))
         drain(history, "second", "copy")
         history.resets.carry_out(plans[0], tries=1)
 
@@ -99,7 +98,7 @@ def test_an_incarnation_is_closed_that_was_copied_into_just_before_the_shard_was
 
     def scene(history: History) -> None:
         drain(history, "first", "streaming")
-        plans.append(planned(history, Method.REWIND, position="TRIM_HORIZON"))
+        plans.append(planned(history, REWIND, position="TRIM_HORIZON"))
 
         def hold(store: CheckpointStoreHook, stream: str, shard_id: str, **given: Any) -> bool:
             history.world.table("simulated").rows[shard_id]["sinks"] = {"SS": ["copy"]}
@@ -117,7 +116,7 @@ def test_a_shard_of_a_stream_that_was_made_anew_waits_for_no_parents_of_the_old_
         drain(history, "first")
         child = next(shard for shard in history.world.stream.shards.values() if shard.parents)
         history.world.stream.recreate(shards=child.number + 1)
-        plan = planned(history, Method.REWIND, position="TRIM_HORIZON")
+        plan = planned(history, REWIND, position="TRIM_HORIZON")
         assert {change.parents for change in plan.changes if change.starts} == {()}
 
     play(scene)

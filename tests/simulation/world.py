@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.formats.decoding import DecodingEncoder
 from airflow_kinesis_snowflake.identifiers import TableName
-from airflow_kinesis_snowflake.sinks.snowflake.landing import Landing
+from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing
 from tests.simulation.channels import SimulatedChannels, StreamingServer
 from tests.simulation.dynamodb import SimulatedStore, Table
 from tests.simulation.kinesis import SimulatedFanOut, SimulatedKinesis, Stream

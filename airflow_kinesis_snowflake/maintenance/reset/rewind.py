@@ -51,7 +51,7 @@ class Rewind(ResetMethod):
         return f"{len(request.shards) or 'all'} shards go to {request.position}."
 
     def refusals(self, request: ResetRequest, inspection: Inspection) -> Iterable[str]:
-        """A drain makes no rows for ancestors of the shards that have one: it takes them for read long ago."""
+        """A drain makes no rows for ancestors of shards that have one: it takes them for read long ago."""
         made = {
             shard.shard_id
             for shard in inspection.shards
