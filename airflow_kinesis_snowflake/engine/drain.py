@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from airflow_kinesis_snowflake.engine.loading import Loaded
+    from airflow_kinesis_snowflake.engine.loading import LoadResult
     from airflow_kinesis_snowflake.engine.ports import SinkSettings, Source, StateStore
     from airflow_kinesis_snowflake.engine.runtime import Queue, Runtime
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
@@ -293,7 +293,7 @@ class Drain:
         )
 
     def _load(self, command: do.Load) -> None:
-        def call() -> Loaded:
+        def call() -> LoadResult:
             try:
                 return self._loader.load(command.batch)
             finally:

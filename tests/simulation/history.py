@@ -51,6 +51,8 @@ STOP_SECONDS = 60.0
 # The share of histories in which the stream is made anew.
 RECREATED = 0.12
 CALM_RUNS = 12
+# More of them show nothing that fewer don't.
+MOST_RECORDS = 80
 # What a drain may say while the state is that of a stream that was deleted.
 OF_ANOTHER_STREAM = (
     StreamRecreatedError,
@@ -175,7 +177,8 @@ class History:
     def _write(self) -> None:
         chance, stream = self.variant.chance("writes"), self.world.stream
         while self._writing:
-            stream.put()
+            if len(stream.users) < MOST_RECORDS:
+                stream.put()
             if chance.random() < 0.1 and self.variant.has("reshards"):
                 stream.reshard()
                 self.counts["reshards"] += 1
