@@ -365,7 +365,8 @@ class SimulatedSubscription:
     def __iter__(self) -> Iterator[ShardEvent]:
         heartbeat_at = self._scheduler.now
         while not self._closed and self._scheduler.now - self._since < SUBSCRIPTION_SECONDS:
-            late = self._weather.random.uniform(1, 20) if self._weather.strikes("slow") else 0.1
+            soon = 0.1 if self._index < len(self._shard.records) else 1.0
+            late = self._weather.random.uniform(1, 20) if self._weather.strikes("slow") else soon
             self._scheduler.wait(self._closing, late)
             if self._closed:
                 return
