@@ -118,7 +118,7 @@ class CopySink:
         self._objects_checked = False
         self._took_over = False
         self._failed = False
-        self._committing: frozenset[OffsetKey] = frozenset()
+        self._committing = False
         self.connections = 0
         self.in_doubt: frozenset[str] = frozenset()
 
@@ -140,7 +140,7 @@ class CopySink:
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
         """Rows of the offsets table; beside a commit of other shards in a session of its own."""
         self._took_over = True
-        if self._objects_checked and self._committing and self._committing.isdisjoint(keys):
+        if self._objects_checked and self._committing:
             with self._open_session() as session:
                 self.connections += session.fresh
                 return session.read_offsets(self._target, **self._of_the_application, keys=keys)
@@ -154,11 +154,11 @@ class CopySink:
     def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
         """Commit a batch; if Snowflake refuses values in it, without the records it refuses."""
         with self._calling():
-            self._committing = frozenset(batch.keys)
+            self._committing = True
             try:
                 return self._commit_or_narrow(batch, refused_before=refused_before)
             finally:
-                self._committing = frozenset()
+                self._committing = False
 
     def settled(self, shards: Set[str]) -> None:
         """Note that nothing of these shards is in doubt any more."""

@@ -6,7 +6,7 @@ Snowflake, the leases and the batch are stubs here: what counts is which calls a
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -379,19 +379,6 @@ def test_a_session_beside_a_load_that_fails_leaves_that_of_the_load_alone(
 
     assert beside.calls == ["open", "read", "close", "open", "read", "done"]
     assert snowflake.calls.count("open") == 1
-
-
-def test_offsets_of_a_shard_that_is_being_loaded_wait_for_the_end_of_it(
-    loader: Loader, snowflake: Snowflake, beside: Snowflake
-) -> None:
-    with ThreadPoolExecutor() as pool:
-        asked: list[Future[Offsets]] = []
-        snowflake.meanwhile = lambda: asked.append(pool.submit(loader.offsets, [OffsetKey(ONE, "life")]))
-        assert loader.load(make_batch(reached="5")).committed
-        found = asked[0].result(timeout=60).found
-
-    assert found[OffsetKey(ONE, "life")].position == Position("5")
-    assert not beside.calls
 
 
 # --- a load that goes well ---------------------------------------------------------------------------------
