@@ -56,6 +56,8 @@ METHODS = (
 )
 # Those after which a drain reads another stream of the same name.
 ADOPTING = (REWIND, DELETE_TABLE)
+# Those after which nothing is left of a reset before that was left half-done.
+ENDING = (RECOVER, DELETE_TABLE, RENAME)
 PATIENCE_SECONDS = 120.0
 CALM_TRIES = 5
 
@@ -209,8 +211,9 @@ class Resets:
             self._active_until = self._world.scheduler.now
             self._judge(running)
             if running.result is not None:
-                # Another one leaves closed what the one before has closed and not begun anew.
-                if plan is self.unfinished or plan.request.method == RECOVER:
+                # Another one leaves closed what the one before has closed and not begun anew, unless no row is
+                # left that says so.
+                if plan is self.unfinished or plan.request.method in ENDING:
                     self.unfinished = None
                 self._world.counts["resets"] += 1
                 return

@@ -153,7 +153,7 @@ def test_a_refusal_is_not_tried_again_and_the_other_shards_are_read(
     assert history.landed == [1]
 
 
-def test_a_shard_that_cant_be_read_for_long_is_logged_once_with_the_reason_and_once_when_it_goes_on(
+def test_a_shard_that_cant_be_read_for_long_is_logged_once_with_the_reason_and_once_when_it_is_read_again(
     make_history: Callable[..., History],
     kinesis_proxy: FaultProxy,
     monkeypatch: pytest.MonkeyPatch,
@@ -170,7 +170,7 @@ def test_a_shard_that_cant_be_read_for_long_is_logged_once_with_the_reason_and_o
 
     lines = [line for line in caplog.messages if shard_id in line and " s" in line]
     assert [THROTTLED in line for line in lines] == [True, False]
-    assert "goes on" in lines[1]
+    assert "can be read again" in lines[1]
 
 
 def test_a_shard_is_given_up_when_its_budget_is_spent_and_the_next_run_goes_on(
