@@ -147,8 +147,8 @@ class History:
         # What sleeps wakes up and has its last word, and statements that are late arrive.
         self._scheduler.sleep(400)
         self.world.wait_for_all()
-        self.resets.finish()
         self._adopt()
+        self.resets.finish()
         self._drain_the_rest()
         self._done = True
 

@@ -18,7 +18,6 @@ from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedEr
 from airflow_kinesis_snowflake.hooks import checkpoint
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.maintenance import holding
-from airflow_kinesis_snowflake.maintenance.reset.apply import ResetRun
 from airflow_kinesis_snowflake.sinks.snowflake import copy, statements, streaming
 from airflow_kinesis_snowflake.sinks.snowflake import replay as replaying
 from airflow_kinesis_snowflake.sinks.snowflake.channel_state import ShardChannels
@@ -146,7 +145,7 @@ def autocommit_off(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         SimulatedSnowflake,
         "_connect",
-        lambda hook, *, autocommit, tries: real(hook, autocommit=True, tries=tries),
+        lambda hook, *, autocommit, tries=None: real(hook, autocommit=True, tries=tries),
     )
 
 
@@ -188,10 +187,11 @@ def dead_letters_before_rows(patch: pytest.MonkeyPatch) -> None:
     """Rows are streamed before the dead letters of their batch, whose token speaks for both."""
     letters, append = StreamingSink._commit_letters, StreamingSink._append
 
-    def rows_first(sink: StreamingSink, table: Any, batch: Any, parts: Any) -> None:
-        append(sink, table, batch, parts)
+    def rows_first(sink: StreamingSink, table: Any, batch: Any, parts: Any) -> Any:
+        sent = append(sink, table, batch, parts)
         if table == sink._target.table:
             letters(sink, batch, streaming.rows_of(batch))
+        return sent
 
     patch.setattr(StreamingSink, "_commit_letters", lambda *_: None)
     patch.setattr(StreamingSink, "_append", rows_first)
@@ -280,19 +280,6 @@ def resets_hold_what_they_change(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def rows_read_once_they_are_held(patch: pytest.MonkeyPatch) -> None:
-    """A reset goes by rows as they were before it held them."""
-    real = ResetRun._look
-    looked: dict[Any, Any] = {}
-
-    def look(resetting: ResetRun) -> Any:
-        if resetting not in looked:
-            looked[resetting] = real(resetting)
-        return looked[resetting]
-
-    patch.setattr(ResetRun, "_look", look)
-
-
 def holds_renewed(patch: pytest.MonkeyPatch) -> None:
     """A reset doesn't renew the leases that it holds."""
     patch.setattr(holding.Holds, "_renew", lambda *_: None)
@@ -330,11 +317,6 @@ def replays_lock(patch: pytest.MonkeyPatch) -> None:
             real(session, *args, **kwargs)
 
     patch.setattr(SnowflakeSession, "lock_offsets", lock)
-
-
-def replay_looks_after_commit(patch: pytest.MonkeyPatch) -> None:
-    """The answer to the COMMIT of a replay is believed."""
-    patch.setattr(replaying._Replay, "_require_deleted", lambda *_: None)
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -465,12 +447,10 @@ MUTANTS: tuple[Mutant, ...] = (
     channels_fenced_by_resets,
     new_incarnation_of_a_reset,
     resets_hold_what_they_change,
-    rows_read_once_they_are_held,
     holds_renewed,
     replay_in_one_transaction,
     replay_of_what_is_there,
     replays_lock,
-    replay_looks_after_commit,
     parents_first,
     ended_when_committed,
     pages_of_before_are_dropped,

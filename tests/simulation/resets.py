@@ -211,8 +211,8 @@ class Resets:
             self._active_until = self._world.scheduler.now
             self._judge(running)
             if running.result is not None:
-                # Another one leaves closed what the one before has closed and not begun anew, unless no row is
-                # left that says so.
+                # Another one leaves closed what the one before has closed and not begun anew, unless no row
+                # is left that says so.
                 if plan is self.unfinished or plan.request.method in ENDING:
                     self.unfinished = None
                 self._world.counts["resets"] += 1
