@@ -170,6 +170,8 @@ class StreamingSink:
         self._cancelled = self._runtime.event()
         self._owners: dict[TableName, ChannelOwner] = {}
         self._lanes: dict[tuple[TableName, OffsetKey], _Lane] = {}
+        # Dead letters that were committed and whose rows aren't yet, by the token of the last.
+        self._letters: dict[OffsetKey, str] = {}
         self._objects_checked = False
         self._rejected = 0
         self._evolved: set[tuple[FileColumn | None, str | None]] = set()
@@ -199,10 +201,28 @@ class StreamingSink:
             try:
                 self._check_objects()
                 tokens = {key: self._lane(self._target.table, key).committed for key in keys}
+                for key in keys:
+                    self._note_letters(key)
             except TransientError:
                 self.disconnect()
                 raise
         return self._offsets_of(tokens)
+
+    def _note_letters(self, key: OffsetKey) -> None:
+        """Take over the channel of a shard's dead letters, and keep the shard in doubt if a batch was lost.
+
+        Dead letters of a batch whose rows weren't committed are known by the token of their channel, which no
+        other sink asks.
+        """
+        token = self._lane(self._target.dead_letters, key).committed
+        if token is not None and not self._has_passed(key, token):
+            self._letters[key] = token
+            self.in_doubt |= {key.shard_id}
+
+    def _has_passed(self, key: OffsetKey, token: str) -> bool:
+        """Whether rows are committed through a dead letter, and with them the batch that it was in."""
+        lane = self._lanes.get((self._target.table, key))
+        return lane is not None and (lane.committed or "") >= token.removesuffix(_AFTER_RECORDS)
 
     def _offsets_of(self, tokens: Mapping[OffsetKey, str | None]) -> Offsets:
         found: dict[OffsetKey, Offset] = {}
@@ -227,8 +247,13 @@ class StreamingSink:
                 ) from error
 
     def settled(self, shards: Set[str]) -> None:
-        """Note that nothing of these shards is in doubt any more."""
-        self.in_doubt -= shards
+        """Note that nothing of these shards is in doubt any more, but for dead letters of a lost batch."""
+        self._letters = {
+            key: token
+            for key, token in self._letters.items()
+            if key.shard_id not in shards or not self._has_passed(key, token)
+        }
+        self.in_doubt -= shards - {key.shard_id for key in self._letters}
 
     def cancel(self) -> None:
         """Stop waiting for a commit, from another thread."""

@@ -1,0 +1,59 @@
+"""Single scenes of a change of sinks, for what histories found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError, SinkInDoubtError, ThrottledError
+from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
+from tests.simulation.history import CALM, History
+from tests.simulation.kinesis import SimulatedKinesis
+from tests.simulation.test_resets import play
+
+if TYPE_CHECKING:
+    import pytest
+
+    from airflow_kinesis_snowflake.identifiers import TableName
+
+
+def drained(history: History, name: str, sink: str, **settings: Any) -> Exception | None:
+    """What a drain failed with, if it did."""
+    history.world.sinks = (sink,)
+    tried = history.start(name, 1, **{**CALM, **settings})
+    history.world.sinks = ("copy", "streaming")
+    history.world.wait(tried.running)
+    return tried.running.error
+
+
+def test_dead_letters_of_a_lost_batch_keep_their_shard_from_other_sinks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However often its lease was given back since."""
+    real = StreamingSink._append
+
+    def no_rows(sink: StreamingSink, table: TableName, *args: Any) -> Any:
+        if table == sink._target.table:
+            raise ServiceUnavailableError("no rows today")
+        return real(sink, table, *args)
+
+    def no_page(*_: Any, **__: Any) -> Any:
+        raise ThrottledError("no records today")
+
+    def scene(history: History) -> None:
+        stream = history.world.stream
+        while not any(b"no JSON" in each.data for shard in stream.shards.values() for each in shard.records):
+            stream.put()
+        history.world.scheduler.sleep(2)
+        with monkeypatch.context() as patch:
+            patch.setattr(StreamingSink, "_append", no_rows)
+            assert isinstance(drained(history, "first", "streaming"), ServiceUnavailableError)
+        history.world.scheduler.sleep(60)
+        with monkeypatch.context() as patch:
+            patch.setattr(SimulatedKinesis, "get_page", no_page)
+            assert drained(history, "second", "streaming", max_seconds=2.0) is None
+
+        assert isinstance(drained(history, "third", "copy"), SinkInDoubtError)
+        assert drained(history, "fourth", "streaming") is None
+        assert drained(history, "fifth", "copy") is None
+
+    play(scene)
