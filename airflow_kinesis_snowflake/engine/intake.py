@@ -413,7 +413,8 @@ class Intake:
         refused: dict[str, TerminalError] = {key.shard_id: error for key, error in offsets.refused.items()}
         readers = []
         for each in takeovers:
-            row, offset = each.state, offsets.found.get(OffsetKey.of(each.state))
+            row, key = each.state, OffsetKey.of(each.state)
+            offset = offsets.found.get(key)
             found = None if offset is None else offset.position
             if found is None and self._forgets(each):
                 refused[row.shard_id] = self._forgotten(row)
@@ -423,16 +424,33 @@ class Intake:
             if row.shard_id not in refused:
                 self._leases.save(row.shard_id, committed, millis_behind=None, offset=remembered)
             readers.append(
-                self._reader(row, committed=committed, offset=remembered, in_doubt=row.shard_id in refused)
+                self._reader(
+                    row,
+                    committed=committed,
+                    offset=remembered,
+                    refused=row.shard_id in refused,
+                    letters=offsets.dead_letters.get(key),
+                )
             )
         return Settlement(tuple(readers), {**self._refused(readers), **refused})
 
     def _reader(
-        self, row: ShardState, *, committed: Position | None, offset: Position | None, in_doubt: bool = False
+        self,
+        row: ShardState,
+        *,
+        committed: Position | None,
+        offset: Position | None,
+        refused: bool = False,
+        letters: Position | None = None,
     ) -> ShardReader:
         """A reader for a leased shard, which checks whether its last record aged out, if that is possible."""
         reader = ShardReader(
-            row, committed=committed, offset=offset, shard=self._by_id.get(row.shard_id), in_doubt=in_doubt
+            row,
+            committed=committed,
+            offset=offset,
+            shard=self._by_id.get(row.shard_id),
+            refused=refused,
+            letters=letters,
         )
         begun = reader.committed is not None or reader.read_until is not None
         if begun and self._may_have_aged_out(reader.read_until):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,10 +46,12 @@ class Offsets:
 
     :param found: the rows; a key without a row is in neither mapping
     :param refused: keys under which nothing can be loaded, and why
+    :param dead_letters: how far dead letters are committed, of a sink that commits them before their rows
     """
 
     found: Mapping[OffsetKey, Offset]
     refused: Mapping[OffsetKey, CorruptStateError]
+    dead_letters: Mapping[OffsetKey, Position] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from airflow_kinesis_snowflake.stream.aggregation import (
     skip_through,
     within_hash_range,
 )
-from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, is_after
 from airflow_kinesis_snowflake.stream.records import Record
 from airflow_kinesis_snowflake.stream.retention import Gap, others_read_on, read_until
 from airflow_kinesis_snowflake.stream.times import moment
@@ -64,7 +64,8 @@ class ShardReader:
     :param committed: the last position known to be in Snowflake
     :param shard: as Kinesis lists it; ``None`` if it no longer does
     :param offset: what the sink has committed of it, if known
-    :param in_doubt: the sink may have committed more, but couldn't tell
+    :param refused: the sink may have committed more, but couldn't tell
+    :param letters: how far the sink has committed dead letters, perhaps of a batch whose rows were lost
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class ShardReader:
         committed: Position | None,
         shard: Shard | None,
         offset: Position | None = None,
-        in_doubt: bool = False,
+        refused: bool = False,
+        letters: Position | None = None,
     ) -> None:
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
         self.offset = offset
-        self.in_doubt = in_doubt
+        self._refused = refused
+        self._letters = letters
         self.start_at = state.start_at or TRIM_HORIZON
         self.read_until = read_until(
             committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)
@@ -101,6 +104,11 @@ class ShardReader:
         self._stalled = False
         self.page_bytes = PAGE_BYTES
         self.page_records = INITIAL_PAGE_RECORDS
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the sink has or may have committed something that no other sink would know of."""
+        return self._refused or (self._letters is not None and is_after(self._letters, self.committed))
 
     def request(self) -> PageRequest:
         """What to request from Kinesis next."""

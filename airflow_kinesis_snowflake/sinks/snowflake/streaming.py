@@ -170,8 +170,6 @@ class StreamingSink:
         self._cancelled = self._runtime.event()
         self._owners: dict[TableName, ChannelOwner] = {}
         self._lanes: dict[tuple[TableName, OffsetKey], _Lane] = {}
-        # Dead letters that were committed and whose rows aren't yet, by the token of the last.
-        self._letters: dict[OffsetKey, str] = {}
         self._objects_checked = False
         self._rejected = 0
         self._evolved: set[tuple[FileColumn | None, str | None]] = set()
@@ -201,30 +199,15 @@ class StreamingSink:
             try:
                 self._check_objects()
                 tokens = {key: self._lane(self._target.table, key).committed for key in keys}
-                for key in keys:
-                    self._note_letters(key)
+                letters = {key: self._lane(self._target.dead_letters, key).committed for key in keys}
             except TransientError:
                 self.disconnect()
                 raise
-        return self._offsets_of(tokens)
+        return self._offsets_of(tokens, letters)
 
-    def _note_letters(self, key: OffsetKey) -> None:
-        """Take over the channel of a shard's dead letters, and keep the shard in doubt if a batch was lost.
-
-        Dead letters of a batch whose rows weren't committed are known by the token of their channel, which no
-        other sink asks.
-        """
-        token = self._lane(self._target.dead_letters, key).committed
-        if token is not None and not self._has_passed(key, token):
-            self._letters[key] = token
-            self.in_doubt |= {key.shard_id}
-
-    def _has_passed(self, key: OffsetKey, token: str) -> bool:
-        """Whether rows are committed through a dead letter, and with them the batch that it was in."""
-        lane = self._lanes.get((self._target.table, key))
-        return lane is not None and (lane.committed or "") >= token.removesuffix(_AFTER_RECORDS)
-
-    def _offsets_of(self, tokens: Mapping[OffsetKey, str | None]) -> Offsets:
+    def _offsets_of(
+        self, tokens: Mapping[OffsetKey, str | None], letters: Mapping[OffsetKey, str | None]
+    ) -> Offsets:
         found: dict[OffsetKey, Offset] = {}
         refused: dict[OffsetKey, CorruptStateError] = {}
         for key, token in tokens.items():
@@ -233,7 +216,8 @@ class StreamingSink:
                     found[key] = Offset(key.shard_id, key.incarnation, position, None)
             except ValueError:
                 refused[key] = self._unreadable(key, token)
-        return Offsets(found, refused)
+        ahead = {key: position for key, token in letters.items() if (position := place_of_letter(token))}
+        return Offsets(found, refused, ahead)
 
     def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
         """Commit dead letters, then rows, of all shards of a batch."""
@@ -247,13 +231,8 @@ class StreamingSink:
                 ) from error
 
     def settled(self, shards: Set[str]) -> None:
-        """Note that nothing of these shards is in doubt any more, but for dead letters of a lost batch."""
-        self._letters = {
-            key: token
-            for key, token in self._letters.items()
-            if key.shard_id not in shards or not self._has_passed(key, token)
-        }
-        self.in_doubt -= shards - {key.shard_id for key in self._letters}
+        """Note that nothing of these shards is in doubt any more."""
+        self.in_doubt -= shards
 
     def cancel(self) -> None:
         """Stop waiting for a commit, from another thread."""
@@ -579,6 +558,14 @@ def token_of_letter(letter: DeadLetter) -> str:
     record = letter.record
     token = encode_position(Position(record.sequence_number, record.sub_sequence_number))
     return f"{token}{_AFTER_RECORDS}" if letter.kind == GAP else token
+
+
+def place_of_letter(token: str | None) -> Position | None:
+    """The position that a token of a dead letter names; ``None``: it names none."""
+    try:
+        return None if token is None else decode_position(token.removesuffix(_AFTER_RECORDS))
+    except ValueError:
+        return None
 
 
 def letters_after(token: str | None, letters: Iterable[DeadLetter]) -> list[DeadLetter]:

@@ -526,7 +526,7 @@ def test_a_shard_whose_offset_cant_be_told_fails_and_stays_in_doubt(desk: Desk) 
     desk.open().look(takeovers=(candidate("a"),))
     desk.take(do.Settle)
     refused = {"a": CorruptStateError("correct the offsets")}
-    desk.tell(on.TakenOver(Settlement((a_reader("a", in_doubt=True),), refused), held=frozenset("a")))
+    desk.tell(on.TakenOver(Settlement((a_reader("a", refused=True),), refused), held=frozenset("a")))
     assert desk.release()["a"].unsettled
 
 
