@@ -390,6 +390,16 @@ def test_who_gets_a_shard_back_knows_what_was_committed_meanwhile(team: Team, pl
     assert place.landed == [0, 1, 2, 3, 4, 5]
 
 
+def test_who_takes_a_shard_over_again_asks_again(team: Team) -> None:
+    first, second = team.worker(), team.worker()
+    assert first.offsets(ONE) == {}
+    assert first.commit(first.batch(range(2))).committed
+    assert second.offsets(ONE) == {ONE: position(1)}
+    assert second.commit(second.batch(range(2, 4))).committed
+
+    assert first.offsets(ONE) == {ONE: position(3)}
+
+
 def test_a_batch_is_refused_where_one_of_its_shards_is_ahead(team: Team, place: Place) -> None:
     first, second = team.worker(), team.worker()
     assert first.commit(first.batch(range(2))).committed

@@ -198,8 +198,8 @@ class StreamingSink:
         with self._lock:
             try:
                 self._check_objects()
-                tokens = {key: self._lane(self._target.table, key).committed for key in keys}
-                letters = {key: self._lane(self._target.dead_letters, key).committed for key in keys}
+                tokens = {key: self._open_anew(self._target.table, key) for key in keys}
+                letters = {key: self._open_anew(self._target.dead_letters, key) for key in keys}
             except TransientError:
                 self.disconnect()
                 raise
@@ -452,6 +452,11 @@ class StreamingSink:
         return moment(self._runtime.wall()).astimezone(UTC)
 
     # --- what is open --------------------------------------------------------------------------------------
+
+    def _open_anew(self, table: TableName, key: OffsetKey) -> str | None:
+        """Open a channel even if this drain had it open before: another may have had the shard in between."""
+        self._lanes.pop((table, key), None)
+        return self._lane(table, key).committed
 
     def _lane(self, table: TableName, key: OffsetKey) -> _Lane:
         lane = self._lanes.get((table, key))
