@@ -217,7 +217,7 @@ class Resets:
                     self.unfinished = None
                 self._world.counts["resets"] += 1
                 return
-            if isinstance(running.error, MaintenanceRefusedError) and "nothing was changed" in str(
+            if isinstance(running.error, MaintenanceRefusedError) and "Nothing was changed" in str(
                 running.error
             ):
                 self._world.counts["refused resets"] += 1

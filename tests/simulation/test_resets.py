@@ -78,6 +78,24 @@ def test_a_recovery_that_comes_late_sets_no_checkpoint_back() -> None:
     play(scene)
 
 
+def test_a_plan_for_a_stream_that_was_made_anew_since_is_refused() -> None:
+    def scene(history: History) -> None:
+        drain(history, "first")
+        before = set(history.world.stream.shards)
+        history.world.stream.reshard()
+        children = tuple(set(history.world.stream.shards) - before)
+        late = planned(history, REWIND, position="TRIM_HORIZON", shards=children)
+        history.world.stream.recreate(shards=2)
+        history.resets.carry_out(planned(history, REWIND, position="TRIM_HORIZON"), tries=1)
+
+        history.resets.carry_out(late, tries=1)
+
+        assert history.world.counts["refused resets"] == 1
+        assert not history.resets.is_of_another_stream
+
+    play(scene)
+
+
 def test_an_incarnation_is_closed_that_was_copied_into_only_after_the_plan() -> None:
     plans: list[ResetPlan] = []
 

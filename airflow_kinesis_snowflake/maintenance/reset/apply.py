@@ -221,7 +221,14 @@ class ResetRun:
     def _check_still_as_planned(
         self, changes: Iterable[ShardChange], rows: Mapping[str, ShardState | None]
     ) -> None:
-        stream = self.plan.request.stream
+        stream, created = self.plan.request.stream, self.plan.stream_created
+        if created and any(
+            row and row.stream_created and row.stream_created > created for row in rows.values()
+        ):
+            raise MaintenanceRefusedError(
+                f"Make a new plan for application {self.store.application_name}: stream {stream} was deleted "
+                "and created again since this plan was made. Nothing was changed."
+            )
         for change in changes:
             row = rows.get(change.shard_id)
             expected = {change.incarnation, change.new_incarnation}
