@@ -17,7 +17,6 @@ from airflow_kinesis_snowflake.engine.status import Status
 from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedError, TransientError
 from airflow_kinesis_snowflake.hooks import checkpoint
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
-from airflow_kinesis_snowflake.maintenance import holding
 from airflow_kinesis_snowflake.sinks.snowflake import copy, statements, streaming
 from airflow_kinesis_snowflake.sinks.snowflake import replay as replaying
 from airflow_kinesis_snowflake.sinks.snowflake.channel_state import ShardChannels
@@ -280,11 +279,6 @@ def resets_hold_what_they_change(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def holds_renewed(patch: pytest.MonkeyPatch) -> None:
-    """A reset doesn't renew the leases that it holds."""
-    patch.setattr(holding.Holds, "_renew", lambda *_: None)
-
-
 # --- replays -----------------------------------------------------------------------------------------------
 
 
@@ -447,7 +441,6 @@ MUTANTS: tuple[Mutant, ...] = (
     channels_fenced_by_resets,
     new_incarnation_of_a_reset,
     resets_hold_what_they_change,
-    holds_renewed,
     replay_in_one_transaction,
     replay_of_what_is_there,
     replays_lock,
