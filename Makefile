@@ -1,5 +1,5 @@
 PYTHON ?= python3
-WORKERS ?= 4
+WORKERS ?= 3
 LONGEST_FIRST := tests/e2e tests/integration tests/contract tests/simulation tests/unit
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from hypothesis import HealthCheck, settings
 
 # Some conftests import these before test modules name them as plugins; pytest rewrites no module after that.
 pytest.register_assert_rewrite("tests.faults", "tests.preloaded")
@@ -48,8 +49,15 @@ def check_keys_once() -> None:
         setattr(serialization, name, functools.cache(getattr(serialization, name)))
 
 
+def measure_no_time() -> None:
+    """Let no property fail because the machine is busy."""
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
+
+
 isolate_from_the_developer()
 check_keys_once()
+measure_no_time()
 
 import botocore.session  # noqa: E402 -- these read the environment when they are imported
 import snowflake.connector  # noqa: E402

@@ -187,7 +187,7 @@ def test_a_payload_that_is_cut_off_anywhere_has_an_answer(chosen: Format, whole:
 
 
 @by_case
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_payload_with_changed_bytes_has_an_answer(
     chosen: Format, whole: bytes, data: st.DataObject
@@ -222,7 +222,7 @@ def places(tree: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.parametrize("name", ["cloudwatch_logs", "dynamodb", "dms", "debezium"])
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_json_of_almost_the_right_shape_has_an_answer(name: str, data: st.DataObject) -> None:
     whole = {"cloudwatch_logs": CLOUDWATCH, "dynamodb": DYNAMODB, "dms": DMS, "debezium": DEBEZIUM}[name]
@@ -266,7 +266,7 @@ def compressed(kind: str, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", COMPRESSIONS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_changed_compressed_bytes_have_an_answer(kind: str, data: st.DataObject) -> None:
     codec = data.draw(st.sampled_from(["gzip", "zlib", "zstd", "lz4", "snappy"])) if kind == "auto" else kind

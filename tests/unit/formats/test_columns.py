@@ -172,7 +172,7 @@ texts = st.text(max_size=4)
 scalars = st.none() | st.booleans() | numbers | texts
 values = scalars | st.lists(scalars, max_size=2) | st.dictionaries(texts, scalars, max_size=2)
 # Every example teaches a schema anew, which takes milliseconds.
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 few_keys = st.sampled_from(["a", "A", "b", 'say "hi"', "x.y", "", "é", "kinesismetadata", "l" * 300, "\0"])
 documents = st.dictionaries(few_keys, values, max_size=4)
 pages = st.lists(

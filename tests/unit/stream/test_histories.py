@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.stream.lineage import (
@@ -285,7 +285,7 @@ def happen(world: World, event: tuple[str, int, int]) -> None:
             world.forget()
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2000)
 @given(history=st.lists(events, max_size=60))
 def test_every_retained_record_is_delivered_once_and_after_its_parents(
     history: list[tuple[Any, ...]],
