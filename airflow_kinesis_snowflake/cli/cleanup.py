@@ -91,11 +91,12 @@ COMMAND = Command(
     "find the tables of applications that nobody needs any more, and delete them",
     (
         option("--days", type=float, default=30, help="age from which a table is stale; default is 30"),
-        repeated("--used", metavar="APPLICATION", help="one to keep in any case; may be repeated"),
+        repeated("--used", metavar="APPLICATION", help="application to keep in any case; may be repeated"),
         repeated(
             "--named",
             metavar="APPLICATION",
-            help="one whose tables may go although this package didn't create them; may be repeated",
+            help="application whose tables may be deleted although this package didn't create them; "
+            "may be repeated",
         ),
         option("--most", type=int, default=10, help="tables to delete in one run; default is 10"),
         repeated("--stream", metavar="STREAM", help="check its registered consumers too; may be repeated"),
@@ -104,7 +105,7 @@ COMMAND = Command(
         option(
             "--airflow-conn-id",
             default="",
-            help="connection to Airflow's API, which knows which applications its tasks have used lately",
+            help="connection to Airflow's API, which knows which applications its tasks used recently",
         ),
         *CHANGE,
         SNOWFLAKE,

@@ -123,7 +123,7 @@ def make_command() -> Command:
     return Command(
         "reset",
         run,
-        "change where an application goes on: say what that would do, ask, back up, and do it",
+        "change where an application continues: show the effects, ask, back up, and do it",
         (
             APPLICATION,
             STREAM,

@@ -44,7 +44,7 @@ def build_state_reset_dag(
     drain_dag_id: str = "kinesis_to_snowflake",
     approval_timeout: timedelta = timedelta(hours=24),
 ) -> DAG:
-    """A DAG that is run by hand: inspect, plan, approve, stop, back_up, apply, verify, start_again.
+    """A DAG for manual runs: inspect, plan, approve, stop, back_up, apply, verify, start_again.
 
     Fields left empty in the form take the values that the drain's DAG gets from its Variables: landing table,
     initial position and connections. The form explains each field.
@@ -152,7 +152,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 "stream_name": required("Stream name", "The Kinesis stream: its name or ARN.", minLength=1),
                 "method": FormField(
                     title="Method",
-                    description="What happens to the checkpoints; the plan says what that causes.",
+                    description="What happens to the checkpoints; the plan shows the consequences.",
                     schema={
                         "type": "string",
                         "enum": list(METHODS),
@@ -166,7 +166,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
                 **{name: each for name, each in fields.items() if name in first},
                 "backup_folder": text(
                     "Backup folder",
-                    "Where the rows are saved before anything changes, which is tried out first: "
+                    "Where the rows are saved before anything changes; tested before anything is counted: "
                     "an absolute path that all workers share, or s3://bucket/prefix.",
                     otherwise=None,
                 ),
@@ -183,7 +183,7 @@ def reset_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
             "Connections": {
                 "airflow_conn_id": text(
                     "Airflow API connection ID",
-                    f"For pausing the DAG {drain_dag_id} in the meantime.",
+                    f"For pausing the DAG {drain_dag_id} meanwhile.",
                     otherwise="it isn't paused, only waited for",
                 ),
                 **connections(drain_dag_id),

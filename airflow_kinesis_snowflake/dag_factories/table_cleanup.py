@@ -124,7 +124,7 @@ def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
             "Connections": {
                 "airflow_conn_id": text(
                     "Airflow API connection ID",
-                    "For finding out which applications tasks have used lately.",
+                    "For finding out which applications tasks used recently.",
                     otherwise="it isn't asked",
                 ),
                 **connections(drain_dag_id),
@@ -136,7 +136,7 @@ def cleanup_params(dag_id: str, drain_dag_id: str) -> dict[str, Param]:
 _RULES = {
     "days": FormField(
         title="Age (days)",
-        description="From which a table that nothing has written to is stale.",
+        description="Age from which an untouched table is stale.",
         schema={"type": "number", "exclusiveMinimum": 0},
         value=30,
         has_variable=False,
@@ -144,8 +144,8 @@ _RULES = {
     "used": names("Applications in use", "Applications to keep in any case; one to a line."),
     "named": names(
         "Applications to delete",
-        "Applications whose tables may go although this package didn't create them, or although no row says "
-        "when they were used; one to a line.",
+        "Applications whose tables may be deleted although this package didn't create them, or although no "
+        "row says when they were used; one to a line.",
     ),
     "streams": names(
         "Streams",

@@ -283,25 +283,25 @@ class Coordinator:
 
     def _looked(self, event: on.Looked) -> None:
         self._calls.remove(do.Look)
-        intaken = event.intaken
+        acquisition = event.acquisition
         if not self._told_beginning:
             self._told_beginning = True
             log.info(
                 "%s",
-                beginning(self._settings, self._report, intaken, is_new=self._is_new, sink=self._sink),
+                beginning(self._settings, self._report, acquisition, is_new=self._is_new, sink=self._sink),
             )
-        self._report.takeovers += len(intaken.takeovers)
-        self._report.held_by_others = dict(intaken.held_by_others)
-        self._left_some = intaken.left_some
-        for gap in intaken.gaps:
+        self._report.takeovers += len(acquisition.takeovers)
+        self._report.held_by_others = dict(acquisition.held_by_others)
+        self._left_some = acquisition.left_some
+        for gap in acquisition.gaps:
             self._warn_of(gap)
-        for shard_id, error in intaken.missed.items():
+        for shard_id, error in acquisition.missed.items():
             if shard_id not in self._failures:
                 log.error("%s", error)
             self._failures[shard_id] = error
-        self._takeovers = intaken.takeovers
-        self._adopt(intaken.readers, intaken.refused, held=event.held)
-        self._hand_over(intaken.surplus)
+        self._takeovers = acquisition.takeovers
+        self._adopt(acquisition.readers, acquisition.refused, held=event.held)
+        self._hand_over(acquisition.surplus)
         if not self._takeovers:
             self._look_again_soon()
 

@@ -273,7 +273,7 @@ class Drain:
             self._writers,
             command,
             lambda: self._intake.look(relist=command.relist, leave_alone=command.leave_alone),
-            lambda intaken: on.Looked(intaken, held=self._leases.held),
+            lambda acquisition: on.Looked(acquisition, held=self._leases.held),
         )
 
     def _settle(self, command: do.Settle) -> None:

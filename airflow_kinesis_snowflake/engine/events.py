@@ -41,7 +41,7 @@ class Looked:
     :param held: shards whose leases this worker holds now, or has lost without an event so far
     """
 
-    intaken: Acquisition
+    acquisition: Acquisition
     held: Set[str]
 
 

@@ -121,11 +121,11 @@ def totals(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def beginning(
-    settings: DrainSettings, report: DrainReport, intaken: Acquisition, *, is_new: bool, sink: str
+    settings: DrainSettings, report: DrainReport, acquisition: Acquisition, *, is_new: bool, sink: str
 ) -> str:
     """One line for the start of a drain: from where, until when, which shards, and into what.
 
-    :param intaken: the result of the first look at the state
+    :param acquisition: the result of the first look at the state
     :param is_new: this drain has created the application's table
     :param sink: how rows get there
     """
@@ -133,13 +133,14 @@ def beginning(
     return (
         f"Draining {report.stream_arn} into {report.table} by {sink}, until "
         f"{settings.stop_at:%Y-%m-%d %H:%M:%S %Z}. Application {settings.application_name} is {start} on. "
-        f"{intaken.listed} shards are listed, {sum(intaken.held_by_others.values())} leased by others, "
-        f"{len(intaken.taken)} by this worker{_named(intaken)}"
+        f"{acquisition.listed} shards are listed, "
+        f"{sum(acquisition.held_by_others.values())} leased by others, "
+        f"{len(acquisition.taken)} by this worker{_named(acquisition)}"
     )
 
 
-def _named(intaken: Acquisition) -> str:
-    ids = [short(shard_id) for shard_id in intaken.taken]
+def _named(acquisition: Acquisition) -> str:
+    ids = [short(shard_id) for shard_id in acquisition.taken]
     if not ids:
         return ""
     more = len(ids) - SHARDS_IN_LINE

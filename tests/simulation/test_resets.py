@@ -1,49 +1,26 @@
-"""Single scenes of resets, in calm weather, for what histories found."""
+"""Scenes of resets that histories found."""
 
 from __future__ import annotations
 
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.sinks.snowflake.statements import CLOSED
-from tests.simulation.history import CALM, History
-from tests.simulation.resets import RECOVER, REWIND, maintenance_of
+from tests.simulation.resets import RECOVER, REWIND
+from tests.simulation.scenes import drain, play
 from tests.simulation.snowflake import Key
-from tests.simulation.variant import SWITCHES, Variant
-from tests.simulation.world import files_in_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pytest
 
     from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan
+    from tests.simulation.history import History
 
 
-def play(scene: Callable[[History], None]) -> History:
-    """Let a scene happen; no promise may break in it."""
-    history = History(Variant(1, without=frozenset(SWITCHES)))
-    over: list[bool] = []
-
-    def live() -> None:
-        scene(history)
-        over.append(True)
-
-    history.world.scheduler.spawn(live)
-    with files_in_memory(), maintenance_of(Random(0)):
-        history.world.scheduler.run(lambda: bool(over or history.world.ledger.broken))
-    assert history.world.ledger.broken == []
-    return history
-
-
-def drain(history: History, name: str, sink: str = "copy") -> None:
+def load_some(history: History, name: str, sink: str = "copy") -> None:
     history.world.stream.put()
     history.world.scheduler.sleep(2)
-    history.world.sinks = (sink,)
-    tried = history.start(name, 1, **CALM)
-    history.world.wait(tried.running)
-    assert tried.report is not None
+    assert drain(history, name, sink) is None
 
 
 def planned(history: History, method: str, **asked: Any) -> ResetPlan:
@@ -66,7 +43,7 @@ def closed(history: History, plan: ResetPlan) -> set[str]:
 
 def test_a_recovery_that_comes_late_sets_no_checkpoint_back() -> None:
     def scene(history: History) -> None:
-        drain(history, "first")
+        load_some(history, "first")
         for row in history.world.table("simulated").rows.values():
             row.pop("sequenceNumber", None)
         plan = planned(history, RECOVER)
@@ -80,7 +57,7 @@ def test_a_recovery_that_comes_late_sets_no_checkpoint_back() -> None:
 
 def test_a_plan_for_a_stream_that_was_made_anew_since_is_refused() -> None:
     def scene(history: History) -> None:
-        drain(history, "first")
+        load_some(history, "first")
         before = set(history.world.stream.shards)
         history.world.stream.reshard()
         children = tuple(set(history.world.stream.shards) - before)
@@ -100,9 +77,9 @@ def test_an_incarnation_is_closed_that_was_copied_into_only_after_the_plan() -> 
     plans: list[ResetPlan] = []
 
     def scene(history: History) -> None:
-        drain(history, "first", "streaming")
+        load_some(history, "first", "streaming")
         plans.append(planned(history, REWIND, position="TRIM_HORIZON"))
-        drain(history, "second", "copy")
+        load_some(history, "second", "copy")
         history.resets.carry_out(plans[0], tries=1)
 
     assert closed(play(scene), plans[0])
@@ -115,7 +92,7 @@ def test_an_incarnation_is_closed_that_was_copied_into_just_before_the_shard_was
     real = CheckpointStoreHook.hold
 
     def scene(history: History) -> None:
-        drain(history, "first", "streaming")
+        load_some(history, "first", "streaming")
         plans.append(planned(history, REWIND, position="TRIM_HORIZON"))
 
         def hold(store: CheckpointStoreHook, stream: str, shard_id: str, **given: Any) -> bool:
@@ -131,7 +108,7 @@ def test_an_incarnation_is_closed_that_was_copied_into_just_before_the_shard_was
 def test_a_shard_of_a_stream_that_was_made_anew_waits_for_no_parents_of_the_old_one() -> None:
     def scene(history: History) -> None:
         history.world.stream.reshard()
-        drain(history, "first")
+        load_some(history, "first")
         child = next(shard for shard in history.world.stream.shards.values() if shard.parents)
         history.world.stream.recreate(shards=child.number + 1)
         plan = planned(history, REWIND, position="TRIM_HORIZON")

@@ -1,4 +1,4 @@
-"""Single scenes of a change of sinks, for what histories found."""
+"""Scenes of a change of sinks that histories found."""
 
 from __future__ import annotations
 
@@ -6,23 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError, SinkInDoubtError, ThrottledError
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
-from tests.simulation.history import CALM, History
 from tests.simulation.kinesis import SimulatedKinesis
-from tests.simulation.test_resets import play
+from tests.simulation.scenes import drain, play
 
 if TYPE_CHECKING:
     import pytest
 
     from airflow_kinesis_snowflake.identifiers import TableName
-
-
-def drained(history: History, name: str, sink: str, **settings: Any) -> Exception | None:
-    """What a drain failed with, if it did."""
-    history.world.sinks = (sink,)
-    tried = history.start(name, 1, **{**CALM, **settings})
-    history.world.sinks = ("copy", "streaming")
-    history.world.wait(tried.running)
-    return tried.running.error
+    from tests.simulation.history import History
 
 
 def test_dead_letters_of_a_lost_batch_keep_their_shard_from_other_sinks(
@@ -46,14 +37,14 @@ def test_dead_letters_of_a_lost_batch_keep_their_shard_from_other_sinks(
         history.world.scheduler.sleep(2)
         with monkeypatch.context() as patch:
             patch.setattr(StreamingSink, "_append", no_rows)
-            assert isinstance(drained(history, "first", "streaming"), ServiceUnavailableError)
+            assert isinstance(drain(history, "first", "streaming"), ServiceUnavailableError)
         history.world.scheduler.sleep(60)
         with monkeypatch.context() as patch:
             patch.setattr(SimulatedKinesis, "get_page", no_page)
-            assert drained(history, "second", "streaming", max_seconds=2.0) is None
+            assert drain(history, "second", "streaming", max_seconds=2.0) is None
 
-        assert isinstance(drained(history, "third", "copy"), SinkInDoubtError)
-        assert drained(history, "fourth", "streaming") is None
-        assert drained(history, "fifth", "copy") is None
+        assert isinstance(drain(history, "third", "copy"), SinkInDoubtError)
+        assert drain(history, "fourth", "streaming") is None
+        assert drain(history, "fifth", "copy") is None
 
     play(scene)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 3.0
 RENEW_SECONDS = 1.0
 HEARTBEAT_MILLIS = 4_000
-LONGEST_WAIT_SECONDS = 3.0
+MAX_WAIT_SECONDS = 3.0
 # As often as they are named, here and below.
 SIGNALS = 6 * (signal.SIGKILL,) + 3 * (signal.SIGSTOP,) + (signal.SIGTERM,)
 STEPS = {
@@ -81,7 +81,7 @@ class Preparation:
         leases.RETRY_SECONDS = 0.3
         assignment.HEARTBEAT_MILLIS = HEARTBEAT_MILLIS
         coordinator.REVIEW_SECONDS, coordinator.LOOK_AGAIN_SECONDS = 2.0, 0.3
-        retries.MAX_WAIT_SECONDS = LONGEST_WAIT_SECONDS
+        retries.MAX_WAIT_SECONDS = MAX_WAIT_SECONDS
         streaming.COMMIT_SECONDS, channels._TRYING_SECONDS = COMMIT_SECONDS, TRYING_SECONDS
         logger = logging.getLogger("airflow_kinesis_snowflake")
         logger.setLevel(logging.INFO)
@@ -100,10 +100,10 @@ def watch(journal: Journal) -> None:
     look, load_batch = Intake.look, Loader.load
 
     def watched_look(intake: Intake, **kwargs: Any) -> Any:
-        intaken = look(intake, **kwargs)
-        if intaken.taken:
-            journal.write("took", shards=intaken.taken, takeovers=len(intaken.takeovers))
-        return intaken
+        acquired = look(intake, **kwargs)
+        if acquired.taken:
+            journal.write("took", shards=acquired.taken, takeovers=len(acquired.takeovers))
+        return acquired
 
     def watched_load(loader: Loader, batch: Any) -> Any:
         loaded = load_batch(loader, batch)

@@ -5,37 +5,29 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.maintenance.reset.method import ResetMethod
-from airflow_kinesis_snowflake.maintenance.reset.new_start import INITIAL_POSITION, left_to_drain
-from airflow_kinesis_snowflake.maintenance.reset.positions import parse_start
+from airflow_kinesis_snowflake.maintenance.reset.new_start import INITIAL_POSITION, NewStart
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
 
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection
     from airflow_kinesis_snowflake.maintenance.reset.apply import ResetRun
-    from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
-    from airflow_kinesis_snowflake.maintenance.reset.method import Decision, OpenStore
+    from airflow_kinesis_snowflake.maintenance.reset.method import OpenStore
     from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan
     from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
 
 log = logging.getLogger(__name__)
 
 
-class DeleteTable(ResetMethod):
+class DeleteTable(NewStart):
     """Deletes the application's table, on all its streams; the next drain starts at its initial position."""
 
     name = "delete_table"
     summary = "forget everything; start at the initial position"
     fields = (INITIAL_POSITION,)
-    writes_rows = False
-
-    def check(self, request: ResetRequest) -> None:
-        """The initial position must be one for any shard."""
-        parse_start(request.initial_position)
 
     def intention(self, request: ResetRequest) -> str:
         """What becomes of the table."""
@@ -60,17 +52,6 @@ class DeleteTable(ResetMethod):
         """The other streams of which the table has rows, which are deleted with it."""
         streams = {stream for stream, _ in map(key_of, store.read_items())}
         return tuple(sorted(streams - {request.stream}))
-
-    def decide(
-        self,
-        request: ResetRequest,
-        inspection: Inspection,
-        *,
-        offsets: Sequence[CommittedOffset],
-        new_incarnation: Callable[[], str],
-    ) -> Decision:
-        """Leave everything to the next drain."""
-        return left_to_drain(request, inspection)
 
     def apply(self, run: ResetRun) -> None:
         """Close all incarnations, and delete the table if it is still the one that was planned for."""

@@ -7,25 +7,21 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import AccessDeniedError, InvalidSettingError
 from airflow_kinesis_snowflake.maintenance.iam import drain_policy_text
-from airflow_kinesis_snowflake.maintenance.reset.method import MethodField, ResetMethod, refuse
-from airflow_kinesis_snowflake.maintenance.reset.new_start import INITIAL_POSITION, left_to_drain
-from airflow_kinesis_snowflake.maintenance.reset.positions import parse_start
+from airflow_kinesis_snowflake.maintenance.reset.method import MethodField, refuse
+from airflow_kinesis_snowflake.maintenance.reset.new_start import INITIAL_POSITION, NewStart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection
     from airflow_kinesis_snowflake.maintenance.reset.apply import ResetRun
-    from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
-    from airflow_kinesis_snowflake.maintenance.reset.method import Decision, OpenStore
+    from airflow_kinesis_snowflake.maintenance.reset.method import OpenStore
     from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan
     from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 
 
-class Rename(ResetMethod):
+class Rename(NewStart):
     """Makes a table of a new name and lets the drain use it; the old table can be gone back to."""
 
     name = "rename"
@@ -36,7 +32,6 @@ class Rename(ResetMethod):
         ),
         INITIAL_POSITION,
     )
-    writes_rows = False
 
     def check(self, request: ResetRequest) -> None:
         """The new name must be one that DynamoDB takes, and not the present one."""
@@ -48,7 +43,7 @@ class Rename(ResetMethod):
             )
         if name == request.application:
             raise InvalidSettingError(f"give another new application name: {name} is the present one")
-        parse_start(request.initial_position)
+        super().check(request)
 
     def intention(self, request: ResetRequest) -> str:
         """Who goes on, and where."""
@@ -81,17 +76,6 @@ class Rename(ResetMethod):
                 f"{new.application_name}: {statement}"
             ) from None
         return ()
-
-    def decide(
-        self,
-        request: ResetRequest,
-        inspection: Inspection,
-        *,
-        offsets: Sequence[CommittedOffset],
-        new_incarnation: Callable[[], str],
-    ) -> Decision:
-        """Leave everything to the next drain."""
-        return left_to_drain(request, inspection)
 
     def apply(self, run: ResetRun) -> None:
         """Make the new table, and have the drain use it while no worker holds a lease in the old one."""

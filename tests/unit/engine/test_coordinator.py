@@ -114,7 +114,7 @@ class Desk:
     def look(self, *readers: ShardReader, held: Iterable[str] | None = None, **what: Any) -> Desk:
         """Answer a look."""
         self.take(do.Look)
-        looked = intaken(*readers, **what)
+        looked = acquisition(*readers, **what)
         return self.tell(on.Looked(looked, held=frozenset(looked.taken if held is None else held)))
 
     def begin(self, *shards: str) -> list[ShardReader]:
@@ -171,7 +171,7 @@ def a_reader(shard_id: str = "a", *, committed: Position | None = None, **what: 
     return ShardReader(ShardState(shard_id), committed=committed, shard=Shard(shard_id), **what)
 
 
-def intaken(*readers: ShardReader, **what: Any) -> Acquisition:
+def acquisition(*readers: ShardReader, **what: Any) -> Acquisition:
     nothing: dict[str, Any] = {"takeovers": (), "refused": {}, "gaps": (), "missed": {}, "held_by_others": {}}
     return Acquisition(readers, **nothing | {"surplus": 0, "left_some": False, "listed": 1} | what)
 
