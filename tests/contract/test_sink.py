@@ -459,6 +459,13 @@ def test_a_batch_is_in_doubt_until_it_is_settled(worker: Worker, place: Place) -
     assert worker.sink.in_doubt == frozenset()
 
 
+def test_a_batch_that_is_found_committed_stays_in_doubt(worker: Worker) -> None:
+    batch = worker.batch(range(1))
+    worker.commit(batch)
+    assert worker.commit(batch).committed
+    assert worker.sink.in_doubt == {ONE}
+
+
 def test_who_was_told_who_is_ahead_has_no_doubt(team: Team) -> None:
     first, second = team.worker(), team.worker()
     first.commit(first.batch(range(2)))

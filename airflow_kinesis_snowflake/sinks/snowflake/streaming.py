@@ -317,10 +317,10 @@ class StreamingSink:
             return Outcome(refused=refused)
         if not ahead:
             return None
-        self.settled(batch.spans.keys())
         if all(ahead.get(shard_id) == batch.spans[shard_id].reached for shard_id in lanes):
             log.info("Batch %s was committed, although the answer was lost", batch.id)
             return Outcome(offsets=ahead)
+        self.settled(batch.spans.keys())
         return Outcome(ahead=ahead)
 
     def _commit_letters(self, batch: Batch, rows: StreamedRows) -> None:
