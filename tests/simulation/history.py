@@ -64,6 +64,19 @@ OF_ANOTHER_STREAM = (
 CALM = {"max_batch_records": 1000, "max_batch_seconds": 60.0, "max_seconds": None, "follow_seconds": None}
 
 
+class SeldomPolled(PollingSource):
+    """Asks seldom, since most of a history would be questions after records that aren't there."""
+
+    pause_seconds = 0.5
+    idle_seconds = 4.0
+
+
+class SeldomRead(FanOutSource):
+    """Looks seldom at what has arrived, for the same reason."""
+
+    pause_seconds = 2.0
+
+
 @dataclass
 class Try:
     """One try of a task.
@@ -135,7 +148,7 @@ class History:
     def _live(self) -> None:
         self._scheduler.spawn(self._write)
         chance = self.variant.chance("runs")
-        runs = chance.randint(2, 4)
+        runs = chance.randint(1, 3)
         runs = min(runs, self.variant.runs or runs)
         # Most runs wait for the one before.
         pauses = [float(chance.choice([1, 20, 40, 60])) for _ in range(runs)]
@@ -155,7 +168,7 @@ class History:
     def _recreate(self) -> None:
         """In some histories, delete the stream and make another one of its name."""
         chance = self.variant.chance("recreation")
-        at, noticed, shards = chance.uniform(30, 300), chance.uniform(1, 200), chance.randint(2, 4)
+        at, noticed, shards = chance.uniform(30, 300), chance.uniform(1, 200), chance.randint(1, 3)
         if chance.random() < RECREATED and self.variant.has("recreations"):
             self._scheduler.sleep(at)
             self._recreated_until = inf
@@ -300,9 +313,9 @@ class History:
         room = chance.choice([500, 5_000, 1_000_000])
         subscriptions = chance.choice([1, 3, 256])
         if not pushed:
-            return PollingSource(self.world.kinesis(machine))
+            return SeldomPolled(self.world.kinesis(machine))
         self.counts["pushed"] += 1
-        return FanOutSource(
+        return SeldomRead(
             self.world.fan_out(machine),
             application_name=self.world.application,
             limits=FanOutLimits(total_bytes=2 * room, shard_bytes=room, subscriptions=subscriptions),

@@ -106,9 +106,10 @@ class Resets:
     def finish(self) -> None:
         """Bring what was left half-done to its end, or go on where the shards stand."""
         for number in range(CALM_TRIES):
-            if self.unfinished is None:
-                return
             plan = self.unfinished
+            # Where the whole table is gone, no row is left half-done.
+            if plan is None or self._world.table(plan.request.application).items is None:
+                return
             if number or self._chance.random() < 0.5:
                 recover = partial(self.request, method=RECOVER)
                 if self.plan(recover, name=f"reset-calm-{number}", tries=1) and self.planned is not None:
@@ -203,7 +204,9 @@ class Resets:
 
     def carry_out(self, plan: ResetPlan, *, tries: int) -> None:
         self._world.counts[plan.request.method] += 1
-        self.unfinished = self.unfinished or plan
+        before = self.unfinished
+        self.unfinished = before or plan
+        only_refused = True
         for number in range(tries):
             machine = self._world.machine(f"reset#{plan.id}", chance=f"reset {plan.id} {number}")
             running = self._world.start(machine, partial(self._apply, machine, plan))
@@ -217,10 +220,13 @@ class Resets:
                     self.unfinished = None
                 self._world.counts["resets"] += 1
                 return
-            if isinstance(running.error, MaintenanceRefusedError) and "Nothing was changed" in str(
-                running.error
-            ):
-                self._world.counts["refused resets"] += 1
+            refused = isinstance(running.error, MaintenanceRefusedError) and (
+                "Nothing was changed" in str(running.error)
+            )
+            self._world.counts["refused resets"] += refused
+            only_refused = only_refused and refused
+        if only_refused and before is None and self.unfinished is plan:
+            self.unfinished = None
 
     def _apply(self, machine: Machine, plan: ResetPlan) -> Any:
         store = self._world.store(machine, plan.request.application)

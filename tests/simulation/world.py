@@ -97,7 +97,7 @@ class World:
         self.stream = Stream(
             self.scheduler,
             variant.chance("stream"),
-            shards=chance.randint(2, 4),
+            shards=chance.randint(1, 3),
             aggregates=aggregates if variant.has("aggregates") else 0.0,
         )
         sinks = chance.choice(SINKS)
