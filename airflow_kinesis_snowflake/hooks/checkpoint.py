@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 _TABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 _NEW = "attribute_not_exists(shardId)"
 _AS_OWNER = "leaseOwner = :owner"
-_FREE = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner OR leaseExpiry < :now"
+_FREE = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner"
 
 # A later response is of no use to a lease of 30 seconds.
 _DEFAULTS = Config(
@@ -507,17 +507,23 @@ class CheckpointStoreHook(AwsHook):
     ) -> bool:
         """Take the lease of a shard, whatever else is in its row. Needs ``dynamodb:UpdateItem``.
 
-        Condition: the row is there, and its lease is free, the owner's own or past its expiry.
+        Condition: the row is there, and its lease is free, the owner's own or past its expiry. A lease that
+        its owner didn't release leaves the row unsettled.
 
         :param force: take it from a live worker too
         :return: False: another worker holds the lease, or the row is gone
         """
-        condition, values = "attribute_exists(shardId)", {}
-        if not force:
-            condition += f" AND ({_FREE})"
-            values = {":owner": text_value(owner), ":now": number_value(now)}
+        there, values = f"attribute_exists(shardId) AND ({_FREE})", {":owner": text_value(owner)}
         changes = lease(owner=owner, expiry=expiry, now=now)
-        return self._update(stream_name, shard_id, changes, condition=condition, values=values) is not None
+        if self._update(stream_name, shard_id, changes, condition=there, values=values) is not None:
+            return True
+        if force:
+            there, values = "attribute_exists(shardId)", {}
+        else:
+            there = f"attribute_exists(shardId) AND ({_FREE} OR leaseExpiry < :now)"
+            values = {":owner": text_value(owner), ":now": number_value(now)}
+        changes |= known_facts(unsettled=True)
+        return self._update(stream_name, shard_id, changes, condition=there, values=values) is not None
 
     def lease_owner(self, stream_name: str, shard_id: str) -> str | None:
         """Return who holds the lease of a shard now. Needs ``dynamodb:GetItem``.

@@ -42,12 +42,27 @@ def row(store: CheckpointStoreHook, shard_id: str = SHARD) -> ShardState | None:
     return store.read_state(STREAM).shards.get(shard_id)
 
 
+def unsettled(store: CheckpointStoreHook) -> bool:
+    there = row(store)
+    assert there is not None
+    return there.unsettled
+
+
 def test_a_lease_that_is_held_is_taken_by_force_only(store: CheckpointStoreHook) -> None:
     another = {**HELD, "owner": "worker"}
     assert not store.hold(STREAM, SHARD, **another)
     assert store.lease_owner(STREAM, SHARD) == "reset"
     assert store.hold(STREAM, SHARD, **another, force=True)
     assert store.lease_owner(STREAM, SHARD) == "worker"
+
+
+def test_a_lease_that_nobody_released_leaves_the_row_unsettled(store: CheckpointStoreHook) -> None:
+    assert store.hold(STREAM, SHARD, **HELD)
+    assert not unsettled(store)
+    later = {**HELD, "owner": "another reset", "now": HELD["expiry"] + 1}
+    assert store.hold(STREAM, SHARD, **later)
+    assert store.release_lease(STREAM, SHARD, owner="another reset", now=later["now"])
+    assert unsettled(store)
 
 
 def test_there_is_no_lease_of_a_row_that_is_not_there(store: CheckpointStoreHook) -> None:
