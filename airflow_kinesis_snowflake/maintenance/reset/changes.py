@@ -84,6 +84,14 @@ def unchanged(shard: ShardView, now: int) -> ShardChange:
     )
 
 
+def sinks_of_all(inspection: Inspection) -> tuple[str, ...]:
+    """The sinks that an application loads by, which the row of a shard names that nobody has loaded yet.
+
+    A row without any counts as one from before there was another than COPY.
+    """
+    return tuple(sorted({sink for shard in inspection.shards for sink in shard.sinks}))
+
+
 def unmet_changes(changes: Iterable[ShardChange], inspection: Inspection) -> list[str]:
     """What isn't as the changes leave it; nothing if all is well."""
     shards = {shard.shard_id: shard for shard in inspection.shards}

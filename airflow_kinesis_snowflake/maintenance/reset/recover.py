@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
-from airflow_kinesis_snowflake.maintenance.reset.changes import Action, has_copied, unchanged
+from airflow_kinesis_snowflake.maintenance.reset.changes import Action, has_copied, sinks_of_all, unchanged
 from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
 from airflow_kinesis_snowflake.maintenance.reset.method import Decision, MethodField, ResetMethod, refuse
 from airflow_kinesis_snowflake.maintenance.reset.positions import LATEST, parse_start
@@ -71,6 +71,7 @@ class Recover(ResetMethod):
         known = {shard.shard_id for shard in inspection.shards}
         extra = [inspection.shard(shard_id) for shard_id in sorted(committed.keys() - known)]
         fresh = _fresh(inspection, committed)
+        sinks = sinks_of_all(inspection) or tuple(sorted({each.sink for each in committed.values()}))
         changes = tuple(
             _recovered(
                 request,
@@ -78,6 +79,7 @@ class Recover(ResetMethod):
                 committed.get(shard.shard_id),
                 new=new_incarnation(),
                 fresh=shard.shard_id in fresh,
+                sinks=sinks,
                 now=inspection.at,
             )
             for shard in (*inspection.shards, *extra)
@@ -105,23 +107,25 @@ class Recover(ResetMethod):
 
 
 def committed_by_shard(
-    offsets: Iterable[CommittedOffset], inspection: Inspection, *, backwards: bool = False
+    offsets: Sequence[CommittedOffset], inspection: Inspection, *, backwards: bool = False
 ) -> tuple[dict[str, CommittedOffset], list[str]]:
     """The incarnation of each shard that a recovery goes on with.
 
     It is that of the row, if there is one that can be read, or else the one that moved last. One that a reset
-    has closed counts only if a row still names it: that reset didn't come to its end.
+    has closed counts only if a row still names it: that reset didn't come to its end. Channels don't say
+    whether they were closed, but an incarnation that is closed for one sink is closed for all.
 
     :param backwards: also where Snowflake is before what a drain had committed
     :return: by shard id, and notes about offsets that can't be used
     """
     rows = {shard.shard_id: shard for shard in inspection.shards if shard.row and shard.readable}
     found = [*offsets, *_gone(offsets, rows, now=inspection.at)]
+    closed = {(offset.shard_id, offset.incarnation) for offset in offsets if offset.closed}
     chosen: dict[str, CommittedOffset] = {}
     notes: list[str] = []
     for offset in sorted(found, key=lambda offset: offset.updated):
         row = rows.get(offset.shard_id)
-        if not _counts(offset, row):
+        if not _counts(offset, row, closed=(offset.shard_id, offset.incarnation) in closed):
             continue
         if row is not None and not (backwards and went_back(offset, row)):
             notes += _notes_of_kept(offset, row)
@@ -131,17 +135,20 @@ def committed_by_shard(
     return chosen, notes
 
 
-def _counts(offset: CommittedOffset, row: ShardView | None) -> bool:
-    """Whether a recovery goes by an offset."""
-    if row is None:
-        return not offset.closed
+def _counts(offset: CommittedOffset, row: ShardView | None, *, closed: bool) -> bool:
+    """Whether a recovery goes by an offset.
+
+    :param closed: a reset has closed its incarnation
+    """
+    if row is None or row.incarnation is None:
+        return not closed
     if row.incarnation != offset.incarnation:
-        return row.incarnation is None and not offset.closed
+        return False
     if row.sinks and offset.sink not in row.sinks:
         # What this sink had committed is in the checkpoint: it was asked before another one took over.
         return False
     new_sink = offset.position is None and row.committed_by(offset.sink) is None
-    return not (new_sink and (row.offset or row.offsets))
+    return offset.closed or not (new_sink and (row.offset or row.offsets))
 
 
 def _of_both(
@@ -205,6 +212,7 @@ def _recovered(
     *,
     new: str,
     fresh: bool,
+    sinks: tuple[str, ...],
     now: int,
 ) -> ShardChange:
     change = unchanged(shard, now)
@@ -217,7 +225,7 @@ def _recovered(
             action=Action.SET if shard.row else Action.CREATE,
             new_start_at=start_at,
             new_incarnation=new,
-            new_sinks=shard.sinks,
+            new_sinks=shard.sinks or sinks,
         )
     back = request.trust_snowflake and shard.row and went_back(committed, shard)
     checkpoint = shard.checkpoint if not back and _is_before(committed, shard) else committed.position

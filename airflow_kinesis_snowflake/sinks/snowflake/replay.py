@@ -51,7 +51,8 @@ class ReplayResult:
     """What a replay did.
 
     :param dead_letters: how many were selected
-    :param landed: those whose records are now in the landing table
+    :param landed: those whose records are now in the landing table; if Snowflake ends a transaction of one of
+        several replays at once, two of them may count the same dead letter
     :param failed: those that are still dead letters, with the reason of this attempt
     :param rows: rows added to the landing table
     """

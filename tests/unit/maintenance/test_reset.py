@@ -22,6 +22,7 @@ from airflow_kinesis_snowflake.maintenance.reset.positions import parse_position
 from airflow_kinesis_snowflake.maintenance.reset.recover import committed_by_shard, notes_of_return
 from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, find_method
 from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
+from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from airflow_kinesis_snowflake.stream.positions import Position
 
 if TYPE_CHECKING:
@@ -183,6 +184,28 @@ def test_without_a_row_the_incarnation_that_moved_last_is_recovered_unless_close
     ]
     chosen, _ = committed_by_shard(offsets, inspection())
     assert chosen[FIRST].incarnation == "newer"
+
+
+def test_without_a_row_an_incarnation_that_is_closed_for_one_sink_is_closed_for_all() -> None:
+    offsets = [offset(closed=True), offset(sink=STREAMING, number=None)]
+    chosen, _ = committed_by_shard(offsets, inspection())
+    assert chosen == {}
+
+
+def test_a_recovery_begins_anew_what_a_reset_closed_before_that_sink_had_committed_anything() -> None:
+    row = view(
+        checkpoint=Position("200"), offset=None, offsets={STREAMING: Position("200")}, sinks=(COPY,)
+    )
+    change = recovered(row, offset(number=None, closed=True))
+    assert (change.action, change.new_incarnation) == (Action.SET, "new")
+    assert change.new_checkpoint == Position("200")
+
+
+def test_what_a_recovery_starts_is_loaded_as_the_application_loads() -> None:
+    row = view(SECOND, checkpoint=None, sinks=(STREAMING,))
+    gone = {"row": False, "checkpoint": None, "incarnation": None}
+    made = changes(request("recover"), row, view(FIRST, **gone))
+    assert (made[FIRST].action, made[FIRST].new_sinks) == (Action.CREATE, (STREAMING,))
 
 
 def test_a_checkpoint_never_goes_back_in_a_recovery_unless_snowflake_is_trusted() -> None:
