@@ -31,7 +31,7 @@ from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.ledger import BrokenPromiseError
 from tests.simulation.machine import EPOCH
 from tests.simulation.replays import Replays
-from tests.simulation.resets import Resets, maintenance_of
+from tests.simulation.resets import RECOVER, Resets, maintenance_of
 from tests.simulation.world import World, files_in_memory
 
 if TYPE_CHECKING:
@@ -337,7 +337,7 @@ class History:
                 return
             if number and not report.records and not report.takeovers:
                 self._replays.finish()
-                self._ledger.check_end(self.world.application)
+                self._ledger.check_end(self.world.application, recovered=bool(self.counts[RECOVER]))
                 self._ledger.expect(
                     not report.snowflake_connections,
                     "5: nothing read, no connection",

@@ -195,7 +195,8 @@ class Resets:
             made_at=plan.made_at / 1000,
             forecasts={change.shard_id: _forecast(change) for change in plan.changes},
         )
-        if request.method is not RECOVER and ledger.landings == before:
+        of_the_stream = plan.stream_created == millis(self._world.stream.created)
+        if request.method is not RECOVER and ledger.landings == before and of_the_stream:
             for change in plan.changes:
                 ledger.check_forecast(request.application, _forecast(change))
         return plan
