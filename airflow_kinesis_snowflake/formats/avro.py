@@ -223,7 +223,7 @@ def _container(payload: bytes, _key: str = "", /) -> Documents:
 
 
 def _data(payload: bytes) -> Iterator[bytes]:
-    """The documents of a container, which is a header, and blocks that each end with a sync marker."""
+    """The documents of a container: a header, then blocks that each end with a sync marker."""
     file = io.BytesIO(payload)
     file.seek(len(_CONTAINER))
     try:

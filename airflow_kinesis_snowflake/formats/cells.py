@@ -162,7 +162,7 @@ def _after_leap_second(before: datetime) -> datetime:
 
 
 def epoch_moment(value: Decimal, unit: str) -> Moment | None:
-    """The moment so many units after the start of 1970, in UTC; ``None`` outside the years 1 to 9999.
+    """The moment this many units after the start of 1970, in UTC; ``None`` outside the years 1 to 9999.
 
     :param unit: one of :data:`EPOCH_UNITS`
     """

@@ -84,5 +84,5 @@ class Change:
 
 
 def sortable(*numbers: int | None) -> str:
-    """Text that sorts as a tuple of numbers of up to 20 digits; ``None`` and negative ones count as 0."""
+    """Text that sorts like a tuple of numbers of up to 20 digits; ``None`` and negative ones count as 0."""
     return ".".join(f"{0 if number is None else max(0, number):020d}" for number in numbers)

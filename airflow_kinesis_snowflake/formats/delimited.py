@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder
 
 MAX_LINE_LENGTH = 64 * 2**10
-"""Characters of a line that a pattern is tried on: some take time by the square of the length, or more."""
+"""Characters of a line that a pattern is tried on: some take time that grows with their square, or faster."""
 
 MAX_VALUES = 2_000_000
 """Values of a payload, in all of its lines."""
@@ -86,7 +86,7 @@ class Delimited:
             if sign is not None and (not isinstance(sign, str) or len(sign) != 1 or sign in "\r\n\0"):
                 raise InvalidSettingError(f"{name} must be one character, and no line break, not {sign!r}")
         if self.delimiter is None or self.delimiter == self.quote:
-            raise InvalidSettingError("delimiter must be one character, and another than quote")
+            raise InvalidSettingError("delimiter must be one character, and differ from quote")
         if self.null is not None and not isinstance(self.null, str):
             raise InvalidSettingError("null must be a string, or None")
 

@@ -39,7 +39,7 @@ MAX_OBJECTS = 2_000_000
 
 @dataclass(frozen=True)
 class DroppedPayload:
-    """The answer for a payload that holds no data by the rules of its format: no row, but it is counted.
+    """The answer for a payload that holds no data by the rules of its format: counted, but not landed.
 
     :param what: what it is, such as ``control message``
     """
@@ -119,7 +119,7 @@ def made(documents: Iterable[bytes]) -> list[bytes]:
 
 
 def not_json(error: Exception, payload: bytes) -> UndecodableError:
-    """Why a payload isn't JSON, or isn't JSON of the expected shape.
+    """Why a payload isn't JSON, or isn't JSON of the expected structure.
 
     :param error: of msgspec, or a ``RecursionError``
     """
@@ -129,12 +129,12 @@ def not_json(error: Exception, payload: bytes) -> UndecodableError:
         return UndecodableError("empty")
     if isinstance(error, msgspec.ValidationError):
         # Its message may quote a value that doesn't fit, or a key in the path to it.
-        return UndecodableError(f"JSON of another shape than that of the format{hint(payload)}")
+        return UndecodableError(f"JSON whose structure isn't that of the format{hint(payload)}")
     return UndecodableError(f"not JSON: {error}{hint(payload)}")
 
 
 def of_json(decode: Callable[[bytes, str], Documents]) -> Decoder:
-    """A decoder that reads JSON with msgspec, with the errors of a decoder.
+    """A decoder that reads JSON with msgspec, whose errors become ``UndecodableError``.
 
     :param decode: may raise ``msgspec.DecodeError`` and ``RecursionError``
     """

@@ -123,8 +123,11 @@ class ColumnsSettings:
         columns = [[self.folded(name) for name in names] for names in (self.columns, self.epochs)]
         keys = [[key.upper() for key in names] for names in (self.rename, self.include or (), self.exclude)]
         for names in (*columns, *keys):
-            if len(set(names)) < len(names):
-                raise InvalidSettingError(f"leave one of each: {sorted(names)} differ only in case")
+            doubled = sorted({name for name in names if names.count(name) > 1})
+            if doubled:
+                raise InvalidSettingError(
+                    f"leave one spelling of {', '.join(doubled)}: names that differ only in case are the same"
+                )
 
     @cached_property
     def aside(self) -> tuple[str, ...]:

@@ -574,6 +574,11 @@ def test_a_type_that_can_not_be_says_of_which_column_and_what_could_be() -> None
         ColumnsSettings(columns={"ID": "INT", "PRICE": "MONEY"})
 
 
+def test_a_name_that_is_there_in_two_cases_is_named() -> None:
+    with pytest.raises(InvalidSettingError, match="leave one spelling of PRICE:"):
+        ColumnsSettings(columns={"ID": "INT", "price": "INT", "PRICE": "INT"})
+
+
 @few
 @given(st.text("0123456789-:.,TtZz +", max_size=30) | st.datetimes().map(str))
 def test_a_text_is_a_time_or_not_and_a_time_lands_as_itself(text: str) -> None:
