@@ -1,14 +1,14 @@
-"""Avro payloads as JSON documents, without losing anything. Needs fastavro, the extra ``avro``.
+"""Avro payloads as JSON documents, without loss. Needs fastavro, the extra ``avro``.
 
 ================================= ======================================================================
 Avro                              JSON
 ================================= ======================================================================
-null, boolean, int, long, string, as they are; an enum as its symbol, a record and a map as an object, of a
-enum, array, map, record, union   union the value alone
-float, double                     a number; ``"NaN"``, ``"inf"`` or ``"-inf"``, which a cast to FLOAT takes
+null, boolean, int, long, string, as they are; an enum as its symbol, records and maps as objects, a union as
+enum, array, map, record, union   its value alone
+float, double                     a number; ``"NaN"``, ``"inf"`` or ``"-inf"``, which a cast to FLOAT accepts
 bytes, fixed                      text in base64
-decimal                           a number with all digits of its scale; as text where it has more than 38
-                                  digits, because Snowflake would make a rounded DOUBLE of such a number
+decimal                           a number with all digits of its scale; text if it has more than 38 digits,
+                                  because Snowflake would round such a number to a DOUBLE
 date, time-…, (local-)timestamp-… ISO 8601 with all digits of the type, timestamps in UTC with ``Z``, local
                                   ones without
 uuid                              text
@@ -61,9 +61,9 @@ _CODECS = {b"zstandard": "zstd"} | {
 class Avro:
     """Avro, one datum per payload; exactly one of the settings must be given.
 
-    :param schema: of payloads without a header: JSON, as text or parsed
-    :param resolver: gives the schema for an id in the payload's header: see :func:`avro_decoder`
-    :param registry: has the schemas of payloads with such a header
+    :param schema: of payloads without a header; JSON, as text or parsed
+    :param resolver: returns the schema for the id in a payload's header: see :func:`avro_decoder`
+    :param registry: holds the schemas of payloads with such a header
     """
 
     schema: Any = None
@@ -81,9 +81,9 @@ class Avro:
 
 @dataclass(frozen=True)
 class AvroContainer:
-    """Avro object container files, as a whole in each payload: a row for each of their data.
+    """Avro object container files, one whole file per payload: a row for each datum in it.
 
-    They bring their schema along. The codecs are ``null``, ``deflate``, ``snappy``, ``zstandard``, ``bzip2``
+    The file contains its schema. The codecs are ``null``, ``deflate``, ``snappy``, ``zstandard``, ``bzip2``
     and ``xz``. A container without data is dropped and counted.
     """
 
@@ -102,7 +102,7 @@ class AvroContainer:
 class AvroSingleObject:
     """Avro's single-object encoding: ``C3 01``, the fingerprint of a schema, and one datum.
 
-    :param schemas: those that payloads may be of, each as JSON, as text or parsed
+    :param schemas: those that payloads may have; each is JSON, as text or parsed
     """
 
     schemas: Sequence[Any]
@@ -111,7 +111,7 @@ class AvroSingleObject:
     def decoder(self) -> Decoder:
         """The decoder.
 
-        :raises InvalidSettingError: there is no schema, one can't be read, or fastavro isn't installed
+        :raises InvalidSettingError: no schema is given, one can't be read, or fastavro isn't installed
         """
         _require_fastavro("avro_single_object")
         if not self.schemas or isinstance(self.schemas, (str, bytes, dict)):
@@ -127,20 +127,22 @@ def avro_decoder(
 ) -> Decoder:
     """A decoder of Avro payloads, one datum each.
 
-    :param schema: of payloads that are nothing but the datum: JSON, as text or parsed
-    :param resolver: for payloads with the header of a schema registry. Called with the id in it, an ``int``
-        of Confluent's (header of a zero byte and 4 bytes of id) or the UUID as text of AWS Glue's (a byte 3,
-        a byte that says whether zlib is used, 16 bytes of id), and gives the schema. A ``LookupError`` says
-        that there is none, so that the record becomes a dead letter, as it does where what is given is no
-        schema that can be read; any other error fails the drain. Each schema is asked for once
-    :param registry: in the place of a resolver
-    :raises InvalidSettingError: not exactly one of them is given, the schema is none or can't be read with a
-        bound (see :func:`~airflow_kinesis_snowflake.formats.avro_schemas.parse`), or fastavro isn't installed
+    :param schema: of payloads that consist of the datum only; JSON, as text or parsed
+    :param resolver: for payloads with the header of a schema registry. Called with the id in the header, an
+        ``int`` for Confluent (a zero byte and a 4-byte id) or a UUID as text for AWS Glue (a byte 3, a byte
+        that says whether zlib is used, and a 16-byte id), it returns the schema. A ``LookupError`` says that
+        there is none: the record becomes a dead letter, as it does if the schema can't be read. Any other
+        error fails the drain. Schemas are cached
+    :param registry: instead of a resolver
+    :raises InvalidSettingError: not exactly one of them is given, the schema is invalid or can't be read in
+        bounded memory (see :func:`~airflow_kinesis_snowflake.formats.avro_schemas.parse`), or fastavro isn't
+        installed
     """
     given = [each for each in (schema, resolver, registry) if each is not None]
     if len(given) != 1:
         raise InvalidSettingError(
-            "payload_format='avro' needs one of avro_schema, avro_schema_resolver and registry_conn_id"
+            "Set exactly one of avro_schema, avro_schema_resolver and registry_conn_id: "
+            f"payload_format='avro' needs one, not {len(given)}"
         )
     _require_fastavro("avro")
     resolve = registry.schema if registry is not None else resolver
@@ -165,7 +167,7 @@ def _require_fastavro(name: str) -> None:
         import fastavro  # noqa: F401
     except ImportError as error:
         raise InvalidSettingError(
-            f"payload_format={name!r} needs fastavro: install airflow-kinesis-snowflake[avro]"
+            f"Install airflow-kinesis-snowflake[avro]: payload_format={name!r} needs fastavro"
         ) from error
 
 
@@ -190,7 +192,7 @@ def _document(schema: AvroSchema, source: io.BytesIO) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """The value with bytes and the special floats as text; everything else goes into JSON as it is."""
+    """The value with bytes, NaN and the infinities as text; everything else goes into JSON as it is."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -221,7 +223,7 @@ def _container(payload: bytes, _key: str = "", /) -> Documents:
 
 
 def _data(payload: bytes) -> Iterator[bytes]:
-    """The documents of a container: a header, and blocks, each with a sync marker behind it."""
+    """The documents of a container: a header, then blocks that each end with a sync marker."""
     file = io.BytesIO(payload)
     file.seek(len(_CONTAINER))
     try:
@@ -252,13 +254,13 @@ def _data_of_block(schema: AvroSchema, block: bytes, count: int) -> Iterator[byt
     for _ in range(count):
         yield _document(schema, source)
     if source.tell() != len(block):
-        raise UndecodableError("an Avro container with more in a block than it says")
+        raise UndecodableError("an Avro container with a block that holds more data than it declares")
 
 
 def _schema_of_container(definition: bytes) -> AvroSchema:
     found = _kept(definition) if len(definition) <= _MAX_KEPT_SCHEMA_BYTES else _schema_or_reason(definition)
     if isinstance(found, str):
-        raise UndecodableError(f"an Avro container: {found}")
+        raise UndecodableError(f"the schema in an Avro container: {found}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Which Avro schemas can be read in bounded memory: a schema may make much of a few bytes."""
+"""Which Avro schemas can be read in bounded memory: with some, a few bytes stand for a great many values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MIN_BYTES = {"null": 0, "float": 4, "double": 8}
 
 
 def is_recursive(schema: Any, *, within: frozenset[str]) -> bool:
-    """Whether a parsed schema contains itself, or one of the records that it is within."""
+    """Whether a parsed schema contains itself, or one of the records that enclose it."""
     if isinstance(schema, str):
         return schema in within
     if isinstance(schema, list):
@@ -30,7 +30,7 @@ def is_recursive(schema: Any, *, within: frozenset[str]) -> bool:
 def is_endless(schema: Any, *, empty: dict[str, bool]) -> bool:
     """Whether a parsed schema has an array of items that take no bytes.
 
-    :param empty: for names that were met, whether they take none; filled in
+    :param empty: whether each named type met so far takes no bytes; filled in
     """
     if isinstance(schema, str):
         return False
@@ -41,7 +41,7 @@ def is_endless(schema: Any, *, empty: dict[str, bool]) -> bool:
         return is_endless(kind, empty=empty)
     if kind in ("record", "error"):
         endless = any(is_endless(field["type"], empty=empty) for field in schema["fields"])
-        empty[schema["name"]] = _takes_nothing(schema, empty=empty)
+        empty[schema["name"]] = _takes_no_bytes(schema, empty=empty)
         return endless
     if kind == "fixed":
         empty[schema["name"]] = schema["size"] == 0
@@ -49,27 +49,27 @@ def is_endless(schema: Any, *, empty: dict[str, bool]) -> bool:
     if inner is None:
         return False
     endless = is_endless(inner, empty=empty)
-    return endless or (kind == "array" and _takes_nothing(inner, empty=empty))
+    return endless or (kind == "array" and _takes_no_bytes(inner, empty=empty))
 
 
-def _takes_nothing(schema: Any, *, empty: dict[str, bool]) -> bool:
+def _takes_no_bytes(schema: Any, *, empty: dict[str, bool]) -> bool:
     if isinstance(schema, str):
         return schema == "null" or empty.get(schema, False)
     if isinstance(schema, list):
         return False
     kind = schema["type"]
     if kind in ("record", "error"):
-        return all(_takes_nothing(field["type"], empty=empty) for field in schema["fields"])
+        return all(_takes_no_bytes(field["type"], empty=empty) for field in schema["fields"])
     if kind == "fixed":
         return bool(schema["size"] == 0)
-    return kind not in _INNER and _takes_nothing(kind, empty=empty)
+    return kind not in _INNER and _takes_no_bytes(kind, empty=empty)
 
 
 def density(parsed: Any, named: Mapping[str, Any]) -> float:
-    """How many objects and arrays a byte of data may stand for: most where small ones fill an array.
+    """How many objects and arrays a byte of data may stand for: most if small ones fill an array.
 
     :param parsed: a schema that doesn't contain itself
-    :param named: those that it may refer to
+    :param named: the schemas that it may refer to, by name
     """
     sizes: dict[str, int] = {}
     items = [each for schema in (parsed, *named.values()) for each in _repeated(schema)]
@@ -78,7 +78,7 @@ def density(parsed: Any, named: Mapping[str, Any]) -> float:
 
 
 def _repeated(schema: Any) -> Iterator[Any]:
-    """What items of arrays, and values of maps, may be."""
+    """The schemas of array items and map values."""
     if isinstance(schema, list):
         for branch in schema:
             yield from _repeated(branch)
@@ -96,7 +96,7 @@ def _repeated(schema: Any) -> Iterator[Any]:
 
 
 def _is_built(schema: Any, named: Mapping[str, Any]) -> bool:
-    """Whether data become an object or array."""
+    """Whether a datum becomes an object or array."""
     if isinstance(schema, str):
         return schema in named and _is_built(named[schema], {})
     kind = schema["type"]
@@ -104,9 +104,9 @@ def _is_built(schema: Any, named: Mapping[str, Any]) -> bool:
 
 
 def _least(schema: Any, named: Mapping[str, Any], sizes: dict[str, int]) -> int:
-    """The fewest bytes that data may take.
+    """The fewest bytes that a datum may take.
 
-    :param sizes: of names that were met; filled in
+    :param sizes: of the named types met so far; filled in
     """
     if isinstance(schema, list):
         return 1 + min((_least(branch, named, sizes) for branch in schema), default=0)

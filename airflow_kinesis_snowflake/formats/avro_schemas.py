@@ -1,4 +1,4 @@
-"""Avro schemas as fastavro takes them, with logical types read without losing anything."""
+"""Avro schemas as fastavro takes them, with logical types that are read without loss."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     import msgspec
 
 _OURS = "airflow-kinesis-snowflake-"
-# What fastavro and we raise on a schema that is none: registries hold whatever was put there.
-_NO_SCHEMA = (ArithmeticError, AttributeError, AssertionError, LookupError, TypeError, ValueError)
+# What fastavro and this module raise on an invalid schema: registries hold whatever was put there.
+_INVALID_SCHEMA = (ArithmeticError, AttributeError, AssertionError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class AvroSchema:
-    """A schema that data can be read by.
+    """A schema that data can be read with.
 
     :param parsed: as fastavro takes it
-    :param wrapped: a record around it has it as its only field, which takes no bytes
+    :param wrapped: it is the only field of a record, which adds no bytes
     :param density: objects and arrays that a byte of data may stand for
     """
 
@@ -38,7 +38,7 @@ class AvroSchema:
     density: float = 0.0
 
     def read(self, source: Any) -> Any:
-        """One datum; raises what fastavro raises."""
+        """Read one datum; raises what fastavro raises."""
         from fastavro import schemaless_reader
 
         value: Any = schemaless_reader(source, self.parsed, None)
@@ -46,12 +46,12 @@ class AvroSchema:
 
 
 def parse(schema: Any) -> AvroSchema:
-    """The schema as data can be read by it, with logical types read by the functions below.
+    """Parse a schema, and have its logical types read by the functions below.
 
     :param schema: JSON, as text or parsed, or a :class:`RegisteredSchema`
-    :raises InvalidSettingError: not a schema; or a recursive one: data that is nested too deeply ends the
-        whole process then; or one with an array of items that take no bytes: a count of a few bytes stands
-        for any number of them then
+    :raises InvalidSettingError: it isn't a schema; or it is recursive, so that deeply nested data would end
+        the whole process; or it has an array of items that take no bytes, so that a count of a few bytes
+        would stand for any number of them
     :raises UndecodableError: a registered schema of another kind
     """
     named: dict[str, Any] = {}
@@ -62,17 +62,17 @@ def parse(schema: Any) -> AvroSchema:
         _parsed(definition, named=named, empty=empty)
     if not named:
         return _parsed(schema.definition, named=named, empty=empty)
-    # Only a record can take along what it refers to.
+    # Only a record can carry the schemas that it refers to.
     try:
         inner = {"name": "value", "type": _tree(schema.definition)}
     except (ValueError, RecursionError) as error:
         raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}") from None
-    around = {"type": "record", "name": "_Around", "fields": [inner]}
-    return replace(_parsed(around, named=named, empty=empty), wrapped=True)
+    wrapper = {"type": "record", "name": "_Wrapper", "fields": [inner]}
+    return replace(_parsed(wrapper, named=named, empty=empty), wrapped=True)
 
 
 def fingerprint(schema: Any) -> bytes:
-    """What stands for a schema in front of a single object: CRC-64-AVRO of its canonical form.
+    """The fingerprint that identifies the schema of a single object: CRC-64-AVRO of its canonical form.
 
     :raises InvalidSettingError: not a schema
     """
@@ -81,12 +81,12 @@ def fingerprint(schema: Any) -> bytes:
 
     try:
         return bytes.fromhex(of_canonical(to_parsing_canonical_form(_tree(schema)), "CRC-64-AVRO"))
-    except (SchemaParseException, RecursionError, *_NO_SCHEMA) as error:
+    except (SchemaParseException, RecursionError, *_INVALID_SCHEMA) as error:
         raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}") from None
 
 
 def _referred_to(schema: RegisteredSchema) -> Iterator[str]:
-    """The definitions that a schema refers to, each behind those that it refers to itself, and once."""
+    """The definitions that a schema refers to, each once and after those that it refers to itself."""
     seen: set[str] = set()
 
     def of(references: Mapping[str, RegisteredSchema]) -> Iterator[str]:
@@ -104,9 +104,9 @@ def _tree(schema: Any) -> Any:
 
 
 def _parsed(schema: Any, *, named: dict[str, Any], empty: dict[str, bool]) -> AvroSchema:
-    """A schema that may refer to those of some names, which it is put among.
+    """Parse a schema that may refer to named ones, and add it to these.
 
-    :param empty: for the names, whether data of them take no bytes
+    :param empty: whether each named type takes no bytes; filled in
     """
     import fastavro
     from fastavro.read import LOGICAL_READERS
@@ -118,19 +118,19 @@ def _parsed(schema: Any, *, named: dict[str, Any], empty: dict[str, bool]) -> Av
         recursive = is_recursive(parsed, within=frozenset())
         found = AvroSchema(parsed, density=0 if recursive else density(parsed, named))
         endless = not recursive and is_endless(parsed, empty=empty)
-    except (SchemaParseException, *_NO_SCHEMA) as error:
+    except (SchemaParseException, *_INVALID_SCHEMA) as error:
         raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}: {error}") from error
     except RecursionError:
         raise InvalidSettingError("not an Avro schema: nested too deeply") from None
     if recursive:
         raise InvalidSettingError("an Avro schema that contains itself can't be read")
     if endless:
-        raise InvalidSettingError("an Avro schema with an array of items without bytes can't be read")
+        raise InvalidSettingError("an Avro schema with an array of items that take no bytes can't be read")
     return found
 
 
 def _with_our_types(schema: Any) -> Any:
-    """The schema with logical types renamed, so that fastavro leaves them to us or lets them be."""
+    """The schema with logical types renamed, so that fastavro leaves them to the functions below."""
     if isinstance(schema, list):
         return [_with_our_types(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Payloads that are their own documents: JSON, text, and bytes of any kind."""
+"""JSON, text, and bytes of any kind."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _next_document = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 class Json:
     """JSON by RFC 8259.
 
-    :param documents: what a payload holds: ``one`` document; the items of an ``array`` (a payload that is no
-        array is one document); or a ``sequence`` of documents, one after the other with or without white
-        space or line ends between them
-    :raises InvalidSettingError: another word
+    :param documents: what a payload holds: ``one`` document; the items of an ``array`` (a payload that isn't
+        an array is one document); or a ``sequence`` of documents, one after the other, with or without
+        whitespace or line breaks between them
+    :raises InvalidSettingError: ``documents`` is none of these
     """
 
     documents: str = "one"
@@ -64,7 +64,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Binary:
-    """Bytes of any kind, which land as a JSON string in base64."""
+    """Bytes of any kind, which land in base64, as a JSON string."""
 
     has_keys: ClassVar[bool] = False
 
@@ -74,21 +74,21 @@ class Binary:
 
 
 def text(payload: bytes, _key: str = "", /) -> list[bytes]:
-    """UTF-8 text as a JSON string: ``RECORD_CONTENT::VARCHAR`` is the text again."""
+    """UTF-8 text as a JSON string: ``RECORD_CONTENT::VARCHAR`` gives the text back."""
     return [msgspec.json.encode(utf8(payload))]
 
 
 def binary(payload: bytes, _key: str = "", /) -> list[bytes]:
-    """Any bytes as a JSON string in base64: ``TO_BINARY(RECORD_CONTENT::VARCHAR, 'BASE64')`` are the bytes.
+    """Bytes in base64, as a JSON string: ``TO_BINARY(RECORD_CONTENT::VARCHAR, 'BASE64')`` gives them back.
 
-    Not hexadecimal, because the largest record of Kinesis (10 MiB) would be larger than a VARIANT may be
-    everywhere (16 MB).
+    Not in hexadecimal, because the largest Kinesis record (10 MiB) would then exceed the 16 MB that a VARIANT
+    can hold in every account.
     """
     return [b'"' + base64.b64encode(payload) + b'"']
 
 
 def array_items(payload: bytes, _key: str = "", /) -> list[bytes]:
-    """Items of a JSON array; another document is a single one."""
+    """Items of a JSON array; any other document is a single one."""
     payload = payload.removeprefix(BYTE_ORDER_MARK)
     decoded = utf8(payload)
     if not payload.lstrip(_WHITESPACE.encode()).startswith(b"["):
@@ -100,12 +100,12 @@ def array_items(payload: bytes, _key: str = "", /) -> list[bytes]:
     except (msgspec.DecodeError, RecursionError) as error:
         raise not_json(error, payload) from None
     if not items:
-        raise UndecodableError("empty: an array without documents")
+        raise UndecodableError("empty: an array without items")
     return [bytes(item) for item in items]
 
 
 def _count_items(array: str) -> None:
-    """Refuse an array of too many items; what is no JSON is for others to refuse.
+    """Refuse an array with too many items; what isn't JSON is left for the caller to refuse.
 
     :raises UndecodableError: too many, or nested too deeply
     """
@@ -132,7 +132,7 @@ def sequence(payload: bytes, _key: str = "", /) -> list[bytes]:
     try:
         lines = _lines(payload)
     except (msgspec.DecodeError, RecursionError):
-        lines = []  # A line isn't a document, as in most sequences of other kinds.
+        lines = []  # A line isn't a document: documents may span lines, or share one.
     if lines:
         return lines
     documents: list[bytes] = []
@@ -154,9 +154,9 @@ def sequence(payload: bytes, _key: str = "", /) -> list[bytes]:
 
 
 def _lines(payload: bytes) -> list[bytes]:
-    """Documents with line ends between them, taken in pieces so that their number is known in time.
+    """Documents on a line each, decoded in pieces so that too many are noticed in time.
 
-    :return: nothing where a line is so long that it may hold any number of documents
+    :return: nothing if a line is so long that it may hold any number of documents
     :raises msgspec.DecodeError: a line isn't a document
     """
     lines: list[bytes] = []
@@ -172,7 +172,7 @@ def _lines(payload: bytes) -> list[bytes]:
 
 
 def checked(document: bytes) -> bytes:
-    """The document, if it is one of RFC 8259.
+    """The document, if it is JSON by RFC 8259.
 
     :raises UndecodableError: it isn't
     """
@@ -195,7 +195,7 @@ def utf8(payload: bytes) -> str:
 
 
 def _skip(decoded: str, position: int) -> int:
-    """The first position from this one on that is no white space of JSON."""
+    """The first position, from this one on, that isn't whitespace in JSON."""
     while position < len(decoded) and decoded[position] in _WHITESPACE:
         position += 1
     return position

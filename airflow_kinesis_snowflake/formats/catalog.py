@@ -1,4 +1,4 @@
-"""The names of formats. To add a format: a module beside these, and a line here."""
+"""The names of formats. To add a format, write a module beside these, and add a line here."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FORMATS: dict[str, type[Any]] = {
     "dms": DMS,
     "debezium": Debezium,
 }
-"""The class with the settings of each format; settings without a default must be given."""
+"""The settings class of each format; settings without a default must be given."""
 
 
 NAMED = tuple(
@@ -56,7 +56,7 @@ EXPECTED = (
     f"one of {', '.join(NAMED)}, or an object with the settings of a format, such as "
     f"{', '.join(sorted(settings.__name__ for settings in FORMATS.values()))}"
 )
-"""What to write, as the end of "must be ..."."""
+"""What may be written, as the end of "must be ..."."""
 
 
 def payload_decoder(
@@ -68,14 +68,14 @@ def payload_decoder(
     avro_schema_resolver: Callable[[int | str], Any] | None = None,
     registry: SchemaRegistry | None = None,
 ) -> Decoder | None:
-    """The decoder for the settings of a user; ``None`` where a payload is its document already.
+    """The decoder for a user's settings; ``None`` if a payload is its document already.
 
     :param payload_format: one of :data:`FORMATS`, or its settings
     :param compression: how payloads are compressed: see :func:`inflater`; ``None``: not at all
     :param json_documents: for the name ``json``: see :class:`Json`
-    :param avro_schema: for the name ``avro``, as the next: see :class:`Avro`
-    :param registry: has the schemas of ``avro``, ``protobuf`` and ``json_schema``
-    :raises InvalidSettingError: a value is unknown, or the settings don't fit
+    :param avro_schema: for the name ``avro``, like the next: see :class:`Avro`
+    :param registry: holds the schemas of ``avro``, ``protobuf`` and ``json_schema``
+    :raises InvalidSettingError: a value is unknown, or the settings don't go together
     """
     chosen = _format(
         payload_format,
@@ -90,14 +90,14 @@ def payload_decoder(
 
 
 HAVE_SCHEMAS = (Avro, Protobuf, JsonSchema)
-"""Those of which a registry has the schemas."""
+"""Formats whose schemas may be in a registry."""
 
 
 def _with_registry(chosen: Format, registry: SchemaRegistry) -> Format:
     if not isinstance(chosen, HAVE_SCHEMAS):
         raise InvalidSettingError(
-            f"a schema registry belongs to {', '.join(each.__name__ for each in HAVE_SCHEMAS)}, not to "
-            f"{type(chosen).__name__}"
+            f"Leave out registry_conn_id: {type(chosen).__name__} takes no schema registry, only "
+            f"{', '.join(each.__name__ for each in HAVE_SCHEMAS)} do"
         )
     return replace(chosen, registry=registry)
 
@@ -112,11 +112,16 @@ def _format(
     if payload_format == "avro":
         return Avro(avro_schema, avro_schema_resolver)
     if avro_schema is not None or avro_schema_resolver is not None:
-        raise InvalidSettingError(f"an Avro schema belongs to payload_format='avro', not {payload_format!r}")
+        raise InvalidSettingError(
+            "Leave out avro_schema and avro_schema_resolver, or set payload_format='avro': they don't go "
+            f"with {payload_format!r}"
+        )
     if payload_format == "json":
         return Json(json_documents)
     if json_documents != "one":
-        raise InvalidSettingError(f"json_documents belongs to payload_format='json', not {payload_format!r}")
+        raise InvalidSettingError(
+            f"Leave out json_documents, or set payload_format='json': it doesn't go with {payload_format!r}"
+        )
     if not isinstance(payload_format, str):
         return payload_format
     if payload_format not in NAMED:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 Value = str | int | float | bool | None
-"""A value as it goes into a file: JSON text for NUMBER with decimals and for semi-structured columns."""
+"""A value as it is written to a file: JSON text for NUMBER with decimals and for semi-structured columns."""
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _ZONE = r"([Zz]|[+-]\d\d(?::?\d\d)?)?"
@@ -60,7 +60,7 @@ class Moment(NamedTuple):
     """A date, with its time of day and zone if it has them.
 
     :param time: ``HH:MM:SS``, or empty
-    :param fraction: of the second: up to 9 digits, no zeros at the end
+    :param fraction: of the second: up to 9 digits, without trailing zeros
     :param zone: ``+HH:MM``, or empty
     """
 
@@ -71,7 +71,7 @@ class Moment(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The moment as Snowflake reads it, whatever its formats for input."""
+        """The moment as Snowflake reads it, whatever its input formats."""
         fraction = f".{self.fraction}" if self.fraction else ""
         return f"{self.date}T{self.time or '00:00:00'}{fraction}{self.zone}"
 
@@ -90,7 +90,7 @@ def text_of(text: str) -> str:
 
 
 def number(text: str) -> Decimal | None:
-    """A JSON number, exactly; ``None`` if the text is none, or one that nothing can hold."""
+    """A JSON number, exactly; ``None`` if the text isn't one, or is one that no column can hold."""
     if len(text) > _MAX_NUMBER_LENGTH or not _NUMBER.fullmatch(text):
         return None
     try:
@@ -103,7 +103,7 @@ def number(text: str) -> Decimal | None:
 def digits_of(value: Decimal, *, written: bool = False) -> Digits:
     """The size of a number.
 
-    :param written: count zeros at its end too: ``1.50`` was written by somebody who needs two decimals
+    :param written: count trailing zeros too: somebody who writes ``1.50`` needs two decimals
     """
     _, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
@@ -115,11 +115,11 @@ def digits_of(value: Decimal, *, written: bool = False) -> Digits:
 
 
 def moment(text: str) -> Moment | None:
-    """A date or moment of ISO-8601 or RFC 3339; ``None`` if the text is none.
+    """A date or moment in ISO-8601 or RFC 3339; ``None`` if the text isn't one.
 
-    In the extended or the basic form, ``T`` and ``Z`` in either case, blanks around it. Decimals of a second
-    beyond the ninth are cut off. A leap second (``23:59:60`` of UTC) is the second after it, as in POSIX
-    time.
+    The form may be extended or basic, ``T`` and ``Z`` in either case, and blanks may surround it. Decimals of
+    a second beyond the ninth are cut off. A leap second (``23:59:60`` in UTC) becomes the second after it, as
+    in POSIX time.
     """
     stripped = text.strip(_WHITESPACE)
     match = _MOMENT.fullmatch(stripped) or _MOMENT.fullmatch(_extended(stripped))
@@ -139,7 +139,7 @@ def moment(text: str) -> Moment | None:
 
 
 def _extended(basic: str) -> str:
-    """A moment in the basic form as the extended one; other text as it is."""
+    """A moment in basic form, in extended form; other text as it is."""
     match = _BASIC_MOMENT.fullmatch(basic)
     if match is None:
         return basic
@@ -152,7 +152,7 @@ def _after_leap_second(before: datetime) -> datetime:
     """The second that follows ``23:59:60``.
 
     :param before: ``23:59:59``
-    :raises ValueError: a minute of 61 seconds ends at midnight of UTC only
+    :raises ValueError: a minute of 61 seconds can only end at midnight UTC
     """
     after = before + _SECOND
     utc = after if after.tzinfo is None else after.astimezone(UTC)
@@ -162,7 +162,7 @@ def _after_leap_second(before: datetime) -> datetime:
 
 
 def epoch_moment(value: Decimal, unit: str) -> Moment | None:
-    """The moment a number of units after 1970 began, in UTC; ``None`` outside the years 1 to 9999.
+    """The moment this many units after the start of 1970, in UTC; ``None`` outside the years 1 to 9999.
 
     :param unit: one of :data:`EPOCH_UNITS`
     """
@@ -190,7 +190,7 @@ def fit(column: ColumnType, text: str, *, epoch: str | None = None) -> Value:
     and text that is a number as JSON writes it (so not ``007``). Times take ISO-8601 text, BINARY base64.
 
     :param text: one JSON value, checked to be one; ``null`` becomes NULL
-    :param epoch: for a column of times: numbers count these units since 1970 began
+    :param epoch: for a column of times: numbers count these units since the start of 1970
     :raises TypeMismatch: it can't land there
     """
     kind = kind_of(text)
@@ -268,9 +268,9 @@ def _fit_binary(column: ColumnType, text: str, kind: str) -> str:
 
 
 def base64_text(column: ColumnType, text: str) -> str:
-    """Base64 as a BINARY column lands it.
+    """Base64 as it lands in a BINARY column.
 
-    :raises TypeMismatch: it isn't base64, or the bytes are too many
+    :raises TypeMismatch: it isn't base64, or has too many bytes
     """
     try:
         size = len(base64.b64decode(text, validate=True))
@@ -290,16 +290,16 @@ def _fit_time(column: ColumnType, text: str, kind: str) -> str:
 def _fit_epoch(column: ColumnType, value: Decimal, unit: str) -> str:
     found = epoch_moment(value, unit)
     if found is None or column.kind is DataType.TIME:
-        raise TypeMismatch(f"the number is no epoch in {unit} that {column.sql} takes")
-    # Of a moment that is one of UTC, a column without time zone keeps the time of UTC.
+        raise TypeMismatch(f"the number isn't an epoch in {unit} that {column.sql} takes")
+    # An epoch is in UTC, so a column without a time zone keeps the time in UTC.
     zoned = column.kind in {DataType.TIMESTAMP_TZ, DataType.TIMESTAMP_LTZ}
     return _moment_text(column, found if zoned else found._replace(zone=""))
 
 
 def time_text(column: ColumnType, text: str) -> str:
-    """Text as a column of times lands it.
+    """Text as it lands in a column of times.
 
-    :raises TypeMismatch: it isn't a time; or the column would lose a part of it, or needs one that it hasn't
+    :raises TypeMismatch: it isn't a time; or the column would lose a part of it, or needs one that it lacks
     """
     if column.kind is DataType.TIME:
         return _clock_text(column, text)
@@ -339,7 +339,7 @@ def _decimals(column: ColumnType, fraction: str) -> str:
 
 def _fit_other(column: ColumnType, text: str, kind: str) -> Value:
     raise TypeMismatch(
-        f"{column.sql} can't be filled from JSON; exclude the key, or rename it to another column"
+        f"exclude the key, or rename it to another column: {column.sql} can't be filled from JSON"
     )
 
 

@@ -1,23 +1,23 @@
-"""What a change of a row in a database is, whoever captured it, and the document that it lands as.
+"""Changes of database rows, by whatever captured them, and the documents that they land as.
 
-The document is the row: its values on the first level, so that ``mapping="columns"`` makes columns of them.
-What is said about the change stands beside them under names with two underscores in front.
+The document is the row, its values at the first level, so that ``mapping="columns"`` makes columns of them.
+Facts about the change are beside them, under names that begin with two underscores.
 
 ================= ======================================================================================
 ``__operation``   ``insert``, ``update``, ``delete``, or ``read`` for rows that were there before (a
                   snapshot, a full load)
-``__key``         the primary key, where it is known: an object, or text from DMS, which doesn't name its
+``__key``         the primary key, if it is known: an object, or text from DMS, which doesn't name its
                   parts
 ``__before``      the row before the change, or as much of it as was captured
 ``__time``        when the source committed it, in UTC
-``__order``       text that sorts as the source did it, where the source says; changes of one key that are
-                  equal in it stand in the order of ``KINESISMETADATA``
+``__order``       text that sorts changes in the order of the source, if it is known; changes of a key in
+                  which it is equal are in the order of ``KINESISMETADATA``
 ``__table``       the table, with what qualifies it
 ``__transaction`` of the source
 ``__source``      what else came with the change, as it came
 ================= ======================================================================================
 
-A row that was deleted has the values that are known of it: those before, else those of the key.
+A deleted row has the values that are known of it: those before the change, or else those of the key.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import msgspec
 INSERT, UPDATE, DELETE, READ = "insert", "update", "delete", "read"
 
 Values: TypeAlias = Mapping[str, Any]
-"""A row: by column, what msgspec can write; values that nobody looks into are ``msgspec.Raw``."""
+"""A row: by column, what msgspec can encode; values that nothing inspects are ``msgspec.Raw``."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -62,7 +62,7 @@ class Change:
     source: Any = None
 
     def document(self) -> bytes:
-        """The change as a JSON text."""
+        """The change as JSON text."""
         row: dict[str, Any] = {}
         if self.after is not None:
             row.update(self.after)
@@ -84,5 +84,5 @@ class Change:
 
 
 def sortable(*numbers: int | None) -> str:
-    """Text that sorts as a tuple of numbers does, each from 0 to 20 digits; ``None`` comes first."""
+    """Text that sorts like a tuple of numbers of up to 20 digits; ``None`` and negative ones count as 0."""
     return ".".join(f"{0 if number is None else max(0, number):020d}" for number in numbers)

@@ -1,7 +1,7 @@
-"""Subscriptions of CloudWatch Logs: a row for each log event.
+"""CloudWatch Logs subscriptions: a row for each log event.
 
 A subscription filter sends gzip of one JSON document with many events ("Real-time processing of log data with
-subscriptions" in the CloudWatch Logs user guide). Where somebody has inflated it on the way, it is read too.
+subscriptions" in the CloudWatch Logs user guide). A document that was inflated on the way is read too.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class CloudWatchLogs:
 
     Each log event becomes an object with ``owner`` (an account), ``logGroup``, ``logStream``, ``id``,
     ``timestamp`` (ms since the epoch), ``message``, and ``extractedFields`` where the filter extracts some.
-    A message that is a JSON object or array is one in the row; another stays text. Control messages, by which
-    CloudWatch tries whether the stream can be written to, are dropped and counted.
+    A message that is a JSON object or array is one in the row; any other stays text. Control messages, with
+    which CloudWatch checks that the stream can be reached, are dropped and counted.
     """
 
     has_keys: ClassVar[bool] = True
 
     def decoder(self) -> Decoder:
-        """The decoder; it inflates by itself."""
+        """The decoder, which inflates payloads itself."""
         return decompressing(inflater("auto"), of_json(log_events))
 
 
@@ -62,13 +62,13 @@ _decode = msgspec.json.Decoder(_Message).decode
 def log_events(payload: bytes, _key: str = "", /) -> Documents:
     """The events of an inflated message.
 
-    :raises msgspec.DecodeError: it is none
+    :raises msgspec.DecodeError: it isn't one
     """
     message = _decode(payload)
     if message.kind == "CONTROL_MESSAGE":
         return DroppedPayload("control message of CloudWatch Logs")
     if message.kind != "DATA_MESSAGE":
-        raise UndecodableError("a message of CloudWatch Logs of an unknown type")
+        raise UndecodableError("a CloudWatch Logs message of an unknown type")
     if not message.events:
         return DroppedPayload("message of CloudWatch Logs without events")
     return made(_rows(message))
@@ -88,7 +88,7 @@ def _rows(message: _Message) -> Iterator[bytes]:
 
 
 def as_json(message: str) -> bytes:
-    """The message itself if it is a JSON object or array, else a string of it."""
+    """The message itself if it is a JSON object or array, otherwise as a JSON string."""
     document = message.strip(" \t\r\n")
     if document[:1] + document[-1:] in ("{}", "[]"):
         raw = document.encode()

@@ -1,4 +1,4 @@
-"""Types of Snowflake columns, as far as JSON values can fill them."""
+"""Snowflake column types, as far as JSON values can fill them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_DIGITS = 38
-"""Precision of the widest NUMBER. Snowflake's documentation of numeric types: the precision has no impact on
-storage, so nothing is saved by a narrower one."""
+"""Precision of the widest NUMBER. According to Snowflake's documentation of numeric types, precision has no
+impact on storage, so a narrower one saves nothing."""
 _FRACTION_DIGITS = 9
 _ICEBERG_FRACTION_DIGITS = 6
 
@@ -65,8 +65,8 @@ _SYNONYMS: Mapping[str, DataType] = {
     **dict.fromkeys(("TIMESTAMPLTZ", "TIMESTAMP WITH LOCAL TIME ZONE"), DataType.TIMESTAMP_LTZ),
     **dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"), DataType.TIMESTAMP_TZ),
 }
-"""Names of types by Snowflake's documentation ("Summary of data types"). A plain TIMESTAMP is TIMESTAMP_NTZ,
-as the parameter TIMESTAMP_TYPE_MAPPING has it unless somebody changes it."""
+"""Names of types in Snowflake's documentation ("Summary of data types"). A plain TIMESTAMP is TIMESTAMP_NTZ,
+the default of the parameter TIMESTAMP_TYPE_MAPPING."""
 _WRITTEN = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_ ]*?)\s*(?:\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\))?\s*")
 
 
@@ -75,9 +75,9 @@ class ColumnType:
     """One type.
 
     :param precision: of a NUMBER: how many digits in all
-    :param scale: of a NUMBER: how many of them behind the point; of a time: digits of a second's fraction
+    :param scale: of a NUMBER: how many of them after the point; of a time: decimals of a second
     :param length: of a VARCHAR: how many characters; of a BINARY: how many bytes
-    :param name: of a type of another kind
+    :param name: of a type that is ``OTHER``
     """
 
     kind: DataType
@@ -113,14 +113,14 @@ class ColumnType:
         kind = _SYNONYMS.get(name)
         if match is None or kind is None:
             raise InvalidSettingError(
-                f"{text!r} isn't a type for a column: use NUMBER(precision, scale), FLOAT, BOOLEAN, "
-                "VARCHAR(length), BINARY(length), DATE, TIME(decimals), TIMESTAMP_NTZ(decimals), "
-                "TIMESTAMP_LTZ(decimals), TIMESTAMP_TZ(decimals), VARIANT, OBJECT or ARRAY, or a synonym"
+                "use NUMBER(precision, scale), FLOAT, BOOLEAN, VARCHAR(length), BINARY(length), DATE, "
+                "TIME(decimals), TIMESTAMP_NTZ(decimals), TIMESTAMP_LTZ(decimals), TIMESTAMP_TZ(decimals), "
+                f"VARIANT, OBJECT or ARRAY, or a synonym: {text!r} isn't a type for a column"
             )
         if match[2] is None and name in _CHARACTERS:
             return cls(kind, length=1)
         if match[2] is not None and name in _INTEGERS:
-            raise InvalidSettingError(f"{text!r} isn't a type of Snowflake: {name} takes no parentheses")
+            raise InvalidSettingError(f"write {name} without parentheses: {text!r} isn't a Snowflake type")
         return cls.of(kind)._sized(text, match[2], match[3])
 
     def _sized(self, text: str, first: str | None, second: str | None) -> ColumnType:
@@ -134,7 +134,7 @@ class ColumnType:
             return ColumnType(self.kind, length=size)
         if second is None and self.kind in _WITH_FRACTIONS and size <= _FRACTION_DIGITS:
             return ColumnType(self.kind, scale=size)
-        raise InvalidSettingError(f"{text!r} isn't a type of Snowflake: check the numbers in parentheses")
+        raise InvalidSettingError(f"check the numbers in parentheses: {text!r} isn't a Snowflake type")
 
     @classmethod
     def shown(cls, data_type: str) -> ColumnType:
@@ -163,10 +163,10 @@ class ColumnType:
 
     @property
     def in_iceberg(self) -> ColumnType:
-        """The type that stands for this one in an Iceberg table.
+        """The type that takes this one's place in an Iceberg table.
 
-        Snowflake's documentation of data types for Iceberg tables: no TIMESTAMP_TZ, text and bytes have no
-        length, and times have 6 decimals unless a table says otherwise.
+        According to Snowflake's documentation of data types for Iceberg tables, there is no TIMESTAMP_TZ,
+        text and bytes have no length, and times have 6 decimals unless a table says otherwise.
         """
         kind = DataType.TIMESTAMP_LTZ if self.kind is DataType.TIMESTAMP_TZ else self.kind
         if kind in _WITH_FRACTIONS:
@@ -175,7 +175,7 @@ class ColumnType:
 
     @property
     def refused_by_iceberg(self) -> bool:
-        """Whether a user should write another type for an Iceberg table."""
+        """Whether a user must write another type for an Iceberg table."""
         limited = self.kind in _WITH_LENGTH and self.length < _LONGEST[self.kind]
         return limited or self.kind in {DataType.TIMESTAMP_TZ, DataType.OBJECT, DataType.ARRAY}
 

@@ -64,17 +64,17 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
 
 _MAX_INT_DIGITS = 19
-# No JSON value holds one, and to join and split values is much cheaper than to copy each.
+# No JSON value contains one, and joining and splitting values is much cheaper than copying each.
 _NUL = b"\0"
 _FIRST_SECOND, _END_SECOND = -62_135_596_800, 253_402_300_800
 """Of the years 1 to 9999, since 1970."""
 _PLAIN_DATE = "[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}"
 _PLAIN_CLOCK = "[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
 _PLAIN_ZONE = "(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-# Zeros at the end of a fraction don't land.
+# Trailing zeros of a fraction don't land.
 _SPELLING = r"^(.{10})[T ](.{8})(?:(\.[0-9]*[1-9])0*|\.0+)?(Z|[+-].{5})?$"
 _ZONES = {DataType.TIMESTAMP_NTZ: "", DataType.TIMESTAMP_LTZ: "+00:00", DataType.TIMESTAMP_TZ: "+00:00"}
-# Numbers among JSON texts that may be more than a double: with an exponent, or very long.
+# Numbers among JSON texts that may be too large for a double: with an exponent, or very long.
 _SUSPICIOUS_NUMBER = r"^-?[0-9][0-9.]*(?:[eE]|[0-9]{300})"
 _decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _OBJECT = ColumnType.of(DataType.OBJECT)
@@ -91,11 +91,11 @@ class ColumnsCopy:
 
 @dataclass
 class _RecordVerdict:
-    """What one record comes to, value by value.
+    """What becomes of one record, value by value.
 
     :param values: by column, if it lands
     :param refusal: why it doesn't
-    :param rescued: JSON texts by key that go to the column for what lands nowhere else
+    :param rescued: JSON texts, by key, for the column of what lands nowhere else
     """
 
     values: dict[str, Value] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class ColumnsMapping:
 
     @property
     def columns(self) -> tuple[tuple[str, str], ...]:
-        """Columns of a landing table that is made: name and Snowflake type."""
+        """Columns of a new landing table: name and Snowflake type."""
         pinned = ((name, column.sql) for name, column in self._settings.pins.items())
         aside = ((name, _VARIANT.sql) for name in self._settings.aside)
         return (*self._metadata, *pinned, *aside)
@@ -154,7 +154,7 @@ class ColumnsMapping:
 
     @property
     def can_create(self) -> bool:
-        """Whether enough is known to make a landing table."""
+        """Whether enough is known to create a landing table."""
         return self._settings.schema_evolution or bool(self._settings.pins)
 
     def found(self, columns: Mapping[str, Column]) -> None:
@@ -177,7 +177,7 @@ class ColumnsMapping:
     def filled(self, fields: Iterable[FileColumn], missing: Collection[str]) -> tuple[JsonColumn, ...] | None:
         """The columns that these fields fill, as the table was last found.
 
-        :return: ``None`` if it can't take them: the records are to be encoded again
+        :return: ``None`` if it can't take them: the records must be encoded again
         """
         with self._lock:
             assert self._schema is not None
@@ -198,7 +198,7 @@ class ColumnsMapping:
     def copy(self, fields: Iterable[FileColumn], missing: Collection[str]) -> ColumnsCopy | None:
         """How to load these fields into the table as it was last found.
 
-        :return: ``None`` if it can't take them: the records are to be encoded again
+        :return: ``None`` if it can't take them: the records must be encoded again
         """
         filled = self.filled(fields, missing)
         if filled is None:
@@ -232,7 +232,7 @@ class ColumnsMapping:
     def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other.
 
-        :raises KinesisSnowflakeError: the table could not be looked at
+        :raises KinesisSnowflakeError: the columns of the table can't be read
         """
         if not records:
             return EncodedRecords(NO_ROWS, (), 0)
@@ -264,8 +264,8 @@ def make_mapping(
 class _Page:
     """Records of one shard, against one state of the schema.
 
-    First all are decoded into the struct of the known keys, and whole columns are checked. The few that don't
-    pass are validated value by value.
+    All of them are decoded into the struct of the known keys first, and whole columns are checked. The few
+    records that don't pass are judged value by value.
     """
 
     def __init__(self, schema: Schema, records: Sequence[Record]) -> None:
@@ -291,7 +291,7 @@ class _Page:
         for number, record in enumerate(self._records):
             try:
                 if row.ignores:
-                    record.data.decode()  # of what isn't decoded, nobody else looks at the UTF-8
+                    record.data.decode()  # nothing else checks the UTF-8 of values that are skipped
                 rows.append(decode(record.data))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 rows.append(empty)
@@ -321,7 +321,7 @@ class _Page:
     # --- value by value ---
 
     def judge(self) -> SchemaDelta:
-        """Validate the records that stand out; return what they add to the schema."""
+        """Judge the records that stand out; return what they add to the schema."""
         keys: set[str] = set()
         seen: dict[str, ObservedTypes] = {}
         widened: dict[str, ColumnType] = {}
@@ -400,7 +400,7 @@ class _Page:
 
 
 def _judge(schema: Schema, record: Record) -> _RecordVerdict:
-    """Take a record apart, value by value."""
+    """Judge a record, value by value."""
     judged = _RecordVerdict()
     try:
         document = _document(record)
@@ -438,7 +438,7 @@ def _object(values: Mapping[str, str]) -> str:
 def _judge_key(
     judged: _RecordVerdict, schema: Schema, key: str, verdict: Target | RefusedKey, text: str
 ) -> None:
-    """Judge the value of a key, and what becomes of it if it can't land in its column.
+    """Judge the value of a key, and decide what becomes of it if it can't land in its column.
 
     :raises TypeMismatch: the record can't land
     """
@@ -458,7 +458,7 @@ def _judge_key(
 
 
 def _land_beside(judged: _RecordVerdict, schema: Schema, target: Target, text: str) -> bool:
-    """Land a value in the column beside its own; ``False`` if there can be none."""
+    """Land a value in the column beside its own; ``False`` if there can't be one."""
     beside = schema.beside(target.name)
     if isinstance(beside, RefusedKey) or beside in judged.values:
         return False
@@ -486,7 +486,7 @@ def _document(record: Record) -> dict[str, msgspec.Raw]:
 
 def _judge_value(judged: _RecordVerdict, target: Target, text: str, *, settings: ColumnsSettings) -> None:
     if target.name in judged.values:
-        raise TypeMismatch("several keys of the record come to the column; rename or exclude one")
+        raise TypeMismatch("rename or exclude a key: several keys of the record fill the column")
     judged.values[target.name] = None
     if target.seen is not None and (target.type is None or target.type.kind is not DataType.VARIANT):
         what = observe(text, times=settings.infer_timestamps, numbers=settings.numbers)
@@ -537,10 +537,10 @@ Packed = tuple["pa.Array | None", Encoding, "Iterable[int]"]
 def pack(target: Target, values: list[Any]) -> Packed:
     """Make an Arrow array of the values of a column.
 
-    :return: the array (``None``: nothing but null), its encoding, and the numbers of rows to be judged
+    :return: the array (``None``: nothing but null), its encoding, and the numbers of the rows to judge
     """
     if target.type is None:
-        # Mostly all of them are null, and one comparison is much cheaper than one for each.
+        # Usually all of them are null, and one comparison is much cheaper than one for each.
         if _NUL.join(values) == _NUL.join([b"null"] * len(values)):
             return None, Encoding.JSON, ()
         return None, Encoding.JSON, [number for number, value in enumerate(values) if not _is_null(value)]
@@ -567,8 +567,8 @@ def _pack_times(column: ColumnType, values: list[str | None]) -> Packed:
 
 
 def _plain_times(column: ColumnType, values: list[str | None]) -> pa.Array | None:
-    """What lands of dates and moments that are all written as RFC 3339 does, with ``T`` or a blank: much
-    cheaper than to read each; ``None`` if one is written in another way, or isn't one."""
+    """What lands of dates and moments that are all written as in RFC 3339, with ``T`` or a blank: much
+    cheaper than reading each; ``None`` if one is written in another way, or isn't one."""
     dates = column.kind is DataType.DATE
     if not dates and column.kind not in TIMESTAMPS:
         return None
@@ -579,7 +579,7 @@ def _plain_times(column: ColumnType, values: list[str | None]) -> pa.Array | Non
     if not pc.all(pc.match_substring_regex(texts, f"^{_PLAIN_DATE}{clock}{fraction}{zone}$")).as_py():
         return None
     try:
-        # Which days a month has, only the calendar knows.
+        # Only the calendar knows how many days a month has.
         pc.cast(pc.utf8_slice_codeunits(texts, 0, len("YYYY-MM-DD")), pa.date32())
     except pa.ArrowInvalid:
         return None
@@ -638,7 +638,7 @@ def _pack_epochs(column: ColumnType, values: list[Any], *, unit: str) -> Packed:
         try:
             return _moments(pc.cast(texts, pa.int64()), unit, zone=_ZONES[column.kind]), Encoding.TIME, ()
         except pa.ArrowInvalid:
-            pass  # Not all of them are integers that make a date; what they are is seen one by one.
+            pass  # Not all of them are integers that make a date, so they are read one by one.
     return _pack_each(
         texts.to_pylist(), lambda text: str(fit(column, text, epoch=unit)), encoding=Encoding.TIME
     )
@@ -647,7 +647,7 @@ def _pack_epochs(column: ColumnType, values: list[Any], *, unit: str) -> Packed:
 def _moments(numbers: pa.Array, unit: str, *, zone: str) -> pa.Array:
     """Epochs as text, all at once.
 
-    :raises pyarrow.ArrowInvalid: one isn't of a year from 1 to 9999
+    :raises pyarrow.ArrowInvalid: one is outside the years 1 to 9999
     """
     ticks = 10 ** EPOCH_UNITS[unit]
     least, most = pc.min_max(numbers).as_py().values()
@@ -685,7 +685,7 @@ def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
 
 def _not_decimal(column: ColumnType, texts: pa.Array, *, exponents: bool) -> list[int]:
     try:
-        # Arrow doesn't notice when a long number overflows, and in a file there are to be no exponents.
+        # Arrow doesn't notice when a long number overflows, and a file must not contain exponents.
         if exponents or (pc.max(pc.binary_length(texts)).as_py() or 0) > MAX_DIGITS:
             raise pa.ArrowInvalid("to be judged one by one")
         pc.cast(texts, pa.decimal128(column.precision, column.scale))

@@ -1,16 +1,16 @@
 """Inflates payloads, up to a bound, so that a small record can't fill the memory.
 
-gzip and zlib are read by ISA-L where the extra ``gzip`` is installed, else by the standard library; the
+gzip and zlib are read by ISA-L if the extra ``gzip`` is installed, otherwise by the standard library; the
 others by Arrow.
 
 ====== ===================================================================================================
 gzip   RFC 1952, one member or several
 zlib   RFC 1950, one stream or several
 zstd   RFC 8878, one frame or several
-lz4    frames (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md), one or several; else a block
-       behind its inflated size in 4 bytes, the lowest first, as the bindings for Python and Java write it
-snappy the framing format (https://github.com/google/snappy/blob/main/framing_format.txt), of which the
-       checksums aren't looked at; else the raw format, which begins with the inflated size
+lz4    frames (https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md), one or several; or a block
+       after its inflated size in 4 bytes, little-endian, as the bindings for Python and Java write it
+snappy the framing format (https://github.com/google/snappy/blob/main/framing_format.txt), whose
+       checksums aren't verified; or the raw format, which begins with the inflated size
 ====== ===================================================================================================
 """
 
@@ -35,12 +35,12 @@ MAX_INFLATED_BYTES = 64 * 2**20
 """Bytes that a payload may inflate to."""
 
 MAX_MEMBERS = 10_000
-"""Members, streams or chunks of a payload: some of them are empty, so their bytes alone are no bound."""
+"""Members, streams or chunks of a payload: they may be empty, so a bound on their bytes isn't enough."""
 
 _SNAPPY_STREAM = b"\xff\x06\x00\x00sNaPpY"
 _SNAPPY_CHUNK = 2**16
 _CHECKSUM_BYTES = 4
-# What is behind a member is copied, so a payload of many members is fed in pieces.
+# What follows a member is copied, so a payload of many members is fed in pieces.
 _PIECE = 2**16
 
 
@@ -49,7 +49,7 @@ def _fastest() -> Any:
         from isal import isal_zlib
     except ImportError:
         return zlib
-    # Somebody else may have installed a release before 1.9, which doesn't notice a byte behind a stream.
+    # A release before 1.9, which doesn't notice a byte after a stream, may have been installed already.
     inflating = isal_zlib.decompressobj()
     inflating.decompress(zlib.compress(b"") + b"x")
     return isal_zlib if inflating.unused_data else zlib
@@ -63,16 +63,16 @@ class _TooLargeError(UndecodableError):
 
 
 class _BadDataError(Exception):
-    """Not a whole stream of the kind."""
+    """Not a complete, valid stream of the kind."""
 
 
 def inflater(compression: str, *, most: int = MAX_INFLATED_BYTES) -> Inflate:
-    """How payloads are inflated.
+    """The function that inflates payloads.
 
-    :param compression: ``gzip``, ``zlib``, ``zstd``, ``lz4`` or ``snappy``; or ``auto``, which tells these by
-        their first bytes, and leaves a payload as it is that isn't such a stream from the first byte to the
-        last. Blocks of lz4 and raw snappy begin like anything, so ``auto`` takes them for what they aren't:
-        not compressed
+    :param compression: ``gzip``, ``zlib``, ``zstd``, ``lz4`` or ``snappy``; or ``auto``, which recognizes
+        these by their first bytes, and leaves a payload as it is unless it is such a stream from the first
+        byte to the last. Blocks of lz4 and raw snappy have no signature, so ``auto`` takes them for
+        uncompressed payloads
     :param most: bytes that may come out
     :return: raises :class:`UndecodableError` for a payload that can't be inflated, or to more than ``most``
     :raises InvalidSettingError: the name is unknown
@@ -89,13 +89,16 @@ def inflater(compression: str, *, most: int = MAX_INFLATED_BYTES) -> Inflate:
         try:
             return read(payload, most)
         except _BadDataError:
-            raise _not_whole(compression) from None
+            raise _invalid(compression) from None
 
     return inflate
 
 
 def decompressing(inflate: Inflate, decode: Decoder | None) -> Decoder:
-    """A decoder of what payloads inflate to; ``None``: that is the document."""
+    """A decoder that inflates payloads first.
+
+    :param decode: takes inflated payloads apart; ``None``: each is its document
+    """
 
     def document(payload: bytes, _key: str = "", /) -> Documents:
         return [inflate(payload)]
@@ -108,7 +111,7 @@ def decompressing(inflate: Inflate, decode: Decoder | None) -> Decoder:
 
 
 def kind_of(payload: bytes) -> str | None:
-    """The compression that a payload's first bytes are of; other bytes may begin so too."""
+    """The compression that a payload's first bytes suggest; other data may begin with the same bytes."""
     if payload.startswith(b"\x1f\x8b\x08"):
         return "gzip"
     if payload.startswith(b"\x28\xb5\x2f\xfd"):
@@ -126,21 +129,21 @@ def kind_of(payload: bytes) -> str | None:
 def inflate_block(codec: str | None, block: bytes, most: int) -> bytes:
     """What a block of an Avro container inflates to.
 
-    :param codec: ``null``, ``deflate`` (RFC 1951), ``snappy`` (raw, with 4 bytes of checksum behind it),
-        ``zstd``, ``bzip2`` or ``xz``
+    :param codec: ``null``, ``deflate`` (RFC 1951), ``snappy`` (raw, followed by a 4-byte checksum), ``zstd``,
+        ``bzip2`` or ``xz``
     :param most: bytes that may come out
     :raises UndecodableError: it can't be inflated, or to more than ``most``; or the codec is unknown
     """
     if codec is None:
-        raise UndecodableError("compressed by a codec that Avro doesn't know")
+        raise UndecodableError("compressed with a codec that Avro doesn't have")
     try:
         return _BLOCK_READERS[codec](block, most)
     except _BadDataError:
-        raise _not_whole(codec) from None
+        raise _invalid(codec) from None
 
 
-def _not_whole(kind: str) -> UndecodableError:
-    return UndecodableError(f"not whole {kind} data")
+def _invalid(kind: str) -> UndecodableError:
+    return UndecodableError(f"not valid {kind} data")
 
 
 def _inflate_if_compressed(payload: bytes, *, most: int) -> bytes:
@@ -215,7 +218,10 @@ def _arrow_members(codec: str, payload: bytes, most: int) -> bytes:
 
 
 def _arrow_block(codec: str, block: bytes, size: int) -> bytes:
-    """What a block inflates to, which is of a size that it says."""
+    """What a block inflates to.
+
+    :param size: of the result, as the data declare it
+    """
     import pyarrow as pa
 
     try:
@@ -231,12 +237,12 @@ def _zstd(payload: bytes, most: int) -> bytes:
         try:
             return _arrow_block("zstd", payload, size)
         except _BadDataError:
-            pass  # More than one frame, as a rule.
+            pass  # Usually because there is more than one frame.
     return _arrow_members("zstd", payload, most)
 
 
 def _zstd_size(payload: bytes) -> int | None:
-    """What the first frame inflates to, if its header says so (RFC 8878, 3.1.1.1); 0 counts as unsaid."""
+    """The size that the first frame inflates to, if its header has it (RFC 8878, 3.1.1.1) and it isn't 0."""
     if len(payload) < 5:
         return None
     descriptor = payload[4]
@@ -253,14 +259,14 @@ def _lz4(payload: bytes, most: int) -> bytes:
     if len(payload) <= 4:
         raise _BadDataError
     size = int.from_bytes(payload[:4], "little")
-    # A byte of a block stands for at most 255 (see lz4_Block_format.md), so what says more is something else.
+    # A byte of a block stands for at most 255 (see lz4_Block_format.md), so data that claim more aren't one.
     if size > 255 * len(payload):
         raise _BadDataError
     _check(most - size, most)
     block = payload[4:]
     inflated = _arrow_block("lz4_raw", block, size)
     if size and _fits(block, size - 1):
-        # Arrow doesn't say that there was less, and the rest is whatever was in the memory.
+        # Arrow doesn't report that there was less, and the rest is whatever was in memory.
         raise _BadDataError
     return inflated
 
@@ -278,7 +284,7 @@ def _snappy(payload: bytes, most: int) -> bytes:
         try:
             return _snappy_chunks(payload, most)
         except _BadDataError:
-            pass  # A raw block may begin so, too.
+            pass  # A raw block may begin with the same bytes.
     return _snappy_block(payload, most)
 
 
@@ -349,7 +355,7 @@ def _snappy_with_checksum(block: bytes, most: int) -> bytes:
 
 
 def _deflated_block(block: bytes, most: int) -> bytes:
-    """A stream of deflate; fastavro leaves bytes of zlib's checksum behind it."""
+    """A deflate stream; fastavro leaves bytes of zlib's checksum after it."""
     inflating = zlib.decompressobj(-15)
     try:
         inflated = inflating.decompress(block, most + 1)

@@ -68,7 +68,7 @@ class StoredLetter:
 
 @dataclass(frozen=True, kw_only=True)
 class LetterFilter:
-    """Which dead letters to select; gaps never are.
+    """Which dead letters to select; gaps are never selected.
 
     :param reason: a part of the reason
     :param column: the column that refused the value
@@ -89,8 +89,8 @@ def dead_letter_rows(
 ) -> pa.RecordBatch:
     """Turn dead letters of one shard into rows of :data:`SCHEMA`.
 
-    ``PAYLOAD`` is the text of the payload where it is UTF-8, else its base64 form; the largest record that
-    Kinesis takes (10 MiB) makes 14 MB of base64, which every Snowflake account can store.
+    ``PAYLOAD`` is the text of the payload if it is UTF-8, otherwise its base64 form; the largest record that
+    Kinesis accepts (10 MiB) makes 14 MB of base64, which every Snowflake account can store.
     """
     records = [letter.record for letter in dead_letters]
     payloads = [_readable(record.data) for record in records]

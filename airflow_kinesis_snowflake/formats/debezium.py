@@ -1,13 +1,13 @@
-"""Change events of Debezium, as Debezium Server writes them to Kinesis with its JSON format.
+"""Debezium change events, as Debezium Server writes them to Kinesis in its JSON format.
 
 An event is an envelope with ``before``, ``after``, ``source`` and ``op``, alone or as the ``payload`` beside
-a ``schema`` ("Connectors" in the Debezium documentation). With a schema, values that JSON can't hold are read
-by it: decimals from base64, dates from days, times and timestamps from their units. Without one they stay as
-they came, because nothing says what they are.
+a ``schema`` ("Connectors" in the Debezium documentation). The schema tells how to read values for which JSON
+has no type: decimals from base64, dates from days, times and timestamps from their units. Without one they
+stay as they came, because nothing says what they are.
 
-Debezium Server uses the key of an event as the record's partition key. A delete is followed by a tombstone, a
-record without a byte; Debezium also writes heartbeats, the begin and end of transactions, and schema changes.
-They hold no rows: they are dropped and counted.
+Debezium Server uses the key of an event as the record's partition key. A delete is followed by a tombstone,
+an empty record; Debezium also writes heartbeats, the beginning and end of transactions, and schema changes.
+These hold no rows: they are dropped and counted.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
 
     Reader = Callable[[Any], Any]
-    """Gives what a value stands for."""
+    """Converts a value into what it stands for."""
 
 _OPERATIONS = {"c": INSERT, "u": UPDATE, "d": DELETE, "r": READ}
 _WITHOUT_ROWS = {"t": "truncate of Debezium", "m": "message of Debezium"}
 _MAX_SCHEMAS, _MAX_KEPT_SCHEMA_BYTES = 100, 2**18
-_DEEPEST = 50
+_MAX_DEPTH = 50
 _ABSENT = msgspec.Raw(b"")
 
 
 @dataclass(frozen=True)
 class Debezium:
-    """Change events of Debezium, with or without a schema in each of them."""
+    """Debezium change events, with or without a schema in each."""
 
     has_keys: ClassVar[bool] = True
 
@@ -58,7 +58,7 @@ def _decode(payload: bytes, key: str = "", /) -> Documents:
 
 
 class _Source(msgspec.Struct):
-    """What connectors have in common; what they put there is theirs, so no type is demanded."""
+    """What connectors have in common; each fills it in its own way, so no type is required."""
 
     db: Any = None
     schema: Any = None
@@ -109,7 +109,7 @@ def change(payload: bytes, key: str) -> Change | DroppedPayload:
     """The change that an event describes, or what it is instead.
 
     :param key: partition key of the record
-    :raises msgspec.DecodeError: it isn't JSON of Debezium
+    :raises msgspec.DecodeError: it isn't a Debezium event
     """
     inner, schema = _unwrapped(payload)
     if inner == _NULL:
@@ -156,7 +156,7 @@ def _without_row(envelope: _Envelope) -> DroppedPayload:
         return DroppedPayload("schema change of Debezium")
     if envelope.op is None and envelope.ts_ms is not None and not _given(envelope.after):
         return DroppedPayload("heartbeat of Debezium")
-    raise UndecodableError("not an event of Debezium: it has no operation")
+    raise UndecodableError("not a Debezium event: it has no operation")
 
 
 def _time(source: _Source) -> tuple[int, int] | None:
@@ -171,7 +171,7 @@ def _count(value: Any) -> int | None:
 
 
 def _key(text: str) -> Mapping[str, Any] | None:
-    """The key of an event, where the partition key is one and not just text."""
+    """The key of an event, if the partition key is one and not just text."""
     if not text.startswith("{"):
         return None
     try:
@@ -182,7 +182,7 @@ def _key(text: str) -> Mapping[str, Any] | None:
 
 
 def _row(raw: msgspec.Raw, reader: Reader | None) -> dict[str, Any] | None:
-    """A row with the values that the schema says; of the others the text as it came."""
+    """A row, with the values that the schema describes converted, and the others as they came."""
     if not _given(raw):
         return None
     if bytes(raw).startswith(b'"'):
@@ -197,7 +197,7 @@ def _row(raw: msgspec.Raw, reader: Reader | None) -> dict[str, Any] | None:
 
 
 def _readers_of(schema: bytes | None) -> Mapping[str, Reader]:
-    """What reads ``before`` and ``after``, and under the empty name a row itself."""
+    """The readers of ``before`` and ``after`` by name, and under the empty name that of a row by itself."""
     if schema is None:
         return {}
     return _readers(schema) if len(schema) > _MAX_KEPT_SCHEMA_BYTES else _kept_readers(schema)
@@ -229,8 +229,8 @@ def _fields(kind: Any) -> dict[str, Any]:
 
 
 def _reader(kind: Any, depth: int) -> Reader | None:
-    """What reads a value of a type; ``None`` where it is what it looks like."""
-    if not isinstance(kind, dict) or depth > _DEEPEST:
+    """The reader of values of a type; ``None`` if they stay as they came."""
+    if not isinstance(kind, dict) or depth > _MAX_DEPTH:
         return None
     name = kind.get("name")
     if isinstance(name, str) and name in _LOGICAL:

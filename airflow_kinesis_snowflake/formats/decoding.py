@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
 
 ROOM_BYTES = 64 * 2**20
-"""Documents of a page, in bytes, after which the rest of it is left for the next page."""
+"""Bytes of documents after which the rest of a page is left for the next one."""
 
-# About what Python and Arrow take for a document beside its text.
+# About what Python and Arrow need for a document besides its text.
 OVERHEAD_BYTES = 500
 
 
@@ -40,7 +40,7 @@ class Encoder(Protocol):
 class Expansion:
     """Documents of some records, in order; those of one record share its coordinates.
 
-    :param taken: how many of the records these come from; the others didn't fit
+    :param taken: how many of the records were taken apart; there was no room for the others
     """
 
     documents: list[Record] = field(default_factory=list)
@@ -54,7 +54,7 @@ class DecodingEncoder:
 
     :param decode: takes payloads apart
     :param mapping: makes rows of the documents
-    :param room: bytes of documents that one call makes, but for those of its last record
+    :param room: bytes of documents that one call may make; those of its last record may exceed it
     """
 
     def __init__(self, decode: Decoder, mapping: Encoder, *, room: int = ROOM_BYTES) -> None:
@@ -65,8 +65,8 @@ class DecodingEncoder:
     def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         """Turn records into rows, several where a payload holds several documents, and dead letters.
 
-        A record of which the mapping refuses one document doesn't land at all. Where documents take more
-        memory than there is room for, the last records are left out: see ``taken`` of the answer.
+        If the mapping refuses one document of a record, the record doesn't land at all. If documents take
+        more memory than there is room for, the last records are left out: the result counts them in ``left``.
         """
         expanded = expand(records, self._decode, room=self._room)
         documents = expanded.documents
@@ -93,7 +93,7 @@ class DecodingEncoder:
 
 
 def expand(records: Sequence[Record], decode: Decoder, *, room: int = ROOM_BYTES) -> Expansion:
-    """Replace every record by one record per document, as many as there is room for, and at least one."""
+    """Replace records by one record per document: as many as there is room for, and at least one."""
     documents: list[Record] = []
     undecodable: list[DeadLetter] = []
     dropped: Counter[str] = Counter()

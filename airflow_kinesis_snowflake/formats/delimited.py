@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder
 
 MAX_LINE_LENGTH = 64 * 2**10
-"""Characters of a line that a pattern is tried on: some patterns take the square of the length, or more."""
+"""Characters of a line that a pattern is tried on: some take time that grows with their square, or faster."""
 
 MAX_VALUES = 2_000_000
-"""Values of a payload, over all of its lines."""
+"""Values of a payload, in all of its lines."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -41,8 +41,8 @@ CLOUDFRONT_REAL_TIME: tuple[str, ...] = (
     "origin-lbl", "asn",
 )
 # fmt: on
-"""Fields of a real-time log of CloudFront ("Use real-time access logs" in its developer guide), in the order
-in which they come. A configuration sends those that it names, in this order: leave out the others."""
+"""Fields of CloudFront's real-time logs ("Use real-time access logs" in its developer guide), in order. A
+configuration sends only those that it selects, in this order: leave out the others."""
 
 # fmt: off
 VPC_FLOW_LOG_V2: tuple[str, ...] = (
@@ -50,12 +50,12 @@ VPC_FLOW_LOG_V2: tuple[str, ...] = (
     "packets", "bytes", "start", "end", "action", "log-status",
 )
 # fmt: on
-"""Fields of a VPC flow log of the default format ("Flow log records" in the Amazon VPC user guide)."""
+"""Fields of VPC flow logs in the default format ("Flow log records" in the Amazon VPC user guide)."""
 
 
 def _check_names(names: Sequence[str]) -> None:
     if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
-        raise InvalidSettingError("names must be a list of texts that aren't empty, such as ['id', 'name']")
+        raise InvalidSettingError("names must be a list of strings that aren't empty, such as ['id', 'name']")
     if len(set(names)) < len(names):
         raise InvalidSettingError("names must differ from each other: a row has one value for each")
 
@@ -64,12 +64,12 @@ def _check_names(names: Sequence[str]) -> None:
 class Delimited:
     """Lines of values with a delimiter.
 
-    :param names: of the values, in order; a line with more or fewer of them makes a dead letter. Without
-        names the first line of each payload has them
+    :param names: of the values, in order; a line with more or fewer values makes its record a dead letter.
+        Without names, the first line of each payload holds them
     :param delimiter: one character
-    :param quote: the character around values that hold delimiters or line ends, doubled where it is meant
-        itself; ``None``: there is none
-    :param null: a value that stands for none; the default is ``-`` for ``tsv`` and nothing for ``csv``.
+    :param quote: the character around values that contain delimiters or line breaks, doubled inside them;
+        ``None``: there is none
+    :param null: the value that stands for null; the default is ``-`` for ``tsv`` and empty text for ``csv``.
         ``None``: there is no such value
     :raises InvalidSettingError: a value is invalid
     """
@@ -84,11 +84,11 @@ class Delimited:
         _check_names(self.names)
         for name, sign in (("delimiter", self.delimiter), ("quote", self.quote)):
             if sign is not None and (not isinstance(sign, str) or len(sign) != 1 or sign in "\r\n\0"):
-                raise InvalidSettingError(f"{name} must be one character, and no line end, not {sign!r}")
+                raise InvalidSettingError(f"{name} must be one character, and no line break, not {sign!r}")
         if self.delimiter is None or self.delimiter == self.quote:
-            raise InvalidSettingError("delimiter must be a character of its own")
+            raise InvalidSettingError("delimiter must be one character, and differ from quote")
         if self.null is not None and not isinstance(self.null, str):
-            raise InvalidSettingError("null must be text, or None")
+            raise InvalidSettingError("null must be a string, or None")
 
     def decoder(self) -> Decoder:
         """The decoder."""
@@ -102,7 +102,7 @@ class CSV(Delimited):
 
 @dataclass(frozen=True)
 class TSV(Delimited):
-    """Tab-separated values without quotes, with ``-`` for none, as in access logs; see :class:`Delimited`."""
+    """Tab-separated values without quotes, with ``-`` for null, as in access logs; see :class:`Delimited`."""
 
     delimiter: str = "\t"
     quote: str | None = None
@@ -113,12 +113,12 @@ class TSV(Delimited):
 class Pattern:
     """Lines that a regular expression takes apart.
 
-    :param pattern: of Python's ``re``, with named groups, which become the keys; it must match the whole of a
-        line without its line end. A group that takes no part is null. Write it so that no part of a line can
-        be matched in many ways (``[^ ]+`` rather than ``.*``): ``re`` has no limit of time, only lines of up
-        to 64 Ki characters are tried, and patterns with a repetition inside a repetition are refused
-    :param null: a value that stands for none; ``None``: there is no such value
-    :raises InvalidSettingError: no such pattern, or one without named groups or with nested repetitions
+    :param pattern: of Python's ``re``, with named groups, which become the keys; it must match a whole line,
+        without its line break. A group that doesn't participate is null. Write it so that no part of a line
+        can be matched in many ways (``[^ ]+`` rather than ``.*``), because ``re`` has no timeout: only lines
+        of up to 64 Ki characters are tried, and patterns with a repetition inside a repetition are refused
+    :param null: the value that stands for null; ``None``: there is no such value
+    :raises InvalidSettingError: the pattern is invalid, has no named groups, or has nested repetitions
     """
 
     pattern: str
@@ -129,12 +129,12 @@ class Pattern:
         try:
             compiled = re.compile(self.pattern)
         except (re.error, TypeError, OverflowError, RecursionError) as error:
-            raise InvalidSettingError(f"pattern must be a regular expression of Python: {error}") from error
+            raise InvalidSettingError(f"pattern must be a Python regular expression: {error}") from error
         if not compiled.groupindex:
             raise InvalidSettingError("pattern must have named groups, such as (?P<host>[^ ]+)")
         if repeats_repetitions(self.pattern):
             raise InvalidSettingError(
-                "pattern must not repeat what repeats, as in (a+)+: a line could take it hours to refuse"
+                "pattern must not repeat a repetition, as in (a+)+: a line could keep it busy for hours"
             )
 
     def decoder(self) -> Decoder:
@@ -143,10 +143,10 @@ class Pattern:
 
 
 def repeats_repetitions(pattern: str) -> bool:
-    """Whether an unbounded repetition stands inside another, which is what most slow patterns have.
+    """Whether an unbounded repetition is inside another one, as it is in most slow patterns.
 
-    It isn't the only way to be slow, but the others take a power of the length of a line, and that is
-    bounded. Possessive repetitions and atomic groups don't go back, so they are fast.
+    There are other ways to be slow, but they take a power of the length of a line, which is bounded.
+    Possessive quantifiers and atomic groups don't backtrack, so they are fast.
     """
     from re import _parser  # type: ignore[attr-defined]
 
@@ -167,7 +167,7 @@ def _repeats(parsed: Iterable[tuple[object, object]], *, inside: bool) -> bool:
 
 
 def _parts(argument: object) -> list[Iterable[tuple[object, object]]]:
-    """The sub-patterns in an argument of the parser."""
+    """The subpatterns in the argument of a parsed operation."""
     from re import _parser  # type: ignore[attr-defined]
 
     if isinstance(argument, _parser.SubPattern):
@@ -191,7 +191,7 @@ def _rows(settings: Delimited, payload: bytes, _key: str = "", /) -> list[bytes]
         raise UndecodableError(
             "empty: no line with values"
             if settings.names
-            else "nothing after the line that names the values; if no line does, the setting names must"
+            else "nothing after the first line, which names the values unless the setting names does"
         )
     return documents
 
@@ -207,7 +207,7 @@ def _plain_lines(settings: Delimited, text: str) -> Iterable[list[str]]:
     most = len(settings.names) or MAX_DOCUMENTS
     for line in text.split("\n", MAX_DOCUMENTS + 1):
         whole = line.removesuffix("\r")
-        # What is more than there are names is counted, not built.
+        # Values beyond the names are noticed, but not built.
         yield whole.split(settings.delimiter, most) if whole else []
 
 
@@ -222,7 +222,7 @@ def _quoted_lines(settings: Delimited, text: str) -> Iterable[list[str]]:
         yield from reader
     except csv.Error:
         raise UndecodableError(
-            f"line {reader.line_num} has quotes that don't fit, or a value of more than "
+            f"line {reader.line_num} has misplaced quotes, or a value of more than "
             f"{csv.field_size_limit():,} characters"
         ) from None
 
@@ -238,7 +238,7 @@ def _header(line: list[str] | None) -> list[str]:
 def _named(names: Sequence[str], line: list[str], null: str | None) -> dict[str, str | None]:
     if len(line) != len(names):
         count = f"more than {len(names)}" if len(line) > len(names) else str(len(line))
-        raise UndecodableError(f"a line has {count} values, and there are {len(names)} names")
+        raise UndecodableError(f"a line has {count} values, but there are {len(names)} names")
     return {name: None if value == null else value for name, value in zip(names, line, strict=True)}
 
 

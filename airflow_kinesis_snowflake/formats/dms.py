@@ -50,12 +50,12 @@ class _DmsRecord(msgspec.Struct):
     before: dict[str, msgspec.Raw] | None = msgspec.field(default=None, name="before-image")
 
 
-class _Around(msgspec.Struct):
+class _RawMetadata(msgspec.Struct):
     metadata: msgspec.Raw
 
 
 _decode = msgspec.json.Decoder(_DmsRecord).decode
-_decode_around = msgspec.json.Decoder(_Around).decode
+_decode_raw_metadata = msgspec.json.Decoder(_RawMetadata).decode
 
 
 def _document(payload: bytes, key: str = "", /) -> Documents:
@@ -66,28 +66,28 @@ def _document(payload: bytes, key: str = "", /) -> Documents:
 def change(payload: bytes, key: str) -> Change | DroppedPayload:
     """The change that a record describes.
 
-    :param key: partition key of the record: where DMS partitions by primary key, its values
-    :raises msgspec.DecodeError: it isn't a record of DMS
+    :param key: partition key of the record: the values of the primary key, if DMS partitions by it
+    :raises msgspec.DecodeError: it isn't a DMS record
     """
     record = _decode(payload)
     metadata = record.metadata
     if metadata.kind == "control":
         return DroppedPayload("control record of DMS")
     if metadata.kind != "data" or metadata.operation not in _OPERATIONS or record.data is None:
-        raise UndecodableError("a record of DMS of an unknown kind")
-    gone = metadata.operation == "delete"
+        raise UndecodableError("a DMS record of an unknown kind")
+    deleted = metadata.operation == "delete"
     table = ".".join(part for part in (metadata.schema, metadata.table) if part)
     committed = metadata.committed or metadata.time
-    around: Any = _decode_around(payload).metadata
+    source: Any = _decode_raw_metadata(payload).metadata
     return Change(
         operation=_OPERATIONS[metadata.operation],
         key=key if metadata.key_type == "primary-key" and key else None,
-        # DMS puts the row that is gone into "data".
-        before=record.data if gone else record.before,
-        after=None if gone else record.data,
+        # DMS puts the deleted row into "data".
+        before=record.data if deleted else record.before,
+        after=None if deleted else record.data,
         order=f"{committed or ''}.{sortable(metadata.number)}",
         time=committed,
         table=table or None,
         transaction=metadata.transaction,
-        source=around,
+        source=source,
     )

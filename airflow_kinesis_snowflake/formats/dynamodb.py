@@ -1,9 +1,9 @@
-"""Changes of a DynamoDB table, as its Kinesis data stream has them.
+"""Changes of a DynamoDB table, as it streams them to Kinesis.
 
-Values are typed by DynamoDB and become plain ones: numbers keep all their digits, sets become arrays, binary
-stays base64 ("Using Kinesis Data Streams to capture changes to DynamoDB" in the DynamoDB developer guide,
+DynamoDB's typed values become plain ones: numbers keep all their digits, sets become arrays, binary stays
+base64 ("Using Kinesis Data Streams to capture changes to DynamoDB" in the DynamoDB developer guide,
 "AttributeValue" in its API reference). DynamoDB may send a change twice, and changes out of order: merge by
-``__key`` in ``__order``.
+``__key``, in the order of ``__order``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _OPERATIONS = {"INSERT": INSERT, "MODIFY": UPDATE, "REMOVE": DELETE}
 _MICROS_OF_A_UNIT = {"MILLISECOND": 1000, "MICROSECOND": 1}
 # DynamoDB nests attributes up to 32 levels.
-_DEEPEST = 100
+_MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _StreamRecord(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_StreamRecord).decode
-_decode_around = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _document(payload: bytes, _key: str = "", /) -> Documents:
@@ -65,14 +65,14 @@ def _document(payload: bytes, _key: str = "", /) -> Documents:
 def change(payload: bytes) -> Change:
     """The change that a record describes.
 
-    :raises msgspec.DecodeError: it isn't a record of DynamoDB
+    :raises msgspec.DecodeError: it isn't a DynamoDB record
     """
     record = _decode(payload)
     images = record.images
     if record.event not in _OPERATIONS or images.precision not in _MICROS_OF_A_UNIT:
-        raise UndecodableError("a change of DynamoDB of an unknown kind or precision")
-    around = _decode_around(payload)
-    del around["dynamodb"]
+        raise UndecodableError("a DynamoDB change of an unknown kind or precision")
+    source = _decode_members(payload)
+    del source["dynamodb"]
     unit = _MICROS_OF_A_UNIT[images.precision]
     key = plain_item(images.keys)
     old = None if images.old is None else plain_item(images.old)
@@ -87,7 +87,7 @@ def change(payload: bytes) -> Change:
         order=sortable(images.created * unit),
         time=values.timestamp(images.created, 3 if unit == 1000 else 6),
         table=record.table,
-        source=around,
+        source=source,
     )
 
 
@@ -101,13 +101,13 @@ def plain_item(item: dict[str, Any], *, depth: int = 0) -> dict[str, Any]:
 
 def _plain(attribute: Any, depth: int) -> Any:
     if not isinstance(attribute, dict) or len(attribute) != 1:
-        raise UndecodableError("an attribute without one type of DynamoDB")
-    if depth > _DEEPEST:
+        raise UndecodableError("an attribute that doesn't have exactly one DynamoDB type")
+    if depth > _MAX_DEPTH:
         raise UndecodableError("nested too deeply")
     ((kind, value),) = attribute.items()
     expected, read = _KINDS.get(kind, (None, None))
     if expected is None or read is None or not isinstance(value, expected):
-        raise UndecodableError("an attribute that doesn't fit its type of DynamoDB")
+        raise UndecodableError("an attribute that doesn't fit its DynamoDB type")
     return read(value, depth + 1)
 
 
@@ -117,7 +117,7 @@ def _text(value: str, _: int) -> str:
 
 def _texts(value: list[Any], _: int) -> list[str]:
     if not all(isinstance(item, str) for item in value):
-        raise UndecodableError("a set of DynamoDB with an item that isn't text")
+        raise UndecodableError("a DynamoDB set with an item that isn't text")
     return value
 
 

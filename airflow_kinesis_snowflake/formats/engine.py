@@ -3,10 +3,9 @@
 A format is a frozen dataclass with its settings, in a module of its own, and has a name in
 :mod:`~airflow_kinesis_snowflake.formats.catalog`. Nothing here knows records, tables or Airflow.
 
-A payload comes from anywhere, so a decoder answers in one of three ways, whatever the bytes are: with
-documents, with :class:`DroppedPayload`, or with
-:class:`~airflow_kinesis_snowflake.exceptions.UndecodableError`. What it builds meanwhile is bounded by the
-limits below.
+A payload may hold any bytes. Whatever they are, a decoder answers in one of three ways: with documents, with
+:class:`DroppedPayload`, or with :class:`~airflow_kinesis_snowflake.exceptions.UndecodableError`. What it
+builds on the way is bounded by the limits below.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.looks import hint
 
 MAX_BUILT_BYTES = 16 * 2**20
-"""Bytes that a payload may have in formats that build objects of it, which take many times its size."""
+"""Bytes that a payload may have in formats that build objects from it, which take many times its size."""
 
 MAX_DOCUMENTS = 100_000
 """Documents that a payload may hold; Python needs about 500 bytes for each, however short it is."""
@@ -31,16 +30,16 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """What some programs write in front of UTF-8; RFC 8259 lets readers of JSON skip it."""
 
 MAX_OUTPUT_BYTES = 64 * 2**20
-"""Bytes that the documents of a payload may have, where each of them repeats something that is there once."""
+"""Bytes that the documents of a payload may have, if each of them repeats what the payload has once."""
 
 
 MAX_OBJECTS = 2_000_000
-"""Objects and arrays that may be built of a payload; Python needs about 250 bytes for a small one."""
+"""Objects and arrays that may be built from a payload; Python needs about 250 bytes for a small one."""
 
 
 @dataclass(frozen=True)
 class DroppedPayload:
-    """The answer for a payload that, by the rules of its format, holds no data: it is counted, and no row.
+    """The answer for a payload that holds no data by the rules of its format: counted, but not landed.
 
     :param what: what it is, such as ``control message``
     """
@@ -65,18 +64,18 @@ class Decoder(Protocol):
 
 
 class Format(Protocol):
-    """The settings of a format; checked when they are made, with ``InvalidSettingError``."""
+    """The settings of a format, checked when they are created: wrong ones raise ``InvalidSettingError``."""
 
     has_keys: ClassVar[bool]
-    """Whether documents are JSON objects as a rule, so that keys can become columns."""
+    """Whether documents are usually JSON objects, so that keys can become columns."""
 
     def decoder(self) -> Decoder | None:
-        """The decoder; ``None`` where a payload is its document already."""
+        """The decoder; ``None`` if a payload is its document already."""
         ...
 
 
 def check_size(payload: bytes) -> None:
-    """Refuse a payload of which objects can't be built in bounded memory.
+    """Refuse a payload from which objects can't be built in bounded memory.
 
     :raises UndecodableError: it is larger than :data:`MAX_BUILT_BYTES`
     """
@@ -94,9 +93,9 @@ def check_count(documents: int) -> None:
 
 
 def check_objects(objects: float) -> None:
-    """Refuse a payload of a few bytes that may stand for many objects.
+    """Refuse a payload that may hold too many objects, however few its bytes.
 
-    :param objects: that it holds at most
+    :param objects: how many it may hold
     :raises UndecodableError: more than :data:`MAX_OBJECTS`
     """
     if objects > MAX_OBJECTS:
@@ -104,7 +103,7 @@ def check_objects(objects: float) -> None:
 
 
 def made(documents: Iterable[bytes]) -> list[bytes]:
-    """Documents as they are made, as long as there aren't too many, and they aren't too large together.
+    """Collect documents, unless there are too many or they are too large together.
 
     :raises UndecodableError: more than :data:`MAX_DOCUMENTS`, or than :data:`MAX_OUTPUT_BYTES` bytes
     """
@@ -120,7 +119,7 @@ def made(documents: Iterable[bytes]) -> list[bytes]:
 
 
 def not_json(error: Exception, payload: bytes) -> UndecodableError:
-    """Why a payload isn't JSON, or isn't JSON of the shape that it should be.
+    """Why a payload isn't JSON, or isn't JSON of the expected structure.
 
     :param error: of msgspec, or a ``RecursionError``
     """
@@ -128,18 +127,14 @@ def not_json(error: Exception, payload: bytes) -> UndecodableError:
         return UndecodableError("nested too deeply")
     if not payload.strip():
         return UndecodableError("empty")
-    return UndecodableError(f"not JSON: {_without_quotations(error)}{hint(payload)}")
-
-
-def _without_quotations(error: Exception) -> str:
-    """What msgspec says is wrong; a value that doesn't fit may be quoted behind it, and a key in its path."""
     if isinstance(error, msgspec.ValidationError):
-        return "the shape isn't that of the format"
-    return str(error)
+        # Its message may quote a value that doesn't fit, or a key in the path to it.
+        return UndecodableError(f"JSON whose structure isn't that of the format{hint(payload)}")
+    return UndecodableError(f"not JSON: {error}{hint(payload)}")
 
 
 def of_json(decode: Callable[[bytes, str], Documents]) -> Decoder:
-    """A decoder that reads JSON with msgspec and leaves its errors to this one.
+    """A decoder that reads JSON with msgspec, whose errors become ``UndecodableError``.
 
     :param decode: may raise ``msgspec.DecodeError`` and ``RecursionError``
     """

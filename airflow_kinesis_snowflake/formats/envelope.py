@@ -38,14 +38,14 @@ METADATA_SELECT = (
     + ", ".join(f"'{name}', $1:{name}::{sql_type}" for name, sql_type, _ in _METADATA_FIELDS)
     + ", 'shardedSequenceNumber', $1:sequenceNumber::VARCHAR || LPAD($1:subSequenceNumber::VARCHAR, 20, '0'))"
 )
-"""Builds ``KINESISMETADATA`` out of a landing file: seven fields, named and typed as Openflow does."""
+"""Builds ``KINESISMETADATA`` from a landing file: seven fields, named and typed as Openflow does."""
 
 METADATA_STRUCTURE = (
     "OBJECT("
     + ", ".join(f"{name} {_ICEBERG_TYPES.get(sql_type, sql_type)}" for name, sql_type, _ in _METADATA_FIELDS)
     + ", shardedSequenceNumber VARCHAR)"
 )
-"""Its type where an OBJECT needs a structure, as in Iceberg tables."""
+"""Its type where an OBJECT must be a structured one, as in Iceberg tables."""
 
 METADATA_FIELDS = tuple(
     pa.field(name, arrow_type, nullable=False) for name, _, arrow_type in _METADATA_FIELDS
@@ -71,10 +71,10 @@ METADATA_COLUMNS = {
 }
 """Facts about a record that can have columns of their own, which Snowflake can prune by: name, type, and what
 COPY selects. METADATA$START_SCAN_TIME is when COPY began to read the file (Snowflake's documentation of
-metadata for staged files, which wants it in place of CURRENT_TIMESTAMP)."""
+metadata for staged files, which recommends it instead of CURRENT_TIMESTAMP)."""
 
 _SCHEMA = pa.schema([pa.field(CONTENT, pa.string(), nullable=False), *METADATA_FIELDS])
-# msgspec.Raw checks the whole document without building it. It doesn't look at the UTF-8 inside strings;
+# msgspec.Raw checks the whole document without building it. It doesn't check the UTF-8 inside strings;
 # Arrow does when the column is made.
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -92,7 +92,7 @@ class EncodedRecords:
     :param fields: where the rows hold the values of columns, if the columns depend on the records
     :param missing: NOT NULL columns that have no value in some of the rows
     :param dropped: records without data, such as control messages, by what they are
-    :param left: records at the end for which there was no room: nothing of them is here
+    :param left: how many records at the end there was no room for: nothing of them is here
     """
 
     rows: pa.RecordBatch
@@ -109,8 +109,8 @@ class EnvelopeMapping:
 
     The document is loaded as the text that was received; Snowflake parses it (a key that occurs twice keeps
     its last value). A payload that isn't JSON by RFC 8259 (so no NaN, no lone surrogate, nothing but UTF-8)
-    or is nested deeper than a parser goes becomes a dead letter, so that Snowflake has nothing to refuse. A
-    record is at most 10 MiB, which fits a VARIANT of 16 MB, Snowflake's lowest limit.
+    or is nested too deeply for a parser becomes a dead letter, so that Snowflake has nothing to refuse. A
+    record has at most 10 MiB, which fits a VARIANT of 16 MB, Snowflake's lowest limit.
 
     :param metadata_columns: facts that get columns of their own: see :data:`METADATA_COLUMNS`
     """
@@ -119,13 +119,13 @@ class EnvelopeMapping:
     """Columns of the landing table: name and Snowflake type."""
 
     copy_select: tuple[str, ...] = (f"PARSE_JSON($1:{CONTENT}::VARCHAR, 'd')", METADATA_SELECT)
-    """For each of :attr:`columns` what COPY selects from the file."""
+    """What COPY selects from the file for each of :attr:`columns`."""
 
     required = columns
     """Columns that a landing table must have."""
 
     can_create = True
-    """Whether enough is known to make a landing table."""
+    """Whether enough is known to create a landing table."""
 
     def __init__(self, metadata_columns: Sequence[str] = ()) -> None:
         self.columns = self.required = (*self.columns, *own_columns(metadata_columns))
@@ -147,7 +147,7 @@ class EnvelopeMapping:
 
 
 def own_columns(metadata_columns: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """Names and types of the columns that facts about a record have."""
+    """Names and types of the columns for facts about a record."""
     return tuple(METADATA_COLUMNS[fact][:2] for fact in metadata_columns)
 
 
@@ -174,7 +174,7 @@ def metadata_arrays(records: Sequence[Record], *, stream_name: str, shard_id: st
 
 
 def _text_if_all_land(payloads: Sequence[bytes]) -> pa.StringArray | None:
-    """The payloads as one column, ``None`` if any of them can't land: much cheaper than to judge each."""
+    """The payloads as one column, ``None`` if any of them can't land: much cheaper than judging each."""
     try:
         for payload in payloads:
             _check_json(payload)
@@ -192,7 +192,7 @@ def _sort_out(records: Sequence[Record]) -> tuple[list[Record], tuple[DeadLetter
 
 
 def refusal(payload: bytes) -> str | None:
-    """Why a payload can't land whatever the mapping; the reason never quotes it."""
+    """Why a payload can't land with any mapping; ``None`` if it can. The reason never quotes it."""
     try:
         _check_json(payload)
         payload.decode()
@@ -206,7 +206,7 @@ def refusal(payload: bytes) -> str | None:
 
 
 def _text(payloads: Sequence[bytes]) -> pa.StringArray:
-    """The payloads as one column, in two copies less than ``pa.array`` makes.
+    """The payloads as one column, with two copies fewer than ``pa.array`` makes.
 
     :raises pyarrow.ArrowInvalid: one of them isn't UTF-8
     """

@@ -9,7 +9,7 @@ from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, Colu
 
 
 class Encoding(StrEnum):
-    """How values stand in a file; ``TIME`` is ISO-8601 text, ``JSON`` the text of a JSON value."""
+    """How values are written in a file; ``TIME`` is ISO-8601 text, ``JSON`` the text of a JSON value."""
 
     INTEGER = "integer"
     DOUBLE = "double"
@@ -30,8 +30,8 @@ _SOURCES = {
 class FileColumn:
     """Values of one column in one encoding.
 
-    Values of a column may stand in several fields, because its type wasn't known when the first were written.
-    The names of fields have nothing to do with those of columns, which may be anything.
+    Values of a column may be in several fields, because its type wasn't known when the first were written.
+    The names of fields don't depend on those of columns, which may be anything.
 
     :param number: of the column, the same in all files of a drain
     :param type: what its values were checked against
@@ -50,7 +50,7 @@ class FileColumn:
     def fits(self, column: ColumnType) -> bool:
         """Whether every value that may be in the field can land in a column of this type."""
         if column.kind is DataType.VARIANT:
-            # VARIANT would keep what these two have given up: the digits and the spelling that were sent.
+            # VARIANT would keep what these two have lost: the digits and the spelling that were sent.
             return self.encoding not in {Encoding.TIME, Encoding.DOUBLE}
         return column.covers(self.type)
 

@@ -1,4 +1,4 @@
-"""Values out of nested objects as keys of their own, before a mapping sees a document."""
+"""Gives values in nested objects keys of their own, before a mapping sees the document."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def flattening(decode: Decoder | None, *, depth: int, paths: Mapping[str, str]) 
 
 
 def flatten(document: bytes, *, depth: int, paths: Mapping[str, str]) -> bytes:
-    """Replace nested objects by their members, and add values that are deep inside under names of their own.
+    """Replace nested objects by their members, and add values from deep inside under keys of their own.
 
     Values stay the text that was sent. Arrays and empty objects stay as they are, and so does a document that
-    isn't an object: it is for the mapping to refuse it.
+    isn't an object: refusing it is left to the mapping.
 
     :param depth: how many levels of objects become keys such as ``user_address_city``; 0: none
     :param paths: keys that are added, with the path of the value: ``{"order_id": "detail.order.id"}``. A path
         that leads nowhere adds nothing
-    :raises UndecodableError: two values come to one key, or with the names it is over 64 MiB
+    :raises UndecodableError: two values get the same key, or the result is larger than 64 MiB
     """
     try:
         members = _members(document.removeprefix(BYTE_ORDER_MARK))
@@ -54,12 +54,12 @@ def flatten(document: bytes, *, depth: int, paths: Mapping[str, str]) -> bytes:
         return document
     flat = dict(found)
     if len(flat) < len(found):
-        raise UndecodableError("two values come to one key when nested objects are flattened")
+        raise UndecodableError("two values get the same key when nested objects are flattened")
     return b"{%s}" % b",".join(_encode(key) + b":" + value for key, value in flat.items())
 
 
 def _bounded(members: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
-    """Members as they are found, unless together, with all names above each, they are too large."""
+    """Members as they are found, unless they are too large together, with their full keys."""
     size = 0
     for key, value in members:
         size += len(key) + len(value)

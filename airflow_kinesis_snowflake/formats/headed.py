@@ -1,4 +1,4 @@
-"""JSON behind the header of a schema registry, as the serializers for JSON Schema write it."""
+"""JSON after the header of a schema registry, as the serializers for JSON Schema write it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JsonSchema:
-    """One JSON document behind the header of Confluent's or AWS Glue's schema registry.
+    """One JSON document after the header of Confluent's or AWS Glue's schema registry.
 
-    The header is taken off. JSON tells by itself what it holds, so no schema is needed.
+    The header is removed. JSON describes itself, so no schema is needed.
 
-    :param registry: refuse payloads whose schema it doesn't have, or has as one of another kind
+    :param registry: refuse payloads whose schema isn't in it, or is of another kind there
     """
 
     registry: SchemaRegistry | None = None
@@ -47,7 +47,7 @@ class JsonSchema:
 
 
 def _document(payload: bytes, _key: str = "", /) -> list[bytes]:
-    _, behind = without_header(payload)
-    document = behind.removeprefix(BYTE_ORDER_MARK)
+    _, rest = without_header(payload)
+    document = rest.removeprefix(BYTE_ORDER_MARK)
     utf8(document)
     return [checked(document)]

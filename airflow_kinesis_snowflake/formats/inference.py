@@ -9,11 +9,11 @@ from airflow_kinesis_snowflake.formats.cells import TypeMismatch, digits_of, kin
 from airflow_kinesis_snowflake.formats.column_types import MAX_DIGITS, ColumnType, DataType
 
 NUMBERS = ("wide", "exact", "double")
-"""What numbers of new columns make: NUMBER with room for decimals, or with those that were seen; FLOAT."""
+"""What numbers of new columns become: NUMBER with room for decimals, or with those that were seen; FLOAT."""
 _ROOM_FOR_DECIMALS = 18
 _MAX_DECIMALS = 9
 _DIGITS_OF_A_DOUBLE = 17
-# All integers of 64 bits have as many, so one that fits them never changes what was inferred.
+# As many as the longest integer of 64 bits has, so that none of these changes what was inferred.
 _WHOLE_DIGITS = 19
 
 
@@ -21,7 +21,7 @@ _WHOLE_DIGITS = 19
 class ObservedTypes:
     """What the values of a key have had in common so far.
 
-    :param kinds: JSON types, times of text told apart if asked for; null isn't one
+    :param kinds: JSON types, with times told apart from other text if asked for; null isn't one
     :param whole: most digits before the point, at least 19
     :param decimals: most digits after it
     :param significant: most digits from the first to the last that isn't zero
@@ -41,14 +41,14 @@ class ObservedTypes:
         )
 
     def type(self, numbers: str) -> ColumnType | None:
-        """The type of a column that takes all of it; ``None`` if there was nothing but null.
+        """The type of a column that takes all of them; ``None`` if there was nothing but null.
 
         Values of one JSON type make a column of it, a mixture makes VARIANT. Numbers make NUMBER with the
-        decimals that were written, up to 9; beyond that they are measurements and make FLOAT, unless one has
+        decimals that were written, up to 9; with more they are measurements and make FLOAT, unless one has
         more digits than a FLOAT keeps (17).
 
-        :param numbers: one of :data:`NUMBERS`: make room for up to 18 decimals in a NUMBER, as far as the
-            digits before the point leave it; or no more than was seen; or make FLOAT of all numbers
+        :param numbers: one of :data:`NUMBERS`: leave room for up to 18 decimals in a NUMBER, as far as the
+            digits before the point allow; or no more than were seen; or make FLOAT of all numbers
         """
         if not self.kinds:
             return None
@@ -89,8 +89,8 @@ def observe(text: str, *, times: bool, numbers: str) -> ObservedTypes:
 
     :param text: one JSON value
     :param times: tell ISO-8601 moments from other text
-    :param numbers: what numbers make, one of :data:`NUMBERS`
-    :raises TypeMismatch: a number that no column can hold: neither 38 digits nor a double can hold it
+    :param numbers: what numbers become, one of :data:`NUMBERS`
+    :raises TypeMismatch: a number that no column can hold: it fits neither 38 digits nor a double
     """
     kind = kind_of(text)
     if kind == "null":

@@ -1,7 +1,7 @@
 """Encoded records as JSON rows: an object per row, its keys the columns of the landing table.
 
-What a value becomes is what COPY makes of the same field, so that a table looks the same whichever way rows
-took. Documents are put into rows as the text that they came as, unparsed.
+A value becomes what COPY makes of the same field, so that a table looks the same whichever way its rows came.
+Documents are put into rows as the text that was received, unparsed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class JsonColumn:
     """A column of the landing table, and the fields that may hold its values.
 
     :param type: of the column
-    :param default: it fills itself where a row doesn't name it, so NULL has to be said
+    :param default: a row that doesn't name it gets a default value, so NULL must be written
     """
 
     name: str
@@ -67,7 +67,7 @@ def column_rows(
     :param columns: those that the fields of the rows fill
     :param metadata_columns: facts that have columns of their own
     :param loaded_at: what the fact ``loaded_at`` is
-    :param hexadecimal: bytes are written as hexadecimal digits, and not as base64
+    :param hexadecimal: write bytes as hexadecimal digits instead of base64
     """
     parts = _metadata(rows, metadata_columns, loaded_at, first=True)
     for column in columns:
@@ -140,7 +140,7 @@ def _moments(millis: pa.Array) -> pa.Array:
 def _column(
     column: JsonColumn, held: Sequence[tuple[FileColumn, pa.Array]], *, count: int, hexadecimal: bool
 ) -> pa.Array:
-    """A key and its values; nothing where there is none."""
+    """The key and the value of each row; empty text for rows without a value."""
     name = msgspec.json.encode(column.name).decode()
     values = [_values(column.type, item.encoding, array, hexadecimal=hexadecimal) for item, array in held]
     found = pc.coalesce(*values) if values else pa.nulls(count, pa.string())
@@ -149,7 +149,7 @@ def _column(
 
 
 def _values(column: ColumnType, encoding: Encoding, values: pa.Array, *, hexadecimal: bool) -> pa.Array:
-    """JSON of the values of a field in a column of some type."""
+    """The values of a field as JSON, for a column of this type."""
     if column.kind is DataType.BINARY and hexadecimal:
         return _hexadecimal(values)
     match encoding:

@@ -1,4 +1,4 @@
-"""Says what the bytes of a payload look like that can't be read, and which setting reads them."""
+"""Says what a payload that can't be read looks like, and which setting reads it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _REGISTRY = "schema registry in front, which payload_format='avro', 'protobuf' o
 _SHOWN_BASE64 = 4096
 _SHOWN_DOCUMENTS = 2**16
 _first_document = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
-_NO_NUMBER = re.compile(rb"[:,\[]\s{0,9}-?(?:NaN|Infinity)\b")
+_NOT_A_NUMBER = re.compile(rb"[:,\[]\s{0,9}-?(?:NaN|Infinity)\b")
 
 
 def hint(payload: bytes) -> str:
-    """The end of a reason; empty where the bytes look like nothing known. Never quotes them."""
-    looks = _looks(payload)
-    return f"; looks like {looks}" if looks else ""
+    """The end of a reason; empty if the bytes look like nothing known. Never quotes them."""
+    guess = _guess(payload)
+    return f"; looks like {guess}" if guess else ""
 
 
-def _looks(payload: bytes) -> str | None:
+def _guess(payload: bytes) -> str | None:
     for beginning, description in _BEGINNINGS:
         if payload.startswith(beginning):
             return description
@@ -44,11 +44,11 @@ def _looks(payload: bytes) -> str | None:
         return f"{kind}, which compression='auto' reads"
     for beginning, length, whose in _HEADERS:
         if payload.startswith(beginning) and len(payload) > length:
-            behind = payload[length : length + 1]
-            kind = "JSON" if behind in (b"{", b"[") else "a payload"
+            first = payload[length : length + 1]
+            kind = "JSON" if first in (b"{", b"[") else "a payload"
             return f"{kind} with the header of {whose} {_REGISTRY}"
-    if payload[:1] in (b"{", b"[") and _NO_NUMBER.search(payload):
-        return "JSON with NaN or Infinity, which JSON doesn't know and payload_format='text' keeps"
+    if payload[:1] in (b"{", b"[") and _NOT_A_NUMBER.search(payload):
+        return "JSON with NaN or Infinity, which JSON doesn't allow and payload_format='text' keeps"
     return _documents(payload) or _base64_of(payload) or _map_of(payload)
 
 
@@ -74,18 +74,18 @@ def _base64_of(payload: bytes) -> str | None:
     except binascii.Error:
         return None
     if inner[:1] in (b"{", b"["):
-        return "base64 of JSON: the producer encodes what Kinesis encodes by itself"
+        return "base64 of JSON: the producer needn't encode what the AWS SDK encodes"
     if kind := kind_of(inner):
-        return f"base64 of {kind}: the producer encodes what Kinesis encodes by itself"
+        return f"base64 of {kind}: the producer needn't encode what the AWS SDK encodes"
     return None
 
 
 def _map_of(payload: bytes) -> str | None:
-    """MessagePack and CBOR begin with how many keys follow, and the first key with its length."""
+    """Maps of MessagePack and CBOR begin with the number of keys, and the first key with its length."""
     if len(payload) < 3 or not payload[2:3].isalnum():
         return None
     if 0x81 <= payload[0] <= 0x8F and 0xA1 <= payload[1] <= 0xBF:
-        return "a map of MessagePack, which payload_format='msgpack' reads"
+        return "a MessagePack map, which payload_format='msgpack' reads"
     if 0xA1 <= payload[0] <= 0xB7 and 0x61 <= payload[1] <= 0x77:
-        return "a map of CBOR, which payload_format='binary' keeps"
+        return "a CBOR map, which payload_format='binary' keeps"
     return None

@@ -1,4 +1,4 @@
-"""MessagePack, as fluentd's forwarders and many a library write it."""
+"""MessagePack, as fluentd and many libraries write it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_kinesis_snowflake.formats.looks import hint
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder
 
-# What maps and arrays begin with; text and numbers may have such bytes too, which doesn't matter for a bound.
+# What maps and arrays begin with; text and numbers may contain these bytes too, which a bound may ignore.
 _CONTAINERS = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0)])
 _decode = msgspec.msgpack.Decoder().decode
 _encode = msgspec.json.Encoder().encode

@@ -9,14 +9,14 @@ NAMES = ("upper", "as_is", "snake")
 
 _AROUND = re.compile(r"^\W+|\W+$")
 _WITHIN = re.compile(r"\W+")
-_SMALL = re.compile(r"[a-z]")
+_LOWER_CASE = re.compile(r"[a-z]")
 _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def column_name(key: str, rule: str) -> str:
     """The name that a rule makes of a key.
 
-    It depends on nothing but the key, so that all workers come to the same; different keys may come to one.
+    It depends on the key alone, so that all workers get the same name; several keys may get the same one.
 
     :param rule: one of :data:`NAMES`
     """
@@ -26,9 +26,9 @@ def column_name(key: str, rule: str) -> str:
 
 
 def _snake(key: str) -> str:
-    """A name that needs no quotes in SQL, if the key is ASCII and the name no reserved word."""
-    # A key without small letters has no words that capitals begin.
-    words = _CAPITALS.sub("_", key) if _SMALL.search(key) else key
-    # Upper case first: it takes some letters apart into a letter and a mark.
+    """A name that needs no quotes in SQL, if the key is ASCII and the name isn't a reserved word."""
+    # In a key without lower-case letters, capitals don't begin words.
+    words = _CAPITALS.sub("_", key) if _LOWER_CASE.search(key) else key
+    # Upper case first: it splits some letters into a letter and a mark.
     name = _WITHIN.sub("_", _AROUND.sub("", words.upper()))
     return f"_{name}" if name[:1].isdigit() else name

@@ -1,25 +1,25 @@
-"""Protobuf payloads as JSON documents, without losing anything. No code is generated.
+"""Protobuf payloads as JSON documents, without loss. No code is generated.
 
 ================================= ======================================================================
 Protobuf                          JSON
 ================================= ======================================================================
-a message                         an object, its keys the names of the fields as the schema has them. A
-                                  field that wasn't set is left out where the schema lets that be told,
-                                  else it has its default, which is what it stands for
+a message                         an object whose keys are the names of the fields in the schema. A field
+                                  that isn't set is left out if the schema tracks its presence, otherwise
+                                  it has its default, which is what it stands for
 integers of all sizes, bool,      as they are
 string
-float, double                     a number; ``"NaN"``, ``"inf"`` or ``"-inf"``, which a cast to FLOAT takes
+float, double                     a number; ``"NaN"``, ``"inf"`` or ``"-inf"``, which a cast to FLOAT accepts
 bytes                             text in base64
-enum                              the name of the value; its number if the schema has none for it
+enum                              the name of the value; its number if the schema has no name for it
 repeated, map                     an array, an object
 Timestamp                         ISO 8601 in UTC with 9 decimals
 Duration                          a number of seconds with 9 decimals
 wrappers such as Int64Value       their value
 Struct, Value, ListValue          the JSON that they stand for
-FieldMask                         text, the paths with commas between them
-Any                               the object with ``@type``; one of an unknown type has its bytes in
-                                  ``value``, and what isn't an object is there too
-confluent.type.Decimal            a number with all digits of its scale; text where it has more than 38
+FieldMask                         text, the paths separated by commas
+Any                               the object with ``@type``; ``value`` has the bytes of an unknown type, and
+                                  whatever isn't an object
+confluent.type.Decimal            a number with all digits of its scale; text if it has more than 38
 ================================= ======================================================================
 """
 
@@ -58,15 +58,15 @@ _MAX_INDEXES = 100
 
 @dataclass(frozen=True)
 class Protobuf:
-    """Protobuf messages: of one type that is given here, or of those that a registry has.
+    """Protobuf messages, of one type that is given here, or of those in a registry.
 
     :param descriptors: what ``protoc --include_imports --descriptor_set_out`` writes: the path of such a
         file, which is read when the task runs, or its content, as bytes or in base64
     :param message: full name of the type, such as ``shop.v1.Order``, for ``descriptors``
-    :param framing: for ``descriptors``, what is around a message. ``none`` (default): nothing, a payload is
-        one; ``delimited``: its length in front, and a payload is one or more; ``header``: the header of
-        Confluent's or AWS Glue's registry, which is taken off
-    :param registry: has the schemas of payloads with such a header, which then says which message it is
+    :param framing: for ``descriptors``, what precedes a message. ``none`` (default): nothing, a payload is
+        one message; ``delimited``: its length, and a payload is one message or more; ``header``: the header
+        of Confluent's or AWS Glue's registry, which is removed
+    :param registry: holds the schemas of payloads with such a header, which also says which message it is
     :param unknown_fields: what becomes of a message with fields that the schema doesn't have: a
         ``dead_letter`` (default), or they are dropped (``ignore``)
     :raises InvalidSettingError: the settings don't go together
@@ -87,9 +87,9 @@ class Protobuf:
                 f"unknown_fields must be one of {', '.join(UNKNOWN_FIELDS)}, not {self.unknown_fields!r}"
             )
         if (self.descriptors is None) != (self.message is None):
-            raise InvalidSettingError("Protobuf needs descriptors and message together")
+            raise InvalidSettingError("Give Protobuf descriptors and message together, or neither of them")
         if self.descriptors is not None and self.registry is not None:
-            raise InvalidSettingError("Protobuf needs either descriptors or a registry, not both")
+            raise InvalidSettingError("Give Protobuf either descriptors or a registry, not both")
 
     def decoder(self) -> Decoder:
         """The decoder.
@@ -102,14 +102,13 @@ class Protobuf:
             return _registered(self.registry, strict=strict)
         if self.descriptors is None or self.message is None:
             raise InvalidSettingError(
-                "payload_format='protobuf' needs registry_conn_id, or Protobuf(descriptors=..., message=...)"
+                "Set registry_conn_id, or payload_format=Protobuf(descriptors=..., message=...): Protobuf "
+                "needs a schema"
             )
         from airflow_kinesis_snowflake.formats.protobuf_messages import reader_of_set
 
         reader = reader_of_set(_content(self.descriptors), self.message, strict=strict)
-        return partial(
-            {"none": _one, "delimited": _delimited, "header": _behind_header}[self.framing], reader
-        )
+        return partial({"none": _one, "delimited": _delimited, "header": _after_header}[self.framing], reader)
 
 
 def _content(descriptors: str | bytes) -> bytes:
@@ -120,7 +119,7 @@ def _content(descriptors: str | bytes) -> bytes:
     if isinstance(descriptors, bytes):
         return descriptors
     try:
-        # No path of a file that protoc writes is base64 of a descriptor set, which begins with a field 1.
+        # No path of a file that protoc writes is base64 of a descriptor set, which begins with field 1.
         content = base64.b64decode(descriptors, validate=True)
     except (binascii.Error, ValueError):
         content = b""
@@ -130,7 +129,8 @@ def _content(descriptors: str | bytes) -> bytes:
         return Path(descriptors).read_bytes()
     except (OSError, ValueError) as error:
         raise InvalidSettingError(
-            f"Protobuf descriptors must be a file of protoc, or its content in base64: {type(error).__name__}"
+            "Protobuf descriptors must be the path of a file that protoc wrote, or its content in base64: "
+            f"{type(error).__name__}"
         ) from None
 
 
@@ -156,7 +156,7 @@ def _messages(payload: bytes) -> Iterator[bytes]:
         begin += length
 
 
-def _behind_header(reader: Reader, payload: bytes, _key: str = "", /) -> list[bytes]:
+def _after_header(reader: Reader, payload: bytes, _key: str = "", /) -> list[bytes]:
     schema_id, rest = without_header(payload)
     _, message = _index(schema_id, rest)
     return _one(reader, message)
@@ -180,17 +180,18 @@ def _registered(registry: SchemaRegistry, *, strict: bool) -> Decoder:
 
 
 def _index(schema_id: int | str, rest: bytes) -> tuple[int | tuple[int, ...], bytes]:
-    """Which message of a schema it is, as the serializers of a registry say it, and the message.
+    """Which message of the schema it is, as the serializers of a registry write it, and the message.
 
-    AWS Glue's write the place among all messages in the order of their names; Confluent's the place in the
-    file and then in each message, behind their count, all in zigzag; 0 stands for the first of a file.
+    AWS Glue's write an index among all messages in the order of their names. Confluent's write how many
+    indexes there are, then the index in the file and in each message, all in zigzag; 0 stands for the first
+    of the file.
     """
     number, end = _varint(rest, 0)
     if isinstance(schema_id, str):
         return number, rest[end:]
     count = _zigzag(number)
     if not 0 <= count <= _MAX_INDEXES:
-        raise UndecodableError("no message indexes behind the header of the registry")
+        raise UndecodableError("no message indexes after the header of the registry")
     indexes = []
     for _ in range(count):
         number, end = _varint(rest, end)
@@ -203,7 +204,7 @@ def _zigzag(number: int) -> int:
 
 
 def _varint(payload: bytes, begin: int) -> tuple[int, int]:
-    """A number of as many bytes as it needs, and where it ends.
+    """A varint, and where it ends.
 
     :raises UndecodableError: there is none
     """
@@ -212,4 +213,4 @@ def _varint(payload: bytes, begin: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << 7 * place
         if byte < 0x80:
             return number, begin + place + 1
-    raise UndecodableError("a number is cut off where the format has one")
+    raise UndecodableError("a varint that is cut off or too long")

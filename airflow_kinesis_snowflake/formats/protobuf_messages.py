@@ -1,4 +1,4 @@
-"""Reads messages of types that are described, not compiled. Loads protobuf, so DAG files don't import it."""
+"""Reads messages of types that are described, not compiled. Imports protobuf, which DAG files mustn't."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
 
 Reader: TypeAlias = "Callable[[bytes], bytes]"
-"""Makes a document of a message; raises :class:`UndecodableError`."""
+"""Turns a message into a document; raises :class:`UndecodableError`."""
 
 _Convert: TypeAlias = "Callable[[Any, _Room], Any]"
 _Shape: TypeAlias = frozenset[tuple[str, str, int, int, bool]]
@@ -38,10 +38,10 @@ _Shape: TypeAlias = frozenset[tuple[str, str, int, int, bool]]
 _MESSAGES = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP)
 _FLOATS = (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT)
 # What the library raises on descriptors that don't fit together.
-_NO_TYPES = (DecodeError, KeyError, LookupError, NotImplementedError, TypeError, ValueError)
-# Python's objects for a message, and for each of its fields, beside the text.
+_INVALID_TYPES = (DecodeError, KeyError, LookupError, NotImplementedError, TypeError, ValueError)
+# Python's objects for a message, and for each of its fields, besides the text.
 _MESSAGE_BYTES, _FIELD_BYTES = 100, 20
-_DEEPEST = 100
+_MAX_DEPTH = 100
 _NANOS = 10**9
 _ANY = "google.protobuf.Any"
 _DECIMAL = "confluent.type.Decimal"
@@ -49,26 +49,26 @@ _STANDARD_FILE = re.compile(r"google/(?:protobuf|type)/[a-z_]+\.proto")
 
 
 def reader_of_set(content: bytes, message: str, *, strict: bool) -> Reader:
-    """What reads messages of one type.
+    """The reader of messages of one type.
 
     :param content: a ``FileDescriptorSet``
     :param message: full name of the type
     :param strict: refuse messages with fields that the type doesn't have
-    :raises InvalidSettingError: no such set, or the type isn't in it
+    :raises InvalidSettingError: the content isn't such a set, or the type isn't in it
     """
     try:
         files = FileDescriptorSet.FromString(content).file
-        types = Types(_files_first_needed_first(files), strict=strict)
-    except (UndecodableError, *_NO_TYPES) as error:
+        types = Types(_in_order_of_imports(files), strict=strict)
+    except (UndecodableError, *_INVALID_TYPES) as error:
         raise InvalidSettingError(
-            f"Protobuf descriptors aren't a whole FileDescriptorSet ({type(error).__name__}); write them "
-            "with protoc --include_imports --descriptor_set_out"
+            "Write the Protobuf descriptors with protoc --include_imports --descriptor_set_out: they aren't "
+            f"a complete FileDescriptorSet ({type(error).__name__})"
         ) from None
     return types.named(message)
 
 
-def _files_first_needed_first(files: Iterable[Any]) -> Iterator[Any]:
-    """Files of a set, each behind those that it imports, whatever their order."""
+def _in_order_of_imports(files: Iterable[Any]) -> Iterator[Any]:
+    """Files of a set, each after those that it imports, whatever their order."""
     by_name = {file.name: file for file in files}
     done: set[str] = set()
 
@@ -87,11 +87,11 @@ def _files_first_needed_first(files: Iterable[Any]) -> Iterator[Any]:
 
 
 class Types:
-    """Message types that belong together, and what reads each.
+    """Message types that belong together, and the reader of each.
 
-    :param files: ``FileDescriptorProto``, each behind those that it imports
+    :param files: ``FileDescriptorProto``, each after those that it imports
     :param strict: refuse messages with fields that a type doesn't have
-    :raises UndecodableError: they don't fit together, or import what isn't there
+    :raises UndecodableError: they don't fit together, or import a file that is missing
     """
 
     def __init__(self, files: Iterable[Any], *, strict: bool) -> None:
@@ -113,20 +113,22 @@ class Types:
         return cls(_registered_files(schema), strict=strict)
 
     def named(self, name: str) -> Reader:
-        """What reads messages of the type of a name.
+        """The reader of messages of the type with a name.
 
         :raises InvalidSettingError: there is none
         """
         try:
             return self._reader(self._pool.FindMessageTypeByName(name))
         except KeyError:
-            raise InvalidSettingError(f"Protobuf descriptors have no message {name!r}") from None
+            raise InvalidSettingError(
+                f"message must be one of the Protobuf descriptors, which have no {name!r}"
+            ) from None
 
     def at(self, index: int | tuple[int, ...]) -> Reader:
-        """What reads messages of the type at a place of the last file.
+        """The reader of messages of the type at an index of the last file.
 
         :param index: among all messages in the order of their names, as AWS Glue counts them; or in the file
-            and then within each message, as Confluent does
+            and then in each message, as Confluent does
         :raises UndecodableError: there is none
         """
         reader = self._readers.get(index)
@@ -152,7 +154,7 @@ class Types:
     # --- files ---
 
     def _add(self, file: Any) -> None:
-        """Add a file; what it imports and nobody has is left out, so that it fails only where it is used."""
+        """Add a file; imports that are missing are left out, so that it fails only if it uses them."""
         if not all(isinstance(name, str) for name in (file.name, file.package, *file.dependency)):
             raise UndecodableError("not a Protobuf schema that can be used: a name isn't UTF-8")
         for name in file.dependency:
@@ -166,8 +168,8 @@ class Types:
         try:
             self._pool.AddSerializedFile(usable.SerializeToString())
             self._pool.FindFileByName(file.name)
-        except _NO_TYPES as error:
-            why = f"imports {', '.join(missing)}, which isn't there" if missing else type(error).__name__
+        except _INVALID_TYPES as error:
+            why = f"imports {', '.join(missing)}, which is missing" if missing else type(error).__name__
             raise UndecodableError(f"not a Protobuf schema that can be used: {why}") from None
         self._added.add(file.name)
         self._last = file.name
@@ -190,7 +192,7 @@ class Types:
         return read
 
     def _parser(self, descriptor: Descriptor) -> Callable[[bytes], Any]:
-        """What gives messages of a type that are nothing but that."""
+        """What parses messages of a type, and refuses all else."""
         of_type = GetMessageClass(descriptor)
         from_string, initialized = of_type.FromString, of_type.IsInitialized
         size, discard = of_type.ByteSize, of_type.DiscardUnknownFields
@@ -208,15 +210,15 @@ class Types:
                 discard(message)
                 if size(message) != whole:
                     raise UndecodableError(
-                        f"fields that the schema of {name} doesn't have; bring it up to date, or say "
-                        f"Protobuf(unknown_fields='ignore'){hint(payload)}"
+                        f"update the schema of {name}, or set Protobuf(unknown_fields='ignore'): the message "
+                        f"has fields that the schema doesn't have{hint(payload)}"
                     )
             return message
 
         return parse
 
     def _plan(self, descriptor: Descriptor) -> _Convert:
-        """What makes a value of a message of a type; made once, also where a type contains itself."""
+        """What turns messages of a type into values; made once, even if the type contains itself."""
         name = descriptor.full_name
         if name not in self._plans:
             special = self._any if name == _ANY else _SPECIAL.get(name)
@@ -225,7 +227,7 @@ class Types:
         return self._plans[name]
 
     def convert(self, each: FieldDescriptor) -> _Convert | None:
-        """What makes a value of one value of a field; ``None``: it is one."""
+        """What converts each value of a field; ``None``: they stay as they are."""
         if each.type in _MESSAGES:
             return self._plan(each.message_type)
         if each.type == FieldDescriptor.TYPE_ENUM:
@@ -252,25 +254,25 @@ class Types:
 
 
 class _Room:
-    """What is left of the memory that one message may take, and how deep in messages of bytes it is."""
+    """What is left of the memory that a message may take, and how deeply messages are nested as bytes."""
 
     def __init__(self) -> None:
         self._left = MAX_OUTPUT_BYTES
         self._depth = 0
 
     def take(self, size: int) -> None:
-        """Take some.
+        """Take some of it.
 
-        :raises UndecodableError: there isn't so much
+        :raises UndecodableError: there isn't that much left
         """
         self._left -= size
         if self._left < 0:
             raise UndecodableError(f"makes a document of more than {MAX_OUTPUT_BYTES >> 20} MiB")
 
     def __enter__(self) -> None:
-        """Go into a message that stands as bytes in another."""
+        """Enter a message that another one holds as bytes."""
         self._depth += 1
-        if self._depth > _DEEPEST:
+        if self._depth > _MAX_DEPTH:
             raise UndecodableError("nested too deeply")
 
     def __exit__(self, *_: object) -> None:
@@ -278,9 +280,9 @@ class _Room:
 
 
 class _Fields:
-    """Makes an object of a message.
+    """Turns a message into an object.
 
-    :param types: what else it may hold
+    :param types: those of the messages that it may hold
     """
 
     def __init__(self, types: Types, descriptor: Descriptor) -> None:
@@ -345,7 +347,7 @@ def _map(item: _Convert | None) -> _Convert:
 
 
 def _is_repeated(each: FieldDescriptor) -> bool:
-    # The newer name; the older one is gone since protobuf 7.
+    # The newer name; protobuf 7 has removed the older one.
     repeated = getattr(each, "is_repeated", None)
     return bool(each.label == each.LABEL_REPEATED if repeated is None else repeated)
 
@@ -359,7 +361,7 @@ def _base64(value: bytes, _: Any) -> str:
 
 
 def _utf8(value: Any, _: Any) -> str:
-    if not isinstance(value, str):  # Messages of proto2 may hold any bytes, and are given as such.
+    if not isinstance(value, str):  # A string of proto2 may hold any bytes, and comes as bytes then.
         raise UndecodableError("text that isn't UTF-8")
     return value
 
@@ -432,7 +434,7 @@ _SPECIAL: Mapping[str, _Convert] = {
 
 @cache
 def _standard_shape(name: str) -> _Shape:
-    """What the file looks like that a well-known type is of."""
+    """The shape of the file that a well-known type is in."""
     words = {"Struct": "struct", "Value": "struct", "ListValue": "struct", "FieldMask": "field_mask"}
     last = name.rpartition(".")[2]
     file = words.get(last, "wrappers" if last.endswith("Value") else last.lower())
@@ -443,7 +445,7 @@ def _standard_shape(name: str) -> _Shape:
 
 
 def _shape(file: FileDescriptor) -> _Shape:
-    """The fields of all messages of a file: a schema may have a well-known name for something else."""
+    """The fields of all messages of a file: a schema may use a well-known name for something else."""
     waiting, found = list(file.message_types_by_name.values()), []
     while waiting:
         message = waiting.pop()
@@ -489,9 +491,9 @@ def _confluent_decimal(name: str) -> Any:
 
 
 def _registered_files(schema: RegisteredSchema) -> list[Any]:
-    """The files of a schema, each behind those that it refers to.
+    """The files of a schema, each after those that it refers to.
 
-    :raises UndecodableError: one isn't a file
+    :raises UndecodableError: one isn't a file descriptor
     """
     files: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""What a sample of documents says about the columns that they need. It keeps names of keys, and no value."""
+"""What a sample of documents says about the columns that they need. It keeps names of keys, but no values."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class KeyStatistics:
     """What was seen of a key.
 
     :param documents: that have it
-    :param kinds: how often each JSON type came, null among them
-    :param seen: what the type of a column follows from
+    :param kinds: how often each JSON type came, null included
+    :param seen: what the type of a column is inferred from
     :param mismatches: values that no column of a type can hold
     :param units: the units in which all its numbers are moments of this century
     """
@@ -83,7 +83,7 @@ class Sample:
     :param dead_letters: records that can't be read, by reason
     :param dropped: records without data, by what they are
     :param keys: by their names
-    :param further_keys: how often others came when there were 1,000 already, or one too long for a column
+    :param further_keys: how often other keys came: after the first 1,000, or too long for a column, or empty
     """
 
     records: int = 0
@@ -131,7 +131,7 @@ class Sample:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Types to pin, by column, for keys that differ in more than case."""
+        """Types to pin, by column; VARIANT for keys that differ only in case."""
         found: dict[str, str] = {}
         for name, seen in self.keys.items():
             if seen.type is not None:
@@ -141,7 +141,7 @@ class Sample:
 
     @property
     def epochs(self) -> dict[str, str]:
-        """Columns whose numbers may be moments, and the unit."""
+        """The units of numbers that may be moments, by column."""
         return {name.upper(): seen.epoch for name, seen in self.keys.items() if seen.epoch}
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a drain knows about its landing table: the columns that exist, and those about to be created."""
+"""What a drain knows about its landing table: the columns that exist, and those that it will create."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 BESIDE = "__VARIANT"
-"""Ends the name of the column beside another one."""
+"""How the name of the column beside another one ends."""
 MAX_COLUMNS = 2_000
 MAX_KEYS = 10_000
 _MAX_DECODED_KEYS = 500
 _MAX_NAME_LENGTH = 255
-# Without what a rule of names leaves out, it may still be short enough for a name.
+# A rule of names may leave out so much of a longer key that it is short enough for a name.
 _MAX_KEY_LENGTH = 4 * _MAX_NAME_LENGTH
 _NOT_IN_A_STRUCT = re.compile(r'[\x00-\x1f"\\]')
 _INSTANT = ColumnType.of(DataType.TIMESTAMP_LTZ)
@@ -53,29 +53,30 @@ CHOICES = {
 class ColumnsSettings:
     """Settings of the ``columns`` mapping. Keys and columns are matched without regard to case.
 
-    :param columns: types of columns, by name, for when the drain makes them: ``{"AMOUNT": "NUMBER(12, 2)"}``.
-        A column that exists keeps its type, and one that is named here is never widened
+    :param columns: types of columns, by name, for when the drain creates them:
+        ``{"AMOUNT": "NUMBER(12, 2)"}``. A column that exists keeps its type, and one that is named here is
+        never widened
     :param epochs: columns of times whose numbers are epochs, with the unit (``s``, ``ms``, ``us``, ``ns``):
-        ``{"TS": "ms"}``. Without a type in ``columns`` they are made as TIMESTAMP_LTZ
+        ``{"TS": "ms"}``. Without a type in ``columns`` they are created as TIMESTAMP_LTZ
     :param rename: column names, by key
     :param include: keys that land; ``None``: all
-    :param exclude: keys that don't
-    :param schema_evolution: add columns for new keys, drop NOT NULL where a value is missing, widen NUMBER.
-        Without it the table must exist, unless ``columns`` says what to make
-    :param unknown_keys: what to do without ``schema_evolution`` about a key without a column: ``ignore`` it,
-        or make the record a ``dead_letter``
+    :param exclude: keys that don't land
+    :param schema_evolution: add columns for new keys, drop NOT NULL if a value is missing, widen NUMBER.
+        Without it, the table must exist, unless ``columns`` says what to create
+    :param unknown_keys: what becomes, without ``schema_evolution``, of a key that has no column: ``ignore``
+        it, or make the record a ``dead_letter``
     :param infer_timestamps: make TIMESTAMP_NTZ or TIMESTAMP_TZ of new keys whose values are all ISO-8601
-    :param numbers: what numbers of new keys make: a ``wide`` NUMBER, with room for 18 decimals where the
-        digits before the point leave it; an ``exact`` one, with the decimals that were seen; or a ``double``
+    :param numbers: what numbers of new keys become: a ``wide`` NUMBER, with room for 18 decimals as far as
+        the digits before the point allow; an ``exact`` one, with the decimals that were seen; or a ``double``
     :param on_type_conflict: what becomes of a value that can't land in its column: its record is a
-        ``dead_letter``; or the record lands without it, and it lands in the column of ``rescue``, by its key,
-        or in a ``column`` beside its own
+        ``dead_letter``; or the record lands without it, and the value lands in one column for all keys
+        (``rescue``), or in a ``column`` beside its own
     :param rescue_column: the VARIANT column for ``on_type_conflict="rescue"``
-    :param names: how new columns are named after keys: see :data:`~formats.names.NAMES`. ``as_is`` tells
-        names that differ in case apart, and keys match columns that are written the same way only
+    :param names: how new columns are named after keys: see :data:`~formats.names.NAMES`. With ``as_is``,
+        names that differ in case are different, and a key matches only a column that is written the same way
     :param metadata_columns: facts about a record that get columns of their own
     :param iceberg: the landing table is an Iceberg table
-    :raises InvalidSettingError: a type or name can't be one, or a choice is unknown
+    :raises InvalidSettingError: a type or name is invalid, or a choice is unknown
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -100,25 +101,33 @@ class ColumnsSettings:
         for name, unit in self.epochs.items():
             if unit not in EPOCH_UNITS:
                 raise InvalidSettingError(
-                    f"column {name}: an epoch's unit is one of {', '.join(EPOCH_UNITS)}, not {unit!r}"
+                    f"column {name}: the unit of epochs must be one of {', '.join(EPOCH_UNITS)}, not {unit!r}"
                 )
         self._check_names()
         pins = self.pins
         for name in self.units:
             if pins[name].kind not in TIMES - {DataType.TIME}:
-                raise InvalidSettingError(f"column {name}: an epoch doesn't make {pins[name].sql}")
+                raise InvalidSettingError(
+                    f"column {name}: leave it out of epochs, or give it the type of a date or timestamp; "
+                    f"epochs can't fill {pins[name].sql}"
+                )
 
     def _check_names(self) -> None:
         quote(self.rescue_column)
         for name in (*self.columns, *self.epochs, *self.rename.values()):
             quote(name)
             if self.folded(name) in self.reserved:
-                raise InvalidSettingError(f"{self.folded(name)} is filled by the drain; use another name")
+                raise InvalidSettingError(
+                    f"use another name than {self.folded(name)}: the drain fills that column itself"
+                )
         columns = [[self.folded(name) for name in names] for names in (self.columns, self.epochs)]
         keys = [[key.upper() for key in names] for names in (self.rename, self.include or (), self.exclude)]
         for names in (*columns, *keys):
-            if len(set(names)) < len(names):
-                raise InvalidSettingError(f"names that differ in nothing but case: {sorted(names)}")
+            doubled = sorted({name for name in names if names.count(name) > 1})
+            if doubled:
+                raise InvalidSettingError(
+                    f"leave one spelling of {', '.join(doubled)}: names that differ only in case are the same"
+                )
 
     @cached_property
     def aside(self) -> tuple[str, ...]:
@@ -132,7 +141,7 @@ class ColumnsSettings:
 
     @cached_property
     def metadata(self) -> tuple[str, ...]:
-        """Columns that say where a record comes from."""
+        """Columns that say where a record came from."""
         return METADATA, *(name for name, _ in own_columns(self.metadata_columns))
 
     def folded(self, name: str) -> str:
@@ -141,25 +150,25 @@ class ColumnsSettings:
 
     @cached_property
     def pins(self) -> dict[str, ColumnType]:
-        """The types of columns for when they are made, names folded."""
+        """The types that columns are created with, by their folded names."""
         types = {self.folded(name): found for name, found in parse_types(self.columns).items()}
         for name, found in types.items():
             if self.iceberg and found.refused_by_iceberg:
                 raise InvalidSettingError(
-                    f"column {name}: an Iceberg table can't have {found.sql}; use TIMESTAMP_LTZ for moments, "
-                    "VARCHAR or BINARY without a length, VARIANT for objects and arrays"
+                    f"column {name}: use TIMESTAMP_LTZ for moments, VARCHAR or BINARY without a length, "
+                    f"VARIANT for objects and arrays; an Iceberg table can't have {found.sql}"
                 )
         return {
             name: self.made(found) for name, found in (dict.fromkeys(self.units, _INSTANT) | types).items()
         }
 
     def made(self, wanted: ColumnType) -> ColumnType:
-        """The type that a column is made with."""
+        """The type that a column is created with."""
         return wanted.in_iceberg if self.iceberg else wanted
 
     @cached_property
     def units(self) -> dict[str, str]:
-        """``epochs``, names folded."""
+        """``epochs``, by folded name."""
         return {self.folded(name): unit for name, unit in self.epochs.items()}
 
     @cached_property
@@ -189,7 +198,7 @@ class Target:
     :param type: what values are checked against; ``None`` as long as there was nothing but null
     :param seen: of a column that doesn't exist yet, what its type is inferred from
     :param widens: NUMBER may be altered to take more digits
-    :param epoch: the unit of numbers, in a column of times that takes some
+    :param epoch: the unit of numbers, in a column of times that takes them
     """
 
     name: str
@@ -209,7 +218,7 @@ class IgnoredKey:
 class RefusedKey:
     """A key that no record may have; it makes the record a dead letter.
 
-    :param wanted: because the settings want it so, whatever they say about values that can't land
+    :param wanted: the settings refuse it, whatever they say about values that can't land
     """
 
     reason: str
@@ -224,7 +233,7 @@ Verdict = Target | IgnoredKey | RefusedKey
 class SchemaDelta:
     """What the records of a page add to the schema.
 
-    :param keys: that were never met before
+    :param keys: those that are new
     :param seen: values of columns that don't exist yet
     :param widened: columns that need more digits
     :param aside: columns that are needed for values that don't fit those of their keys
@@ -241,7 +250,7 @@ class SchemaDelta:
 
 @dataclass(frozen=True)
 class AddColumn:
-    """A column that is to be made."""
+    """A column to create."""
 
     column: str
     type: ColumnType
@@ -252,7 +261,7 @@ class AddColumn:
 
 @dataclass(frozen=True)
 class WidenColumn:
-    """A NUMBER that is to take more digits; its scale stays, because Snowflake can't change it."""
+    """A NUMBER column to widen; its scale stays, because Snowflake can't change it."""
 
     column: str
     type: ColumnType
@@ -263,7 +272,7 @@ class WidenColumn:
 
 @dataclass(frozen=True)
 class DropNotNull:
-    """A column that is to take NULL."""
+    """A column that must accept NULL."""
 
     column: str
 
@@ -276,15 +285,15 @@ Change = AddColumn | WidenColumn | DropNotNull
 
 @dataclass(frozen=True)
 class Schema:
-    """The table as it is, and its pending changes: a value, recreated with every change.
+    """The table as it is, and its pending changes: an immutable value, replaced with every change.
 
     :param actual: columns of the table, ``KINESISMETADATA`` left out
-    :param seen: of columns to be made, what their types are inferred from
-    :param decided: types of columns that are just being made
-    :param widened: types of columns that are to take more digits
+    :param seen: of columns to be created, what their types are inferred from
+    :param decided: types of columns that are just being created
+    :param widened: types of columns that are being widened
     :param spellings: every key met so far, and the column it fills
     :param numbers: of all columns ever met
-    :param aside: columns for values that don't fit those of their keys; VARIANT, where they are to be made
+    :param aside: columns for values that don't fit those of their keys; VARIANT, if they must be created
     """
 
     settings: ColumnsSettings
@@ -324,7 +333,7 @@ class Schema:
         return found
 
     def _may_name_a_column(self, key: str) -> bool:
-        """Whether a key is worth remembering; ten thousand that are too long for it would fill the memory."""
+        """Whether a key is worth remembering: ten thousand that are too long would fill the memory."""
         return len(key) <= _MAX_KEY_LENGTH or key.upper() in self.settings.renames
 
     @cached_property
@@ -334,7 +343,7 @@ class Schema:
         return filled | {name: self._targets[name] for name in self.aside}
 
     def beside(self, name: str) -> str | RefusedKey:
-        """The column for what doesn't fit another one, there or to be made."""
+        """The column for what doesn't fit another one, existing or to be created."""
         beside = name + BESIDE
         if beside in self.actual or beside in self.aside:
             return beside
@@ -358,7 +367,7 @@ class Schema:
 
     @cached_property
     def row(self) -> RowDecoder | None:
-        """How to decode records fast; ``None`` if there are too many keys for that.
+        """How to decode records fast; ``None`` if no key is known yet, or too many are.
 
         Records with other keys than these are judged one by one.
         """
@@ -393,7 +402,7 @@ class Schema:
         return Target(name, number, checked and self.settings.made(checked), seen)
 
     def _planned(self, name: str) -> ColumnType | None:
-        """The type of a column that is to be made, if it doesn't depend on further values."""
+        """The type of a column to be created, if it doesn't depend on further values."""
         pin = self.settings.pins.get(self.settings.folded(name)) or self.decided.get(name)
         return pin or (ColumnType.of(DataType.VARIANT) if name in self.aside else None)
 
@@ -427,8 +436,8 @@ class Schema:
 
     @cached_property
     def _names(self) -> Mapping[str, str]:
-        """Columns of the table and those to be made, by their folded names; of several the one that is
-        written so."""
+        """Columns of the table and those to be created, by their folded names; of several, the one that is
+        written like that."""
         names = [
             *self.actual,
             *self.seen,
@@ -439,20 +448,20 @@ class Schema:
         return {folded(name): name for name in names} | {name: name for name in names if name == folded(name)}
 
     def _resolve(self, key: str, names: Mapping[str, str]) -> str | IgnoredKey | RefusedKey:
-        """The column that a key fills, there or to be made."""
+        """The column that a key fills, existing or to be created."""
         if self.settings.ignores(key):
             return IgnoredKey()
         renamed = self.settings.renames.get(key.upper())
         folded = renamed or column_name(key, self.settings.names)
         if folded in self.settings.reserved:
-            return RefusedKey(f"a key has the name of the column {folded}; rename or exclude it", folded)
+            return RefusedKey(f"rename or exclude the key: the drain itself fills column {folded}", folded)
         # Of columns that differ in case, the one that is written as the key is.
         found = key if renamed is None and key in self.actual else names.get(folded)
         if found is not None:
             column = self.actual.get(found)
             computed = column is not None and column.computed
             return (
-                RefusedKey("the column is computed from others; rename or exclude the key", found)
+                RefusedKey("rename or exclude the key: the column is computed from others", found)
                 if computed
                 else found
             )
@@ -464,9 +473,9 @@ class Schema:
         return RefusedKey(reason, folded[:_MAX_NAME_LENGTH], wanted=True)
 
     def found(self, actual: Mapping[str, Column]) -> Schema:
-        """The schema after a look at the table. Keys are matched again if it isn't as it was.
+        """The schema after the table was read again. Keys are matched again if it has changed.
 
-        Numbers stay as they are: files that wait for their load are written with them.
+        Numbers stay as they are: files that wait to be loaded were written with them.
         """
         widened = {
             name: wider
@@ -482,7 +491,7 @@ class Schema:
         return fresh._merge_keys(self.spellings)
 
     def changes(self, used: Iterable[str], missing: Iterable[str]) -> tuple[list[Change], Schema]:
-        """What to do to the table before rows are loaded that fill some columns.
+        """What to do to the table before rows that fill these columns are loaded.
 
         :param used: columns that are filled
         :param missing: columns that are NULL in some row
@@ -509,7 +518,7 @@ class Schema:
         return changes, replace(self, decided={**self.decided, **added})
 
     def _wanted(self, name: str) -> ColumnType | None:
-        """The type of a column that is to be made."""
+        """The type of a column to be created."""
         inferred = self.seen.get(name, ObservedTypes()).type(self.settings.numbers)
         return self._planned(name) or (inferred and self.settings.made(inferred))
 
@@ -519,11 +528,11 @@ def _new_column(name: str, *, full: bool) -> str | RefusedKey:
         quote(name)
         name.encode()
     except (InvalidSettingError, UnicodeEncodeError):
-        return RefusedKey("a key can't be the name of a column (1 to 255 characters); rename or exclude it")
+        return RefusedKey("rename or exclude the key: it can't be a column's name (1 to 255 characters)")
     if full:
         return RefusedKey(
-            f"a new key would give the table more than {MAX_COLUMNS:,} columns; use include or exclude, "
-            "or the envelope mapping"
+            "use include or exclude, or the envelope mapping: a new key would give the table more than "
+            f"{MAX_COLUMNS:,} columns"
         )
     return name
 
@@ -567,7 +576,7 @@ _DECODED: dict[DataType, Any] = {
 
 
 def decoded_raw(target: Target | IgnoredKey) -> bool:
-    """Whether values for a target are kept as JSON text: what no Python type keeps as it was sent."""
+    """Whether values for a target are kept as JSON text, as no Python type keeps them as they were sent."""
     if (
         isinstance(target, IgnoredKey)
         or target.epoch

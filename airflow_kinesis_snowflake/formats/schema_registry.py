@@ -1,8 +1,8 @@
-"""Schemas that a registry keeps: what a format asks of one, and the headers that say which schema it is.
+"""Schema registries: what a format asks of one, and the headers that say which schema a payload has.
 
-Confluent's serializers write a zero byte and 4 bytes of id in front of a payload; those of AWS Glue a byte 3,
-a byte that says whether zlib is used, and 16 bytes of a UUID. The clients of the registries themselves are
-hooks; a registry of your own is an object with :meth:`SchemaRegistry.schema`.
+Confluent's serializers write a zero byte and a 4-byte id in front of a payload; those of AWS Glue a byte 3, a
+byte that says whether zlib is used, and a 16-byte UUID. The clients of the registries themselves are hooks; a
+registry of your own is an object with :meth:`SchemaRegistry.schema`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SchemaId: TypeAlias = int | str
-"""An ``int`` of Confluent's, or the UUID as text of AWS Glue's."""
+"""An ``int`` for Confluent, or a UUID as text for AWS Glue."""
 
 AVRO, PROTOBUF, JSON = "AVRO", "PROTOBUF", "JSON"
 
 MAX_SCHEMA_BYTES = 2**20
-"""Characters that a schema may have, as both registries have it, or nearly so."""
+"""Characters that a schema may have, which is about the limit of both registries."""
 
 MAX_REFERENCES = 100
-"""Schemas that one may refer to, directly or not."""
+"""Schemas that one may refer to, directly or indirectly."""
 
 _MAX_KEPT = 32 * MAX_SCHEMA_BYTES
 _MIN_WEIGHT = 10_000
@@ -46,8 +46,8 @@ class RegisteredSchema:
     """A schema as its registry has it.
 
     :param kind: ``AVRO``, ``PROTOBUF`` or ``JSON``
-    :param definition: JSON; of Protobuf the ``FileDescriptorProto`` in base64
-    :param references: the schemas that it imports, by the names that it has for them
+    :param definition: JSON; for Protobuf the ``FileDescriptorProto`` in base64
+    :param references: the schemas that it imports, by the names by which it does
     """
 
     kind: str
@@ -56,21 +56,21 @@ class RegisteredSchema:
 
 
 class SchemaRegistry(Protocol):
-    """Gives the schema for an id in the header of a payload."""
+    """Returns the schema for the id in the header of a payload."""
 
     def schema(self, schema_id: SchemaId, /) -> RegisteredSchema:
         """The schema of an id.
 
-        :raises LookupError: there is none, so that the record becomes a dead letter
-        :raises UndecodableError: what there is can't be used; a dead letter too
+        :raises LookupError: there is none, so the record becomes a dead letter
+        :raises UndecodableError: it can't be used, so the record becomes a dead letter too
         :raises TransientError: the registry doesn't answer; the page is tried again
-        :raises TerminalError: it refuses to
+        :raises TerminalError: the registry refuses the request
         """
         ...
 
 
 class WeightedCache(Generic[K, T]):
-    """What was looked up or made lately, up to a weight; threads may share it.
+    """What was used most recently, up to a weight; threads may share it.
 
     :param most: weight of all values together
     """
@@ -89,7 +89,7 @@ class WeightedCache(Generic[K, T]):
             return self._values[key][0]
 
     def put(self, key: K, value: T, *, weight: int) -> None:
-        """Keep a value, and drop those that weren't asked for the longest if there is no room."""
+        """Keep a value, and drop the least recently used ones if there is no room."""
         weight = max(weight, _MIN_WEIGHT)
         with self._lock:
             _, freed = self._values.pop(key, (None, 0))
@@ -102,18 +102,18 @@ class WeightedCache(Generic[K, T]):
 
 @dataclass(frozen=True)
 class _Unusable:
-    """In the place of what a schema makes that can't be used."""
+    """What is kept for a schema that can't be used."""
 
     why: str
 
 
 def made_once(resolve: Callable[[SchemaId], Any], make: Callable[[Any], T]) -> Callable[[SchemaId], T]:
-    """What a decoder makes of the schema for an id; each is asked for, and made, once.
+    """The function that returns what a decoder makes of the schema for an id, and keeps it for the next time.
 
-    :param resolve: gives the schema: see :meth:`SchemaRegistry.schema`
-    :param make: raises ``InvalidSettingError`` or ``UndecodableError`` for one that can't be used. Who
-        registers schemas isn't who runs the drain, so it is no reason to stop
-    :return: raises ``UndecodableError`` where there is no schema, or none that can be used
+    :param resolve: returns the schema: see :meth:`SchemaRegistry.schema`
+    :param make: raises ``InvalidSettingError`` or ``UndecodableError`` for a schema that can't be used, which
+        is no reason to stop the drain, because others than its owner register schemas
+    :return: raises ``UndecodableError`` if there is no schema, or it can't be used
     """
     kept: WeightedCache[SchemaId, T | _Unusable] = WeightedCache()
 
@@ -147,9 +147,9 @@ def _weight(schema: Any) -> int:
 
 
 def of_kind(kind: str, schema: RegisteredSchema) -> RegisteredSchema:
-    """The schema, if it is of a kind.
+    """The schema, if it is of this kind.
 
-    :raises UndecodableError: it is of another one
+    :raises UndecodableError: it is of another kind
     """
     if schema.kind != kind:
         raise UndecodableError(f"is of another kind than {kind}")
@@ -157,9 +157,9 @@ def of_kind(kind: str, schema: RegisteredSchema) -> RegisteredSchema:
 
 
 def without_header(payload: bytes) -> tuple[SchemaId, bytes]:
-    """The schema id in the header of a schema registry, and what is behind it.
+    """The schema id in the header of a schema registry, and what follows the header.
 
-    :raises UndecodableError: no header of Confluent's or AWS Glue's
+    :raises UndecodableError: it has no header of Confluent's or AWS Glue's registry
     """
     if len(payload) >= 5 and payload[0] == _CONFLUENT:
         return int.from_bytes(payload[1:5]), payload[5:]
@@ -174,7 +174,7 @@ def _inflate(data: bytes) -> bytes:
     try:
         inflated = inflating.decompress(data, MAX_BUILT_BYTES)
     except zlib.error:
-        raise UndecodableError("not the zlib data that its header says") from None
+        raise UndecodableError("not zlib data, although its header says so") from None
     if not inflating.eof:
         raise UndecodableError(f"zlib data that is cut off, or larger than {MAX_BUILT_BYTES >> 20} MiB")
     return inflated

@@ -1,7 +1,7 @@
-"""Values of other systems as JSON takes them, and Snowflake without losing anything.
+"""Values of other systems in JSON, as Snowflake takes them without loss.
 
-A number is exact up to 38 digits with a scale of up to 37, because that is NUMBER in Snowflake; one of more
-would become a rounded DOUBLE there, so it becomes text. Times are ISO 8601 with all digits of their type.
+A number stays one up to 38 digits with a scale of up to 37, because that is NUMBER in Snowflake; a longer one
+would be rounded to a DOUBLE there, so it becomes text. Times are ISO 8601 with all digits of their type.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _MAX_DIGITS, _MAX_SCALE = 38, 37
 _DAYS_TO_1970 = date(1970, 1, 1).toordinal()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_OF_A_DAY = 86_400
-# What no database has: a byte must not stand for any number of zeros.
-_DEEPEST_SCALE, _MAX_BITS = 256, 3400
+# More than any database has: a byte must not stand for any number of zeros.
+_LARGEST_SCALE, _MAX_BITS = 256, 3400
 _PLAIN = re.compile(r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 _DIGITS_OF_A_DOUBLE = 15
@@ -28,10 +28,12 @@ _DIGITS_OF_A_DOUBLE = 15
 def decimal(unscaled: int, scale: int) -> msgspec.Raw | str:
     """``unscaled / 10**scale`` with all digits of its scale; as text where NUMBER can't hold it.
 
-    :raises UndecodableError: no scale of a decimal, or more digits than anybody has
+    :raises UndecodableError: the scale is out of range, or there are too many digits
     """
-    if not 0 <= scale <= _DEEPEST_SCALE or unscaled.bit_length() > _MAX_BITS:
-        raise UndecodableError(f"a decimal of more than 1,000 digits, or of a scale above {_DEEPEST_SCALE}")
+    if not 0 <= scale <= _LARGEST_SCALE or unscaled.bit_length() > _MAX_BITS:
+        raise UndecodableError(
+            f"a decimal of more than 1,000 digits, or of a scale outside 0 to {_LARGEST_SCALE}"
+        )
     digits = str(abs(unscaled)).zfill(scale + 1)
     whole, fraction = (digits[:-scale], digits[-scale:]) if scale else (digits, "")
     number = f"{'-' if unscaled < 0 else ''}{whole}{'.' if fraction else ''}{fraction}"
@@ -40,7 +42,7 @@ def decimal(unscaled: int, scale: int) -> msgspec.Raw | str:
 
 
 def number(text: str) -> msgspec.Raw | str:
-    """A number that is written as text; it stays text where neither NUMBER nor a double holds it exactly.
+    """A number that is written as text; it stays text if neither NUMBER nor a double holds it exactly.
 
     :raises UndecodableError: not a number
     """
@@ -50,14 +52,14 @@ def number(text: str) -> msgspec.Raw | str:
             return msgspec.Raw(text.encode())
         return text
     if not _NUMBER.fullmatch(text):
-        raise UndecodableError("not a number where the format has one")
+        raise UndecodableError("not a number where the format requires one")
     digits = re.sub(r"[eE].*|[-.]", "", text).strip("0")
     exact = len(digits) <= _DIGITS_OF_A_DOUBLE and math.isfinite(float(text))
     return msgspec.Raw(text.encode()) if exact else text
 
 
 def floating(value: float) -> float | str:
-    """A double; NaN and the infinities as text that a cast to FLOAT takes."""
+    """A double; NaN and the infinities as text that a cast to FLOAT accepts."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
@@ -77,20 +79,20 @@ def day(days: int) -> str:
 def time_of_day(count: int, digits: int) -> str:
     """A time of day, by its units since midnight.
 
-    :param digits: of a unit: 3 for milliseconds, 6, or 9
-    :raises UndecodableError: outside the day
+    :param digits: decimals of a second in a unit: 3 for milliseconds, 6, or 9
+    :raises UndecodableError: not within a day
     """
     seconds, fraction = divmod(count, 10**digits)
     if not 0 <= seconds < _SECONDS_OF_A_DAY:
-        raise UndecodableError("a time outside the day")
+        raise UndecodableError("a time of day outside 00:00 to 24:00")
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:0{digits}d}"
 
 
 def timestamp(count: int, digits: int, zone: str = "Z") -> str:
     """A moment, by its units since 1970.
 
-    :param digits: of a unit: 0 for seconds, 3 for milliseconds, 6, or 9
-    :param zone: what to write behind it; empty for local times
+    :param digits: decimals of a second in a unit: 0 for seconds, 3 for milliseconds, 6, or 9
+    :param zone: what to append; empty for local times
     :raises UndecodableError: outside the years 1 to 9999
     """
     seconds, fraction = divmod(count, 10**digits)
@@ -98,5 +100,5 @@ def timestamp(count: int, digits: int, zone: str = "Z") -> str:
         moment = _EPOCH + timedelta(seconds=seconds)
     except OverflowError:
         raise UndecodableError("a timestamp outside the years 1 to 9999") from None
-    behind = f".{fraction:0{digits}d}" if digits else ""
-    return f"{moment.replace(tzinfo=None).isoformat()}{behind}{zone}"
+    decimals = f".{fraction:0{digits}d}" if digits else ""
+    return f"{moment.replace(tzinfo=None).isoformat()}{decimals}{zone}"

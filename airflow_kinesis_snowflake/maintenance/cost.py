@@ -1,7 +1,7 @@
-"""What a pipeline costs a day, by sink and with others. A model of list prices: nothing is asked.
+"""What a pipeline costs a day, by sink and compared with others: a model from list prices, without any call.
 
-Prices are those of US East as published in 2026, with a credit of Snowflake at 3 USD. The stream costs
-the same whoever reads it, and is left out; so are Airflow's workers, storage and what queries cost.
+Prices are those of US East as published in 2026. The stream costs the same with all of them, and is left out;
+so are Airflow's workers, storage, and the cost of queries.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ DAY_SECONDS = 86_400
 HOURS = 24
 GB_MEGABYTES = 1_000.0
 
-# An XS takes a credit an hour, and is billed for at least a minute each time it starts.
+# An XS uses a credit an hour, and is billed for at least a minute each time it starts.
 XS_CREDITS_AN_HOUR = 1.0
 SHORTEST_SECONDS = 60.0
-# JSON that an XS loads a second: from one file, and from eight with the vectorized scanner.
+# MB of JSON that an XS loads in a second: from one file, and from eight with the vectorized scanner.
 ONE_FILE_MEGABYTES = 4.82
 EIGHT_FILES_MEGABYTES = 108.1
 
 STREAMING_CREDITS_A_GB = 0.0037
 
-# Runtime and management of Openflow on Snowflake, all day; the larger one from so many GB a day on.
+# Runtime and management of Openflow on Snowflake, all day; the larger runtime from that many GB a day.
 OPENFLOW_CREDITS_AN_HOUR = 0.22
 OPENFLOW_LARGER_CREDITS_AN_HOUR = 0.52
 OPENFLOW_LARGER_FROM_GB = 500.0
 
-# Firehose: for each GB from Kinesis, each record rounded up to 5 KB, and for each GB that goes to Snowflake.
+# Firehose: per GB read from Kinesis, each record rounded up to 5 KB, and per GB delivered to Snowflake.
 FIREHOSE_USD_A_GB = 0.029
 FIREHOSE_TO_SNOWFLAKE_USD_A_GB = 0.071
 FIREHOSE_STEP_KILOBYTES = 5.0
@@ -39,14 +39,14 @@ LEASE_RENEWALS_A_DAY = DAY_SECONDS / 10
 CHECKPOINTS_A_DAY = DAY_SECONDS
 
 ASSUMPTIONS = (
-    "List prices of US East, and a credit at the price given; not measured on an account",
-    "The warehouse is an XS that nobody else uses and that suspends at once; it is billed for at least 60 s "
+    "List prices of US East, and the given price of a credit; not measured on an account",
+    "The warehouse is an XS that nothing else uses and that suspends at once; it is billed for at least 60 s "
     "each time it starts",
     f"An XS loads {ONE_FILE_MEGABYTES} MB of JSON a second from one file, and {EIGHT_FILES_MEGABYTES:.0f} "
     "from eight with the vectorized scanner",
-    f"Snowpipe Streaming takes {STREAMING_CREDITS_A_GB} credits for each GB, uncompressed",
-    f"Openflow's runtime takes {OPENFLOW_CREDITS_AN_HOUR} credits an hour, and "
-    f"{OPENFLOW_LARGER_CREDITS_AN_HOUR} from {OPENFLOW_LARGER_FROM_GB:.0f} GB a day on, and streams as above",
+    f"Snowpipe Streaming uses {STREAMING_CREDITS_A_GB} credits for each GB, uncompressed",
+    f"Openflow's runtime uses {OPENFLOW_CREDITS_AN_HOUR} credits an hour, or "
+    f"{OPENFLOW_LARGER_CREDITS_AN_HOUR} from {OPENFLOW_LARGER_FROM_GB:.0f} GB a day, and streams as above",
     "Firehose rounds each record up to 5 KB",
     "The stream, Airflow's workers and storage aren't counted",
 )
@@ -61,7 +61,7 @@ class Volume:
     :param shards: of the stream
     :param record_kilobytes: size of a record
     :param credit: USD for a credit
-    :raises InvalidSettingError: one of them isn't more than 0
+    :raises InvalidSettingError: one of them isn't a finite number above 0
     """
 
     gb_per_day: float
@@ -73,19 +73,19 @@ class Volume:
     def __post_init__(self) -> None:
         for name in ("gb_per_day", "interval", "shards", "record_kilobytes", "credit"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise InvalidSettingError(f"Give more than 0 for {name}, not {getattr(self, name)}")
+                raise InvalidSettingError(f"Give a number above 0 for {name}, not {getattr(self, name)}")
 
     @property
     def drains(self) -> float:
-        """How many there are a day."""
+        """How many drains there are a day."""
         return 24 * 60 / self.interval
 
 
 @dataclass(frozen=True)
 class DailyCost:
-    """What one way costs.
+    """What one way into Snowflake costs.
 
-    :param usd: a day; ``None``: it falls behind
+    :param usd: USD a day; ``None``: it falls behind
     """
 
     way: str
@@ -95,7 +95,7 @@ class DailyCost:
 def copy_usd(volume: Volume, *, megabytes_a_second: float = EIGHT_FILES_MEGABYTES) -> float | None:
     """USD a day of the warehouse for drains that load by COPY; ``None``: it can't keep up.
 
-    :param megabytes_a_second: what the warehouse loads
+    :param megabytes_a_second: how fast the warehouse loads
     """
     seconds = volume.gb_per_day * GB_MEGABYTES / volume.drains / megabytes_a_second
     if seconds > volume.interval * 60:
@@ -124,12 +124,12 @@ def firehose_usd(volume: Volume) -> float:
 
 
 def state_usd(volume: Volume) -> float:
-    """USD a day of DynamoDB for drains at the interval, each of which loads one batch."""
+    """USD a day of DynamoDB for drains at the interval that load one batch each."""
     return volume.drains * (3 * volume.shards + 1) * DYNAMODB_USD_A_WRITE
 
 
 def following_state_usd(volume: Volume) -> float:
-    """USD a day of DynamoDB for a drain that always follows: at most a checkpoint a second and shard."""
+    """USD a day of DynamoDB for a drain that always follows: at most one checkpoint per second and shard."""
     writes = volume.shards * (CHECKPOINTS_A_DAY + LEASE_RENEWALS_A_DAY) + LEASE_RENEWALS_A_DAY
     return writes * DYNAMODB_USD_A_WRITE
 
@@ -142,21 +142,21 @@ def daily_costs(volume: Volume) -> tuple[DailyCost, ...]:
         DailyCost(
             f"COPY, {every}, one file a batch", copy_usd(volume, megabytes_a_second=ONE_FILE_MEGABYTES)
         ),
-        DailyCost("Snowpipe Streaming, whenever drains run", streaming_usd(volume)),
+        DailyCost("Snowpipe Streaming, at any interval", streaming_usd(volume)),
         DailyCost(f"DynamoDB with either, {every}", state_usd(volume)),
-        DailyCost("DynamoDB with either, always on", following_state_usd(volume)),
+        DailyCost("DynamoDB with either, always following", following_state_usd(volume)),
         DailyCost("Openflow on Snowflake", openflow_usd(volume)),
         DailyCost(f"Firehose, records of {volume.record_kilobytes:g} KB", firehose_usd(volume)),
     )
 
 
 def cost_table(costs: tuple[DailyCost, ...]) -> Table:
-    """The costs for people to read."""
+    """The costs, for people to read."""
     return Table.of(("", "USD a day"), [(cost.way, in_usd(cost.usd)) for cost in costs])
 
 
 def in_usd(usd: float | None) -> str:
-    """An amount for people to read."""
+    """An amount, for people to read."""
     if usd is None:
         return "falls behind"
     return f"{usd:,.2f}" if usd >= 0.01 else f"{usd:.4f}"

@@ -1,7 +1,7 @@
-"""The smallest policies for what this package does in AWS: no action that no call needs.
+"""The smallest IAM policies for what this package does in AWS: only actions that a call needs.
 
-Where the stream is of another account, its owner has a part: a resource policy of the stream, or a role that
-may be assumed.
+If the stream is in another account, its owner has a part in it: a resource policy on the stream, or a role to
+assume.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Purpose(StrEnum):
-    """What a policy allows."""
+    """What a policy is for."""
 
     DRAIN = "drain"
     RESET = "reset"
@@ -28,41 +28,41 @@ class Purpose(StrEnum):
 
 
 class Document(StrEnum):
-    """Which of the policies, by what it is attached to."""
+    """Which policy, by what it is attached to."""
 
     POLICY = "policy"
     """The role that runs the tasks."""
 
     RESOURCE_POLICY = "resource-policy"
-    """The stream of another account, by its owner."""
+    """The stream in another account, where its owner attaches it."""
 
     ROLE_POLICY = "role-policy"
     """The role in the stream's account that the connection assumes."""
 
     TRUST_POLICY = "trust-policy"
-    """The same role: who may assume it."""
+    """The same role, as its trust policy: who may assume it."""
 
     KEY_POLICY = "key-policy"
-    """The KMS key of the stream of another account, by its owner."""
+    """The KMS key of a stream in another account, where its owner attaches it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a policy is restricted to. Without account and region it names the same things in all of them.
+    """What a policy is restricted to. Without account and region, it covers these names in all of them.
 
-    :param application: whose table
-    :param stream: which stream is read: its ARN, or its name if it is where the table is
+    :param application: the application, whose name its table has
+    :param stream: the stream that is read: its ARN, or its name if it is where the table is
     :param account: of the table
     :param region: of the table; default is that of the stream's ARN, or else all
     :param partition: of AWS; default is that of the stream's ARN or of the region
-    :param consumer: name of the registered consumer, which a drain with enhanced fan-out registers and a
-        cleanup deregisters; default is the application's
+    :param consumer: name of the consumer that a drain with enhanced fan-out registers and a cleanup
+        deregisters; default is the application's
     :param fan_out: a drain reads by enhanced fan-out, and by polling where that fails
     :param source: the table that an import reads
     :param key: ARN of the stream's KMS key, if it is encrypted with one
     :param backups: ``bucket/prefix`` of the JSON backups, if they go to S3
-    :param principal: ARN of the role that runs the tasks, for policies of the stream's account
-    :param external_id: that the role in the stream's account asks for
+    :param principal: ARN of the role that runs the tasks, for policies in the stream's account
+    :param external_id: external ID that the role in the stream's account requires
     :param role: ARN of the role in the stream's account that the connection assumes
     """
 
@@ -90,7 +90,7 @@ class Resources:
 
     @property
     def consumer_arn(self) -> str:
-        """The ARN of the registered consumer, which ends with the time when it was registered."""
+        """The ARN of the registered consumer, with ``*`` for the time of its registration."""
         return self.stream_arn(f"/consumer/{self.consumer or self.application}:*")
 
     def arn(self, service: str, name: str) -> str:
@@ -100,12 +100,12 @@ class Resources:
         return f"arn:{partition}:{service}:{region}:{self.account}:{name}"
 
     def stream_arn(self, suffix: str = "") -> str:
-        """The ARN of the stream, or of something of it."""
+        """The ARN of the stream, or of a resource under it."""
         return (self.ref.arn or self.arn("kinesis", f"stream/{self.ref.name}")) + suffix
 
 
-# CreateTable needs TagResource too, for the tags that it gives. GetItem is called where the answer to a write
-# whose condition isn't met has no item in it.
+# CreateTable needs TagResource too, for the tags that it sets. GetItem is called if the answer to a write
+# whose condition isn't met contains no item.
 _MAKE_TABLE = ("CreateTable", "DescribeTable", "TagResource")
 _TABLE = {
     Purpose.DRAIN: (*_MAKE_TABLE, "DeleteItem", "GetItem", "Query", "UpdateItem"),
@@ -128,7 +128,7 @@ _STREAM = {
     Purpose.CLEANUP: ("DescribeStreamSummary", "ListStreamConsumers"),
     Purpose.IMPORT: ("DescribeStreamSummary", "ListShards"),
 }
-# Of consumers that are named after their application; DescribeStreamConsumer is about either of the two.
+# For consumers that are named after their application; DescribeStreamConsumer takes a stream or a consumer.
 _FAN_OUT = ("DescribeStreamConsumer", "RegisterStreamConsumer", "SubscribeToShard")
 _BACKUPS = {Purpose.RESET: ("GetObject", "PutObject"), Purpose.CLEANUP: ("PutObject",)}
 
@@ -154,8 +154,8 @@ def document(kind: Document, purpose: Purpose, resources: Resources) -> dict[str
 def policy(purpose: Purpose, resources: Resources) -> dict[str, Any]:
     """The policy of the role that runs the tasks.
 
-    See the *Actions, resources, and condition keys* pages of the services. With a role in the stream's
-    account it allows to assume that; what the stream needs is in the policy of that role then.
+    See the *Actions, resources, and condition keys* pages of the services. If a role in the stream's account
+    is given, it allows assuming that role, whose own policy then has what the stream needs.
     """
     statements = [_table(purpose, resources)]
     if purpose is Purpose.CLEANUP:
@@ -176,13 +176,13 @@ def policy(purpose: Purpose, resources: Resources) -> dict[str, Any]:
 
 
 def missing_text(actions: Iterable[str], resource: str) -> str:
-    """The statement that allows actions on a resource, as JSON in one line."""
+    """The statement that allows actions on a resource, as JSON on one line."""
     statement = {"Effect": "Allow", "Action": sorted(actions), "Resource": resource}
     return json.dumps(statement)
 
 
 def drain_policy_text(*, application: str, stream: str) -> str:
-    """The statement about the table that a drain needs, as JSON in one line."""
+    """The statement about the table that a drain needs, as JSON on one line."""
     resources = Resources(application=application, stream=stream)
     return json.dumps(_table(Purpose.DRAIN, resources))
 
@@ -213,19 +213,19 @@ def _on_stream(purpose: Purpose, resources: Resources) -> list[dict[str, Any]]:
 def _of_owner(purpose: Purpose, resources: Resources) -> dict[str, Any]:
     arn = resources.ref.arn
     if arn is None:
-        raise InvalidSettingError(f"Give the ARN of stream {resources.stream!r}: its policy has to name it")
+        raise InvalidSettingError(f"Give the ARN of stream {resources.stream!r}: its policy must name it")
     if purpose is Purpose.CLEANUP:
         raise InvalidSettingError("Use a role-policy: a cleanup in another account needs a role there")
     if resources.fan_out:
         raise InvalidSettingError(
-            "Use a role-policy: to register a consumer in another account needs a role there"
+            "Use a role-policy: registering a consumer in another account needs a role there"
         )
     allowed = _statement("Stream", "kinesis", _STREAM[purpose], [arn])
     return allowed | {"Principal": _principal(resources)}
 
 
 def _of_key(resources: Resources) -> dict[str, Any]:
-    # In the policy of a key, "*" is this key.
+    # In a key policy, "*" is this key.
     return _statement("ReadEncrypted", "kms", ("Decrypt",), ["*"]) | {"Principal": _principal(resources)}
 
 

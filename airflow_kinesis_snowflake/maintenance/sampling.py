@@ -1,4 +1,4 @@
-"""Reads a sample of a stream, beside all applications: it takes no lease and leaves no state."""
+"""Reads a sample of a stream, independently of all applications: it takes no lease and writes no state."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _SECONDS_BETWEEN_PAGES = 0.25
 class SampleRequest:
     """What to read.
 
-    :param records: at most so many user records, from up to 20 shards in turn
-    :param seconds: nothing more is read after so long
-    :param start: where each shard begins
+    :param records: how many user records to read at most, from up to 20 shards in turn
+    :param seconds: after how long to stop reading
+    :param start: where to begin in each shard
     """
 
     records: int = 1_000
@@ -48,12 +48,12 @@ def take_sample(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Sample:
-    """Read some records of a stream, and say what they need.
+    """Read some records of a stream, to see which columns they need.
 
-    Needs ``kinesis:ListShards``, ``GetShardIterator`` and ``GetRecords``; it takes part of what shards may be
-    read by, five times a second and 2 MB a second.
+    Needs ``kinesis:ListShards``, ``GetShardIterator`` and ``GetRecords``; it uses a part of what each shard
+    allows all its readers, five calls and 2 MB a second.
 
-    :param decode: takes payloads apart
+    :param decode: takes payloads apart; ``None``: each is a document
     :raises KinesisSnowflakeError: the stream can't be read
     """
     sample = Sample()
@@ -63,7 +63,7 @@ def take_sample(
     iterators = {shard.shard_id: kinesis.get_iterator(shard.shard_id, request.start) for shard in shards}
     while iterators:
         for shard_id, iterator in list(iterators.items()):
-            with suppress(ThrottledError):  # others read it, too
+            with suppress(ThrottledError):  # others read the shard too
                 page = kinesis.get_page(iterator, limit=limit)
                 _add(sample, page, decode, most=request.records)
                 if page.next_iterator is None or not (page.records or page.millis_behind):
@@ -82,15 +82,15 @@ def _add(sample: Sample, page: Page, decode: Decoder | None, *, most: int) -> No
 
 
 def sample_parts(sample: Sample) -> list[Part]:
-    """A sample for people, with the settings that follow from it as Python."""
+    """A sample for people to read, with the settings that follow from it, as Python."""
     counts = [
         f"{sample.records:,} records, {sample.documents:,} documents.",
         *(f"{count:,} dropped: {what}." for what, count in sample.dropped.most_common()),
     ]
     if sample.others:
-        counts.append(f"{sample.others:,} documents aren't objects: mapping='envelope' takes them.")
+        counts.append(f"{sample.others:,} documents aren't JSON objects: only mapping='envelope' takes them.")
     if sample.further_keys:
-        counts.append(f"{sample.further_keys:,} values of further keys weren't looked at.")
+        counts.append(f"{sample.further_keys:,} values of further keys weren't examined.")
     keys = Table.of(
         ("key", "documents", "values"),
         [

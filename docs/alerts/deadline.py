@@ -1,4 +1,4 @@
-"""A drain of which somebody is told when it takes longer than half an hour."""
+"""A drain that sends an alert if it takes longer than half an hour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A drain that tells people when its end is worth it."""
+"""A drain that sends alerts when it ends."""
 
 from __future__ import annotations
 

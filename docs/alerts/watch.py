@@ -1,4 +1,4 @@
-"""Looks after what the DAG drain_clicks drains."""
+"""Watches what the DAG drain_clicks drains."""
 
 from __future__ import annotations
 

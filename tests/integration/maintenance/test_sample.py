@@ -97,7 +97,7 @@ def test_formats_with_schemas_are_read(
         (("--since", "yesterday"), "--since must be ISO-8601"),
         (("--avro-schema", "/no/such/file"), "Name a file that can be read"),
         (("--descriptors", __file__), "together"),
-        (("--payload-format", "avro"), "needs one of avro_schema"),
+        (("--payload-format", "avro"), "one of avro_schema"),
         (("--registry-conn-id", "nowhere", "--payload-format", "avro"), "Create the Airflow connection"),
     ],
 )

@@ -72,7 +72,7 @@ def test_blocks_of_snappy_and_zstandard_are_read() -> None:
     snappy = pa.Codec("snappy").compress(block, asbytes=True)
     checked = snappy + zlib.crc32(block).to_bytes(4)
     assert decoded(by_hand((1, checked), codec="snappy")) == [b"7"]
-    with pytest.raises(UndecodableError, match="not whole snappy data"):
+    with pytest.raises(UndecodableError, match="not valid snappy data"):
         decoded(by_hand((1, snappy + bytes(4)), codec="snappy"))
     zstandard = pa.Codec("zstd").compress(block, asbytes=True)
     assert decoded(by_hand((1, zstandard), codec="zstandard")) == [b"7"]
@@ -91,11 +91,11 @@ def test_a_container_without_data_is_dropped_and_counted() -> None:
         (container()[:-1], "damaged or cut off"),
         (container()[:-20], "damaged or cut off"),
         (container() + b"\x02", "damaged"),
-        (by_hand((1, b"\x02\x02")), "more in a block than it says"),
+        (by_hand((1, b"\x02\x02")), "a block that holds more data than it declares"),
         (by_hand((2, b"\x02")), "doesn't fit the Avro schema"),
         (by_hand((-1, b"\x02")), "damaged"),
-        (by_hand((1, b"\x02"), codec="lzo"), "a codec that Avro doesn't know"),
-        (by_hand((1, b"\x02"), codec="deflate"), "not whole deflate data"),
+        (by_hand((1, b"\x02"), codec="lzo"), "a codec that Avro doesn't have"),
+        (by_hand((1, b"\x02"), codec="deflate"), "not valid deflate data"),
         (by_hand((1, b"\x02"), schema="{"), "an Avro container: not an Avro schema"),
         (by_hand((1, b"\x02"), schema="[" * 10**6), "an Avro container: not an Avro schema"),
         (

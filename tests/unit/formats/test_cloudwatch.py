@@ -92,10 +92,10 @@ def test_what_holds_no_event_is_dropped_and_says_what_it_was(payload: bytes) -> 
 @pytest.mark.parametrize(
     ("payload", "reason"),
     [
-        (gzip.compress(b"{}", mtime=0), "shape"),
+        (gzip.compress(b"{}", mtime=0), "structure"),
         (gzip.compress(message(kind="OTHER"), mtime=0), "unknown type"),
         (gzip.compress(message(event("x")), mtime=0)[:-4], "looks like gzip"),
-        (gzip.compress(message({"id": 7}), mtime=0), "shape"),
+        (gzip.compress(message({"id": 7}), mtime=0), "structure"),
         (gzip.compress(message(*[event("")] * (MAX_DOCUMENTS + 1)), mtime=0), "more than 100,000 documents"),
         (b"", "empty"),
     ],

@@ -325,9 +325,9 @@ REFUSED: dict[str, tuple[str, str | None, str]] = {
     "lone surrogate in a key": (r'{"\ud800": 1}', None, "not JSON"),
     "40 digits": ('{"a": %s}' % ("1" * 40), "A", "more digits than Snowflake keeps"),
     "beyond a double": ('{"a": 1e400}', "A", "too large"),
-    "empty key": ('{"": 1}', None, "can't be the name of a column"),
-    "long key": ('{"%s": 1}' % ("k" * 256), None, "can't be the name of a column"),
-    "case": ('{"a": 1, "A": 2}', "A", "several keys of the record come to the column"),
+    "empty key": ('{"": 1}', None, "can't be a column's name"),
+    "long key": ('{"%s": 1}' % ("k" * 256), None, "can't be a column's name"),
+    "case": ('{"a": 1, "A": 2}', "A", "several keys of the record fill the column"),
     "metadata": ('{"kinesisMetadata": 1}', METADATA, "rename or exclude"),
     "too deep": ('{"a": %s}' % ("[" * 100_000 + "]" * 100_000), None, "nested too deeply"),
 }
@@ -570,8 +570,13 @@ def test_a_type_has_many_names(text: str, column: str) -> None:
 
 
 def test_a_type_that_can_not_be_says_of_which_column_and_what_could_be() -> None:
-    with pytest.raises(InvalidSettingError, match=r"column PRICE: 'MONEY'.*NUMBER\(precision, scale\)"):
+    with pytest.raises(InvalidSettingError, match=r"column PRICE: use NUMBER\(precision, scale\).*'MONEY'"):
         ColumnsSettings(columns={"ID": "INT", "PRICE": "MONEY"})
+
+
+def test_a_name_that_is_there_in_two_cases_is_named() -> None:
+    with pytest.raises(InvalidSettingError, match="leave one spelling of PRICE:"):
+        ColumnsSettings(columns={"ID": "INT", "price": "INT", "PRICE": "INT"})
 
 
 @few

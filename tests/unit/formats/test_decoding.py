@@ -203,7 +203,7 @@ def test_what_cannot_be_read_has_a_reason(decode: Decoder, payload: bytes, reaso
 
 
 def test_an_array_without_items_is_a_dead_letter_because_nothing_else_would_tell_of_the_record() -> None:
-    with pytest.raises(UndecodableError, match="array without documents"):
+    with pytest.raises(UndecodableError, match="array without items"):
         array_items(b" [ ] ")
 
 

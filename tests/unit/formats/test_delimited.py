@@ -70,7 +70,7 @@ def test_a_vpc_flow_log_has_its_names() -> None:
 @pytest.mark.parametrize(
     ("settings", "payload", "reason"),
     [
-        (CSV(names=["a", "b"]), b"1", "a line has 1 values, and there are 2 names"),
+        (CSV(names=["a", "b"]), b"1", "a line has 1 values, but there are 2 names"),
         (CSV(names=["a", "b"]), b"1,2\n1,2,3", "more than 2 values"),
         (TSV(names=["a", "b"]), b"1\t2\t3\t4", "more than 2 values"),
         (CSV(names=["a"]), b'"1', "quotes"),
@@ -80,7 +80,7 @@ def test_a_vpc_flow_log_has_its_names() -> None:
         (TSV(names=["a"]), b"1\n" * (MAX_DOCUMENTS + 1), "documents"),
         (CSV(), b"," * 10, "name is missing or occurs twice"),
         (CSV(), b"a,a\n1,2", "occurs twice"),
-        (CSV(), b"7,Ann\n", "nothing after the line that names"),
+        (CSV(), b"7,Ann\n", "nothing after the first line, which names"),
         (CSV(), b"", "empty"),
         (TSV(names=["a"]), b"\n\r\n", "empty"),
         (Pattern("(?P<a>[0-9]+)"), b"1\nx", "line 2 doesn't match"),

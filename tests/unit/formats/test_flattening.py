@@ -50,7 +50,7 @@ def test_a_path_adds_a_key_where_it_leads_to_a_value() -> None:
 
 @pytest.mark.parametrize("document", [b'{"a": {"b": 1}, "a_b": 2}', b'{"a": {"b": {"c": 1}, "b_c": 2}}'])
 def test_two_values_of_one_key_are_refused(document: bytes) -> None:
-    with pytest.raises(UndecodableError, match="two values come to one key"):
+    with pytest.raises(UndecodableError, match="two values get the same key"):
         flatten(document, depth=2, paths={})
 
 

@@ -25,7 +25,7 @@ from airflow_kinesis_snowflake.formats.looks import hint
         (b"<o><id>7</id></o>", "XML, which payload_format='text'"),
         (b'\0\0\0\0\7{"a":1}', "JSON with the header of Confluent's schema registry"),
         (b"\3\0" + bytes(16) + b"\2", "a payload with the header of AWS Glue's schema registry"),
-        (bytes.fromhex("82a36c6f67a568656c6c6fa16e07"), "MessagePack, which payload_format='msgpack'"),
+        (bytes.fromhex("82a36c6f67a568656c6c6fa16e07"), "a MessagePack map, which payload_format='msgpack'"),
         (bytes.fromhex("a1616101"), "CBOR"),
         (b"eyJhIjoxfQ==", "base64 of JSON"),
         (base64.b64encode(gzip.compress(b"1", mtime=0)), "base64 of gzip"),
