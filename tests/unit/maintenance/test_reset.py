@@ -193,9 +193,7 @@ def test_without_a_row_an_incarnation_that_is_closed_for_one_sink_is_closed_for_
 
 
 def test_a_recovery_begins_anew_what_a_reset_closed_before_that_sink_had_committed_anything() -> None:
-    row = view(
-        checkpoint=Position("200"), offset=None, offsets={STREAMING: Position("200")}, sinks=(COPY,)
-    )
+    row = view(checkpoint=Position("200"), offset=None, offsets={STREAMING: Position("200")}, sinks=(COPY,))
     change = recovered(row, offset(number=None, closed=True))
     assert (change.action, change.new_incarnation) == (Action.SET, "new")
     assert change.new_checkpoint == Position("200")
