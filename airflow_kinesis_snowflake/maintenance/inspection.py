@@ -133,6 +133,10 @@ class Inspection:
     findings: tuple[StateFinding, ...]
     stream_arn: str | None = None
 
+    def is_foreign(self, shard: ShardView) -> bool:
+        """Whether the row of a shard is that of a deleted stream of the same name."""
+        return shard.stream_created not in {None, self.stream_created}
+
     @property
     def leased(self) -> tuple[ShardView, ...]:
         """Shards that a worker may be reading at this moment."""

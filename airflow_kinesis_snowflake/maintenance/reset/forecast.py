@@ -200,8 +200,7 @@ def _first(then: NextRecord, start: Start | None) -> Position:
 
 def _is_read(shard: ShardView, inspection: Inspection) -> bool:
     """Whether a drain can read a shard as its row is."""
-    foreign = shard.stream_created not in {None, inspection.stream_created}
-    return shard.row and shard.readable and not shard.ended and not foreign
+    return shard.row and shard.readable and not shard.ended and not inspection.is_foreign(shard)
 
 
 def _next_now(

@@ -65,6 +65,14 @@ class Recover(ResetMethod):
         new_incarnation: Callable[[], str],
     ) -> Decision:
         """Set each shard to its offset, and leave those alone that stand there already."""
+        if any(inspection.is_foreign(shard) for shard in inspection.shards):
+            refuse(
+                request,
+                [
+                    f"use delete_table or rewind: its checkpoints belong to a stream {request.stream} that was "
+                    "deleted, and the present one has none of their records"
+                ],
+            )
         committed, notes = committed_by_shard(offsets, inspection, backwards=request.trust_snowflake)
         if not committed and not any(shard.row for shard in inspection.shards):
             refuse(request, [f"Snowflake has no offsets of it on stream {request.stream} to recover from"])

@@ -113,8 +113,7 @@ class Rewind(ResetMethod):
 def _rewound(request: ResetRequest, shard: ShardView, inspection: Inspection, *, new: str) -> ShardChange:
     change = unchanged(shard, inspection.at)
     if not shard.listed:
-        foreign = shard.stream_created not in {None, inspection.stream_created}
-        if shard.readable and not foreign:
+        if shard.readable and not inspection.is_foreign(shard):
             return change
         return replace(change, action=Action.REMOVE)
     checkpoint, start_at = parse_position(request.position or "")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_kinesis_snowflake.exceptions import InvalidSettingError
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
 from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
 from airflow_kinesis_snowflake.maintenance.reset.changes import Action, ShardChange
 from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
@@ -197,6 +197,11 @@ def test_a_recovery_begins_anew_what_a_reset_closed_before_that_sink_had_committ
     change = recovered(row, offset(number=None, closed=True))
     assert (change.action, change.new_incarnation) == (Action.SET, "new")
     assert change.new_checkpoint == Position("200")
+
+
+def test_there_is_no_recovery_of_the_state_of_a_deleted_stream() -> None:
+    with pytest.raises(MaintenanceRefusedError, match="use delete_table or rewind"):
+        changes(request("recover"), view(stream_created=0), offsets=[offset()])
 
 
 def test_what_a_recovery_starts_is_loaded_as_the_application_loads() -> None:
