@@ -69,8 +69,8 @@ class Recover(ResetMethod):
             refuse(
                 request,
                 [
-                    f"use delete_table or rewind: its checkpoints belong to a stream {request.stream} that was "
-                    "deleted, and the present one has none of their records"
+                    f"use delete_table or rewind: its checkpoints belong to a stream {request.stream} that "
+                    "was deleted, and the present one has none of their records"
                 ],
             )
         committed, notes = committed_by_shard(offsets, inspection, backwards=request.trust_snowflake)
