@@ -36,7 +36,7 @@ from tests.faults.streaming import NastyStreaming
 from tests.helpers import fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -184,11 +184,14 @@ class Claims:
     """Leases of a drain, until they are lost."""
 
     lost: set[str] = field(default_factory=set)
+    meanwhile: Callable[[], object] = lambda: None
 
     def holds(self, shard_id: str) -> bool:
+        self.meanwhile()
         return shard_id not in self.lost
 
     def confirm(self, shard_id: str) -> bool:
+        self.meanwhile()
         return shard_id not in self.lost
 
 
@@ -418,6 +421,21 @@ def test_nothing_lands_without_the_lease(worker: Worker, place: Place) -> None:
     with pytest.raises(LeaseLostError):
         worker.commit(worker.batch(range(2, 4)))
     assert place.landed == [0, 1]
+
+
+def test_offsets_of_other_shards_are_told_while_a_batch_is_being_committed(
+    worker: Worker, team: Team
+) -> None:
+    former = team.worker()
+    former.commit(former.batch(range(2), shard=OTHER))
+    told: list[Mapping[str, Position | None]] = []
+    worker.claims.meanwhile = lambda: told.append(worker.offsets(OTHER))
+    assert worker.commit(worker.batch(range(3))).committed
+    worker.claims.meanwhile = lambda: None
+
+    assert told
+    assert all(each == {OTHER: position(1)} for each in told)
+    assert worker.commit(worker.batch(range(2, 4), shard=OTHER, offset=1)).committed
 
 
 def test_an_offset_that_went_back_is_refused(worker: Worker, place: Place) -> None:

@@ -171,6 +171,7 @@ class StreamingSink:
         self._owners: dict[TableName, ChannelOwner] = {}
         self._lanes: dict[tuple[TableName, OffsetKey], _Lane] = {}
         self._objects_checked = False
+        self._committing = False
         self._rejected = 0
         self._evolved: set[tuple[FileColumn | None, str | None]] = set()
         self.connections = 0
@@ -193,17 +194,32 @@ class StreamingSink:
     def offsets(self, keys: Sequence[OffsetKey]) -> Offsets:
         """Tokens of channels. Opens them: from here on their former owners can't commit.
 
-        Waits for a commit under way.
+        Beside a commit of other shards it does so through clients of its own.
         """
+        target = self._target
+        if self._objects_checked and self._committing:
+            return self._offsets_of(
+                *(self._tokens_beside(table, keys) for table in (target.table, target.dead_letters))
+            )
         with self._lock:
             try:
                 self._check_objects()
-                tokens = {key: self._open_anew(self._target.table, key) for key in keys}
-                letters = {key: self._open_anew(self._target.dead_letters, key) for key in keys}
+                tokens = {key: self._open_anew(target.table, key) for key in keys}
+                letters = {key: self._open_anew(target.dead_letters, key) for key in keys}
             except TransientError:
                 self.disconnect()
                 raise
         return self._offsets_of(tokens, letters)
+
+    def _tokens_beside(self, table: TableName, keys: Sequence[OffsetKey]) -> dict[OffsetKey, str | None]:
+        for key in keys:
+            self._let_go(table, key)
+        owner = self._open_channels(table)
+        self.connections += 1
+        try:
+            return {key: owner.open(self._channel_name(key)).opened.committed for key in keys}
+        finally:
+            owner.close()
 
     def _offsets_of(
         self, tokens: Mapping[OffsetKey, str | None], letters: Mapping[OffsetKey, str | None]
@@ -222,6 +238,7 @@ class StreamingSink:
     def commit(self, batch: Batch, *, refused_before: int) -> Outcome:
         """Commit dead letters, then rows, of all shards of a batch."""
         with self._lock:
+            self._committing = True
             try:
                 return self._commit(batch)
             except FencedError as error:
@@ -229,6 +246,8 @@ class StreamingSink:
                 raise ServiceUnavailableError(
                     f"Channels of batch {batch.id} are opened again to see what is committed: {error}"
                 ) from error
+            finally:
+                self._committing = False
 
     def settled(self, shards: Set[str]) -> None:
         """Note that nothing of these shards is in doubt any more."""
@@ -455,18 +474,26 @@ class StreamingSink:
 
     def _open_anew(self, table: TableName, key: OffsetKey) -> str | None:
         """Open a channel even if this drain had it open before: another may have had the shard in between."""
-        self._lanes.pop((table, key), None)
+        self._let_go(table, key)
         return self._lane(table, key).committed
+
+    def _let_go(self, table: TableName, key: OffsetKey) -> None:
+        """Close a channel if it is open. A client can't open it once more before."""
+        lane = self._lanes.pop((table, key), None)
+        if lane is not None:
+            with suppress(KinesisSnowflakeError):
+                lane.channel.close()
 
     def _lane(self, table: TableName, key: OffsetKey) -> _Lane:
         lane = self._lanes.get((table, key))
         if lane is None:
-            channel = self._owner(table).open(
-                channel_name(self._context.application_name, self._context.stream_name, key)
-            )
+            channel = self._owner(table).open(self._channel_name(key))
             lane = _Lane(channel, channel.opened.committed, channel.opened.rejected)
             self._lanes[table, key] = lane
         return lane
+
+    def _channel_name(self, key: OffsetKey) -> str:
+        return channel_name(self._context.application_name, self._context.stream_name, key)
 
     def _owner(self, table: TableName) -> ChannelOwner:
         owner = self._owners.get(table)
