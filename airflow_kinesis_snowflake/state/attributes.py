@@ -230,8 +230,11 @@ def sinks_of(item: Mapping[str, Value]) -> frozenset[str]:
 
 
 def _sinks_of_before(item: Mapping[str, Value]) -> frozenset[str]:
-    """Earlier versions, whose rows have an incarnation but no attribute for sinks, only knew COPY."""
-    return frozenset({COPY}) if "incarnation" in item else frozenset()
+    """Earlier versions only knew COPY; their rows have an incarnation, and name neither a sink nor an ARN.
+
+    Nobody has loaded yet under an incarnation whose row names an ARN and no sink: a reset has begun it.
+    """
+    return frozenset({COPY}) if "incarnation" in item and "streamArn" not in item else frozenset()
 
 
 def asking(item: Mapping[str, Value], sinks: Iterable[str]) -> dict[str, Value]:

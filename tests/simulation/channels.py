@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from airflow_kinesis_snowflake.exceptions import FencedError, ServiceUnavailableError
+from airflow_kinesis_snowflake.exceptions import FencedError, ServiceRefusedError, ServiceUnavailableError
 from tests.simulation.snowflake import loaded
 
 if TYPE_CHECKING:
@@ -120,12 +120,23 @@ class StreamingServer:
 
 
 class SimulatedChannel:
-    """A channel that was opened by a worker."""
+    """A channel that was opened by a worker.
+
+    :param let_go: is called when it is closed
+    """
 
     def __init__(
-        self, server: StreamingServer, machine: Machine, channel: ServedChannel, owner: int, token: str | None
+        self,
+        server: StreamingServer,
+        machine: Machine,
+        channel: ServedChannel,
+        owner: int,
+        token: str | None,
+        *,
+        let_go: Callable[[], None],
     ) -> None:
         self._server, self._machine, self._channel, self._owner = server, machine, channel, owner
+        self._let_go = let_go
         self._unsent: list[tuple[list[Loaded], str]] = []
         self._sent = 0
         self._sending = self._fenced = False
@@ -155,6 +166,7 @@ class SimulatedChannel:
 
     def close(self) -> None:
         """Let go of it; it stays open for who opened it last."""
+        self._let_go()
 
     def _send(self) -> None:
         weather = self._server.weather
@@ -187,9 +199,12 @@ class SimulatedChannels:
 
     def __init__(self, server: StreamingServer, machine: Machine, table: TableName) -> None:
         self._server, self._machine, self._table = server, machine, table.sql
+        self._open: set[str] = set()
 
     def open(self, name: str) -> SimulatedChannel:
-        """Open a channel; its answer may be lost."""
+        """Open a channel that this client hasn't open; its answer may be lost."""
+        if name in self._open:
+            raise ServiceRefusedError("the channel has already been opened on the client; simulated")
         weather = self._server.weather
         lost = weather.strikes("lost")
         if lost and weather.random.random() < 0.5:
@@ -199,7 +214,8 @@ class SimulatedChannels:
         if lost:
             raise ServiceUnavailableError("nobody knows whether the channel is opened; simulated")
         weather.take_nap(self._machine)
-        return SimulatedChannel(self._server, self._machine, *opened)
+        self._open.add(name)
+        return SimulatedChannel(self._server, self._machine, *opened, let_go=lambda: self._open.discard(name))
 
     def states(self, names: Sequence[str]) -> dict[str, State]:
         """What the service says of channels, for those that are there."""

@@ -107,8 +107,10 @@ class Resets:
         """Bring what was left half-done to its end, or go on where the shards stand."""
         for number in range(CALM_TRIES):
             plan = self.unfinished
-            # Where the whole table is gone, no row is left half-done.
-            if plan is None or self._world.table(plan.request.application).items is None:
+            # Nobody drains an application that was renamed; and of a table that is gone no row is half-done.
+            if plan is None or plan.request.application != self._world.application:
+                return
+            if self._world.table(plan.request.application).items is None:
                 return
             if number or self._chance.random() < 0.5:
                 recover = partial(self.request, method=RECOVER)

@@ -85,10 +85,7 @@ def unchanged(shard: ShardView, now: int) -> ShardChange:
 
 
 def sinks_of_all(inspection: Inspection) -> tuple[str, ...]:
-    """The sinks that an application loads by, which the row of a shard names that nobody has loaded yet.
-
-    A row without any counts as one from before there was another than COPY.
-    """
+    """The sinks that an application loads by, which the row of a shard names that nobody has loaded yet."""
     return tuple(sorted({sink for shard in inspection.shards for sink in shard.sinks}))
 
 

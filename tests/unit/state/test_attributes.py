@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,6 +49,13 @@ def item(**attributes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("shard", [FULL, ShardState(SHARD)], ids=["full", "empty"])
 def test_a_row_is_read_as_it_was_written(shard: ShardState) -> None:
     assert Row("table", item(**written(shard))).shard_state() == shard
+
+
+def test_a_row_that_names_no_sink_is_of_an_earlier_version_or_of_a_reset() -> None:
+    before = item(incarnation={"S": "first"})
+    assert Row("table", before).shard_state().sinks == {"copy"}
+    begun = replace(FULL, sinks=frozenset())
+    assert Row("table", item(**written(begun))).shard_state().sinks == frozenset()
 
 
 def test_what_a_row_is_to_say_no_more_is_removed() -> None:
