@@ -426,6 +426,8 @@ class Coordinator:
         if page.at_tip and self._settled(reader):
             self._commands.append(do.Note(reader.shard_id, page.millis_behind, caught_up_at))
         self._report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
+        if reader.misses_its_end(self._now):
+            self._look = self._relist = True
         if reader.status is Status.READING:
             self._fetching.plan(reader)
 

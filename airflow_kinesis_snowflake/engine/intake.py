@@ -198,7 +198,7 @@ class Intake:
     def look(self, *, relist: bool, leave_alone: Set[str]) -> Acquisition:
         """Take every shard that this worker should read now.
 
-        :param relist: list the shards in Kinesis again, because one ended
+        :param relist: list the shards in Kinesis again, because one ended, or should have
         :param leave_alone: shards not to take, because this drain has read them or failed to
         """
         state = self._read_state()
@@ -260,11 +260,25 @@ class Intake:
         The list is fetched after the rows, so a row that isn't listed belongs to a shard that is gone.
         """
         began = self._runtime.monotonic()
+        if self._listed:
+            self._check_that_it_is_still_the_same()
         self._listed = self._source.list_shards()
         self._by_id = {shard.shard_id: shard for shard in self._listed}
         self._gone = vanished(self._listed, progress(state))
         self._absences.note(self._gone | self._missed(state), at=began)
         self._forget(state)
+
+    def _check_that_it_is_still_the_same(self) -> None:
+        created = self._source.describe().created
+        if created != self._facts.created:
+            raise self._recreated(created)
+
+    def _recreated(self, created: datetime) -> StreamRecreatedError:
+        return StreamRecreatedError(
+            "Reset the state with the DAG kinesis_state_reset, method delete_table or rewind: the "
+            f"checkpoints of application {self._settings.application_name} belong to a stream "
+            f"{self._settings.stream_name} that was deleted; the present one was created at {created}"
+        )
 
     # --- rows ----------------------------------------------------------------------------------------------
 
@@ -277,12 +291,7 @@ class Intake:
                     f"{self._settings.application_name} has the checkpoints of {shard.stream_arn}"
                 )
             if shard.stream_created not in (None, self._stream_created):
-                raise StreamRecreatedError(
-                    "Reset the state with the DAG kinesis_state_reset, method delete_table or rewind: the "
-                    f"checkpoints of application {self._settings.application_name} belong to a stream "
-                    f"{self._settings.stream_name} that was deleted; the present one was created at "
-                    f"{self._facts.created}"
-                )
+                raise self._recreated(self._facts.created)
         for worker, heartbeat in state.workers.items():
             if abs(self._runtime.wall() - heartbeat) > FORGET_WORKER_MILLIS:
                 self._store.forget_worker(self._settings.stream_name, worker, heartbeat=heartbeat)

@@ -47,6 +47,8 @@ INITIAL_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 20.0
 FAILURES_BEFORE_GIVING_UP = 30
 STALL_SECONDS = 10.0
+# Kinesis ends a closed shard with its last record, or with the next page.
+END_SECONDS = 60.0
 # Five such pages a second exceed the 2 MB a second that Kinesis delivers per shard.
 PAGE_BYTES = 4 * 2**20
 INITIAL_PAGE_RECORDS = 100
@@ -102,6 +104,7 @@ class ShardReader:
         self.failures = 0
         self._failing_since: float | None = None
         self._stalled = False
+        self._at_end_since: float | None = None
         self.page_bytes = PAGE_BYTES
         self.page_records = INITIAL_PAGE_RECORDS
 
@@ -155,6 +158,8 @@ class ShardReader:
         self.failures = 0
         self._failing_since = None
         self._stalled = False
+        if not (page.at_end and self._at_end_since is not None):
+            self._at_end_since = page.asked_at if page.at_end else None
         return None if before is self.cursor else before
 
     def _size_next_page(self, page: EncodedPage) -> None:
@@ -200,6 +205,16 @@ class ShardReader:
         longest = min(MAX_BACKOFF_SECONDS, INITIAL_BACKOFF_SECONDS * 2**self.failures)
         self.due = now + MIN_BACKOFF_SECONDS + chance * (longest - MIN_BACKOFF_SECONDS)
         return self.failures < FAILURES_BEFORE_GIVING_UP
+
+    def misses_its_end(self, now: float) -> bool:
+        """Whether a shard that was listed as closed has had nothing more for a minute, and yet doesn't end.
+
+        Then the list is of a stream that was deleted. True once a minute.
+        """
+        misses = self._at_end_since is not None and now - self._at_end_since >= END_SECONDS
+        if misses:
+            self._at_end_since = now
+        return misses
 
     def _let_go(self) -> Cursor | None:
         cursor, self.cursor = self.cursor, None
@@ -257,6 +272,7 @@ class EncodedPage:
     :param taken: Kinesis records that were encoded
     :param checking: the record of the checkpoint hasn't been found or found missing yet
     :param at_tip: the shard has nothing more for now
+    :param at_end: the shard is closed and has nothing more, and yet this isn't said to be its end
     :param age_seconds: how long before the request the source learned the lag
     :param gap: the record of the checkpoint aged out, and perhaps others after it
     """
@@ -271,6 +287,7 @@ class EncodedPage:
     taken: int = 0
     checking: bool = False
     at_tip: bool = False
+    at_end: bool = False
     age_seconds: float = 0.0
     gap: Gap | None = None
 
@@ -395,6 +412,7 @@ class PageSource:
             taken=len(records),
             checking=checking,
             at_tip=at_tip,
+            at_end=closed and not page.records and not page.ended and page.millis_behind == 0,
             age_seconds=page.age_seconds,
             gap=gap,
         )

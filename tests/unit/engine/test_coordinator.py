@@ -22,7 +22,12 @@ from airflow_kinesis_snowflake.engine.coordinator import (
 from airflow_kinesis_snowflake.engine.fetching import FETCHERS, SLOW_SECONDS
 from airflow_kinesis_snowflake.engine.intake import Acquisition, Settlement
 from airflow_kinesis_snowflake.engine.loading import LoadResult
-from airflow_kinesis_snowflake.engine.reader import FAILURES_BEFORE_GIVING_UP, EncodedPage, ShardReader
+from airflow_kinesis_snowflake.engine.reader import (
+    END_SECONDS,
+    FAILURES_BEFORE_GIVING_UP,
+    EncodedPage,
+    ShardReader,
+)
 from airflow_kinesis_snowflake.engine.report import DrainReport
 from airflow_kinesis_snowflake.engine.settings import DrainSettings
 from airflow_kinesis_snowflake.engine.status import IllegalTransitionError, Status
@@ -239,6 +244,15 @@ def test_pages_are_asked_for_one_after_the_other(desk: Desk) -> None:
     assert desk.coordinator.wake_at == BEGAN + PAUSE_SECONDS
     desk.pass_time(PAUSE_SECONDS)
     assert desk.fetch("a").request.start == Position("1")
+
+
+def test_shards_are_listed_again_when_a_closed_one_doesnt_end(desk: Desk) -> None:
+    desk.begin("a")
+    desk.arrive("a", at_end=True)
+    desk.pass_time(END_SECONDS)
+    desk.look(held={"a"})
+    desk.arrive("a", at_end=True)
+    assert desk.take(do.Look).relist
 
 
 def test_a_shard_that_hangs_gets_a_thread_of_its_own(desk: Desk) -> None:

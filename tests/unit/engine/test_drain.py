@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import pytest
 from airflow_kinesis_snowflake.engine import coordinator as module
 from airflow_kinesis_snowflake.engine.drain import Drain
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
-from airflow_kinesis_snowflake.exceptions import DrainStoppedError, ThrottledError
+from airflow_kinesis_snowflake.exceptions import DrainStoppedError, StreamRecreatedError, ThrottledError
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.testing.sink import FakeLanding, FakeSink
 from airflow_kinesis_snowflake.testing.source import FakeSource
@@ -174,6 +175,18 @@ def test_a_drain_that_was_stopped_before_it_began_does_nothing() -> None:
     with pytest.raises(DrainStoppedError):
         drain.run()
     assert world.sink.rows == []
+
+
+def test_a_stream_that_was_created_again_meanwhile_ends_the_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(FakeLanding())
+    world.source.split(SHARD)
+    facts = world.source.describe()
+    again = replace(facts, created=facts.created + timedelta(hours=1))
+    described = iter([facts])
+    monkeypatch.setattr(world.source, "describe", lambda: next(described, again))
+
+    with pytest.raises(StreamRecreatedError, match="application application"):
+        world.drain().run()
 
 
 def test_a_passing_fault_of_a_page_is_passed() -> None:
