@@ -67,6 +67,7 @@ class Incarnation:
     :param begin: as the row says that began it
     :param order: of all incarnations
     :param ended: what ended it, if that keeps out whoever still works under it
+    :param as_said: it begins where a plan said that records would be skipped, or where its parents began
     """
 
     id: str
@@ -74,6 +75,7 @@ class Incarnation:
     begin: Begin
     order: int
     ended: str | None = None
+    as_said: bool = False
     landed: set[Place] = field(default_factory=set)
     last: dict[bool, Place] = field(default_factory=dict)
 
@@ -295,6 +297,7 @@ class Ledger:
         if known is None:
             created = int(after["streamCreated"]["N"])
             known = Incarnation(named, created, _begin(after), order=len(self._incarnations))
+            known.as_said = self._begins_as_said(application, writer, after)
             self._incarnations[named] = known
             self._note_skipped(shard_id, writer, old, known)
         # A recovery goes on under an incarnation that nobody could tell from one that goes on.
@@ -314,7 +317,7 @@ class Ledger:
             f"{writer} moved the beginning of {shard_id}, under which something was loaded",
         )
         before = replace(current)
-        current.begin = _begin(row)
+        current.begin, current.as_said = _begin(row), self._begins_as_said(application, writer, row)
         self._note_skipped(shard_id, writer, before, current)
 
     def _end(self, application: str, shard_id: str, writer: str) -> Incarnation | None:
@@ -369,17 +372,25 @@ class Ledger:
         of_it = old is not None and old.stream_created == new.stream_created
         pending = self._unread(shard, old) if old is not None and of_it else shard.users
         skipped = [user for user in pending if not new.begin.covers(user)]
-        made_at, forecasts = self._plans.get(writer, (inf, {}))
-        forecast = forecasts.get(shard_id)
-        said = forecast is not None and forecast.skips
+        made_at, _ = self._plans.get(writer, (inf, {}))
         self.expect(
-            said
+            new.as_said
             or (old is not None and not of_it)
             or not any(self._is_news(user, made_at) for user in skipped),
             "8: nothing is skipped that no reset says it skips",
             f"{writer} skips records of {shard_id} and didn't say so",
         )
         self._skipped |= {user.place for user in skipped}
+
+    def _begins_as_said(self, application: str, writer: str, row: Item) -> bool:
+        """Whether a plan said that a shard skips records, or it begins where its parents did."""
+        _, forecasts = self._plans.get(writer, (inf, {}))
+        forecast = forecasts.get(row["shardId"]["S"])
+        parents = row.get("parentShardIds", {}).get("SS", ())
+        of_parents = [self._current.get((application, parent)) for parent in parents]
+        return (forecast is not None and forecast.skips) or any(
+            each is not None and each.begin == _begin(row) for each in of_parents
+        )
 
     def _is_news(self, user: User, made_at: float) -> bool:
         """Whether a record that is skipped was never loaded, and was there when the plan was made."""

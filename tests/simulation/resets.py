@@ -74,7 +74,7 @@ class Resets:
         drawn = self._chance.choice(RESETS)
         self._resets = drawn if world.variant.has("resets") else 0
         self.planned: ResetPlan | None = None
-        self.unfinished: ResetPlan | None = None
+        self.unfinished: list[ResetPlan] = []
         self._active_until = -1.0
 
     def live(self) -> None:
@@ -85,7 +85,7 @@ class Resets:
 
     def active_since(self, at: float) -> bool:
         """Whether a reset was under way at a moment or later, or wasn't brought to its end."""
-        return self.unfinished is not None or self._active_until >= at
+        return bool(self.unfinished) or self._active_until >= at
 
     def adopt(self, name: str) -> None:
         """Go on with another stream of the same name, if it is one: forget what was read of the first."""
@@ -106,12 +106,11 @@ class Resets:
     def finish(self) -> None:
         """Bring what was left half-done to its end, or go on where the shards stand."""
         for number in range(CALM_TRIES):
-            plan = self.unfinished
             # Nobody drains an application that was renamed; and of a table that is gone no row is half-done.
-            if plan is None or plan.request.application != self._world.application:
+            left = [plan for plan in self.unfinished if plan.request.application == self._world.application]
+            if not left or self._world.table(self._world.application).items is None:
                 return
-            if self._world.table(plan.request.application).items is None:
-                return
+            plan = left[-1]
             if number or self._chance.random() < 0.5:
                 recover = partial(self.request, method=RECOVER)
                 if self.plan(recover, name=f"reset-calm-{number}", tries=1) and self.planned is not None:
@@ -207,8 +206,7 @@ class Resets:
 
     def carry_out(self, plan: ResetPlan, *, tries: int) -> None:
         self._world.counts[plan.request.method] += 1
-        before = self.unfinished
-        self.unfinished = before or plan
+        before, self.unfinished = self.unfinished, [*self.unfinished, plan]
         only_refused = True
         for number in range(tries):
             machine = self._world.machine(f"reset#{plan.id}", chance=f"reset {plan.id} {number}")
@@ -219,8 +217,8 @@ class Resets:
             if running.result is not None:
                 # Another one leaves closed what the one before has closed and not begun anew, unless no row
                 # is left that says so.
-                if plan is self.unfinished or plan.request.method in ENDING:
-                    self.unfinished = None
+                ends_all = plan.request.method in ENDING
+                self.unfinished = [] if ends_all else [each for each in self.unfinished if each != plan]
                 self._world.counts["resets"] += 1
                 return
             refused = isinstance(running.error, MaintenanceRefusedError) and (
@@ -228,8 +226,8 @@ class Resets:
             )
             self._world.counts["refused resets"] += refused
             only_refused = only_refused and refused
-        if only_refused and before is None and self.unfinished is plan:
-            self.unfinished = None
+        if only_refused:
+            self.unfinished = [each for each in self.unfinished if each != plan or each in before]
 
     def _apply(self, machine: Machine, plan: ResetPlan) -> Any:
         store = self._world.store(machine, plan.request.application)
