@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 import sys
 import tempfile
@@ -92,8 +93,12 @@ def _airflow_home() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_clients() -> Iterator[None]:
-    """Let botocore read what it knows of each service, and of names of events, once, not for every hook."""
+    """Let botocore read what it knows of each service, and of names of events, once, not for every hook.
+
+    For each hook, the amazon provider asks the stack for names of functions only, so no source is read.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inspect.stack, "__defaults__", (0,))
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
         names: Any = EventAliaser(HierarchicalEmitter())
         patch.setattr(
@@ -156,9 +161,12 @@ def dynamodb(services: LocalServices) -> DynamoDBClient:
     return services.dynamodb_client()
 
 
-@pytest.fixture
-def make_stream(kinesis: KinesisClient) -> Iterator[Callable[..., str]]:
-    """Function that makes a stream with so many shards (one, unless told otherwise) and returns its name."""
+@contextlib.contextmanager
+def streams_of(kinesis: KinesisClient) -> Iterator[Callable[..., str]]:
+    """Function that makes a stream with so many shards (one, unless told otherwise) and returns its name.
+
+    The streams go when the block ends.
+    """
     names = []
 
     def make(shards: int = 1) -> str:
@@ -174,13 +182,16 @@ def make_stream(kinesis: KinesisClient) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
-def application_name(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A name no other test uses; tables in DynamoDB whose names begin with it go when the test ends."""
+def make_stream(kinesis: KinesisClient) -> Iterator[Callable[..., str]]:
+    """Function that makes a stream with so many shards (one, unless told otherwise) and returns its name."""
+    with streams_of(kinesis) as make:
+        yield make
+
+
+@contextlib.contextmanager
+def application_in(dynamodb: DynamoDBClient) -> Iterator[str]:
+    """A name no other test uses; tables whose names begin with it go when the block ends."""
     name = unique("application")
-    if "services" not in request.fixturenames:
-        yield name
-        return
-    dynamodb: DynamoDBClient = request.getfixturevalue("dynamodb")
     known = dynamodb.exceptions
     yield name
     for page in dynamodb.get_paginator("list_tables").paginate():
@@ -192,21 +203,38 @@ def application_name(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
+def application_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name no other test uses; tables in DynamoDB whose names begin with it go when the test ends."""
+    if "services" not in request.fixturenames:
+        yield unique("application")
+        return
+    with application_in(request.getfixturevalue("dynamodb")) as name:
+        yield name
+
+
+@pytest.fixture
 def snowflake_connection(services: LocalServices) -> Iterator[SnowflakeConnection]:
     """A plain connection to the local Snowflake."""
     with snowflake.connector.connect(**services.snowflake_parameters()) as connection:
         yield connection
 
 
-@pytest.fixture
-def database(snowflake_connection: SnowflakeConnection) -> Iterator[str]:
-    """Name of a fresh database with the schema PUBLIC."""
+@contextlib.contextmanager
+def database_at(connection: SnowflakeConnection) -> Iterator[str]:
+    """Name of a fresh database with the schema PUBLIC, which goes when the block ends."""
     name = unique("db").upper().replace("-", "_")
-    with snowflake_connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {name}.PUBLIC")
         yield name
         cursor.execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def database(snowflake_connection: SnowflakeConnection) -> Iterator[str]:
+    """Name of a fresh database with the schema PUBLIC."""
+    with database_at(snowflake_connection) as name:
+        yield name
 
 
 @pytest.fixture
