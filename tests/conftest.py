@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import os
 import sys
 import tempfile
@@ -60,8 +59,11 @@ isolate_from_the_developer()
 check_keys_once()
 measure_no_time()
 
-import botocore.session  # noqa: E402 -- these read the environment when they are imported
+import botocore.hooks  # noqa: E402 -- these read the environment when they are imported
+import botocore.regions  # noqa: E402
+import botocore.session  # noqa: E402
 import snowflake.connector  # noqa: E402
+from botocore.endpoint_provider import EndpointProvider  # noqa: E402
 from botocore.hooks import EventAliaser, HierarchicalEmitter  # noqa: E402
 
 from local.services import LocalServices, wait_until_active  # noqa: E402
@@ -93,17 +95,28 @@ def _airflow_home() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_clients() -> Iterator[None]:
-    """Let botocore read what it knows of each service, and of names of events, once, not for every hook.
-
-    For each hook, the amazon provider asks the stack for names of functions only, so no source is read.
-    """
+    """Let botocore find out once, not for every hook, what it knows of a service, an event or a handler."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspect.stack, "__defaults__", (0,))
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
         names: Any = EventAliaser(HierarchicalEmitter())
         patch.setattr(
             EventAliaser, "_alias_event_name", staticmethod(functools.cache(names._alias_event_name))
         )
+        takes_keywords = functools.cache(botocore.hooks.accepts_kwargs)
+        patch.setattr(
+            botocore.hooks,
+            "accepts_kwargs",
+            lambda handler: takes_keywords(getattr(handler, "__func__", handler)),
+        )
+        providers: dict[int, EndpointProvider] = {}
+
+        def provider(*, ruleset_data: Any, **more: Any) -> EndpointProvider:
+            rules = id(ruleset_data)  # of a loader that stays
+            if rules not in providers:
+                providers[rules] = EndpointProvider(ruleset_data=ruleset_data, **more)
+            return providers[rules]
+
+        patch.setattr(botocore.regions, "EndpointProvider", provider)
         yield
 
 
@@ -131,9 +144,13 @@ def airflow_database() -> None:
 @pytest.fixture(scope="session")
 def services() -> Iterator[LocalServices]:
     """The local services; Airflow's default connections lead to them."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
     with LocalServices() as services, pytest.MonkeyPatch.context() as patch:
         for name, value in services.airflow_connections().items():
             patch.setenv(name, value)
+        # Each hook of the amazon provider looks through the files of the whole stack for it, twice.
+        patch.setattr(AwsGenericHook, "_get_caller", lambda *_: "Tests")
         yield services
 
 
