@@ -43,8 +43,10 @@ coverage: .venv/.ready ## See that tests without a service reach 95 % of the eng
 	$(COVERAGE) report --include "*/engine/*"
 	$(COVERAGE) report --omit "*/engine/*"
 
-test: setup lint types ## Run all checks and tests, on WORKERS processes side by side
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(LONGEST_FIRST)
+test: setup lint ## Run all checks and tests, on WORKERS processes side by side, and check types beside them
+	$(BIN)/mypy & types=$$!; \
+		$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(LONGEST_FIRST); tests=$$?; \
+		wait $$types && exit $$tests
 
 benchtest: setup ## See that the benchmark runs, on a tiny input
 	$(BIN)/python -m pytest tests/integration -m benchmark
