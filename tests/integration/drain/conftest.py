@@ -77,7 +77,7 @@ class Pipeline:
         """A drain that hasn't begun; by default of all that was sent, also in this very millisecond."""
         how = {field.name: settings.pop(field.name) for field in fields(Landing) if field.name in settings}
         landing = Landing(**{"table": self.table} | how)
-        snowflake = SnowflakeLoadHook(database=landing.table.database)
+        snowflake = SnowflakeLoadHook(database=landing.table.database, waits=(0, 0, 0))
         sinks: dict[str, Any] = {
             "copy": Copy(landing, snowflake.open_session),
             "streaming": Streaming(landing, snowflake.open_session, snowflake.open_channels),
