@@ -398,6 +398,8 @@ OWN_ROUTES = [
 
 def install() -> None:
     """Put these in fakesnow's place."""
+    # Statements are small: threads of DuckDB's own would do little but wait for one another.
+    fakesnow.server.shared_fs.duck_conn.execute("SET threads = 1")
     FakeSnowflakeCursor.execute = snowflake_sessions.run
     FakeSnowflakeCursor._describe_last_sql = snowflake_sessions.described
     fakesnow.server.parse_one = parsed

@@ -26,11 +26,13 @@ import pyarrow
 from fakesnow.cursor import FakeSnowflakeCursor
 from fakesnow.dialect import parse_one
 from snowflake.connector.errors import ProgrammingError
+from snowflake_columns import NAMES as COLUMN_FACTS
+from snowflake_columns import columns_of
 from sqlglot import exp
 from sqlglot.errors import ParseError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fakesnow.conn import FakeSnowflakeConnection
 
@@ -81,6 +83,7 @@ _OF_TEMPORARY_TABLES = re.compile(
     r"\s*(INSERT INTO _fs_global\.|DELETE FROM \S+\._fs_load_history)", re.IGNORECASE
 )
 _SHOW_CHANNELS = re.compile(r"\s*SHOW\s+CHANNELS\s+IN\s+TABLE\s+(?P<table>.+?)\s*;?\s*", re.I | re.S)
+_SHOW_COLUMNS = re.compile(r"\s*SHOW\s+COLUMNS\s+IN\s+TABLE\s+(?P<table>.+?)\s*;?\s*", re.I | re.S)
 _LEADING = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(\w+)", re.DOTALL)
 
 Table = tuple[str, str, str]
@@ -452,8 +455,7 @@ class _Statement:
     def _say(
         self, text: str = "Statement executed successfully.", name: str = "status"
     ) -> FakeSnowflakeCursor:
-        literal = exp.Literal.string(text).sql(dialect="snowflake")
-        return execute(self.cursor, f'SELECT {literal} AS "{name}"')
+        return self._rows([(text,)], (name,))
 
     def _plain(self, command: str) -> FakeSnowflakeCursor:
         if self._kind in {"PUT", "LIST", "REMOVE"}:
@@ -587,22 +589,12 @@ class _Statement:
         return self._in_transaction()
 
     def _run_show(self) -> FakeSnowflakeCursor:
-        """SHOW COLUMNS tells of identity columns as Snowflake does, without a default."""
         if match := _SHOW_CHANNELS.fullmatch(self._command):
             return self._show_channels(match["table"])
-        result = self._run_plain()
-        table = self.cursor._arrow_table
-        if "autoincrement" not in table.column_names or "default" not in table.column_names:
-            return result
-        rows = table.to_pylist()
-        for row in rows:
-            if row["default"].startswith("nextval("):
-                row |= {"default": "", "autoincrement": "IDENTITY START 1 INCREMENT 1 NOORDER"}
-            if row["null?"] == "false":
-                row["null?"] = "NOT_NULL"
-                row["data_type"] = row["data_type"].replace('"nullable":true', '"nullable":false')
-        self.cursor._arrow_table = pyarrow.Table.from_pylist(rows, schema=table.schema)
-        return result
+        if match := _SHOW_COLUMNS.fullmatch(self._command):
+            (table,) = self._tables(f"SELECT 1 FROM {match['table']}")[1]
+            return self._rows(list(columns_of(table, self.session.duck.own)), COLUMN_FACTS)
+        return self._run_plain()
 
     def _show_channels(self, name: str) -> FakeSnowflakeCursor:
         query = f"SELECT 1 FROM {name} LIMIT 0"
@@ -709,12 +701,22 @@ class _Statement:
         if self.session.duck.own.execute(sql).fetchone() is None:
             raise stages.not_found_error(name)
 
-    def _rows(self, rows: list[tuple[Any, ...]], names: tuple[str, ...]) -> FakeSnowflakeCursor:
-        columns = ", ".join(f'column{number} AS "{name}"' for number, name in enumerate(names, start=1))
-        literals = [f"({', '.join(literal(value) for value in row)})" for row in rows]
-        blank = f"({', '.join('0' if name == 'size' else chr(39) * 2 for name in names)})"
-        some = " LIMIT 0" if not rows else ""
-        return self._plain(f"SELECT {columns} FROM VALUES {', '.join(literals or [blank])}{some}")
+    def _rows(self, rows: Sequence[tuple[Any, ...]], names: Sequence[str]) -> FakeSnowflakeCursor:
+        """Answer rows of text, and of numbers named ``size``, that DuckDB needn't select."""
+        kinds = ["BIGINT" if name == "size" else "VARCHAR" for name in names]
+        types = [pyarrow.int64() if kind == "BIGINT" else pyarrow.string() for kind in kinds]
+        values = zip(*rows, strict=True) if rows else [()] * len(names)
+        arrays = [pyarrow.array(column, type) for column, type in zip(values, types, strict=True)]
+        cursor = self.cursor
+        cursor._arrow_table = pyarrow.Table.from_arrays(arrays, list(names))
+        cursor._arrow_table_fetch_index = None
+        cursor._rowcount = len(rows)
+        cursor._sfqid = str(uuid.uuid4())
+        cursor._last_sql = cursor._last_params = None
+        cursor._last_transformed = exp.Select()
+        described = zip(names, kinds, strict=True)
+        self.session.duck.described = [(name, kind, "YES", None, None, None) for name, kind in described]
+        return cursor
 
     # --- text ---
 
@@ -764,7 +766,3 @@ def unquoted(value: str) -> str:
     if not value.startswith("'"):
         return value
     return _ESCAPED.sub(lambda match: match[1] or "'", value[1:-1])
-
-
-def literal(value: object) -> str:
-    return str(value) if isinstance(value, int) else exp.Literal.string(str(value)).sql(dialect="snowflake")

@@ -59,8 +59,11 @@ isolate_from_the_developer()
 check_keys_once()
 measure_no_time()
 
-import botocore.session  # noqa: E402 -- these read the environment when they are imported
+import botocore.hooks  # noqa: E402 -- these read the environment when they are imported
+import botocore.regions  # noqa: E402
+import botocore.session  # noqa: E402
 import snowflake.connector  # noqa: E402
+from botocore.endpoint_provider import EndpointProvider  # noqa: E402
 from botocore.hooks import EventAliaser, HierarchicalEmitter  # noqa: E402
 
 from local.services import LocalServices, wait_until_active  # noqa: E402
@@ -92,13 +95,28 @@ def _airflow_home() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cheap_clients() -> Iterator[None]:
-    """Let botocore read what it knows of each service, and of names of events, once, not for every hook."""
+    """Let botocore find out once, not for every hook, what it knows of a service, an event or a handler."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
         names: Any = EventAliaser(HierarchicalEmitter())
         patch.setattr(
             EventAliaser, "_alias_event_name", staticmethod(functools.cache(names._alias_event_name))
         )
+        takes_keywords = functools.cache(botocore.hooks.accepts_kwargs)
+        patch.setattr(
+            botocore.hooks,
+            "accepts_kwargs",
+            lambda handler: takes_keywords(getattr(handler, "__func__", handler)),
+        )
+        providers: dict[int, EndpointProvider] = {}
+
+        def provider(*, ruleset_data: Any, **more: Any) -> EndpointProvider:
+            rules = id(ruleset_data)  # of a loader that stays
+            if rules not in providers:
+                providers[rules] = EndpointProvider(ruleset_data=ruleset_data, **more)
+            return providers[rules]
+
+        patch.setattr(botocore.regions, "EndpointProvider", provider)
         yield
 
 
@@ -126,9 +144,13 @@ def airflow_database() -> None:
 @pytest.fixture(scope="session")
 def services() -> Iterator[LocalServices]:
     """The local services; Airflow's default connections lead to them."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
     with LocalServices() as services, pytest.MonkeyPatch.context() as patch:
         for name, value in services.airflow_connections().items():
             patch.setenv(name, value)
+        # Each hook of the amazon provider looks through the files of the whole stack for it, twice.
+        patch.setattr(AwsGenericHook, "_get_caller", lambda *_: "Tests")
         yield services
 
 
@@ -156,9 +178,12 @@ def dynamodb(services: LocalServices) -> DynamoDBClient:
     return services.dynamodb_client()
 
 
-@pytest.fixture
-def make_stream(kinesis: KinesisClient) -> Iterator[Callable[..., str]]:
-    """Function that makes a stream with so many shards (one, unless told otherwise) and returns its name."""
+@contextlib.contextmanager
+def streams_of(kinesis: KinesisClient) -> Iterator[Callable[..., str]]:
+    """Function that makes a stream with so many shards (one, unless told otherwise) and returns its name.
+
+    The streams go when the block ends.
+    """
     names = []
 
     def make(shards: int = 1) -> str:
@@ -174,13 +199,16 @@ def make_stream(kinesis: KinesisClient) -> Iterator[Callable[..., str]]:
 
 
 @pytest.fixture
-def application_name(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A name no other test uses; tables in DynamoDB whose names begin with it go when the test ends."""
+def make_stream(kinesis: KinesisClient) -> Iterator[Callable[..., str]]:
+    """Function that makes a stream with so many shards (one, unless told otherwise) and returns its name."""
+    with streams_of(kinesis) as make:
+        yield make
+
+
+@contextlib.contextmanager
+def application_in(dynamodb: DynamoDBClient) -> Iterator[str]:
+    """A name no other test uses; tables whose names begin with it go when the block ends."""
     name = unique("application")
-    if "services" not in request.fixturenames:
-        yield name
-        return
-    dynamodb: DynamoDBClient = request.getfixturevalue("dynamodb")
     known = dynamodb.exceptions
     yield name
     for page in dynamodb.get_paginator("list_tables").paginate():
@@ -192,21 +220,38 @@ def application_name(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
+def application_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A name no other test uses; tables in DynamoDB whose names begin with it go when the test ends."""
+    if "services" not in request.fixturenames:
+        yield unique("application")
+        return
+    with application_in(request.getfixturevalue("dynamodb")) as name:
+        yield name
+
+
+@pytest.fixture
 def snowflake_connection(services: LocalServices) -> Iterator[SnowflakeConnection]:
     """A plain connection to the local Snowflake."""
     with snowflake.connector.connect(**services.snowflake_parameters()) as connection:
         yield connection
 
 
-@pytest.fixture
-def database(snowflake_connection: SnowflakeConnection) -> Iterator[str]:
-    """Name of a fresh database with the schema PUBLIC."""
+@contextlib.contextmanager
+def database_at(connection: SnowflakeConnection) -> Iterator[str]:
+    """Name of a fresh database with the schema PUBLIC, which goes when the block ends."""
     name = unique("db").upper().replace("-", "_")
-    with snowflake_connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name}")
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {name}.PUBLIC")
         yield name
         cursor.execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def database(snowflake_connection: SnowflakeConnection) -> Iterator[str]:
+    """Name of a fresh database with the schema PUBLIC."""
+    with database_at(snowflake_connection) as name:
+        yield name
 
 
 @pytest.fixture

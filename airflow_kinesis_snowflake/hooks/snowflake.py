@@ -16,11 +16,11 @@ from airflow_kinesis_snowflake.exceptions import (
     KinesisSnowflakeError,
 )
 from airflow_kinesis_snowflake.hooks.connections import find_connection
-from airflow_kinesis_snowflake.sinks.snowflake.errors import Tries, broken_off, translate
+from airflow_kinesis_snowflake.sinks.snowflake.errors import WAITS, Tries, broken_off, translate
 from airflow_kinesis_snowflake.sinks.snowflake.session import SnowflakeSession
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from airflow_kinesis_snowflake.identifiers import TableName
     from airflow_kinesis_snowflake.sinks.snowflake.channels import ChannelClient, StreamingLogin
@@ -66,12 +66,19 @@ class SnowflakeLoadHook(SnowflakeHook):
     :param snowflake_conn_id: Airflow connection
     :param query_tag: ``QUERY_TAG`` of the sessions, at most 2,000 characters; by default JSON that names this
         package
+    :param waits: seconds between one try and the next of an HTTP request that gets no answer
     """
 
     def __init__(
-        self, *, snowflake_conn_id: str = "snowflake_default", query_tag: str | None = None, **kwargs: Any
+        self,
+        *,
+        snowflake_conn_id: str = "snowflake_default",
+        query_tag: str | None = None,
+        waits: Sequence[float] = WAITS,
+        **kwargs: Any,
     ) -> None:
         super().__init__(snowflake_conn_id=snowflake_conn_id, **kwargs)
+        self._waits = waits
         self._query_tag = query_tag or json.dumps({"package": _PACKAGE})
 
     def account_name(self) -> str | None:
@@ -136,7 +143,7 @@ class SnowflakeLoadHook(SnowflakeHook):
         :raises AccessDeniedError: Snowflake refuses the login
         :raises ServiceUnavailableError: Snowflake can't be reached
         """
-        tries = Tries()
+        tries = Tries(self._waits)
         session = SnowflakeSession(
             partial(self._connect, autocommit=False, tries=tries), tries=tries, name=self.get_conn_id()
         )
@@ -174,7 +181,8 @@ class SnowflakeLoadHook(SnowflakeHook):
         return ChannelClient(self.streaming_login(), table)
 
     def _connect(self, *, autocommit: bool, tries: Tries | None = None) -> SnowflakeConnection:
-        params = {**self._checked_params(), "autocommit": autocommit, "backoff_policy": tries or Tries()}
+        backoff_policy = tries or Tries(self._waits)
+        params = {**self._checked_params(), "autocommit": autocommit, "backoff_policy": backoff_policy}
         target = f"account {params.get('account')} (connection {self.get_conn_id()!r})"
         try:
             return connect(**params)

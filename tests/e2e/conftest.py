@@ -1,4 +1,7 @@
-"""One whole Airflow, for all tests here: a start of it takes longer than most of them."""
+"""One whole Airflow, for all tests here: a start of it takes longer than most of them.
+
+It ends with the last of them: as long as it runs, it takes a tenth of a processor.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ class Metrics:
                 sums[name] = sums.get(name, 0) + float(value.partition("|")[0])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def metrics() -> Iterator[Metrics]:
     """Metrics of the package, from Airflow's start on."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
@@ -55,13 +58,13 @@ def metrics() -> Iterator[Metrics]:
         yield Metrics(server)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Airflow's folder of DAG files: the example DAGs, and what tests add."""
     return shutil.copytree(EXAMPLE_DAGS, tmp_path_factory.mktemp("airflow") / "dags")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def airflow(services: LocalServices, metrics: Metrics, dags: Path) -> Iterator[LocalAirflow]:
     env = {
         **services.airflow_connections(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from snowflake.connector import errors
 
@@ -15,6 +15,7 @@ from airflow_kinesis_snowflake.exceptions import (
     ValueRefusedError,
 )
 
+WAITS = (1, 2, 4)
 # Snowflake's error numbers; the table in translate() says what they mean.
 _NOT_FOUND = frozenset({2003, 2043})
 _DENIED = frozenset({3001, 290403, 540001})
@@ -38,37 +39,41 @@ def broken_off(error: OSError, *, doing: str, target: str) -> ServiceUnavailable
 
 
 class Tries:
-    """How long the connector waits between tries of an HTTP request: 1, 2 and 4 s, then it gives up.
+    """How long the connector waits between tries of an HTTP request, before it gives up.
 
     A ``backoff_policy`` for the connector, which has one limit for broken connections and for statements; one
     long enough for statements would be far too long for connections. Remembers whether any request was tried
     more than once; connectors from version 5 on don't tell, as they don't ask for wait times.
+
+    :param waits: seconds between one try and the next
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waits: Sequence[float] = WAITS) -> None:
+        self.waits = tuple(waits)
         self.told = False
         self.repeated = False
 
-    def __call__(self) -> Iterator[int]:
+    def __call__(self) -> Iterator[float]:
         """Seconds to wait after each try; the first is requested before the first try.
 
-        :raises OperationalError: four tries failed; raised again when asked again, as login by key pair does
+        :raises OperationalError: all tries failed; raised again when asked again, as login by key pair does
         """
         self.told = True
         return _Waits(self)
 
 
-class _Waits(Iterator[int]):
+class _Waits(Iterator[float]):
     """The waits of one request. Not a generator: one that has raised would end silently at the next call."""
 
     def __init__(self, tries: Tries) -> None:
         self._tries = tries
-        self._waits = [1, 2, 4, 0]
+        self._waits = [*tries.waits, 0]
 
-    def __next__(self) -> int:
-        self._tries.repeated |= len(self._waits) < 4
+    def __next__(self) -> float:
+        most = len(self._tries.waits) + 1
+        self._tries.repeated |= len(self._waits) < most
         if not self._waits:
-            raise errors.OperationalError(msg="Snowflake couldn't be reached in four tries", errno=250003)
+            raise errors.OperationalError(msg=f"Snowflake couldn't be reached in {most} tries", errno=250003)
         return self._waits.pop(0)
 
 

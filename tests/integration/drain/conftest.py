@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import snowflake.connector
 
 from airflow_kinesis_snowflake.engine.drain import Drain
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
@@ -20,17 +22,20 @@ from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.factories import Copy, Landing, Streaming
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
+from tests.conftest import application_in, database_at, streams_of
 from tests.helpers import fetch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_kinesis import KinesisClient
     from snowflake.connector import SnowflakeConnection
 
     from airflow_kinesis_snowflake.engine.ports import Source
     from airflow_kinesis_snowflake.engine.runtime import Runtime
     from airflow_kinesis_snowflake.state.shards import StreamState
+    from local.services import LocalServices
 
 
 @dataclass
@@ -72,7 +77,7 @@ class Pipeline:
         """A drain that hasn't begun; by default of all that was sent, also in this very millisecond."""
         how = {field.name: settings.pop(field.name) for field in fields(Landing) if field.name in settings}
         landing = Landing(**{"table": self.table} | how)
-        snowflake = SnowflakeLoadHook(database=landing.table.database)
+        snowflake = SnowflakeLoadHook(database=landing.table.database, waits=(0, 0, 0))
         sinks: dict[str, Any] = {
             "copy": Copy(landing, snowflake.open_session),
             "streaming": Streaming(landing, snowflake.open_session, snowflake.open_channels),
@@ -132,3 +137,20 @@ def make_pipeline(
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def make_lasting_pipeline(
+    services: LocalServices, kinesis: KinesisClient, dynamodb: DynamoDBClient
+) -> Iterator[Callable[..., Pipeline]]:
+    """The same of pipelines that last for all tests of a module; a test leaves nothing that others find."""
+    with ExitStack() as lasting:
+        make_stream = lasting.enter_context(streams_of(kinesis))
+        connection = lasting.enter_context(snowflake.connector.connect(**services.snowflake_parameters()))
+
+        def make(shards: int = 1) -> Pipeline:
+            application = lasting.enter_context(application_in(dynamodb))
+            table = TableName(lasting.enter_context(database_at(connection)), "PUBLIC", "RECORDS")
+            return Pipeline(kinesis, connection, make_stream(shards), application, table)
+
+        yield make

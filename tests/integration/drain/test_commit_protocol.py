@@ -50,9 +50,25 @@ def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     return pipeline
 
 
+@pytest.fixture(scope="module")
+def lasting(make_lasting_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    """A pipeline of two shards with a drain behind it."""
+    lasting = make_lasting_pipeline(shards=2)
+    lasting.send(20)
+    lasting.drain().run()
+    return lasting
+
+
 @pytest.fixture
-def nasty(services: LocalServices, pipeline: Pipeline) -> NastySnowflake:
-    return NastySnowflake(services, session={"database": pipeline.table.database})
+def loading(lasting: Pipeline) -> Pipeline:
+    """The lasting pipeline, with records before it, all of which the test loads."""
+    lasting.send(20)
+    return lasting
+
+
+@pytest.fixture
+def nasty(services: LocalServices, loading: Pipeline) -> NastySnowflake:
+    return NastySnowflake(services, session={"database": loading.table.database})
 
 
 @pytest.fixture
@@ -71,52 +87,53 @@ def set_attributes(pipeline: Pipeline, dynamodb: DynamoDBClient) -> Callable[...
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_transaction_that_is_ended_before_any_statement_is_done_again(
-    pipeline: Pipeline, nasty: NastySnowflake, statement: str
+    loading: Pipeline, nasty: NastySnowflake, statement: str
 ) -> None:
     with nasty.end_transaction(before=statement, times=1) as fault:
-        report = pipeline.drain().run()
+        report = loading.drain().run()
 
     assert fault.hits == 1
-    assert (report.records, pipeline.landed) == (20, pipeline.sent)
+    assert (report.records, loading.landed) == (20, loading.sent)
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 @pytest.mark.parametrize("answer", ["first", "second"])
 def test_a_statement_that_runs_twice_loads_nothing_twice(
-    pipeline: Pipeline, nasty: NastySnowflake, statement: str, answer: str
+    loading: Pipeline, nasty: NastySnowflake, statement: str, answer: str
 ) -> None:
     with nasty.deliver_twice(statement, answer=answer, times=1) as fault:
-        pipeline.drain().run()
+        loading.drain().run()
 
     assert fault.hits == 1
-    assert pipeline.landed == pipeline.sent
+    assert loading.landed == loading.sent
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_statement_whose_answer_is_lost_for_good_loads_nothing_twice(
-    pipeline: Pipeline, nasty: NastySnowflake, statement: str
+    loading: Pipeline, nasty: NastySnowflake, statement: str
 ) -> None:
     with nasty.lose_answer(statement, for_good=True, times=1) as fault:
-        pipeline.drain().run()
+        loading.drain().run()
 
     assert fault.hits == 1
-    assert pipeline.landed == pipeline.sent
+    assert loading.landed == loading.sent
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_session_that_ends_before_any_statement_is_replaced(
-    pipeline: Pipeline, nasty: NastySnowflake, statement: str
+    loading: Pipeline, nasty: NastySnowflake, statement: str
 ) -> None:
     with nasty.end_session(before=statement, times=1) as fault:
-        pipeline.drain().run()
+        loading.drain().run()
 
     assert fault.hits == 1
-    assert pipeline.landed == pipeline.sent
+    assert loading.landed == loading.sent
 
 
 def test_without_the_guard_an_ended_transaction_loses_its_records(
-    pipeline: Pipeline, nasty: NastySnowflake, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, services: LocalServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    nasty = NastySnowflake(services, session={"database": pipeline.table.database})
     monkeypatch.setattr(statements, "move_offsets", statements.move_offsets)
     mutants.without_guard()
 

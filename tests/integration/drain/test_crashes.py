@@ -46,39 +46,59 @@ def start_worker(services: LocalServices) -> Callable[..., WorkerProcess]:
     return start
 
 
+@pytest.fixture(scope="module")
+def lasting(make_lasting_pipeline: Callable[..., Pipeline]) -> dict[str, Pipeline]:
+    """By sink, a pipeline of two shards with a drain behind it."""
+    lasting = {sink: make_lasting_pipeline(shards=2) for sink in ("copy", "streaming")}
+    for sink, pipeline in lasting.items():
+        pipeline.send(100)
+        pipeline.drain(sink=sink).run()
+    return lasting
+
+
+@pytest.fixture
+def loading(lasting: dict[str, Pipeline]) -> Pipeline:
+    """The pipeline that loads by COPY, with records before it, all of which the test loads."""
+    return with_records(lasting["copy"])
+
+
+@pytest.fixture
+def streaming(lasting: dict[str, Pipeline]) -> Pipeline:
+    """The pipeline that streams, with records before it, all of which the test loads."""
+    return with_records(lasting["streaming"])
+
+
+def with_records(pipeline: Pipeline) -> Pipeline:
+    """Send records, to a pipeline that knows of no worker that another test has killed."""
+    for worker in pipeline.state.workers:
+        pipeline.store.leave(pipeline.stream, worker)
+    pipeline.send(100)
+    return pipeline
+
+
 @pytest.mark.parametrize("point", COPY_POINTS)
 def test_a_retry_after_a_death_loads_every_record_once(
-    make_pipeline: Callable[..., Pipeline], start_worker: Callable[..., WorkerProcess], point: str
+    loading: Pipeline, start_worker: Callable[..., WorkerProcess], point: str
 ) -> None:
-    pipeline = make_pipeline(shards=2)
-    pipeline.send(100)
-    pipeline.drain(worker=Worker("task", "0")).run()
-    pipeline.send(100)
-
-    died = start_worker(pipeline, task="task", signals={point: signal.SIGKILL})
+    died = start_worker(loading, task="task", signals={point: signal.SIGKILL})
     assert died.wait() == -signal.SIGKILL
 
-    report = pipeline.drain(worker=Worker("task", "2")).run()
+    report = loading.drain(worker=Worker("task", "2")).run()
 
-    assert pipeline.landed == pipeline.sent
+    assert loading.landed == loading.sent
     assert report.takeovers == 2
 
 
 @pytest.mark.parametrize("point", STREAMING_POINTS)
 def test_a_retry_after_a_death_streams_every_record_once(
-    make_pipeline: Callable[..., Pipeline], start_worker: Callable[..., WorkerProcess], point: str
+    streaming: Pipeline, start_worker: Callable[..., WorkerProcess], point: str
 ) -> None:
-    pipeline = make_pipeline(shards=2)
-    pipeline.send(100)
-    pipeline.drain(worker=Worker("task", "0"), sink="streaming").run()
-    pipeline.send(100)
-
-    died = start_worker(pipeline, task="task", sink="streaming", signals={point: signal.SIGKILL})
+    died = start_worker(streaming, task="task", sink="streaming", signals={point: signal.SIGKILL})
     assert died.wait() == -signal.SIGKILL
 
-    report = pipeline.drain(worker=Worker("task", "2"), sink="streaming").run()
+    report = streaming.drain(worker=Worker("task", "2"), sink="streaming").run()
 
-    assert pipeline.landed == pipeline.sent
+    assert streaming.landed == streaming.sent
     assert report.takeovers == 2
 
 
@@ -106,22 +126,20 @@ def test_another_worker_waits_for_the_lease_of_a_dead_one_and_reads_the_offsets(
 
 @pytest.mark.parametrize("point", ["upload", "copy", "offsets", "commit", "checkpoint"])
 def test_a_worker_that_wakes_after_its_retry_finished_changes_nothing(
-    make_pipeline: Callable[..., Pipeline], start_worker: Callable[..., WorkerProcess], point: str
+    loading: Pipeline, start_worker: Callable[..., WorkerProcess], point: str
 ) -> None:
-    pipeline = make_pipeline(shards=2)
-    pipeline.send(100)
-    zombie = start_worker(pipeline, task="task", signals={point: signal.SIGSTOP})
+    zombie = start_worker(loading, task="task", signals={point: signal.SIGSTOP})
     zombie.wait_until_paused()
 
-    pipeline.drain(worker=Worker("task", "2")).run()
-    assert pipeline.landed == pipeline.sent
-    state = pipeline.state.shards
+    loading.drain(worker=Worker("task", "2")).run()
+    assert loading.landed == loading.sent
+    state = loading.state.shards
 
     zombie.send(signal.SIGCONT)
     zombie.wait()
 
-    assert pipeline.landed == pipeline.sent
-    assert pipeline.state.shards == state
+    assert loading.landed == loading.sent
+    assert loading.state.shards == state
 
 
 def test_a_stopped_drain_fails_and_the_next_one_goes_on_at_once(

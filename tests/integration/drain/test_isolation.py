@@ -192,12 +192,13 @@ def test_a_record_that_is_refused_alone_in_its_batch_stops_nothing(
 
 
 def test_a_table_that_takes_nothing_is_an_error_and_not_a_reason_for_dead_letters(
-    pipeline: Pipeline, snowflake_proxy: FaultProxy
+    pipeline: Pipeline, snowflake_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(isolation, "MAX_REFUSED", 10)
     Picky(snowflake_proxy, bad="")
-    pipeline.send(isolation.MAX_REFUSED + 1)
+    pipeline.send(11)
 
-    with pytest.raises(TooManyDeadLettersError, match=r"NOT NULL.*max_dead_letters.*more than 100 of "):
+    with pytest.raises(TooManyDeadLettersError, match=r"NOT NULL.*max_dead_letters.*more than 10 of "):
         pipeline.drain().run()
 
     assert (pipeline.landed, letters(pipeline)) == ([], [])

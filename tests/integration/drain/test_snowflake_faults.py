@@ -50,14 +50,20 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retries, "MAX_WAIT_SECONDS", 0.01)
 
 
+@pytest.fixture(scope="module")
+def lasting(make_lasting_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    """A pipeline of two shards with a drain behind it."""
+    lasting = make_lasting_pipeline(shards=2)
+    lasting.send(50)
+    lasting.drain().run()
+    return lasting
+
+
 @pytest.fixture
-def pipeline(make_pipeline: Callable[..., Pipeline], snowflake_proxy: FaultProxy) -> Pipeline:
-    """A pipeline of two shards that loads through the proxy, with a drain behind it and records before it."""
-    pipeline = make_pipeline(shards=2)
-    pipeline.send(50)
-    pipeline.drain().run()
-    pipeline.send(50)
-    return pipeline
+def pipeline(lasting: Pipeline, snowflake_proxy: FaultProxy) -> Pipeline:
+    """The lasting pipeline, through the proxy, with records before it, all of which the test loads."""
+    lasting.send(50)
+    return lasting
 
 
 def done_but(failing: Action) -> Action:
@@ -258,8 +264,13 @@ def test_a_copy_that_reports_too_few_rows_commits_nothing(
 
 
 def test_offsets_that_somebody_deleted_meanwhile_are_an_error(
-    pipeline: Pipeline, snowflake_proxy: FaultProxy
+    make_pipeline: Callable[..., Pipeline], snowflake_proxy: FaultProxy
 ) -> None:
+    pipeline = make_pipeline(shards=2)
+    pipeline.send(2)
+    pipeline.drain().run()
+    pipeline.send(2)
+
     async def delete_offsets(request: Request, forward: Forward) -> Answer:
         pipeline.query("DELETE FROM {offsets}")
         return await forward(request)

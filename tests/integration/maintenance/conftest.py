@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, plan_res
 from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
 from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState, open_snowflake_state
 from airflow_kinesis_snowflake.stream.times import now_millis
-from tests.integration.drain.conftest import make_pipeline  # noqa: F401 -- a fixture
+from tests.integration.drain.conftest import make_lasting_pipeline, make_pipeline  # noqa: F401 -- fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,13 +72,35 @@ class Maintenance:
 @pytest.fixture
 def drained(make_pipeline: Callable[..., Pipeline]) -> Pipeline:  # noqa: F811
     """A pipeline of two shards with twenty numbers, all landed."""
-    pipeline = make_pipeline(2)
-    pipeline.send(20)
-    pipeline.drain().run()
-    return pipeline
+    return filled(make_pipeline(2))
 
 
 @pytest.fixture
 def maintenance(drained: Pipeline) -> Maintenance:
     """Maintenance of ``drained``."""
     return Maintenance(drained)
+
+
+@pytest.fixture(scope="module")
+def lasting(make_lasting_pipeline: Callable[..., Pipeline]) -> Pipeline:  # noqa: F811
+    """The same as ``drained``, but made once."""
+    return filled(make_lasting_pipeline(2))
+
+
+@pytest.fixture
+def settled(lasting: Pipeline) -> Pipeline:
+    """The same as ``drained``, for a test that changes neither the stream nor any table."""
+    return replace(lasting)
+
+
+@pytest.fixture
+def planner(settled: Pipeline) -> Maintenance:
+    """Maintenance of ``settled``, for a test that carries nothing out."""
+    return Maintenance(settled)
+
+
+def filled(pipeline: Pipeline) -> Pipeline:
+    """Send twenty numbers, and drain them."""
+    pipeline.send(20)
+    pipeline.drain().run()
+    return pipeline

@@ -52,26 +52,26 @@ def lease(pipeline: Pipeline) -> None:
 # --- the outputs -------------------------------------------------------------------------------------------
 
 
-def test_a_program_gets_json_on_the_standard_output_and_nothing_on_the_other(drained: Pipeline) -> None:
+def test_a_program_gets_json_on_the_standard_output_and_nothing_on_the_other(settled: Pipeline) -> None:
     shown = subprocess.run(
-        [*PROGRAM, "show", *of(drained), "--output", "json"], check=True, capture_output=True
+        [*PROGRAM, "show", *of(settled), "--output", "json"], check=True, capture_output=True
     )
     answer: dict[str, Any] = json.loads(shown.stdout)
-    assert {shard["shard_id"] for shard in answer["shards"]} == set(drained.state.shards)
+    assert {shard["shard_id"] for shard in answer["shards"]} == set(settled.state.shards)
     assert answer["findings"] == []
     assert shown.stderr == b""
 
 
 @pytest.mark.skipif(not AIRFLOW_TAKES_COMMANDS, reason="this Airflow takes no commands of providers")
-def test_airflow_has_the_same_commands(drained: Pipeline) -> None:
+def test_airflow_has_the_same_commands(settled: Pipeline) -> None:
     airflow = Path(sys.executable).with_name("airflow")
-    command = [str(airflow), "kinesis-snowflake", "show", *of(drained), "--output", "json"]
+    command = [str(airflow), "kinesis-snowflake", "show", *of(settled), "--output", "json"]
     shown = subprocess.run(command, check=True, capture_output=True)
-    assert {shard["shard_id"] for shard in json.loads(shown.stdout)["shards"]} == set(drained.state.shards)
+    assert {shard["shard_id"] for shard in json.loads(shown.stdout)["shards"]} == set(settled.state.shards)
     assert shown.stderr == b""
 
     refused = subprocess.run(
-        [airflow, "kinesis-snowflake", *rewind(drained, "--folder", "not/absolute", "--yes")],
+        [airflow, "kinesis-snowflake", *rewind(settled, "--folder", "not/absolute", "--yes")],
         check=False,
         capture_output=True,
         text=True,
@@ -82,11 +82,11 @@ def test_airflow_has_the_same_commands(drained: Pipeline) -> None:
 
 
 def test_a_table_that_is_not_for_a_terminal_has_a_line_for_each_shard_and_no_frames(
-    drained: Pipeline, capsys: pytest.CaptureFixture[str]
+    settled: Pipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, err = run(capsys, "show", *of(drained))
+    status, out, err = run(capsys, "show", *of(settled))
     assert (status, err) == (0, "")
-    for shard_id, shard in drained.state.shards.items():
+    for shard_id, shard in settled.state.shards.items():
         [line] = [line for line in out.splitlines() if line.startswith(shard_id)]
         assert " 0 s " in line
         assert shard.checkpoint is not None
@@ -94,14 +94,14 @@ def test_a_table_that_is_not_for_a_terminal_has_a_line_for_each_shard_and_no_fra
     assert not set(out) & set("│┃|*")
 
 
-def test_a_terminal_gets_frames(drained: Pipeline) -> None:
+def test_a_terminal_gets_frames(settled: Pipeline) -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen([*PROGRAM, "show", *of(drained)], stdout=theirs) as process:
+    with subprocess.Popen([*PROGRAM, "show", *of(settled)], stdout=theirs) as process:
         os.close(theirs)
         shown = read_all(ours)
     assert process.returncode == 0
     assert "│" in shown
-    assert all(shard_id in shown for shard_id in drained.state.shards)
+    assert all(shard_id in shown for shard_id in settled.state.shards)
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,21 +130,21 @@ def test_applications_are_listed_with_their_lag(
     assert " 0 s " in line
 
 
-def test_findings_have_a_status_of_their_own(drained: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
-    drained.application += "-new"
-    status, out, _ = run(capsys, "show", *of(drained))
+def test_findings_have_a_status_of_their_own(settled: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    settled.application += "-new"
+    status, out, _ = run(capsys, "show", *of(settled))
     assert status == 1
     assert "it doesn't exist" in out
 
 
 def test_a_plan_counts_what_would_be_loaded_again_and_changes_nothing(
-    drained: Pipeline, capsys: pytest.CaptureFixture[str]
+    settled: Pipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = drained.state
-    status, out, err = run(capsys, *rewind(drained, "--dry-run"))
+    before = settled.state
+    status, out, err = run(capsys, *rewind(settled, "--dry-run"))
     assert (status, err) == (0, "")
     assert "load 20 records again" in out
-    assert drained.state == before
+    assert settled.state == before
 
 
 def test_a_reset_is_carried_out_and_taken_back(
@@ -246,11 +246,11 @@ def test_a_policy_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_nothing_is_changed_where_nobody_can_be_asked(
-    drained: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    settled: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open(os.devnull) as nobody:
         monkeypatch.setattr(sys, "stdin", nobody)
-        status, out, err = run(capsys, *rewind(drained, "--folder", str(tmp_path)))
+        status, out, err = run(capsys, *rewind(settled, "--folder", str(tmp_path)))
     assert (status, out) == (2, "")
     assert err.startswith("InvalidSettingError: Add --yes")
 
@@ -270,7 +270,7 @@ def test_a_refusal_says_why(drained: Pipeline, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_an_outage_may_be_over_the_next_time(
-    drained: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    settled: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = {
         "region_name": "us-east-1",
@@ -279,7 +279,7 @@ def test_an_outage_may_be_over_the_next_time(
     }
     connection = {"conn_type": "aws", "login": "test", "password": "test", "extra": away}
     monkeypatch.setenv("AIRFLOW_CONN_AWAY", json.dumps(connection))
-    status, _, err = run(capsys, "show", *of(drained), "--aws-conn-id", "away")
+    status, _, err = run(capsys, "show", *of(settled), "--aws-conn-id", "away")
     assert status == 4
     assert err.startswith("ServiceUnavailableError: ")
 

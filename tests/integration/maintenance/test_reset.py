@@ -369,18 +369,18 @@ def test_a_forecast_counts_records_once_and_only_own_dead_letters(
     [("{database}.PUBLIC.RECORD", "isn't known"), ("{database}.PUBLICK.RECORDS", "can't see it")],
 )
 def test_a_landing_table_that_cannot_be_seen_is_never_an_empty_one(
-    drained: Pipeline, maintenance: Maintenance, place: str, found: str
+    settled: Pipeline, planner: Maintenance, place: str, found: str
 ) -> None:
-    maintenance.table = place.format(database=drained.table.database)
+    planner.table = place.format(database=settled.table.database)
     if found == "isn't known":
-        plan = maintenance.plan("rewind", position="TRIM_HORIZON")
+        plan = planner.plan("rewind", position="TRIM_HORIZON")
         assert [change.loaded_again for change in plan.changes] == [None, None]
         assert found in plan_text(plan)
     else:
         for method in ("rewind", "recover"):
             asked = {"position": "TRIM_HORIZON"} if method == "rewind" else {}
             with pytest.raises(MaintenanceRefusedError, match=found):
-                maintenance.plan(method, **asked)
+                planner.plan(method, **asked)
 
 
 def test_corrupt_rows_are_named_and_recovered(
@@ -492,36 +492,34 @@ def test_a_plan_is_refused_once_the_shard_was_reset_by_someone_else(
         maintenance.carry_out(stale)
 
 
-def test_a_position_of_another_shard_is_refused(drained: Pipeline, maintenance: Maintenance) -> None:
-    first, second = sorted(drained.state.shards)
-    number = drained.state.shards[second].checkpoint
+def test_a_position_of_another_shard_is_refused(settled: Pipeline, planner: Maintenance) -> None:
+    first, second = sorted(settled.state.shards)
+    number = settled.state.shards[second].checkpoint
     assert number is not None
     with pytest.raises((ForeignCheckpointError, MaintenanceRefusedError)):
-        maintenance.plan("rewind", position=number.sequence_number, shards=(first,))
+        planner.plan("rewind", position=number.sequence_number, shards=(first,))
 
 
 @pytest.mark.parametrize("offset", [-1, 1])
-def test_a_position_without_a_record_is_refused(
-    drained: Pipeline, maintenance: Maintenance, offset: int
-) -> None:
-    shard_id = one_shard(drained)
-    checkpoint = drained.state.shards[shard_id].checkpoint
+def test_a_position_without_a_record_is_refused(settled: Pipeline, planner: Maintenance, offset: int) -> None:
+    shard_id = one_shard(settled)
+    checkpoint = settled.state.shards[shard_id].checkpoint
     assert checkpoint is not None
     number = str(int(checkpoint.sequence_number) + offset * 2**20)
     with pytest.raises((ForeignCheckpointError, MaintenanceRefusedError)):
-        maintenance.plan("rewind", position=number, shards=(shard_id,))
+        planner.plan("rewind", position=number, shards=(shard_id,))
 
 
 @pytest.mark.parametrize("position", ["2015-01-01T00:00:00Z", "2100-01-01T00:00:00Z"])
-def test_a_time_that_the_stream_does_not_reach_is_refused(maintenance: Maintenance, position: str) -> None:
+def test_a_time_that_the_stream_does_not_reach_is_refused(planner: Maintenance, position: str) -> None:
     with pytest.raises(MaintenanceRefusedError, match=r"older than the stream keeps|in the future"):
-        maintenance.plan("rewind", position=position)
+        planner.plan("rewind", position=position)
 
 
-def test_an_application_that_does_not_exist_is_refused(drained: Pipeline, maintenance: Maintenance) -> None:
-    drained.application = f"nobody-{uuid.uuid4().hex[:8]}"
+def test_an_application_that_does_not_exist_is_refused(settled: Pipeline, planner: Maintenance) -> None:
+    settled.application = f"nobody-{uuid.uuid4().hex[:8]}"
     with pytest.raises(MaintenanceRefusedError, match="doesn't exist"):
-        maintenance.plan("rewind", position="LATEST")
+        planner.plan("rewind", position="LATEST")
 
 
 def test_a_rewind_covers_children_and_the_parents_before_the_start(make_pipeline: Any, kinesis: Any) -> None:
@@ -543,7 +541,7 @@ def test_a_rewind_covers_children_and_the_parents_before_the_start(make_pipeline
     assert again(plan) == duplicates(pipeline) == 10
 
 
-def test_bad_requests_are_refused_before_anything_is_read(maintenance: Maintenance) -> None:
+def test_bad_requests_are_refused_before_anything_is_read(planner: Maintenance) -> None:
     for asked in (
         {"method": "rewind"},
         {"method": "rewind", "position": "yesterday"},
@@ -554,7 +552,7 @@ def test_bad_requests_are_refused_before_anything_is_read(maintenance: Maintenan
         {"method": "delete_table", "position": "LATEST"},
     ):
         with pytest.raises(InvalidSettingError):
-            maintenance.plan(**asked)
+            planner.plan(**asked)
 
 
 def test_a_method_that_is_registered_is_planned_carried_out_and_drained_after(
