@@ -90,7 +90,7 @@ def _rows(message: _Message) -> Iterator[bytes]:
 def as_json(message: str) -> bytes:
     """The message itself if it is a JSON object or array, else a string of it."""
     document = message.strip(" \t\r\n")
-    if document[:1] + document[-1:] in ("{}", "[]"):
+    if document[:1] in ("{", "[") and document[-1:] in ("}", "]"):
         raw = document.encode()
         try:
             _check_json(raw)

@@ -149,7 +149,8 @@ def of_json(decode: Callable[[bytes, str], Documents]) -> Decoder:
         check_size(payload)
         payload = payload.removeprefix(BYTE_ORDER_MARK)
         try:
-            payload.decode()
+            if not payload.isascii():
+                payload.decode()
             return decode(payload, key)
         except UnicodeDecodeError as error:
             raise UndecodableError(
