@@ -52,6 +52,10 @@ Documents: TypeAlias = Sequence[bytes] | DroppedPayload
 """One or more JSON texts, in order; or why there are none."""
 
 
+class CheckedDocuments(list[bytes]):
+    """Documents that are known to be JSON in UTF-8, so that nobody reads them once more to learn it."""
+
+
 class Decoder(Protocol):
     """Takes one payload apart."""
 
