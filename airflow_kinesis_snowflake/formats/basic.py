@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, MAX_DOCUMENTS, check_count, not_json
+from airflow_kinesis_snowflake.formats.engine import (
+    BYTE_ORDER_MARK,
+    MAX_DOCUMENTS,
+    CheckedDocuments,
+    check_count,
+    not_json,
+)
 from airflow_kinesis_snowflake.formats.looks import hint
 
 if TYPE_CHECKING:
@@ -87,12 +93,12 @@ def binary(payload: bytes, _key: str = "", /) -> list[bytes]:
     return [b'"' + base64.b64encode(payload) + b'"']
 
 
-def array_items(payload: bytes, _key: str = "", /) -> list[bytes]:
+def array_items(payload: bytes, _key: str = "", /) -> CheckedDocuments:
     """Items of a JSON array; any other document is a single one."""
     payload = payload.removeprefix(BYTE_ORDER_MARK)
     decoded = utf8(payload)
     if not payload.lstrip(_WHITESPACE.encode()).startswith(b"["):
-        return [checked(payload)]
+        return CheckedDocuments([checked(payload)])
     if payload.count(b",") >= MAX_DOCUMENTS:
         _count_items(decoded)
     try:
@@ -101,7 +107,7 @@ def array_items(payload: bytes, _key: str = "", /) -> list[bytes]:
         raise not_json(error, payload) from None
     if not items:
         raise UndecodableError("empty: an array without items")
-    return [bytes(item) for item in items]
+    return CheckedDocuments(map(bytes, items))
 
 
 def _count_items(array: str) -> None:
@@ -125,17 +131,17 @@ def _count_items(array: str) -> None:
         end += 1
 
 
-def sequence(payload: bytes, _key: str = "", /) -> list[bytes]:
+def sequence(payload: bytes, _key: str = "", /) -> CheckedDocuments:
     """JSON documents one after the other."""
     payload = payload.removeprefix(BYTE_ORDER_MARK)
     decoded = utf8(payload)
     try:
         lines = _lines(payload)
     except (msgspec.DecodeError, RecursionError):
-        lines = []  # A line isn't a document: documents may span lines, or share one.
+        lines = CheckedDocuments()  # A line isn't a document: documents may span lines, or share one.
     if lines:
         return lines
-    documents: list[bytes] = []
+    documents = CheckedDocuments()
     end = _skip(decoded, 0)
     while end < len(decoded):
         begin = end
@@ -153,18 +159,18 @@ def sequence(payload: bytes, _key: str = "", /) -> list[bytes]:
     return documents
 
 
-def _lines(payload: bytes) -> list[bytes]:
+def _lines(payload: bytes) -> CheckedDocuments:
     """Documents on a line each, decoded in pieces so that too many are noticed in time.
 
     :return: nothing if a line is so long that it may hold any number of documents
     :raises msgspec.DecodeError: a line isn't a document
     """
-    lines: list[bytes] = []
+    lines = CheckedDocuments()
     begin = 0
     while begin < len(payload):
         end = payload.find(b"\n", begin + _PIECE, begin + 2 * _PIECE) + 1 or len(payload)
         if end - begin > 2 * _PIECE:
-            return []
+            return CheckedDocuments()
         lines += map(bytes, _raw_lines(payload[begin:end]))
         check_count(len(lines))
         begin = end

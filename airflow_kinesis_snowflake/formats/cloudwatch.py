@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
-from airflow_kinesis_snowflake.formats.engine import DroppedPayload, made, of_json
+from airflow_kinesis_snowflake.formats.engine import CheckedDocuments, DroppedPayload, made, of_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ def log_events(payload: bytes, _key: str = "", /) -> Documents:
         raise UndecodableError("a CloudWatch Logs message of an unknown type")
     if not message.events:
         return DroppedPayload("message of CloudWatch Logs without events")
-    return made(_rows(message))
+    return CheckedDocuments(made(_rows(message)))
 
 
 def _rows(message: _Message) -> Iterator[bytes]:
@@ -90,7 +90,7 @@ def _rows(message: _Message) -> Iterator[bytes]:
 def as_json(message: str) -> bytes:
     """The message itself if it is a JSON object or array, otherwise as a JSON string."""
     document = message.strip(" \t\r\n")
-    if document[:1] + document[-1:] in ("{}", "[]"):
+    if document[:1] in ("{", "[") and document[-1:] in ("}", "]"):
         raw = document.encode()
         try:
             _check_json(raw)

@@ -229,9 +229,19 @@ class ColumnsMapping:
 
     # --- records -------------------------------------------------------------------------------------------
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
+    def encode(
+        self,
+        records: Sequence[Record],
+        *,
+        stream_name: str,
+        shard_id: str,
+        runs: Sequence[int] | None = None,
+        checked: bool = False,
+    ) -> EncodedRecords:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other.
 
+        :param runs: lengths of the runs of records that differ in their data only; ``None``: not known
+        :param checked: has no effect: values are read in any case
         :raises KinesisSnowflakeError: the columns of the table can't be read
         """
         if not records:
@@ -240,7 +250,7 @@ class ColumnsMapping:
             page = _Page(self._current(), records)
             delta = page.judge()
             if not delta:
-                return page.encoded(stream_name=stream_name, shard_id=shard_id)
+                return page.encoded(stream_name=stream_name, shard_id=shard_id, runs=runs)
             self._merge(delta)
 
 
@@ -339,7 +349,7 @@ class _Page:
 
     # --- the outcome ---
 
-    def encoded(self, *, stream_name: str, shard_id: str) -> EncodedRecords:
+    def encoded(self, *, stream_name: str, shard_id: str, runs: Sequence[int] | None) -> EncodedRecords:
         """Rows and dead letters, once the schema is complete."""
         if self._odd:
             self._insert_judged()
@@ -362,8 +372,11 @@ class _Page:
                 assert target.type is not None
                 arrays.append(kept)
                 fields.append(FileColumn(name, target.number, encoding, target.type))
+        metadata = metadata_arrays(
+            records, stream_name=stream_name, shard_id=shard_id, runs=None if letters else runs
+        )
         rows = pa.RecordBatch.from_arrays(
-            [*arrays, *metadata_arrays(records, stream_name=stream_name, shard_id=shard_id)],
+            [*arrays, *metadata],
             schema=pa.schema(
                 [
                     *(pa.field(item.name, packed.type) for item, packed in zip(fields, arrays, strict=True)),

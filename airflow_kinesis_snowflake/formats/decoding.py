@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.formats.engine import DroppedPayload
+from airflow_kinesis_snowflake.formats.engine import CheckedDocuments, DroppedPayload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,16 +36,40 @@ class Encoder(Protocol):
     def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords: ...
 
 
+class Mapping(Encoder, Protocol):
+    """An encoder that may be told what is known of the records, so that it needn't find out."""
+
+    def encode(
+        self,
+        records: Sequence[Record],
+        *,
+        stream_name: str,
+        shard_id: str,
+        runs: Sequence[int] | None = None,
+        checked: bool = False,
+    ) -> EncodedRecords:
+        """Turn records of one shard into rows and dead letters.
+
+        :param runs: lengths of the runs of records that differ in their data only; ``None``: not known
+        :param checked: all data is known to be JSON in UTF-8
+        """
+        ...
+
+
 @dataclass
 class Expansion:
     """Documents of some records, in order; those of one record share its coordinates.
 
+    :param runs: how many documents there are of each record that has any
+    :param checked: all are :class:`CheckedDocuments`
     :param taken: how many of the records were taken apart; there was no room for the others
     """
 
     documents: list[Record] = field(default_factory=list)
     undecodable: list[DeadLetter] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    runs: list[int] = field(default_factory=list)
+    checked: bool = True
     taken: int = 0
 
 
@@ -57,7 +81,7 @@ class DecodingEncoder:
     :param room: bytes of documents that one call may make; those of its last record may exceed it
     """
 
-    def __init__(self, decode: Decoder, mapping: Encoder, *, room: int = ROOM_BYTES) -> None:
+    def __init__(self, decode: Decoder, mapping: Mapping, *, room: int = ROOM_BYTES) -> None:
         self._decode = decode
         self._mapping = mapping
         self._room = room
@@ -70,7 +94,13 @@ class DecodingEncoder:
         """
         expanded = expand(records, self._decode, room=self._room)
         documents = expanded.documents
-        encoded = self._mapping.encode(documents, stream_name=stream_name, shard_id=shard_id)
+        encoded = self._mapping.encode(
+            documents,
+            stream_name=stream_name,
+            shard_id=shard_id,
+            runs=expanded.runs,
+            checked=expanded.checked,
+        )
         refused: dict[tuple[str, int | None], DeadLetter] = {}
         for letter in encoded.dead_letters:
             refused.setdefault(_coordinates(letter.record), letter)
@@ -97,7 +127,9 @@ def expand(records: Sequence[Record], decode: Decoder, *, room: int = ROOM_BYTES
     documents: list[Record] = []
     undecodable: list[DeadLetter] = []
     dropped: Counter[str] = Counter()
+    runs: list[int] = []
     append, copy = documents.append, msgspec.structs.replace
+    checked = True
     taken = 0
     for record in records:
         taken += 1
@@ -112,9 +144,12 @@ def expand(records: Sequence[Record], decode: Decoder, *, room: int = ROOM_BYTES
         for document in found:
             append(copy(record, data=document))
             room -= len(document) + OVERHEAD_BYTES
+        if found:
+            runs.append(len(found))
+        checked = checked and isinstance(found, CheckedDocuments)
         if room <= 0:
             break
-    return Expansion(documents, undecodable, dropped, taken)
+    return Expansion(documents, undecodable, dropped, runs=runs, checked=checked, taken=taken)
 
 
 def _coordinates(record: Record) -> tuple[str, int | None]:

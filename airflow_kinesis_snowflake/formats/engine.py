@@ -51,6 +51,10 @@ Documents: TypeAlias = Sequence[bytes] | DroppedPayload
 """One or more JSON texts, in order; or why there are none."""
 
 
+class CheckedDocuments(list[bytes]):
+    """Documents that are known to be JSON in UTF-8, so that nobody reads them once more to learn it."""
+
+
 class Decoder(Protocol):
     """Takes one payload apart."""
 
@@ -144,7 +148,8 @@ def of_json(decode: Callable[[bytes, str], Documents]) -> Decoder:
         check_size(payload)
         payload = payload.removeprefix(BYTE_ORDER_MARK)
         try:
-            payload.decode()
+            if not payload.isascii():
+                payload.decode()
             return decode(payload, key)
         except UnicodeDecodeError as error:
             raise UndecodableError(

@@ -131,18 +131,30 @@ class EnvelopeMapping:
         self.columns = self.required = (*self.columns, *own_columns(metadata_columns))
         self.copy_select = (*self.copy_select, *own_selects(metadata_columns))
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
-        """Turn records of one shard into rows and dead letters; each record becomes one or the other."""
+    def encode(
+        self,
+        records: Sequence[Record],
+        *,
+        stream_name: str,
+        shard_id: str,
+        runs: Sequence[int] | None = None,
+        checked: bool = False,
+    ) -> EncodedRecords:
+        """Turn records of one shard into rows and dead letters; each record becomes one or the other.
+
+        :param runs: lengths of the runs of records that differ in their data only; ``None``: not known
+        :param checked: all data is known to be JSON in UTF-8
+        """
         good: Sequence[Record] = records
         dead_letters: tuple[DeadLetter, ...] = ()
         payloads = [record.data for record in records]
-        text = _text_if_all_land(payloads)
+        text = _text_if_all_land(payloads, checked=checked)
         if text is None:
             good, dead_letters = _sort_out(records)
             text = _text([record.data.removeprefix(BYTE_ORDER_MARK) for record in good])
-        rows = pa.RecordBatch.from_arrays(
-            [text, *metadata_arrays(good, stream_name=stream_name, shard_id=shard_id)], schema=_SCHEMA
-        )
+            runs = None
+        metadata = metadata_arrays(good, stream_name=stream_name, shard_id=shard_id, runs=runs)
+        rows = pa.RecordBatch.from_arrays([text, *metadata], schema=_SCHEMA)
         return EncodedRecords(rows, dead_letters, sum(map(len, payloads)))
 
 
@@ -156,16 +168,32 @@ def own_selects(metadata_columns: Iterable[str]) -> tuple[str, ...]:
     return tuple(METADATA_COLUMNS[fact][2] for fact in metadata_columns)
 
 
-def metadata_arrays(records: Sequence[Record], *, stream_name: str, shard_id: str) -> list[pa.Array]:
+def metadata_arrays(
+    records: Sequence[Record], *, stream_name: str, shard_id: str, runs: Sequence[int] | None = None
+) -> list[pa.Array]:
     """The columns that :data:`METADATA_SELECT` reads.
 
     ``subSequenceNumber`` is 0 for a record that isn't part of an aggregate.
+
+    :param runs: lengths of the runs of records that differ in their data only; ``None``: not known
     """
-    count = len(records)
+    ends = list(accumulate(runs)) if runs is not None and len(runs) < len(records) else None
+    columns = _coordinates(records if ends is None else [records[end - 1] for end in ends])
+    return [
+        pa.repeat(stream_name, len(records)),
+        pa.repeat(shard_id, len(records)),
+        *(columns if ends is None else [_repeated(column, ends) for column in columns]),
+    ]
+
+
+def _repeated(column: pa.Array, ends: Sequence[int]) -> pa.Array:
+    """Each value up to where its run ends."""
+    return pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(pa.array(ends, pa.int32()), column))
+
+
+def _coordinates(records: Sequence[Record]) -> list[pa.Array]:
     seconds = pa.array([record.approximate_arrival for record in records], pa.float64())
     return [
-        pa.repeat(stream_name, count),
-        pa.repeat(shard_id, count),
         pc.round(pc.multiply(seconds, 1000.0)).cast(pa.int64()),
         pa.array([record.partition_key for record in records], pa.string()),
         pa.array([record.sequence_number for record in records], pa.string()),
@@ -173,10 +201,10 @@ def metadata_arrays(records: Sequence[Record], *, stream_name: str, shard_id: st
     ]
 
 
-def _text_if_all_land(payloads: Sequence[bytes]) -> pa.StringArray | None:
+def _text_if_all_land(payloads: Sequence[bytes], *, checked: bool) -> pa.StringArray | None:
     """The payloads as one column, ``None`` if any of them can't land: much cheaper than judging each."""
     try:
-        for payload in payloads:
+        for payload in () if checked else payloads:
             _check_json(payload)
         return _text(payloads)
     except (msgspec.DecodeError, RecursionError, pa.ArrowInvalid):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -202,7 +202,7 @@ def test_a_fault_in_a_page_fails_its_shard_and_the_others_are_read(
     encode = EnvelopeMapping.encode
 
     def fail(
-        mapping: EnvelopeMapping, records: Sequence[Record], *, shard_id: str, **more: str
+        mapping: EnvelopeMapping, records: Sequence[Record], *, shard_id: str, **more: Any
     ) -> EncodedRecords:
         if shard_id == hit:
             raise TypeError

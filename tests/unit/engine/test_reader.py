@@ -338,7 +338,7 @@ def test_records_of_a_page_that_expand_beyond_their_room_are_read_again(
 class Broken(EnvelopeMapping):
     """A mapping with a fault in it."""
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
+    def encode(self, records: Sequence[Record], **_: object) -> EncodedRecords:
         raise TypeError(f"can't add {records[0].data!r}")
 
 

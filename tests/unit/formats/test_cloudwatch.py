@@ -7,10 +7,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.catalog import payload_decoder
-from airflow_kinesis_snowflake.formats.engine import MAX_DOCUMENTS, DroppedPayload
+from airflow_kinesis_snowflake.formats.engine import MAX_DOCUMENTS, CheckedDocuments, DroppedPayload
+from airflow_kinesis_snowflake.formats.envelope import refusal
 
 
 def message(*events: dict[str, Any], kind: str = "DATA_MESSAGE") -> bytes:
@@ -78,6 +81,25 @@ def test_a_message_that_is_an_object_or_array_keeps_its_text(text: str, lands: s
     assert not isinstance(documents, DroppedPayload)
     expected = json.dumps(text) if lands is None else lands
     assert f'"message":{expected}'.encode() in documents[0]
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]))
+        | st.sampled_from([" {}\n", "{},{}", "{}\n{}", '{"a":"\\ud800"}', "[1}", "[1] 2]"])
+        | st.recursive(st.none() | st.text(), st.lists).map(json.dumps),
+        min_size=1,
+    )
+)
+def test_any_message_makes_a_document_that_nothing_refuses(texts: list[str]) -> None:
+    decode = payload_decoder("cloudwatch_logs")
+    assert decode is not None
+    documents = decode(message(*[event(text, number) for number, text in enumerate(texts)]))
+    assert isinstance(documents, CheckedDocuments)
+    assert [refusal(document) for document in documents] == [None] * len(texts)
+    for text, document in zip(texts, documents, strict=True):
+        lands = json.loads(document)["message"]
+        assert lands == (text if isinstance(lands, str) else json.loads(text))
 
 
 @pytest.mark.parametrize(

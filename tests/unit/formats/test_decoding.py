@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 from airflow_kinesis_snowflake.formats.basic import array_items, binary, sequence, text
 from airflow_kinesis_snowflake.formats.catalog import payload_decoder
+from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.formats.decoding import OVERHEAD_BYTES, DecodingEncoder, expand
-from airflow_kinesis_snowflake.formats.engine import DroppedPayload
+from airflow_kinesis_snowflake.formats.engine import CheckedDocuments, DroppedPayload
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.stream.records import Record
 
 if TYPE_CHECKING:
@@ -216,10 +218,53 @@ def test_documents_of_a_record_share_its_coordinates() -> None:
     assert rows == [("7", "1"), ("7", "2"), ("8", "3")]
 
 
+@pytest.mark.parametrize("mapping", [EnvelopeMapping(), ColumnsMapping(ColumnsSettings(), read_columns=dict)])
+@given(contents=st.lists(payloads | json_texts.map(str.encode), max_size=6))
+def test_what_is_known_of_documents_changes_nothing_that_lands(
+    mapping: EnvelopeMapping | ColumnsMapping, contents: list[bytes]
+) -> None:
+    records = [
+        Record(
+            sequence_number=str(number // 2),
+            approximate_arrival=number / 1000,
+            data=data,
+            partition_key=f"key-{number}",
+            sub_sequence_number=number % 2,
+        )
+        for number, data in enumerate(contents)
+    ]
+    documents = expand(records, sequence).documents
+    known = DecodingEncoder(sequence, mapping).encode(records, stream_name="s", shard_id="1")
+    unknown = mapping.encode(documents, stream_name="s", shard_id="1")
+    if not unknown.dead_letters:
+        assert known.rows.equals(unknown.rows)
+
+
+def test_what_a_decoder_only_says_is_checked_becomes_a_dead_letter_if_it_is_not_utf_8() -> None:
+    def decode(payload: bytes, _key: str = "", /) -> Documents:
+        return CheckedDocuments([b"1", payload])
+
+    rows, dead_letters, _ = encode(decode, record(b'"\xff"', 1), record(b"2", 2))
+
+    assert rows == [("2", "1"), ("2", "2")]
+    assert [letter.reason for letter in dead_letters] == ["not UTF-8: invalid start byte at byte 1"]
+
+
+def test_a_decoder_that_finds_nothing_holds_up_nothing() -> None:
+    def decode(payload: bytes, _key: str = "", /) -> Documents:
+        return [payload] if payload == b"2" else []
+
+    rows, _, _ = encode(decode, record(b"1", 1), record(b"2", 2), record(b"3", 3))
+
+    assert rows == [("2", "2")]
+
+
 class NothingBelowTen(EnvelopeMapping):
     """A mapping that refuses small numbers."""
 
-    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str):  # type: ignore[no-untyped-def]
+    def encode(  # type: ignore[no-untyped-def]
+        self, records: Sequence[Record], *, stream_name: str, shard_id: str, **_: object
+    ):
         from dataclasses import replace
 
         from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
