@@ -40,7 +40,7 @@ coverage: .venv/.ready ## See that tests without a service reach 95 % of the eng
 	$(COVERAGE) erase
 	$(COVERAGE) run -m pytest $(addprefix tests/unit/,engine hooks sinks sources state)
 	$(COVERAGE) run -m pytest tests/contract tests/integration/hooks/test_checkpoint.py -k "in_memory or moto or toys"
-	PYTHONHASHSEED=0 $(COVERAGE) run -m tests.simulation --histories 300
+	PYTHONHASHSEED=0 $(COVERAGE) run -m tests.simulation --histories 1000
 	$(COVERAGE) combine --quiet
 	$(COVERAGE) report --include "*/engine/*"
 	$(COVERAGE) report --omit "*/engine/*"

@@ -19,7 +19,7 @@ from tests.simulation.variant import Variant
 if TYPE_CHECKING:
     from tests.simulation.mutants import Mutant
 
-SEEDS = 1000
+SEEDS = 3000
 OF_THE_MUTANT = re.compile("TypeError|AttributeError|NameError|UnboundLocalError")
 # Those that fall within the first few histories.
 QUICK = (mutants.guard, mutants.compare_and_set, mutants.checkpoint_after_commit, mutants.parents_first)
@@ -33,7 +33,7 @@ def _without_a_log(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_every_promise_holds_in_every_history() -> None:
-    simulate("--histories", "300")
+    simulate("--histories", "1000")
 
 
 def test_a_seed_gives_one_history() -> None:
