@@ -58,7 +58,7 @@ def founding_rows(listed: Sequence[Shard], state: StreamState) -> list[MissingRo
     """Rows that a first run named but died before creating."""
     shards = {shard.shard_id: shard for shard in listed}
     return [
-        MissingRow(shards[shard_id], row.start_at or TRIM_HORIZON)
+        MissingRow(shards[shard_id], row.initial_start or row.start_at or TRIM_HORIZON)
         for row in state.shards.values()
         for shard_id in sorted(row.initial_shards)
         if shard_id in shards and shard_id not in state.shards

@@ -22,6 +22,7 @@ from airflow_kinesis_snowflake.hooks.tables import begin_deletion, describe_tabl
 from airflow_kinesis_snowflake.state.attributes import (
     KEYS,
     NODE,
+    NOTHING_IN_DOUBT,
     Row,
     checkpoint_attributes,
     is_as_wanted,
@@ -238,16 +239,18 @@ class CheckpointStoreHook(AwsHook):
         :param sink: how the drain that creates it commits
         :return: False: the row was there and is unchanged
         """
+        founded = texts_value(initial_shards)
         row = self._update(
             stream_name,
             shard_id,
             {
                 "startAt": text_value(str(start_at)),
+                "initialStartAt": text_value(str(start_at)) if founded else None,
                 "incarnation": text_value(incarnation),
                 "streamCreated": number_value(stream_created),
                 "streamArn": None if stream_arn is None else text_value(stream_arn),
                 "parentShardIds": texts_value(parents),
-                "initialShardIds": texts_value(initial_shards),
+                "initialShardIds": founded,
                 "sinks": texts_value(() if sink is None else (sink,)),
             },
             condition=_NEW,
@@ -323,7 +326,7 @@ class CheckpointStoreHook(AwsHook):
             values[":arn"] = unless_there["streamArn"] = text_value(stream_arn)
         changes = lease(owner=owner, expiry=expiry, now=now)
         if sink is not None:
-            condition += " AND attribute_not_exists(unsettled)"
+            condition += f" AND {NOTHING_IN_DOUBT}"
             changes["sinks"] = texts_value([sink])
         row = self._update(
             stream_name,

@@ -229,6 +229,13 @@ def sinks_of(item: Mapping[str, Value]) -> frozenset[str]:
     return frozenset(item.get("sinks", {}).get("SS") or _sinks_of_before(item))
 
 
+NOTHING_IN_DOUBT = (
+    "(attribute_not_exists(unsettled) OR (attribute_not_exists(sinks)"
+    " AND (attribute_exists(streamArn) OR attribute_not_exists(incarnation))))"
+)
+"""Condition: no sink has committed more than the row shows, since it is settled or nobody has loaded yet."""
+
+
 def _sinks_of_before(item: Mapping[str, Value]) -> frozenset[str]:
     """Earlier versions only knew COPY; their rows have an incarnation, and name neither a sink nor an ARN.
 
@@ -289,6 +296,7 @@ class Row:
             caught_up_at=self._number("caughtUpAt"),
             others_until=self._number("othersUntil"),
             initial_shards=self._read("initialShardIds", "SS", frozenset) or frozenset(),
+            initial_start=self._read("initialStartAt", "S", StartAt.parse),
             offset=self._read("committedOffset", "S", decode_position),
             offsets=self._offsets(),
             sinks=self._read("sinks", "SS", frozenset) or _sinks_of_before(self._item),

@@ -31,6 +31,7 @@ class ShardState:
     :param unsettled: the last owner left a commit in doubt
     :param caught_up_at: the shard was drained up to this moment
     :param initial_shards: on the row that founded the application on this stream, the shards listed then
+    :param initial_start: on the same row, where all of these were to begin; a reset may move its ``start_at``
     :param others_until: when the consumer that made the row last wrote it, before a drain took it
     :param offset: what COPY had committed for the shard when a drain last wrote this row; an earlier offset
         in Snowflake means that Snowflake went back in time
@@ -55,6 +56,7 @@ class ShardState:
     unsettled: bool = False
     caught_up_at: int | None = None
     initial_shards: frozenset[str] = frozenset()
+    initial_start: StartAt | None = None
     others_until: int | None = None
     offset: Position | None = None
     offsets: Mapping[str, Position] = field(default_factory=dict)

@@ -89,6 +89,7 @@ class FakeStateStore:
             stream_created=stream_created,
             stream_arn=stream_arn,
             initial_shards=frozenset(initial_shards),
+            initial_start=start_at if initial_shards else None,
             sinks=frozenset(() if sink is None else (sink,)),
         )
         with self._lock:
@@ -133,7 +134,7 @@ class FakeStateStore:
         def free(row: ShardState) -> bool:
             if stream_arn is not None and row.stream_arn not in {None, stream_arn}:
                 return False
-            if sink is not None and row.unsettled:
+            if sink is not None and row.unsettled and row.sinks:
                 return False
             if row.lease_owner in {None, owner}:
                 return True

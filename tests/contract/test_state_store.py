@@ -110,6 +110,7 @@ def test_a_row_is_made_with_what_it_is_told(unmade: StateStore) -> None:
         incarnation="first",
         stream_created=7,
         initial_shards=frozenset("ab"),
+        initial_start=TRIM_HORIZON,
         sinks=frozenset({"streaming"}),
     )
 
@@ -285,6 +286,14 @@ def test_who_commits_otherwise_takes_no_lease_of_a_row_in_doubt(leased: StateSto
     assert leased.release_lease(STREAM, SHARD, owner="two", now=5)
     assert take(leased, "three", sink="streaming")
     assert row(leased).sinks == {"streaming"}
+
+
+def test_a_row_under_which_nobody_has_loaded_is_in_doubt_for_nobody(unmade: StateStore) -> None:
+    unmade.create_table()
+    assert create(unmade, sink=None, stream_arn="arn")
+    assert take(unmade, "one", sink=None)
+    assert unmade.release_lease(STREAM, SHARD, owner="one", now=3, unsettled=True)
+    assert take(unmade, "two", sink="streaming")
 
 
 def test_each_sink_has_an_offset_of_its_own(leased: StateStore) -> None:

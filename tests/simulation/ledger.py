@@ -407,13 +407,16 @@ class Ledger:
         What is before it was loaded before, or a reset has said that it is skipped.
 
         :param recovered: children may go on where channels say, of which their plan says that nobody knows
-            whether an earlier reset had ended them; their parents have no rows then
+            whether an earlier reset had ended them, or a stream that was deleted; their parents have no rows
+            then
         """
         for shard in self._stream.shards.values():
             incarnation = self._current.get((application, shard.shard_id))
             missing = shard.users if incarnation is None else self._unread(shard, incarnation)
             if incarnation is None and recovered:
                 missing = []
+                if self._stream.remade:
+                    continue
             skipped = [
                 user
                 for user in shard.users

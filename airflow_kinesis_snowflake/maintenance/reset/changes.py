@@ -33,7 +33,7 @@ class ShardChange:
     :param checkpoint: the present one, as are ``start_at``, ``incarnation``, ``lease`` and ``updated``
     :param new_start_at: as ``StartAt`` writes it, or ``LATEST``: the moment when the plan is carried out
     :param new_offset: the position through which ``new_sink`` has loaded under the new incarnation
-    :param new_sinks: the sinks that may have loaded under the new incarnation, or will, as far as is known
+    :param new_sinks: the sinks that may have loaded under the new incarnation; none if it begins
     :param new_caught_up_at: no record before this moment counts (ms); the drain checks whether any aged out
         since then
     :param effect: in words
@@ -82,11 +82,6 @@ def unchanged(shard: ShardView, now: int) -> ShardChange:
         updated=shard.last_update,
         parents=shard.parents,
     )
-
-
-def sinks_of_all(inspection: Inspection) -> tuple[str, ...]:
-    """The sinks that an application loads by, which the row of a shard names that nobody has loaded yet."""
-    return tuple(sorted({sink for shard in inspection.shards for sink in shard.sinks}))
 
 
 def unmet_changes(changes: Iterable[ShardChange], inspection: Inspection) -> list[str]:

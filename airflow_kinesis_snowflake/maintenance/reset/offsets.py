@@ -73,7 +73,7 @@ def _may_have_copied(inspection: Inspection) -> bool:
     """Whether there may be offsets; asking for them takes a warehouse, where their table is there."""
     rows = [shard for shard in inspection.shards if shard.row]
     return not rows or any(
-        not shard.sinks or COPY in shard.sinks or shard.offset is not None for shard in rows
+        not shard.incarnation or COPY in shard.sinks or shard.offset is not None for shard in rows
     )
 
 

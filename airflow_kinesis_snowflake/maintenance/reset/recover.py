@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
-from airflow_kinesis_snowflake.maintenance.reset.changes import Action, has_copied, sinks_of_all, unchanged
+from airflow_kinesis_snowflake.maintenance.reset.changes import Action, has_copied, unchanged
 from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
 from airflow_kinesis_snowflake.maintenance.reset.method import Decision, MethodField, ResetMethod, refuse
 from airflow_kinesis_snowflake.maintenance.reset.positions import LATEST, parse_start
 from airflow_kinesis_snowflake.state.attributes import COPY
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
-from airflow_kinesis_snowflake.stream.positions import StartAt
+from airflow_kinesis_snowflake.stream.positions import StartAt, sequence_facts
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
@@ -77,9 +77,12 @@ class Recover(ResetMethod):
         if not committed and not any(shard.row for shard in inspection.shards):
             refuse(request, [f"Snowflake has no offsets of it on stream {request.stream} to recover from"])
         known = {shard.shard_id for shard in inspection.shards}
-        extra = [inspection.shard(shard_id) for shard_id in sorted(committed.keys() - known)]
+        extra = [
+            inspection.shard(shard_id)
+            for shard_id in sorted(committed.keys() - known)
+            if _made(committed[shard_id]) >= (inspection.stream_created or 0) // 1000 * 1000
+        ]
         fresh = _fresh(inspection, committed)
-        sinks = sinks_of_all(inspection) or tuple(sorted({each.sink for each in committed.values()}))
         changes = tuple(
             _recovered(
                 request,
@@ -87,7 +90,6 @@ class Recover(ResetMethod):
                 committed.get(shard.shard_id),
                 new=new_incarnation(),
                 fresh=shard.shard_id in fresh,
-                sinks=sinks,
                 now=inspection.at,
             )
             for shard in (*inspection.shards, *extra)
@@ -133,6 +135,8 @@ def committed_by_shard(
     notes: list[str] = []
     for offset in sorted(found, key=lambda offset: offset.updated):
         row = rows.get(offset.shard_id)
+        if row is None and _is_of_another_stream(offset, inspection.shard(offset.shard_id)):
+            continue
         if not _counts(offset, row, closed=(offset.shard_id, offset.incarnation) in closed):
             continue
         if row is not None and not (backwards and went_back(offset, row)):
@@ -141,6 +145,17 @@ def committed_by_shard(
                 continue
         chosen[offset.shard_id] = _of_both(chosen.get(offset.shard_id), offset, row, backwards=backwards)
     return chosen, notes
+
+
+def _is_of_another_stream(offset: CommittedOffset, shard: ShardView) -> bool:
+    """Whether an offset is of a stream that was deleted: all numbers of a shard say when it was made."""
+    return bool(_made(offset)) and shard.made is not None and _made(offset) != shard.made
+
+
+def _made(offset: CommittedOffset) -> int:
+    """When the shard was made that gave out an offset's number (ms); 0: the number doesn't say."""
+    facts = sequence_facts(offset.position.sequence_number) if offset.position else None
+    return 0 if facts is None else millis(facts.shard_created)
 
 
 def _counts(offset: CommittedOffset, row: ShardView | None, *, closed: bool) -> bool:
@@ -220,7 +235,6 @@ def _recovered(
     *,
     new: str,
     fresh: bool,
-    sinks: tuple[str, ...],
     now: int,
 ) -> ShardChange:
     change = unchanged(shard, now)
@@ -233,7 +247,6 @@ def _recovered(
             action=Action.SET if shard.row else Action.CREATE,
             new_start_at=start_at,
             new_incarnation=new,
-            new_sinks=shard.sinks or sinks,
         )
     back = request.trust_snowflake and shard.row and went_back(committed, shard)
     checkpoint = shard.checkpoint if not back and _is_before(committed, shard) else committed.position
@@ -259,9 +272,9 @@ def _recovered(
 
 
 def _asked(shard: ShardView, committed: CommittedOffset, *, kept: bool) -> tuple[str, ...]:
-    """The sinks that a drain asks that goes on under this incarnation; if it is new, those that may load."""
+    """The sinks that a drain asks that goes on under this incarnation; none if it is new."""
     if not kept:
-        return shard.sinks
+        return ()
     of_row = shard.sinks if shard.incarnation == committed.incarnation else ()
     return tuple(sorted({*of_row, committed.sink}))
 

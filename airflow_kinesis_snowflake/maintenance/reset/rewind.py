@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.maintenance.reset.changes import Action, sinks_of_all, unchanged
+from airflow_kinesis_snowflake.maintenance.reset.changes import Action, unchanged
 from airflow_kinesis_snowflake.maintenance.reset.due import due_shards
 from airflow_kinesis_snowflake.maintenance.reset.method import Decision, MethodField, ResetMethod, refuse
 from airflow_kinesis_snowflake.maintenance.reset.positions import parse_position
@@ -123,5 +123,4 @@ def _rewound(request: ResetRequest, shard: ShardView, inspection: Inspection, *,
         new_checkpoint=checkpoint,
         new_start_at=start_at or shard.start_at or "TRIM_HORIZON",
         new_incarnation=new,
-        new_sinks=shard.sinks or sinks_of_all(inspection),
     )

@@ -309,6 +309,7 @@ def test_a_new_row_says_how_the_shard_starts(store: CheckpointStoreHook) -> None
         incarnation="first",
         stream_created=1,
         initial_shards=frozenset({"x", "y"}),
+        initial_start=moment,
         sinks=frozenset({"copy"}),
     )
 

@@ -70,6 +70,12 @@ def test_whoever_completes_a_first_run_that_died_starts_the_shards_where_that_ru
     assert starts(state) == dict.fromkeys("abc", FIRST_RUN)
 
 
+def test_a_reset_of_the_founder_moves_no_other_shard_of_a_first_run_that_died() -> None:
+    founder = ShardState("a", start_at=LATER, initial_shards=frozenset("ab"), initial_start=FIRST_RUN)
+    state = completed(listing("a b"), initial=LATER, state=StreamState({"a": founder}))
+    assert starts(state) == {"a": LATER, "b": FIRST_RUN}
+
+
 def test_shards_that_appear_before_a_first_run_is_complete_wait_until_it_is() -> None:
     founder = ShardState("a", start_at=FIRST_RUN, initial_shards=frozenset("ab"))
     rows = missing_rows(listing("a b b>c"), StreamState({"a": founder}), initial=LATER)

@@ -204,11 +204,10 @@ def test_there_is_no_recovery_of_the_state_of_a_deleted_stream() -> None:
         changes(request("recover"), view(stream_created=0), offsets=[offset()])
 
 
-def test_what_a_recovery_starts_is_loaded_as_the_application_loads() -> None:
-    row = view(SECOND, checkpoint=None, sinks=(STREAMING,))
-    gone = {"row": False, "checkpoint": None, "incarnation": None}
-    made = changes(request("recover"), row, view(FIRST, **gone))
-    assert (made[FIRST].action, made[FIRST].new_sinks) == (Action.CREATE, (STREAMING,))
+def test_under_an_incarnation_that_a_reset_begins_no_sink_has_loaded() -> None:
+    row = view(checkpoint=None, sinks=(COPY, STREAMING))
+    assert changes(request(), row)[FIRST].new_sinks == ()
+    assert recovered(row, offset(number=None, closed=True)).new_sinks == ()
 
 
 def test_a_checkpoint_never_goes_back_in_a_recovery_unless_snowflake_is_trusted() -> None:
