@@ -177,11 +177,6 @@ def committed_token(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SimulatedChannel, "wait", lambda _, token, **__: State(token))
 
 
-def channel_opened_again(patch: pytest.MonkeyPatch) -> None:
-    """A channel that another has had since goes on as it was opened before."""
-    patch.setattr(streaming, "behind", lambda *_: False)
-
-
 def dead_letters_before_rows(patch: pytest.MonkeyPatch) -> None:
     """Rows are streamed before the dead letters of their batch, whose token speaks for both."""
     letters, append = StreamingSink._commit_letters, StreamingSink._append
@@ -429,7 +424,6 @@ MUTANTS: tuple[Mutant, ...] = (
     copy_loads_a_file_once,
     token_at_opening,
     committed_token,
-    channel_opened_again,
     dead_letters_before_rows,
     dead_letters_that_are_there,
     checkpoint_after_commit,
