@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -35,7 +36,6 @@ from tests.simulation.resets import RECOVER, Resets, maintenance_of
 from tests.simulation.world import World, files_in_memory
 
 if TYPE_CHECKING:
-    from collections import Counter
     from random import Random
 
     from airflow_kinesis_snowflake.engine.ports import SinkSettings, Source
@@ -136,12 +136,17 @@ class History:
         """
         self._scheduler.spawn(self._live)
         with files_in_memory(), maintenance_of(self.variant.chance("ids")):
-            self._scheduler.run(lambda: self._done or bool(self._ledger.broken))
+            try:
+                self._scheduler.run(lambda: self._done or bool(self._ledger.broken))
+                return self._told()
+            finally:
+                self._scheduler.end()
+
+    def _told(self) -> Told:
         if self._ledger.broken:
             raise BrokenPromiseError(f"{self.variant.arguments}: {self._ledger.broken[0]}")
-        self.counts["records"] += len(self.world.stream.users)
-        self.counts["logins"] += self.world.server.logins
-        return Told(self.counts, self.world.weather.struck, self._ledger.checks)
+        counts = self.counts + Counter(records=len(self.world.stream.users), logins=self.world.server.logins)
+        return Told(counts, self.world.weather.struck, self._ledger.checks)
 
     # --- what happens --------------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ class Scheduler:
         self.random = random
         self._main = getcurrent()
         self._agenda: list[tuple[float, float, int, Task, int]] = []
+        self._tasks: list[Task] = []
         self._count = 0
         self._running: Task | None = None
         self._until: Callable[[], bool] = lambda: False
@@ -81,6 +82,7 @@ class Scheduler:
             if owner.dead:
                 raise GreenletExit
             owner.tasks[task] = None
+        self._tasks.append(task)
         self._plan(task, after)
         return task
 
@@ -125,15 +127,27 @@ class Scheduler:
         """End a process: none of its threads takes another step that anybody could notice."""
         process.dead = True
         for task in list(process.tasks):
-            if task is not self._running and not task.greenlet.dead:
-                task.turn += 1
-                interrupted, self._running = self._running, task
-                task.greenlet.parent = getcurrent()
-                task.greenlet.throw(GreenletExit)
-                self._running = interrupted
+            if task is not self._running:
+                self._let_go(task)
         process.tasks.clear()
         if self._running is not None and self._running.owner is process:
             raise GreenletExit
+
+    def end(self) -> None:
+        """End all tasks, which otherwise wait for ever and keep their memory."""
+        for task in self._tasks:
+            if task.owner is not None:
+                task.owner.dead = True
+        for task in self._tasks:
+            self._let_go(task)
+
+    def _let_go(self, task: Task) -> None:
+        if not task.greenlet.dead:
+            task.turn += 1
+            interrupted, self._running = self._running, task
+            task.greenlet.parent = getcurrent()
+            task.greenlet.throw(GreenletExit)
+            self._running = interrupted
 
     def run(self, until: Callable[[], bool]) -> None:
         """Go on until a condition holds.
