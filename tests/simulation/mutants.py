@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine import intake, reader
 from airflow_kinesis_snowflake.engine.coordinator import Coordinator
-from airflow_kinesis_snowflake.engine.fetching import Fetching
 from airflow_kinesis_snowflake.engine.leases import Leases
 from airflow_kinesis_snowflake.engine.loading import Loader
 from airflow_kinesis_snowflake.engine.reader import ShardReader
-from airflow_kinesis_snowflake.engine.status import Status
 from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedError, TransientError
 from airflow_kinesis_snowflake.hooks import checkpoint
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
@@ -321,17 +319,6 @@ def ended_when_committed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Coordinator, "_settled", lambda *_: True)
 
 
-def pages_of_before_are_dropped(patch: pytest.MonkeyPatch) -> None:
-    """A page that was asked for before a rewind is taken for the next one."""
-
-    def ended(fetching: Fetching, call: Any, *, now: float) -> bool:
-        fetching._calls.remove(call)
-        call.reader.in_flight = False
-        return call.reader.status is Status.READING
-
-    patch.setattr(Fetching, "ended", ended)
-
-
 def read_again_after_a_loss(patch: pytest.MonkeyPatch) -> None:
     """What was read of a batch that isn't committed isn't read again."""
     patch.setattr(ShardReader, "rewind", lambda *_: None)
@@ -440,7 +427,6 @@ MUTANTS: tuple[Mutant, ...] = (
     replays_lock,
     parents_first,
     ended_when_committed,
-    pages_of_before_are_dropped,
     read_again_after_a_loss,
     records_after_the_checkpoint,
     repeated_events_are_dropped,
