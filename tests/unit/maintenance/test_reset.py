@@ -23,7 +23,8 @@ from airflow_kinesis_snowflake.maintenance.reset.recover import committed_by_sha
 from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, find_method
 from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
 from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
-from airflow_kinesis_snowflake.stream.positions import Position
+from airflow_kinesis_snowflake.stream.positions import Position, sequence_facts
+from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,6 +198,19 @@ def test_a_recovery_begins_anew_what_a_reset_closed_before_that_sink_had_committ
     change = recovered(row, offset(number=None, closed=True))
     assert (change.action, change.new_incarnation) == (Action.SET, "new")
     assert change.new_checkpoint == Position("200")
+
+
+def test_without_a_row_an_offset_of_a_deleted_stream_doesnt_count() -> None:
+    number = "49678550650194360514240687840140960923978025014294216706"
+    facts = sequence_facts(number)
+    assert facts is not None
+    made = millis(facts.shard_created)
+    nothing: dict[str, Any] = {"row": False, "checkpoint": None, "incarnation": None}
+
+    of_another, _ = committed_by_shard([offset(number=number)], inspection(view(made=made + 1000, **nothing)))
+    of_this, _ = committed_by_shard([offset(number=number)], inspection(view(made=made, **nothing)))
+
+    assert (of_another, of_this[FIRST].position) == ({}, Position(number))
 
 
 def test_there_is_no_recovery_of_the_state_of_a_deleted_stream() -> None:
