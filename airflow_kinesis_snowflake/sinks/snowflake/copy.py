@@ -389,11 +389,11 @@ class CopySink:
                 f"Leases of stream {self._context.stream_name} were lost while batch {batch.id} was being "
                 f"loaded; it was rolled back and the next owner reads its records again"
             )
-        keys = batch.keys
+        keys, attempt = batch.keys, f"{batch.id}/{transaction}"
         session.move_offsets(
             self._target,
             **self._of_the_application,
-            batch_id=batch.id,
+            batch_id=attempt,
             transaction=transaction,
             moves=[
                 OffsetMove(
@@ -407,7 +407,8 @@ class CopySink:
             ],
         )
         after = self._read(session, keys)
-        if carry(batch, after):
+        # Those of an earlier attempt, whose COMMIT arrived late, aren't ours.
+        if carry(batch, after, attempt=attempt):
             return
         if after == Offsets({key: before[key] for key in keys}, {}):
             raise TransactionEndedError(
@@ -502,11 +503,16 @@ def committed(batch: Batch) -> Outcome:
     return Outcome(offsets={shard_id: span.reached for shard_id, span in batch.spans.items()})
 
 
-def carry(batch: Batch, offsets: Offsets) -> bool:
-    """Whether offsets prove that a batch is committed: each of its shards is where the batch moved it."""
+def carry(batch: Batch, offsets: Offsets, *, attempt: str | None = None) -> bool:
+    """Whether offsets prove that a batch is committed: each of its shards is where the batch moved it.
+
+    :param attempt: only by this attempt at it; ``None``: by any
+    """
     return all(
         (offset := offsets.found.get(span.key)) is not None
-        and (offset.batch_id, offset.position) == (batch.id, span.reached)
+        and offset.position == span.reached
+        and offset.batch_id is not None
+        and (offset.batch_id == attempt if attempt else offset.batch_id.partition("/")[0] == batch.id)
         for span in batch.spans.values()
     )
 
