@@ -29,7 +29,7 @@ from airflow_kinesis_snowflake.formats.column_types import (
     DataType,
 )
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, NOTHING_KNOWN, Known
 from airflow_kinesis_snowflake.formats.envelope import (
     METADATA,
     METADATA_FIELDS,
@@ -230,18 +230,11 @@ class ColumnsMapping:
     # --- records -------------------------------------------------------------------------------------------
 
     def encode(
-        self,
-        records: Sequence[Record],
-        *,
-        stream_name: str,
-        shard_id: str,
-        runs: Sequence[int] | None = None,
-        checked: bool = False,
+        self, records: Sequence[Record], *, stream_name: str, shard_id: str, known: Known = NOTHING_KNOWN
     ) -> EncodedRecords:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other.
 
-        :param runs: lengths of the runs of records that differ in their data only; ``None``: not known
-        :param checked: has no effect: values are read in any case
+        :param known: values are read in any case
         :raises KinesisSnowflakeError: the columns of the table can't be read
         """
         if not records:
@@ -250,7 +243,7 @@ class ColumnsMapping:
             page = _Page(self._current(), records)
             delta = page.judge()
             if not delta:
-                return page.encoded(stream_name=stream_name, shard_id=shard_id, runs=runs)
+                return page.encoded(stream_name=stream_name, shard_id=shard_id, runs=known.runs)
             self._merge(delta)
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.formats.engine import CheckedDocuments, DroppedPayload
+from airflow_kinesis_snowflake.formats.engine import NOTHING_KNOWN, CheckedDocuments, DroppedPayload, Known
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,23 +37,11 @@ class Encoder(Protocol):
 
 
 class Mapping(Encoder, Protocol):
-    """An encoder that may be told what is known of the records, so that it needn't find out."""
+    """An encoder that may be told what is known of the records."""
 
     def encode(
-        self,
-        records: Sequence[Record],
-        *,
-        stream_name: str,
-        shard_id: str,
-        runs: Sequence[int] | None = None,
-        checked: bool = False,
-    ) -> EncodedRecords:
-        """Turn records of one shard into rows and dead letters.
-
-        :param runs: lengths of the runs of records that differ in their data only; ``None``: not known
-        :param checked: all data is known to be JSON in UTF-8
-        """
-        ...
+        self, records: Sequence[Record], *, stream_name: str, shard_id: str, known: Known = NOTHING_KNOWN
+    ) -> EncodedRecords: ...
 
 
 @dataclass
@@ -98,8 +86,7 @@ class DecodingEncoder:
             documents,
             stream_name=stream_name,
             shard_id=shard_id,
-            runs=expanded.runs,
-            checked=expanded.checked,
+            known=Known(runs=expanded.runs, checked=expanded.checked),
         )
         refused: dict[tuple[str, int | None], DeadLetter] = {}
         for letter in encoded.dead_letters:

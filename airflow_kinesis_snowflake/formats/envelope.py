@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, NOTHING_KNOWN, Known
 from airflow_kinesis_snowflake.formats.looks import hint
 
 if TYPE_CHECKING:
@@ -132,23 +132,14 @@ class EnvelopeMapping:
         self.copy_select = (*self.copy_select, *own_selects(metadata_columns))
 
     def encode(
-        self,
-        records: Sequence[Record],
-        *,
-        stream_name: str,
-        shard_id: str,
-        runs: Sequence[int] | None = None,
-        checked: bool = False,
+        self, records: Sequence[Record], *, stream_name: str, shard_id: str, known: Known = NOTHING_KNOWN
     ) -> EncodedRecords:
-        """Turn records of one shard into rows and dead letters; each record becomes one or the other.
-
-        :param runs: lengths of the runs of records that differ in their data only; ``None``: not known
-        :param checked: all data is known to be JSON in UTF-8
-        """
+        """Turn records of one shard into rows and dead letters; each record becomes one or the other."""
+        runs = known.runs
         good: Sequence[Record] = records
         dead_letters: tuple[DeadLetter, ...] = ()
         payloads = [record.data for record in records]
-        text = _text_if_all_land(payloads, checked=checked)
+        text = _text_if_all_land(payloads, checked=known.checked)
         if text is None:
             good, dead_letters = _sort_out(records)
             text = _text([record.data.removeprefix(BYTE_ORDER_MARK) for record in good])
