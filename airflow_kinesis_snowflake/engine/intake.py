@@ -261,14 +261,14 @@ class Intake:
         """
         began = self._runtime.monotonic()
         if self._listed:
-            self._check_that_it_is_still_the_same()
+            self._check_not_recreated()
         self._listed = self._source.list_shards()
         self._by_id = {shard.shard_id: shard for shard in self._listed}
         self._gone = vanished(self._listed, progress(state))
         self._absences.note(self._gone | self._missed(state), at=began)
         self._forget(state)
 
-    def _check_that_it_is_still_the_same(self) -> None:
+    def _check_not_recreated(self) -> None:
         created = self._source.describe().created
         if created != self._facts.created:
             raise self._recreated(created)

@@ -31,7 +31,7 @@ class Offset:
     """How far one shard is loaded.
 
     :param position: of the last loaded record; ``None`` before the first
-    :param batch_id: of the micro-batch that loaded it
+    :param batch_id: of the micro-batch that loaded it, and perhaps which attempt at it
     """
 
     shard_id: str

@@ -158,8 +158,10 @@ class ShardReader:
         self.failures = 0
         self._failing_since = None
         self._stalled = False
-        if not (page.at_end and self._at_end_since is not None):
-            self._at_end_since = page.asked_at if page.at_end else None
+        if not page.at_end:
+            self._at_end_since = None
+        elif self._at_end_since is None:
+            self._at_end_since = page.asked_at
         return None if before is self.cursor else before
 
     def _size_next_page(self, page: EncodedPage) -> None:

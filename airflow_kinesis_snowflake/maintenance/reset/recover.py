@@ -80,7 +80,7 @@ class Recover(ResetMethod):
         extra = [
             inspection.shard(shard_id)
             for shard_id in sorted(committed.keys() - known)
-            if _made(committed[shard_id]) >= (inspection.stream_created or 0) // 1000 * 1000
+            if _is_as_young_as_the_stream(committed[shard_id], inspection)
         ]
         fresh = _fresh(inspection, committed)
         changes = tuple(
@@ -150,6 +150,14 @@ def committed_by_shard(
 def _is_of_another_stream(offset: CommittedOffset, shard: ShardView) -> bool:
     """Whether an offset is of a stream that was deleted: all numbers of a shard say when it was made."""
     return bool(_made(offset)) and shard.made is not None and _made(offset) != shard.made
+
+
+def _is_as_young_as_the_stream(offset: CommittedOffset, inspection: Inspection) -> bool:
+    """Whether a shard that isn't listed was made since the stream was, to the second, as numbers tell it.
+
+    A row of another's shard would be taken for that of a shard of its name that comes later.
+    """
+    return _made(offset) >= (inspection.stream_created or 0) // 1000 * 1000
 
 
 def _made(offset: CommittedOffset) -> int:

@@ -10,7 +10,8 @@ What makes it exactly once, in the order of the statements:
 4. The lock: until this transaction ends, no other load of the same offsets gets past its lock.
 5. The compare-and-set: each shard's offset moves from its known position to the end of the batch, and only in
    this very transaction; if Snowflake has ended it, nothing moves. Then the offsets are read, and unless each
-   shard has exactly one row, moved by this batch, everything is rolled back.
+   shard has exactly one row, moved by this very attempt, everything is rolled back: the ``COMMIT`` of an
+   earlier attempt may have arrived while this one waited for the lock.
 6. ``COMMIT``. From here on the records are in Snowflake, whatever happens. Its answer alone proves nothing,
    because a ``COMMIT`` without a transaction is ignored. So the offsets are read once more.
 
@@ -407,7 +408,6 @@ class CopySink:
             ],
         )
         after = self._read(session, keys)
-        # Those of an earlier attempt, whose COMMIT arrived late, aren't ours.
         if carry(batch, after, attempt=attempt):
             return
         if after == Offsets({key: before[key] for key in keys}, {}):
