@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
-from tests.torture import crew, mutants
+from tests.torture import crew, mutants, weather
 from tests.torture.journal import Journal
 from tests.torture.torture import Plan, Torture, report
 
@@ -41,10 +41,10 @@ def test_with_the_checkpoint_before_the_commit_records_are_lost(
 def test_without_the_guard_records_of_an_ended_transaction_are_lost(
     services: LocalServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Snowflake ends the transaction of a worker that sleeps while it holds the lock.
-    monkeypatch.setitem(crew.STEPS, COPY, ("offsets",))
-    monkeypatch.setattr(crew, "SIGNALS", (signal.SIGSTOP,))
-    outcome = torture_with(mutants.without_guard.__name__, services, tmp_path, pauses=10)
+    # What the guard is for: of all that may happen, the end of a transaction between its COPY and its UPDATE.
+    (ended,) = (fault for fault in weather.FAULTS[COPY] if fault.name == "ends transactions before UPDATE")
+    monkeypatch.setitem(weather.FAULTS, COPY, (ended,))
+    outcome = torture_with(mutants.without_guard.__name__, services, tmp_path)
     assert outcome.verdict.missing
 
 

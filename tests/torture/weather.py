@@ -198,7 +198,7 @@ _STREAMING_MOODS = (
         0.1,
     ),
 )
-FAULTS: Mapping[str, tuple[Fault | Mood, ...]] = {
+FAULTS: dict[str, tuple[Fault | Mood, ...]] = {
     COPY: (*_AWS, *_COPY, *_COPY_MOODS),
     STREAMING: (*_AWS, *_STREAMING_MOODS),
 }
