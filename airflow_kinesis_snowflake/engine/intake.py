@@ -27,7 +27,7 @@ from airflow_kinesis_snowflake.exceptions import (
     StreamRecreatedError,
 )
 from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
-from airflow_kinesis_snowflake.stream.positions import StartAt, is_after
+from airflow_kinesis_snowflake.stream.positions import StartAt, later
 from airflow_kinesis_snowflake.stream.retention import MARGIN, Gap, may_have_aged_out, why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment
 
@@ -555,8 +555,3 @@ def data_loss(gap: Gap, *, stream_name: str) -> DataLossError:
         "have "
         f"{gap}. Nothing after the gap was loaded"
     )
-
-
-def later(found: Position | None, known: Position | None) -> Position | None:
-    """The later of two positions; ``None`` is before all."""
-    return found if found is not None and is_after(found, known) else known

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -214,8 +214,12 @@ class Sink(Protocol):
         :raises LeaseLostError: another worker has a lease
         """
 
-    def settled(self, shards: Set[str]) -> None:
-        """Note that the rows of these shards show what is committed."""
+    def settled(self, batch: Batch) -> None:
+        """Note that the checkpoints of a committed batch are saved.
+
+        Its shards are no longer :attr:`in_doubt`, unless the sink may have more of them, such as dead letters
+        of records after the batch.
+        """
 
     def cancel(self) -> None:
         """Abandon the commit under way, which then raises; from another thread."""

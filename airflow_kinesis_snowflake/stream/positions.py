@@ -191,3 +191,8 @@ def sequence_facts(sequence_number: str) -> SequenceFacts | None:
 def is_after(position: Position, other: Position | None) -> bool:
     """Whether a position is after another, or after the very start."""
     return other is None or position > other
+
+
+def later(one: Position | None, other: Position | None) -> Position | None:
+    """The later of two positions; ``None`` is before all."""
+    return one if one is not None and is_after(one, other) else other

@@ -20,7 +20,7 @@ from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
 from airflow_kinesis_snowflake.stream.positions import is_after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence, Set
+    from collections.abc import Iterator, Sequence
 
     from airflow_kinesis_snowflake.engine.batch import Batch
     from airflow_kinesis_snowflake.engine.offsets import OffsetKey
@@ -189,12 +189,12 @@ class FakeSink:
         self.in_doubt |= batch.spans.keys()
         outcome = self._landing.commit(batch)
         if outcome.ahead:
-            self.settled(batch.spans.keys())
+            self.settled(batch)
         return outcome
 
-    def settled(self, shards: Set[str]) -> None:
-        """Note that nothing of these shards is in doubt any more."""
-        self.in_doubt -= shards
+    def settled(self, batch: Batch) -> None:
+        """Note that nothing of the batch's shards is in doubt any more."""
+        self.in_doubt -= batch.spans.keys()
 
     def cancel(self) -> None:
         """Commit nothing more."""

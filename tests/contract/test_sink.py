@@ -124,6 +124,14 @@ class OnSnowflake:
             return struck(self._sessions.end_transaction(before="^UPDATE", times=1))
         return struck(self._channels.answer_error("PUT .*/channels/.*", status=500))
 
+    def refuse_rows(self) -> AbstractContextManager[object]:
+        """Let no rows be streamed into the landing table."""
+        return struck(
+            self._channels.answer_error(
+                "POST .*/rows", status=400, code="ERR_CHANNEL_HAS_INVALID_ROW_SEQUENCER"
+            )
+        )
+
     @property
     def _sessions(self) -> NastySnowflake:
         return NastySnowflake(self.services, session={"database": self.table.database})
@@ -469,11 +477,13 @@ def test_what_is_opened_is_counted(worker: Worker) -> None:
 
 
 def test_a_batch_is_in_doubt_until_it_is_settled(worker: Worker, place: Place) -> None:
-    worker.commit(worker.batch(range(1)))
+    of_one = worker.batch(range(1))
+    of_other = worker.batch(range(1), shard=OTHER)
+    worker.commit(of_one)
     assert worker.sink.in_doubt == {ONE}
-    worker.sink.settled({OTHER})
+    worker.sink.settled(of_other)
     assert worker.sink.in_doubt == {ONE}
-    worker.sink.settled({ONE})
+    worker.sink.settled(of_one)
     assert worker.sink.in_doubt == frozenset()
 
 
@@ -481,6 +491,40 @@ def test_a_batch_that_is_found_committed_stays_in_doubt(worker: Worker) -> None:
     batch = worker.batch(range(1))
     worker.commit(batch)
     assert worker.commit(batch).committed
+    assert worker.sink.in_doubt == {ONE}
+
+
+@pytest.mark.parametrize("place", ["by_streaming"], indirect=True)
+def test_dead_letters_keep_their_shard_in_doubt_until_their_rows_are_committed(
+    worker: Worker, place: OnSnowflake
+) -> None:
+    """They are committed before the rows; no other sink would know of them."""
+    with place.refuse_rows(), pytest.raises(TransientError):
+        worker.commit(worker.batch(range(3), bad=range(1, 2)))
+    for numbers, in_doubt in ((range(1), {ONE}), (range(1, 3), set())):
+        batch = worker.batch(numbers, bad=range(1, 2))
+        assert worker.commit(batch).committed
+        worker.sink.settled(batch)
+        assert worker.sink.in_doubt == in_doubt
+
+    assert (place.landed, place.letters) == ([0, 2], ["no json"])
+
+
+@pytest.mark.parametrize("place", ["by_streaming"], indirect=True)
+def test_dead_letters_of_a_batch_that_another_shard_rolls_back_stay_in_doubt(
+    worker: Worker, place: OnSnowflake, team: Team
+) -> None:
+    def of_both() -> Batch:
+        batch = worker.batch(range(2), bad=range(1, 2))
+        worker.add(batch, range(2), shard=OTHER)
+        return batch
+
+    with place.refuse_rows(), pytest.raises(TransientError):
+        worker.commit(of_both())
+    other = team.worker()
+    assert other.commit(other.batch(range(1), shard=OTHER)).committed
+
+    assert worker.commit(of_both()).ahead == {OTHER: position(0)}
     assert worker.sink.in_doubt == {ONE}
 
 

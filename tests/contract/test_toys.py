@@ -26,7 +26,7 @@ from airflow_kinesis_snowflake.testing.source import FakeSource
 from airflow_kinesis_snowflake.testing.store import FakeStateStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence, Set
+    from collections.abc import Iterator, Sequence
 
     from airflow_kinesis_snowflake.engine.batch import Batch
     from airflow_kinesis_snowflake.engine.ports import SinkContext, SinkSettings, Source
@@ -76,7 +76,7 @@ class ListSink:
             self.committed[OffsetKey(span.shard_id, span.incarnation)] = span.reached
         return Outcome(offsets={shard_id: span.reached for shard_id, span in batch.spans.items()})
 
-    def settled(self, shards: Set[str]) -> None: ...
+    def settled(self, batch: Batch) -> None: ...
     def cancel(self) -> None: ...
     def disconnect(self) -> None: ...
     def close(self) -> None: ...

@@ -175,7 +175,8 @@ class Scheduler:
                 continue
             owner = task.owner
             if owner is not None and owner.asleep_until > at:
-                self._plan(task, owner.asleep_until - self.now)
+                # Not after the difference: the sum may come out a rounding error too early, for ever.
+                self._plan_at(task, owner.asleep_until)
                 continue
             self.now = max(self.now, at)
             self.steps += 1
@@ -188,11 +189,11 @@ class Scheduler:
         return None
 
     def _plan(self, task: Task, seconds: float) -> None:
+        self._plan_at(task, self.now + max(0.0, seconds))
+
+    def _plan_at(self, task: Task, at: float) -> None:
         self._count += 1
-        heapq.heappush(
-            self._agenda,
-            (self.now + max(0.0, seconds), self.random.random(), self._count, task, task.turn),
-        )
+        heapq.heappush(self._agenda, (at, self.random.random(), self._count, task, task.turn))
 
     def _pause(self) -> None:
         paused, task = self._running, self._next()

@@ -60,7 +60,7 @@ from airflow_kinesis_snowflake.stream.positions import is_after
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -161,9 +161,9 @@ class CopySink:
             finally:
                 self._committing = False
 
-    def settled(self, shards: Set[str]) -> None:
-        """Note that nothing of these shards is in doubt any more."""
-        self.in_doubt -= shards
+    def settled(self, batch: Batch) -> None:
+        """Note that nothing of the batch's shards is in doubt any more."""
+        self.in_doubt -= batch.spans.keys()
 
     def cancel(self) -> None:
         """Cancel the statement under way, from another thread."""
@@ -296,7 +296,7 @@ class CopySink:
             return committed(batch)
         ahead = ahead_of(batch, offsets)
         if ahead:
-            self.settled(batch.spans.keys())
+            self.settled(batch)
             return Outcome(ahead=ahead)
         return None
 

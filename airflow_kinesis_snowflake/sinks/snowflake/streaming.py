@@ -47,7 +47,13 @@ from airflow_kinesis_snowflake.formats.json_rows import column_rows, envelope_ro
 from airflow_kinesis_snowflake.sinks.snowflake.evolution import evolve
 from airflow_kinesis_snowflake.sinks.snowflake.factories import STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.files import work_folder
-from airflow_kinesis_snowflake.stream.positions import Position, decode_position, encode_position, is_after
+from airflow_kinesis_snowflake.stream.positions import (
+    Position,
+    decode_position,
+    encode_position,
+    is_after,
+    later,
+)
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
@@ -175,6 +181,8 @@ class StreamingSink:
         self._rejected = 0
         self._evolved: set[tuple[FileColumn | None, str | None]] = set()
         self.connections = 0
+        # How far dead letters were sent. Their rows may be lost, and no other sink would know of the letters.
+        self._letters: dict[OffsetKey, Position | None] = {}
         self.in_doubt: frozenset[str] = frozenset()
 
     def workspace(self) -> AbstractContextManager[Path]:
@@ -249,9 +257,19 @@ class StreamingSink:
             finally:
                 self._committing = False
 
-    def settled(self, shards: Set[str]) -> None:
-        """Note that nothing of these shards is in doubt any more."""
-        self.in_doubt -= shards
+    def settled(self, batch: Batch) -> None:
+        """Note that nothing of the batch's shards is in doubt any more, unless dead letters were sent that
+        come after it.
+        """
+        self._settle({span.key: span.reached for span in batch.spans.values()})
+
+    def _settle(self, committed: Mapping[OffsetKey, Position | None]) -> None:
+        """Note how far shards are committed, as everybody can see."""
+        for key, position in committed.items():
+            letters = self._letters.get(key)
+            if letters is None or not is_after(letters, position):
+                self._letters.pop(key, None)
+                self.in_doubt -= {key.shard_id}
 
     def cancel(self) -> None:
         """Stop waiting for a commit, from another thread."""
@@ -321,10 +339,11 @@ class StreamingSink:
         """The outcome of a batch, judged by tokens; ``None`` if it is still to be sent."""
         ahead: dict[str, Position] = {}
         refused: dict[str, CorruptStateError] = {}
+        found: dict[OffsetKey, Position | None] = {}
         for shard_id, lane in lanes.items():
             span = batch.spans[shard_id]
             try:
-                committed = position_of(lane.committed)
+                committed = found[span.key] = position_of(lane.committed)
             except ValueError:
                 refused[shard_id] = self._unreadable(span.key, lane.committed)
                 continue
@@ -339,7 +358,7 @@ class StreamingSink:
         if all(ahead.get(shard_id) == batch.spans[shard_id].reached for shard_id in lanes):
             log.info("Batch %s was committed, although the answer was lost", batch.id)
             return Outcome(offsets=ahead)
-        self.settled(batch.spans.keys())
+        self._settle(found)
         return Outcome(ahead=ahead)
 
     def _commit_letters(self, batch: Batch, rows: StreamedRows) -> None:
@@ -347,9 +366,12 @@ class StreamingSink:
         for shard_id, pages in rows.pages.items():
             letters = [letter for page in pages for letter in page.dead_letters]
             if letters:
-                lane = self._lane(self._target.dead_letters, batch.spans[shard_id].key)
-                left = letters_after(lane.committed, letters)
+                key = batch.spans[shard_id].key
+                left = letters_after(self._lane(self._target.dead_letters, key).committed, letters)
                 parts[shard_id] = self._letter_parts(left, shard_id=shard_id)
+                if left:
+                    last = place_of_letter(token_of_letter(left[-1]))
+                    self._letters[key] = later(last, self._letters.get(key))
         self._append(self._target.dead_letters, batch, parts)
 
     def _append(self, table: TableName, batch: Batch, parts: Mapping[str, Iterable[Part]]) -> Set[str]:
