@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # How long maintenance that died holds shards up.
 HOLD_MILLIS = 60_000
+# Longer than clocks differ and processes sleep.
+LAST_STEP_MILLIS = 15 * 60_000
 RENEW_SECONDS = 10.0
 RENEWERS = 16
 
@@ -118,11 +120,27 @@ class Holds:
             self._renewing = True
             self._runtime.start(self._keep, name="hold-renewal")
 
+    def prolong(self) -> None:
+        """Renew all leases once more, for 15 minutes, before a last step that can't depend on them.
+
+        Otherwise a worker whose clock is ahead could take a shard while this process sleeps before that step.
+
+        :raises MaintenanceRefusedError: a worker has taken a shard already
+        :raises KinesisSnowflakeError: the leases couldn't be renewed
+        """
+        self._stop()
+        self.check()
+        now = self._clock()
+        for key in self._held:
+            until = now + LAST_STEP_MILLIS
+            if not self._store.renew_lease(*key, owner=self.owner, expiry=until, now=now):
+                # Perhaps given back since; then the next worker may take it.
+                self._lost[key] = self._store.lease_owner(*key) or "A worker"
+        self.check()
+
     def release(self) -> None:
         """Stop renewing, and give back what is held; :meth:`check` says what was lost."""
-        self._done.set()
-        if self._renewing:
-            self._ended.wait()
+        self._stop()
         if not self._held or not self._store.describe_table().exists:
             # There is nothing that could be lost.
             self._failure = None
@@ -130,6 +148,11 @@ class Holds:
         for key in self._held:
             if not self._store.release_lease(*key, owner=self.owner, now=self._clock()):
                 self._note_loss(key)
+
+    def _stop(self) -> None:
+        self._done.set()
+        if self._renewing:
+            self._ended.wait()
 
     def check(self) -> None:
         """Raise an error if the shards weren't held all the time.

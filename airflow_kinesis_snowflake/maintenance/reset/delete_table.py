@@ -60,11 +60,12 @@ class DeleteTable(NewStart):
             log.info("The table that was to be deleted is gone already")
             return
         rows = run.read_rows()
-        with run.holding(rows):
+        with run.holding(rows) as holds:
             # Before they were held, a drain may have changed them.
             rows = run.read_rows()
             for stream in sorted({stream for stream, _ in rows}):
                 run.close(stream, [row for key, row in rows.items() if key[0] == stream])
+            holds.prolong()
             run.store.delete_table()
 
     def unmet(self, plan: ResetPlan, inspection: Inspection) -> list[str]:

@@ -12,7 +12,7 @@ from airflow_kinesis_snowflake.exceptions import (
     MaintenanceRefusedError,
     ServiceUnavailableError,
 )
-from airflow_kinesis_snowflake.maintenance.holding import HOLD_MILLIS, holding
+from airflow_kinesis_snowflake.maintenance.holding import HOLD_MILLIS, LAST_STEP_MILLIS, holding
 from airflow_kinesis_snowflake.state.shards import TableFacts
 
 KEYS = [("stream", "a"), ("stream", "b")]
@@ -78,6 +78,27 @@ def test_shards_are_held_and_renewed_until_the_end(store: Store) -> None:
         store.wait_for_renewals(6)
     assert store.owners == dict.fromkeys(KEYS)
     assert set(store.expiries) == {1000 + HOLD_MILLIS}
+
+
+def test_a_last_step_is_held_for_longer_and_nothing_shortens_it(store: Store) -> None:
+    with held(store) as holds:
+        store.wait_for_renewals(2)
+        holds.prolong()
+        assert store.expiries[-2:] == [1000 + LAST_STEP_MILLIS] * 2
+        assert not any(thread.name.startswith("hold-renewal") for thread in threading.enumerate())
+    assert store.owners == dict.fromkeys(KEYS)
+
+
+@pytest.mark.parametrize("owner", ["worker", None])
+def test_a_last_step_is_not_taken_after_a_worker_had_a_shard(store: Store, owner: str | None) -> None:
+    def last_step() -> None:
+        with held(store) as holds:
+            store.owners["stream", "b"] = owner
+            holds.prolong()
+            pytest.fail("it goes on")
+
+    with pytest.raises(MaintenanceRefusedError, match="took shard b"):
+        last_step()
 
 
 def test_a_shard_that_is_being_read_is_left_alone_and_so_are_the_others(store: Store) -> None:
