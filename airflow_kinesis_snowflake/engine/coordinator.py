@@ -366,6 +366,8 @@ class Coordinator:
         facts = {}
         for reader in readers:
             settled = self._settled(reader)
+            if reader.status is Status.ENDED and settled:
+                reader.outlast_former_owners()
             facts[reader.shard_id] = do.LastFacts(
                 ended=reader.status is Status.ENDED and settled,
                 # The position of a fenced shard hasn't been saved yet.
@@ -424,6 +426,7 @@ class Coordinator:
         caught_up_at = min(event.time, self._stop_at)
         self._close(reader.accept(page, caught_up_at=caught_up_at))
         if page.at_tip and self._settled(reader):
+            reader.outlast_former_owners()
             self._commands.append(do.Note(reader.shard_id, page.millis_behind, caught_up_at))
         self._report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
         if reader.misses_its_end(self._now):
@@ -523,7 +526,9 @@ class Coordinator:
             # One that was lost and taken again meanwhile has another start.
             if (reader := self._readers.get(shard_id)) and reader.handed == span.reached:
                 reader.committed = span.reached
-                reader.offset = loaded.offsets.get(shard_id, reader.offset)
+                if shard_id in loaded.offsets:
+                    reader.offset = loaded.offsets[shard_id]
+                    reader.outlast_former_owners()
         self._report.batches += 1
         self._report.rejected_rows += loaded.rejected
         log.info(

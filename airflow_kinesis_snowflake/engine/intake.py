@@ -365,8 +365,8 @@ class Intake:
         return {
             each.state.shard_id: SinkInDoubtError(
                 f"{self._way_out(each.state, others)}. "
-                f"The last owner of shard {each.state.shard_id} of stream {self._settings.stream_name} "
-                "ended without releasing it, and may have committed more than its row shows"
+                f"An owner of shard {each.state.shard_id} of stream {self._settings.stream_name} "
+                "ended without releasing it, and may have committed, or still commit, more than its row shows"
             )
             for each in assignment.take
             if each.takeover and (others := each.state.sinks - {self._loader.sink})
@@ -439,6 +439,7 @@ class Intake:
                     offset=remembered,
                     refused=row.shard_id in refused,
                     letters=offsets.dead_letters.get(key),
+                    taken_over=True,
                 )
             )
         return Settlement(tuple(readers), {**self._refused(readers), **refused})
@@ -451,6 +452,7 @@ class Intake:
         offset: Position | None,
         refused: bool = False,
         letters: Position | None = None,
+        taken_over: bool = False,
     ) -> ShardReader:
         """A reader for a leased shard, which checks whether its last record aged out, if that is possible."""
         reader = ShardReader(
@@ -460,6 +462,7 @@ class Intake:
             shard=self._by_id.get(row.shard_id),
             refused=refused,
             letters=letters,
+            taken_over=taken_over,
         )
         begun = reader.committed is not None or reader.read_until is not None
         if begun and self._may_have_aged_out(reader.read_until):

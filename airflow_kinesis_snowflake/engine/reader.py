@@ -68,6 +68,7 @@ class ShardReader:
     :param offset: what the sink has committed of it, if known
     :param refused: the sink may have committed more, but couldn't tell
     :param letters: how far the sink has committed dead letters, perhaps of a batch whose rows were lost
+    :param taken_over: its last owner didn't release it, and may still commit what it has read
     """
 
     def __init__(
@@ -79,12 +80,14 @@ class ShardReader:
         offset: Position | None = None,
         refused: bool = False,
         letters: Position | None = None,
+        taken_over: bool = False,
     ) -> None:
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
         self.offset = offset
         self._refused = refused
         self._letters = letters
+        self._contested = taken_over
         self.start_at = state.start_at or TRIM_HORIZON
         self.read_until = read_until(
             committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)
@@ -110,8 +113,16 @@ class ShardReader:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether the sink has or may have committed something that no other sink would know of."""
-        return self._refused or (self._letters is not None and is_after(self._letters, self.committed))
+        """Whether the sink has, or may come to have, something committed that no other sink would know of."""
+        return (
+            self._refused
+            or self._contested
+            or (self._letters is not None and is_after(self._letters, self.committed))
+        )
+
+    def outlast_former_owners(self) -> None:
+        """Note that they can't commit anything any more: the offset moved, or nothing follows it."""
+        self._contested = False
 
     def request(self) -> PageRequest:
         """What to request from Kinesis next."""

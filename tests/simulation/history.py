@@ -122,9 +122,7 @@ class History:
         self._ledger = self.world.ledger
         self.resets = Resets(self.world)
         self._replays = Replays(self.world)
-        self._tries: list[Try] = []
         self._sink_now = self.world.sinks[0]
-        self._hung = bool(self.world.weather.sleep or self.world.weather.nap)
         self._recreated_until = -inf
         self._writing = True
         self._done = False
@@ -281,7 +279,6 @@ class History:
             return report
 
         tried = Try(self.world.start(machine, work))
-        self._tries.append(tried)
         return tried
 
     def _judge(self, error: Exception, began: float) -> None:
@@ -302,11 +299,8 @@ class History:
         )
 
     def _sink(self, machine: Machine, chance: Random) -> SinkSettings:
-        """How a try loads. Where workers may hang, its sink changes only as docs/streaming.md asks for it."""
-        wanted = chance.choice(self.world.sinks)
-        ended = all(tried.running.over for tried in self._tries)
-        if not self._hung or (ended and not self.world.unnoticed_commits()):
-            self._sink_now = wanted
+        """How a try loads."""
+        self._sink_now = chance.choice(self.world.sinks)
         open_session = self.world.snowflake(machine).open_session
         if self._sink_now == "copy":
             return Copy(self.world.landing, open_session)

@@ -111,7 +111,8 @@ class Resets:
                 return
             plan = left[-1]
             if number or self._chance.random() < 0.5:
-                recover = partial(self.request, method=RECOVER)
+                # Who is told that a reset which died holds a shard uses force.
+                recover = partial(self.request, method=RECOVER, force=bool(number))
                 if self.plan(recover, name=f"reset-calm-{number}", tries=1) and self.planned is not None:
                     plan = self.planned
             self.carry_out(plan, tries=1)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError, SinkInDoubtError, ThrottledError
+from airflow_kinesis_snowflake.sinks.snowflake.copy import CopySink
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
+from tests.simulation.history import CALM
 from tests.simulation.kinesis import SimulatedKinesis
 from tests.simulation.scenes import drain, play
 
@@ -14,6 +16,44 @@ if TYPE_CHECKING:
 
     from airflow_kinesis_snowflake.identifiers import TableName
     from tests.simulation.history import History
+
+
+def no_page(*_: Any, **__: Any) -> Any:
+    raise ThrottledError("no records today")
+
+
+def test_who_took_a_shard_over_and_loaded_nothing_leaves_it_to_no_other_sink(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A suspended worker may wake in its transaction until an offset has moved."""
+    real = CopySink._move_offsets
+
+    def scene(history: History) -> None:
+        scheduler = history.world.scheduler
+
+        def suspended(sink: CopySink, *args: Any, **kwargs: Any) -> None:
+            if first.running.machine.asleep_until == 0:
+                first.running.machine.sleep(300, suspended=True)
+                scheduler.sleep(0.1)
+            real(sink, *args, **kwargs)
+
+        monkeypatch.setattr(CopySink, "_move_offsets", suspended)
+        history.world.stream.put()
+        scheduler.sleep(2)
+        history.world.sinks = ("copy",)
+        first = history.start("first", 1, **CALM)
+        scheduler.sleep(60)
+        with monkeypatch.context() as patch:
+            patch.setattr(SimulatedKinesis, "get_page", no_page)
+            assert drain(history, "second", "copy", max_seconds=2.0) is None
+        third = drain(history, "third", "streaming")
+        history.world.wait(first.running)
+
+        assert isinstance(third, SinkInDoubtError)
+        assert drain(history, "fourth", "copy") is None
+        assert drain(history, "fifth", "streaming") is None
+
+    play(scene)
 
 
 def test_dead_letters_of_a_lost_batch_keep_their_shard_from_other_sinks(
@@ -26,9 +66,6 @@ def test_dead_letters_of_a_lost_batch_keep_their_shard_from_other_sinks(
         if table == sink._target.table:
             raise ServiceUnavailableError("no rows today")
         return real(sink, table, *args)
-
-    def no_page(*_: Any, **__: Any) -> Any:
-        raise ThrottledError("no records today")
 
     def scene(history: History) -> None:
         stream = history.world.stream

@@ -16,14 +16,14 @@ from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing
 from tests.simulation.channels import SimulatedChannels, StreamingServer
 from tests.simulation.dynamodb import SimulatedStore, Table
 from tests.simulation.kinesis import SimulatedFanOut, SimulatedKinesis, Stream
-from tests.simulation.ledger import Ledger, checkpoint_of
+from tests.simulation.ledger import Ledger
 from tests.simulation.machine import Machine
 from tests.simulation.scheduler import Scheduler, Signal
-from tests.simulation.snowflake import Key, Server, SimulatedSnowflake, place_of
+from tests.simulation.snowflake import Server, SimulatedSnowflake
 from tests.simulation.weather import Weather
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
     from airflow_kinesis_snowflake.formats.decoding import Encoder
@@ -138,24 +138,6 @@ class World:
     def open_channels(self, machine: Machine, table: TableName) -> SimulatedChannels:
         """Log in to stream into a table."""
         return SimulatedChannels(self.streaming, machine, table)
-
-    def unnoticed_commits(self) -> bool:
-        """Whether a worker committed by COPY after its shard was released cleanly by another.
-
-        The next COPY notices it, and no other sink.
-        """
-        table = self.table(self.application)
-        return any(
-            "leaseOwner" not in row and "unsettled" not in row and self._is_behind(shard_id, row)
-            for shard_id, row in (table.items or {}).items()
-        )
-
-    def _is_behind(self, shard_id: str, row: Mapping[str, Any]) -> bool:
-        incarnation = row.get("incarnation", {}).get("S", "")
-        offset = self.server.now.offsets.get(Key(self.application, shard_id, incarnation))
-        checkpoint = checkpoint_of(row)
-        reached = place_of(offset.position) if offset is not None else None
-        return reached is not None and (checkpoint is None or checkpoint < reached)
 
     # --- processes -----------------------------------------------------------------------------------------
 
