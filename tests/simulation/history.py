@@ -33,6 +33,7 @@ from tests.simulation.ledger import BrokenPromiseError
 from tests.simulation.machine import EPOCH
 from tests.simulation.replays import Replays
 from tests.simulation.resets import RECOVER, Resets, maintenance_of
+from tests.simulation.weather import CLOCK_OFF_SECONDS
 from tests.simulation.world import World, files_in_memory
 
 if TYPE_CHECKING:
@@ -237,8 +238,10 @@ class History:
         self.counts["tries"] += 1
         chance = self.variant.chance(f"try {task} {number}")
         worker = Worker(task, f"{number}-{chance.getrandbits(32):08x}")
-        clock_off = chance.choice([0.0, 0.0, chance.uniform(-240, 240)])
-        machine = self.world.machine(worker.id, clock_off=clock_off if self.variant.has("clocks") else 0.0)
+        clock_off = chance.choice([0.0, 0.0, chance.uniform(-CLOCK_OFF_SECONDS, CLOCK_OFF_SECONDS)])
+        machine = self.world.machine(
+            worker.id, clock_off=clock_off if self.variant.has("clocks") else 0.0, steady=False
+        )
         limits: dict[str, Any] = {
             "max_batch_records": chance.choice([1, 5, 20, 1000]),
             "max_batch_seconds": chance.choice([0.5, 5.0, 60.0]),

@@ -30,14 +30,24 @@ class Machine(Process):
     :param random: its chance
     :param name: of the worker
     :param clock_off: seconds by which its wall clock is ahead
+    :param steady: its wall clock is never set
     """
 
-    def __init__(self, scheduler: Scheduler, random: Random, *, name: str, clock_off: float = 0.0) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        random: Random,
+        *,
+        name: str,
+        clock_off: float = 0.0,
+        steady: bool = True,
+    ) -> None:
         super().__init__()
         self.name = name
         self.scheduler = scheduler
         self.random = random
         self.clock_off = clock_off
+        self.steady = steady
         self.stopped_for = 0.0
         self._booted = random.uniform(0, 1e6)
 

@@ -17,6 +17,7 @@ WEATHER = (
     "gone",
     "stale",
     "slow",
+    "jump",
 )
 ACTORS = (
     "reshards",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CLOCK_OFF_SECONDS = 240
+
 
 @dataclass
 class Weather:
@@ -31,6 +33,7 @@ class Weather:
     :param gone: Snowflake ends the session before a statement
     :param stale: a session reads what was there when it began
     :param slow: a call takes up to half a minute
+    :param jump: the wall clock of a worker is set, by up to eight minutes
     :param struck: how often what happened
     """
 
@@ -46,6 +49,7 @@ class Weather:
     gone: float = 0.0
     stale: float = 0.0
     slow: float = 0.0
+    jump: float = 0.0
     struck: Counter[str] = field(default_factory=Counter, init=False)
 
     def strikes(self, kind: str) -> bool:
@@ -74,6 +78,8 @@ class Weather:
             scheduler.kill(machine)
         if self.strikes("sleep"):
             self._put_to_sleep(machine, self.random.uniform(5, 90))
+        if not machine.steady and self.strikes("jump"):
+            machine.clock_off = self.random.uniform(-CLOCK_OFF_SECONDS, CLOCK_OFF_SECONDS)
 
     def take_nap(self, machine: Machine) -> None:
         """Perhaps sleep for longer than leases last."""
@@ -86,5 +92,5 @@ class Weather:
 
     def clear_up(self) -> None:
         """From now on nothing goes wrong."""
-        self.death = self.sleep = self.nap = self.refused = self.repeated = self.slow = 0.0
+        self.death = self.sleep = self.nap = self.refused = self.repeated = self.slow = self.jump = 0.0
         self.lost = self.twice = self.ended = self.gone = self.stale = 0.0

@@ -141,13 +141,13 @@ class World:
 
     # --- processes -----------------------------------------------------------------------------------------
 
-    def machine(self, name: str, *, clock_off: float = 0.0, chance: str = "") -> Machine:
+    def machine(self, name: str, *, clock_off: float = 0.0, steady: bool = True, chance: str = "") -> Machine:
         """A machine for one process.
 
         :param chance: what it draws from, where others have its name too
         """
         random = self.variant.shaken(f"machine {chance or name}")
-        return Machine(self.scheduler, random, name=name, clock_off=clock_off)
+        return Machine(self.scheduler, random, name=name, clock_off=clock_off, steady=steady)
 
     def start(self, machine: Machine, work: Callable[[], Any]) -> Running:
         """Begin a process, which ends with what it returns or raises."""
@@ -229,6 +229,7 @@ def _weather(variant: Variant) -> Weather:
     }
     shares = {name: share * chance.choice([0, 0, 0.3, 1]) for name, share in bad.items()}
     shares["nap"] = chance.choice([0, 0.1, 0.2])
+    shares["jump"] = chance.choice([0, 0, 0.01])
     return Weather(
         variant.shaken("weather"), **{name: share for name, share in shares.items() if variant.has(name)}
     )
