@@ -61,7 +61,7 @@ simulate: .venv/.ready ## Run drains through simulated histories for a minute, w
 	$(BIN)/python -m tests.simulation
 
 mutants: setup ## Take safeguards away one by one, and see that torture and simulation notice
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest tests/torture tests/simulation -m torture
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest --numprocesses 2 tests/torture tests/simulation -m torture
 
 reset: setup ## Reset state and delete tables through the DAGs of a whole Airflow
 	$(BIN)/python -m pytest tests/e2e -m reset

@@ -417,7 +417,7 @@ class Intake:
 
         :param takeovers: shards that are leased
         """
-        log.info("Reading the offsets of %d shards that their last owner didn't release", len(takeovers))
+        log.info("Reading the offsets of %d shards that an owner didn't release", len(takeovers))
         offsets = self._loader.offsets([OffsetKey.of(each.state) for each in takeovers])
         refused: dict[str, TerminalError] = {key.shard_id: error for key, error in offsets.refused.items()}
         readers = []

@@ -544,6 +544,62 @@ def test_a_shard_whose_offset_cant_be_told_fails_and_stays_in_doubt(desk: Desk) 
     assert desk.release()["a"].unsettled
 
 
+def nothing_read(desk: Desk) -> None:
+    """The drain is stopped at once."""
+
+
+def nothing_yet(desk: Desk) -> None:
+    desk.arrive("a")
+
+
+def nothing_to_load(desk: Desk) -> None:
+    """What was read are records that a format leaves out."""
+    desk.arrive("a", 1)
+    desk.pass_time(PAUSE_SECONDS)
+    desk.arrive("a", finish=Status.CAUGHT_UP)
+    desk.commit(offsets={})
+
+
+def loaded(desk: Desk) -> None:
+    desk.arrive("a", 1)
+    desk.pass_time(PAUSE_SECONDS)
+    desk.arrive("a", finish=Status.CAUGHT_UP)
+    desk.commit()
+
+
+def at_its_tip(desk: Desk) -> None:
+    desk.arrive("a", **caught_up())
+
+
+def at_its_end(desk: Desk) -> None:
+    desk.arrive("a", finish=Status.ENDED)
+
+
+@pytest.mark.parametrize(
+    ("read", "in_doubt"),
+    [
+        (nothing_read, True),
+        (nothing_yet, True),
+        (nothing_to_load, True),
+        (loaded, False),
+        (at_its_tip, False),
+        (at_its_end, False),
+    ],
+)
+def test_a_shard_that_was_taken_over_stays_in_doubt_until_its_former_owner_can_commit_nothing(
+    desk: Desk, read: Any, in_doubt: bool
+) -> None:
+    desk.open().look(takeovers=(candidate("a"),))
+    desk.take(do.Settle)
+    desk.tell(on.TakenOver(Settlement((a_reader("a", taken_over=True),), {}), held=frozenset("a")))
+    read(desk)
+    if desk.wants(do.Release):
+        assert desk.release()["a"].unsettled == in_doubt
+    else:
+        desk.tell(on.StopAsked())
+        assert desk.leave()["a"].unsettled == in_doubt
+
+
 @pytest.mark.parametrize("how", ["look", "settle"])
 def test_a_shard_that_was_lost_before_it_was_begun_is_not_read(desk: Desk, how: str) -> None:
     desk.open()
