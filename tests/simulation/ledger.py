@@ -368,6 +368,8 @@ class Ledger:
         shard = self._stream.shard_made(new.stream_created, shard_id)
         if shard is None:
             return
+        # Nobody can read a stream that was deleted, and drains refuse the row.
+        gone = new.stream_created != millis(self._stream.created)
         # Nothing of the new stream is read under the checkpoints of a stream that was deleted.
         of_it = old is not None and old.stream_created == new.stream_created
         pending = self._unread(shard, old) if old is not None and of_it else shard.users
@@ -375,6 +377,7 @@ class Ledger:
         made_at, _ = self._plans.get(writer, (inf, {}))
         self.expect(
             new.as_said
+            or gone
             or (old is not None and not of_it)
             or not any(self._is_news(user, made_at) for user in skipped),
             "8: nothing is skipped that no reset says it skips",
