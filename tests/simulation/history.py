@@ -124,6 +124,7 @@ class History:
         self.resets = Resets(self.world)
         self._replays = Replays(self.world)
         self._sink_now = self.world.sinks[0]
+        self._sink_due: str | None = None
         self._recreated_until = -inf
         self._writing = True
         self._done = False
@@ -303,7 +304,8 @@ class History:
 
     def _sink(self, machine: Machine, chance: Random) -> SinkSettings:
         """How a try loads."""
-        self._sink_now = chance.choice(self.world.sinks)
+        drawn = chance.choice(self.world.sinks)
+        self._sink_now = self._sink_due or drawn
         open_session = self.world.snowflake(machine).open_session
         if self._sink_now == "copy":
             return Copy(self.world.landing, open_session)
@@ -326,14 +328,13 @@ class History:
 
     def _drain_the_rest(self) -> None:
         """Drain in calm weather until there is nothing more, and then once more for nothing."""
-        sinks = self.world.sinks
         for number in range(CALM_RUNS):
             tried = self.start(f"calm-{number}", 1, **CALM)
             self.world.wait(tried.running)
-            self.world.sinks = sinks
+            self._sink_due = None
             if isinstance(tried.running.error, SinkInDoubtError):
                 # Whoever runs the DAG does what the error asks for: drains once more with the sink in doubt.
-                self.world.sinks = tuple(sink for sink in sinks if sink != self._sink_now)
+                (self._sink_due,) = (sink for sink in self.world.sinks if sink != self._sink_now)
                 continue
             report = tried.report
             if report is None:

@@ -101,7 +101,7 @@ class World:
             aggregates=aggregates if variant.has("aggregates") else 0.0,
         )
         sinks = chance.choice(SINKS)
-        self.sinks: tuple[str, ...] = sinks if variant.has("second-sink") else sinks[:1]
+        self.sinks = sinks if variant.has("second-sink") else sinks[:1]
         pushed = chance.choice([0.0, 0.0, 0.5, 1.0])
         self.pushed = pushed if variant.has("fan-out") else 0.0
         self.landing = SimulatedLanding(table=TABLE, most_bytes=chance.choice(ROOMS))
