@@ -129,15 +129,18 @@ def committed_by_shard(
     :return: by shard id, and notes about offsets that can't be used
     """
     rows = {shard.shard_id: shard for shard in inspection.shards if shard.row and shard.readable}
-    found = [*offsets, *_gone(offsets, rows, now=inspection.at)]
     closed = {(offset.shard_id, offset.incarnation) for offset in offsets if offset.closed}
+    found = [
+        replace(offset, closed=(offset.shard_id, offset.incarnation) in closed)
+        for offset in (*offsets, *_gone(offsets, rows, now=inspection.at))
+    ]
     chosen: dict[str, CommittedOffset] = {}
     notes: list[str] = []
     for offset in sorted(found, key=lambda offset: offset.updated):
         row = rows.get(offset.shard_id)
         if row is None and _is_of_another_stream(offset, inspection.shard(offset.shard_id)):
             continue
-        if not _counts(offset, row, closed=(offset.shard_id, offset.incarnation) in closed):
+        if not _counts(offset, row):
             continue
         if row is not None and not (backwards and went_back(offset, row)):
             notes += _notes_of_kept(offset, row)
@@ -166,18 +169,16 @@ def _made(offset: CommittedOffset) -> int:
     return 0 if facts is None else millis(facts.shard_created)
 
 
-def _counts(offset: CommittedOffset, row: ShardView | None, *, closed: bool) -> bool:
-    """Whether a recovery goes by an offset.
-
-    :param closed: a reset has closed its incarnation
-    """
+def _counts(offset: CommittedOffset, row: ShardView | None) -> bool:
+    """Whether a recovery goes by an offset."""
     if row is None or row.incarnation is None:
-        return not closed
+        return not offset.closed
     if row.incarnation != offset.incarnation:
         return False
     if row.sinks and offset.sink not in row.sinks:
-        # What this sink had committed is in the checkpoint: it was asked before another one took over.
-        return False
+        # What this sink had committed is in the checkpoint: it was asked before another one took over. But
+        # whichever sink comes next, it can't load under an incarnation that is closed.
+        return offset.closed
     new_sink = offset.position is None and row.committed_by(offset.sink) is None
     return offset.closed or not (new_sink and (row.offset or row.offsets))
 

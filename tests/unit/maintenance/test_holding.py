@@ -84,8 +84,7 @@ def test_a_last_step_is_held_for_longer_and_nothing_shortens_it(store: Store) ->
     with held(store) as holds:
         store.wait_for_renewals(2)
         holds.prolong()
-        assert store.expiries[-2:] == [1000 + LAST_STEP_MILLIS] * 2
-        assert not any(thread.name.startswith("hold-renewal") for thread in threading.enumerate())
+    assert store.expiries[-2:] == [1000 + LAST_STEP_MILLIS] * 2
     assert store.owners == dict.fromkeys(KEYS)
 
 

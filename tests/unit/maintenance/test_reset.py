@@ -200,6 +200,18 @@ def test_a_recovery_begins_anew_what_a_reset_closed_before_that_sink_had_committ
     assert change.new_checkpoint == Position("200")
 
 
+@pytest.mark.parametrize("sinks", [(STREAMING,), (COPY, STREAMING)])
+@pytest.mark.parametrize("streamed", ["100", "200", "300", None])
+def test_a_recovery_begins_anew_what_is_closed_for_one_sink_whatever_another_has_committed_since(
+    sinks: tuple[str, ...], streamed: str | None
+) -> None:
+    row = view(checkpoint=Position("200"), offset=Position("150"), sinks=sinks)
+    channels = [offset(sink=STREAMING, number=streamed)] if streamed else []
+    change = recovered(row, offset(number="150", closed=True), *channels)
+    assert (change.action, change.new_incarnation) == (Action.SET, "new")
+    assert change.new_checkpoint == Position("300" if streamed == "300" else "200")
+
+
 def test_without_a_row_an_offset_of_a_deleted_stream_doesnt_count() -> None:
     number = "49678550650194360514240687840140960923978025014294216706"
     facts = sequence_facts(number)
