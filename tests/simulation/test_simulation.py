@@ -19,7 +19,7 @@ from tests.simulation.variant import Variant
 if TYPE_CHECKING:
     from tests.simulation.mutants import Mutant
 
-SEEDS = 3000
+SEEDS = 10_000
 OF_THE_MUTANT = re.compile("TypeError|AttributeError|NameError|UnboundLocalError")
 # Those that fall within the first few histories.
 QUICK = (mutants.guard, mutants.compare_and_set, mutants.checkpoint_after_commit, mutants.parents_first)
