@@ -6,6 +6,7 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.engine.assignment import MAX_LEASE_MILLIS
 from airflow_kinesis_snowflake.engine.runtime import MACHINE
 from airflow_kinesis_snowflake.engine.threads import DaemonThreads
 from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError, TransientError
@@ -20,8 +21,8 @@ log = logging.getLogger(__name__)
 
 # How long maintenance that died holds shards up.
 HOLD_MILLIS = 60_000
-# Longer than clocks differ and processes sleep.
-LAST_STEP_MILLIS = 15 * 60_000
+# Workers take a longer lease for that of a wrong clock.
+LAST_STEP_MILLIS = MAX_LEASE_MILLIS
 RENEW_SECONDS = 10.0
 RENEWERS = 16
 
@@ -122,7 +123,7 @@ class Holds:
             self._runtime.start(self._keep, name="hold-renewal")
 
     def prolong(self) -> None:
-        """Renew all leases once more, for 15 minutes, before a last step that can't depend on them.
+        """Renew all leases once more, for 10 minutes, before a last step that can't depend on them.
 
         Otherwise a worker whose clock is ahead could take a shard while this process sleeps before that step.
 
