@@ -121,7 +121,10 @@ class ShardReader:
         )
 
     def outlast_former_owners(self) -> None:
-        """Note that they can't commit anything any more: the offset moved, or nothing follows it."""
+        """Note that what they had read can't be committed any more: the offset moved, or nothing follows it.
+
+        What they read later is another matter: a suspended one may still believe that it has the lease.
+        """
         self._contested = False
 
     def request(self) -> PageRequest:

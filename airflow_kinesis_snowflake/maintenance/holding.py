@@ -98,7 +98,7 @@ class Holds:
         ):
             raise MaintenanceRefusedError(
                 f"Stop the drains of application {self._store.application_name} and run this again, or use "
-                f"force, which may load twice what the worker commits in the meantime: a worker is reading "
+                "force, which may load twice what the worker commits in the meantime: a worker is reading "
                 f"shard {shard_id} of stream {stream}, or maintenance that died left it leased to "
                 f"{self._store.lease_owner(*key)}. Nothing was changed."
             )

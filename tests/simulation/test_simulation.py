@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SEEDS = 10_000
 OF_THE_MUTANT = re.compile("TypeError|AttributeError|NameError|UnboundLocalError")
-# Those that fall within the first few histories.
+# Those that fall within half a minute.
 QUICK = (mutants.guard, mutants.compare_and_set, mutants.checkpoint_after_commit, mutants.parents_first)
 
 

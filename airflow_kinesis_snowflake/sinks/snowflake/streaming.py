@@ -258,9 +258,7 @@ class StreamingSink:
                 self._committing = False
 
     def settled(self, batch: Batch) -> None:
-        """Note that nothing of the batch's shards is in doubt any more, unless dead letters were sent that
-        come after it.
-        """
+        """Note that the batch's shards aren't in doubt, unless dead letters were sent that come after it."""
         self._settle({span.key: span.reached for span in batch.spans.values()})
 
     def _settle(self, committed: Mapping[OffsetKey, Position | None]) -> None:

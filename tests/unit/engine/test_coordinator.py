@@ -586,7 +586,7 @@ def at_its_end(desk: Desk) -> None:
         (at_its_end, False),
     ],
 )
-def test_a_shard_that_was_taken_over_stays_in_doubt_until_its_former_owner_can_commit_nothing(
+def test_a_shard_that_was_taken_over_stays_in_doubt_until_what_its_former_owner_had_read_is_settled(
     desk: Desk, read: Any, in_doubt: bool
 ) -> None:
     desk.open().look(takeovers=(candidate("a"),))

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from airflow_kinesis_snowflake.engine.assignment import is_leased
 from airflow_kinesis_snowflake.exceptions import (
     AccessDeniedError,
     MaintenanceRefusedError,
     ServiceUnavailableError,
 )
 from airflow_kinesis_snowflake.maintenance.holding import HOLD_MILLIS, LAST_STEP_MILLIS, holding
-from airflow_kinesis_snowflake.state.shards import TableFacts
+from airflow_kinesis_snowflake.state.shards import ShardState, TableFacts
 
 KEYS = [("stream", "a"), ("stream", "b")]
 PATIENCE = 30.0
@@ -84,8 +85,14 @@ def test_a_last_step_is_held_for_longer_and_nothing_shortens_it(store: Store) ->
     with held(store) as holds:
         store.wait_for_renewals(2)
         holds.prolong()
+        assert holds._ended.is_set(), "it is still renewed for a minute at a time"
     assert store.expiries[-2:] == [1000 + LAST_STEP_MILLIS] * 2
     assert store.owners == dict.fromkeys(KEYS)
+
+
+def test_workers_believe_the_lease_of_a_last_step() -> None:
+    held_row = ShardState("a", lease_owner="me", lease_expiry=1000 + LAST_STEP_MILLIS)
+    assert is_leased(held_row, now=1000)
 
 
 @pytest.mark.parametrize("owner", ["worker", None])
