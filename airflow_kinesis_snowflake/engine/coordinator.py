@@ -366,12 +366,12 @@ class Coordinator:
         facts = {}
         for reader in readers:
             settled = self._settled(reader)
-            if reader.status is Status.ENDED and settled:
-                reader.outlast_former_owners()
+            if settled and (reader.status is Status.ENDED or reader.at_tip):
+                reader.note_all_committed()
             facts[reader.shard_id] = do.LastFacts(
                 ended=reader.status is Status.ENDED and settled,
-                # The position of a fenced shard hasn't been saved yet.
-                unsettled=reader.in_doubt or reader.status is Status.FENCED,
+                # The position of a fenced shard hasn't been saved yet, and a load may still send its rows.
+                unsettled=reader.in_doubt or reader.status is Status.FENCED or self._being_loaded(reader),
                 millis_behind=reader.millis_behind,
                 caught_up_at=reader.caught_up_at if settled else None,
             )
@@ -385,6 +385,13 @@ class Coordinator:
         """Whether everything read of a shard is committed."""
         return not any(
             batch and reader.shard_id in batch.spans for batch in (self._batch, self._loading_batch)
+        )
+
+    def _being_loaded(self, reader: ShardReader) -> bool:
+        return (
+            do.Load in self._calls
+            and self._loading_batch is not None
+            and reader.shard_id in self._loading_batch.spans
         )
 
     def _leases_lost(self, event: on.LeasesLost) -> None:
@@ -426,7 +433,7 @@ class Coordinator:
         caught_up_at = min(event.time, self._stop_at)
         self._close(reader.accept(page, caught_up_at=caught_up_at))
         if page.at_tip and self._settled(reader):
-            reader.outlast_former_owners()
+            reader.note_all_committed()
             self._commands.append(do.Note(reader.shard_id, page.millis_behind, caught_up_at))
         self._report.shards[reader.shard_id].millis_behind_latest = page.millis_behind
         if reader.misses_its_end(self._now):
@@ -509,7 +516,10 @@ class Coordinator:
         if loaded.committed:
             self._loading_batch = None
             self._count(loaded)
-        elif not self.leaving:
+        elif self.leaving:
+            # The batch stays: nothing of it is committed, also of shards that weren't ahead.
+            self._go_on_after(loaded.ahead)
+        else:
             self._loading_batch = None
             self._read_again(
                 {shard: reader.committed for shard, reader in self._readers.items()},

@@ -192,7 +192,8 @@ class Loader:
 
         spans = list(batch.spans.values())
         saved = self._writers.map(save, spans)
-        self._sink.settled(batch)
+        if batch.records:
+            self._sink.settled(batch)
         return frozenset(span.shard_id for span, ours in zip(spans, saved, strict=True) if not ours)
 
     def cancel(self) -> None:

@@ -207,6 +207,9 @@ class Sink(Protocol):
         """Commit a batch: its rows, its dead letters and the positions it ends at, or nothing.
 
         Nothing is committed of a shard whose offset isn't at the start of the batch, or whose lease is lost.
+        A worker that was suspended with its clock believes in a lease that others have had meanwhile, and if
+        they read nothing, the offset doesn't tell either. So the store must have confirmed the lease since
+        the records were read, unless whoever asks for :meth:`offsets` fences all others.
 
         :param refused_before: dead letters of earlier batches
         :raises TableChangedError: the landing table has changed since the records were encoded; encode them
@@ -241,7 +244,7 @@ class Claims(Protocol):
         """Whether this worker certainly still holds the lease."""
 
     def confirm(self, shard_id: str) -> bool:
-        """Whether the store confirms it; this queries the store."""
+        """Whether the store confirms it, which renews it: one write."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,7 @@ class ShardReader:
         self.cursor: Cursor | None = None
         self.status = Status.READING
         self.millis_behind: int | None = None
+        self.at_tip = False
         self.caught_up_at: int | None = None
         self.due = 0.0
         self.in_flight = False
@@ -121,11 +122,19 @@ class ShardReader:
         )
 
     def outlast_former_owners(self) -> None:
-        """Note that what they had read can't be committed any more: the offset moved, or nothing follows it.
+        """Note that what they had read can't be committed any more, because the offset has moved.
 
-        What they read later is another matter: a suspended one may still believe that it has the lease.
+        Nor can what they read later: the store doesn't confirm their lease.
         """
         self._contested = False
+
+    def note_all_committed(self) -> None:
+        """Note that everything there is of the shard is committed.
+
+        So nothing is left that former owners may have read, and records whose dead letters are ahead of the
+        checkpoint have aged out.
+        """
+        self._contested, self._letters = False, None
 
     def request(self) -> PageRequest:
         """What to request from Kinesis next."""
@@ -164,6 +173,7 @@ class ShardReader:
         self.checking = page.checking
         before, self.cursor = self.cursor, page.cursor
         self.millis_behind = page.millis_behind
+        self.at_tip = page.at_tip
         self._size_next_page(page)
         self.due = page.asked_at + page.pause_seconds
         if page.finish is not None:
@@ -206,6 +216,7 @@ class ShardReader:
         self.read = self.handed = position
         self.checking = self._doubted and position == self._began
         self.caught_up_at = None
+        self.at_tip = False
         self.generation += 1
         return self._let_go()
 

@@ -125,7 +125,7 @@ def firehose_usd(volume: Volume) -> float:
 
 def state_usd(volume: Volume) -> float:
     """USD a day of DynamoDB for drains at the interval that load one batch each."""
-    return volume.drains * (3 * volume.shards + 1) * DYNAMODB_USD_A_WRITE
+    return volume.drains * (4 * volume.shards + 1) * DYNAMODB_USD_A_WRITE
 
 
 def following_state_usd(volume: Volume) -> float:

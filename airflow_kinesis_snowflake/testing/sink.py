@@ -184,7 +184,7 @@ class FakeSink:
         self._connect()
         if self._cancelled:
             raise ServiceUnavailableError(f"The commit of batch {batch.id} was given up")
-        if not all(self._context.claims.holds(shard_id) for shard_id in batch.spans):
+        if not all(self._context.claims.confirm(shard_id) for shard_id in batch.spans):
             raise LeaseLostError(f"Leases were lost before batch {batch.id} was committed")
         self.in_doubt |= batch.spans.keys()
         outcome = self._landing.commit(batch)

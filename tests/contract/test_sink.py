@@ -189,9 +189,13 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Claims:
-    """Leases of a drain, until they are lost."""
+    """Leases of a drain, until they are lost.
+
+    :param lost_unawares: those that the drain believes in because its clock stood still
+    """
 
     lost: set[str] = field(default_factory=set)
+    lost_unawares: set[str] = field(default_factory=set)
     meanwhile: Callable[[], object] = lambda: None
 
     def holds(self, shard_id: str) -> bool:
@@ -200,7 +204,7 @@ class Claims:
 
     def confirm(self, shard_id: str) -> bool:
         self.meanwhile()
-        return shard_id not in self.lost
+        return shard_id not in self.lost | self.lost_unawares
 
 
 class Worker:
@@ -429,6 +433,23 @@ def test_nothing_lands_without_the_lease(worker: Worker, place: Place) -> None:
     with pytest.raises(LeaseLostError):
         worker.commit(worker.batch(range(2, 4)))
     assert place.landed == [0, 1]
+
+
+@pytest.mark.parametrize("committed", [0, 2])
+def test_who_believes_in_a_lease_that_others_have_had_since_lands_nothing(
+    team: Team, place: Place, committed: int
+) -> None:
+    """Whoever had it read nothing, so no offset has moved."""
+    first, second = team.worker(), team.worker()
+    if committed:
+        assert first.commit(first.batch(range(committed))).committed
+    second.offsets(ONE)
+    first.claims.lost_unawares = {ONE}
+
+    with pytest.raises(LeaseLostError):
+        first.commit(first.batch(range(committed, 4)))
+
+    assert place.landed == list(range(committed))
 
 
 def test_offsets_of_other_shards_are_told_while_a_batch_is_being_committed(

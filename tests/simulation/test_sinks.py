@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_kinesis_snowflake.exceptions import ServiceUnavailableError, SinkInDoubtError, ThrottledError
 from airflow_kinesis_snowflake.sinks.snowflake.copy import CopySink
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink
+from tests.simulation.dynamodb import SimulatedStore
 from tests.simulation.history import CALM
 from tests.simulation.kinesis import SimulatedKinesis
 from tests.simulation.scenes import drain, play
@@ -83,5 +84,37 @@ def test_dead_letters_of_a_lost_batch_keep_their_shard_from_other_sinks(
         assert isinstance(drain(history, "third", "copy"), SinkInDoubtError)
         assert drain(history, "fourth", "streaming") is None
         assert drain(history, "fifth", "copy") is None
+
+    play(scene)
+
+
+def test_who_slept_at_the_tip_commits_nothing_beside_another_sink(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own clock the lease is still its own, and who reads nothing moves no offset."""
+    real = SimulatedStore.renew_lease
+
+    def scene(history: History) -> None:
+        scheduler, stream = history.world.scheduler, history.world.stream
+
+        def renew(store: SimulatedStore, *args: Any, **kwargs: Any) -> bool:
+            renewed = real(store, *args, **kwargs)
+            if not first.running.machine.stopped_for:
+                first.running.machine.sleep(200, suspended=True)
+            return renewed
+
+        stream.put()
+        scheduler.sleep(2)
+        history.world.sinks = ("copy",)
+        first = history.start("first", 1, **{**CALM, "max_batch_records": 1, "follow_seconds": 120.0})
+        scheduler.sleep(20)
+        monkeypatch.setattr(SimulatedStore, "renew_lease", renew)
+        scheduler.sleep(60)
+        assert drain(history, "second", "copy") is None
+        for _ in range(20):
+            stream.put()
+        scheduler.sleep(2)
+        assert drain(history, "third", "streaming") is None
+        history.world.wait(first.running)
+        assert first.report is not None
+        assert first.report.lost_leases
 
     play(scene)

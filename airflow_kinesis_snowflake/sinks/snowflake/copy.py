@@ -2,8 +2,9 @@
 
 What makes it exactly once, in the order of the statements:
 
-1. The offsets of the batch's shards are read, unless they are known from the last commit of this session, and
-   missing rows are added. An offset past the start of the batch means that its records are committed.
+1. The offsets of the batch's shards are read, unless they are known from the last commit of this session. An
+   offset past the start of the batch means that its records are committed. Otherwise the store confirms the
+   leases, and missing rows are added.
 2. If the mapping adds or widens columns, that happens now, because DDL commits an open transaction. The files
    go to a stage folder that no other attempt uses. Nothing is visible yet.
 3. ``BEGIN``, and the id of the transaction. ``COPY`` of rows, and of dead letters if there are any.
@@ -219,7 +220,12 @@ class CopySink:
 
     def _commit(self, batch: Batch) -> Outcome:
         offsets = self._offsets_before(batch)
-        if (outcome := self._outcome_by(offsets, batch)) is not None:
+        outcome = self._outcome_by(offsets, batch)
+        if outcome is None:
+            self._confirm_leases(batch)
+            offsets = self._with_rows(batch, offsets)
+            outcome = self._outcome_by(offsets, batch)
+        if outcome is not None:
             return outcome
         session = self._open()
         copy = self._prepare_table(session, batch)
@@ -245,8 +251,8 @@ class CopySink:
         return committed(batch)
 
     def _offsets_before(self, batch: Batch) -> Offsets:
-        """The offsets of a batch's shards, after rows were added for those without one."""
-        keys = [OffsetKey(*LOCK), *batch.keys]
+        """The offsets of a batch's shards, as far as they have rows."""
+        keys = locked_by(batch)
         if all(key in self._known for key in keys):
             offsets = Offsets({key: self._known[key] for key in keys}, {})
         else:
@@ -257,32 +263,39 @@ class CopySink:
             # documentation).
             self.disconnect()
             offsets = self._read(self._open(), keys)
-        if (absent := absent_from(offsets, keys)) and not went_back(batch, offsets):
-            self._confirm_leases(batch, absent)
-            session = self._open()
-            session.ensure_offsets(self._target, **self._of_the_application, keys=absent)
-            offsets = self._read(session, keys)
-            if absent_from(offsets, keys):
-                raise TransactionEndedError(
-                    f"Snowflake had ended the transaction that adds rows to {self._target.offsets} before "
-                    f"its COMMIT arrived; batch {batch.id} is not begun"
-                )
         return offsets
 
-    def _confirm_leases(self, batch: Batch, absent: Sequence[OffsetKey]) -> None:
-        """Make sure that only current lease holders create rows of the offsets table.
+    def _confirm_leases(self, batch: Batch) -> None:
+        """Make sure that the leases are ours after everything in the batch was read.
 
-        A missing row may belong to an incarnation that a reset closed long ago; recreating it would open it
-        to a worker that has been asleep since. That worker's own clock may have slept as well.
+        The offset can't tell: it stays where it is when the next owner has nothing to commit, gives the lease
+        back, and records that come later are loaded by another sink. Nor can a clock that may have slept
+        meanwhile. And a missing row may belong to an incarnation that a reset closed long ago; recreating it
+        would open it to a worker that has been asleep since.
 
         :raises LeaseLostError: another worker holds a lease
         """
-        shards = [key.shard_id for key in absent if key.shard_id in batch.spans]
-        if not all(self._context.writers.map(self._context.claims.confirm, shards)):
+        if not all(self._context.writers.map(self._context.claims.confirm, list(batch.spans))):
             raise LeaseLostError(
                 f"Leases of stream {self._context.stream_name} were lost before batch {batch.id} was "
                 "started; the next owner reads its records again"
             )
+
+    def _with_rows(self, batch: Batch, offsets: Offsets) -> Offsets:
+        """The offsets after rows were added for shards without one."""
+        keys = locked_by(batch)
+        absent = absent_from(offsets, keys)
+        if not absent:
+            return offsets
+        session = self._open()
+        session.ensure_offsets(self._target, **self._of_the_application, keys=absent)
+        offsets = self._read(session, keys)
+        if absent_from(offsets, keys):
+            raise TransactionEndedError(
+                f"Snowflake had ended the transaction that adds rows to {self._target.offsets} before "
+                f"its COMMIT arrived; batch {batch.id} is not begun"
+            )
+        return offsets
 
     def _outcome_by(self, offsets: Offsets, batch: Batch) -> Outcome | None:
         """The outcome of a batch, judged by offsets; ``None`` if it is still to be loaded."""
@@ -547,6 +560,11 @@ def abandoned_batches(paths: Iterable[str], *, before: int) -> set[str]:
     folders = {path.partition("/")[0] for path in paths}
     latest = f"{moment(before):%Y%m%dT%H%M%S}"
     return {folder for folder in folders if _BATCH_ID.fullmatch(folder) and folder < latest}
+
+
+def locked_by(batch: Batch) -> list[OffsetKey]:
+    """The rows of the offsets table that a batch needs: that of the lock, and one for each shard."""
+    return [OffsetKey(*LOCK), *batch.keys]
 
 
 def absent_from(offsets: Offsets, keys: Iterable[OffsetKey]) -> list[OffsetKey]:

@@ -58,6 +58,8 @@ def test_a_drain_makes_as_few_calls_as_it_can(
         # The lock and the compare-and-set; the MERGE has a COMMIT of its own.
         assert [statements[name] for name in load] == [1, 1, 1, 2, 2, 0]
         assert statements["MERGE"] == 1
+        # Made, taken, confirmed, saved, released; and a heartbeat.
+        assert calls(url)["UpdateItem"] == 5 * shards + 1
 
         statements.clear()
         before = Counter(calls(url))

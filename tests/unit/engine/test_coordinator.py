@@ -37,6 +37,7 @@ from airflow_kinesis_snowflake.exceptions import (
     DrainStoppedError,
     ServiceUnavailableError,
     ThrottledError,
+    TooManyDeadLettersError,
     UnreadablePageError,
 )
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
@@ -552,11 +553,19 @@ def nothing_yet(desk: Desk) -> None:
     desk.arrive("a")
 
 
-def nothing_to_load(desk: Desk) -> None:
-    """What was read are records that a format leaves out."""
+def up_to_the_stop(desk: Desk) -> None:
+    """Of what was read, a format leaves all out, or the sink has dead letters alone."""
     desk.arrive("a", 1)
     desk.pass_time(PAUSE_SECONDS)
     desk.arrive("a", finish=Status.CAUGHT_UP)
+    desk.commit(offsets={})
+
+
+def up_to_its_tip(desk: Desk) -> None:
+    """The same, and nothing more is there."""
+    desk.arrive("a", 1)
+    desk.pass_time(PAUSE_SECONDS)
+    desk.arrive("a", **caught_up())
     desk.commit(offsets={})
 
 
@@ -580,7 +589,8 @@ def at_its_end(desk: Desk) -> None:
     [
         (nothing_read, True),
         (nothing_yet, True),
-        (nothing_to_load, True),
+        (up_to_the_stop, True),
+        (up_to_its_tip, False),
         (loaded, False),
         (at_its_tip, False),
         (at_its_end, False),
@@ -598,6 +608,54 @@ def test_a_shard_that_was_taken_over_stays_in_doubt_until_what_its_former_owner_
     else:
         desk.tell(on.StopAsked())
         assert desk.leave()["a"].unsettled == in_doubt
+
+
+@pytest.mark.parametrize(
+    ("read", "in_doubt"),
+    [(nothing_yet, True), (up_to_the_stop, True), (at_its_tip, False), (at_its_end, False)],
+)
+def test_dead_letters_whose_records_are_gone_keep_a_shard_in_doubt_no_longer_than_there_is_anything_to_read(
+    desk: Desk, read: Any, in_doubt: bool
+) -> None:
+    desk.open().look(a_reader("a", letters=Position("7")))
+    read(desk)
+    if desk.wants(do.Release):
+        assert desk.release()["a"].unsettled == in_doubt
+    else:
+        desk.tell(on.StopAsked())
+        assert desk.leave()["a"].unsettled == in_doubt
+
+
+def test_a_load_that_is_overtaken_while_the_drain_leaves_leaves_its_shards_in_doubt(desk: Desk) -> None:
+    """What another worker has committed isn't in their rows."""
+    desk.begin("a", "b")
+    desk.arrive("a", 1, finish=Status.ENDED)
+    batch = desk.take(do.Load).batch
+    desk.arrive("b", **caught_up())
+    desk.tell(on.StopAsked())
+    desk.tell(on.LoadEnded(LoadResult(batch, committed=False, ahead={"a": Position("7")})))
+    facts = desk.leave()
+    assert (facts["a"].unsettled, facts["a"].ended, facts["b"].unsettled) == (True, False, False)
+
+
+def test_a_load_that_is_under_way_when_leases_are_released_leaves_its_shards_in_doubt(desk: Desk) -> None:
+    """It may not have sent anything yet, and send it now."""
+    desk.begin("a", "b")
+    desk.arrive("a", 1, finish=Status.ENDED)
+    desk.arrive("b", **caught_up())
+    desk.tell(on.StopAsked())
+    desk.pass_time(LOAD_GRACE_SECONDS)
+    desk.take(do.Cancel)
+    facts = desk.leave()
+    assert (facts["a"].unsettled, facts["a"].ended, facts["b"].unsettled) == (True, False, False)
+
+
+def test_a_load_that_failed_leaves_no_more_in_doubt_than_its_sink_does(desk: Desk) -> None:
+    desk.begin("a")
+    desk.arrive("a", 1, finish=Status.ENDED)
+    desk.tell(on.Failed(TooManyDeadLettersError("too many"), desk.take(do.Load)))
+    facts = desk.leave()["a"]
+    assert (facts.unsettled, facts.ended) == (False, False)
 
 
 @pytest.mark.parametrize("how", ["look", "settle"])

@@ -429,6 +429,19 @@ def test_rows_of_offsets_are_made_by_none_but_the_owner_of_the_leases(
     assert snowflake.offsets == {}
 
 
+def test_nothing_is_uploaded_before_the_leases_are_confirmed(
+    loader: Loader, snowflake: Snowflake, leases: Leases
+) -> None:
+    loader.load(make_batch("first"))
+    before = snowflake.calls.copy()
+    leases.lost_unawares = {TWO}
+
+    loaded = loader.load(make_batch("second", began="5", reached="9"))
+
+    assert (loaded.committed, loaded.lost) == (False, frozenset({TWO}))
+    assert snowflake.calls == before
+
+
 def test_a_lost_lease_rolls_back_before_the_offsets_move(
     loader: Loader, snowflake: Snowflake, leases: Leases
 ) -> None:
@@ -691,6 +704,19 @@ def test_after_the_last_try_the_shards_stay_in_doubt(loader: Loader, snowflake: 
     with pytest.raises(UnknownOutcomeError):
         loader.load(make_batch())
 
+    assert loader.in_doubt == {ONE, TWO}
+
+
+def test_a_batch_without_records_to_load_clears_no_doubt(loader: Loader, snowflake: Snowflake) -> None:
+    """Its records are dropped, so the sink learns nothing of it."""
+    snowflake.commits = ["answer lost"] * TRIES
+    with pytest.raises(UnknownOutcomeError):
+        loader.load(make_batch())
+    calls = snowflake.calls.copy()
+
+    assert loader.load(make_batch("dropped", rows=0)).committed
+
+    assert snowflake.calls == calls
     assert loader.in_doubt == {ONE, TWO}
 
 
