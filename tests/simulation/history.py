@@ -154,10 +154,13 @@ class History:
         self._scheduler.spawn(self._write)
         chance = self.variant.chance("runs")
         runs = chance.choice([1, 1, 2])
-        runs = min(runs, self.variant.runs or runs)
         # Most runs wait for the one before.
         pauses = [float(chance.choice([1, 20, 40, 60])) for _ in range(runs)]
-        works = [partial(self._run_dag, number) for number in range(runs)]
+        if self.world.weather.doze:
+            # While one sleeps, others have to come and go, and to find nothing and then something.
+            pauses += [float(chance.choice([40, 60])) for _ in range(3)]
+        pauses = pauses[: self.variant.runs]
+        works = [partial(self._run_dag, number) for number in range(len(pauses))]
         people = [self.resets.live, self._replays.live, self._recreate]
         self.world.side_by_side([*people, *works], pauses=[0.0] * len(people) + pauses)
         self.world.weather.clear_up()
@@ -195,7 +198,7 @@ class History:
     def _write(self) -> None:
         chance, stream = self.variant.chance("writes"), self.world.stream
         while self._writing:
-            if len(stream.users) < MOST_RECORDS:
+            if len(stream.users) < MOST_RECORDS * (2 if self.world.weather.doze else 1):
                 stream.put()
             if chance.random() < 0.1 and self.variant.has("reshards"):
                 stream.reshard()

@@ -252,7 +252,10 @@ class SimulatedKinesis:
         )
 
     def get_page(self, iterator: str, *, limit: int = 10_000) -> Page:
-        return self._call(lambda: self._page(iterator, limit))
+        page = self._call(lambda: self._page(iterator, limit))
+        if not page.records and page.millis_behind == 0:
+            self._weather.perhaps_doze(self._machine)
+        return page
 
     def _call(self, effect: Callable[[], T]) -> T:
         def done() -> T:

@@ -18,6 +18,7 @@ WEATHER = (
     "stale",
     "slow",
     "jump",
+    "doze",
 )
 ACTORS = (
     "reshards",

@@ -34,6 +34,8 @@ class Weather:
     :param stale: a session reads what was there when it began
     :param slow: a call takes up to half a minute
     :param jump: the wall clock of a worker is set, by up to eight minutes
+    :param doze: a worker that finds nothing to read is suspended with its clock, for as long as others need
+        to take its shards, find nothing either, and give them back
     :param struck: how often what happened
     """
 
@@ -50,6 +52,7 @@ class Weather:
     stale: float = 0.0
     slow: float = 0.0
     jump: float = 0.0
+    doze: float = 0.0
     struck: Counter[str] = field(default_factory=Counter, init=False)
 
     def strikes(self, kind: str) -> bool:
@@ -86,6 +89,12 @@ class Weather:
         if self.strikes("nap"):
             self._put_to_sleep(machine, self.random.uniform(31, 60))
 
+    def perhaps_doze(self, machine: Machine) -> None:
+        """Perhaps be suspended, with a clock that stands still."""
+        if self.strikes("doze"):
+            machine.sleep(self.random.uniform(90, 300), suspended=True)
+            machine.scheduler.sleep(0)
+
     def _put_to_sleep(self, machine: Machine, seconds: float) -> None:
         machine.sleep(seconds, suspended=self.random.random() < 0.5)
         machine.scheduler.sleep(0)
@@ -93,4 +102,4 @@ class Weather:
     def clear_up(self) -> None:
         """From now on nothing goes wrong."""
         self.death = self.sleep = self.nap = self.refused = self.repeated = self.slow = self.jump = 0.0
-        self.lost = self.twice = self.ended = self.gone = self.stale = 0.0
+        self.lost = self.twice = self.ended = self.gone = self.stale = self.doze = 0.0

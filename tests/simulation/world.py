@@ -100,7 +100,9 @@ class World:
             shards=chance.randint(1, 3),
             aggregates=aggregates if variant.has("aggregates") else 0.0,
         )
-        sinks = chance.choice(SINKS)
+        drawn = chance.choice(SINKS)
+        # Between drains with one sink, offsets and tokens tell all.
+        sinks = SINKS[-1] if self.weather.doze else drawn
         self.sinks = sinks if variant.has("second-sink") else sinks[:1]
         pushed = chance.choice([0.0, 0.0, 0.5, 1.0])
         self.pushed = pushed if variant.has("fan-out") else 0.0
@@ -230,6 +232,7 @@ def _weather(variant: Variant) -> Weather:
     shares = {name: share * chance.choice([0, 0, 0.3, 1]) for name, share in bad.items()}
     shares["nap"] = chance.choice([0, 0.1, 0.2])
     shares["jump"] = chance.choice([0, 0, 0.01])
+    shares["doze"] = chance.choice([0, 0, 0, 0, 0, 0.2])
     return Weather(
         variant.shaken("weather"), **{name: share for name, share in shares.items() if variant.has(name)}
     )
