@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     ChooseKeys = Callable[[Sequence[ShardChange]], Iterable[OffsetKey]]
     """Chooses further incarnations to close, given the changes that are left to make."""
 
+    Check = Callable[[Sequence[ShardChange]], None]
+    """Raises an error if these changes mustn't be made."""
+
 log = logging.getLogger(__name__)
 
 
@@ -151,10 +154,11 @@ class ResetRun:
         if fenced:
             log.info("%d channels of stream %s are taken from whoever had them", fenced, stream)
 
-    def change_shards(self, *, also_close: ChooseKeys = lambda _: ()) -> None:
+    def change_shards(self, *, also_close: ChooseKeys = lambda _: (), check: Check = lambda _: None) -> None:
         """Close the incarnations that end, and write the rows of the shards.
 
         :param also_close: further incarnations, which no row names
+        :param check: is called in between, when nothing more is loaded under the incarnations that end
         """
         stream = self.plan.request.stream
         rows, todo = self._look()
@@ -166,6 +170,7 @@ class ResetRun:
             # Before they were held, a drain or another run of the plan may have changed them.
             rows, todo = self._look()
             self.close(stream, _ended_by(todo, rows), also=also_close(todo))
+            check(todo)
             for change in todo:
                 self._change(change, holds)
 

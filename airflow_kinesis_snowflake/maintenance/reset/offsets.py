@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import SnowflakeObjectNotFoundError
+from airflow_kinesis_snowflake.maintenance.reset.changes import has_copied
 from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
 from airflow_kinesis_snowflake.maintenance.reset.method import refuse
 from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection
     from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
     from airflow_kinesis_snowflake.maintenance.snowflake_state import SnowflakeState
+    from airflow_kinesis_snowflake.state.shards import ShardState
+    from airflow_kinesis_snowflake.stream.positions import Position
 
 
 def read_offsets(
@@ -116,3 +121,28 @@ def read_channels(
         for each in found
         if each.odd is None
     ], []
+
+
+def positions_under(
+    rows: Collection[ShardState], request: ResetRequest, snowflake: SnowflakeState, *, unseen: bool
+) -> list[tuple[str, Position]]:
+    """How far Snowflake has loaded shards under the incarnations of rows, by each sink that has.
+
+    :param unseen: the offsets table can't be seen
+    """
+    copied = set() if unseen else {OffsetKey.of(row) for row in rows if has_copied(row)}
+    streamed = [OffsetKey.of(row) for row in rows if STREAMING in row.sinks]
+    found: list[tuple[str, Position | None]] = []
+    if copied:
+        offsets = snowflake.session.list_offsets(snowflake.target.offsets, application=request.application)
+        found += [
+            (row.shard_id, row.position)
+            for row in offsets
+            if row.stream == request.stream and OffsetKey(row.shard_id, row.incarnation) in copied
+        ]
+    if streamed:
+        channels = snowflake.channels.read(
+            application=request.application, stream=request.stream, keys=streamed, listed=False
+        )
+        found += [(channel.shard_id, channel.position) for channel in channels]
+    return [(shard_id, position) for shard_id, position in found if position is not None]

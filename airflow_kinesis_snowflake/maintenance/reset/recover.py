@@ -6,13 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
+from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError
 from airflow_kinesis_snowflake.maintenance.reset.changes import Action, has_copied, unchanged
 from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
 from airflow_kinesis_snowflake.maintenance.reset.method import Decision, MethodField, ResetMethod, refuse
+from airflow_kinesis_snowflake.maintenance.reset.offsets import positions_under
 from airflow_kinesis_snowflake.maintenance.reset.positions import LATEST, parse_start
 from airflow_kinesis_snowflake.state.attributes import COPY
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
-from airflow_kinesis_snowflake.stream.positions import StartAt, sequence_facts
+from airflow_kinesis_snowflake.stream.positions import StartAt, is_after, sequence_facts
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
@@ -110,7 +112,10 @@ class Recover(ResetMethod):
     def apply(self, run: ResetRun) -> None:
         """Make the table if there is none, and set the shards in it."""
         run.store.create_table()
-        run.change_shards(also_close=lambda changes: _opened_again(run, changes))
+        run.change_shards(
+            also_close=lambda changes: _opened_again(run, changes),
+            check=lambda changes: _refuse_what_came(run, changes),
+        )
 
 
 # --- which offset counts -----------------------------------------------------------------------------------
@@ -123,17 +128,19 @@ def committed_by_shard(
 
     It is that of the row, if there is one that can be read, or else the one that moved last. One that a reset
     has closed counts only if a row still names it: that reset didn't come to its end. Channels don't say
-    whether they were closed, but an incarnation that is closed for one sink is closed for all.
+    whether they were closed, but an incarnation that is closed for one sink is closed for all. One that
+    several sinks left in doubt is as good as closed: none of them can tell what the others may still commit.
 
     :param backwards: also where Snowflake is before what a drain had committed
     :return: by shard id, and notes about offsets that can't be used
     """
     rows = {shard.shard_id: shard for shard in inspection.shards if shard.row and shard.readable}
-    closed = {(offset.shard_id, offset.incarnation) for offset in offsets if offset.closed}
-    found = [
-        replace(offset, closed=(offset.shard_id, offset.incarnation) in closed)
-        for offset in (*offsets, *_gone(offsets, rows, now=inspection.at))
-    ]
+    contested = {(row.shard_id, row.incarnation) for row in rows.values() if len(row.sinks) > 1}
+    closed = contested | {(offset.shard_id, offset.incarnation) for offset in offsets if offset.closed}
+    known = [*offsets, *_gone(offsets, rows, now=inspection.at)]
+    unknown = contested - {(offset.shard_id, offset.incarnation) for offset in known}
+    known += [CommittedOffset(shard_id, incarnation or "", None) for shard_id, incarnation in unknown]
+    found = [replace(offset, closed=(offset.shard_id, offset.incarnation) in closed) for offset in known]
     chosen: dict[str, CommittedOffset] = {}
     notes: list[str] = []
     for offset in sorted(found, key=lambda offset: offset.updated):
@@ -361,6 +368,35 @@ def notes_of_return(changes: Iterable[ShardChange], retention_seconds: int) -> l
             f"{', '.join(nothing)}."
         )
     return notes
+
+
+def _refuse_what_came(run: ResetRun, changes: Iterable[ShardChange]) -> None:
+    """Don't begin anew before the end of what was loaded until the old incarnations were closed.
+
+    :raises MaintenanceRefusedError: a worker has loaded more since the plan was made
+    """
+    request = run.plan.request
+    ends = {
+        change.shard_id: change
+        for change in changes
+        if change.incarnation and change.incarnation != change.new_incarnation
+    }
+    if run.snowflake is None or request.trust_snowflake or not ends:
+        return
+    rows = [row for row in run.read_rows(request.stream).values() if row and row.shard_id in ends]
+    came = {
+        shard_id
+        for shard_id, position in positions_under(
+            rows, request, run.snowflake, unseen=run.plan.offsets_unseen
+        )
+        if is_after(position, ends[shard_id].new_checkpoint)
+    }
+    if came:
+        raise MaintenanceRefusedError(
+            f"Make a new plan: since this one was made, workers loaded more of {', '.join(sorted(came))} of "
+            f"stream {request.stream}. Nothing more can be loaded under their incarnations, and no row was "
+            "changed."
+        )
 
 
 def _opened_again(run: ResetRun, changes: Iterable[ShardChange]) -> list[OffsetKey]:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
-from airflow_kinesis_snowflake.exceptions import FencedError, InvalidSettingError, SinkInDoubtError
+from airflow_kinesis_snowflake.exceptions import (
+    FencedError,
+    InvalidSettingError,
+    MaintenanceRefusedError,
+    SinkInDoubtError,
+)
 from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
@@ -171,17 +176,16 @@ def test_the_inspection_says_how_shards_are_loaded(maintenance: Maintenance) -> 
 # --- backups -----------------------------------------------------------------------------------------------
 
 
-def test_a_backup_of_before_the_sink_was_changed_loads_nothing_twice(
-    make_pipeline: Callable[..., Pipeline], tmp_path: Path
-) -> None:
-    pipeline = make_pipeline(2)
+def restored_to_before_the_change(pipeline: Pipeline, folder: Path) -> Maintenance:
+    """Change the sink, and go back to a backup from before."""
     pipeline.send(20)
     pipeline.drain(sink="copy").run()
-    file = back_up(pipeline.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
+    file = back_up(pipeline.store, BackupFilesHook(), folder=str(folder), now=now_millis())["file"]
     pipeline.send(20)
     stream(pipeline)
 
-    with Maintenance(pipeline).snowflake() as snowflake:
+    maintenance = Maintenance(pipeline)
+    with maintenance.snowflake() as snowflake:
         restore(
             Backup.decode(BackupFilesHook().read(file)),
             store=pipeline.store,
@@ -189,10 +193,55 @@ def test_a_backup_of_before_the_sink_was_changed_loads_nothing_twice(
             owner="restore#1",
             clock=now_millis,
         )
+    return maintenance
+
+
+def test_a_backup_of_before_the_sink_was_changed_loads_nothing_twice(
+    make_pipeline: Callable[..., Pipeline], tmp_path: Path
+) -> None:
+    pipeline = make_pipeline(2)
+    maintenance = restored_to_before_the_change(pipeline, tmp_path)
     assert {row.sinks for row in pipeline.state.shards.values()} == {frozenset({"copy", "streaming"})}
     pipeline.send(20)
-    with pytest.raises(SinkInDoubtError):
-        pipeline.drain(sink="copy").run()
+    for sink in ("copy", "streaming"):
+        with pytest.raises(SinkInDoubtError, match="method recover"):
+            pipeline.drain(sink=sink).run()
+
+    maintenance.reset("recover")
+    pipeline.drain(sink="copy").run()
+    pipeline.send(20)
+    stream(pipeline)
+    assert pipeline.landed == list(range(80))
+
+
+def test_what_is_loaded_between_plan_and_recovery_is_not_loaded_again(
+    make_pipeline: Callable[..., Pipeline], tmp_path: Path
+) -> None:
+    pipeline = make_pipeline(2)
+    maintenance = restored_to_before_the_change(pipeline, tmp_path)
+    plan = maintenance.plan("recover")
+    pipeline.send(20)
+    settle(pipeline, sink="streaming")
+    stream(pipeline)
+    with pytest.raises(
+        MaintenanceRefusedError, match=r"Make a new plan: .* loaded more of shardId-\S+, shardId"
+    ):
+        maintenance.carry_out(plan)
+
+    maintenance.reset("recover")
+    pipeline.send(20)
+    pipeline.drain(sink="copy").run()
+    assert pipeline.landed == list(range(80))
+
+
+def settle(pipeline: Pipeline, *, sink: str) -> None:
+    """Write to rows what a drain writes that has settled them."""
+    for row in pipeline.state.shards.values():
+        owner: dict[str, Any] = {"owner": "settling", "now": now_millis()}
+        lease = {**owner, "expiry": now_millis() + 30_000}
+        pipeline.store.take_lease(pipeline.stream, row, incarnation=row.incarnation or "", **lease)
+        pipeline.store.save_checkpoint(pipeline.stream, row.shard_id, checkpoint=None, sink=sink, **lease)
+        pipeline.store.release_lease(pipeline.stream, row.shard_id, **owner)
 
 
 def test_a_backup_of_a_stream_comes_back_after_a_reset(

@@ -212,6 +212,29 @@ def test_a_recovery_begins_anew_what_is_closed_for_one_sink_whatever_another_has
     assert change.new_checkpoint == Position("300" if streamed == "300" else "200")
 
 
+@pytest.mark.parametrize(
+    ("copied", "streamed", "checkpoint"),
+    [
+        ("150", "300", "300"),
+        ("300", "150", "300"),
+        ("150", "150", "200"),
+        (None, "300", "300"),
+        (None, None, "200"),
+    ],
+)
+def test_a_recovery_begins_anew_what_two_sinks_have_in_doubt(
+    copied: str | None, streamed: str | None, checkpoint: str
+) -> None:
+    """Under the old incarnation a drain with either would wait for the other one."""
+    row = view(checkpoint=Position("200"), offset=None, sinks=(COPY, STREAMING), unsettled=True)
+    offsets = [
+        offset(sink=sink, number=number) for sink, number in ((COPY, copied), (STREAMING, streamed)) if number
+    ]
+    change = recovered(row, *offsets)
+    assert (change.action, change.new_incarnation, change.new_sinks) == (Action.SET, "new", ())
+    assert change.new_checkpoint == Position(checkpoint)
+
+
 def test_without_a_row_an_offset_of_a_deleted_stream_doesnt_count() -> None:
     number = "49678550650194360514240687840140960923978025014294216706"
     facts = sequence_facts(number)
