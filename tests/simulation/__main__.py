@@ -1,4 +1,7 @@
-"""``python -m tests.simulation``: run histories for some seconds, some histories, or one of them again."""
+"""``python -m tests.simulation``: run histories for some seconds, some histories, or one of them again.
+
+With ``--mutant``: run histories of the package without one of its safeguards until one notices.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,14 @@ import os
 import sys
 import time
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.simulation.history import History, Told
 from tests.simulation.minimising import smallest
+from tests.simulation.mutants import MUTANTS, SEEDS
 from tests.simulation.variant import SWITCHES, Variant
 
 if TYPE_CHECKING:
@@ -32,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(figures(told.counts))
         return 0
     logging.disable()
+    if options.mutant is not None:
+        return without(options.mutant)
     told = Told(Counter(), Counter(), Counter())
     began, histories = time.monotonic(), 0
     while not over(options, histories, seconds := time.monotonic() - began):
@@ -55,10 +64,30 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--histories", type=int, help="how many, however long they take")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--seed", type=int, help="run this history only, and log what its drains log")
+    parser.add_argument("--mutant", choices=MUTANTS, help=f"take this away, and look at {SEEDS:,} histories")
     parser.add_argument("--without", default="", help=f"of it, leave out some of {', '.join(SWITCHES)}")
     parser.add_argument("--runs", type=int, help="let it have no more runs of the DAG than these")
     parser.add_argument("--shake", type=int, default=0, help="draw its order and its weather anew")
     return parser.parse_args(arguments)
+
+
+def without(mutant: str) -> int:
+    """Take a safeguard away, and print which history notices; the one that did before is tried first."""
+    take_away, seed = MUTANTS[mutant]
+    for each in chain((seed,), range(1, SEEDS + 1)):
+        with pytest.MonkeyPatch.context() as patch:
+            take_away(patch)
+            broken = broken_by(Variant(each))
+        if broken is not None:
+            print(f"{mutant} falls at seed {each}: {broken}")
+            break
+    else:
+        print(f"{mutant} survives {SEEDS:,} histories")
+        return 1
+    of_the_package = broken_by(Variant(each))
+    if of_the_package is not None:
+        print(f"and so does the package itself: {of_the_package}")
+    return 1 if of_the_package else 0
 
 
 def over(options: argparse.Namespace, histories: int, seconds: float) -> bool:
