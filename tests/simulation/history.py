@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +30,7 @@ from airflow_kinesis_snowflake.sources.fan_out import FanOutLimits, FanOutSource
 from airflow_kinesis_snowflake.sources.polling import PollingSource
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.times import moment
+from tests.simulation.counted import Counted
 from tests.simulation.ledger import BrokenPromiseError
 from tests.simulation.machine import EPOCH
 from tests.simulation.replays import Replays
@@ -52,6 +54,7 @@ STOP_SECONDS = 60.0
 # The share of histories in which the stream is made anew.
 RECREATED = 0.12
 CALM_RUNS = 12
+OF_A_PAYLOAD = re.compile(r"is no JSON|[\"']n[\"']: ")
 # More of them show nothing that fewer don't.
 MOST_RECORDS = 40
 # What a drain may say while the state is that of a stream that was deleted.
@@ -232,11 +235,31 @@ class History:
             return
         if tried.drain is not None and told:
             self.counts["stops"] += 1
+            hindrances = self.world.weather.hindrances
             tried.drain.stop()
-            if not self.world.wait(tried.running, STOP_SECONDS) and killed:
+            if self.world.wait(tried.running, STOP_SECONDS):
+                self._check_stopped(tried, hindered=self.world.weather.hindrances != hindrances)
+            elif killed:
                 self._scheduler.kill(tried.running.machine)
         else:
             self.counts["given up"] += 1
+
+    def _check_stopped(self, tried: Try, *, hindered: bool) -> None:
+        """A stop is no success, and the next run goes on at once.
+
+        :param hindered: something may have kept it from releasing leases, which are left to expire then
+        """
+        self._ledger.expect(
+            tried.report is None, "7: a stop is no success", "a drain that was stopped reports success"
+        )
+        if hindered:
+            return
+        rows = self.world.table(self.world.application).items or {}
+        owner = tried.running.machine.name
+        held = [key for key, row in rows.items() if row.get("leaseOwner", {}).get("S") == owner]
+        self._ledger.expect(
+            not held, "7: a stop releases leases", f"a drain that was stopped left {held} leased"
+        )
 
     def start(self, task: str, number: int, **settings: Any) -> Try:
         self.counts["tries"] += 1
@@ -254,7 +277,13 @@ class History:
         }
         limits |= settings
         following = timedelta(seconds=limits["follow_seconds"] or 0)
-        source, sink = self._source(machine, chance), self._sink(machine, chance)
+        source = self._source(machine, chance)
+        sink = Counted(
+            self._sink(machine, chance),
+            most_records=limits["max_batch_records"],
+            shards=lambda: len(self.world.stream.shards),
+            expect=self._ledger.expect,
+        )
         self.counts[sink.name] += 1
         application, began = self.world.application, self._scheduler.now
 
@@ -278,7 +307,9 @@ class History:
                 report = tried.drain.run()
             except Exception as error:
                 self._judge(error, began)
+                self._check_discreet(str(error))
                 raise
+            self._check_discreet(repr(report.as_dict()))
             self.counts["drains"] += 1
             self.counts["batches"] += report.batches
             self.counts["takeovers"] += report.takeovers
@@ -287,6 +318,11 @@ class History:
 
         tried = Try(self.world.start(machine, work))
         return tried
+
+    def _check_discreet(self, told: str) -> None:
+        self._ledger.expect(
+            not OF_A_PAYLOAD.search(told), "9: payloads stay inside", f"a drain told of a record: {told}"
+        )
 
     def _judge(self, error: Exception, began: float) -> None:
         """Whether a drain may fail like that (promise 10)."""

@@ -66,6 +66,11 @@ class Weather:
             return True
         return False
 
+    @property
+    def hindrances(self) -> int:
+        """How often something struck that keeps a worker from writing to DynamoDB in time."""
+        return sum(self.struck[kind] for kind in ("death", "sleep", "nap", "refused", "slow", "doze"))
+
     def call(self, machine: Machine, effect: Callable[[], T]) -> T:
         """Let a process call a service, which may take time and be the last thing that it does."""
         self._pass_time(machine)
