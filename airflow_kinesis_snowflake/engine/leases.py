@@ -132,7 +132,7 @@ class Leases:
             now=now,
             incarnation=incarnation,
             start_at=start_at,
-            sink=None if shard.sinks == {self._sink} else self._sink,
+            sink=self._sink,
             stream_arn=stream_arn,
             predecessor=self._worker.succeeds(shard.lease_owner),
         )

@@ -22,9 +22,9 @@ from airflow_kinesis_snowflake.hooks.tables import begin_deletion, describe_tabl
 from airflow_kinesis_snowflake.state.attributes import (
     KEYS,
     NODE,
-    NOTHING_IN_DOUBT,
     Row,
     checkpoint_attributes,
+    in_doubt_for_none_but,
     is_as_wanted,
     is_note,
     key_of,
@@ -299,7 +299,7 @@ class CheckpointStoreHook(AwsHook):
         :param incarnation: for a row without one, which the Openflow connector wrote
         :param start_at: for a row without a start; None: it stays without
         :param sink: how the owner commits, replacing what the row says; the condition then also requires that
-            nothing is in doubt. None: the row stays as it is
+            no other sink has left the row in doubt, perhaps since it was read. None: the row stays as it is
         :param stream_arn: for a row that doesn't name its stream; None: it stays so
         :param predecessor: take it from ``shard.lease_owner`` even if it was renewed since: an earlier try of
             the same task instance, known to be over
@@ -326,8 +326,8 @@ class CheckpointStoreHook(AwsHook):
             values[":arn"] = unless_there["streamArn"] = text_value(stream_arn)
         changes = lease(owner=owner, expiry=expiry, now=now)
         if sink is not None:
-            condition += f" AND {NOTHING_IN_DOUBT}"
-            changes["sinks"] = texts_value([sink])
+            condition += f" AND {in_doubt_for_none_but(sink)}"
+            changes["sinks"] = values[":sinks"] = {"SS": [sink]}
         row = self._update(
             stream_name,
             shard.shard_id,

@@ -229,11 +229,14 @@ def sinks_of(item: Mapping[str, Value]) -> frozenset[str]:
     return frozenset(item.get("sinks", {}).get("SS") or _sinks_of_before(item))
 
 
-NOTHING_IN_DOUBT = (
-    "(attribute_not_exists(unsettled) OR (attribute_not_exists(sinks)"
-    " AND (attribute_exists(streamArn) OR attribute_not_exists(incarnation))))"
-)
-"""Condition: no sink has committed more than the row shows, since it is settled or nobody has loaded yet."""
+def in_doubt_for_none_but(sink: str) -> str:
+    """Condition: no other sink may have committed more than the row shows.
+
+    It is settled, or nobody has loaded yet, or it is this sink, ``:sinks``, that left it in doubt.
+    """
+    nobody = "attribute_exists(streamArn) OR attribute_not_exists(incarnation)"
+    unless = "" if sink == COPY else f" AND ({nobody})"
+    return f"(attribute_not_exists(unsettled) OR sinks = :sinks OR (attribute_not_exists(sinks){unless}))"
 
 
 def _sinks_of_before(item: Mapping[str, Value]) -> frozenset[str]:

@@ -134,7 +134,7 @@ class FakeStateStore:
         def free(row: ShardState) -> bool:
             if stream_arn is not None and row.stream_arn not in {None, stream_arn}:
                 return False
-            if sink is not None and row.unsettled and row.sinks:
+            if sink is not None and row.unsettled and row.sinks - {sink}:
                 return False
             if row.lease_owner in {None, owner}:
                 return True

@@ -288,6 +288,29 @@ def test_who_commits_otherwise_takes_no_lease_of_a_row_in_doubt(leased: StateSto
     assert row(leased).sinks == {"streaming"}
 
 
+def test_who_read_a_row_before_another_sink_left_it_in_doubt_takes_no_lease(leased: StateStore) -> None:
+    assert leased.release_lease(STREAM, SHARD, owner="one", now=3)
+    assert take(leased, "two", sink="streaming")
+    assert leased.release_lease(STREAM, SHARD, owner="two", now=4)
+    read = row(leased)
+    assert take(leased, "three", sink="copy")
+    assert leased.release_lease(STREAM, SHARD, owner="three", now=5, unsettled=True)
+
+    assert read.sinks == {"streaming"}
+    assert take(leased, "four", seen=read, sink="streaming") is None
+    assert take(leased, "five", seen=read)
+
+
+def test_the_first_lease_of_a_row_from_before_there_were_sinks_says_who_loads(unmade: StateStore) -> None:
+    """Only COPY can have loaded under it. With its ARN it would look as if nobody had."""
+    unmade.create_table()
+    assert create(unmade, sink=None)
+    assert take(unmade, "one", stream_arn="arn")
+    assert row(unmade).sinks == {"copy"}
+    assert unmade.release_lease(STREAM, SHARD, owner="one", now=3, unsettled=True)
+    assert take(unmade, "two", sink="streaming") is None
+
+
 def test_a_row_under_which_nobody_has_loaded_is_in_doubt_for_nobody(unmade: StateStore) -> None:
     unmade.create_table()
     assert create(unmade, sink=None, stream_arn="arn")
