@@ -161,8 +161,12 @@ class Leases:
             return lease is not None and self._runtime.monotonic() < lease.valid_until
 
     def confirm(self, shard_id: str) -> bool:
-        """Whether this worker holds the lease according to the table; asking renews it."""
-        self._renew(shard_id)
+        """Whether this worker holds the lease according to the table; asking renews it.
+
+        A lease that it has given up isn't renewed, as nobody would release it.
+        """
+        if self.holds(shard_id):
+            self._renew(shard_id)
         return self.holds(shard_id)
 
     def note(self, shard_id: str, *, millis_behind: int, caught_up_at: int) -> None:

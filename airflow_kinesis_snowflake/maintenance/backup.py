@@ -184,9 +184,9 @@ def restore(
     """Put back the rows of a backup, except leases and workers; rows that aren't in it are removed.
 
     Incarnations that a reset has closed since are reopened, and those of today are closed. Every row is
-    leased in the meantime, even one that has to be created, so that no worker reads before all are back. A
-    row under whose incarnation another sink has committed since is in doubt: the next drain asks both. Can be
-    repeated.
+    leased in the meantime, even one that has to be created, so that no worker reads before all are back. More
+    may have been committed under their incarnations since the backup, or by workers that were loading at that
+    moment, so rows are put back in doubt, and the next drain asks the sinks. Can be repeated.
 
     :param snowflake: where the offsets are; None: closed incarnations stay closed, and a drain refuses them
     :param owner: who holds the leases in the meantime
@@ -199,13 +199,16 @@ def restore(
     """
     _check_application(backup, store)
     store.create_table()
-    saved = shard_rows(backup.items)
-    present = shard_rows(store.read_items())
-    if snowflake is not None:
-        saved = _in_doubt(saved, present, _committed_by(snowflake, store.application_name, saved, present))
-    saved = {key: _without_forgotten(item, now=clock()) for key, item in saved.items()}
-    removed = sorted(present.keys() - saved.keys())
-    with holding(store, present, owner=owner, clock=clock, force=force) as holds:
+    held = shard_rows(store.read_items()).keys()
+    with holding(store, held, owner=owner, clock=clock, force=force) as holds:
+        # Before they were held, a worker may have gone on, perhaps with another sink.
+        present = shard_rows(store.read_items())
+        for key in sorted(present.keys() - held):
+            raise _came_between(store, key)
+        saved = _as_restored(
+            shard_rows(backup.items), present, store.application_name, snowflake, now=clock()
+        )
+        removed = sorted(present.keys() - saved.keys())
         for key in sorted(saved.keys() - present.keys()):
             if not holds.make(key, partial(_make, store, saved[key], owner)):
                 raise _came_between(store, key)
@@ -269,21 +272,25 @@ def _committed_by(
     return found
 
 
-def _in_doubt(
+def _as_restored(
     saved: Mapping[tuple[str, str], Item],
     present: Mapping[tuple[str, str], Item],
-    committed_by: Mapping[tuple[str, OffsetKey], set[str]],
+    application: str,
+    snowflake: SnowflakeState | None,
+    *,
+    now: int,
 ) -> dict[tuple[str, str], Item]:
-    """The rows of a backup, in doubt where another sink has since committed under their incarnations."""
+    """The rows of a backup, in doubt for all sinks that may have committed under their incarnations."""
+    committed_by = {} if snowflake is None else _committed_by(snowflake, application, saved, present)
     rows: dict[tuple[str, str], Item] = {}
     for (stream, shard_id), item in saved.items():
         key = OffsetKey(shard_id, incarnation_of(item) or "")
-        others = set(committed_by.get((stream, key), ()))
         today = present.get((stream, shard_id), {})
+        sinks = sinks_of(item) | committed_by.get((stream, key), set())
         if key.incarnation and incarnation_of(today) == key.incarnation:
-            others |= sinks_of(today)
-        news = others - sinks_of(item)
-        rows[stream, shard_id] = asking(item, others) if news else item
+            sinks |= sinks_of(today)
+        row = asking(item, sinks) if sinks else item
+        rows[stream, shard_id] = _without_forgotten(row, now=now)
     return rows
 
 

@@ -218,8 +218,9 @@ class ResetRun:
             if change.new_offset is not None and change.new_sink != COPY
             else {},
             sinks=frozenset(change.new_sinks),
-            # A worker that should be dead may stream until the next drain opens the channel, so it has to.
-            unsettled=change.new_offset is not None and STREAMING in change.new_sinks,
+            # A worker that should be dead may commit until the next drain has opened the channel or moved the
+            # offset.
+            unsettled=bool(change.new_sinks),
             caught_up_at=change.new_caught_up_at,
         )
 

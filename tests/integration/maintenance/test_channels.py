@@ -19,10 +19,12 @@ from airflow_kinesis_snowflake.hooks.backups import BackupFilesHook
 from airflow_kinesis_snowflake.hooks.consumers import StreamConsumersHook
 from airflow_kinesis_snowflake.hooks.snowflake import SnowflakeLoadHook
 from airflow_kinesis_snowflake.hooks.tables import DynamoDBTablesHook
+from airflow_kinesis_snowflake.maintenance import backup
 from airflow_kinesis_snowflake.maintenance.backup import Backup, back_up, restore
 from airflow_kinesis_snowflake.maintenance.cleanup.apply import clean_up
 from airflow_kinesis_snowflake.maintenance.cleanup.plan import CleanupPlan, cleanup_text, plan_cleanup
 from airflow_kinesis_snowflake.maintenance.cleanup.rules import CleanupRules
+from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.inspection import inspection_text
 from airflow_kinesis_snowflake.sinks.snowflake import channels
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import channel_name
@@ -185,15 +187,19 @@ def restored_to_before_the_change(pipeline: Pipeline, folder: Path) -> Maintenan
     stream(pipeline)
 
     maintenance = Maintenance(pipeline)
+    put_back(maintenance, file)
+    return maintenance
+
+
+def put_back(maintenance: Maintenance, file: str) -> None:
     with maintenance.snowflake() as snowflake:
         restore(
             Backup.decode(BackupFilesHook().read(file)),
-            store=pipeline.store,
+            store=maintenance.pipeline.store,
             snowflake=snowflake,
             owner="restore#1",
             clock=now_millis,
         )
-    return maintenance
 
 
 def test_a_backup_of_before_the_sink_was_changed_loads_nothing_twice(
@@ -244,20 +250,53 @@ def settle(pipeline: Pipeline, *, sink: str) -> None:
         pipeline.store.release_lease(pipeline.stream, row.shard_id, **owner)
 
 
+@pytest.mark.parametrize(("sink", "other"), [("copy", "streaming"), ("streaming", "copy")])
+def test_a_backup_whose_sink_has_loaded_more_since_keeps_the_other_one_out(
+    make_pipeline: Callable[..., Pipeline], tmp_path: Path, sink: str, other: str
+) -> None:
+    pipeline = make_pipeline(2)
+    pipeline.send(20)
+    pipeline.drain(sink=sink).run()
+    file = back_up(pipeline.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
+    pipeline.send(20)
+    pipeline.drain(sink=sink).run()
+    put_back(Maintenance(pipeline), file)
+
+    with pytest.raises(SinkInDoubtError, match=f"Run a drain with sink='{sink}' once more"):
+        pipeline.drain(sink=other).run()
+    pipeline.drain(sink=sink).run()
+    pipeline.send(20)
+    pipeline.drain(sink=other).run()
+    assert pipeline.landed == list(range(60))
+
+
+def test_what_another_sink_loads_while_a_restore_begins_is_not_loaded_again(
+    make_pipeline: Callable[..., Pipeline], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make_pipeline(2)
+    pipeline.send(20)
+    pipeline.drain(sink="copy").run()
+    file = back_up(pipeline.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
+    pipeline.send(20)
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        stream(pipeline)
+        return holding(*args, **kwargs)
+
+    monkeypatch.setattr(backup, "holding", late)
+    put_back(Maintenance(pipeline), file)
+
+    with pytest.raises(SinkInDoubtError, match="method recover"):
+        pipeline.drain(sink="copy").run()
+
+
 def test_a_backup_of_a_stream_comes_back_after_a_reset(
     maintenance: Maintenance, streamed: Pipeline, tmp_path: Path
 ) -> None:
     file = back_up(streamed.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
     was = streamed.state.shards
     maintenance.reset("rewind", position="LATEST")
-    with maintenance.snowflake() as snowflake:
-        restore(
-            Backup.decode(BackupFilesHook().read(file)),
-            store=streamed.store,
-            snowflake=snowflake,
-            owner="restore#1",
-            clock=now_millis,
-        )
+    put_back(maintenance, file)
     assert {row.incarnation for row in streamed.state.shards.values()} == {
         row.incarnation for row in was.values()
     }

@@ -27,11 +27,16 @@ class Store:
 
     def __init__(self) -> None:
         self.ours = True
+        self.confirmations = 0
 
     def take_lease(self, _: str, shard: ShardState, **__: Any) -> ShardState:
         return shard
 
     def save_checkpoint(self, *_: Any, **__: Any) -> bool:
+        return self.ours
+
+    def renew_lease(self, *_: Any, **__: Any) -> bool:
+        self.confirmations += 1
         return self.ours
 
     def release_lease(self, *_: Any, **__: Any) -> bool:
@@ -93,6 +98,21 @@ def test_a_lease_that_a_write_found_lost_is_no_longer_believed_in(leases: Leases
     store.ours = False
     assert not save(leases)
     assert not leases.holds(SHARD.shard_id)
+
+
+def test_a_lease_is_confirmed_by_renewing_it(leases: Leases, store: Store, clock: Clock) -> None:
+    assert leases.confirm(SHARD.shard_id)
+    clock.now += 1
+    store.ours = False
+    assert not leases.confirm(SHARD.shard_id)
+    assert store.confirmations == 2
+
+
+def test_a_lease_that_was_given_up_is_not_renewed(leases: Leases, store: Store, clock: Clock) -> None:
+    """Nobody would release it."""
+    clock.now += LEASE_SECONDS
+    assert not leases.confirm(SHARD.shard_id)
+    assert store.confirmations == 0
 
 
 def test_a_lost_shard_isnt_free_to_be_taken_again_before_the_loss_was_told(
