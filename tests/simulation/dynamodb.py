@@ -141,7 +141,7 @@ class Client:
 
     def _call(self, effect: Callable[[], Any]) -> Any:
         for attempt in range(1, ATTEMPTS + 1):
-            if self._weather.strikes("refused") and attempt == 1:
+            if self._weather.hinders("refused", self._machine) and attempt == 1:
                 self._weather.call(self._machine, lambda: None)
                 raise EndpointConnectionError(endpoint_url="simulated")
             result = self._weather.call(self._machine, effect)

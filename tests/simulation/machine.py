@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from queue import Empty
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,6 +50,7 @@ class Machine(Process):
         self.clock_off = clock_off
         self.steady = steady
         self.stopped_for = 0.0
+        self.hindered_at = -inf
         self._booted = random.uniform(0, 1e6)
 
     def monotonic(self) -> float:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CLOCK_OFF_SECONDS = 240
+SLOW_SECONDS = 30
 
 
 @dataclass
@@ -66,10 +67,12 @@ class Weather:
             return True
         return False
 
-    @property
-    def hindrances(self) -> int:
-        """How often something struck that keeps a worker from writing to DynamoDB in time."""
-        return sum(self.struck[kind] for kind in ("death", "sleep", "nap", "refused", "slow", "doze"))
+    def hinders(self, kind: str, machine: Machine) -> bool:
+        """The same, where it keeps a worker from writing to DynamoDB, or from doing it in time."""
+        if self.strikes(kind):
+            machine.hindered_at = machine.scheduler.now
+            return True
+        return False
 
     def call(self, machine: Machine, effect: Callable[[], T]) -> T:
         """Let a process call a service, which may take time and be the last thing that it does."""
@@ -80,23 +83,23 @@ class Weather:
 
     def _pass_time(self, machine: Machine) -> None:
         scheduler = machine.scheduler
-        seconds = self.random.uniform(1, 30) if self.strikes("slow") else self.random.uniform(0.001, 0.02)
-        scheduler.sleep(seconds)
-        if self.strikes("death"):
+        slow = self.hinders("slow", machine)
+        scheduler.sleep(self.random.uniform(1, SLOW_SECONDS) if slow else self.random.uniform(0.001, 0.02))
+        if self.hinders("death", machine):
             scheduler.kill(machine)
-        if self.strikes("sleep"):
+        if self.hinders("sleep", machine):
             self._put_to_sleep(machine, self.random.uniform(5, 90))
-        if not machine.steady and self.strikes("jump"):
+        if not machine.steady and self.hinders("jump", machine):
             machine.clock_off = self.random.uniform(-CLOCK_OFF_SECONDS, CLOCK_OFF_SECONDS)
 
     def take_nap(self, machine: Machine) -> None:
         """Perhaps sleep for longer than leases last."""
-        if self.strikes("nap"):
+        if self.hinders("nap", machine):
             self._put_to_sleep(machine, self.random.uniform(31, 60))
 
     def perhaps_doze(self, machine: Machine) -> None:
         """Perhaps be suspended, with a clock that stands still."""
-        if self.strikes("doze"):
+        if self.hinders("doze", machine):
             machine.sleep(self.random.uniform(90, 300), suspended=True)
             machine.scheduler.sleep(0)
 
