@@ -425,7 +425,7 @@ class Intake:
             row, key = each.state, OffsetKey.of(each.state)
             offset = offsets.found.get(key)
             found = None if offset is None else offset.position
-            if found is None and self._forgets(each):
+            if found is None and self._may_have_forgotten(each.last_update):
                 refused[row.shard_id] = self._forgotten(row)
             # Don't record an offset that went back in time: the next drain has to notice it too.
             committed = later(found, row.checkpoint)
@@ -471,13 +471,17 @@ class Intake:
 
     def _remembered(self, candidate: Candidate) -> Position | None:
         """What the sink certainly has of a shard, if the row tells and the sink hasn't forgotten it."""
-        return None if self._forgets(candidate) else candidate.state.committed_by(self._loader.sink)
+        row, sink = candidate.state, self._loader.sink
+        committed_at = row.committed_at.get(sink, 0)
+        return None if self._may_have_forgotten(committed_at) else row.committed_by(sink)
 
-    def _forgets(self, candidate: Candidate) -> bool:
-        """Whether the sink may have forgotten what was committed when the row was last written."""
+    def _may_have_forgotten(self, at: int | None) -> bool:
+        """Whether the sink may have forgotten what was last committed at a moment (ms).
+
+        A row is written by drains that find nothing too, and by other sinks, so its own time doesn't tell.
+        """
         memory = self._loader.memory_millis
-        written = candidate.last_update
-        return memory is not None and written is not None and self._runtime.wall() - written > memory
+        return memory is not None and at is not None and self._runtime.wall() - at > memory
 
     def _forgotten(self, row: ShardState) -> CorruptStateError:
         return CorruptStateError(

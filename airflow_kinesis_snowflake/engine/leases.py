@@ -210,11 +210,12 @@ class Leases:
         *,
         millis_behind: int | None,
         offset: Position | None = None,
+        committed_now: bool = False,
     ) -> bool:
         """Write a checkpoint whose records are committed; extends the lease.
 
         :param offset: as known by Snowflake; ``None``: not asked
-
+        :param committed_now: the sink has just committed it, and may forget that one day
         :return: ``False`` when the lease is lost; the row is left as it is
         """
         began = self._runtime.monotonic()
@@ -228,6 +229,7 @@ class Leases:
             now=now,
             millis_behind=millis_behind,
             offset=offset,
+            committed_at=now if committed_now else None,
             sink=self._sink,
         )
         self._settle(shard_id, began, held=saved)

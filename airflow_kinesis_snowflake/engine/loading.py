@@ -188,6 +188,7 @@ class Loader:
                 span.reached,
                 millis_behind=span.millis_behind,
                 offset=offsets.get(span.shard_id),
+                committed_now=self.memory_millis is not None and span.shard_id in offsets,
             )
 
         spans = list(batch.spans.values())

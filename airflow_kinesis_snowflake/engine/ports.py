@@ -353,7 +353,7 @@ class StateStore(Protocol):
     ) -> bool:
         """Extend a lease that the worker has, and record how far the shard is."""
 
-    def save_checkpoint(
+    def save_checkpoint(  # noqa: PLR0913 -- all of it in one write
         self,
         stream_name: str,
         shard_id: str,
@@ -364,6 +364,7 @@ class StateStore(Protocol):
         now: int,
         millis_behind: int | None = None,
         offset: Position | None = None,
+        committed_at: int | None = None,
         sink: str | None = None,
     ) -> bool:
         """Save that a shard is committed up to a position, and renew its lease, which the worker has."""

@@ -31,6 +31,7 @@ from airflow_kinesis_snowflake.state.attributes import (
     key_of_row,
     known_facts,
     lease,
+    moment_attribute,
     not_beyond,
     number_value,
     offset_attribute,
@@ -363,7 +364,7 @@ class CheckpointStoreHook(AwsHook):
         }
         return self._update_as_owner(stream_name, shard_id, owner, changes) is not None
 
-    def save_checkpoint(
+    def save_checkpoint(  # noqa: PLR0913 -- all of it in one write
         self,
         stream_name: str,
         shard_id: str,
@@ -374,6 +375,7 @@ class CheckpointStoreHook(AwsHook):
         now: int,
         millis_behind: int | None = None,
         offset: Position | None = None,
+        committed_at: int | None = None,
         sink: str | None = None,
     ) -> bool:
         """Save that everything up to a position is committed in Snowflake, and renew the lease.
@@ -383,6 +385,7 @@ class CheckpointStoreHook(AwsHook):
 
         :param checkpoint: None leaves the saved one as it is
         :param offset: as the sink has it; None leaves the saved one as it is
+        :param committed_at: when it committed that, if it forgets; None leaves the saved one as it is
         :param sink: how the owner commits; no other can have committed more. None leaves those in the row
         :return: False: the lease is lost, and nothing was written
         :raises FencedError: the lease is held, but the saved checkpoint is further on already
@@ -394,6 +397,8 @@ class CheckpointStoreHook(AwsHook):
         }
         if offset is not None:
             changes[offset_attribute(sink)] = text_value(encode_position(offset))
+        if committed_at is not None and sink is not None:
+            changes[moment_attribute(sink)] = number_value(committed_at)
         if sink is not None:
             changes["sinks"] = texts_value([sink])
         if checkpoint is None:

@@ -10,7 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
-from airflow_kinesis_snowflake.exceptions import InvalidSettingError, MaintenanceRefusedError
+from airflow_kinesis_snowflake.exceptions import (
+    InvalidSettingError,
+    MaintenanceRefusedError,
+    SnowflakeObjectNotFoundError,
+)
 from airflow_kinesis_snowflake.hooks.backups import backup_name
 from airflow_kinesis_snowflake.maintenance.holding import holding
 from airflow_kinesis_snowflake.maintenance.rendering import Part, Table
@@ -20,6 +24,7 @@ from airflow_kinesis_snowflake.sinks.snowflake.streaming import MEMORY_MILLIS, c
 from airflow_kinesis_snowflake.state.attributes import (
     asking,
     incarnation_of,
+    is_ended,
     is_restored,
     key_of,
     offset_attribute,
@@ -258,11 +263,20 @@ def _came_between(store: CheckpointStoreHook, key: tuple[str, str]) -> Maintenan
 def _committed_by(
     snowflake: SnowflakeState, application: str, *states: Mapping[tuple[str, str], Item]
 ) -> dict[tuple[str, OffsetKey], set[str]]:
-    """The sinks by which something was committed under an incarnation, according to Snowflake."""
+    """The sinks by which something was committed under an incarnation, according to Snowflake.
+
+    A sink may have been in use after the backup that no row names any more.
+    """
     found: dict[tuple[str, OffsetKey], set[str]] = {}
     items = [item for state in states for item in state.values()]
-    if any(_has_copied(item) for item in items):
-        for row in snowflake.session.list_offsets(snowflake.target.offsets, application=application):
+    try:
+        offsets = snowflake.session.list_offsets(snowflake.target.offsets, application=application)
+    except SnowflakeObjectNotFoundError:
+        if any(_has_copied(item) for item in items):
+            raise
+        offsets = []
+    for row in offsets:
+        if row.position is not None:
             found.setdefault((row.stream, OffsetKey(row.shard_id, row.incarnation)), set()).add(COPY)
     channels = {channel.name for channel in snowflake.channels.list(snowflake.target.table)}
     for stream, keys in _incarnations(items).items():
@@ -280,7 +294,10 @@ def _as_restored(
     *,
     now: int,
 ) -> dict[tuple[str, str], Item]:
-    """The rows of a backup, in doubt for all sinks that may have committed under their incarnations."""
+    """The rows of a backup, in doubt for all sinks that may have committed under their incarnations.
+
+    :raises MaintenanceRefusedError: Snowflake may have forgotten what was streamed since
+    """
     committed_by = {} if snowflake is None else _committed_by(snowflake, application, saved, present)
     rows: dict[tuple[str, str], Item] = {}
     for (stream, shard_id), item in saved.items():
@@ -289,17 +306,22 @@ def _as_restored(
         sinks = sinks_of(item) | committed_by.get((stream, key), set())
         if key.incarnation and incarnation_of(today) == key.incarnation:
             sinks |= sinks_of(today)
-        row = asking(item, sinks) if sinks else item
-        rows[stream, shard_id] = _without_forgotten(row, now=now)
+        # Nobody reads a shard that has ended, so nobody would settle it.
+        asks = bool(sinks) and not is_ended(item)
+        rows[stream, shard_id] = asking(item, sinks) if asks else item
+        if asks and STREAMING in sinks - committed_by.get((stream, key), set()) and _is_old(item, now=now):
+            raise MaintenanceRefusedError(
+                f"Compare the last records of shard {shard_id} of stream {stream} with the landing table, "
+                f"and rewind the shard to where they end: the backup of application {application} is so old "
+                "that Snowflake may have forgotten what was streamed since. Nothing was changed."
+            )
     return rows
 
 
-def _without_forgotten(item: Item, *, now: int) -> Item:
-    """A row without a token that its channel may have lost: Snowflake forgets idle channels."""
+def _is_old(item: Item, *, now: int) -> bool:
+    """Whether Snowflake may have forgotten what was streamed since a row was written."""
     written = number_of(item, "lastUpdateTimestamp")
-    if written is not None and now - written <= MEMORY_MILLIS:
-        return item
-    return {name: value for name, value in item.items() if name != offset_attribute(STREAMING)}
+    return written is None or now - written > MEMORY_MILLIS
 
 
 def _switch(

@@ -58,6 +58,7 @@ class ShardView:
     :param millis_behind: how far behind its end the shard was read at ``last_update``
     :param offset: the position through which a drain has committed by COPY, as far as the row says
     :param offsets: the same of other sinks, by name
+    :param committed_at: when sinks that forget had last committed something, by name
     :param sinks: those that may have committed more than the row says
     :param made: when Kinesis created the shard, if its first number reveals it
     """
@@ -83,6 +84,7 @@ class ShardView:
     millis_behind: int | None = None
     offset: Position | None = None
     offsets: Mapping[str, Position] = field(default_factory=dict)
+    committed_at: Mapping[str, int] = field(default_factory=dict)
     sinks: tuple[str, ...] = ()
     made: int | None = None
 
@@ -91,9 +93,8 @@ class ShardView:
         return self.offset if sink == COPY else self.offsets.get(sink)
 
     def forgotten_by(self, sink: str, now: int) -> bool:
-        """Whether a sink may by now have forgotten what it had committed when the row was last written."""
-        rested = None if self.last_update is None else now - self.last_update
-        return sink == STREAMING and rested is not None and rested > MEMORY_MILLIS
+        """Whether a sink may by now have forgotten what it had committed."""
+        return sink == STREAMING and now - self.committed_at.get(sink, 0) > MEMORY_MILLIS
 
     def leased(self, now: int) -> bool:
         """Whether a worker has the right to read it now."""
@@ -349,6 +350,7 @@ def _view(shard_id: str, row: ShardState | None, shard: Shard | None, *, broken:
         millis_behind=state.millis_behind,
         offset=state.offset,
         offsets=state.offsets,
+        committed_at=state.committed_at,
         sinks=tuple(sorted(state.sinks)),
         made=_made(shard),
     )
@@ -473,7 +475,7 @@ def _row_findings(row: ShardState, *, now: int) -> Iterable[StateFinding]:
 
 
 def _doubt_findings(row: ShardState, *, now: int) -> Iterable[StateFinding]:
-    if not row.unsettled:
+    if not row.unsettled or row.ended:
         return
     rested = 0 if row.last_update is None else now - row.last_update
     if STREAMING in row.sinks and rested > MEMORY_MILLIS:

@@ -42,6 +42,7 @@ OF_A_DRAIN = (
     "othersUntil",
     "sinks",
     "committedOffset_streaming",
+    "committedAt_streaming",
 )
 LEASE = ("leaseOwner", "leaseExpiry")
 _UPDATED = "lastUpdateTimestamp"
@@ -214,6 +215,7 @@ def written(shard: ShardState) -> dict[str, Value | None]:
             for sink, position in {COPY: shard.offset, **shard.offsets}.items()
             if position is not None
         },
+        **{moment_attribute(sink): number_value(at) for sink, at in shard.committed_at.items()},
         **known_facts(ended=shard.ended, unsettled=shard.unsettled, caught_up_at=shard.caught_up_at),
     }
     return dict.fromkeys(OF_A_DRAIN) | known
@@ -224,9 +226,19 @@ def offset_attribute(sink: str | None) -> str:
     return "committedOffset" if sink in {None, COPY} else f"committedOffset_{sink}"
 
 
+def moment_attribute(sink: str) -> str:
+    """The attribute that holds when a sink last committed, for sinks that forget."""
+    return f"committedAt_{sink}"
+
+
 def sinks_of(item: Mapping[str, Value]) -> frozenset[str]:
     """Which sinks a row names, even if the rest of it is odd."""
     return frozenset(item.get("sinks", {}).get("SS") or _sinks_of_before(item))
+
+
+def is_ended(item: Mapping[str, Value]) -> bool:
+    """Whether a row says that its shard is read to its end."""
+    return item.get("shardEnded") == {"BOOL": True}
 
 
 def in_doubt_for_none_but(sink: str) -> str:
@@ -302,6 +314,7 @@ class Row:
             initial_start=self._read("initialStartAt", "S", StartAt.parse),
             offset=self._read("committedOffset", "S", decode_position),
             offsets=self._offsets(),
+            committed_at=self._moments(),
             sinks=self._read("sinks", "SS", frozenset) or _sinks_of_before(self._item),
             oddities=tuple(self._oddities),
         )
@@ -315,6 +328,11 @@ class Row:
             for name, found in read.items()
             if found is not None
         }
+
+    def _moments(self) -> dict[str, int]:
+        prefix = moment_attribute("")
+        read = {name: self._number(name) for name in self._item if name.startswith(prefix)}
+        return {name.removeprefix(prefix): at for name, at in read.items() if at is not None}
 
     def text(self, attribute: str) -> str | None:
         return self._read(attribute, "S", str)

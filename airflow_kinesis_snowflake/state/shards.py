@@ -36,6 +36,7 @@ class ShardState:
     :param offset: what COPY had committed for the shard when a drain last wrote this row; an earlier offset
         in Snowflake means that Snowflake went back in time
     :param offsets: the same of other sinks, by name
+    :param committed_at: when sinks that forget had last committed something, by name
     :param sinks: the sinks that may have committed something the row doesn't show yet; after a clean release,
         that of the last owner
     :param oddities: implausible attributes of the row, such as a time that isn't a number; they are ignored
@@ -60,6 +61,7 @@ class ShardState:
     others_until: int | None = None
     offset: Position | None = None
     offsets: Mapping[str, Position] = field(default_factory=dict)
+    committed_at: Mapping[str, int] = field(default_factory=dict)
     sinks: frozenset[str] = frozenset()
     oddities: tuple[str, ...] = ()
 

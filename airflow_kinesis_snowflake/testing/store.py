@@ -179,7 +179,7 @@ class FakeStateStore:
             owner, stream_name, shard_id, {"lease_expiry": expiry, "last_update": now, **facts}
         )
 
-    def save_checkpoint(
+    def save_checkpoint(  # noqa: PLR0913 -- all of it in one write
         self,
         stream_name: str,
         shard_id: str,
@@ -190,6 +190,7 @@ class FakeStateStore:
         now: int,
         millis_behind: int | None = None,
         offset: Position | None = None,
+        committed_at: int | None = None,
         sink: str | None = None,
     ) -> bool:
         """Save that a shard is committed up to a position, and renew its lease, which the worker has.
@@ -219,6 +220,8 @@ class FakeStateStore:
                 changes["offset"] = offset
             elif offset is not None:
                 changes["offsets"] = {**row.offsets, sink: offset}
+            if committed_at is not None:
+                changes["committed_at"] = {**row.committed_at, sink: committed_at}
             return self._change_as(owner, stream_name, shard_id, changes)
 
     def release_lease(

@@ -220,7 +220,7 @@ class ResetRun:
             sinks=frozenset(change.new_sinks),
             # A worker that should be dead may commit until the next drain has opened the channel or moved the
             # offset.
-            unsettled=bool(change.new_sinks),
+            unsettled=bool(change.new_sinks) and not change.new_ended,
             caught_up_at=change.new_caught_up_at,
         )
 

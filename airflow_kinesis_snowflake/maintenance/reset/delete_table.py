@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError
 from airflow_kinesis_snowflake.maintenance.reset.new_start import INITIAL_POSITION, NewStart
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.stream.times import millis
@@ -59,10 +60,16 @@ class DeleteTable(NewStart):
         if facts.created is None or millis(facts.created) != run.plan.table_created:
             log.info("The table that was to be deleted is gone already")
             return
-        rows = run.read_rows()
-        with run.holding(rows) as holds:
+        held = set(run.read_rows())
+        with run.holding(held) as holds:
             # Before they were held, a drain may have changed them.
             rows = run.read_rows()
+            for stream, shard_id in sorted(rows.keys() - held):
+                raise MaintenanceRefusedError(
+                    f"Stop the drains of application {run.store.application_name} and carry out the plan "
+                    f"once more: one has begun shard {shard_id} of stream {stream} in the meantime. Nothing "
+                    "was changed."
+                )
             for stream in sorted({stream for stream, _ in rows}):
                 run.close(stream, [row for key, row in rows.items() if key[0] == stream])
             holds.prolong()

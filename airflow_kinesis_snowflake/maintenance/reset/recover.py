@@ -135,7 +135,9 @@ def committed_by_shard(
     :return: by shard id, and notes about offsets that can't be used
     """
     rows = {shard.shard_id: shard for shard in inspection.shards if shard.row and shard.readable}
-    contested = {(row.shard_id, row.incarnation) for row in rows.values() if len(row.sinks) > 1}
+    contested = {
+        (row.shard_id, row.incarnation) for row in rows.values() if len(row.sinks) > 1 and not row.ended
+    }
     closed = contested | {(offset.shard_id, offset.incarnation) for offset in offsets if offset.closed}
     known = [*offsets, *_gone(offsets, rows, now=inspection.at)]
     unknown = contested - {(offset.shard_id, offset.incarnation) for offset in known}

@@ -275,6 +275,23 @@ def test_a_channel_that_was_forgotten_after_a_clean_end_is_no_loss(
     assert pipeline.landed == list(range(20))
 
 
+@pytest.mark.parametrize("between", ["nothing", "copy"])
+def test_a_channel_is_forgotten_however_often_the_row_is_written(
+    pipeline: Pipeline, services: LocalServices, between: str
+) -> None:
+    """By drains that find nothing, or that load by another sink."""
+    pipeline.send(10)
+    stream(pipeline)
+    forget_all(services, pipeline)
+    if between == "copy":
+        pipeline.send(10)
+    pipeline.drain(sink="streaming" if between == "nothing" else "copy", runtime=AfterAMonth()).run()
+    pipeline.send(10)
+
+    assert pipeline.drain(sink="streaming", runtime=AfterAMonth()).run().records == 10
+    assert pipeline.landed == list(range(20 if between == "nothing" else 30))
+
+
 def test_a_channel_that_was_forgotten_in_doubt_is_refused(
     pipeline: Pipeline, services: LocalServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,14 +191,15 @@ def restored_to_before_the_change(pipeline: Pipeline, folder: Path) -> Maintenan
     return maintenance
 
 
-def put_back(maintenance: Maintenance, file: str) -> None:
+def put_back(maintenance: Maintenance, file: str, *, at: int = 0) -> None:
+    """Restore a backup, so many milliseconds from now."""
     with maintenance.snowflake() as snowflake:
         restore(
             Backup.decode(BackupFilesHook().read(file)),
             store=maintenance.pipeline.store,
             snowflake=snowflake,
             owner="restore#1",
-            clock=now_millis,
+            clock=lambda: now_millis() + at,
         )
 
 
@@ -288,6 +289,56 @@ def test_what_another_sink_loads_while_a_restore_begins_is_not_loaded_again(
 
     with pytest.raises(SinkInDoubtError, match="method recover"):
         pipeline.drain(sink="copy").run()
+
+
+def test_a_sink_that_no_row_names_any_more_is_asked_after_a_restore(
+    streamed: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    """The sink was changed after the backup, and then the table was lost."""
+    file = back_up(streamed.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
+    streamed.send(10)
+    streamed.drain(sink="copy").run()
+    streamed.store.delete_table()
+    put_back(maintenance, file)
+
+    with pytest.raises(SinkInDoubtError, match="method recover"):
+        stream(streamed)
+    maintenance.reset("recover")
+    streamed.send(10)
+    stream(streamed)
+    assert streamed.landed == list(range(40))
+
+
+def test_a_backup_is_too_old_for_what_snowflake_may_have_forgotten(
+    streamed: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    file = back_up(streamed.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
+    before = streamed.state
+    with SnowflakeLoadHook(database=streamed.table.database).open_channels(streamed.table) as client:
+        for name in names(streamed):
+            client.drop(name)
+    with pytest.raises(MaintenanceRefusedError, match="may have forgotten what was streamed since"):
+        put_back(maintenance, file, at=LATER)
+    assert {row.checkpoint for row in streamed.state.shards.values()} == {
+        row.checkpoint for row in before.shards.values()
+    }
+    assert not any(row.unsettled for row in streamed.state.shards.values())
+
+
+def test_a_shard_that_has_ended_is_put_back_without_doubt(
+    streamed: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    """Nobody reads it, so nobody would settle it."""
+    streamed.kinesis.split_shard(
+        StreamName=streamed.stream, ShardToSplit="shardId-000000000000", NewStartingHashKey=str(2**125)
+    )
+    stream(streamed)
+    file = back_up(streamed.store, BackupFilesHook(), folder=str(tmp_path), now=now_millis())["file"]
+    put_back(maintenance, file)
+    assert {(row.ended, row.unsettled) for row in streamed.state.shards.values()} == {
+        (True, False),
+        (False, True),
+    }
 
 
 def test_a_backup_of_a_stream_comes_back_after_a_reset(
