@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.maintenance.inspection import inspect_state
 from airflow_kinesis_snowflake.monitoring.state_reader import UNREADABLE, hooks_of
-from airflow_kinesis_snowflake.sources.backlog import SHARDS_PER_LOOK, BacklogWatch, being_drained
+from airflow_kinesis_snowflake.sources.backlog import SHARDS_PER_LOOK, BacklogWatch
 from airflow_kinesis_snowflake.stream.times import now_millis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection
     from airflow_kinesis_snowflake.monitoring.drains import Application
     from airflow_kinesis_snowflake.monitoring.state_reader import Access
@@ -87,21 +86,20 @@ def _look(watched: _Watched, application: Application, access: Access) -> Backlo
         store, kinesis = hooks_of(application, access, now=now)
         if watched.watch is None:
             watched.watch = BacklogWatch(kinesis=kinesis, store=store)
-        came, text = _told(watched.watch.look(now=now), store, application.stream, now=now)
+        came, text = _told(watched.watch.look(now=now))
         return BacklogStatus(now, came, text, inspect_state(store, kinesis, now=now))
     except UNREADABLE as error:
         watched.watch = None
         return BacklogStatus(now, "unknown", f"It isn't known whether new records have arrived: {error}")
 
 
-def _told(backlog: Backlog, store: CheckpointStoreHook, stream: str, *, now: int) -> tuple[str, str]:
+def _told(backlog: Backlog) -> tuple[str, str]:
     if backlog.reason is not None:
         return "yes", f"There is something to drain: {backlog.reason}."
-    state = store.read_state(stream)
-    if being_drained(state, now=now):
+    if backlog.leased:
         return "drained", "A worker is reading the stream now."
     if backlog.unclear:
         return "unknown", "Kinesis hasn't answered yet whether new records have arrived."
-    if sum(not row.ended for row in state.shards.values()) > SHARDS_PER_LOOK:
+    if backlog.partial:
         return "no", f"No new records in the {SHARDS_PER_LOOK} shards that were checked now."
     return "no", "No new records."

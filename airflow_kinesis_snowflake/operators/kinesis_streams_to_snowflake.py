@@ -18,7 +18,7 @@ from airflow_kinesis_snowflake.operators.failures import (
     no_retry_of_terminal_errors,
     reason_kept,
 )
-from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator
+from airflow_kinesis_snowflake.operators.kinesis_to_snowflake import KinesisToSnowflakeOperator, worker_of
 from airflow_kinesis_snowflake.operators.metrics import send_metrics
 from airflow_kinesis_snowflake.operators.settings import (
     TABLE,
@@ -72,7 +72,8 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
     Snowflake sessions are reused from stream to stream: there are as many as streams are drained at a time.
     For a stream with nothing new, the task reads its state and requests one record from each shard; it takes
     no lease, writes nothing, and opens no Snowflake connection. So a lag sensor isn't informed that there was
-    nothing.
+    nothing. Where that isn't enough to know that there is nothing, because the stream has more than 100
+    shards to read or another worker holds a lease, it is drained.
 
     :param application_name: whose checkpoints these are (templated)
     :param table: the landing table as ``DATABASE.SCHEMA.TABLE``; ``{stream}`` in it stands for the stream's
@@ -246,13 +247,13 @@ class KinesisStreamsToSnowflakeOperator(CheckedSettings, BaseOperator):
         context: Context,
         on_progress: Callable[[dict[str, Any]], None] | None,
     ) -> Drain | None:
-        """The drain of a stream; ``None`` if there is nothing to drain."""
+        """The drain of a stream; ``None`` if it is certain that there is nothing to drain."""
         from airflow_kinesis_snowflake.sinks.snowflake.session_pool import SessionPool
         from airflow_kinesis_snowflake.sources.backlog import BacklogWatch
 
         hooks = operator.hooks()
-        backlog = BacklogWatch(kinesis=hooks.kinesis, store=hooks.store).look(now=now_millis())
-        if backlog.reason is None and not backlog.unclear:
+        watch = BacklogWatch(kinesis=hooks.kinesis, store=hooks.store, worker=worker_of(context))
+        if watch.look(now=now_millis()).idle:
             return None
         snowflake = hooks.snowflake
         pool = self._pools.setdefault(snowflake.database, SessionPool(snowflake.open_session))

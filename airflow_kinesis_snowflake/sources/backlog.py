@@ -17,6 +17,7 @@ from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.lag import StateReader
+    from airflow_kinesis_snowflake.engine.settings import Worker
     from airflow_kinesis_snowflake.sources.polling import KinesisCalls
     from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
     from airflow_kinesis_snowflake.stream.positions import Position
@@ -35,11 +36,20 @@ class Backlog:
     :param reason: why a drain has something to do; ``None``: it has nothing to do, as far as checked
     :param mark: how far the application is; it changes when a drain makes progress
     :param unclear: a shard has to be asked again soon before anything is known about it
+    :param partial: there are more shards than one look asks, so nothing is known about some of them
+    :param leased: a worker holds a lease, so no shard was asked
     """
 
     reason: str | None
     mark: Mark = frozenset()
     unclear: bool = False
+    partial: bool = False
+    leased: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is known of every shard that a drain has nothing to do."""
+        return self.reason is None and not (self.unclear or self.partial or self.leased)
 
 
 class BacklogWatch:
@@ -52,11 +62,14 @@ class BacklogWatch:
 
     :param kinesis: the stream
     :param store: the application's checkpoints
+    :param worker: the worker that would drain the stream; it can take the leases of its predecessors, so
+        these don't count
     """
 
-    def __init__(self, *, kinesis: KinesisCalls, store: StateReader) -> None:
+    def __init__(self, *, kinesis: KinesisCalls, store: StateReader, worker: Worker | None = None) -> None:
         self._kinesis = kinesis
         self._store = store
+        self._worker = worker
         self._iterators: dict[str, tuple[Position | None, str]] = {}
         self._last_asked = ""
 
@@ -72,8 +85,8 @@ class BacklogWatch:
         mark = mark_of(state)
         if not state.shards:
             return Backlog("it has no checkpoints yet")
-        if being_drained(state, now=now):
-            return Backlog(None, mark)
+        if being_drained(state, now=now, worker=self._worker):
+            return Backlog(None, mark, leased=True)
         listed = self._kinesis.list_shards()
         if missing_rows(listed, state, initial=TRIM_HORIZON):
             return Backlog("there are new shards", mark)
@@ -84,12 +97,14 @@ class BacklogWatch:
             if row is not None and (why := contradiction(row, shard, now=now)):
                 return Backlog(f"the row of {shard.shard_id} {why}", mark)
         unclear = False
-        for shard_id in self._turn(readable(listed, progress(state))):
+        shards = readable(listed, progress(state))
+        turn = self._turn(shards)
+        for shard_id in turn:
             reason, unsure = self._ask(state.shards[shard_id])
             unclear |= unsure
             if reason is not None:
                 return Backlog(reason, mark)
-        return Backlog(None, mark, unclear=unclear)
+        return Backlog(None, mark, unclear=unclear, partial=len(turn) < len(shards))
 
     def _turn(self, shards: frozenset[str]) -> list[str]:
         """The shards to ask now: those after the last one asked, then from the start."""
@@ -165,6 +180,12 @@ def mark_of(state: StreamState) -> Mark:
     )
 
 
-def being_drained(state: StreamState, *, now: int) -> bool:
-    """Whether a worker holds the lease of a shard."""
-    return any(is_leased(row, now=now) for row in state.shards.values())
+def being_drained(state: StreamState, *, now: int, worker: Worker | None = None) -> bool:
+    """Whether a worker holds the lease of a shard.
+
+    :param worker: whose predecessors don't count
+    """
+    return any(
+        is_leased(row, now=now) and not (worker is not None and worker.succeeds(row.lease_owner))
+        for row in state.shards.values()
+    )

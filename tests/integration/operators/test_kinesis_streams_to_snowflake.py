@@ -18,6 +18,8 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.operators.compat import AirflowFailException
 from airflow_kinesis_snowflake.operators.kinesis_streams_to_snowflake import KinesisStreamsToSnowflakeOperator
+from airflow_kinesis_snowflake.sources import backlog
+from airflow_kinesis_snowflake.stream.times import now_millis
 from tests.helpers import CONNECTOR_TELLS_OF_TRIES, fetch
 
 if TYPE_CHECKING:
@@ -32,7 +34,14 @@ if TYPE_CHECKING:
 LEFT: dict[str, Any] = {}
 
 
-def run(application: str, table: str, **settings: Any) -> dict[str, Any]:
+def run(
+    application: str,
+    table: str,
+    *,
+    try_number: int = 1,
+    drain: dict[str, Any] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
     """Run the operator as a task does."""
     with DAG("dag", schedule=None):
         operator = KinesisStreamsToSnowflakeOperator(
@@ -40,11 +49,16 @@ def run(application: str, table: str, **settings: Any) -> dict[str, Any]:
             application_name=application,
             table=table,
             # With what came in this very millisecond.
-            drain={"stop_at": datetime.now(UTC) + timedelta(seconds=1)},
+            drain={"stop_at": datetime.now(UTC) + timedelta(seconds=1)} | (drain or {}),
             **settings,
         )
     ti = SimpleNamespace(
-        dag_id="dag", run_id="run", task_id="drain", map_index=-1, try_number=1, xcom_push=LEFT.__setitem__
+        dag_id="dag",
+        run_id="run",
+        task_id="drain",
+        map_index=-1,
+        try_number=try_number,
+        xcom_push=LEFT.__setitem__,
     )
     LEFT.clear()
     outlet_events = OutletEventAccessors()
@@ -131,6 +145,69 @@ def test_new_streams_are_picked_up_and_one_that_fails_stops_no_other(
     report = run(application_name, table, stream_names=[first, second], stream_pattern=re.escape(third))
     assert (sorted(report["streams"]), sorted(report["idle"])) == ([third], sorted([first, second]))
     assert landed(snowflake_connection, table) == [1, 2, 3]
+
+
+def test_records_are_found_in_a_stream_of_which_not_all_shards_are_asked(
+    make_stream: Callable[..., str],
+    kinesis: KinesisClient,
+    snowflake_connection: SnowflakeConnection,
+    application_name: str,
+    table: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = make_stream(2)
+    run(application_name, table, stream_names=[stream])
+    assert run(application_name, table, stream_names=[stream])["idle"] == [stream]
+    monkeypatch.setattr(backlog, "SHARDS_PER_LOOK", 1)
+    kinesis.put_record(StreamName=stream, PartitionKey="k", ExplicitHashKey=str(2**128 - 1), Data=b'{"n": 1}')
+
+    report = run(application_name, table, stream_names=[stream])
+
+    assert (list(report["streams"]), report["idle"]) == ([stream], [])
+    assert landed(snowflake_connection, table) == [1]
+
+
+def lease(stream: str, application: str, *, owner: str) -> None:
+    """Lease the only shard of a stream, as a worker that is killed then leaves it."""
+    store = CheckpointStoreHook(application)
+    [row] = store.read_state(stream).shards.values()
+    now = now_millis()
+    assert store.take_lease(stream, row, owner=owner, expiry=now + 30_000, now=now, incarnation="i")
+
+
+def test_a_retry_drains_what_its_predecessor_had_leased_when_it_was_killed(
+    make_stream: Callable[..., str],
+    send: Callable[[str, int], None],
+    snowflake_connection: SnowflakeConnection,
+    application_name: str,
+    table: str,
+) -> None:
+    stream = make_stream()
+    run(application_name, table, stream_names=[stream])
+    send(stream, 1)
+    lease(stream, application_name, owner="dag/run/drain/-1#1-killed")
+
+    report = run(application_name, table, try_number=2, stream_names=[stream])
+
+    assert (list(report["streams"]), report["idle"]) == ([stream], [])
+    assert landed(snowflake_connection, table) == [1]
+
+
+def test_a_stream_that_others_have_leased_is_not_called_idle(
+    make_stream: Callable[..., str],
+    send: Callable[[str, int], None],
+    application_name: str,
+    table: str,
+) -> None:
+    stream = make_stream()
+    run(application_name, table, stream_names=[stream])
+    send(stream, 1)
+    lease(stream, application_name, owner="another")
+
+    # Doesn't wait until it is known whether the other one is alive.
+    report = run(application_name, table, stream_names=[stream], drain={"max_seconds": 0.001})
+
+    assert (list(report["streams"]), report["idle"]) == ([stream], [])
 
 
 def test_streams_with_a_tag_are_drained(

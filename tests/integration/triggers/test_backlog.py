@@ -96,7 +96,8 @@ def test_a_stream_with_many_shards_is_looked_at_bit_by_bit(
     calls = Calls(pipeline)
     for _ in range(3):
         calls.counts.clear()
-        assert calls.look().reason is None
+        found = calls.look()
+        assert (found.reason, found.partial) == (None, True)
         assert calls.counts["GetRecords"] <= 2
     pipeline.send(1, key=lambda _: "always the same")
     assert any(calls.look().reason for _ in range(3))
@@ -115,7 +116,8 @@ def test_nothing_is_asked_while_a_worker_holds_a_lease(
     )
     calls = Calls(pipeline)
 
-    assert calls.look().reason is None
+    found = calls.look()
+    assert (found.reason, found.leased) == (None, True)
     assert calls.counts == {}
     assert calls.watch.look(now=now + 30_001).reason is not None
 
@@ -187,6 +189,27 @@ def test_the_trigger_survives_errors_and_says_them_once(
     assert event.payload["reason"] == "at last"
     assert len(looks) == 4
     assert [record for record in caplog.messages if "no-such-stream" in record][1:] == []
+
+
+@pytest.mark.parametrize("found", [Backlog(None, partial=True), Backlog(None, leased=True)])
+def test_the_trigger_looks_no_sooner_at_what_it_could_not_see(
+    found: Backlog,
+    make_pipeline: Callable[..., Pipeline],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipeline = make_pipeline()
+    trigger = KinesisBacklogTrigger(stream_name=pipeline.stream, application_name=pipeline.application)
+    looks = iter([found, Backlog("at last")])
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(BacklogWatch, "look", lambda *_, **__: next(looks))
+    monkeypatch.setattr("airflow_kinesis_snowflake.triggers.backlog.asyncio.sleep", sleep)
+
+    assert asyncio.run(next_event(trigger)).payload["reason"] == "at last"
+    assert waits == [trigger.poll_seconds]
 
 
 def test_a_trigger_without_its_connection_waits_for_it(

@@ -10,6 +10,7 @@ from airflow_kinesis_snowflake.monitoring import backlog_status
 from airflow_kinesis_snowflake.monitoring.backlog_status import BacklogStatus, Watches
 from airflow_kinesis_snowflake.monitoring.drains import Application
 from airflow_kinesis_snowflake.monitoring.state_reader import Access
+from airflow_kinesis_snowflake.sources.backlog import Backlog, BacklogWatch
 
 APPLICATION, ACCESS = Application("a", "s"), Access()
 
@@ -56,3 +57,26 @@ def test_applications_are_forgotten_when_there_are_too_many(monkeypatch: pytest.
     )
     for name in "abcab":
         assert watches.look(Application(name, "s"), ACCESS).text == name
+
+
+@pytest.mark.parametrize(
+    ("found", "came", "text"),
+    [
+        (Backlog("there are new shards"), "yes", "There is something to drain: there are new shards."),
+        (Backlog(None, leased=True), "drained", "A worker is reading the stream now."),
+        (Backlog(None, unclear=True, partial=True), "unknown", "Kinesis hasn't answered yet"),
+        (Backlog(None, partial=True), "no", "No new records in the 100 shards that were checked now."),
+        (Backlog(None), "no", "No new records."),
+    ],
+)
+def test_what_a_look_found_is_told(
+    found: Backlog, came: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog_status, "hooks_of", lambda *_, **__: (None, None))
+    monkeypatch.setattr(backlog_status, "inspect_state", lambda *_, **__: None)
+    monkeypatch.setattr(BacklogWatch, "look", lambda *_, **__: found)
+
+    status = Watches(clock=lambda: 0.0).look(APPLICATION, ACCESS)
+
+    assert status.came == came
+    assert status.text.startswith(text)
