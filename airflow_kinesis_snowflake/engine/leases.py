@@ -161,12 +161,8 @@ class Leases:
             return lease is not None and self._runtime.monotonic() < lease.valid_until
 
     def confirm(self, shard_id: str) -> bool:
-        """Whether this worker holds the lease according to the table; asking renews it.
-
-        A lease that it has given up isn't renewed, as nobody would release it.
-        """
-        if self.holds(shard_id):
-            self._renew(shard_id)
+        """Whether this worker holds the lease according to the table; asking renews it."""
+        self._renew(shard_id)
         return self.holds(shard_id)
 
     def note(self, shard_id: str, *, millis_behind: int, caught_up_at: int) -> None:
@@ -317,11 +313,14 @@ class Leases:
                 self._store.heartbeat(self._stream, self._worker.id, now=self._runtime.wall())
 
     def _renew(self, shard_id: str) -> None:
+        """Renew a lease that this worker holds; one that it has given up would be released by nobody."""
         began = self._runtime.monotonic()
         now = self._runtime.wall()
         with self._lock:
             lease = self._leases.get(shard_id)
-            facts = {} if lease is None else lease.facts
+            if lease is None or began >= lease.valid_until:
+                return
+            facts = lease.facts
         renewed = self._store.renew_lease(
             self._stream,
             shard_id,

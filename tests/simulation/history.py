@@ -287,7 +287,7 @@ class History:
         sink = Counted(
             self._sink(machine, chance),
             most_records=limits["max_batch_records"],
-            shards=lambda: len(self.world.stream.shards),
+            shards=lambda: self.world.stream.most_shards,
             expect=self._ledger.expect,
         )
         self.counts[sink.name] += 1

@@ -128,6 +128,11 @@ class Stream:
         self.there = True
 
     @property
+    def most_shards(self) -> int:
+        """How many shards there are, or were in a stream that was deleted and may still be read."""
+        return max(len(family) for family in self._families.values())
+
+    @property
     def remade(self) -> bool:
         """Whether it is another stream than at the beginning."""
         return len(self._families) > 1
