@@ -163,7 +163,11 @@ def restore_parts(plan: RestorePlan, *, now: int, with_table: bool) -> list[Part
     :param with_table: the landing table is named
     """
     counts = Counter(stream for stream, _ in plan.restored)
-    removed = [f"Row of shard {shard} of stream {stream} is removed." for stream, shard in plan.removed]
+    removed = [
+        f"Row of shard {shard} of stream {stream} is removed. While Kinesis lists the shard, the next drain "
+        "reads it from its start, and loads again what was loaded of it."
+        for stream, shard in plan.removed
+    ]
     closed = (
         "Name the landing table: without it, what a reset has closed in Snowflake stays closed, and drains "
         "refuse such shards."
