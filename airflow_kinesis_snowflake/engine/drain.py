@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    from airflow_kinesis_snowflake.engine.intake import Acquisition
     from airflow_kinesis_snowflake.engine.loading import LoadResult
     from airflow_kinesis_snowflake.engine.ports import SinkSettings, Source, StateStore
     from airflow_kinesis_snowflake.engine.runtime import Queue, Runtime
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 WRITERS = 16
+LOOK_GRACE_SECONDS = 1.0
 # Lost leases and slow calls are noticed within this; all else has its own moment or wakes the drain.
 TICK_SECONDS = 1.0
 
@@ -82,6 +84,7 @@ class Drain:
         self._runtime = runtime
         self._source = source
         self._stop_asked = False
+        self._looking: Future[Acquisition] | None = None
         self._stopping = runtime.event()
         # Completed calls, each with a function that turns its result into an event; None wakes the thread.
         self._ended: Queue[Callable[[], on.Event] | None] = runtime.queue()
@@ -245,8 +248,8 @@ class Drain:
         command: do.Command,
         call: Callable[[], T],
         event: Callable[[T], on.Event],
-    ) -> None:
-        """Make a call on another thread, whose result this one turns into an event."""
+    ) -> Future[T]:
+        """Make a call on another thread, whose result this one turns into an event; return the call."""
 
         def made(future: Future[T]) -> on.Event:
             error = future.exception()
@@ -256,7 +259,9 @@ class Drain:
                 return on.PageFailed(command.call, error, self._runtime.random.random())
             return on.Failed(error, command)
 
-        threads.submit(call).add_done_callback(lambda future: self._ended.put(lambda: made(future)))
+        called = threads.submit(call)
+        called.add_done_callback(lambda future: self._ended.put(lambda: made(future)))
+        return called
 
     def _open(self, command: do.Open) -> None:
         def call() -> StreamFacts:
@@ -269,7 +274,7 @@ class Drain:
         )
 
     def _look(self, command: do.Look) -> None:
-        self._submit(
+        self._looking = self._submit(
             self._writers,
             command,
             lambda: self._intake.look(relist=command.relist, leave_alone=command.leave_alone),
@@ -323,6 +328,9 @@ class Drain:
             self._leases.retire()
             try:
                 give_back()
+                # Leases that it is taking now are released as soon as they are known.
+                if self._looking is not None:
+                    self._runtime.wait([self._looking], timeout=LOOK_GRACE_SECONDS)
                 # Leased, but never started: it is still unknown whether their last owner committed more than
                 # it saved.
                 self._writers.map(

@@ -140,6 +140,10 @@ class Leases:
             return None
         with self._lock:
             self._leases[shard.shard_id] = _Lease(began + LEASE_SECONDS, began + RENEW_SECONDS)
+        if self._leaving.is_set():
+            # Whoever releases what is held may not have seen it. Nothing of it was read.
+            self.release(shard.shard_id, unsettled=shard.lease_owner is not None or taken.unsettled)
+            return None
         return replace(taken, caught_up_at=caught_up_by(taken, now=now))
 
     def begin_load(self, shards: Set[str]) -> None:
@@ -208,7 +212,7 @@ class Leases:
         offset: Position | None = None,
         committed_now: bool = False,
     ) -> bool:
-        """Write a checkpoint whose records are committed; extends the lease.
+        """Write a checkpoint whose records are committed; extends the lease, unless it was given up.
 
         :param offset: as known by Snowflake; ``None``: not asked
         :param committed_now: the sink has just committed it, and may forget that one day
@@ -216,12 +220,14 @@ class Leases:
         """
         began = self._runtime.monotonic()
         now = self._runtime.wall()
+        with self._lock:
+            seconds = LEASE_SECONDS if shard_id in self._leases else 0.0
         saved = self._store.save_checkpoint(
             self._stream,
             shard_id,
             owner=self._worker.id,
             checkpoint=checkpoint,
-            expiry=now + int(LEASE_SECONDS * 1000),
+            expiry=now + int(seconds * 1000),
             now=now,
             millis_behind=millis_behind,
             offset=offset,

@@ -10,7 +10,6 @@ from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError
 from airflow_kinesis_snowflake.maintenance.reset.changes import Action, has_copied, unchanged
 from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
 from airflow_kinesis_snowflake.maintenance.reset.method import Decision, MethodField, ResetMethod, refuse
-from airflow_kinesis_snowflake.maintenance.reset.offsets import positions_under
 from airflow_kinesis_snowflake.maintenance.reset.positions import LATEST, parse_start
 from airflow_kinesis_snowflake.state.attributes import COPY
 from airflow_kinesis_snowflake.stream.lineage import Shard, ShardProgress, new_shards
@@ -377,6 +376,9 @@ def _refuse_what_came(run: ResetRun, changes: Iterable[ShardChange]) -> None:
 
     :raises MaintenanceRefusedError: a worker has loaded more since the plan was made
     """
+    # Here, because files of DAGs import this module.
+    from airflow_kinesis_snowflake.maintenance.reset.offsets import positions_under
+
     request = run.plan.request
     ends = {
         change.shard_id: change

@@ -28,18 +28,22 @@ class Store:
     def __init__(self) -> None:
         self.ours = True
         self.confirmations = 0
+        self.granted = 0
+        self.released: list[dict[str, Any]] = []
 
     def take_lease(self, _: str, shard: ShardState, **__: Any) -> ShardState:
         return shard
 
-    def save_checkpoint(self, *_: Any, **__: Any) -> bool:
+    def save_checkpoint(self, *_: Any, expiry: int, now: int, **__: Any) -> bool:
+        self.granted = expiry - now
         return self.ours
 
     def renew_lease(self, *_: Any, **__: Any) -> bool:
         self.confirmations += 1
         return self.ours
 
-    def release_lease(self, *_: Any, **__: Any) -> bool:
+    def release_lease(self, *_: Any, owner: str, now: int, **facts: Any) -> bool:
+        self.released.append(facts)
         return self.ours
 
 
@@ -113,6 +117,30 @@ def test_a_lease_that_was_given_up_is_not_renewed(leases: Leases, store: Store, 
     clock.now += LEASE_SECONDS
     assert not leases.confirm(SHARD.shard_id)
     assert store.confirmations == 0
+
+
+def test_a_checkpoint_extends_no_lease_that_was_given_up(leases: Leases, store: Store, clock: Clock) -> None:
+    assert save(leases)
+    assert store.granted == int(LEASE_SECONDS * 1000)
+    clock.now += LEASE_SECONDS
+    leases.drop_lost()
+    assert save(leases)
+    assert store.granted == 0
+
+
+@pytest.mark.parametrize(("row", "unsettled"), [(SHARD, False), (replace(SHARD, lease_owner="dead"), True)])
+def test_a_lease_that_is_taken_while_the_worker_leaves_is_released(
+    leases: Leases, store: Store, monkeypatch: pytest.MonkeyPatch, row: ShardState, unsettled: bool
+) -> None:
+    def take(*_: Any, **__: Any) -> ShardState:
+        leases.retire()
+        return row
+
+    monkeypatch.setattr(store, "take_lease", take)
+    leases.release(SHARD.shard_id)
+    assert leases.take(row, incarnation="any") is None
+    assert leases.held == frozenset()
+    assert store.released == [{}, {"unsettled": unsettled}]
 
 
 def test_a_lost_shard_isnt_free_to_be_taken_again_before_the_loss_was_told(
