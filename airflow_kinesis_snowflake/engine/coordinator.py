@@ -517,7 +517,7 @@ class Coordinator:
             self._loading_batch = None
             self._count(loaded)
         elif self.leaving:
-            # The batch stays: nothing of it is committed, also of shards that weren't ahead.
+            # The batch is kept, because nothing of it is committed, of shards that weren't ahead either.
             self._go_on_after(loaded.ahead)
         else:
             self._loading_batch = None

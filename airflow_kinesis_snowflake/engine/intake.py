@@ -470,16 +470,16 @@ class Intake:
         return reader
 
     def _remembered(self, candidate: Candidate) -> Position | None:
-        """What the sink certainly has of a shard, if the row tells and the sink hasn't forgotten it."""
+        """What the sink certainly has of a shard, if the row tells and the sink hasn't forgotten it.
+
+        A row is written by drains that find nothing too, and by other sinks, so its own time doesn't tell.
+        """
         row, sink = candidate.state, self._loader.sink
         committed_at = row.committed_at.get(sink, 0)
         return None if self._may_have_forgotten(committed_at) else row.committed_by(sink)
 
     def _may_have_forgotten(self, at: int | None) -> bool:
-        """Whether the sink may have forgotten what was last committed at a moment (ms).
-
-        A row is written by drains that find nothing too, and by other sinks, so its own time doesn't tell.
-        """
+        """Whether the sink may have forgotten what was committed at a moment (ms), and nothing since."""
         memory = self._loader.memory_millis
         return memory is not None and at is not None and self._runtime.wall() - at > memory
 

@@ -337,7 +337,8 @@ class StateStore(Protocol):
         """Take a lease that is free, the worker's own, or unchanged since it was read; return the new row, or
         ``None``.
 
-        The lease isn't taken if the row says that it belongs to another stream.
+        The lease isn't taken if the row says that it belongs to another stream, or that a sink other than
+        ``sink`` left it in doubt, perhaps since it was read.
         """
 
     def renew_lease(
@@ -367,7 +368,10 @@ class StateStore(Protocol):
         committed_at: int | None = None,
         sink: str | None = None,
     ) -> bool:
-        """Save that a shard is committed up to a position, and renew its lease, which the worker has."""
+        """Save that a shard is committed up to a position, and renew its lease, which the worker has.
+
+        :param committed_at: when a sink that forgets committed ``offset``; ``None`` leaves the saved time
+        """
 
     def release_lease(
         self,

@@ -304,8 +304,8 @@ class CheckpointStoreHook(AwsHook):
         :param stream_arn: for a row that doesn't name its stream; None: it stays so
         :param predecessor: take it from ``shard.lease_owner`` even if it was renewed since: an earlier try of
             the same task instance, known to be over
-        :return: the row as this write left it; None: another worker holds the lease, or the row is gone or
-            belongs to another stream
+        :return: the row as this write left it; None: another worker holds the lease, or the row is gone,
+            belongs to another stream, or is in doubt for another sink
         """
         free = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner"
         values = {":owner": text_value(owner)}

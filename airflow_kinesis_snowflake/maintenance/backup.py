@@ -203,8 +203,8 @@ def restore(
     :param force: take leases away from workers that may be reading
     :return: how many rows were ``restored`` and ``removed``
     :raises InvalidSettingError: the backup is of another application
-    :raises MaintenanceRefusedError: a worker is reading, and nothing was changed; or one got in between, and
-        the state isn't that of the backup
+    :raises MaintenanceRefusedError: a worker is reading, or the backup is too old for what Snowflake may have
+        forgotten, and nothing was changed; or one got in between, and the state isn't that of the backup
     """
     _check_application(backup, store)
     store.create_table()
@@ -212,8 +212,8 @@ def restore(
     with holding(store, held, owner=owner, clock=clock, force=force) as holds:
         # Before they were held, a worker may have gone on, perhaps with another sink.
         present = shard_rows(store.read_items())
-        for key in sorted(present.keys() - held):
-            raise _came_between(store, key)
+        if unheld := present.keys() - held:
+            raise _came_between(store, min(unheld))
         saved = _as_restored(
             shard_rows(backup.items), present, store.application_name, snowflake, now=clock()
         )

@@ -126,7 +126,7 @@ class FakeStateStore:
 
         :param predecessor: or renewed since by the same owner
         :return: the row after it; ``None``: another worker has the lease, or there is no such row, or it says
-            that it belongs to another stream
+            that it belongs to another stream, or that another sink left it in doubt
         """
         self._meet_failure()
         unchanged = predecessor or shard.lease_expiry is None

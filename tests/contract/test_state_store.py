@@ -330,6 +330,13 @@ def test_each_sink_has_an_offset_of_its_own(leased: StateStore) -> None:
     assert now.committed_by("another") is None
 
 
+def test_it_is_remembered_when_each_sink_committed(leased: StateStore) -> None:
+    assert save(leased, "one", INSIDE, offset=INSIDE, sink="streaming", committed_at=7)
+    assert save(leased, "one", INSIDE, offset=INSIDE, sink="streaming")
+    assert save(leased, "one", INSIDE, offset=INSIDE, sink="copy")
+    assert row(leased).committed_at == {"streaming": 7}
+
+
 def test_what_is_not_told_stays_when_a_lease_is_taken(leased: StateStore) -> None:
     assert save(leased, "one", INSIDE, offset=INSIDE, sink="copy", millis_behind=4)
     assert leased.release_lease(STREAM, SHARD, owner="one", now=1_600)

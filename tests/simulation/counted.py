@@ -48,16 +48,17 @@ class Counted:
         return opened
 
     def _begin(self, begin: Callable[[Path], Any], folder: Path) -> Any:
-        rows, after = begin(folder), [0]
+        rows, late = begin(folder), 0
         append, delete = rows.append, rows.delete
         self._held.add(folder)
         held = len(self._held)
         self._expect(held <= 2, PROMISE, f"a drain holds {held} batches")
 
         def add(*args: Any, **kwargs: Any) -> None:
-            after[0] += rows.rows + rows.dead_letters >= self._most_records
+            nonlocal late
+            late += rows.rows + rows.dead_letters >= self._most_records
             append(*args, **kwargs)
-            self._expect(after[0] <= self._shards(), PROMISE, f"{after[0]} pages were added to a full batch")
+            self._expect(late <= self._shards(), PROMISE, f"{late} pages were added to a full batch")
 
         def forget() -> None:
             self._held.discard(folder)

@@ -64,7 +64,8 @@ class DeleteTable(NewStart):
         with run.holding(held) as holds:
             # Before they were held, a drain may have changed them.
             rows = run.read_rows()
-            for stream, shard_id in sorted(rows.keys() - held):
+            if unheld := rows.keys() - held:
+                stream, shard_id = min(unheld)
                 raise MaintenanceRefusedError(
                     f"Stop the drains of application {run.store.application_name} and carry out the plan "
                     f"once more: one has begun shard {shard_id} of stream {stream} in the meantime. Nothing "

@@ -252,7 +252,7 @@ class CopySink:
 
     def _offsets_before(self, batch: Batch) -> Offsets:
         """The offsets of a batch's shards, as far as they have rows."""
-        keys = locked_by(batch)
+        keys = keys_for(batch)
         if all(key in self._known for key in keys):
             offsets = Offsets({key: self._known[key] for key in keys}, {})
         else:
@@ -283,7 +283,7 @@ class CopySink:
 
     def _with_rows(self, batch: Batch, offsets: Offsets) -> Offsets:
         """The offsets after rows were added for shards without one."""
-        keys = locked_by(batch)
+        keys = keys_for(batch)
         absent = absent_from(offsets, keys)
         if not absent:
             return offsets
@@ -562,8 +562,8 @@ def abandoned_batches(paths: Iterable[str], *, before: int) -> set[str]:
     return {folder for folder in folders if _BATCH_ID.fullmatch(folder) and folder < latest}
 
 
-def locked_by(batch: Batch) -> list[OffsetKey]:
-    """The rows of the offsets table that a batch needs: that of the lock, and one for each shard."""
+def keys_for(batch: Batch) -> list[OffsetKey]:
+    """The keys of the offsets that a load needs: that of the lock, and one for each shard."""
     return [OffsetKey(*LOCK), *batch.keys]
 
 

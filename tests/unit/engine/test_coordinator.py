@@ -161,6 +161,13 @@ class Desk:
         self.tell(on.Released())
         return shards
 
+    def part(self) -> Mapping[str, do.LastFacts]:
+        """Let leases be released: those of shards that are finished, or after a stop."""
+        if self.wants(do.Release):
+            return self.release()
+        self.tell(on.StopAsked())
+        return self.leave()
+
     def leave(self) -> Mapping[str, do.LastFacts]:
         shards: Mapping[str, do.LastFacts] = self.take(do.Leave).shards
         self.tell(on.Left())
@@ -603,11 +610,7 @@ def test_a_shard_that_was_taken_over_stays_in_doubt_until_what_its_former_owner_
     desk.take(do.Settle)
     desk.tell(on.TakenOver(Settlement((a_reader("a", taken_over=True),), {}), held=frozenset("a")))
     read(desk)
-    if desk.wants(do.Release):
-        assert desk.release()["a"].unsettled == in_doubt
-    else:
-        desk.tell(on.StopAsked())
-        assert desk.leave()["a"].unsettled == in_doubt
+    assert desk.part()["a"].unsettled == in_doubt
 
 
 @pytest.mark.parametrize(
@@ -619,11 +622,7 @@ def test_dead_letters_whose_records_are_gone_keep_a_shard_in_doubt_no_longer_tha
 ) -> None:
     desk.open().look(a_reader("a", letters=Position("7")))
     read(desk)
-    if desk.wants(do.Release):
-        assert desk.release()["a"].unsettled == in_doubt
-    else:
-        desk.tell(on.StopAsked())
-        assert desk.leave()["a"].unsettled == in_doubt
+    assert desk.part()["a"].unsettled == in_doubt
 
 
 def test_a_load_that_is_overtaken_while_the_drain_leaves_leaves_its_shards_in_doubt(desk: Desk) -> None:

@@ -27,11 +27,13 @@ class Store:
 
     def __init__(self) -> None:
         self.ours = True
+        self.sink: str | None = None
         self.confirmations = 0
         self.granted = 0
         self.released: list[dict[str, Any]] = []
 
-    def take_lease(self, _: str, shard: ShardState, **__: Any) -> ShardState:
+    def take_lease(self, _: str, shard: ShardState, *, sink: str | None, **__: Any) -> ShardState:
+        self.sink = sink
         return shard
 
     def save_checkpoint(self, *_: Any, expiry: int, now: int, **__: Any) -> bool:
@@ -102,6 +104,14 @@ def test_a_lease_that_a_write_found_lost_is_no_longer_believed_in(leases: Leases
     store.ours = False
     assert not save(leases)
     assert not leases.holds(SHARD.shard_id)
+
+
+def test_a_lease_always_says_who_loads(leases: Leases, store: Store) -> None:
+    """Also where it can be guessed from the row: the same write may remove what tells."""
+    store.sink = None
+    leases.release(SHARD.shard_id)
+    assert leases.take(replace(SHARD, sinks=frozenset({"copy"})), incarnation="any")
+    assert store.sink == "copy"
 
 
 def test_a_lease_is_confirmed_by_renewing_it(leases: Leases, store: Store, clock: Clock) -> None:
