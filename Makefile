@@ -1,5 +1,5 @@
 PYTHON ?= python3
-WORKERS ?= 3
+WORKERS ?= 4
 LONGEST_FIRST := tests/e2e tests/integration tests/contract tests/simulation tests/unit
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet
@@ -12,7 +12,7 @@ NODE_MODULES := local/node_modules/.package-lock.json
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types unit integration e2e coverage test benchtest torture simulate mutants reset install celery browser demo bench connector5 pythons docs lowest lock dist clean
+.PHONY: help setup lint types unit integration e2e coverage test slow benchtest torture simulate mutants reset install celery browser demo bench connector5 pythons docs lowest lock dist clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ types: .venv/.ready ## Check types
 unit: .venv/.ready ## Run the tests that need no services
 	$(BIN)/python -m pytest tests/unit
 
-integration: setup ## Run the tests against local services
+integration: setup ## Run the tests against local services, but for the slow ones
 	$(BIN)/python -m pytest tests/contract tests/integration
 
 e2e: setup ## Run the tests with a whole Airflow
@@ -45,10 +45,13 @@ coverage: .venv/.ready ## See that tests without a service reach 95 % of the eng
 	$(COVERAGE) report --include "*/engine/*"
 	$(COVERAGE) report --omit "*/engine/*"
 
-test: setup lint ## Run all checks and tests, on WORKERS processes side by side, and check types beside them
+test: setup lint ## Check style, types and layers, and run all tests that are quick, on WORKERS processes side by side
 	$(BIN)/mypy & types=$$!; \
 		$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(LONGEST_FIRST); tests=$$?; \
 		wait $$types && exit $$tests
+
+slow: setup ## Run the tests against local services that take seconds each: faults, reshards, takeovers
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) tests/integration -m slow
 
 benchtest: setup ## See that the benchmark runs, on a tiny input
 	$(BIN)/python -m pytest tests/integration -m benchmark
@@ -89,7 +92,7 @@ pythons: .venv/.ready ## Run the unit tests on Python 3.12 and 3.13
 	done
 
 connector5: setup .venv-connector5/.ready ## Run the tests that talk to Snowflake with snowflake-connector-python 5
-	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-connector5/bin/python -m pytest $(SIDE_BY_SIDE) -o filterwarnings=default \
+	PATH="$(CURDIR)/$(BIN):$$PATH" .venv-connector5/bin/python -m pytest $(SIDE_BY_SIDE) -o filterwarnings=default -m "" \
 		tests/contract tests/integration/hooks tests/integration/sinks tests/integration/test_faults.py \
 		tests/integration/test_local_snowflake.py tests/integration/test_local_streaming.py \
 		$(addprefix tests/integration/drain/test_,bad_records.py columns.py drain.py snowflake_faults.py)

@@ -16,7 +16,7 @@ IN_EVERY_RUN = ("guard", "compare_and_set", "checkpoint_after_commit", "parents_
 
 
 def test_every_promise_holds_in_every_history() -> None:
-    simulate("--histories", "1000")
+    simulate("--histories", "600")
 
 
 def test_a_seed_gives_one_history() -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.audit.findings import AuditReport
     from tests.integration.stream.history import History
 
+pytestmark = pytest.mark.slow
+
 
 def kinds(report: AuditReport) -> set[DiscrepancyKind]:
     return {finding.kind for finding in report.findings}

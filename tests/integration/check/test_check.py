@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from local.services import LocalServices
     from tests.integration.drain.conftest import Pipeline
 
-pytestmark = pytest.mark.usefixtures("services")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("services")]
 
 # What no stand-in can show; all else holds on the local services.
 NOT_SHOWN = {"warehouse", "session", "cancel", "iceberg", "aws-identity", "decrypt"} | (

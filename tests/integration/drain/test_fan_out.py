@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from airflow_kinesis_snowflake.hooks.fan_out import FanOutHook
 from airflow_kinesis_snowflake.sources.fan_out import FanOutLimits, FanOutSource
 from local.services import wait_until_active
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.drain import Drain
     from local.fan_out import FanOut
     from tests.integration.drain.conftest import Pipeline
+
+pytestmark = pytest.mark.slow
 
 __all__ = ["detour", "fan_out"]
 

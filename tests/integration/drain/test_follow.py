@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.report import DrainReport
     from tests.integration.drain.conftest import Pipeline
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60.0
 
 

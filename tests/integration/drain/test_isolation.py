@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
     from .conftest import Pipeline
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.faults.fixtures", "tests.preloaded"]
 
 REFUSED = ("100069", "22P02", "Error parsing JSON: the value is quoted here: SECRET")

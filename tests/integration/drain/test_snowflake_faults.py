@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from .conftest import Pipeline
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.faults.fixtures", "tests.preloaded"]
 
 STATEMENTS = ["login-request", "UPLOAD", "BEGIN", "COPY", "UPDATE", "COMMIT"]

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from local.services import LocalServices
     from tests.integration.drain.conftest import Pipeline
 
+pytestmark = pytest.mark.slow
+
 METADATA = (
     'SELECT "KINESISMETADATA":stream::VARCHAR, "KINESISMETADATA":shardId::VARCHAR, '
     'LENGTH("KINESISMETADATA":shardedSequenceNumber::VARCHAR) - '

@@ -66,6 +66,8 @@ if TYPE_CHECKING:
     from local.services import LocalServices
     from tests.faults.proxy import Action, Answer, FaultProxy, Forward, Request
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.faults.fixtures"]
 
 SHARD = "shardId-000000000000"

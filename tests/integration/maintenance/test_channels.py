@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from tests.integration.drain.conftest import Pipeline
 
+pytestmark = pytest.mark.slow
+
 LATER = 40 * 86_400_000
 
 

@@ -52,6 +52,7 @@ def lease(pipeline: Pipeline) -> None:
 # --- the outputs -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_program_gets_json_on_the_standard_output_and_nothing_on_the_other(settled: Pipeline) -> None:
     shown = subprocess.run(
         [*PROGRAM, "show", *of(settled), "--output", "json"], check=True, capture_output=True
@@ -62,6 +63,7 @@ def test_a_program_gets_json_on_the_standard_output_and_nothing_on_the_other(set
     assert shown.stderr == b""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not AIRFLOW_TAKES_COMMANDS, reason="this Airflow takes no commands of providers")
 def test_airflow_has_the_same_commands(settled: Pipeline) -> None:
     airflow = Path(sys.executable).with_name("airflow")
@@ -94,6 +96,7 @@ def test_a_table_that_is_not_for_a_terminal_has_a_line_for_each_shard_and_no_fra
     assert not set(out) & set("│┃|*")
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_frames(settled: Pipeline) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen([*PROGRAM, "show", *of(settled)], stdout=theirs) as process:
@@ -168,6 +171,7 @@ def test_a_reset_is_carried_out_and_taken_back(
     assert drained.landed == list(range(20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("typed", "status"), [("y", 0), ("n", 3)])
 def test_a_reset_says_what_it_will_do_and_asks(
     drained: Pipeline, tmp_path: Path, typed: str, status: int

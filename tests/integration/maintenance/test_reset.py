@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from tests.faults.proxy import FaultProxy
     from tests.integration.drain.conftest import Pipeline
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.faults.fixtures"]
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tests.faults.proxy import Answer, FaultProxy, Forward, Request
     from tests.integration.drain.conftest import Pipeline
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["tests.faults.fixtures"]
 
 PARENT = "shardId-000000000000"

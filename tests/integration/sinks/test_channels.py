@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.sinks.snowflake.channels import Channel
     from local.services import LocalServices
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 GOING_ON = threading.Event()
 

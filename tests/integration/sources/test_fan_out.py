@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
     from local.fan_out import FanOut
 
+pytestmark = pytest.mark.slow
+
 SHARD = "shardId-000000000000"
 AT_ONCE = FanOutLimits(between_seconds=0)
 PATIENCE_SECONDS = 30.0

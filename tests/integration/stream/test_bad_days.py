@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tests.faults.proxy import Action, FaultProxy
     from tests.integration.stream.history import History
 
-pytestmark = pytest.mark.parametrize("emulator", ["kinesalite"])
+pytestmark = [pytest.mark.slow, pytest.mark.parametrize("emulator", ["kinesalite"])]
 
 
 @pytest.fixture(autouse=True)

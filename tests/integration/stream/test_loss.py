@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tests.faults.proxy import FaultProxy
     from tests.integration.stream.history import History
 
+pytestmark = pytest.mark.slow
+
 only_kinesalite = pytest.mark.parametrize("emulator", ["kinesalite"])
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from tests.integration.stream.history import History
 
+pytestmark = pytest.mark.slow
+
 
 def test_trim_horizon_reads_what_was_written_before_the_first_run(
     make_history: Callable[..., History],

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.faults.proxy import FaultProxy
     from tests.integration.stream.history import History
 
+pytestmark = pytest.mark.slow
+
 
 def test_children_of_a_split_are_read_behind_their_parent_in_the_same_drain(
     make_history: Callable[..., History],
