@@ -105,14 +105,6 @@ class Drain:
         )
         self._sink = sink.open(context)
         self._began = runtime.monotonic()
-        self._pages = PageSource(
-            source,
-            self._sink.encoder,
-            stop_at=millis(settings.stop_at),
-            own_hash_keys_only=settings.own_hash_keys_only,
-            follow_until=self._began + (settings.follow_seconds or -inf),
-            runtime=runtime,
-        )
         self._loader = Loader(
             self._sink,
             leases=self._leases,
@@ -128,6 +120,15 @@ class Drain:
             settings=settings,
             worker=worker,
             writers=self._writers,
+        )
+        self._pages = PageSource(
+            source,
+            self._sink.encoder,
+            stop_at=millis(settings.stop_at),
+            own_hash_keys_only=settings.own_hash_keys_only,
+            follow_until=self._began + (settings.follow_seconds or -inf),
+            may_have_aged_out=self._intake.may_have_aged_out,
+            runtime=runtime,
         )
         self._progress = ProgressLine(settings, began=self._began, push=on_progress, runtime=runtime)
         self.report = DrainReport(

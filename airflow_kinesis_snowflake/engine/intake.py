@@ -454,8 +454,8 @@ class Intake:
         letters: Position | None = None,
         taken_over: bool = False,
     ) -> ShardReader:
-        """A reader for a leased shard, which checks whether its last record aged out, if that is possible."""
-        reader = ShardReader(
+        """A reader for a leased shard."""
+        return ShardReader(
             row,
             committed=committed,
             offset=offset,
@@ -463,11 +463,8 @@ class Intake:
             refused=refused,
             letters=letters,
             taken_over=taken_over,
+            others_until=self._believed(row.others_until),
         )
-        begun = reader.committed is not None or reader.read_until is not None
-        if begun and self._may_have_aged_out(reader.read_until):
-            reader.check(others_until=self._believed(row.others_until))
-        return reader
 
     def _remembered(self, candidate: Candidate) -> Position | None:
         """What the sink certainly has of a shard, if the row tells and the sink hasn't forgotten it.
@@ -496,9 +493,10 @@ class Intake:
         if others_until is None or not 0 <= others_until <= self.clock.latest(self._runtime.monotonic()):
             return None
         until = moment(others_until)
-        return None if self._may_have_aged_out(until) else until
+        return None if self.may_have_aged_out(until) else until
 
-    def _may_have_aged_out(self, until: datetime | None) -> bool:
+    def may_have_aged_out(self, until: datetime | None) -> bool:
+        """Whether records that arrived after a moment may have exceeded the stream's retention by now."""
         return may_have_aged_out(until, retention=self._facts.retention, now=self._now)
 
     @property

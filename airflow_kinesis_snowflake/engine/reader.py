@@ -31,7 +31,7 @@ from airflow_kinesis_snowflake.stream.retention import Gap, others_read_on, read
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from airflow_kinesis_snowflake.engine.ports import Cursor, Source
@@ -69,6 +69,7 @@ class ShardReader:
     :param refused: the sink may have committed more, but couldn't tell
     :param letters: how far the sink has committed dead letters, perhaps of a batch whose rows were lost
     :param taken_over: its last owner didn't release it, and may still commit what it has read
+    :param others_until: when another consumer last wrote the shard's row, if that is meaningful
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class ShardReader:
         refused: bool = False,
         letters: Position | None = None,
         taken_over: bool = False,
+        others_until: datetime | None = None,
     ) -> None:
         self.shard_id = state.shard_id
         self.incarnation = state.incarnation or ""
@@ -92,10 +94,11 @@ class ShardReader:
         self.read_until = read_until(
             committed, caught_up_at=None if state.caught_up_at is None else moment(state.caught_up_at)
         )
-        self.others_until: datetime | None = None
+        self.others_until = others_until
         self.shard = shard
         self.checking = False
-        self._doubted = False
+        self.found = False
+        self._read_before, self._others_until = self.read_until, others_until
         self._began = self.read = self.handed = self.committed = committed
         self.cursor: Cursor | None = None
         self.status = Status.READING
@@ -145,17 +148,10 @@ class ShardReader:
             limit=self.page_records,
             shard=self.shard,
             checking=self.checking,
+            found=self.found,
             read_until=self.read_until,
             others_until=self.others_until,
         )
-
-    def check(self, *, others_until: datetime | None = None) -> None:
-        """Look up the record of the checkpoint again, to learn whether it aged out.
-
-        :param others_until: when another consumer last wrote the shard's row, if that is meaningful
-        """
-        self.checking = self._doubted = True
-        self.others_until = others_until
 
     @property
     def wants_page(self) -> bool:
@@ -170,7 +166,9 @@ class ShardReader:
         """
         if page.reached is not None:
             self.read = page.reached
-        self.checking = page.checking
+            self.others_until = None
+        self._note_read_until(moment(caught_up_at) if page.at_tip else page.read_until)
+        self.checking, self.found = page.checking, page.found
         before, self.cursor = self.cursor, page.cursor
         self.millis_behind = page.millis_behind
         self.at_tip = page.at_tip
@@ -187,6 +185,10 @@ class ShardReader:
         elif self._at_end_since is None:
             self._at_end_since = page.asked_at
         return None if before is self.cursor else before
+
+    def _note_read_until(self, until: datetime | None) -> None:
+        known = [each for each in (self.read_until, until) if each is not None]
+        self.read_until = max(known, default=None)
 
     def _size_next_page(self, page: EncodedPage) -> None:
         """Request as many records as make a page of 4 MiB, if they resemble those of this page."""
@@ -214,7 +216,10 @@ class ShardReader:
         if self.status is not Status.READING:
             self.enter(Status.READING)
         self.read = self.handed = position
-        self.checking = self._doubted and position == self._began
+        again = position == self._began
+        self.checking = self.found = False
+        self.read_until = self._read_before if again else read_until(position, caught_up_at=None)
+        self.others_until = self._others_until if again else None
         self.caught_up_at = None
         self.at_tip = False
         self.generation += 1
@@ -270,8 +275,9 @@ class PageRequest:
     :param cursor: at the end of the previous page, if still valid
     :param limit: at most this many Kinesis records
     :param shard: as Kinesis lists it; ``None``: it no longer does, so nothing can be read
-    :param checking: look up the record of the checkpoint again, to learn whether it aged out
-    :param read_until: up to when the shard was certainly read, to describe a gap
+    :param checking: look up the record at ``start`` again, to learn whether it aged out
+    :param found: it was found, but nothing after it yet
+    :param read_until: up to when the shard was certainly read
     :param others_until: when another consumer last wrote the shard's row
     """
 
@@ -281,6 +287,7 @@ class PageRequest:
     limit: int = MAX_PAGE_RECORDS
     shard: Shard | None = None
     checking: bool = False
+    found: bool = False
     read_until: datetime | None = None
     others_until: datetime | None = None
 
@@ -297,11 +304,13 @@ class EncodedPage:
     :param asked_at: when it was requested from the source, on the monotonic clock
     :param pause_seconds: how long after that the shard's next page may be requested
     :param taken: Kinesis records that were encoded
-    :param checking: the record of the checkpoint hasn't been found or found missing yet
+    :param checking: the record looked up hasn't been found or found missing yet
+    :param found: it was found, but nothing after it yet
+    :param read_until: arrival of the page's last record
     :param at_tip: the shard has nothing more for now
     :param at_end: the shard is closed and has nothing more, and yet this isn't said to be its end
     :param age_seconds: how long before the request the source learned the lag
-    :param gap: the record of the checkpoint aged out, and perhaps others after it
+    :param gap: the record looked up aged out, and perhaps others after it
     """
 
     encoded: EncodedRecords | None
@@ -313,6 +322,8 @@ class EncodedPage:
     pause_seconds: float = 0.0
     taken: int = 0
     checking: bool = False
+    found: bool = False
+    read_until: datetime | None = None
     at_tip: bool = False
     at_end: bool = False
     age_seconds: float = 0.0
@@ -348,6 +359,7 @@ class PageSource:
     :param stop_at: records that arrived at or after this moment (ms since the epoch) stay in the stream
     :param own_hash_keys_only: drop aggregates with records outside the shard's range of hash keys
     :param follow_until: until this moment, on the monotonic clock, a shard at its tip isn't finished
+    :param may_have_aged_out: whether records that arrived after a moment may have exceeded the retention
     :param runtime: its clock
     """
 
@@ -359,9 +371,11 @@ class PageSource:
         stop_at: int,
         own_hash_keys_only: bool = False,
         follow_until: float = -inf,
+        may_have_aged_out: Callable[[datetime | None], bool] = lambda _: False,
         runtime: Runtime = MACHINE,
     ) -> None:
         self._runtime = runtime
+        self._may_have_aged_out = may_have_aged_out
         self._follow_until = follow_until
         self._source = source
         self._encoder = encoder
@@ -380,6 +394,7 @@ class PageSource:
         """
         page: Delivery | None = None
         try:
+            request = self._looking_back(request)
             if request.shard is None:
                 return self._nothing_left(request)
             cursor = request.cursor or self._open(request)
@@ -393,12 +408,26 @@ class PageSource:
             # Its message may quote a record, and so may its cause.
             raise self._unreadable(error, request, page) from None
 
+    def _looking_back(self, request: PageRequest) -> PageRequest:
+        """Have the last record that was read delivered once more, if those after it may be ageing out.
+
+        A cursor goes on at the oldest record that is left, and says nothing of those in between.
+        """
+        begun = checkpoint_of(request) is not None or request.read_until is not None
+        looked = request.checking or request.found
+        if not begun or looked or not self._may_have_aged_out(request.read_until):
+            return request
+        if request.cursor is not None:
+            request.cursor.close()
+        return replace(request, cursor=None, checking=True, limit=min(request.limit + 1, MAX_PAGE_RECORDS))
+
     def _fetched(
         self, request: PageRequest, cursor: Cursor, page: Delivery, *, asked_at: float, closed: bool
     ) -> EncodedPage:
         finish = None if page.records else finish_of(page, closed=closed)
         gap = gap_before(page, request, finish) if request.checking else None
         checking = request.checking and not page.records and finish is None
+        found = request.found or (request.checking and not checking and gap is None)
         at_tip = finish is Status.CAUGHT_UP
         if at_tip and asked_at < self._follow_until:
             finish = None
@@ -438,6 +467,8 @@ class PageSource:
             pause_seconds=self._source.idle_seconds if at_tip else self._source.pause_seconds,
             taken=len(records),
             checking=checking,
+            found=found and reached is None,
+            read_until=moment(records[-1].arrival_millis) if records else None,
             at_tip=at_tip,
             at_end=closed and not page.records and not page.ended and page.millis_behind == 0,
             age_seconds=page.age_seconds,

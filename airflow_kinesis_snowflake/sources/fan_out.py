@@ -182,9 +182,13 @@ class FanOutSource:
         return self._kinesis.list_shards()
 
     def open(self, shard_id: str, start: Position | StartAt, *, with_start: bool = False) -> Cursor:
-        """Subscribe to a shard, or poll it."""
+        """Subscribe to a shard, or poll it.
+
+        Whoever looks at a record again doesn't wait until the shard may be subscribed to again.
+        """
         cursor = FanOutCursor(self, shard_id, start, with_start=with_start)
-        if not self._enter(cursor):
+        too_soon = with_start and self._wait_before(shard_id) > 0
+        if too_soon or not self._enter(cursor):
             return self._polling.open(shard_id, start, with_start=with_start)
         try:
             cursor.connect()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_kinesis_snowflake.engine.reader import INITIAL_PAGE_RECORDS
 from airflow_kinesis_snowflake.exceptions import (
     DataLossError,
     ForeignCheckpointError,
@@ -107,6 +108,29 @@ def test_a_gap_the_user_accepts_is_logged_reported_and_kept_as_a_dead_letter(
     ((number, reason),) = history.query('SELECT "SEQUENCE_NUMBER", "REASON" FROM {dead_letters}')
     assert (number, reason[:10]) == (checkpoint, "data loss:")
     assert history.run(on_data_loss="warn").dead_letters == 0
+
+
+@only_kinesalite
+def test_what_ages_out_while_a_drain_reads_is_a_gap_too(
+    make_history: Callable[..., History],
+    kinesis_proxy: FaultProxy,
+    retention_passes: Callable[[], None],
+) -> None:
+    history = make_history()
+    (shard_id,) = history.open_shards
+    numbers = history.put(shard_id, INITIAL_PAGE_RECORDS + 3)
+    retention_passes()
+    # The first page is asked for by two calls.
+    kinesis_proxy.add(forget_up_to(numbers[-2]), shard_id=shard_id, skip=2)
+
+    with pytest.raises(DataLossError, match=shard_id):
+        history.run()
+
+    assert history.landed == list(range(INITIAL_PAGE_RECORDS))
+    report = history.run(on_data_loss="warn")
+    assert [gap["shard_id"] for gap in report.gaps] == [shard_id]
+    assert history.landed == [*range(INITIAL_PAGE_RECORDS), INITIAL_PAGE_RECORDS + 2]
+    assert history.run().gaps == []
 
 
 @only_kinesalite

@@ -744,13 +744,12 @@ def test_a_finished_shard_is_read_again_when_its_batch_isnt_committed(desk: Desk
 def test_a_gap_is_noted_again_when_its_batch_isnt_committed(tmp_path: Path) -> None:
     """Its page ends where it began, at the checkpoint."""
     desk = Desk(tmp_path, on_data_loss="warn")
-    reader = a_reader("a", committed=Position("7"))
-    reader.check()
-    desk.open().look(reader)
+    desk.open().look(a_reader("a", committed=Position("7")))
     desk.arrive("a", 7, gap=Gap("a", None, None), **caught_up())
     desk.commit(committed=False)
     desk.pass_time(PAUSE_SECONDS)
-    assert desk.fetch("a").request.checking
+    request = desk.fetch("a").request
+    assert (request.start, request.read_until) == (Position("7"), None)
 
 
 def test_a_fenced_shard_goes_on_after_what_another_has_committed(desk: Desk) -> None:

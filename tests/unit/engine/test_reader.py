@@ -39,6 +39,7 @@ from airflow_kinesis_snowflake.stream import aggregation
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt
 from airflow_kinesis_snowflake.stream.records import Page, Record
+from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -467,31 +468,101 @@ def test_a_shard_that_left_the_list_is_a_gap_and_ends(
     assert told == letters
 
 
-def test_what_was_found_missing_is_looked_for_again_when_its_batch_was_given_up() -> None:
-    reader = a_reader(Position("10"))
-    reader.check()
-    reader.accept(fetched(reached=Position("15")), caught_up_at=0)
-    assert not reader.request().checking
+OLD = datetime.fromtimestamp(1000, UTC)
 
+
+def ageing(*pages: Page) -> tuple[PageSource, PollingSource, list[tuple[str, object]]]:
+    """A stream of which records up to a moment may have aged out, and what is asked of Kinesis."""
+    kinesis: Any = StubKinesis(list(pages))
+    source = PollingSource(kinesis)
+    fetching = PageSource(
+        source,
+        EnvelopeMapping(),
+        stop_at=millis(NOW),
+        may_have_aged_out=lambda until: until is None or until <= OLD,
+    )
+    return fetching, source, kinesis.asked
+
+
+def test_a_cursor_among_records_that_age_out_gives_way_to_a_look_at_the_last_one_read() -> None:
+    source, _, asked = ageing(page(*records(1000.0, 2000.0)))
+    cursor = StubCursor()
+    result = source.fetch(request(Position("10"), cursor=cursor, read_until=OLD))
+    assert cursor.closed
+    assert asked == [("at", "10"), ("page", "iterator")]
+    assert (landed(result), result.gap, result.found) == (["11"], None, False)
+    assert result.read_until == datetime.fromtimestamp(2000, UTC)
+
+
+def test_what_ages_out_between_two_pages_is_a_gap() -> None:
+    source, _, _ = ageing(page(*records(1500.0, first=15)))
+    result = source.fetch(request(Position("10"), cursor=StubCursor(), read_until=OLD))
+    assert result.gap is not None
+    assert (result.gap.loaded_until, result.gap.oldest_available) == (OLD, datetime.fromtimestamp(1500, UTC))
+    assert result.encoded is not None
+    assert [letter.record.sequence_number for letter in result.encoded.dead_letters] == ["10"]
+
+
+def test_pages_that_bring_only_the_last_record_again_dont_keep_a_shard_where_it_is() -> None:
+    source, _, asked = ageing(page(*records(1000.0)), page(millis_behind=1), page(*records(1001.0, first=11)))
+    reader = a_reader(Position("10"), caught_up_at=millis(OLD))
+    for _ in range(3):
+        result = source.fetch(reader.request())
+        reader.accept(result, caught_up_at=0)
+    assert reader.read == Position("11")
+    assert asked == [("at", "10"), ("page", "iterator"), ("page", "next"), ("page", "next")]
+
+
+@pytest.mark.parametrize(
+    ("start", "read_until"),
+    [
+        pytest.param(Position("10"), OLD + timedelta(seconds=1), id="nothing can have aged out"),
+        pytest.param(TRIM_HORIZON, None, id="nothing was ever read"),
+    ],
+)
+def test_where_nothing_can_be_missed_a_cursor_goes_on(
+    start: Position | StartAt, read_until: datetime | None
+) -> None:
+    source, polling, asked = ageing(page(*records(3000.0, first=11)))
+    cursor = polling.open(SHARD, start)
+    source.fetch(request(start, cursor=cursor, read_until=read_until))
+    assert asked == [("start", start), ("page", "iterator")]
+
+
+def test_a_shard_is_read_until_its_last_record_or_until_its_tip() -> None:
+    reader = a_reader(Position("10"), caught_up_at=1_000)
+    assert reader.request().read_until == moment(1_000)
+    reader.accept(fetched(reached=Position("11"), read_until=moment(500)), caught_up_at=0)
+    assert reader.request().read_until == moment(1_000)
+    reader.accept(fetched(reached=Position("12"), read_until=moment(2_000)), caught_up_at=0)
+    assert reader.request().read_until == moment(2_000)
+    reader.accept(fetched(at_tip=True), caught_up_at=3_000)
+    assert reader.request().read_until == moment(3_000)
+
+
+def test_a_shard_whose_batch_was_given_up_is_read_until_where_it_began() -> None:
+    reader = a_reader(Position("10"), caught_up_at=1_000)
+    reader.accept(fetched(reached=Position("15"), read_until=moment(2_000)), caught_up_at=0)
     reader.rewind(Position("10"))
-
-    assert reader.request().checking
-
-
-def test_a_gap_before_the_first_record_is_looked_for_again_too() -> None:
-    reader = a_reader()
-    reader.check()
-    reader.accept(fetched(reached=Position("15")), caught_up_at=0)
-    reader.rewind(None)
-    assert reader.request().checking
+    assert reader.request().read_until == moment(1_000)
 
 
-def test_nothing_is_looked_for_again_behind_what_was_committed_meanwhile() -> None:
-    reader = a_reader(Position("10"))
-    reader.check()
-    reader.accept(fetched(reached=Position("15")), caught_up_at=0)
+def test_of_what_was_committed_meanwhile_its_number_tells_how_far_a_shard_was_read() -> None:
+    reader = a_reader(Position("10"), caught_up_at=1_000)
+    reader.accept(fetched(reached=Position("15"), read_until=moment(2_000)), caught_up_at=0)
     reader.rewind(Position("12"))
-    assert not reader.request().checking
+    assert reader.request().read_until is None  # No number of Kinesis, so it tells nothing.
+
+
+def test_what_others_read_says_nothing_of_records_behind_those_that_were_read() -> None:
+    reader = ShardReader(
+        ShardState(SHARD), committed=Position("10"), shard=Shard(SHARD), others_until=moment(5_000)
+    )
+    assert reader.request().others_until == moment(5_000)
+    reader.accept(fetched(reached=Position("15")), caught_up_at=0)
+    assert reader.request().others_until is None
+    reader.rewind(Position("10"))
+    assert reader.request().others_until == moment(5_000)
 
 
 # --- the reader --------------------------------------------------------------------------------------------

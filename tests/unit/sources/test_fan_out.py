@@ -11,7 +11,8 @@ import pytest
 
 from airflow_kinesis_snowflake.engine.runtime import Machine
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
-from airflow_kinesis_snowflake.sources.fan_out import FanOutSource
+from airflow_kinesis_snowflake.sources.fan_out import FanOutCursor, FanOutSource
+from airflow_kinesis_snowflake.sources.polling import PollingCursor
 from airflow_kinesis_snowflake.stream.consumers import Consumer, ConsumerArn, ShardEvent
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position
 from airflow_kinesis_snowflake.stream.records import Record
@@ -19,7 +20,6 @@ from airflow_kinesis_snowflake.stream.records import Record
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_kinesis_snowflake.sources.fan_out import FanOutCursor
 
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders/consumer/app:1"
 
@@ -65,6 +65,11 @@ class StubKinesis:
     stream_name: str = "orders"
     subscriptions: list[StubSubscription] = field(default_factory=list)
     starts: list[object] = field(default_factory=list)
+    iterators: list[str] = field(default_factory=list)
+
+    def get_iterator_at(self, shard_id: str, sequence_number: str) -> str:
+        self.iterators.append(sequence_number)
+        return "iterator"
 
     def find_consumer(self, name: str) -> Consumer:
         return Consumer(ARN, "ACTIVE")
@@ -121,6 +126,19 @@ def test_what_came_before_the_start_is_dropped_when_it_is_brought_again(
     assert kinesis.subscriptions[0].waiting.acquire(timeout=10)
     kinesis.subscriptions[0].bring(event(3, 4, 5, 6))
     assert [record.sequence_number for record in cursor.read(limit=10).records] == expected
+    source.close()
+
+
+def test_a_record_that_is_looked_at_again_too_soon_for_a_subscription_is_polled(
+    kinesis: StubKinesis, clock: Clock
+) -> None:
+    source = FanOutSource(kinesis, application_name="app", runtime=clock)  # type: ignore[arg-type]
+    source.open("shard", TRIM_HORIZON).close()
+    clock.now += 4.9
+    assert isinstance(source.open("shard", Position("5"), with_start=True), PollingCursor)
+    assert kinesis.iterators == ["5"]
+    clock.now += 0.2
+    assert isinstance(source.open("shard", Position("5"), with_start=True), FanOutCursor)
     source.close()
 
 
