@@ -323,6 +323,7 @@ class Intake:
                 stream_created=self._stream_created,
                 stream_arn=self._facts.arn,
                 initial_shards=row.initial_shards,
+                caught_up_at=row.caught_up_at,
                 sink=self._loader.sink,
             )
         return self._complete(self._read_state())

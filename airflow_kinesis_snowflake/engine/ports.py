@@ -302,7 +302,7 @@ class StateStore(Protocol):
         :raises CorruptStateError: an attribute that decides what is read holds an invalid value
         """
 
-    def create_shard(
+    def create_shard(  # noqa: PLR0913 -- all that a row says is written at once
         self,
         stream_name: str,
         shard_id: str,
@@ -313,6 +313,7 @@ class StateStore(Protocol):
         stream_created: int,
         stream_arn: str | None = None,
         initial_shards: Iterable[str] = (),
+        caught_up_at: int | None = None,
         sink: str | None = None,
     ) -> bool:
         """Create the row of a shard, unless there is one."""

@@ -28,7 +28,7 @@ from airflow_kinesis_snowflake.stream.aggregation import (
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position, StartAt, is_after
 from airflow_kinesis_snowflake.stream.records import Record
 from airflow_kinesis_snowflake.stream.retention import Gap, others_read_on, read_until
-from airflow_kinesis_snowflake.stream.times import moment
+from airflow_kinesis_snowflake.stream.times import millis, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +54,8 @@ PAGE_BYTES = 4 * 2**20
 INITIAL_PAGE_RECORDS = 100
 MAX_PAGE_RECORDS = 10_000
 RECORD_OVERHEAD_BYTES = 500
+# A page may end behind a record that is looked up, because the next one is too large for it.
+FRUITLESS_LOOKS = 5
 
 
 class ShardReader:
@@ -97,7 +99,7 @@ class ShardReader:
         self.others_until = others_until
         self.shard = shard
         self.checking = False
-        self.found = False
+        self.looks = 0
         self._read_before, self._others_until = self.read_until, others_until
         self._began = self.read = self.handed = self.committed = committed
         self.cursor: Cursor | None = None
@@ -148,7 +150,7 @@ class ShardReader:
             limit=self.page_records,
             shard=self.shard,
             checking=self.checking,
-            found=self.found,
+            looks=self.looks,
             read_until=self.read_until,
             others_until=self.others_until,
         )
@@ -168,7 +170,8 @@ class ShardReader:
             self.read = page.reached
             self.others_until = None
         self._note_read_until(moment(caught_up_at) if page.at_tip else page.read_until)
-        self.checking, self.found = page.checking, page.found
+        self.checking = page.checking
+        self.looks = self.looks + 1 if page.again else 0
         before, self.cursor = self.cursor, page.cursor
         self.millis_behind = page.millis_behind
         self.at_tip = page.at_tip
@@ -217,7 +220,7 @@ class ShardReader:
             self.enter(Status.READING)
         self.read = self.handed = position
         again = position == self._began
-        self.checking = self.found = False
+        self.checking, self.looks = False, 0
         self.read_until = self._read_before if again else read_until(position, caught_up_at=None)
         self.others_until = self._others_until if again else None
         self.caught_up_at = None
@@ -276,7 +279,7 @@ class PageRequest:
     :param limit: at most this many Kinesis records
     :param shard: as Kinesis lists it; ``None``: it no longer does, so nothing can be read
     :param checking: look up the record at ``start`` again, to learn whether it aged out
-    :param found: it was found, but nothing after it yet
+    :param looks: how often in a row it was found, and nothing after it came with it
     :param read_until: up to when the shard was certainly read
     :param others_until: when another consumer last wrote the shard's row
     """
@@ -287,7 +290,7 @@ class PageRequest:
     limit: int = MAX_PAGE_RECORDS
     shard: Shard | None = None
     checking: bool = False
-    found: bool = False
+    looks: int = 0
     read_until: datetime | None = None
     others_until: datetime | None = None
 
@@ -305,7 +308,7 @@ class EncodedPage:
     :param pause_seconds: how long after that the shard's next page may be requested
     :param taken: Kinesis records that were encoded
     :param checking: the record looked up hasn't been found or found missing yet
-    :param found: it was found, but nothing after it yet
+    :param again: it was found, and nothing after it came with it
     :param read_until: arrival of the page's last record
     :param at_tip: the shard has nothing more for now
     :param at_end: the shard is closed and has nothing more, and yet this isn't said to be its end
@@ -322,7 +325,7 @@ class EncodedPage:
     pause_seconds: float = 0.0
     taken: int = 0
     checking: bool = False
-    found: bool = False
+    again: bool = False
     read_until: datetime | None = None
     at_tip: bool = False
     at_end: bool = False
@@ -414,7 +417,7 @@ class PageSource:
         A cursor goes on at the oldest record that is left, and says nothing of those in between.
         """
         begun = checkpoint_of(request) is not None or request.read_until is not None
-        looked = request.checking or request.found
+        looked = request.checking or request.looks >= FRUITLESS_LOOKS
         if not begun or looked or not self._may_have_aged_out(request.read_until):
             return request
         if request.cursor is not None:
@@ -424,10 +427,10 @@ class PageSource:
     def _fetched(
         self, request: PageRequest, cursor: Cursor, page: Delivery, *, asked_at: float, closed: bool
     ) -> EncodedPage:
-        finish = None if page.records else finish_of(page, closed=closed)
+        again = request.checking and only_again(page.records, request.start)
+        finish = None if page.records and not again else finish_of(page, closed=closed)
         gap = gap_before(page, request, finish) if request.checking else None
         checking = request.checking and not page.records and finish is None
-        found = request.found or (request.checking and not checking and gap is None)
         at_tip = finish is Status.CAUGHT_UP
         if at_tip and asked_at < self._follow_until:
             finish = None
@@ -467,7 +470,7 @@ class PageSource:
             pause_seconds=self._source.idle_seconds if at_tip else self._source.pause_seconds,
             taken=len(records),
             checking=checking,
-            found=found and reached is None,
+            again=again,
             read_until=moment(records[-1].arrival_millis) if records else None,
             at_tip=at_tip,
             at_end=closed and not page.records and not page.ended and page.millis_behind == 0,
@@ -590,6 +593,12 @@ def unread(records: Sequence[Record], start: Position | StartAt) -> Sequence[Rec
     return list(dropwhile(lambda record: record.approximate_arrival < limit, records))
 
 
+def only_again(records: Sequence[Record], start: Position | StartAt) -> bool:
+    """Whether a page has the record of a position, and nothing else."""
+    numbers = [record.sequence_number for record in records]
+    return isinstance(start, Position) and numbers == [start.sequence_number] and not unread(records, start)
+
+
 def gap_before(page: Delivery, request: PageRequest, finish: Status | None) -> Gap | None:
     """Determine from the page read at a checkpoint whether the checkpoint's record is gone.
 
@@ -616,7 +625,14 @@ def gap_letter(gap: Gap, beside: Position) -> DeadLetter:
     """
     began = 0.0 if gap.loaded_until is None else gap.loaded_until.timestamp()
     record = Record(sequence_number=beside.sequence_number, approximate_arrival=began, data=b"")
-    return DeadLetter(record=record, reason=f"data loss: {gap}", kind=GAP)
+    return DeadLetter(record=record, reason=f"data loss: {gap}", kind=GAP, extent=extent_of(gap))
+
+
+def extent_of(gap: Gap) -> str:
+    """Tells gaps at one place apart; that of one that begins or ends later sorts later."""
+    began = 0 if gap.loaded_until is None else millis(gap.loaded_until)
+    ended = 10**13 - 1 if gap.oldest_available is None else millis(gap.oldest_available)
+    return f"{began:013d}{ended:013d}"
 
 
 def checkpoint_of(request: PageRequest) -> Position | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.stream.lineage import (
@@ -12,6 +13,7 @@ from airflow_kinesis_snowflake.stream.lineage import (
     new_shards,
 )
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
+from airflow_kinesis_snowflake.stream.retention import MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,11 +29,13 @@ class MissingRow:
     """A state row to create.
 
     :param initial_shards: on the first row of an application only: all shards it starts with
+    :param caught_up_at: nothing of the shard is before this moment (ms), and all after it is to be read
     """
 
     shard: Shard
     start_at: StartAt
     initial_shards: tuple[str, ...] = ()
+    caught_up_at: int | None = None
 
 
 def missing_rows(listed: Sequence[Shard], state: StreamState, *, initial: StartAt) -> list[MissingRow]:
@@ -39,7 +43,8 @@ def missing_rows(listed: Sequence[Shard], state: StreamState, *, initial: StartA
 
     An application founds itself on a stream with one conditional write: the first shard's row names all
     shards that start at the initial position. Whoever finds that row can complete the others, so a first run
-    that dies halfway can't make a shard start elsewhere. Shards that appear later start at ``TRIM_HORIZON``.
+    that dies halfway can't make a shard start elsewhere. Shards that appear later start at ``TRIM_HORIZON``,
+    and all that came since they were made is to be read.
     In a table with rows of another consumer, those that it might have started begin at the initial position.
     """
     shards = {shard.shard_id: shard for shard in listed}
@@ -49,9 +54,16 @@ def missing_rows(listed: Sequence[Shard], state: StreamState, *, initial: StartA
     known = progress(state)
     where_asked = from_initial_position(listed, known)
     return founding_rows(listed, state) or [
-        MissingRow(shard, initial if shard.shard_id in where_asked else TRIM_HORIZON)
+        MissingRow(shard, initial)
+        if shard.shard_id in where_asked
+        else MissingRow(shard, TRIM_HORIZON, caught_up_at=_nothing_before(shard))
         for shard in new_shards(listed, known)
     ]
+
+
+def _nothing_before(shard: Shard) -> int | None:
+    """A moment before which nothing came (ms). Kinesis may date the first records before their shard."""
+    return None if shard.made is None else shard.made - MARGIN // timedelta(milliseconds=1)
 
 
 def founding_rows(listed: Sequence[Shard], state: StreamState) -> list[MissingRow]:

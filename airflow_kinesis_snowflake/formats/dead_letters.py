@@ -44,12 +44,14 @@ class DeadLetter:
     :param reason: why, for a person to read; never quotes the payload
     :param column: the column that refused the value, where it was one column
     :param kind: ``record``, or ``gap`` where records aged out before they were read
+    :param extent: of a gap: tells it from others at the same record, and sorts after that of an earlier one
     """
 
     record: Record
     reason: str
     column: str | None = None
     kind: str = RECORD
+    extent: str = ""
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ class CheckpointStoreHook(AwsHook):
                 shards[row.key] = row.shard_state()
         return StreamState(shards, workers)
 
-    def create_shard(
+    def create_shard(  # noqa: PLR0913 -- all that a row says is written at once
         self,
         stream_name: str,
         shard_id: str,
@@ -230,6 +230,7 @@ class CheckpointStoreHook(AwsHook):
         stream_created: int,
         stream_arn: str | None = None,
         initial_shards: Iterable[str] = (),
+        caught_up_at: int | None = None,
         sink: str | None = None,
     ) -> bool:
         """Create the row of a shard. Needs ``dynamodb:UpdateItem``.
@@ -237,6 +238,7 @@ class CheckpointStoreHook(AwsHook):
         Condition: there is no such row, so that of several workers one creates it and an existing checkpoint
         is safe.
 
+        :param caught_up_at: nothing of the shard is before this moment (ms), if that is known
         :param sink: how the drain that creates it commits
         :return: False: the row was there and is unchanged
         """
@@ -253,6 +255,7 @@ class CheckpointStoreHook(AwsHook):
                 "parentShardIds": texts_value(parents),
                 "initialShardIds": founded,
                 "sinks": texts_value(() if sink is None else (sink,)),
+                **known_facts(caught_up_at=caught_up_at),
             },
             condition=_NEW,
         )

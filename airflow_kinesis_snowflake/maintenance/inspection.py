@@ -352,14 +352,8 @@ def _view(shard_id: str, row: ShardState | None, shard: Shard | None, *, broken:
         offsets=state.offsets,
         committed_at=state.committed_at,
         sinks=tuple(sorted(state.sinks)),
-        made=_made(shard),
+        made=None if shard is None else shard.made,
     )
-
-
-def _made(shard: Shard | None) -> int | None:
-    number = None if shard is None else shard.starting_sequence_number
-    facts = sequence_facts(number) if number else None
-    return None if facts is None else millis(facts.shard_created)
 
 
 def _written(checkpoint: Position | None) -> int | None:

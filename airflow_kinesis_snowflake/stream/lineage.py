@@ -25,6 +25,9 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
+from airflow_kinesis_snowflake.stream.positions import sequence_facts
+from airflow_kinesis_snowflake.stream.times import millis
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -44,6 +47,12 @@ class Shard:
     starting_sequence_number: str | None = None
     starting_hash_key: int = 0
     ending_hash_key: int = 2**128 - 1
+
+    @property
+    def made(self) -> int | None:
+        """When Kinesis created it (ms, whole seconds), if its first number tells."""
+        facts = sequence_facts(self.starting_sequence_number) if self.starting_sequence_number else None
+        return None if facts is None else millis(facts.shard_created)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class FakeStateStore:
         with self._lock:
             return StreamState(dict(self._shards[stream_name]), dict(self._workers[stream_name]))
 
-    def create_shard(
+    def create_shard(  # noqa: PLR0913 -- all that a row says is written at once
         self,
         stream_name: str,
         shard_id: str,
@@ -74,6 +74,7 @@ class FakeStateStore:
         stream_created: int,
         stream_arn: str | None = None,
         initial_shards: Iterable[str] = (),
+        caught_up_at: int | None = None,
         sink: str | None = None,
     ) -> bool:
         """Create the row of a shard.
@@ -90,6 +91,7 @@ class FakeStateStore:
             stream_arn=stream_arn,
             initial_shards=frozenset(initial_shards),
             initial_start=start_at if initial_shards else None,
+            caught_up_at=caught_up_at,
             sinks=frozenset(() if sink is None else (sink,)),
         )
         with self._lock:

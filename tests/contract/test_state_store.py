@@ -102,13 +102,14 @@ def test_room_is_made_once(unmade: StateStore) -> None:
 
 def test_a_row_is_made_with_what_it_is_told(unmade: StateStore) -> None:
     unmade.create_table()
-    assert create(unmade, initial_shards=["a", "b"], sink="streaming")
+    assert create(unmade, initial_shards=["a", "b"], caught_up_at=5, sink="streaming")
     assert row(unmade) == ShardState(
         SHARD,
         start_at=TRIM_HORIZON,
         parents=("p",),
         incarnation="first",
         stream_created=7,
+        caught_up_at=5,
         initial_shards=frozenset("ab"),
         initial_start=TRIM_HORIZON,
         sinks=frozenset({"streaming"}),

@@ -32,6 +32,7 @@ from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
 from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.counted import Counted
 from tests.simulation.ledger import BrokenPromiseError
+from tests.simulation.losses import Gaps
 from tests.simulation.machine import EPOCH
 from tests.simulation.replays import Replays
 from tests.simulation.resets import RECOVER, Resets, maintenance_of
@@ -65,7 +66,13 @@ OF_ANOTHER_STREAM = (
     DataLossError,
     CorruptStateError,
 )
-CALM = {"max_batch_records": 1000, "max_batch_seconds": 60.0, "max_seconds": None, "follow_seconds": None}
+CALM = {
+    "max_batch_records": 1000,
+    "max_batch_seconds": 60.0,
+    "max_seconds": None,
+    "follow_seconds": None,
+    "on_data_loss": "warn",
+}
 
 
 class SeldomPolled(PollingSource):
@@ -162,6 +169,8 @@ class History:
         if self.world.weather.doze:
             # While one sleeps, others have to come and go, and to find nothing and then something.
             pauses += [float(chance.choice([40, 60])) for _ in range(3)]
+        if self.variant.ages:
+            pauses += [float(chance.choice([60, 400, 800])) for _ in range(3)]
         pauses = pauses[: self.variant.runs]
         works = [partial(self._run_dag, number) for number in range(len(pauses))]
         people = [self.resets.live, self._replays.live, self._recreate]
@@ -206,7 +215,7 @@ class History:
             if chance.random() < 0.1 and self.variant.has("reshards"):
                 stream.reshard()
                 self.counts["reshards"] += 1
-            self._scheduler.sleep(chance.choice([1, 5, 20, 60]))
+            self._scheduler.sleep(chance.choice([5, 60, 200] if self.variant.ages else [1, 5, 20, 60]))
 
     def _run_dag(self, number: int) -> None:
         """One run: mapped tasks, each with its tries."""
@@ -280,6 +289,7 @@ class History:
             "max_batch_seconds": chance.choice([0.5, 5.0, 60.0]),
             "max_seconds": chance.choice([None, None, 20.0]),
             "follow_seconds": chance.choice([None, None, 45.0]),
+            "on_data_loss": self.variant.chance(f"loss {task} {number}").choice(["fail", "warn"]),
         }
         limits |= settings
         following = timedelta(seconds=limits["follow_seconds"] or 0)
@@ -309,6 +319,7 @@ class History:
                 sink=sink,
                 runtime=machine,
             )
+            tried.drain.report.gaps = Gaps(partial(self._ledger.gap_reported, application))
             try:
                 report = tried.drain.run()
             except Exception as error:
@@ -338,7 +349,9 @@ class History:
             error, IncarnationClosedError | ServiceRefusedError
         ) and self.resets.active_since(began)
         recreated = isinstance(error, OF_ANOTHER_STREAM) and self._recreated_until >= began
-        passes = in_doubt or under_reset or recreated or isinstance(error, TransientError | DrainStoppedError)
+        aged = isinstance(error, DataLossError) and self.variant.ages
+        passing = isinstance(error, TransientError | DrainStoppedError)
+        passes = in_doubt or under_reset or recreated or aged or passing
         if not passes:
             log.error("A drain failed", exc_info=error)
         self._ledger.expect(

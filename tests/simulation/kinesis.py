@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from airflow_kinesis_snowflake.exceptions import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HASH_KEYS = 2**128
+RETENTION_SECONDS = 86_400
 ITERATOR_SECONDS = 300
 SUBSCRIPTION_SECONDS = 300
 BETWEEN_SUBSCRIPTIONS_SECONDS = 5
@@ -62,6 +64,7 @@ class ShardModel:
     :param records: as Kinesis has them
     :param users: those that are in them
     :param family: all shards of the stream
+    :param closed_at: second since the epoch; infinite while it is open
     """
 
     family: dict[str, ShardModel]
@@ -72,7 +75,11 @@ class ShardModel:
     created: int
     records: list[Record] = field(default_factory=list)
     users: list[User] = field(default_factory=list)
-    closed: bool = False
+    closed_at: float = inf
+
+    @property
+    def closed(self) -> bool:
+        return self.closed_at < inf
 
     @property
     def shard_id(self) -> str:
@@ -92,13 +99,23 @@ class Stream:
     :param scheduler: by whose time records arrive
     :param random: decides
     :param aggregates: which share of the Kinesis records are aggregates
+    :param retention_seconds: after which records age out
     :ivar users: all user records
     :ivar shard_of: the shard of each of them, and of the number that each shard begins with
     """
 
     name = "clicks"
 
-    def __init__(self, scheduler: Scheduler, random: Random, *, shards: int, aggregates: float) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        random: Random,
+        *,
+        shards: int,
+        aggregates: float,
+        retention_seconds: float = RETENTION_SECONDS,
+    ) -> None:
+        self.retention_seconds = retention_seconds
         self._scheduler = scheduler
         self._random = random
         self._aggregates = aggregates
@@ -126,6 +143,15 @@ class Stream:
         self.consumer_since, self.subscribed = None, {}
         self._made_of(shards)
         self.there = True
+
+    @property
+    def horizon(self) -> float:
+        """What arrived before has aged out; seconds since the epoch."""
+        return EPOCH + self._scheduler.now - self.retention_seconds
+
+    def aged(self, shard: ShardModel) -> int:
+        """How many records of a shard have aged out."""
+        return sum(1 for record in shard.records if record.approximate_arrival < self.horizon)
 
     @property
     def most_shards(self) -> int:
@@ -184,11 +210,11 @@ class Stream:
         if len(open_shards) > 1 and self._random.random() < 0.4:
             at = self._random.randrange(len(open_shards) - 1)
             one, other = open_shards[at : at + 2]
-            one.closed = other.closed = True
+            one.closed_at = other.closed_at = EPOCH + self._scheduler.now
             self._open((one.shard_id, other.shard_id), one.begin, other.end)
         else:
             shard = self._random.choice(open_shards)
-            shard.closed = True
+            shard.closed_at = EPOCH + self._scheduler.now
             middle = (shard.begin + shard.end) // 2
             self._open((shard.shard_id,), shard.begin, middle)
             self._open((shard.shard_id,), middle + 1, shard.end)
@@ -227,7 +253,7 @@ class SimulatedKinesis:
             name=self.stream_name,
             arn=f"arn:aws:kinesis:eu-west-1:123456789012:stream/{self.stream_name}",
             created=created,
-            retention=timedelta(hours=24),
+            retention=timedelta(seconds=self._stream.retention_seconds),
             status="ACTIVE",
             encryption=False,
             clock=ServiceClock(date, asked_at=asked_at, answered_at=self._machine.monotonic()),
@@ -245,6 +271,7 @@ class SimulatedKinesis:
                     ending_hash_key=shard.end,
                 )
                 for shard in self._stream.shards.values()
+                if shard.closed_at >= self._stream.horizon
             )
         )
 
@@ -298,7 +325,8 @@ class SimulatedKinesis:
         now = self._machine.scheduler.now
         if now - float(made) > ITERATOR_SECONDS or float(created) != self._stream.created.timestamp():
             raise IteratorExpiredError("simulated")
-        shard, begin = self._shard(shard_id), int(index_text)
+        shard = self._shard(shard_id)
+        begin = max(int(index_text), self._stream.aged(shard))
         # A page may be short, or empty, although there is more.
         end = min(len(shard.records), begin + min(limit, self._weather.random.randint(0, 8)))
         last = end == len(shard.records)
@@ -402,9 +430,10 @@ class SimulatedSubscription:
 
     def _event(self) -> ShardEvent:
         records = self._shard.records
-        begin = self._index
+        aged = self._stream.aged(self._shard)
+        begin = self._index = max(self._index, aged)
         if self._weather.strikes("repeated"):
-            begin = max(0, begin - self._weather.random.randint(1, 3))
+            begin = max(aged, begin - self._weather.random.randint(1, 3))
         end = self._index = min(len(records), self._index + self._weather.random.randint(0, 8))
         last = end == len(records)
         now = EPOCH + self._scheduler.now

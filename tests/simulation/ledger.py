@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_kinesis_snowflake.stream.positions import StartAt
 from airflow_kinesis_snowflake.stream.times import millis
+from tests.simulation.losses import Losses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from tests.simulation.kinesis import ShardModel, Stream, User
+    from tests.simulation.losses import Span
     from tests.simulation.snowflake import Loaded
 
     Item = Mapping[str, Any]
@@ -68,6 +70,8 @@ class Incarnation:
     :param order: of all incarnations
     :param ended: what ended it, if that keeps out whoever still works under it
     :param as_said: it begins where a plan said that records would be skipped, or where its parents began
+    :param founding: the application begins with it
+    :param first: the first record that landed as a row
     """
 
     id: str
@@ -76,7 +80,9 @@ class Incarnation:
     order: int
     ended: str | None = None
     as_said: bool = False
+    founding: bool = False
     landed: set[Place] = field(default_factory=set)
+    first: Place | None = None
     last: dict[bool, Place] = field(default_factory=dict)
 
 
@@ -109,6 +115,9 @@ class Ledger:
         self.broken: list[str] = []
         self.landings = 0
         self.landed_by_replays = 0
+        self._losses = Losses(stream)
+        self._forgotten: dict[tuple[str, str], Incarnation] = {}
+        self._founding: set[str] = set()
         self._began: dict[str, float] = {}
         self._skipped: set[Place] = set()
         self._plans: dict[str, tuple[float, Mapping[str, Forecast]]] = {}
@@ -140,6 +149,9 @@ class Ledger:
     def land(self, rows: Iterable[Loaded]) -> None:
         """Rows and dead letters of loads are committed."""
         for row in rows:
+            if row.letter is not None and row.letter.gap is not None:
+                self._losses.tell(row.shard_id, row.incarnation, row.letter.gap)
+                continue
             self.landings += 1
             place = row.place
             if row.dead:
@@ -152,7 +164,15 @@ class Ledger:
                 return
             self._check_landing(row, incarnation)
             incarnation.landed.add(place)
+            if incarnation.first is None and not row.dead:
+                incarnation.first = place
             incarnation.last[row.dead] = place
+
+    def gap_reported(self, application: str, shard_id: str, span: Span) -> None:
+        """A drain warns of a gap, which has no dead letter where nothing of the shard was ever loaded."""
+        incarnation = self.current(application, shard_id)
+        if incarnation is None or incarnation.first is None:
+            self._losses.tell(shard_id, "" if incarnation is None else incarnation.id, span)
 
     def replay(self, letters: Iterable[tuple[Loaded, bool]], again: Iterable[Loaded]) -> None:
         """Dead letters of a replay are gone, and what came of them is there, in one.
@@ -218,11 +238,22 @@ class Ledger:
                 )
 
     def _unread(self, shard: ShardModel, incarnation: Incarnation) -> list[User]:
-        return [
+        """What is to be loaded under an incarnation, and neither was nor is said to have aged out."""
+        unread = [
             user
             for user in shard.users
             if incarnation.begin.covers(user) and user.place not in incarnation.landed
         ]
+        if incarnation.founding:
+            # Of what aged out before the first record is loaded, nobody knows.
+            first = incarnation.first
+            horizon = self._stream.horizon
+            unread = [
+                user
+                for user in unread
+                if user.arrival >= horizon or (first is not None and user.place > first)
+            ]
+        return self._losses.untold(shard, unread, incarnation=incarnation.id)
 
     # --- what rows say -------------------------------------------------------------------------------------
 
@@ -292,12 +323,16 @@ class Ledger:
         shard_id = (after or before)["shardId"]["S"]
         old = self._end(application, shard_id, writer)
         if (named := _incarnation(after)) is None:
+            if old is not None and "shardEnded" in before:
+                self._forgotten[application, shard_id] = old
             return
         known = self._incarnations.get(named)
         if known is None:
             created = int(after["streamCreated"]["N"])
             known = Incarnation(named, created, _begin(after), order=len(self._incarnations))
             known.as_said = self._begins_as_said(application, writer, after)
+            known.founding = "caughtUpAt" not in after
+            self._founding |= set(after.get("initialShardIds", {}).get("SS", ()))
             self._incarnations[named] = known
             self._note_skipped(shard_id, writer, old, known)
         # A recovery goes on under an incarnation that nobody could tell from one that goes on.
@@ -414,8 +449,9 @@ class Ledger:
             then
         """
         for shard in self._stream.shards.values():
-            incarnation = self._current.get((application, shard.shard_id))
-            missing = shard.users if incarnation is None else self._unread(shard, incarnation)
+            key = application, shard.shard_id
+            incarnation = self._current.get(key) or self._forgotten.get(key)
+            missing = self._missed(shard) if incarnation is None else self._unread(shard, incarnation)
             if incarnation is None and recovered:
                 missing = []
                 if self._stream.remade:
@@ -423,7 +459,9 @@ class Ledger:
             skipped = [
                 user
                 for user in shard.users
-                if not self._has_landed(user.place) and user.place not in self._skipped
+                if not self._has_landed(user.place)
+                and user.place not in self._skipped
+                and user.arrival >= self._stream.horizon
             ]
             self.expect(
                 not missing, "1: nothing is lost", f"{len(missing)} records of {shard.shard_id} are lost"
@@ -434,6 +472,21 @@ class Ledger:
                 f"{len(skipped)} records of {shard.shard_id} have never landed",
             )
         self._check_without_gaps()
+
+    def _missed(self, shard: ShardModel) -> list[User]:
+        """The records of a shard without a row of which nobody was told.
+
+        Nobody knows of what aged out before anybody began with it; and of several generations that came and
+        went, only the last is named.
+        """
+        nobody_knows = shard.shard_id in self._founding or self._has_named_descendant(shard)
+        horizon = self._stream.horizon if nobody_knows else -inf
+        users = [user for user in shard.users if user.arrival >= horizon]
+        return self._losses.untold(shard, users, incarnation="")
+
+    def _has_named_descendant(self, shard: ShardModel) -> bool:
+        children = [each for each in shard.family.values() if shard.shard_id in each.parents]
+        return any(self._losses.of_whole(child) or self._has_named_descendant(child) for child in children)
 
     def _check_without_gaps(self) -> None:
         """Under every incarnation that was loaded is all from its beginning to where it ended."""

@@ -8,12 +8,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from airflow_kinesis_snowflake.engine import intake, reader
+from airflow_kinesis_snowflake.engine import intake, reader, rows
 from airflow_kinesis_snowflake.engine.coordinator import Coordinator
 from airflow_kinesis_snowflake.engine.leases import Leases
 from airflow_kinesis_snowflake.engine.loading import Loader
-from airflow_kinesis_snowflake.engine.reader import ShardReader
+from airflow_kinesis_snowflake.engine.reader import PageSource, ShardReader
 from airflow_kinesis_snowflake.exceptions import FencedError, TransactionEndedError, TransientError
+from airflow_kinesis_snowflake.formats.dead_letters import GAP
 from airflow_kinesis_snowflake.hooks import checkpoint
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.sinks.snowflake import copy, statements, streaming
@@ -31,9 +32,11 @@ from airflow_kinesis_snowflake.stream.positions import Position
 from tests.simulation.channels import SimulatedChannel, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import pytest
+
+    from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
 
     Mutant = Callable[[pytest.MonkeyPatch], None]
 
@@ -193,7 +196,41 @@ def dead_letters_before_rows(patch: pytest.MonkeyPatch) -> None:
 
 def dead_letters_that_are_there(patch: pytest.MonkeyPatch) -> None:
     """Dead letters are streamed again that a batch had committed before it was lost."""
-    patch.setattr(streaming, "letters_after", lambda _, letters: letters)
+    letters_after = streaming.letters_after
+    patch.setattr(streaming, "letters_after", lambda _, letters: letters_after(None, letters))
+
+
+# --- records that age out ----------------------------------------------------------------------------------
+
+
+def looking_back(patch: pytest.MonkeyPatch) -> None:
+    """Only the first page of a shard is compared with where it begins."""
+    real = PageSource._looking_back
+
+    def first_page_only(pages: PageSource, request: reader.PageRequest) -> reader.PageRequest:
+        return request if request.cursor is not None else real(pages, request)
+
+    patch.setattr(PageSource, "_looking_back", first_page_only)
+
+
+def since_a_shard_was_made(patch: pytest.MonkeyPatch) -> None:
+    """Of a shard that is found late, what is left counts as all there was."""
+    patch.setattr(rows, "_nothing_before", lambda _: None)
+
+
+def gaps_by_their_places(patch: pytest.MonkeyPatch) -> None:
+    """A gap counts as told if dead letters of records behind it are committed."""
+    real = streaming.letters_after
+
+    def after(token: str | None, letters: Sequence[DeadLetter]) -> list[tuple[str, DeadLetter]]:
+        place = streaming.place_of_letter(token)
+        return [
+            (each, letter)
+            for each, letter in real(token, letters)
+            if letter.kind != GAP or place is None or Position(letter.record.sequence_number) > place
+        ]
+
+    patch.setattr(streaming, "letters_after", after)
 
 
 # --- checkpoints and leases --------------------------------------------------------------------------------
@@ -420,6 +457,9 @@ MUTANTS: Mapping[str, tuple[Mutant, int]] = {
         (committed_token, 4),
         (dead_letters_before_rows, 29),
         (dead_letters_that_are_there, 43),
+        (looking_back, 1927),
+        (since_a_shard_was_made, 1927),
+        (gaps_by_their_places, 346),
         (checkpoint_after_commit, 2),
         (checkpoint_of_a_committed_batch, 43),
         (owner_writes_only, 9),

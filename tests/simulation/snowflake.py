@@ -27,6 +27,7 @@ from airflow_kinesis_snowflake.stream.positions import decode_position
 from airflow_kinesis_snowflake.stream.times import moment
 from tests.simulation.kinesis import Stream
 from tests.simulation.ledger import Place
+from tests.simulation.losses import span_of
 from tests.simulation.machine import EPOCH
 from tests.simulation.scheduler import Signal
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.sinks.snowflake.statements import TableMapping
     from airflow_kinesis_snowflake.sinks.snowflake.target import LandingTarget
     from tests.simulation.ledger import Ledger
+    from tests.simulation.losses import Span
     from tests.simulation.machine import Machine
     from tests.simulation.scheduler import Scheduler
     from tests.simulation.weather import Weather
@@ -57,6 +59,7 @@ LETTER_COLUMNS = [
     "APPROXIMATE_ARRIVAL",
     "PAYLOAD",
     "PAYLOAD_ENCODING",
+    "REASON",
 ]
 _LOCATION = re.compile(r"'@([^']*)'")
 _FILE = re.compile(r"PUT 'file://([^']*)'")
@@ -86,6 +89,7 @@ class Letter(NamedTuple):
 
     :param sub: its sub-sequence number; ``None``: it isn't of an aggregate
     :param failed: when it became one, as Snowflake has it: seconds of the simulation
+    :param gap: it stands for records that aged out
     """
 
     id: str
@@ -95,6 +99,7 @@ class Letter(NamedTuple):
     payload: str
     encoding: str
     failed: float
+    gap: Span | None
 
 
 class Loaded(NamedTuple):
@@ -452,7 +457,7 @@ class Server:
         ]
         rows.sort(key=lambda row: (row.shard_id, row.place))
         return [
-            (letter.id, row.shard_id, str(row.place.number), *letter[1:-1])
+            (letter.id, row.shard_id, str(row.place.number), *letter[1:6])
             for row in rows[:most]
             if (letter := row.letter) is not None
         ]
@@ -660,6 +665,7 @@ def loaded(row: Mapping[str, Any]) -> Loaded:
         payload=row["PAYLOAD"],
         encoding=row["PAYLOAD_ENCODING"],
         failed=failed,
+        gap=span_of(row["REASON"]),
     )
     return Loaded(row["SHARD_ID"], Place(int(row["SEQUENCE_NUMBER"]), sub or 0), letter)
 

@@ -32,7 +32,12 @@ ACTORS = (
     "resets",
     "replays",
     "recreations",
+    "ageing",
 )
+AGEING = 0.08
+"""The share of histories in which records age out; nobody resets, replays or makes a stream anew in these."""
+
+NOT_WHILE_AGEING = frozenset({"resets", "replays", "recreations"})
 SWITCHES = (*ACTORS, *WEATHER)
 
 
@@ -57,7 +62,12 @@ class Variant:
     def has(self, switch: str) -> bool:
         """Whether something takes part."""
         assert switch in SWITCHES
-        return switch not in self.without
+        return switch not in self.without and not (switch in NOT_WHILE_AGEING and self.ages)
+
+    @property
+    def ages(self) -> bool:
+        """Whether records age out."""
+        return "ageing" not in self.without and self.chance("ageing").random() < AGEING
 
     def chance(self, concern: str) -> Random:
         """The chance that a concern draws from."""

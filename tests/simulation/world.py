@@ -15,7 +15,7 @@ from airflow_kinesis_snowflake.identifiers import TableName
 from airflow_kinesis_snowflake.sinks.snowflake.factories import Landing
 from tests.simulation.channels import SimulatedChannels, StreamingServer
 from tests.simulation.dynamodb import SimulatedStore, Table
-from tests.simulation.kinesis import SimulatedFanOut, SimulatedKinesis, Stream
+from tests.simulation.kinesis import RETENTION_SECONDS, SimulatedFanOut, SimulatedKinesis, Stream
 from tests.simulation.ledger import Ledger
 from tests.simulation.machine import Machine
 from tests.simulation.scheduler import Scheduler, Signal
@@ -34,6 +34,8 @@ TABLE = TableName.parse("DB.RAW.CLICKS")
 MEMORY = "/dev/shm"
 # How an application loads; one of them changes its sink between drains.
 SINKS = (("copy",), ("streaming",), ("copy", "streaming"))
+# What is within ten minutes of it is looked at more closely.
+AGEING_SECONDS = 900
 # How many bytes of documents a page may have; the smaller ones end it inside an aggregate.
 ROOMS = (1000, 2500, 2**20)
 
@@ -99,6 +101,7 @@ class World:
             variant.chance("stream"),
             shards=chance.randint(1, 3),
             aggregates=aggregates if variant.has("aggregates") else 0.0,
+            retention_seconds=AGEING_SECONDS if variant.ages else RETENTION_SECONDS,
         )
         drawn = chance.choice(SINKS)
         # Between drains with one sink, offsets and tokens tell all.

@@ -25,6 +25,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_kinesis_snowflake.engine.batch import BatchLimits
@@ -90,7 +91,7 @@ MAX_NAME_LENGTH = 250
 # Channels and tokens that are idle for 30 days are deleted (Snowflake's documentation of channels). One day
 # less, so that clocks don't matter.
 MEMORY_MILLIS = 29 * 24 * 3_600_000
-_AFTER_RECORDS = "g"
+_GAP = "g"
 
 
 class StreamedRows:
@@ -368,7 +369,7 @@ class StreamingSink:
                 left = letters_after(self._lane(self._target.dead_letters, key).committed, letters)
                 parts[shard_id] = self._letter_parts(left, shard_id=shard_id)
                 if left:
-                    last = place_of_letter(token_of_letter(left[-1]))
+                    last = place_of_letter(left[-1][0])
                     self._letters[key] = later(last, self._letters.get(key))
         self._append(self._target.dead_letters, batch, parts)
 
@@ -474,16 +475,15 @@ class StreamingSink:
         )
         return in_parts(placed, last=span.reached)
 
-    def _letter_parts(self, letters: Sequence[DeadLetter], *, shard_id: str) -> Iterator[Part]:
+    def _letter_parts(self, letters: Sequence[tuple[str, DeadLetter]], *, shard_id: str) -> Iterator[Part]:
         now = self._now.isoformat(timespec="milliseconds")
-        for letter in letters:
+        for token, letter in letters:
             rows = dead_letter_rows(
                 [letter],
                 application=self._context.application_name,
                 stream_name=self._context.stream_name,
                 shard_id=shard_id,
             )
-            token = token_of_letter(letter)
             yield Part(letter_rows(rows, failed_at=now), token, token)
 
     @property
@@ -605,25 +605,36 @@ def position_of(token: str | None) -> Position | None:
     return None if token is None else decode_position(token)
 
 
-def token_of_letter(letter: DeadLetter) -> str:
-    """The token of a dead letter: its position; that of a gap sorts after the record at the same position."""
-    record = letter.record
-    token = encode_position(Position(record.sequence_number, record.sub_sequence_number))
-    return f"{token}{_AFTER_RECORDS}" if letter.kind == GAP else token
-
-
 def place_of_letter(token: str | None) -> Position | None:
-    """The position that a token of a dead letter names; ``None``: it names none."""
+    """Up to where dead letters of records are committed, by the last token; ``None``: it names nothing."""
     try:
-        return None if token is None else decode_position(token.removesuffix(_AFTER_RECORDS))
+        return None if token is None else decode_position(token.split(_GAP)[0])
     except ValueError:
         return None
 
 
-def letters_after(token: str | None, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-    """Dead letters in the order of their tokens, without those already committed."""
-    ordered = sorted(letters, key=token_of_letter)
-    return [letter for letter in ordered if token is None or token_of_letter(letter) > token]
+def letters_after(token: str | None, letters: Sequence[DeadLetter]) -> list[tuple[str, DeadLetter]]:
+    """Dead letters with their tokens, in the order of these, without those already committed.
+
+    The token of a record's is its position. Those of gaps come last, with that of the last record's in front
+    of their own: records behind a gap may have had theirs committed before anybody knew of the gap, with a
+    batch whose rows were lost.
+    """
+    ahead, _, last_gap = (token or "").partition(_GAP)
+    records = [(_position(letter), letter) for letter in letters if letter.kind != GAP]
+    left = sorted([each for each in records if each[0] > ahead], key=itemgetter(0))
+    gaps = sorted(
+        [(f"{_position(letter)}{_GAP}{letter.extent}", letter) for letter in letters if letter.kind == GAP],
+        key=itemgetter(0),
+    )
+    before = left[-1][0] if left else ahead
+    return left + [
+        (f"{max(before, _position(letter))}{_GAP}{gap}", letter) for gap, letter in gaps if gap > last_gap
+    ]
+
+
+def _position(letter: DeadLetter) -> str:
+    return encode_position(Position(letter.record.sequence_number, letter.record.sub_sequence_number))
 
 
 def in_parts(

@@ -174,6 +174,31 @@ def test_records_that_aged_out_of_a_shard_of_which_none_was_ever_read_are_notice
 
 
 @only_kinesalite
+def test_records_that_aged_out_of_a_shard_before_it_was_found_are_noticed_too(
+    make_history: Callable[..., History],
+    kinesis_proxy: FaultProxy,
+    retention_passes: Callable[[], None],
+) -> None:
+    history = make_history()
+    (parent,) = history.open_shards
+    history.put(parent, 1)
+    history.run()
+    child, spared = history.split(parent)
+    (lost,) = history.put(child, 1)
+    history.put(child, 1)
+    history.put(spared, 1)
+    retention_passes()
+    kinesis_proxy.add(forget_up_to(lost), shard_id=child)
+
+    with pytest.raises(DataLossError, match=child):
+        history.run()
+
+    report = history.run(on_data_loss="warn")
+    assert history.landed == [0, 2, 3]
+    assert {gap["shard_id"] for gap in report.gaps} >= {child}
+
+
+@only_kinesalite
 def test_a_checkpoint_whose_record_is_still_there_is_no_loss_however_old_it_is(
     make_history: Callable[..., History], retention_passes: Callable[[], None]
 ) -> None:

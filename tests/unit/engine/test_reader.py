@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from airflow_kinesis_snowflake.engine.reader import (
     FAILURES_BEFORE_GIVING_UP,
+    FRUITLESS_LOOKS,
     MAX_BACKOFF_SECONDS,
     MIN_BACKOFF_SECONDS,
     EncodedPage,
@@ -490,7 +491,7 @@ def test_a_cursor_among_records_that_age_out_gives_way_to_a_look_at_the_last_one
     result = source.fetch(request(Position("10"), cursor=cursor, read_until=OLD))
     assert cursor.closed
     assert asked == [("at", "10"), ("page", "iterator")]
-    assert (landed(result), result.gap, result.found) == (["11"], None, False)
+    assert (landed(result), result.gap, result.again) == (["11"], None, False)
     assert result.read_until == datetime.fromtimestamp(2000, UTC)
 
 
@@ -504,13 +505,27 @@ def test_what_ages_out_between_two_pages_is_a_gap() -> None:
 
 
 def test_pages_that_bring_only_the_last_record_again_dont_keep_a_shard_where_it_is() -> None:
-    source, _, asked = ageing(page(*records(1000.0)), page(millis_behind=1), page(*records(1001.0, first=11)))
+    again = page(*records(1000.0), millis_behind=1)
+    source, _, asked = ageing(*[again] * FRUITLESS_LOOKS, page(*records(1001.0, first=11)))
     reader = a_reader(Position("10"), caught_up_at=millis(OLD))
-    for _ in range(3):
-        result = source.fetch(reader.request())
-        reader.accept(result, caught_up_at=0)
+    for _ in range(FRUITLESS_LOOKS + 1):
+        reader.accept(source.fetch(reader.request()), caught_up_at=0)
     assert reader.read == Position("11")
-    assert asked == [("at", "10"), ("page", "iterator"), ("page", "next"), ("page", "next")]
+    assert asked == [("at", "10"), ("page", "iterator")] * FRUITLESS_LOOKS + [("page", "next")]
+
+
+def test_a_shard_whose_last_record_is_there_and_nothing_else_is_at_its_tip() -> None:
+    source, _, _ = ageing(page(*records(1000.0)))
+    result = source.fetch(request(Position("10"), cursor=StubCursor(), read_until=OLD))
+    assert (result.finish, result.at_tip, result.gap) == (Status.CAUGHT_UP, True, None)
+
+
+def test_a_closed_shard_whose_last_record_is_there_and_nothing_else_has_no_tip() -> None:
+    source, _, _ = ageing(page(*records(1000.0)), page(*records(1000.0), next_iterator=None))
+    closed = Shard(SHARD, closed=True)
+    result = source.fetch(request(Position("10"), shard=closed, read_until=OLD))
+    assert (result.finish, result.again) == (None, True)
+    assert source.fetch(request(Position("10"), shard=closed, read_until=OLD)).finish is Status.ENDED
 
 
 @pytest.mark.parametrize(

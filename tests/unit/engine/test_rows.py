@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -19,6 +20,7 @@ from airflow_kinesis_snowflake.engine.rows import (
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
+from airflow_kinesis_snowflake.stream.retention import MARGIN
 
 FIRST_RUN = StartAt(datetime(2026, 3, 4, tzinfo=UTC))
 LATER = StartAt(datetime(2026, 3, 5, tzinfo=UTC))
@@ -48,6 +50,17 @@ def completed(listed: list[Shard], *, initial: StartAt, state: StreamState) -> S
             state = made(state, row)
     assert missing_rows(listed, state, initial=initial) == []
     return state
+
+
+def test_of_shards_that_appear_later_all_counts_that_came_since_they_were_made() -> None:
+    made_at = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+    number = str(int(f"2{int(made_at.timestamp()):09x}10{'0' * 15}00{0:09x}{0:07x}12", 16))
+    child = replace(Shard("b", ("a",)), starting_sequence_number=number)
+    state = completed(listing("a"), initial=FIRST_RUN, state=StreamState())
+    (row,) = missing_rows([*listing("a"), child], state, initial=FIRST_RUN)
+    assert row == MissingRow(child, TRIM_HORIZON, caught_up_at=int((made_at - MARGIN).timestamp() * 1000))
+    (row,) = missing_rows([child], StreamState(), initial=FIRST_RUN)
+    assert row.caught_up_at is None
 
 
 def starts(state: StreamState) -> dict[str, StartAt | None]:
