@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_kinesis_snowflake.stream.lineage import (
@@ -13,7 +12,6 @@ from airflow_kinesis_snowflake.stream.lineage import (
     new_shards,
 )
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
-from airflow_kinesis_snowflake.stream.retention import MARGIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
 
 # A row and the list of shards may be a moment apart, and so may the clocks of their authors.
 SETTLED_MILLIS = 300_000
+# The first records of a shard may be dated before it: both times are whole seconds of several machines.
+NEWBORN_MILLIS = 60_000
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ def missing_rows(listed: Sequence[Shard], state: StreamState, *, initial: StartA
 
 
 def _nothing_before(shard: Shard) -> int | None:
-    """A moment before which nothing came (ms). Kinesis may date the first records before their shard."""
-    return None if shard.made is None else shard.made - MARGIN // timedelta(milliseconds=1)
+    """A moment before which nothing came (ms)."""
+    return None if shard.made is None else shard.made - NEWBORN_MILLIS
 
 
 def founding_rows(listed: Sequence[Shard], state: StreamState) -> list[MissingRow]:

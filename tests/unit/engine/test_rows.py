@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.engine.rows import (
+    NEWBORN_MILLIS,
     SETTLED_MILLIS,
     MissingRow,
     caught_up_by,
@@ -20,7 +21,6 @@ from airflow_kinesis_snowflake.engine.rows import (
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.lineage import Shard
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt
-from airflow_kinesis_snowflake.stream.retention import MARGIN
 
 FIRST_RUN = StartAt(datetime(2026, 3, 4, tzinfo=UTC))
 LATER = StartAt(datetime(2026, 3, 5, tzinfo=UTC))
@@ -58,7 +58,9 @@ def test_of_shards_that_appear_later_all_counts_that_came_since_they_were_made()
     child = replace(Shard("b", ("a",)), starting_sequence_number=number)
     state = completed(listing("a"), initial=FIRST_RUN, state=StreamState())
     (row,) = missing_rows([*listing("a"), child], state, initial=FIRST_RUN)
-    assert row == MissingRow(child, TRIM_HORIZON, caught_up_at=int((made_at - MARGIN).timestamp() * 1000))
+    assert row == MissingRow(
+        child, TRIM_HORIZON, caught_up_at=int(made_at.timestamp() * 1000) - NEWBORN_MILLIS
+    )
     (row,) = missing_rows([child], StreamState(), initial=FIRST_RUN)
     assert row.caught_up_at is None
 
