@@ -618,7 +618,7 @@ def letters_after(token: str | None, letters: Sequence[DeadLetter]) -> list[tupl
 
     The token of a record's is its position. Those of gaps come last, with that of the last record's in front
     of their own: records behind a gap may have had theirs committed before anybody knew of the gap, with a
-    batch whose rows were lost.
+    batch whose rows were lost; or may get them later.
     """
     ahead, _, last_gap = (token or "").partition(_GAP)
     records = [(_position(letter), letter) for letter in letters if letter.kind != GAP]
@@ -627,10 +627,8 @@ def letters_after(token: str | None, letters: Sequence[DeadLetter]) -> list[tupl
         [(f"{_position(letter)}{_GAP}{letter.extent}", letter) for letter in letters if letter.kind == GAP],
         key=itemgetter(0),
     )
-    before = left[-1][0] if left else ahead
-    return left + [
-        (f"{max(before, _position(letter))}{_GAP}{gap}", letter) for gap, letter in gaps if gap > last_gap
-    ]
+    before = left[-1][0] if left else ahead or encode_position(None)
+    return left + [(f"{before}{_GAP}{gap}", letter) for gap, letter in gaps if gap > last_gap]
 
 
 def _position(letter: DeadLetter) -> str:

@@ -65,5 +65,12 @@ def test_of_several_gaps_behind_one_record_each_is_streamed_once() -> None:
 
 def test_a_gap_before_anything_was_streamed_keeps_no_dead_letter_back() -> None:
     token = stream(None, gap(10))
-    assert place_of_letter(token) == Position("10")
+    assert place_of_letter(token) is None
     assert left(token, letter(11)) == [letter(11)]
+
+
+def test_a_gap_beside_an_aggregate_keeps_no_dead_letter_of_its_user_records_back() -> None:
+    user = DeadLetter(
+        Record(sequence_number="10", approximate_arrival=0.0, data=b"?", sub_sequence_number=2), "not JSON"
+    )
+    assert left(stream(None, gap(10)), gap(10), user) == [user]
