@@ -331,9 +331,9 @@ class Ledger:
             created = int(after["streamCreated"]["N"])
             known = Incarnation(named, created, _begin(after), order=len(self._incarnations))
             known.as_said = self._begins_as_said(application, writer, after)
-            known.founding = "caughtUpAt" not in after
             if "initialShardIds" in after:
                 self._founding |= self._stream.shards.keys()
+            known.founding = shard_id in self._founding
             self._incarnations[named] = known
             self._note_skipped(shard_id, writer, old, known)
         # A recovery goes on under an incarnation that nobody could tell from one that goes on.
