@@ -171,7 +171,7 @@ class ShardReader:
             self.others_until = None
         self._note_read_until(moment(caught_up_at) if page.at_tip else page.read_until)
         self.checking = page.checking
-        self.looks = self.looks + 1 if page.again else 0
+        self.looks = 0 if page.reached is not None else self.looks + page.again
         before, self.cursor = self.cursor, page.cursor
         self.millis_behind = page.millis_behind
         self.at_tip = page.at_tip

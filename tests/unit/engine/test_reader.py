@@ -506,12 +506,14 @@ def test_what_ages_out_between_two_pages_is_a_gap() -> None:
 
 def test_pages_that_bring_only_the_last_record_again_dont_keep_a_shard_where_it_is() -> None:
     again = page(*records(1000.0), millis_behind=1)
-    source, _, asked = ageing(*[again] * FRUITLESS_LOOKS, page(*records(1001.0, first=11)))
+    looks = [page(millis_behind=1), again] * FRUITLESS_LOOKS
+    source, _, asked = ageing(*looks, page(millis_behind=1), page(*records(1001.0, first=11)))
     reader = a_reader(Position("10"), caught_up_at=millis(OLD))
-    for _ in range(FRUITLESS_LOOKS + 1):
+    for _ in range(len(looks) + 2):
         reader.accept(source.fetch(reader.request()), caught_up_at=0)
     assert reader.read == Position("11")
-    assert asked == [("at", "10"), ("page", "iterator")] * FRUITLESS_LOOKS + [("page", "next")]
+    assert asked.count(("at", "10")) == FRUITLESS_LOOKS
+    assert asked[-2:] == [("page", "next")] * 2
 
 
 def test_a_shard_whose_last_record_is_there_and_nothing_else_is_at_its_tip() -> None:
