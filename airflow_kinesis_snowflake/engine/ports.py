@@ -316,7 +316,10 @@ class StateStore(Protocol):
         caught_up_at: int | None = None,
         sink: str | None = None,
     ) -> bool:
-        """Create the row of a shard, unless there is one."""
+        """Create the row of a shard, unless there is one.
+
+        :param caught_up_at: nothing of the shard is before this moment (ms), if that is known
+        """
 
     def forget_shard(self, stream_name: str, shard_id: str) -> bool:
         """Delete the row of a shard that is read to its end and not leased."""

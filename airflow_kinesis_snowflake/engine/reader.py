@@ -163,13 +163,14 @@ class ShardReader:
     def accept(self, page: EncodedPage, *, caught_up_at: int) -> Cursor | None:
         """Move on past a page.
 
-        :param caught_up_at: if the page finishes the shard for this drain, the moment it is drained up to
-            (ms)
+        :param caught_up_at: if the page is at the shard's tip, or finishes it for this drain, the moment that
+            it is drained up to (ms)
         """
         if page.reached is not None:
             self.read = page.reached
             self.others_until = None
-        self._note_read_until(moment(caught_up_at) if page.at_tip else page.read_until)
+        until = moment(caught_up_at) if page.at_tip else page.read_until
+        self.read_until = max(filter(None, (self.read_until, until)), default=None)
         self.checking = page.checking
         self.looks = 0 if page.reached is not None else self.looks + page.again
         before, self.cursor = self.cursor, page.cursor
@@ -188,10 +189,6 @@ class ShardReader:
         elif self._at_end_since is None:
             self._at_end_since = page.asked_at
         return None if before is self.cursor else before
-
-    def _note_read_until(self, until: datetime | None) -> None:
-        known = [each for each in (self.read_until, until) if each is not None]
-        self.read_until = max(known, default=None)
 
     def _size_next_page(self, page: EncodedPage) -> None:
         """Request as many records as make a page of 4 MiB, if they resemble those of this page."""

@@ -48,14 +48,24 @@ def retention_passes(kinesis_proxy: FaultProxy) -> Callable[[], None]:
     return passes
 
 
+@pytest.fixture
+def age_out(kinesis_proxy: FaultProxy, retention_passes: Callable[[], None]) -> Callable[..., None]:
+    """Function after which the records of a shard are gone, up to and including one."""
+
+    def age_out(last: str, *, of: str) -> None:
+        retention_passes()
+        kinesis_proxy.add(forget_up_to(last), shard_id=of)
+
+    return age_out
+
+
 # --- records behind a checkpoint ---------------------------------------------------------------------------
 
 
 @only_kinesalite
 def test_a_shard_whose_records_aged_out_fails_and_the_others_are_read(
     make_history: Callable[..., History],
-    kinesis_proxy: FaultProxy,
-    retention_passes: Callable[[], None],
+    age_out: Callable[..., None],
 ) -> None:
     history = make_history(shards=2)
     hit, spared = history.open_shards
@@ -66,8 +76,7 @@ def test_a_shard_whose_records_aged_out_fails_and_the_others_are_read(
     *_, last_lost = history.put(hit, 2)
     history.put(hit, 1)
     history.put(spared, 1)
-    retention_passes()
-    kinesis_proxy.add(forget_up_to(last_lost), shard_id=hit)
+    age_out(last_lost, of=hit)
 
     with pytest.raises(DataLossError) as caught:
         history.run()
@@ -84,8 +93,7 @@ def test_a_shard_whose_records_aged_out_fails_and_the_others_are_read(
 @only_kinesalite
 def test_a_gap_the_user_accepts_is_logged_reported_and_kept_as_a_dead_letter(
     make_history: Callable[..., History],
-    kinesis_proxy: FaultProxy,
-    retention_passes: Callable[[], None],
+    age_out: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     history = make_history()
@@ -94,8 +102,7 @@ def test_a_gap_the_user_accepts_is_logged_reported_and_kept_as_a_dead_letter(
     history.run()
     *_, last_lost = history.put(shard_id, 2)
     history.put(shard_id, 2)
-    retention_passes()
-    kinesis_proxy.add(forget_up_to(last_lost), shard_id=shard_id)
+    age_out(last_lost, of=shard_id)
 
     with caplog.at_level(logging.WARNING):
         report = history.run(on_data_loss="warn")
@@ -154,16 +161,14 @@ def test_a_shard_of_which_nothing_is_left_is_a_gap_up_to_now(
 @only_kinesalite
 def test_records_that_aged_out_of_a_shard_of_which_none_was_ever_read_are_noticed_too(
     make_history: Callable[..., History],
-    kinesis_proxy: FaultProxy,
-    retention_passes: Callable[[], None],
+    age_out: Callable[..., None],
 ) -> None:
     history = make_history()
     (shard_id,) = history.open_shards
     history.run()
     (lost,) = history.put(shard_id, 1)
     history.put(shard_id, 1)
-    retention_passes()
-    kinesis_proxy.add(forget_up_to(lost), shard_id=shard_id)
+    age_out(lost, of=shard_id)
 
     with pytest.raises(DataLossError, match=shard_id):
         history.run()
@@ -176,8 +181,7 @@ def test_records_that_aged_out_of_a_shard_of_which_none_was_ever_read_are_notice
 @only_kinesalite
 def test_records_that_aged_out_of_a_shard_before_it_was_found_are_noticed_too(
     make_history: Callable[..., History],
-    kinesis_proxy: FaultProxy,
-    retention_passes: Callable[[], None],
+    age_out: Callable[..., None],
 ) -> None:
     history = make_history()
     (parent,) = history.open_shards
@@ -187,8 +191,7 @@ def test_records_that_aged_out_of_a_shard_before_it_was_found_are_noticed_too(
     (lost,) = history.put(child, 1)
     history.put(child, 1)
     history.put(spared, 1)
-    retention_passes()
-    kinesis_proxy.add(forget_up_to(lost), shard_id=child)
+    age_out(lost, of=child)
 
     with pytest.raises(DataLossError, match=child):
         history.run()
