@@ -160,6 +160,7 @@ class Intake:
         self._writers = writers
         self.is_new = False
         self._facts: StreamFacts
+        self._began: tuple[float, int]
         self._drain_until: int
         self._listed: tuple[Shard, ...] = ()
         self._by_id: Mapping[str, Shard] = {}
@@ -175,10 +176,11 @@ class Intake:
         that could never load.
         """
         self._facts = self._source.describe()
+        self._began = self._runtime.monotonic(), self._runtime.wall()
         # A shard that was drained up to here has nothing left for this drain.
         self._drain_until = millis(self._settings.stop_at)
         if self._settings.follow_seconds is None:
-            self._drain_until = min(self._drain_until, self.clock.latest(self._runtime.monotonic()))
+            self._drain_until = min(self._drain_until, self._latest)
         self.is_new = not self._store.exists()
         if self.is_new:
             self._loader.prepare()
@@ -491,7 +493,7 @@ class Intake:
 
     def _believed(self, others_until: int | None) -> datetime | None:
         """When another consumer last wrote a shard's row, if records that arrived since still exist."""
-        if others_until is None or not 0 <= others_until <= self.clock.latest(self._runtime.monotonic()):
+        if others_until is None or not 0 <= others_until <= self._latest:
             return None
         until = moment(others_until)
         return None if self.may_have_aged_out(until) else until
@@ -503,7 +505,19 @@ class Intake:
     @property
     def _now(self) -> datetime:
         """The latest possible time by the clock of Kinesis."""
-        return moment(self.clock.latest(self._runtime.monotonic()))
+        return moment(self._latest)
+
+    @property
+    def _latest(self) -> int:
+        """The same in milliseconds since the epoch.
+
+        While a machine is suspended its monotonic clock may stand still, and its wall clock may be wrong at
+        any time: what has passed since the beginning is what either of them says, whichever is more.
+        """
+        at = self._runtime.monotonic()
+        monotonic, wall = self._began
+        stood_still = self._runtime.wall() - wall - round((at - monotonic) * 1000)
+        return self.clock.latest(at) + max(0, stood_still)
 
     def _refused(self, readers: Iterable[ShardReader]) -> Mapping[str, TerminalError]:
         refused: dict[str, TerminalError] = {}

@@ -394,13 +394,17 @@ class PageSource:
         """
         page: Delivery | None = None
         try:
-            request = self._looking_back(request)
+            if self._must_look_back(request):
+                request = looking_back(request)
             if request.shard is None:
                 return self._nothing_left(request)
             cursor = request.cursor or self._open(request)
             asked_at = self._runtime.monotonic()
             with _closed_on_failure(cursor, unless=request.cursor):
                 page = cursor.read(limit=request.limit)
+                # The process may have been suspended until the page came.
+                if self._must_look_back(request):
+                    return self.fetch(replace(request, cursor=cursor))
                 return self._fetched(request, cursor, page, asked_at=asked_at, closed=request.shard.closed)
         except KinesisSnowflakeError:
             raise
@@ -408,18 +412,14 @@ class PageSource:
             # Its message may quote a record, and so may its cause.
             raise self._unreadable(error, request, page) from None
 
-    def _looking_back(self, request: PageRequest) -> PageRequest:
-        """Have the last record that was read delivered once more, if those after it may be ageing out.
+    def _must_look_back(self, request: PageRequest) -> bool:
+        """Whether records after the last one that was read may be ageing out.
 
         A cursor goes on at the oldest record that is left, and says nothing of those in between.
         """
         begun = checkpoint_of(request) is not None or request.read_until is not None
         looked = request.checking or request.looks >= FRUITLESS_LOOKS
-        if not begun or looked or not self._may_have_aged_out(request.read_until):
-            return request
-        if request.cursor is not None:
-            request.cursor.close()
-        return replace(request, cursor=None, checking=True, limit=min(request.limit + 1, MAX_PAGE_RECORDS))
+        return begun and not looked and self._may_have_aged_out(request.read_until)
 
     def _fetched(
         self, request: PageRequest, cursor: Cursor, page: Delivery, *, asked_at: float, closed: bool
@@ -594,6 +594,13 @@ def only_again(records: Sequence[Record], start: Position | StartAt) -> bool:
     """Whether a page has the record of a position, and nothing else."""
     numbers = [record.sequence_number for record in records]
     return isinstance(start, Position) and numbers == [start.sequence_number] and not unread(records, start)
+
+
+def looking_back(request: PageRequest) -> PageRequest:
+    """The same request, so that the last record that was read is delivered once more."""
+    if request.cursor is not None:
+        request.cursor.close()
+    return replace(request, cursor=None, checking=True, limit=min(request.limit + 1, MAX_PAGE_RECORDS))
 
 
 def gap_before(page: Delivery, request: PageRequest, finish: Status | None) -> Gap | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 
 from airflow_kinesis_snowflake.engine import coordinator as module
 from airflow_kinesis_snowflake.engine.drain import Drain
+from airflow_kinesis_snowflake.engine.runtime import Machine
 from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
 from airflow_kinesis_snowflake.exceptions import DrainStoppedError, StreamRecreatedError, ThrottledError
 from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.batch import Batch
     from airflow_kinesis_snowflake.engine.ports import Outcome, SinkContext
     from airflow_kinesis_snowflake.engine.report import DrainReport
+    from airflow_kinesis_snowflake.stream.records import Delivery, Record
 
 PATIENCE = 20.0
 SHARD = "shardId-000000000000"
@@ -75,7 +78,7 @@ class World:
         self.source, self.sink, self.store = FakeSource(), sink, FakeStateStore()
         self.source.put(SHARD, b"{}")
 
-    def drain(self, **settings: Any) -> Drain:
+    def drain(self, *, runtime: Machine | None = None, **settings: Any) -> Drain:
         stop_at = datetime.now(UTC) + timedelta(seconds=1)
         return Drain(
             DrainSettings(
@@ -88,6 +91,7 @@ class World:
             source=self.source,
             store=self.store,
             sink=self.sink,
+            runtime=runtime or Machine(),
         )
 
     @property
@@ -200,3 +204,45 @@ def test_a_drain_that_finds_nothing_opens_no_connection() -> None:
     assert world.drain().run().records == 1
     again = world.drain().run()
     assert (again.records, again.snowflake_connections) == (0, 0)
+
+
+class Suspended(Machine):
+    """A machine whose monotonic clock stands still while it is suspended, as that of Linux does."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def wall(self) -> int:
+        return super().wall() + round(self.seconds * 1000)
+
+
+class AgeingSource(FakeSource):
+    """After the first page, the machine of its reader is suspended until all that was there has aged out."""
+
+    def __init__(self, machine: Suspended) -> None:
+        super().__init__(clock=lambda: time.time() + machine.seconds)
+        self._machine = machine
+        self._reads = 0
+
+    def _read(self, shard_id: str, wanted: Callable[[Record], bool], limit: int) -> Delivery:
+        self._reads += 1
+        delivery = super()._read(shard_id, wanted, limit)
+        if self._reads == 1:
+            self._machine.seconds += 40 * 60
+            self.trim(shard_id, 1000)
+            self.put(shard_id, b"{}")
+        return delivery
+
+
+def test_what_ages_out_while_the_machine_of_a_drain_is_suspended_is_told() -> None:
+    machine = Suspended()
+    world = World(FakeLanding())
+    world.source = AgeingSource(machine)
+    world.source.put(SHARD, *[b"{}"] * 110)
+    machine.seconds = 23.5 * 3600
+
+    later = datetime.now(UTC) + timedelta(hours=25)
+    report = world.drain(runtime=machine, on_data_loss="warn", stop_at=later).run()
+
+    assert len(world.sink.rows) == 101
+    assert [gap["shard_id"] for gap in report.gaps] == [SHARD]

@@ -504,6 +504,27 @@ def test_what_ages_out_between_two_pages_is_a_gap() -> None:
     assert [letter.record.sequence_number for letter in result.encoded.dead_letters] == ["10"]
 
 
+def test_what_ages_out_while_a_page_is_under_way_is_a_gap() -> None:
+    left = page(*records(1500.0, first=15))
+    kinesis: Any = StubKinesis([left, left])
+    at_last = iter([False])
+    source = PageSource(
+        PollingSource(kinesis),
+        EnvelopeMapping(),
+        stop_at=millis(NOW),
+        may_have_aged_out=lambda _: next(at_last, True),
+    )
+    result = source.fetch(request(Position("10"), read_until=OLD))
+    assert kinesis.asked == [
+        ("start", Position("10")),
+        ("page", "iterator"),
+        ("at", "10"),
+        ("page", "iterator"),
+    ]
+    assert result.gap is not None
+    assert landed(result) == ["15"]
+
+
 def test_pages_that_bring_only_the_last_record_again_dont_keep_a_shard_where_it_is() -> None:
     again = page(*records(1000.0), millis_behind=1)
     looks = [page(millis_behind=1), again] * FRUITLESS_LOOKS
