@@ -82,6 +82,7 @@ class LocalAirflow:
         self._more_parts = more_parts
         self._program = program
         self._running = contextlib.ExitStack()
+        self._processes: dict[str, Process] = {}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as starting:
@@ -102,6 +103,7 @@ class LocalAirflow:
                     )
                 )
                 process.wait_for_text(part.ready, timeout=300)
+                self._processes[part.name] = process
             process.wait_until(self._healthy, timeout=300)
             self._running = starting.pop_all()
         return self
@@ -112,6 +114,16 @@ class LocalAirflow:
     def api(self) -> AirflowApi:
         """Return a client that is logged in."""
         return AirflowApi.log_in(self.url, user=USER, password=self.password)
+
+    def wait_until_noticed(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Return when the scheduler knows that a try of a task is over, or waits for a person.
+
+        A task that is answered before the scheduler has noticed that it waits fails (Airflow 3.3).
+
+        :raises ProcessFailedError: it didn't notice in two minutes.
+        """
+        finished = f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id},"
+        self._processes["scheduler"].wait_for_text(finished, timeout=120)
 
     def _write_password(self) -> str:
         password = secrets.token_urlsafe(9)

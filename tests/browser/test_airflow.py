@@ -75,10 +75,9 @@ def test_a_resharded_stream_is_seen_reset_and_drained_again(
     expect(approve).to_be_visible(timeout=120_000)
     expect(page.get_by_text("Reset flights-to-snowflake on flights?").first).to_be_visible()
     picture(page, "approval")
-    # A task that is answered before the scheduler has noticed that it waits fails (Airflow 3.3).
-    page.wait_for_timeout(15_000)
+    run_id = unquote(page.url.partition("/runs/")[2].partition("/")[0])
+    airflow.wait_until_noticed(RESET, run_id, "approve")
     approve.click()
-    run_id = page.url.partition("/runs/")[2].partition("/")[0]
     api.wait_for_run(RESET, run_id)
 
     again = transfer(api, services, conf=conf)

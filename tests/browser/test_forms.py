@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from playwright.sync_api import expect
@@ -53,18 +52,9 @@ def test_forms_have_sections_marks_and_words(
     picture(page, "drain-form")
     page.get_by_role("option", name="Ignore them", exact=True).click()
 
-    requests: list[dict[str, Any]] = []
-    page.on(
-        "request",
-        lambda request: (
-            requests.append(json.loads(request.post_data or "{}"))
-            if request.method == "POST" and request.url.endswith("/dagRuns")
-            else None
-        ),
-    )
-    page.get_by_role("button", name="Trigger").last.click()
-    page.wait_for_timeout(3_000)
-    [request] = requests
-    assert {name: value for name, value in request["conf"].items() if value is not None} == {
-        "unknown_keys": "ignore"
-    }
+    with page.expect_request(
+        lambda request: request.method == "POST" and request.url.endswith("/dagRuns")
+    ) as triggered:
+        page.get_by_role("button", name="Trigger").last.click()
+    conf = triggered.value.post_data_json["conf"]
+    assert {name: value for name, value in conf.items() if value is not None} == {"unknown_keys": "ignore"}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import snowflake.connector
 
-from local.airflow import wait_until
 from local.services import wait_until_active
 from local.transfer import transfer
 from tests.helpers import fetch
@@ -26,8 +24,6 @@ pytestmark = pytest.mark.reset
 
 RESET = "kinesis_state_reset"
 CLEANUP = "kinesis_table_cleanup"
-# A task that is answered before the scheduler has noticed that it waits fails (Airflow 3.3).
-NOTICED_SECONDS = 15
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +48,7 @@ def api(airflow: LocalAirflow) -> AirflowApi:
 class Application:
     """One application that drains one stream of numbers into one table."""
 
+    airflow: LocalAirflow
     api: AirflowApi
     services: LocalServices
     name: str
@@ -89,13 +86,8 @@ class Application:
         }
 
     def answer(self, dag_id: str, run_id: str, option: str) -> None:
-        def waiting() -> dict[str, Any] | None:
-            task = self.task(dag_id, run_id, "approve")
-            return task if task["state"] in {"awaiting_input", "deferred"} else None
-
-        task = wait_until(waiting, timeout=120, what="the question")
-        time.sleep(NOTICED_SECONDS)
-        self.api.answer(task, option)
+        self.airflow.wait_until_noticed(dag_id, run_id, "approve")
+        self.api.answer(self.task(dag_id, run_id, "approve"), option)
 
     def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         tasks = self.api.task_instances(dag_id, run_id)
@@ -117,13 +109,14 @@ class Application:
 
 @pytest.fixture
 def application(
-    services: LocalServices, api: AirflowApi, application_name: str, table: str, tmp_path: Path
-) -> Application:
+    services: LocalServices, airflow: LocalAirflow, api: AirflowApi, application_name: str, table: str,
+    tmp_path: Path,
+) -> Application:  # fmt: skip
     kinesis = services.kinesis_client()
     stream = f"stream-of-{application_name}"
     kinesis.create_stream(StreamName=stream, ShardCount=2)
     wait_until_active(kinesis, stream)
-    application = Application(api, services, application_name, stream, table, str(tmp_path))
+    application = Application(airflow, api, services, application_name, stream, table, str(tmp_path))
     application.send(20)
     assert application.drain() == 20
     return application
