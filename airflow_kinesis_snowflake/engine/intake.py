@@ -175,8 +175,8 @@ class Intake:
         On an application's first run, Snowflake is checked too, so that nothing is created in AWS for a drain
         that could never load.
         """
-        self._facts = self._source.describe()
         self._began = self._runtime.monotonic(), self._runtime.wall()
+        self._facts = self._source.describe()
         # A shard that was drained up to here has nothing left for this drain.
         self._drain_until = millis(self._settings.stop_at)
         if self._settings.follow_seconds is None:
