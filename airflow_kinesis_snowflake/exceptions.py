@@ -4,8 +4,8 @@ The first branching answers the question an orchestrator asks: is it worth retry
 :class:`TerminalError` says no (somebody has to change something first), :class:`TransientError` says yes.
 This module knows nothing about Airflow; the operators turn terminal errors into failures without retries.
 
-Messages say what to do and what happened, to which stream, shard, table or application. They never contain
-payloads or credentials.
+Messages say first what to do, then what happened, to which stream, shard, table or application. They never
+contain payloads or credentials.
 """
 
 from __future__ import annotations

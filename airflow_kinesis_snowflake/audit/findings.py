@@ -178,10 +178,10 @@ def _of_numbers(shard: ShardCounts) -> Iterator[Discrepancy]:
     difference = shard.there - shard.committed
     parts = f"rows {shard.landed:,}, dead letters {shard.dead_letters:,}, gaps {shard.gaps:,}"
     if difference < 0:
-        what = f"committed were {shard.committed:,}, there are {-difference:,} fewer ({parts})"
+        what = f"{shard.committed:,} were committed, {-difference:,} fewer are present ({parts})"
         yield Discrepancy(kind=DiscrepancyKind.TOO_FEW, shard_id=shard.shard_id, count=-difference, what=what)
     elif difference > 0:
-        what = f"committed were {shard.committed:,}, there are {difference:,} more ({parts})"
+        what = f"{shard.committed:,} were committed, {difference:,} more are present ({parts})"
         yield Discrepancy(kind=DiscrepancyKind.TOO_MANY, shard_id=shard.shard_id, count=difference, what=what)
 
 

@@ -114,7 +114,7 @@ class CheckSettings:
             return TableName.parse(f"{self.database}.PUBLIC.ANY").database
         except InvalidSettingError:
             raise InvalidSettingError(
-                f"{self.database!r} isn't the name of a database; write it as in SQL"
+                f"Write the name of the database as in SQL: {self.database!r} isn't one"
             ) from None
 
 

@@ -73,7 +73,7 @@ def choose(checks: Sequence[Check], settings: CheckSettings) -> Sequence[Check]:
     """
     if unknown := set(settings.only) - {check.name for check in checks}:
         names = ", ".join(check.name for check in checks)
-        raise InvalidSettingError(f"There is no check {', '.join(sorted(unknown))}; there are {names}")
+        raise InvalidSettingError(f"Name some of {names}: there is no check {', '.join(sorted(unknown))}")
     if not any(settings.names(needed) for needed in Needs):
         raise InvalidSettingError(f"Name at least one of: {'; '.join(Needs)}")
     return [check for check in checks if not settings.only or check.name in settings.only]

@@ -150,7 +150,7 @@ class Sink(Protocol):
 
     One thread commits; :attr:`encoder` is used by several, and :meth:`cancel` comes from another. After a
     ``TransientError`` the same call may be repeated with the same batch: one that was committed without an
-    answer is recognised, and isn't loaded a second time.
+    answer is recognized, and isn't loaded a second time.
     """
 
     @property

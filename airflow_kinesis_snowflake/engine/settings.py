@@ -84,7 +84,7 @@ class DrainSettings:
 class Worker:
     """One running drain task.
 
-    Its id is unique to this start; ids of one task instance share a prefix, so that a retry recognises the
+    Its id is unique to this start; ids of one task instance share a prefix, so that a retry recognizes the
     leases its predecessor left behind.
 
     :param task: names the task instance (DAG, run, task and map index), the same for all its tries

@@ -1,1 +1,1 @@
-"""DAG files that do nothing before their Variables are set: load them as examples, or copy them."""
+"""DAG files to load as examples, or to copy: none changes anything before somebody wants it to."""

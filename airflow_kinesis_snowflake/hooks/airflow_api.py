@@ -115,4 +115,6 @@ def _check(answer: requests.Response, what: str) -> None:
     if answer.status_code >= 500:
         raise ServiceUnavailableError(f"Try again: Airflow fails at {what} with status {answer.status_code}.")
     if not answer.ok:
-        raise ServiceRefusedError(f"Airflow refuses {what} with status {answer.status_code}.")
+        raise ServiceRefusedError(
+            f"See the log of Airflow's API server: it refuses {what}, with status {answer.status_code}."
+        )

@@ -79,7 +79,9 @@ class Backup:
         try:
             document = json.loads(content)
             if document["format"] != FORMAT:
-                raise InvalidSettingError(f"the backup has format {document['format']}, not {FORMAT}")
+                raise InvalidSettingError(
+                    f"use the version that saved it: format {document['format']}, not {FORMAT}"
+                )
             items = tuple(
                 {name: _attribute(value) for name, value in item.items()} for item in document["items"]
             )
@@ -89,7 +91,7 @@ class Backup:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidSettingError):
                 raise
-            raise InvalidSettingError(f"this isn't a backup of state rows: {error!r}") from error
+            raise InvalidSettingError(f"name a file of a backup: this one isn't one, {error!r}") from error
 
 
 def back_up(store: CheckpointStoreHook, files: BackupFilesHook, *, folder: str, now: int) -> dict[str, Any]:
@@ -236,7 +238,7 @@ def restore(
 def _check_application(backup: Backup, store: CheckpointStoreHook) -> None:
     if backup.application != store.application_name:
         raise InvalidSettingError(
-            f"the backup is of application {backup.application}, not {store.application_name}"
+            f"name a backup of application {store.application_name}: this one is of {backup.application}"
         )
 
 

@@ -91,7 +91,7 @@ class AuditOperator(StateOperator):
         if not report.exactly_once and settings["on_findings"] == "fail":
             context["ti"].xcom_push(key="return_value", value=answer)
             raise NotExactlyOnceError(
-                f"Look at the findings in the log of this task, and at docs/audit.md for each kind: "
+                "Look at the findings in the log of this task, and at what the page Audit says of each kind: "
                 f"{verdict(report)} Stream {request.stream}, table {report.table}"
             )
         return answer

@@ -106,8 +106,8 @@ class StopConsumerOperator(StateOperator):
         while busy := self._busy(context):
             if time.monotonic() > deadline:
                 raise MaintenanceRefusedError(
-                    f"Application {self.application_name} is still being read after {timeout:g} "
-                    f"seconds: {busy}. Nothing was changed; stop it, or use force."
+                    f"Stop what reads application {self.application_name}, or use force: after {timeout:g} "
+                    f"seconds, {busy}. Nothing was changed."
                 )
             time.sleep(LOOK_AGAIN_SECONDS)
 

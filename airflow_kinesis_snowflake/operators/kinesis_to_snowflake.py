@@ -101,7 +101,7 @@ class KinesisToSnowflakeOperator(LandingOperator):
         a key pair in the Snowflake connection. May change between drains (templated)
     :param max_dead_letters: how many records may become dead letters: a number for the whole drain, or a
         share of each batch such as ``"5%"``; one more fails the task before its batch is committed. Default:
-        any number, as long as Snowflake accepts at least one record of a batch (templated)
+        any number, but at most 100 rows of a batch that Snowflake refuses (templated)
     :param max_batch_bytes: size at which a batch is loaded; default 128 MiB of compressed Parquet, or 24 MiB
         of streamed rows (templated)
     :param max_batch_records: number of records at which a batch is loaded; default 5,000,000, or 500,000 when

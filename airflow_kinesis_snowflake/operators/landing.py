@@ -68,7 +68,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         such as :class:`~airflow_kinesis_snowflake.formats.delimited.CSV`, which is taken as it is. The
         names: ``json``; ``text``, which lands as a string; ``binary``, which lands as a string in base64;
         ``avro``, one datum per payload, and ``avro_container``, for which the extra ``avro`` must be
-        installed; ``protobuf``; ``json_schema``, JSON behind the header of a schema registry; ``msgpack``;
+        installed; ``protobuf``; ``json_schema``, JSON after the header of a schema registry; ``msgpack``;
         ``csv`` and ``tsv``, whose first line has the
         names; ``cloudwatch_logs``, a row per log event; and ``dynamodb``, ``dms`` and ``debezium``, the row
         with what happened to it. Text and bytes need ``mapping="envelope"``
@@ -76,7 +76,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         ``snappy``; ``auto``, which detects these by their first bytes and leaves other payloads unchanged; by
         default not at all. A payload may inflate to 64 MiB; a larger one becomes a dead letter
     :param json_documents: what a JSON payload holds (templated): ``one`` document; the items of an ``array``
-        (a payload that is no array is one document); or a ``sequence`` of documents, newline-separated or
+        (a payload that isn't an array is one document); or a ``sequence`` of documents, newline-separated or
         concatenated. Each document becomes a row; those of one record share its ``KINESISMETADATA``
     :param avro_schema: schema of Avro payloads that have no header: JSON, as text or parsed (templated)
     :param avro_schema_resolver: for Avro payloads with the header of Confluent's or AWS Glue's schema
@@ -86,7 +86,7 @@ class LandingOperator(CheckedSettings, BaseOperator):
         its header, for ``avro``, ``protobuf`` and ``json_schema`` (templated): type ``http`` for the REST API
         of Confluent's, type ``aws`` for AWS Glue's. See
         :func:`~airflow_kinesis_snowflake.hooks.schema_registry.open_schema_registry`. If it doesn't have a
-            schema, the record becomes a dead letter; while it doesn't answer, the drain retries
+        schema, the record becomes a dead letter; while it doesn't answer, the drain retries
     :param create_table: how the landing table is created if it is missing: a dict of options of
         :class:`~airflow_kinesis_snowflake.sinks.snowflake.table_options.TableOptions` (``transient``,
         ``cluster_by``, ``error_logging``, ``enable_schema_evolution``, ``comment``,

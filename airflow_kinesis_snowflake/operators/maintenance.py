@@ -433,7 +433,8 @@ class PlanTableCleanupOperator(StateOperator):
     :param streams: whose registered consumers to look at, besides those that the tables have rows of
         (templated)
     :param airflow_conn_id: connection to Airflow's API, which knows which applications the tasks of
-        ``KinesisToSnowflakeOperator`` have used lately; empty: it isn't asked (templated)
+        ``KinesisToSnowflakeOperator`` and ``KinesisStreamsToSnowflakeOperator`` have used lately; empty: it
+        isn't asked (templated)
     :return: ``plan``, for :class:`DeleteCheckpointTablesOperator`, ``text``, for people, ``to_delete``,
         the names of tables that can go, and ``offsets`` and ``channels``, how many of these can, as XCom
     """

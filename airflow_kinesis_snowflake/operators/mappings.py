@@ -55,7 +55,7 @@ class Columns(SettingGroup):
         in upper case with underscores between words and in place of other characters, so that most names need
         no quotes. ``as_is``: as the key is written; keys and columns then match only if they are written the
         same way
-    :raises InvalidSettingError: a value that holds no template can't be meant
+    :raises InvalidSettingError: a value that holds no template is invalid
     """
 
     columns: Mapping[str, str] | str | None = None

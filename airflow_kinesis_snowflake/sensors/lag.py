@@ -141,7 +141,7 @@ class KinesisDrainedSensor(CheckedSettings, BaseSensorOperator):
         """
         super().check_together(settings)
         if settings.get("until") is not None and settings.get("max_lag") is not None:
-            raise InvalidSettingError("a sensor waits for until or for max_lag, not for both")
+            raise InvalidSettingError("set until or max_lag, not both: a sensor waits for one thing")
 
     def _trigger(self) -> KinesisDrainedTrigger:
         settings = self.read_settings()

@@ -365,7 +365,7 @@ class Row:
         except (KeyError, ValueError) as error:
             stream, _ = key_of(self._item)
             raise CorruptStateError(
-                f"Attribute {attribute} of the row ({stream}, {self.key}) in {self._table} holds "
-                f"{value!s:.80}, which neither a drain nor the Openflow connector writes. Correct the row, "
-                "or reset the application's state."
+                f"Correct the row ({stream}, {self.key}) in {self._table}, or reset the application's state: "
+                f"{attribute} holds {value!s:.80}, which neither a drain nor the Openflow connector "
+                "writes."
             ) from error

@@ -174,7 +174,7 @@ def sequence_facts(sequence_number: str) -> SequenceFacts | None:
 
     AWS doesn't document the layout. The authors of the emulator Kinesalite discovered it; it holds for all
     numbers Kinesis has assigned since 2014, and contains the shard number twice, so other numbers can be
-    recognised. Use it to detect a checkpoint that can't be the shard's own, never to compute a position.
+    recognized. Use it to detect a checkpoint that can't be the shard's own, never to compute a position.
 
     :return: ``None`` if the number has another layout, as with some emulators
     """

@@ -14,5 +14,5 @@ watcher = AssetWatcher(
 )
 clicks = create_asset(region="eu-west-1", account="123456789012", stream="clicks", watchers=[watcher])
 
-# What to drain say the Variables drain_clicks_stream_name, ..._application_name and ..._table.
+# The Variables drain_clicks_stream_name, ..._application_name and ..._table say what to drain.
 dag = build_drain_dag(dag_id="drain_clicks", schedule=clicks)

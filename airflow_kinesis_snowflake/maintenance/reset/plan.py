@@ -119,14 +119,14 @@ def refusals(request: ResetRequest, inspection: Inspection) -> list[str]:
     method = find_method(request.method)
     reasons = []
     if inspection.table_created is None and method.needs_table:
-        reasons.append(f"the application {request.application} doesn't exist: there is no table of that name")
+        reasons.append(f"correct the application's name: there is no table {request.application}")
     if inspection.table_status in {"CREATING", "DELETING"}:
         reasons.append(
             f"wait until the table {request.application} has settled: it is {inspection.table_status} at the "
             "moment"
         )
     if inspection.stream_created is None and method.writes_rows:
-        reasons.append(f"the stream {request.stream} doesn't exist in this account and region")
+        reasons.append(f"correct the stream or give its ARN: there is no {request.stream} here")
     if method.writes_rows:
         reasons += _refused_arns(inspection)
     reasons += method.refusals(request, inspection)
@@ -184,7 +184,7 @@ def plan_parts(plan: ResetPlan) -> list[Part]:
             ("shard", "checkpoint", "updated", "lease", "becomes", "what this causes", "loaded again"),
             [_line(change, plan.made_at) for change in plan.changes],
         ),
-        "It wasn't counted how many records in Snowflake will be loaded again."
+        "How many records in Snowflake will be loaded again wasn't counted."
         if total is None
         else f"The next drain will load {total:,} records again that are in Snowflake already.",
     ]

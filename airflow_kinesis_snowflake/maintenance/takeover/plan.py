@@ -142,7 +142,7 @@ def parse_checkpoints(
     try:
         start = None if timestamp is None else StartAt(parse_timestamp(timestamp))
     except ValueError as error:
-        raise InvalidSettingError(f"the timestamp can't be read: {error}") from error
+        raise InvalidSettingError(f"correct the timestamp: {error}") from error
     circumstances = Circumstances(stream, stream_created // 1000, stream_arn, StartAt(moment(now)), start)
     shards: list[ImportedShard] = []
     skipped: dict[str, int] = {}
@@ -236,7 +236,7 @@ def import_parts(plan: ImportPlan) -> list[Part]:
         for shard in plan.shards
     ]
     parts: list[Part] = [
-        f"Application **{plan.application}** goes on on stream **{plan.stream}** where table "
+        f"Application **{plan.application}** continues on stream **{plan.stream}** where table "
         f"**{plan.source}** ({plan.kind}) stands; that table is only read.",
         Table.of(("shard", "goes on after", ""), rows),
     ]

@@ -505,9 +505,9 @@ def copy_files(
         dead = session.copy_dead_letters(target, folder=folder)
     if (loaded, dead) != (files.rows, files.dead_letters):
         raise IncompleteLoadError(
-            f"Snowflake loaded {loaded} of {files.rows} rows and {dead} of {files.dead_letters} dead letters "
-            f"in {folder} into {target.table}. It was rolled back; does something else write to stage "
-            f"{target.stage}?"
+            f"Check whether something else writes to stage {target.stage}: Snowflake loaded {loaded} of "
+            f"{files.rows} rows and {dead} of {files.dead_letters} dead letters in {folder} into "
+            f"{target.table}. It was rolled back"
         )
 
 

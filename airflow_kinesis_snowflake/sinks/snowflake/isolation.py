@@ -126,9 +126,9 @@ class RowIsolation:
             here = [record for record in read[place] if (record.sub_sequence_number or 0) == sub]
             if not here:
                 raise DataLossError(
-                    f"Snowflake refuses record {sequence_number} of shard {shard_id} of stream "
-                    f"{self._context.stream_name}, and it aged out before it could become a dead letter. "
-                    f"Nothing of its batch is committed; the next drain reports what is gone"
+                    f"Run again, and the drain says what is gone: Snowflake refuses record {sequence_number} "
+                    f"of shard {shard_id} of stream {self._context.stream_name}, which aged out before it "
+                    "could become a dead letter. Nothing of its batch is committed"
                 )
             records[shard_id, sequence_number, sub] = here[0]
         return records

@@ -163,8 +163,8 @@ class _Replay:
         self._refused += 1
         if self._refused > MAX_REFUSED:
             raise TooManyDeadLettersError(
-                f"Snowflake refuses more than {MAX_REFUSED} dead letters of stream {chosen.stream}. Compare "
-                f"the columns of {self._target.table} with the records, or choose others"
+                f"Compare the columns of {self._target.table} with the records, or choose other ones: "
+                f"Snowflake refuses more than {MAX_REFUSED} dead letters of stream {chosen.stream}"
             )
 
     def _encode_some(self, letters: Sequence[StoredLetter], stream_name: str) -> list[EncodedRecords]:

@@ -514,7 +514,7 @@ class SnowflakeSession:
         """Whether another transaction may begin in this session.
 
         Not after a request was resent: a COMMIT whose first copy arrives late would end that transaction
-        halfway. Snowflake doesn't promise to recognise it by its request id. With a connector that doesn't
+        halfway. Snowflake doesn't promise to recognize it by its request id. With a connector that doesn't
         report resent requests, not after any COMMIT.
         """
         in_doubt = self._tries.repeated if self._tries.told else self._used

@@ -9,7 +9,7 @@ What makes it exactly once:
    owner of the lease, opens the channel once it has the lease; any worker confirmed before is fenced then.
 3. Dead letters go through channels of their own, and are committed before the rows of their batch. So the
    token of the landing channel covers both tables; dead letters that a lost batch had committed are
-   recognised by the token of their channel, and left out.
+   recognized by the token of their channel, and left out.
 4. Rows are sent in parts that end between two records, each with the token of its end. Only a token that the
    service reports as committed counts; that an append returned proves nothing.
 
@@ -563,7 +563,7 @@ class StreamingSink:
         return OffsetWentBackError(
             f"Run the DAG kinesis_state_reset with the method recover and trust_snowflake: the channel of "
             f"shard {span.shard_id} of stream {self._context.stream_name} into {self._target.table} stands "
-            f"before {span.offset}, through which a drain had committed. The table was made anew or went "
+            f"before {span.offset}, through which a drain had committed. The table was recreated or went "
             "back in time, or its channel was dropped, and records are missing in it"
         )
 

@@ -49,11 +49,11 @@ class TableOptions:
 
     def __post_init__(self) -> None:
         if self.iceberg and self.transient:
-            raise InvalidSettingError("an Iceberg table can't be transient")
+            raise InvalidSettingError("leave transient out: an Iceberg table can't be transient")
         if not self.iceberg and (self.external_volume or self.base_location):
-            raise InvalidSettingError("external_volume and base_location belong to iceberg=True")
+            raise InvalidSettingError("set iceberg=True: only Iceberg has external_volume and base_location")
         if not all(map(str.strip, self.cluster_by)):
-            raise InvalidSettingError("an expression of cluster_by is empty")
+            raise InvalidSettingError("correct cluster_by: an expression of it is empty")
         longest = 1 if self.transient else _MAX_RETENTION_DAYS
         if self.data_retention_days is not None and not 0 <= self.data_retention_days <= longest:
             raise InvalidSettingError(

@@ -175,7 +175,7 @@ def test_a_refused_login_ends_with_3_and_the_stream_is_checked_all_the_same(
 
 def test_a_check_that_there_is_not_is_a_mistake_of_the_caller(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--stream", "clicks", "--only", "nonsense"]) == 2
-    assert "There is no check nonsense" in capsys.readouterr().err
+    assert "there is no check nonsense" in capsys.readouterr().err
 
 
 # --- the operator ------------------------------------------------------------------------------------------

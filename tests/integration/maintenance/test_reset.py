@@ -524,7 +524,7 @@ def test_a_time_that_the_stream_does_not_reach_is_refused(planner: Maintenance, 
 
 def test_an_application_that_does_not_exist_is_refused(settled: Pipeline, planner: Maintenance) -> None:
     settled.application = f"nobody-{uuid.uuid4().hex[:8]}"
-    with pytest.raises(MaintenanceRefusedError, match="doesn't exist"):
+    with pytest.raises(MaintenanceRefusedError, match="there is no table nobody"):
         planner.plan("rewind", position="LATEST")
 
 

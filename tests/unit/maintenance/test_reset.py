@@ -360,9 +360,9 @@ def test_the_plan_says_what_is_not_known_of_shards_that_go_back() -> None:
 @pytest.mark.parametrize(
     ("asked", "facts", "reason"),
     [
-        (request(), {"table_created": None, "table_status": None}, "doesn't exist"),
+        (request(), {"table_created": None, "table_status": None}, "there is no table"),
         (request(), {"table_status": "DELETING"}, "DELETING"),
-        (request(), {"stream_created": None}, "stream orders doesn't exist"),
+        (request(), {"stream_created": None}, "there is no orders here"),
         (request("delete_table"), {"protected": True}, "protected"),
         (request(shards=("nobody",)), {}, "no shard nobody"),
         (request(), {"stream_arn": ELSEWHERE}, f"has the checkpoints of {ARN}, and not of {ELSEWHERE}"),
