@@ -128,6 +128,7 @@ class Drain:
             own_hash_keys_only=settings.own_hash_keys_only,
             follow_until=self._began + (settings.follow_seconds or -inf),
             may_have_aged_out=self._intake.may_have_aged_out,
+            earliest=self._intake.earliest_at,
             runtime=runtime,
         )
         self._progress = ProgressLine(settings, began=self._began, push=on_progress, runtime=runtime)

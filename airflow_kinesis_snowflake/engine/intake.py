@@ -192,6 +192,10 @@ class Intake:
         """The clock of Kinesis."""
         return self._facts.clock
 
+    def earliest_at(self, at: float) -> int:
+        """A lower bound of the time by the clock of Kinesis (ms) at a moment on the monotonic one."""
+        return self.clock.earliest(at)
+
     def time_at(self, at: float) -> int:
         """The time by the clock of Kinesis (ms) at a moment on the monotonic one, as far as it is known."""
         own = self._runtime.wall() - round((self._runtime.monotonic() - at) * 1000)

@@ -360,6 +360,7 @@ class PageSource:
     :param own_hash_keys_only: drop aggregates with records outside the shard's range of hash keys
     :param follow_until: until this moment, on the monotonic clock, a shard at its tip isn't finished
     :param may_have_aged_out: whether records that arrived after a moment may have exceeded the retention
+    :param earliest: a lower bound of the time where records arrive (ms) at a moment on the monotonic clock
     :param runtime: its clock
     """
 
@@ -372,9 +373,11 @@ class PageSource:
         own_hash_keys_only: bool = False,
         follow_until: float = -inf,
         may_have_aged_out: Callable[[datetime | None], bool] = lambda _: False,
+        earliest: Callable[[float], int] = lambda _: MACHINE.wall(),
         runtime: Runtime = MACHINE,
     ) -> None:
         self._runtime = runtime
+        self._earliest = earliest
         self._may_have_aged_out = may_have_aged_out
         self._follow_until = follow_until
         self._source = source
@@ -454,7 +457,7 @@ class PageSource:
             encoded = with_letters(encoded, damaged_through(apart.damaged, reached))
         if encoded and gap:
             beside = checkpoint_of(request) or Position(records[0].sequence_number)
-            encoded = with_letters(encoded, [gap_letter(gap, beside)])
+            encoded = with_letters(encoded, [gap_letter(gap, beside, now=self._earliest(asked_at))])
         if goes_on is None or finish is not None:
             cursor.close()
         return EncodedPage(
@@ -495,15 +498,18 @@ class PageSource:
         """The end of a shard that left the list: everything after its checkpoint is gone."""
         gap = Gap(request.shard_id, loaded_until=request.read_until, oldest_available=None)
         checkpoint = checkpoint_of(request)
+        asked_at = self._runtime.monotonic()
+        encoded = None
+        if checkpoint:
+            letter = gap_letter(gap, checkpoint, now=self._earliest(asked_at))
+            encoded = with_letters(self._rows(request, ()), [letter])
         return EncodedPage(
-            encoded=with_letters(self._rows(request, ()), [gap_letter(gap, checkpoint)])
-            if checkpoint
-            else None,
+            encoded=encoded,
             reached=checkpoint,
             cursor=None,
             millis_behind=0,
             finish=Status.ENDED,
-            asked_at=self._runtime.monotonic(),
+            asked_at=asked_at,
             gap=gap,
         )
 
@@ -622,20 +628,24 @@ def gap_before(page: Delivery, request: PageRequest, finish: Status | None) -> G
     return Gap(request.shard_id, loaded_until=request.read_until, oldest_available=oldest)
 
 
-def gap_letter(gap: Gap, beside: Position) -> DeadLetter:
+def gap_letter(gap: Gap, beside: Position, *, now: int) -> DeadLetter:
     """The dead letter that stands for a gap, at the coordinates of the last record before it.
 
     :param beside: that record, or the first one after the gap if there is none before it
+    :param now: a lower bound of the time at which the gap was found (ms), where one without an end ends
     """
     began = 0.0 if gap.loaded_until is None else gap.loaded_until.timestamp()
     record = Record(sequence_number=beside.sequence_number, approximate_arrival=began, data=b"")
-    return DeadLetter(record=record, reason=f"data loss: {gap}", kind=GAP, extent=extent_of(gap))
+    return DeadLetter(record=record, reason=f"data loss: {gap}", kind=GAP, extent=extent_of(gap, now=now))
 
 
-def extent_of(gap: Gap) -> str:
-    """Tells gaps at one place apart; that of one that begins or ends later sorts later."""
+def extent_of(gap: Gap, *, now: int) -> str:
+    """Tells gaps at one place apart; that of one that begins or ends later sorts later.
+
+    Nothing was left behind a gap without an end. What came and went after it was found is another gap.
+    """
     began = 0 if gap.loaded_until is None else millis(gap.loaded_until)
-    ended = 10**13 - 1 if gap.oldest_available is None else millis(gap.oldest_available)
+    ended = now if gap.oldest_available is None else millis(gap.oldest_available)
     return f"{began:013d}{ended:013d}"
 
 

@@ -10,6 +10,7 @@ from airflow_kinesis_snowflake.sinks.snowflake.streaming import letters_after, p
 from airflow_kinesis_snowflake.stream.positions import Position
 from airflow_kinesis_snowflake.stream.records import Record
 from airflow_kinesis_snowflake.stream.retention import Gap
+from airflow_kinesis_snowflake.stream.times import millis
 
 NOON = datetime.fromisoformat("2026-03-04T12:00:00+00:00")
 
@@ -18,9 +19,11 @@ def letter(number: int) -> DeadLetter:
     return DeadLetter(Record(sequence_number=str(number), approximate_arrival=0.0, data=b"?"), "not JSON")
 
 
-def gap(beside: int, *, began: datetime = NOON, minutes: int | None = 1) -> DeadLetter:
+def gap(
+    beside: int, *, began: datetime = NOON, minutes: int | None = 1, found: timedelta = timedelta(hours=1)
+) -> DeadLetter:
     ended = None if minutes is None else began + timedelta(minutes=minutes)
-    return gap_letter(Gap("shard", began, ended), Position(str(beside)))
+    return gap_letter(Gap("shard", began, ended), Position(str(beside)), now=millis(NOON + found))
 
 
 def stream(token: str | None, *letters: DeadLetter) -> str | None:
@@ -74,3 +77,12 @@ def test_a_gap_beside_an_aggregate_keeps_no_dead_letter_of_its_user_records_back
         Record(sequence_number="10", approximate_arrival=0.0, data=b"?", sub_sequence_number=2), "not JSON"
     )
     assert left(stream(None, gap(10)), gap(10), user) == [user]
+
+
+def test_what_came_and_went_after_a_gap_without_an_end_is_another_gap() -> None:
+    token = stream(None, gap(10, minutes=None))
+    assert left(token, gap(10, minutes=None)) == []
+    day_after = gap(10, minutes=None, found=timedelta(days=1))
+    assert left(token, day_after) == [day_after]
+    some_left = gap(10, minutes=23 * 60)
+    assert left(token, some_left) == [some_left]
