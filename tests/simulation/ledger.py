@@ -336,6 +336,11 @@ class Ledger:
             known.founding = shard_id in self._founding
             self._incarnations[named] = known
             self._note_skipped(shard_id, writer, old, known)
+        elif not known.landed:
+            # All that a recovery knows of it is a channel without rows, which doesn't say where it began.
+            before_it = replace(known)
+            known.begin, known.as_said = _begin(after), self._begins_as_said(application, writer, after)
+            self._note_skipped(shard_id, writer, before_it, known)
         # A recovery goes on under an incarnation that nobody could tell from one that goes on.
         known.ended = None
         self._current[application, shard_id] = known

@@ -233,9 +233,7 @@ class Resets:
                 self.unfinished = [] if ends_all else [each for each in self.unfinished if each != plan]
                 self._world.counts["resets"] += 1
                 return
-            refused = isinstance(running.error, MaintenanceRefusedError) and (
-                "Nothing was changed" in str(running.error)
-            )
+            refused = changed_nothing(running.error)
             self._world.counts["refused resets"] += refused
             only_refused = only_refused and refused
         if only_refused:
@@ -243,15 +241,21 @@ class Resets:
 
     def _apply(self, machine: Machine, plan: ResetPlan) -> Any:
         store = self._world.store(machine, plan.request.application)
-        with self._loaded(machine) as loaded:
-            return apply_reset(
-                plan,
-                store=store,
-                snowflake=loaded,
-                open_store=self._open_store(machine),
-                remember=self._remember,
-                clock=machine.wall,
-            )
+        try:
+            with self._loaded(machine) as loaded:
+                return apply_reset(
+                    plan,
+                    store=store,
+                    snowflake=loaded,
+                    open_store=self._open_store(machine),
+                    remember=self._remember,
+                    clock=machine.wall,
+                )
+        except BaseException as error:
+            # Another one may have come to its end while this one slept, which closed more after that.
+            if plan not in self.unfinished and not changed_nothing(error):
+                self.unfinished.append(plan)
+            raise
 
     def _remember(self, application: str) -> None:
         self._world.application = application
@@ -286,6 +290,11 @@ class Resets:
             ShardChannels(session, target, open_client) as channels,
         ):
             yield SnowflakeState(session, target, channels)
+
+
+def changed_nothing(error: BaseException | None) -> bool:
+    """Whether a reset was refused before it changed anything."""
+    return isinstance(error, MaintenanceRefusedError) and "Nothing was changed" in str(error)
 
 
 def _forecast(change: ShardChange) -> Forecast:
