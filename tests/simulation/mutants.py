@@ -205,12 +205,12 @@ def dead_letters_that_are_there(patch: pytest.MonkeyPatch) -> None:
 
 def looking_back(patch: pytest.MonkeyPatch) -> None:
     """Only the first page of a shard is compared with where it begins."""
-    real = PageSource._looking_back
+    real = PageSource._must_look_back
 
-    def first_page_only(pages: PageSource, request: reader.PageRequest) -> reader.PageRequest:
-        return request if request.cursor is not None else real(pages, request)
+    def first_page_only(pages: PageSource, request: reader.PageRequest) -> bool:
+        return request.cursor is None and real(pages, request)
 
-    patch.setattr(PageSource, "_looking_back", first_page_only)
+    patch.setattr(PageSource, "_must_look_back", first_page_only)
 
 
 def since_a_shard_was_made(patch: pytest.MonkeyPatch) -> None:
