@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -68,6 +69,7 @@ class _Source(msgspec.Struct):
     ts_us: Any = None
     ts_ns: Any = None
     lsn: Any = None
+    file: Any = None
     pos: Any = None
     row: Any = None
 
@@ -76,6 +78,7 @@ class _Envelope(msgspec.Struct):
     op: str | None = None
     before: msgspec.Raw = _ABSENT
     after: msgspec.Raw = _ABSENT
+    updated: msgspec.Raw = msgspec.field(default=_ABSENT, name="updateDescription")
     source: msgspec.Raw = _ABSENT
     transaction: msgspec.Raw = _ABSENT
     status: str | None = None
@@ -117,6 +120,10 @@ def change(payload: bytes, key: str) -> Change | DroppedPayload:
     envelope = _decode_envelope(inner)
     if envelope.op not in _OPERATIONS:
         return _without_row(envelope)
+    if envelope.op == "u" and _given(envelope.updated) and not _given(envelope.after):
+        raise UndecodableError(
+            "an update without the document it led to; capture.mode='change_streams_update_full' has it"
+        )
     readers = _readers_of(schema)
     source = _decode_source(envelope.source) if _given(envelope.source) else _Source()
     place = (source.db, source.schema, source.table or source.collection)
@@ -126,7 +133,7 @@ def change(payload: bytes, key: str) -> Change | DroppedPayload:
         key=_key(key),
         before=_row(envelope.before, readers.get("before")),
         after=None if envelope.op == "d" else _row(envelope.after, readers.get("after")),
-        order=sortable(*map(_count, (source.ts_ms, source.lsn, source.pos, source.row))),
+        order=sortable(*map(_count, (source.ts_ms, source.lsn, _file(source), source.pos, source.row))),
         time=None if moment is None else values.timestamp(*moment),
         table=".".join(part for part in place if part and isinstance(part, str)) or None,
         transaction=envelope.transaction if _given(envelope.transaction) else None,
@@ -168,6 +175,12 @@ def _time(source: _Source) -> tuple[int, int] | None:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _file(source: _Source) -> int | None:
+    """The number of a binlog file of MySQL, whose name ends with it: positions begin anew in each."""
+    found = re.search(r"\.([0-9]{1,20})$", source.file) if isinstance(source.file, str) else None
+    return None if found is None else int(found[1])
 
 
 def _key(text: str) -> Mapping[str, Any] | None:
@@ -265,6 +278,9 @@ def _logical(read: Callable[[Any, Mapping[str, Any]], Any], kind: Mapping[str, A
     if value is None:
         return None
     try:
+        if read is _decimal and not isinstance(value, str):
+            # With decimal.format=NUMERIC, the converter writes a number.
+            return values.number(bytes(raw).decode())
         return read(value, kind)
     except (TypeError, ValueError, KeyError, AttributeError, binascii.Error):
         raise UndecodableError("a value that doesn't fit the schema of its event") from None
@@ -293,7 +309,8 @@ def _day(value: Any, _: Mapping[str, Any]) -> str:
 
 
 def _time_of_day(digits: int, value: Any, _: Mapping[str, Any]) -> str:
-    return values.time_of_day(_whole(value), digits)
+    # A TIME of MySQL is a span of up to 838 hours in either direction.
+    return values.time_span(_whole(value), digits)
 
 
 def _timestamp(digits: int, zone: str, value: Any, _: Mapping[str, Any]) -> str:

@@ -145,8 +145,9 @@ class Pattern:
 def repeats_repetitions(pattern: str) -> bool:
     """Whether an unbounded repetition is inside another one, as it is in most slow patterns.
 
-    There are other ways to be slow, but they take a power of the length of a line, which is bounded.
-    Possessive quantifiers and atomic groups don't backtrack, so they are fast.
+    There are other ways to be slow, among them an optional part or alternatives inside a repetition: try a
+    pattern on lines that nearly match. Possessive quantifiers and atomic groups don't backtrack, so they are
+    fast.
     """
     from re import _parser  # type: ignore[attr-defined]
 

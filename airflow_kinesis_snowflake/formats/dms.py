@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
-from airflow_kinesis_snowflake.formats.changes import DELETE, INSERT, READ, UPDATE, Change, sortable
+from airflow_kinesis_snowflake.formats.changes import DELETE, INSERT, READ, UPDATE, Change
 from airflow_kinesis_snowflake.formats.engine import DroppedPayload, of_json
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ class _Metadata(msgspec.Struct):
     key_type: str | None = msgspec.field(default=None, name="partition-key-type")
     committed: str | None = msgspec.field(default=None, name="commit-timestamp")
     transaction: int | str | None = msgspec.field(default=None, name="transaction-id")
-    number: int | None = msgspec.field(default=None, name="transaction-record-id")
 
 
 class _DmsRecord(msgspec.Struct):
@@ -85,7 +84,9 @@ def change(payload: bytes, key: str) -> Change | DroppedPayload:
         # DMS puts the deleted row into "data".
         before=record.data if deleted else record.before,
         after=None if deleted else record.data,
-        order=f"{committed or ''}.{sortable(metadata.number)}",
+        # Rows of a load have the time of DMS, which may be later than that of changes made after it.
+        # Records of a transaction have one time, and come in order.
+        order="0" if metadata.operation == "load" else committed or "0",
         time=committed,
         table=table or None,
         transaction=metadata.transaction,

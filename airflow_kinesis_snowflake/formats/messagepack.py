@@ -26,8 +26,9 @@ _encode = msgspec.json.Encoder().encode
 class MessagePack:
     """One MessagePack value per payload.
 
-    Bytes become base64, extension types an object with ``type`` and ``data`` in base64, timestamps ISO 8601,
-    NaN and the infinities text. Keys that aren't text become their JSON text.
+    Bytes become base64, extension types an object with ``type`` and ``data`` in base64, timestamps ISO 8601
+    to the microsecond, NaN and the infinities text. Keys that aren't text become their JSON text; if that
+    makes two keys the same, the payload is refused.
     """
 
     has_keys: ClassVar[bool] = True
@@ -52,7 +53,10 @@ def _document(payload: bytes, _key: str = "", /) -> list[bytes]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {_name(key): _plain(item) for key, item in value.items()}
+        named = {_name(key): _plain(item) for key, item in value.items()}
+        if len(named) < len(value):
+            raise ValueError
+        return named
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, bytes):

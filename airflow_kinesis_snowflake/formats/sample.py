@@ -131,7 +131,16 @@ class Sample:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Types to pin, by column; VARIANT for keys that differ only in case."""
+        """Types to pin, by column; VARIANT for keys that differ only in case. Without possible moments."""
+        return {name: kind for name, kind in self._types.items() if name not in self.epochs}
+
+    @property
+    def no_epochs(self) -> dict[str, str]:
+        """Types to pin if what may be moments are numbers, by column."""
+        return {name: kind for name, kind in self._types.items() if name in self.epochs}
+
+    @property
+    def _types(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for name, seen in self.keys.items():
             if seen.type is not None:

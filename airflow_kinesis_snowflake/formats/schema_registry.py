@@ -175,6 +175,8 @@ def _inflate(data: bytes) -> bytes:
         inflated = inflating.decompress(data, MAX_BUILT_BYTES)
     except zlib.error:
         raise UndecodableError("not zlib data, although its header says so") from None
+    if inflating.unused_data:
+        raise UndecodableError("zlib data with bytes left over behind it")
     if not inflating.eof:
         raise UndecodableError(f"zlib data that is cut off, or larger than {MAX_BUILT_BYTES >> 20} MiB")
     return inflated

@@ -28,12 +28,13 @@ _DIGITS_OF_A_DOUBLE = 15
 def decimal(unscaled: int, scale: int) -> msgspec.Raw | str:
     """``unscaled / 10**scale`` with all digits of its scale; as text where NUMBER can't hold it.
 
+    :param scale: digits behind the point; a negative one stands for zeros in front of it
     :raises UndecodableError: the scale is out of range, or there are too many digits
     """
+    if -_LARGEST_SCALE <= scale < 0 and unscaled.bit_length() <= _MAX_BITS:
+        unscaled, scale = unscaled * 10**-scale, 0
     if not 0 <= scale <= _LARGEST_SCALE or unscaled.bit_length() > _MAX_BITS:
-        raise UndecodableError(
-            f"a decimal of more than 1,000 digits, or of a scale outside 0 to {_LARGEST_SCALE}"
-        )
+        raise UndecodableError(f"a decimal of more than 1,000 digits, or of a scale beyond {_LARGEST_SCALE}")
     digits = str(abs(unscaled)).zfill(scale + 1)
     whole, fraction = (digits[:-scale], digits[-scale:]) if scale else (digits, "")
     number = f"{'-' if unscaled < 0 else ''}{whole}{'.' if fraction else ''}{fraction}"
@@ -82,10 +83,19 @@ def time_of_day(count: int, digits: int) -> str:
     :param digits: decimals of a second in a unit: 3 for milliseconds, 6, or 9
     :raises UndecodableError: not within a day
     """
-    seconds, fraction = divmod(count, 10**digits)
-    if not 0 <= seconds < _SECONDS_OF_A_DAY:
+    if not 0 <= count < _SECONDS_OF_A_DAY * 10**digits:
         raise UndecodableError("a time of day outside 00:00 to 24:00")
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:0{digits}d}"
+    return time_span(count, digits)
+
+
+def time_span(count: int, digits: int) -> str:
+    """A span of time in hours, minutes and seconds, which may be negative or longer than a day.
+
+    :param digits: decimals of a second in a unit: 3 for milliseconds, 6, or 9
+    """
+    seconds, fraction = divmod(abs(count), 10**digits)
+    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{fraction:0{digits}d}"
+    return f"-{clock}" if count < 0 else clock
 
 
 def timestamp(count: int, digits: int, zone: str = "Z") -> str:

@@ -52,6 +52,8 @@ _UNKNOWN_SECONDS = 30.0
 _MAX_ANSWER_BYTES = 4 * MAX_SCHEMA_BYTES
 _PIECE = 2**16
 _NOT_FOUND = (40401, 40402, 40403)
+# Confluent's registry takes a larger id for no id, and answers as to a wrong address.
+_LARGEST_ID = 2**31 - 1
 
 
 def open_schema_registry(registry_conn_id: str) -> SchemaRegistry:
@@ -161,7 +163,7 @@ class ConfluentSchemaRegistryHook(BaseHook):
         :raises AccessDeniedError: the login is refused
         :raises ServiceRefusedError: another answer that another try won't change
         """
-        if isinstance(schema_id, str):
+        if isinstance(schema_id, str) or schema_id > _LARGEST_ID:
             raise LookupError(schema_id)
         return self._schema(f"schemas/ids/{schema_id}")
 
@@ -205,12 +207,19 @@ class ConfluentSchemaRegistryHook(BaseHook):
                 begun.add(path)
                 if len(begun) > MAX_REFERENCES:
                     raise UndecodableError(f"refers to more than {MAX_REFERENCES} schemas")
-                answer = self._get(path, deleted="true")
+                answer = self._referred(path)
                 add(answer.get("references") or [])
                 found[name] = {**answer, **reference}
 
         add(schema.get("references") or [])
         return found
+
+    def _referred(self, path: str) -> Mapping[str, Any]:
+        """A schema that another one refers to. Who wrote that one may refer to anything."""
+        try:
+            return self._get(path, deleted="true")
+        except (LookupError, ServiceRefusedError):
+            raise UndecodableError("refers to a schema that the registry doesn't have") from None
 
     def _get(self, path: str, **parameters: str) -> Mapping[str, Any]:
         session = self._connected()
@@ -357,7 +366,7 @@ def _text(found: Any, name: str, default: str | None = None) -> str:
 
 def _path(reference: Any) -> str:
     version = reference.get("version") if isinstance(reference, dict) else None
-    if not isinstance(version, int) or not _text(reference, "name"):
+    if type(version) is not int or version < 1 or not _text(reference, "name"):
         raise UndecodableError("not what a registry says of a schema")
     return f"subjects/{quote(_text(reference, 'subject'), safe='')}/versions/{version}"
 

@@ -112,6 +112,7 @@ def sample_parts(sample: Sample) -> list[Part]:
         *([keys] if keys.rows else []),
         *([_setting("columns", sample.columns)] if sample.columns else []),
         *([f"If these are times:\n{_setting('epochs', sample.epochs)}"] if sample.epochs else []),
+        *([f"If they aren't:\n{_setting('columns', sample.no_epochs)}"] if sample.no_epochs else []),
     ]
 
 

@@ -248,7 +248,7 @@ def test_a_corrupt_attribute_is_named(
 ) -> None:
     write(**{"sequenceNumber": {"S": "5"}, attribute: value})
 
-    with pytest.raises(CorruptStateError, match=rf"Attribute {attribute} of the row \(orders, {SHARD}\)"):
+    with pytest.raises(CorruptStateError, match=rf"row \(orders, {SHARD}\) .* state: {attribute} holds"):
         store.read_state(STREAM)
 
 

@@ -100,7 +100,7 @@ def test_a_backup_of_another_application_is_refused(
     drained: Pipeline, maintenance: Maintenance, tmp_path: Path
 ) -> None:
     backup = save(drained, tmp_path)
-    with pytest.raises(InvalidSettingError, match="is of application somebody"):
+    with pytest.raises(InvalidSettingError, match="this one is of somebody"):
         put_back(maintenance, Backup("somebody", backup.saved_at, backup.items))
 
 

@@ -29,7 +29,7 @@ from airflow_kinesis_snowflake.formats.engine import DroppedPayload, Format
 from airflow_kinesis_snowflake.formats.envelope import refusal
 from airflow_kinesis_snowflake.formats.looks import hint
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
-from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
+from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema, without_header
 
 CLOUDWATCH = {
     "messageType": "DATA_MESSAGE",
@@ -279,3 +279,10 @@ def test_changed_compressed_bytes_have_an_answer(kind: str, data: st.DataObject)
     except UndecodableError:
         return
     assert len(inflated) <= 10_000
+
+
+def test_bytes_behind_a_zlib_stream_of_glue_make_a_dead_letter() -> None:
+    payload = b"\x03\x05" + bytes(16) + zlib.compress(b'{"a":1}')
+    assert without_header(payload)[1] == b'{"a":1}'
+    with pytest.raises(UndecodableError, match="left over"):
+        without_header(payload + b'{"lost":2}')

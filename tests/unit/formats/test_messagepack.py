@@ -61,7 +61,17 @@ def test_bytes_of_another_encoder_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"\xc1", b"\x82\xa1a", b"\x01\x02", b"\x91" * 100_000 + b"\x01", b"\xa1\xff"]
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        b"\x82\xa1a",
+        b"\x01\x02",
+        b"\x91" * 100_000 + b"\x01",
+        b"\xa1\xff",
+        # The keys 1 and "1".
+        b"\x82\x01\x01\xa11\x02",
+    ],
 )
 def test_what_is_not_messagepack_is_a_dead_letter(payload: bytes) -> None:
     with pytest.raises(UndecodableError):

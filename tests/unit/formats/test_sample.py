@@ -45,11 +45,11 @@ def test_types_and_counts_are_told() -> None:
         "ID": "NUMBER(38, 18)",
         "TEMP": "NUMBER(38, 18)",
         "AT": "TIMESTAMP_TZ",
-        "TS": "NUMBER(38, 18)",
         "NAME": "VARCHAR",
         "DEEP": "VARIANT",
     }
-    assert sample.epochs == {"TS": "ms"}
+    assert (sample.epochs, sample.no_epochs) == ({"TS": "ms"}, {"TS": "NUMBER(38, 18)"})
+    ColumnsSettings(columns=sample.columns, epochs=sample.epochs)
     assert (sample.records, sample.documents, sample.others) == (4, 3, 1)
     assert sample.keys["ts"].kinds == {"number": 2}
     assert [reason[:8] for reason in sample.dead_letters] == ["not JSON"]

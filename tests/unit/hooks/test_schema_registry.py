@@ -299,6 +299,8 @@ def test_what_is_not_the_fault_of_the_record(
         {"schema": '"int"', "references": [{"name": "x", "subject": "y"}]},
         {"schema": '"int"', "references": [{"name": "", "subject": "y", "version": 1}]},
         {"schema": '"int"', "references": [{"name": "x", "subject": "y", "version": 1}]},
+        {"schema": '"int"', "references": [{"name": "x", "subject": "y", "version": -5}]},
+        {"schema": '"int"', "references": [{"name": "x", "subject": "y", "version": True}]},
         {"schema": '"x', "references": [{"name": "x", "subject": "y", "version": 1}] * 101},
         {"schema": "x" * 5_000_000},
         {"schema": "[" * 1_000_000},
@@ -313,6 +315,22 @@ def test_a_registry_that_lies_makes_dead_letters(
     with pytest.raises(UndecodableError):
         documents(payload_format, headed(7, b"\0\2"))
     assert len(registry.asked) < 110
+
+
+@pytest.mark.parametrize("status", [404, 422])
+def test_a_reference_that_the_registry_does_not_know_makes_a_dead_letter(
+    registry: LocalRegistry, status: int
+) -> None:
+    schema = {"schema": '"int"', "references": [{"name": "x", "subject": "y", "version": 1}]}
+    registry.instead = lambda path: (200 if "/ids/" in path else status, json.dumps(schema).encode())
+    with pytest.raises(UndecodableError, match="refers to a schema"):
+        documents("avro", headed(7, b"\2"))
+
+
+def test_an_id_that_no_registry_gives_out_is_not_asked_for(registry: LocalRegistry) -> None:
+    with pytest.raises(UndecodableError, match="has no schema"):
+        documents("avro", headed(2**31, b"\2"))
+    assert registry.asked == []
 
 
 def test_references_that_go_on_for_ever_end(registry: LocalRegistry) -> None:
