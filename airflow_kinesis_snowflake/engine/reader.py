@@ -603,7 +603,7 @@ def only_again(records: Sequence[Record], start: Position | StartAt) -> bool:
 
 
 def looking_back(request: PageRequest) -> PageRequest:
-    """The same request, so that the last record that was read is delivered once more."""
+    """The same request for the last record that was read as well. Its cursor is closed."""
     if request.cursor is not None:
         request.cursor.close()
     return replace(request, cursor=None, checking=True, limit=min(request.limit + 1, MAX_PAGE_RECORDS))

@@ -98,6 +98,7 @@ _decode_source = msgspec.json.Decoder(_Source).decode
 _decode_row = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_tree = msgspec.json.Decoder(strict=True).decode
 _NULL = b"null"
+_DECIMAL = "org.apache.kafka.connect.data.Decimal"
 
 
 def _document(payload: bytes, key: str = "", /) -> Documents:
@@ -246,6 +247,8 @@ def _reader(kind: Any, depth: int) -> Reader | None:
     if not isinstance(kind, dict) or depth > _MAX_DEPTH:
         return None
     name = kind.get("name")
+    if name == _DECIMAL:
+        return partial(_number_or_decimal, kind)
     if isinstance(name, str) and name in _LOGICAL:
         return partial(_logical, _LOGICAL[name], kind)
     if kind.get("type") == "struct":
@@ -278,9 +281,6 @@ def _logical(read: Callable[[Any, Mapping[str, Any]], Any], kind: Mapping[str, A
     if value is None:
         return None
     try:
-        if read is _decimal and not isinstance(value, str):
-            # With decimal.format=NUMERIC, the converter writes a number.
-            return values.number(bytes(raw).decode())
         return read(value, kind)
     except (TypeError, ValueError, KeyError, AttributeError, binascii.Error):
         raise UndecodableError("a value that doesn't fit the schema of its event") from None
@@ -288,6 +288,12 @@ def _logical(read: Callable[[Any, Mapping[str, Any]], Any], kind: Mapping[str, A
 
 def _unscaled(text: str) -> int:
     return int.from_bytes(base64.b64decode(text, validate=True), signed=True)
+
+
+def _number_or_decimal(kind: Mapping[str, Any], raw: msgspec.Raw) -> Any:
+    """A Decimal: bytes, null, or a number if the converter has ``decimal.format=NUMERIC``."""
+    text = bytes(raw).decode()
+    return _logical(_decimal, kind, raw) if text == "null" or text.startswith('"') else values.number(text)
 
 
 def _decimal(value: Any, kind: Mapping[str, Any]) -> msgspec.Raw | str:
@@ -329,7 +335,6 @@ def _json(value: Any, _: Mapping[str, Any]) -> Any:
 
 
 _LOGICAL: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {
-    "org.apache.kafka.connect.data.Decimal": _decimal,
     "io.debezium.data.VariableScaleDecimal": _variable_decimal,
     "io.debezium.data.Json": _json,
     "io.debezium.time.Date": _day,

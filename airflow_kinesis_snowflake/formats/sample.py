@@ -132,12 +132,14 @@ class Sample:
     @property
     def columns(self) -> dict[str, str]:
         """Types to pin, by column; VARIANT for keys that differ only in case. Without possible moments."""
-        return {name: kind for name, kind in self._types.items() if name not in self.epochs}
+        epochs = self.epochs
+        return {name: kind for name, kind in self._types.items() if name not in epochs}
 
     @property
     def no_epochs(self) -> dict[str, str]:
         """Types to pin if what may be moments are numbers, by column."""
-        return {name: kind for name, kind in self._types.items() if name in self.epochs}
+        types = self._types
+        return {name: types[name] for name in self.epochs if name in types}
 
     @property
     def _types(self) -> dict[str, str]:

@@ -207,14 +207,14 @@ class ConfluentSchemaRegistryHook(BaseHook):
                 begun.add(path)
                 if len(begun) > MAX_REFERENCES:
                     raise UndecodableError(f"refers to more than {MAX_REFERENCES} schemas")
-                answer = self._referred(path)
+                answer = self._get_reference(path)
                 add(answer.get("references") or [])
                 found[name] = {**answer, **reference}
 
         add(schema.get("references") or [])
         return found
 
-    def _referred(self, path: str) -> Mapping[str, Any]:
+    def _get_reference(self, path: str) -> Mapping[str, Any]:
         """A schema that another one refers to. Who wrote that one may refer to anything."""
         try:
             return self._get(path, deleted="true")

@@ -277,7 +277,7 @@ class Ledger:
         if _incarnation(before) != _incarnation(after):
             self._change_incarnation(application, writer, before, after)
         elif before.get("startAt") != after.get("startAt"):
-            self._move_begin(application, writer, after)
+            self._move_begin(application, writer, after, self._current[application, shard_id])
         if after:
             self._check_checkpoint(application, before, after)
 
@@ -336,30 +336,28 @@ class Ledger:
             known.founding = shard_id in self._founding
             self._incarnations[named] = known
             self._note_skipped(shard_id, writer, old, known)
-        elif not known.landed:
+        elif not known.landed and known.begin != _begin(after):
             # All that a recovery knows of it is a channel without rows, which doesn't say where it began.
-            before_it = replace(known)
-            known.begin, known.as_said = _begin(after), self._begins_as_said(application, writer, after)
-            self._note_skipped(shard_id, writer, before_it, known)
+            self._move_begin(application, writer, after, known)
         # A recovery goes on under an incarnation that nobody could tell from one that goes on.
         known.ended = None
         self._current[application, shard_id] = known
 
-    def _move_begin(self, application: str, writer: str, row: Item) -> None:
+    def _move_begin(self, application: str, writer: str, row: Item, incarnation: Incarnation) -> None:
         """A run of a reset writes what another run of it, which died since, had written before.
 
         Both begin with what arrives later, and this one is the later one.
         """
         shard_id = row["shardId"]["S"]
-        current = self._current[application, shard_id]
         self.expect(
-            writer.startswith("reset#") and not current.landed,
+            writer.startswith("reset#") and not incarnation.landed,
             "2: an incarnation begins where it began",
             f"{writer} moved the beginning of {shard_id}, under which something was loaded",
         )
-        before = replace(current)
-        current.begin, current.as_said = _begin(row), self._begins_as_said(application, writer, row)
-        self._note_skipped(shard_id, writer, before, current)
+        before = replace(incarnation)
+        incarnation.begin = _begin(row)
+        incarnation.as_said = self._begins_as_said(application, writer, row)
+        self._note_skipped(shard_id, writer, before, incarnation)
 
     def _end(self, application: str, shard_id: str, writer: str) -> Incarnation | None:
         old = self._current.pop((application, shard_id), None)
