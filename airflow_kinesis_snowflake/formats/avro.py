@@ -34,8 +34,10 @@ from airflow_kinesis_snowflake.formats.avro_schemas import AvroSchema, fingerpri
 from airflow_kinesis_snowflake.formats.compression import inflate_block
 from airflow_kinesis_snowflake.formats.engine import (
     MAX_BUILT_BYTES,
+    MAX_OUTPUT_BYTES,
     DroppedPayload,
     check_objects,
+    check_output,
     check_size,
     made,
 )
@@ -173,18 +175,25 @@ def _require_fastavro(name: str) -> None:
 
 def _decode(schema: AvroSchema, datum: bytes) -> list[bytes]:
     check_size(datum)
-    check_objects(len(datum) * schema.density)
     source = io.BytesIO(datum)
-    document = _document(schema, source)
+    document = _document(schema, source, len(datum))
     left = len(datum) - source.tell()
     if left:
         raise UndecodableError(f"doesn't fit the Avro schema: {left} bytes are left over")
     return [document]
 
 
-def _document(schema: AvroSchema, source: io.BytesIO) -> bytes:
+def _document(schema: AvroSchema, source: io.BytesIO, size: int) -> bytes:
+    """The document of the next datum.
+
+    :param size: the most bytes that it may take
+    """
+    check_objects(schema.bound.objects_in(size))
     try:
-        return msgspec.json.encode(_plain(schema.read(source)))
+        value = _plain(schema.read(source))
+        if schema.bound.text_in(size) > MAX_OUTPUT_BYTES:
+            check_output(_characters(value))
+        return msgspec.json.encode(value)
     except (*_MISFITS, RecursionError, MemoryError) as error:
         raise UndecodableError(
             f"doesn't fit the Avro schema ({type(error).__name__}){hint(source.getvalue())}"
@@ -200,6 +209,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     return values.floating(value) if isinstance(value, float) else value
+
+
+def _characters(value: Any) -> int:
+    """How many characters the names and texts in a value have."""
+    if isinstance(value, dict):
+        return sum([len(key) + _characters(item) for key, item in value.items()])
+    if isinstance(value, list):
+        return sum(map(_characters, value))
+    return len(value) if isinstance(value, str) else 0
 
 
 # --- single objects and containers -------------------------------------------------------------------------
@@ -238,7 +256,6 @@ def _data(payload: bytes) -> Iterator[bytes]:
             if len(block) != size or end != sync or count < 0:
                 raise UndecodableError("an Avro container that is damaged or cut off")
             block = inflate_block(codec, block, room)
-            check_objects(len(block) * schema.density)
             room -= len(block)
             yield from _data_of_block(schema, block, count)
     except (*_MISFITS, RecursionError, MemoryError) as error:
@@ -252,7 +269,7 @@ def _long(file: io.BytesIO) -> int:
 def _data_of_block(schema: AvroSchema, block: bytes, count: int) -> Iterator[bytes]:
     source = io.BytesIO(block)
     for _ in range(count):
-        yield _document(schema, source)
+        yield _document(schema, source, len(block))
     if source.tell() != len(block):
         raise UndecodableError("an Avro container with a block that holds more data than it declares")
 

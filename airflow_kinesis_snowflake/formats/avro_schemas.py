@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import uuid
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats import values
-from airflow_kinesis_snowflake.formats.avro_bounds import density, is_endless, is_recursive
+from airflow_kinesis_snowflake.formats.avro_bounds import Bound, bound, doubled_field, is_recursive
 from airflow_kinesis_snowflake.formats.schema_registry import AVRO, RegisteredSchema, of_kind
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ class AvroSchema:
 
     :param parsed: as fastavro takes it
     :param wrapped: it is the only field of a record, which adds no bytes
-    :param density: objects and arrays that a byte of data may stand for
+    :param bound: the most that a datum may become
     """
 
     parsed: Any
     wrapped: bool = False
-    density: float = 0.0
+    bound: Bound = Bound()
 
     def read(self, source: Any) -> Any:
         """Read one datum; raises what fastavro raises."""
@@ -51,24 +52,23 @@ def parse(schema: Any) -> AvroSchema:
     :param schema: JSON, as text or parsed, or a :class:`RegisteredSchema`
     :raises InvalidSettingError: it isn't a schema; or it is recursive, so that deeply nested data would end
         the whole process; or it has an array of items that take no bytes, so that a count of a few bytes
-        would stand for any number of them
+        would stand for any number of them; or a record has two fields of one name
     :raises UndecodableError: a registered schema of another kind
     """
     named: dict[str, Any] = {}
-    empty: dict[str, bool] = {}
     if not isinstance(schema, RegisteredSchema):
-        return _parsed(schema, named=named, empty=empty)
+        return _parsed(schema, named)
     for definition in _referred_to(of_kind(AVRO, schema)):
-        _parsed(definition, named=named, empty=empty)
+        _parsed(definition, named)
     if not named:
-        return _parsed(schema.definition, named=named, empty=empty)
+        return _parsed(schema.definition, named)
     # Only a record can carry the schemas that it refers to.
     try:
         inner = {"name": "value", "type": _tree(schema.definition)}
     except (ValueError, RecursionError) as error:
         raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}") from None
     wrapper = {"type": "record", "name": "_Wrapper", "fields": [inner]}
-    return replace(_parsed(wrapper, named=named, empty=empty), wrapped=True)
+    return replace(_parsed(wrapper, named), wrapped=True)
 
 
 def fingerprint(schema: Any) -> bytes:
@@ -103,11 +103,8 @@ def _tree(schema: Any) -> Any:
     return json.loads(schema) if isinstance(schema, (str, bytes)) else schema
 
 
-def _parsed(schema: Any, *, named: dict[str, Any], empty: dict[str, bool]) -> AvroSchema:
-    """Parse a schema that may refer to named ones, and add it to these.
-
-    :param empty: whether each named type takes no bytes; filled in
-    """
+def _parsed(schema: Any, named: dict[str, Any]) -> AvroSchema:
+    """Parse a schema that may refer to named ones, and add it to these."""
     import fastavro
     from fastavro.read import LOGICAL_READERS
     from fastavro.schema import SchemaParseException
@@ -116,17 +113,19 @@ def _parsed(schema: Any, *, named: dict[str, Any], empty: dict[str, bool]) -> Av
     try:
         parsed = fastavro.parse_schema(_with_our_types(_tree(schema)), named)
         recursive = is_recursive(parsed, within=frozenset())
-        found = AvroSchema(parsed, density=0 if recursive else density(parsed, named))
-        endless = not recursive and is_endless(parsed, empty=empty)
+        most = Bound() if recursive else bound(parsed, named)
+        doubled = doubled_field(parsed)
     except (SchemaParseException, *_INVALID_SCHEMA) as error:
         raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}: {error}") from error
     except RecursionError:
         raise InvalidSettingError("not an Avro schema: nested too deeply") from None
     if recursive:
         raise InvalidSettingError("an Avro schema that contains itself can't be read")
-    if endless:
+    if math.isinf(most.objects_per_byte):
         raise InvalidSettingError("an Avro schema with an array of items that take no bytes can't be read")
-    return found
+    if doubled is not None:
+        raise InvalidSettingError(f"an Avro schema with two fields {doubled!r} in a record can't be read")
+    return AvroSchema(parsed, bound=most)
 
 
 def _with_our_types(schema: Any) -> Any:

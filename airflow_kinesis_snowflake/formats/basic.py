@@ -15,6 +15,7 @@ from airflow_kinesis_snowflake.formats.engine import (
     MAX_DOCUMENTS,
     CheckedDocuments,
     check_count,
+    check_objects,
     not_json,
 )
 from airflow_kinesis_snowflake.formats.looks import hint
@@ -29,8 +30,8 @@ _WHITESPACE = " \t\n\r"
 _raw = msgspec.json.Decoder(msgspec.Raw).decode
 _raw_lines = msgspec.json.Decoder(msgspec.Raw).decode_lines
 _raw_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
-# Only where a document ends is of interest, so numbers needn't be read.
-_next_document = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
+# Only where a document ends is of interest, so numbers needn't be kept.
+_next_document = json.JSONDecoder(parse_int=bool, parse_float=bool).raw_decode
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def array_items(payload: bytes, _key: str = "", /) -> CheckedDocuments:
     if not payload.lstrip(_WHITESPACE.encode()).startswith(b"["):
         return CheckedDocuments([checked(payload)])
     if payload.count(b",") >= MAX_DOCUMENTS:
+        _check_containers(payload)
         _count_items(decoded)
     try:
         items = _raw_items(payload)
@@ -141,6 +143,7 @@ def sequence(payload: bytes, _key: str = "", /) -> CheckedDocuments:
         lines = CheckedDocuments()  # A line isn't a document: documents may span lines, or share one.
     if lines:
         return lines
+    _check_containers(payload)
     documents = CheckedDocuments()
     end = _skip(decoded, 0)
     while end < len(decoded):
@@ -157,6 +160,11 @@ def sequence(payload: bytes, _key: str = "", /) -> CheckedDocuments:
     if not documents:
         raise UndecodableError("empty")
     return documents
+
+
+def _check_containers(payload: bytes) -> None:
+    """Refuse a payload from which the search for the end of a document may build too many objects."""
+    check_objects(payload.count(b"[") + payload.count(b"{"))
 
 
 def _lines(payload: bytes) -> CheckedDocuments:

@@ -32,7 +32,6 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_OUTPUT_BYTES = 64 * 2**20
 """Bytes that the documents of a payload may have, if each of them repeats what the payload has once."""
 
-
 MAX_OBJECTS = 2_000_000
 """Objects and arrays that may be built from a payload; Python needs about 250 bytes for a small one."""
 
@@ -121,19 +120,28 @@ def check_objects(objects: float) -> None:
         raise UndecodableError(f"may hold more than {MAX_OBJECTS:,} objects and arrays")
 
 
+def check_output(size: int) -> None:
+    """Refuse a payload whose documents are too large.
+
+    :param size: bytes of its documents so far
+    :raises UndecodableError: more than :data:`MAX_OUTPUT_BYTES`
+    """
+    if size > MAX_OUTPUT_BYTES:
+        raise UndecodableError(f"makes documents of more than {MAX_OUTPUT_BYTES >> 20} MiB")
+
+
 def made(documents: Iterable[bytes]) -> list[bytes]:
     """Collect documents, unless there are too many or they are too large together.
 
     :raises UndecodableError: more than :data:`MAX_DOCUMENTS`, or than :data:`MAX_OUTPUT_BYTES` bytes
     """
     done: list[bytes] = []
-    room = MAX_OUTPUT_BYTES
+    size = 0
     for document in documents:
         done.append(document)
         check_count(len(done))
-        room -= len(document)
-        if room < 0:
-            raise UndecodableError(f"makes documents of more than {MAX_OUTPUT_BYTES >> 20} MiB")
+        size += len(document)
+        check_output(size)
     return done
 
 

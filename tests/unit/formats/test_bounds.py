@@ -196,6 +196,80 @@ def test_a_container_of_small_objects_is_bounded() -> None:
         decode(out.getvalue())
 
 
+def _doubled(levels: int, leaf: str) -> Any:
+    """A record that holds two of the next level, which holds two of the next, …"""
+    schema: Any = {"type": "record", "name": "L0", "fields": [{"name": "a", "type": leaf}]}
+    for level in range(1, levels):
+        fields = [{"name": "a", "type": schema}, {"name": "b", "type": f"L{level - 1}"}]
+        schema = {"type": "record", "name": f"L{level}", "fields": fields}
+    return schema
+
+
+@pytest.mark.parametrize("levels", [30, 100])
+@pytest.mark.parametrize("leaf", ["null", "int"])
+def test_a_schema_that_doubles_at_each_level_is_bounded(levels: int, leaf: str) -> None:
+    for schema in (_doubled(levels, leaf), {"type": "map", "values": _doubled(levels, leaf)}):
+        decode = payload_decoder("avro", avro_schema=schema)
+        assert decode is not None
+        with pytest.raises(UndecodableError):
+            decode(bytes(100))
+
+
+def test_a_container_cannot_bring_a_schema_that_doubles_at_each_level() -> None:
+    header = fastavro.parse_schema({"type": "map", "values": "bytes"})
+    out = io.BytesIO(b"Obj\x01")
+    out.seek(4)
+    schema = json.dumps(_doubled(30, "null")).encode()
+    fastavro.schemaless_writer(out, header, {"avro.schema": schema})
+    out.write(bytes(16) + b"\x02\x00" + bytes(16))
+    decode = payload_decoder("avro_container")
+    assert decode is not None
+    with pytest.raises(UndecodableError, match="more than 2,000,000 objects"):
+        decode(out.getvalue())
+
+
+def test_records_with_many_small_records_that_may_be_missing_are_read() -> None:
+    part = {"type": "record", "name": "Part", "fields": [{"name": "s", "type": "string"}]}
+    fields = [{"name": f"f{number}", "type": ["null", part if number == 0 else "Part"]} for number in range(30)]
+    schema = {"type": "array", "items": {"type": "record", "name": "Wide", "fields": fields}}
+    decode = payload_decoder("avro", avro_schema=schema)
+    assert decode is not None
+    documents = decode(_long(120_000) + bytes(30) * 120_000 + b"\0")
+    assert isinstance(documents, list)
+    (document,) = documents
+    assert document.count(b'"f29":null') == 120_000
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "enum", "name": "E", "symbols": ["x" * 10_000]},
+        {"type": "record", "name": "R", "fields": [{"name": "x" * 10_000, "type": "int"}]},
+    ],
+)
+def test_long_names_for_few_bytes_are_bounded(item: Any) -> None:
+    decode = payload_decoder("avro", avro_schema={"type": "array", "items": item})
+    assert decode is not None
+    documents = decode(_long(6_000) + bytes(6_000) + b"\0")
+    assert isinstance(documents, list)
+    assert len(documents[0]) > 60_000_000
+    with pytest.raises(UndecodableError, match="documents of more than 64 MiB"):
+        decode(_long(7_000) + bytes(7_000) + b"\0")
+
+
+def _long(number: int) -> bytes:
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, "long", number)
+    return out.getvalue()
+
+
+def test_a_record_with_two_fields_of_one_name_is_refused() -> None:
+    fields = [{"name": "x", "type": "int"}, {"name": "x", "type": "string"}]
+    schema = {"type": "array", "items": {"type": "record", "name": "R", "fields": fields}}
+    with pytest.raises(InvalidSettingError, match="two fields 'x'"):
+        payload_decoder("avro", avro_schema=schema)
+
+
 @pytest.mark.parametrize("item", [b"\x80", b"\x90", b"\x81\xa1a\x01"])
 def test_small_maps_and_arrays_of_messagepack_are_bounded(item: bytes) -> None:
     decode = payload_decoder("msgpack")
