@@ -295,6 +295,7 @@ class Coordinator:
         self._left_some = acquisition.left_some
         for gap in acquisition.gaps:
             self._warn_of(gap)
+            self._look = True
         for shard_id, error in acquisition.missed.items():
             if shard_id not in self._failures:
                 log.error("%s", error)

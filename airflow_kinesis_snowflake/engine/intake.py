@@ -26,7 +26,7 @@ from airflow_kinesis_snowflake.exceptions import (
     SinkInDoubtError,
     StreamRecreatedError,
 )
-from airflow_kinesis_snowflake.stream.lineage import forgettable, missed, readable, vanished
+from airflow_kinesis_snowflake.stream.lineage import ShardProgress, forgettable, missed, readable, vanished
 from airflow_kinesis_snowflake.stream.positions import StartAt, later
 from airflow_kinesis_snowflake.stream.retention import MARGIN, Gap, may_have_aged_out, why_foreign
 from airflow_kinesis_snowflake.stream.times import millis, moment
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.engine.leases import Leases
     from airflow_kinesis_snowflake.engine.loading import Loader
     from airflow_kinesis_snowflake.engine.ports import Source, StateStore
+    from airflow_kinesis_snowflake.engine.rows import MissingRow
     from airflow_kinesis_snowflake.engine.settings import DrainSettings, Worker
     from airflow_kinesis_snowflake.engine.threads import DaemonThreads
     from airflow_kinesis_snowflake.exceptions import TerminalError
@@ -63,7 +64,7 @@ class Acquisition:
     :param takeovers: shards leased now whose last owner didn't release them; to be settled before they are
         read
     :param refused: the readers' shards that can't be read, and why
-    :param gaps: shards whose unread records are all gone; reading continues after them
+    :param gaps: shards whose unread records are all gone; the next look reads on after them
     :param missed: the same, if the user doesn't accept the loss: then no new shards are read; also shards
         whose rows contradict Kinesis
     :param surplus: how many shards to hand over to workers that hold less than their share
@@ -166,6 +167,7 @@ class Intake:
         self._by_id: Mapping[str, Shard] = {}
         self._gone: frozenset[str] = frozenset()
         self._absences = Absences()
+        self._told: frozenset[str] = frozenset()
         self._watch = Watch()
         self._waiting_for: Mapping[str, int] = {}
 
@@ -212,15 +214,10 @@ class Intake:
         if relist or not self._listed or self._absences.ask_again(now=self._runtime.monotonic()):
             self._list(state)
             contradicting = self._contradicting(state)
-        lost = self._missed(state)
-        gaps = tuple(
-            Gap(shard_id, loaded_until=None, oldest_available=None)
-            for shard_id in sorted(lost & self._absences.confirmed)
-        )
+        state = self._complete(state)
+        lost = (self._missed(state) & self._absences.confirmed) - self._told
+        gaps = tuple(Gap(shard_id, loaded_until=None, oldest_available=None) for shard_id in sorted(lost))
         unaccepted = gaps if self._settings.on_data_loss == "fail" else ()
-        # Without rows the children of missed shards stay unread, so the loss shows again next time.
-        if not unaccepted and lost <= self._absences.confirmed:
-            state = self._complete(state)
         gone = self._gone & self._absences.confirmed
         gone &= {shard_id for shard_id, row in state.shards.items() if not row.ended}
         assignment = assign(
@@ -240,7 +237,7 @@ class Intake:
             if not each.takeover
         )
         self._log_holders(assignment)
-        return Acquisition(
+        acquisition = Acquisition(
             readers=readers,
             takeovers=tuple(each for each in taken if each.takeover),
             refused=self._refused(readers),
@@ -259,6 +256,9 @@ class Intake:
             held_by_others=holders(assignment.held_by_others),
             listed=len(self._listed),
         )
+        # Not before: what comes now is told before the next look, unless this process dies.
+        self._told |= {gap.shard_id for gap in acquisition.gaps}
+        return acquisition
 
     def _list(self, state: StreamState) -> None:
         """List the shards.
@@ -309,15 +309,26 @@ class Intake:
 
     def _missed(self, state: StreamState) -> frozenset[str]:
         """Shards of which nothing was read and nothing is left."""
-        if founding_rows(self._listed, state):
-            return frozenset()
-        return missed(self._listed, progress(state))
+        founding = {
+            row.shard.shard_id: ShardProgress(row.shard.shard_id, row.shard.parents)
+            for row in founding_rows(self._listed, state)
+        }
+        return missed(self._listed, {**progress(state), **founding})
 
     def _complete(self, state: StreamState) -> StreamState:
-        """Create missing rows, and read the state again if there were any."""
-        missing = missing_rows(self._listed, state, initial=self._initial_position())
-        if not missing:
-            return state
+        """Create missing rows, and read the state again if there were any.
+
+        Without rows the children of missed shards stay unread, so the loss shows again next time: they get
+        one only after somebody was told.
+        """
+        while missing := missing_rows(self._listed, state, initial=self._initial_position()):
+            if not founding_rows(self._listed, state) and not self._missed(state) <= self._told:
+                break
+            self._create(missing)
+            state = self._read_state()
+        return state
+
+    def _create(self, missing: Iterable[MissingRow]) -> None:
         # One after another: if this dies halfway, no child has a row while its parent has none.
         for row in missing:
             self._store.create_shard(
@@ -332,7 +343,6 @@ class Intake:
                 caught_up_at=row.caught_up_at,
                 sink=self._loader.sink,
             )
-        return self._complete(self._read_state())
 
     def _initial_position(self) -> StartAt:
         """Kinesis refuses a moment in the future by its own clock; ``LATEST`` by our clock may be one.

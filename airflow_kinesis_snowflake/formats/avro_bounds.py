@@ -41,6 +41,9 @@ class Bound:
         return self.objects_in(size) * self.names + size * self.symbol
 
 
+NOTHING_BUILT = Bound()
+
+
 def is_recursive(schema: Any, *, within: frozenset[str]) -> bool:
     """Whether a parsed schema contains itself, or one of the records that enclose it."""
     if isinstance(schema, str):

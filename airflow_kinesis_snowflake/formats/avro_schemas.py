@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats import values
-from airflow_kinesis_snowflake.formats.avro_bounds import Bound, bound, doubled_field, is_recursive
+from airflow_kinesis_snowflake.formats.avro_bounds import NOTHING_BUILT, bound, doubled_field, is_recursive
 from airflow_kinesis_snowflake.formats.schema_registry import AVRO, RegisteredSchema, of_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import msgspec
+
+    from airflow_kinesis_snowflake.formats.avro_bounds import Bound
 
 _OURS = "airflow-kinesis-snowflake-"
 # What fastavro and this module raise on an invalid schema: registries hold whatever was put there.
@@ -36,7 +38,7 @@ class AvroSchema:
 
     parsed: Any
     wrapped: bool = False
-    bound: Bound = Bound()
+    bound: Bound = NOTHING_BUILT
 
     def read(self, source: Any) -> Any:
         """Read one datum; raises what fastavro raises."""
@@ -113,7 +115,7 @@ def _parsed(schema: Any, named: dict[str, Any]) -> AvroSchema:
     try:
         parsed = fastavro.parse_schema(_with_our_types(_tree(schema)), named)
         recursive = is_recursive(parsed, within=frozenset())
-        most = Bound() if recursive else bound(parsed, named)
+        most = NOTHING_BUILT if recursive else bound(parsed, named)
         doubled = doubled_field(parsed)
     except (SchemaParseException, *_INVALID_SCHEMA) as error:
         raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}: {error}") from error

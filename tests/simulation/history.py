@@ -244,8 +244,8 @@ class History:
             return
         if tried.drain is not None and told:
             self.counts["stops"] += 1
-            asleep = tried.running.machine.asleep_until > self._scheduler.now
             since = self._scheduler.now - SLOW_SECONDS
+            asleep = tried.running.machine.asleep_until >= since  # It may have given up its leases.
             tried.drain.stop()
             if self.world.wait(tried.running, STOP_SECONDS):
                 self._check_stopped(tried, hindered=asleep or tried.running.machine.hindered_at >= since)

@@ -230,7 +230,8 @@ def test_a_container_cannot_bring_a_schema_that_doubles_at_each_level() -> None:
 
 def test_records_with_many_small_records_that_may_be_missing_are_read() -> None:
     part = {"type": "record", "name": "Part", "fields": [{"name": "s", "type": "string"}]}
-    fields = [{"name": f"f{number}", "type": ["null", part if number == 0 else "Part"]} for number in range(30)]
+    parts: list[Any] = [part, *["Part"] * 29]
+    fields = [{"name": f"f{number}", "type": ["null", each]} for number, each in enumerate(parts)]
     schema = {"type": "array", "items": {"type": "record", "name": "Wide", "fields": fields}}
     decode = payload_decoder("avro", avro_schema=schema)
     assert decode is not None
