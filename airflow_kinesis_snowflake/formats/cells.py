@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, TIMES, ColumnType, DataType
+from airflow_kinesis_snowflake.formats.values import NOT_FINITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -187,7 +188,8 @@ def fit(column: ColumnType, text: str, *, epoch: str | None = None) -> Value:
     """Turn the JSON text of a value into what lands in a column of a table.
 
     VARCHAR takes everything: text as it is, other values as their JSON text. NUMBER and FLOAT take numbers,
-    and text that is a number as JSON writes it (so not ``007``). Times take ISO-8601 text, BINARY base64.
+    and text that is a number as JSON writes it (so not ``007``); FLOAT also ``"NaN"``, ``"inf"`` and ``"-inf"``,
+    as formats with such values write them. Times take ISO-8601 text, BINARY base64.
 
     :param text: one JSON value, checked to be one; ``null`` becomes NULL
     :param epoch: for a column of times: numbers count these units since the start of 1970
@@ -225,6 +227,8 @@ def _fit_number(column: ColumnType, text: str, kind: str) -> int | str:
 
 
 def _fit_float(column: ColumnType, text: str, kind: str) -> float:
+    if kind == "text" and text_of(text) in NOT_FINITE:
+        return float(text_of(text))
     value = float(_numeric(column, text, kind))
     if not isfinite(value):
         raise TypeMismatch(f"the number is too large for {column.sql}")

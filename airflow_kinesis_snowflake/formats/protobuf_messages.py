@@ -33,6 +33,8 @@ Reader: TypeAlias = "Callable[[bytes], bytes]"
 """Turns a message into a document; raises :class:`UndecodableError`."""
 
 _Convert: TypeAlias = "Callable[[Any, _Room], Any]"
+# The name of a field, what converts its value, and how many characters the name has.
+_Field: TypeAlias = "tuple[str, _Convert | None, int]"
 _Shape: TypeAlias = frozenset[tuple[str, str, int, int, bool]]
 
 _MESSAGES = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP)
@@ -232,7 +234,7 @@ class Types:
             return self._plan(each.message_type)
         if each.type == FieldDescriptor.TYPE_ENUM:
             names = {number: value.name for number, value in each.enum_type.values_by_number.items()}
-            return lambda number, _: names.get(number, number)
+            return _symbol(names)
         if each.type == FieldDescriptor.TYPE_BYTES:
             return _base64
         if each.type in _FLOATS:
@@ -289,7 +291,7 @@ class _Fields:
         self._types = types
         # Not through the message, where a field may have the name of a method.
         self._list = GetMessageClass(descriptor).ListFields
-        self._fields: dict[int, tuple[str, _Convert | None]] | None = None
+        self._fields: dict[int, _Field] | None = None
         self._descriptor = descriptor
         self._defaults: dict[str, Any] = {}
         self._cost = 0
@@ -300,15 +302,18 @@ class _Fields:
         fields = self._fields
         room.take(self._cost)
         row = self._defaults.copy()
+        names = 0
         for each, value in self._list(message):
-            name, convert = fields.get(each.number) or self._extension(each)
+            name, convert, characters = fields.get(each.number) or self._extension(each)
+            names += characters
             row[name] = value if convert is None else convert(value, room)
+        room.take(names)
         return row
 
-    def _look(self) -> dict[int, tuple[str, _Convert | None]]:
+    def _look(self) -> dict[int, _Field]:
         fields = {}
         for each in self._descriptor.fields:
-            fields[each.number] = each.name, self._convert(each)
+            fields[each.number] = each.name, self._convert(each), len(each.name)
             if _is_map(each):
                 self._defaults[each.name] = {}
             elif _is_repeated(each):
@@ -321,8 +326,9 @@ class _Fields:
         self._cost = _MESSAGE_BYTES + text
         return fields
 
-    def _extension(self, each: FieldDescriptor) -> tuple[str, _Convert | None]:
-        return f"[{each.full_name}]", self._convert(each)
+    def _extension(self, each: FieldDescriptor) -> _Field:
+        name = f"[{each.full_name}]"
+        return name, self._convert(each), len(name)
 
     def _convert(self, each: FieldDescriptor) -> _Convert | None:
         if _is_map(each):
@@ -354,6 +360,17 @@ def _is_repeated(each: FieldDescriptor) -> bool:
 
 def _is_map(each: FieldDescriptor) -> bool:
     return each.type == FieldDescriptor.TYPE_MESSAGE and bool(each.message_type.GetOptions().map_entry)
+
+
+def _symbol(names: Mapping[int, str]) -> _Convert:
+    def convert(number: int, room: _Room) -> str | int:
+        name = names.get(number)
+        if name is None:
+            return number
+        room.take(len(name))
+        return name
+
+    return convert
 
 
 def _base64(value: bytes, _: Any) -> str:

@@ -59,11 +59,16 @@ def number(text: str) -> msgspec.Raw | str:
     return msgspec.Raw(text.encode()) if exact else text
 
 
+# As Snowflake's FLOAT takes them from text.
+NOT_FINITE = ("NaN", "inf", "-inf")
+
+
 def floating(value: float) -> float | str:
     """A double; NaN and the infinities as text that a cast to FLOAT accepts."""
     if math.isfinite(value):
         return value
-    return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    not_a_number, infinity, negative = NOT_FINITE
+    return not_a_number if math.isnan(value) else infinity if value > 0 else negative
 
 
 def day(days: int) -> str:

@@ -218,6 +218,18 @@ def since_a_shard_was_made(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rows, "_nothing_before", lambda _: None)
 
 
+def missed_shards_are_told_first(patch: pytest.MonkeyPatch) -> None:
+    """Rows are created whether or not somebody was told of the shards that they hide."""
+
+    def complete(taking: intake.Intake, state: Any) -> Any:
+        while missing := rows.missing_rows(taking._listed, state, initial=taking._initial_position()):
+            taking._create(missing)
+            state = taking._read_state()
+        return state
+
+    patch.setattr(intake.Intake, "_complete", complete)
+
+
 def gaps_by_their_places(patch: pytest.MonkeyPatch) -> None:
     """A gap counts as told if dead letters of records behind it are committed."""
     real = streaming.letters_after
@@ -459,6 +471,7 @@ MUTANTS: Mapping[str, tuple[Mutant, int]] = {
         (dead_letters_that_are_there, 43),
         (looking_back, 4603),
         (since_a_shard_was_made, 252),
+        (missed_shards_are_told_first, 2455),
         (gaps_by_their_places, 346),
         (checkpoint_after_commit, 2),
         (checkpoint_of_a_committed_batch, 43),

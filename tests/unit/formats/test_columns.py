@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Context, Decimal
+from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -408,6 +409,9 @@ def test_keys_that_are_too_long_for_a_name_are_not_remembered() -> None:
         ("NUMBER(4, 0)", "true", None),
         ("FLOAT", "1", 1.0),
         ("FLOAT", '"x"', None),
+        ("FLOAT", '"inf"', inf),
+        ("FLOAT", '"-inf"', -inf),
+        ("FLOAT", '"infinity"', None),
         ("BOOLEAN", "false", False),
         ("BOOLEAN", "0", None),
         ("VARCHAR(3)", '"abc"', "abc"),
@@ -465,6 +469,13 @@ def test_a_column_that_exists_takes_what_fits_its_type(column: str, value: str, 
         assert table.rows == {}
     else:
         assert table.rows == {1: {"A": lands}, 2: {"A": lands}}
+
+
+def test_not_a_number_lands_in_a_column_of_doubles() -> None:
+    table = table_of(A="FLOAT")
+    land(b'{"a": "NaN"}', b'{"a": 1}', table=table)
+    assert isnan(table.rows[0]["A"])
+    assert table.rows[1] == {"A": 1.0}
 
 
 @pytest.mark.parametrize(

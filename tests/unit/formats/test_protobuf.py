@@ -412,6 +412,23 @@ def test_what_a_few_bytes_stand_for_is_bounded() -> None:
         decoded(bytes(17 * 2**20))
 
 
+def test_long_names_for_few_bytes_are_bounded() -> None:
+    name = "x" * 10_000
+    of_both = descriptor_set(
+        f"""
+        syntax = "proto2";
+        message Row {{ optional int32 {name} = 1; }}
+        message Rows {{ repeated Row all = 1; }}
+        enum Kind {{ NONE = 0; {name.upper()} = 1; }}
+        message Kinds {{ repeated Kind all = 1; }}
+        """
+    )
+    for message, item in (("Rows", b"\x0a\x02\x08\x01"), ("Kinds", b"\x08\x01")):
+        assert len(decoded(item * 6_000, message, descriptors=of_both)["all"]) == 6_000
+        with pytest.raises(UndecodableError, match="more than 64 MiB"):
+            decoded(item * 7_000, message, descriptors=of_both)
+
+
 def _varint(number: int) -> bytes:
     low = number & 0x7F
     return bytes([low]) if number < 0x80 else bytes([low | 0x80]) + _varint(number >> 7)
