@@ -30,7 +30,7 @@ def sanitize_uri(uri: SplitResult) -> SplitResult:
     :raises ValueError: it doesn't name a region, an account of twelve digits and a stream
     """
     if not uri.netloc or not _PATH.fullmatch(uri.path):
-        raise ValueError(f"the URI of a stream is {SCHEME}://<region>/<account id>/<stream>")
+        raise ValueError(f"write the URI of a stream as {SCHEME}://<region>/<account id>/<stream>")
     return uri
 
 
@@ -69,7 +69,7 @@ def uri_of_arn(arn: str) -> str:
     """
     stream = StreamRef.parse(arn)
     if stream.arn is None:
-        raise InvalidSettingError(f"{arn!r} isn't the ARN of a Kinesis stream")
+        raise InvalidSettingError(f"Give the ARN of a Kinesis stream: {arn!r} isn't one")
     return f"{SCHEME}://{stream.region}/{stream.account}/{stream.name}"
 
 

@@ -98,7 +98,7 @@ class CheckSession(SnowflakeSession):
             if not self._connection.is_still_running(status):
                 break
             if time.monotonic() > until:
-                raise ServiceUnavailableError(f"Query {query} hasn't ended after two minutes; try again")
+                raise ServiceUnavailableError(f"Try again: query {query} hasn't ended after two minutes")
         with self._translated():
             self._connection.get_query_status_throw_if_error(query)
 

@@ -57,7 +57,7 @@ def _holder(bench: Bench, contest: Contest) -> Iterator[subprocess.Popen[str]]:
             holder.stdin.write(json.dumps(asked) + "\n")
             holder.stdin.flush()
             if LOCKED not in map(str.strip, holder.stdout):
-                raise ServiceUnavailableError("The process that should hold a lock ended; its log says why")
+                raise ServiceUnavailableError("See the log of the process that should hold a lock: it ended")
             yield holder
         finally:
             holder.kill()

@@ -77,7 +77,7 @@ class DrainSettings:
         if self.on_data_loss not in ("fail", "warn"):
             raise InvalidSettingError(f"on_data_loss must be 'fail' or 'warn', not {self.on_data_loss!r}")
         if self.stop_at.tzinfo is None:
-            raise InvalidSettingError(f"stop_at needs a time zone: {self.stop_at.isoformat()}")
+            raise InvalidSettingError(f"Give stop_at a time zone: {self.stop_at.isoformat()} has none")
 
 
 @dataclass(frozen=True)

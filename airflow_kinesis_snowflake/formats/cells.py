@@ -188,8 +188,8 @@ def fit(column: ColumnType, text: str, *, epoch: str | None = None) -> Value:
     """Turn the JSON text of a value into what lands in a column of a table.
 
     VARCHAR takes everything: text as it is, other values as their JSON text. NUMBER and FLOAT take numbers,
-    and text that is a number as JSON writes it (so not ``007``); FLOAT also ``"NaN"``, ``"inf"`` and ``"-inf"``,
-    as formats with such values write them. Times take ISO-8601 text, BINARY base64.
+    and text that is a number as JSON writes it (so not ``007``); FLOAT also ``"NaN"``, ``"inf"`` and
+    ``"-inf"``, as formats with such values write them. Times take ISO-8601 text, BINARY base64.
 
     :param text: one JSON value, checked to be one; ``null`` becomes NULL
     :param epoch: for a column of times: numbers count these units since the start of 1970

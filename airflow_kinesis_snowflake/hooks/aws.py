@@ -84,7 +84,7 @@ _KEY_REFUSED = _Meaning(
     "Enable the stream's KMS key, and allow kms:Decrypt on it in its key policy and in the policies of the "
     "role that runs the task.",
 )
-_UNAVAILABLE = _Meaning(ServiceUnavailableError, "A retry may succeed.")
+_UNAVAILABLE = _Meaning(ServiceUnavailableError, "Try again.")
 _REFUSED = _Meaning(ServiceRefusedError, "Change the settings or the state; a retry won't succeed.")
 _BY_CODE = {
     code: meaning
@@ -369,7 +369,7 @@ def translated(*, doing: str, resource: str) -> Iterator[None]:
         yield
     except ResponseParserError as error:
         raise ServiceUnavailableError(
-            "A retry may succeed; if not, look for a proxy between the worker and AWS: the answer to "
+            "Try again; if that doesn't help, look for a proxy between the worker and AWS: the answer to "
             f"{doing} on {resource} isn't one of AWS"
         ) from error
     except (BotoCoreError, ClientError) as error:

@@ -413,9 +413,9 @@ class CheckpointStoreHook(AwsHook):
         if self.lease_owner(stream_name, shard_id) != owner:
             return False
         raise FencedError(
-            f"The checkpoint of shard {shard_id} of stream {stream_name!r} in {self._table} is already "
-            f"beyond {checkpoint.sequence_number}: something other than the lease's owner moved it. The "
-            "next run continues from there."
+            "Run again, which continues from there: something other than the lease's owner moved the "
+            f"checkpoint of shard {shard_id} of stream {stream_name!r} in {self._table} beyond "
+            f"{checkpoint.sequence_number}"
         )
 
     def release_lease(

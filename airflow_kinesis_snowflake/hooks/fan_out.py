@@ -202,8 +202,7 @@ class ShardSubscription:
         except (BotoCoreError, HTTPError, OSError, ParserError, ResponseParserError, ValueError) as error:
             if not self._closing:
                 raise ServiceUnavailableError(
-                    f"Another try may succeed. The subscription to {self._shard} broke off: "
-                    f"{type(error).__name__}: {error}"
+                    f"Try again: the subscription to {self._shard} broke off: {type(error).__name__}: {error}"
                 ) from error
 
 
@@ -216,8 +215,7 @@ def shard_event(plain: Mapping[str, Any], *, shard: str) -> ShardEvent:
     if not continuation and not plain.get("ChildShards"):
         # Taken for the end of the shard, it would lose what comes after.
         raise ServiceUnavailableError(
-            f"Another try may succeed. An event of {shard} has neither a sequence number to continue at nor "
-            "child shards"
+            f"Try again: an event of {shard} has neither a sequence number to continue at nor child shards"
         )
     return ShardEvent(
         tuple(map(plain_record, plain.get("Records", ()))),
@@ -258,7 +256,9 @@ class MessageBody:
                 if size is None and len(read) >= 4:
                     size = int.from_bytes(read[:4], "big")
                     if size > _MAX_MESSAGE_BYTES:
-                        raise ServiceUnavailableError(f"A message of {size} bytes can't be one of AWS")
+                        raise ServiceUnavailableError(
+                            f"Try again: a message of {size} bytes can't be one of AWS"
+                        )
                     if not self.admit(size):
                         return
                 if size is None or len(read) < size:
@@ -268,7 +268,7 @@ class MessageBody:
                 size = None
                 yield message
         if read:
-            raise ServiceUnavailableError("Another try may succeed. A subscription ended within an event")
+            raise ServiceUnavailableError("Try again: a subscription ended within an event")
 
     def shut_down(self) -> None:
         """Let the thread that reads notice the end; from another thread."""

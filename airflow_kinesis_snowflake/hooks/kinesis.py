@@ -132,7 +132,7 @@ class KinesisStreamHook(AwsHook):
         if not shards:
             # Taken for a list, it would say that every shard is gone with all its records.
             raise ServiceUnavailableError(
-                "Another try may succeed, if the stream is still being created: kinesis:ListShards on "
+                "Try again, if the stream is still being created: kinesis:ListShards on "
                 f"{self._stream} named no shard, but every stream has one"
             )
         return tuple(shards)
@@ -189,7 +189,7 @@ class KinesisStreamHook(AwsHook):
         if page is None:
             # Taken for a page, an answer without records and iterator would end the shard.
             raise ServiceUnavailableError(
-                "A retry may succeed; if not, look for a proxy between the worker and AWS: the answer to "
+                "Try again; if that doesn't help, look for a proxy between the worker and AWS: the answer to "
                 f"kinesis:GetRecords on {self._stream} isn't a page of records"
             )
         return page

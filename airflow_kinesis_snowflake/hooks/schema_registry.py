@@ -77,8 +77,8 @@ def open_schema_registry(registry_conn_id: str) -> SchemaRegistry:
     if connection.conn_type in ("http", "https"):
         return CachedSchemaRegistry(ConfluentSchemaRegistryHook(registry_conn_id).fetch)
     raise InvalidSettingError(
-        f"registry_conn_id must be a connection of type http (Confluent) or aws (Glue), not "
-        f"{connection.conn_type!r}, which {registry_conn_id!r} is"
+        "Set registry_conn_id to a connection of type http (Confluent) or aws (Glue): the type of "
+        f"{registry_conn_id!r} is {connection.conn_type!r}"
     )
 
 
@@ -128,7 +128,7 @@ class CachedSchemaRegistry:
 
     def _ask(self, schema_id: SchemaId) -> RegisteredSchema | _Unknown:
         if self._monotonic() < self._ask_again_at:
-            raise ServiceUnavailableError("The schema registry failed a moment ago; a retry may succeed.")
+            raise ServiceUnavailableError("Try again: the schema registry failed a moment ago.")
         try:
             found: RegisteredSchema | _Unknown = self._fetch(schema_id)
         except LookupError:
@@ -234,7 +234,7 @@ class ConfluentSchemaRegistryHook(BaseHook):
                 return self._read(answer, _content(answer))
         except (requests.RequestException, HTTPError, OSError) as error:
             raise ServiceUnavailableError(
-                f"{self._who} doesn't answer ({type(error).__name__}); another try may succeed."
+                f"Try again: {self._who} doesn't answer ({type(error).__name__})."
             ) from None
 
     def _read(self, answer: requests.Response, content: bytes) -> Mapping[str, Any]:
@@ -250,10 +250,10 @@ class ConfluentSchemaRegistryHook(BaseHook):
         if status in (401, 403):
             raise AccessDeniedError(f"Check the login and password of {self._who}: it answers {status}.")
         if status == 429:
-            raise ThrottledError(f"{self._who} asks to be called less often; another try may succeed.")
+            raise ThrottledError(f"Try again later: {self._who} asks to be called less often.")
         if status == 200 or status >= 500:
             raise ServiceUnavailableError(
-                f"{self._who} answers {status}, and nothing that a registry says; another try may succeed."
+                f"Try again: {self._who} answers {status}, and nothing that a registry says."
             )
         raise ServiceRefusedError(
             f"Check host, port and schema of {self._who}: it answers {status} to a question for a schema."
@@ -325,7 +325,8 @@ class GlueSchemaRegistryHook(AwsHook):
 def _url(connection: Any) -> str:
     if not connection.host:
         raise InvalidSettingError(
-            f"The connection {connection.conn_id} has no host; give the address of the schema registry."
+            f"Set the host of the Airflow connection {connection.conn_id!r} to the address of the schema "
+            "registry: it is empty"
         )
     host = str(connection.host).rstrip("/")
     scheme, _, rest = host.rpartition("://")

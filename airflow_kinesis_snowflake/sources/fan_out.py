@@ -311,9 +311,8 @@ class FanOutSource:
                 continue
             if self._closed or self._runtime.monotonic() - began > CONSUMER_PATIENCE_SECONDS:
                 raise ServiceUnavailableError(
-                    f"Consumer {self._name} of stream {self.stream_name} isn't active after "
-                    f"{CONSUMER_PATIENCE_SECONDS:.0f} s, but {consumer.status if consumer else 'missing'}. "
-                    "Another try may succeed."
+                    f"Try again: consumer {self._name} of stream {self.stream_name} isn't active after "
+                    f"{CONSUMER_PATIENCE_SECONDS:.0f} s, but {consumer.status if consumer else 'missing'}"
                 )
             self._runtime.event().wait(CONSUMER_PAUSE_SECONDS)
 
@@ -412,8 +411,8 @@ class FanOutCursor:
         if (wait := self._source._wait_before(self.shard_id)) > 0:
             if self._fruitless:
                 raise ThrottledError(
-                    f"Shard {self.shard_id} of stream {self._source.stream_name} can be subscribed to again "
-                    f"in {wait:.1f} s: the last subscription was cut off"
+                    f"Subscribe to shard {self.shard_id} of stream {self._source.stream_name} again in "
+                    f"{wait:.1f} s: the last subscription was cut off"
                 )
             return
         began = self._runtime.monotonic()

@@ -108,7 +108,7 @@ def parse_timestamp(value: str | datetime) -> datetime:
     """
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     if moment.tzinfo is None:
-        raise ValueError(f"the timestamp {value} needs a time zone, for example {moment.isoformat()}Z")
+        raise ValueError(f"give the timestamp {value} a time zone, for example {moment.isoformat()}Z")
     try:
         return moment.astimezone(UTC)
     except OverflowError:

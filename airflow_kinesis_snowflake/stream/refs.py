@@ -11,7 +11,7 @@ _NAME = "[a-zA-Z0-9_.-]{1,128}"
 _RESOURCE = re.compile(rf"stream/(?P<name>{_NAME})")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-[0-9]+")
 _ACCOUNT = re.compile(r"[0-9]{12}")
-_HOW = "give arn:aws:kinesis:<region>:<account id>:stream/<name>"
+_HOW = "Give arn:aws:kinesis:<region>:<account id>:stream/<name>"
 # From botocore's partitions.json; a region that matches none of these prefixes belongs to "aws".
 _PARTITIONS = {
     "cn-": "aws-cn",
@@ -49,7 +49,7 @@ class StreamRef:
             return _parse_arn(text)
         if not re.fullmatch(_NAME, text):
             raise InvalidSettingError(
-                f"give the name of a Kinesis stream, not {text!r}: 1 to 128 letters, digits, '_', '.' or "
+                f"Give the name of a Kinesis stream, not {text!r}: 1 to 128 letters, digits, '_', '.' or "
                 "'-', or the ARN of a stream"
             )
         return cls(text)
@@ -102,19 +102,19 @@ def _parse_arn(text: str) -> StreamRef:
     _, partition, service, region, account, resource = (*text.split(":", 5), "", "", "", "")[:6]
     if service != "kinesis":
         raise InvalidSettingError(
-            f"{text!r} is the ARN of a resource of {service or 'no service'}, not of Kinesis: {_HOW}"
+            f"{_HOW}: {text!r} is the ARN of a resource of {service or 'no service'}, not of Kinesis"
         )
     if "/consumer/" in resource:
         raise InvalidSettingError(
-            f"{text!r} is the ARN of a registered consumer: give that of its stream, which ends before "
-            "'/consumer/'"
+            f"Give the ARN of the stream, which ends before '/consumer/': {text!r} is that of a registered "
+            "consumer"
         )
     named = _RESOURCE.fullmatch(resource)
     if not (named and _REGION.fullmatch(region) and _ACCOUNT.fullmatch(account)):
-        raise InvalidSettingError(f"{text!r} isn't the ARN of a Kinesis stream: {_HOW}")
+        raise InvalidSettingError(f"{_HOW}: {text!r} isn't the ARN of a Kinesis stream")
     if partition != partition_of(region):
         raise InvalidSettingError(
-            f"{text!r} contradicts itself: {region} is a region of the partition {partition_of(region)!r}, "
-            f"not {partition!r}"
+            f"Correct the ARN {text!r}, which contradicts itself: {region} is a region of the partition "
+            f"{partition_of(region)!r}, not {partition!r}"
         )
     return StreamRef(named["name"], partition, region, account)

@@ -192,8 +192,8 @@ def material(
         application=application,
         drains=more.get("drains") or drains(application, lags, **more.get("done", {})),
         reading=(
-            Reading(unreadable="dynamodb:DescribeTable on table 'payments' in eu-west-1 failed: Could not "
-                    "connect to the endpoint. A retry may succeed.", )
+            Reading(unreadable="Try again. dynamodb:DescribeTable on table 'payments' in eu-west-1 failed: Could "
+                    "not connect to the endpoint", )
             if shards is None
             else reading(application, shards, *more.get("findings", ()))
         ),

@@ -243,8 +243,8 @@ class CopySink:
             raise
         if not carry(batch, self._read(session, batch.keys)):
             raise TransactionEndedError(
-                f"Snowflake had ended the transaction of batch {batch.id} before its COMMIT arrived; nothing "
-                f"of it is in {self._target.table}"
+                f"Try again: Snowflake had ended the transaction of batch {batch.id} before its COMMIT "
+                f"arrived; nothing of it is in {self._target.table}"
             )
         self._remove_earlier_attempts(session, batch)
         self._remove_abandoned(session)
@@ -277,8 +277,8 @@ class CopySink:
         """
         if not all(self._context.writers.map(self._context.claims.confirm, list(batch.spans))):
             raise LeaseLostError(
-                f"Leases of stream {self._context.stream_name} were lost before batch {batch.id} was "
-                "started; the next owner reads its records again"
+                f"Leave its records to the next owner: leases of stream {self._context.stream_name} were "
+                f"lost before batch {batch.id} was started"
             )
 
     def _with_rows(self, batch: Batch, offsets: Offsets) -> Offsets:
@@ -292,8 +292,8 @@ class CopySink:
         offsets = self._read(session, keys)
         if absent_from(offsets, keys):
             raise TransactionEndedError(
-                f"Snowflake had ended the transaction that adds rows to {self._target.offsets} before "
-                f"its COMMIT arrived; batch {batch.id} is not begun"
+                f"Try again: Snowflake had ended the transaction that adds rows to {self._target.offsets} "
+                f"before its COMMIT arrived; batch {batch.id} is not begun"
             )
         return offsets
 
@@ -380,7 +380,7 @@ class CopySink:
         mapping.found(self._open().landing_columns(self._target))
         if mapping.copy(files_of(batch).fields, files_of(batch).missing) != copy:
             raise TableChangedError(
-                f"{self._target.table} was altered while batch {batch.id} of stream "
+                f"Try again: {self._target.table} was altered while batch {batch.id} of stream "
                 f"{self._context.stream_name} was being loaded"
             ) from error
 
@@ -400,8 +400,8 @@ class CopySink:
         """
         if not all(self._context.claims.holds(shard) for shard in batch.spans):
             raise LeaseLostError(
-                f"Leases of stream {self._context.stream_name} were lost while batch {batch.id} was being "
-                f"loaded; it was rolled back and the next owner reads its records again"
+                f"Leave its records to the next owner: leases of stream {self._context.stream_name} were "
+                f"lost while batch {batch.id} was being loaded; it was rolled back"
             )
         keys, attempt = batch.keys, f"{batch.id}/{transaction}"
         session.move_offsets(
@@ -425,12 +425,12 @@ class CopySink:
             return
         if after == Offsets({key: before[key] for key in keys}, {}):
             raise TransactionEndedError(
-                f"Snowflake had ended the transaction of batch {batch.id} before its offsets moved; nothing "
-                f"of it is in {self._target.table}"
+                f"Try again: Snowflake had ended the transaction of batch {batch.id} before its offsets "
+                f"moved; nothing of it is in {self._target.table}"
             )
         raise FencedError(
-            f"Offsets of shards in batch {batch.id} of stream {self._context.stream_name} were moved by "
-            f"another worker; it was rolled back"
+            f"Read on after the offsets: another worker moved those of shards in batch {batch.id} of stream "
+            f"{self._context.stream_name}; the batch was rolled back"
         )
 
     def _settle_fence(self, batch: Batch) -> Outcome:
@@ -443,8 +443,8 @@ class CopySink:
         outcome = self._outcome_by(self._read(self._open(), batch.keys), batch)
         if outcome is None:
             raise ServiceUnavailableError(
-                f"Offsets of {', '.join(sorted(batch.spans))} in {self._target.offsets} changed while batch "
-                f"{batch.id} was being loaded; it was rolled back"
+                f"Try again: offsets of {', '.join(sorted(batch.spans))} in {self._target.offsets} changed "
+                f"while batch {batch.id} was being loaded; it was rolled back"
             )
         return outcome
 
@@ -482,7 +482,10 @@ def prepare_table(
     evolve(session, files.fields, files.missing, target=target, mapping=mapping)
     copy = mapping.copy(files.fields, files.missing)
     if copy is None:
-        raise TableChangedError(f"The columns of {target.table} aren't those that records were prepared for")
+        raise TableChangedError(
+            f"Prepare the records again: the columns of {target.table} aren't those that they were "
+            "prepared for"
+        )
     return copy
 
 

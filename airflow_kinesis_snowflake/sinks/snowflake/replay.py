@@ -226,15 +226,15 @@ class _Replay:
         there = session.list_dead_letters(self._target, chosen, letters)
         if sorted(there) != sorted(letter.id for letter in letters):
             raise FencedError(
-                f"{len(set(there))} of {len(letters)} dead letters of stream {chosen.stream} are there, "
-                "each once; the others were replayed or deleted by somebody else meanwhile. The "
+                "Choose dead letters again: somebody else replayed or deleted some meanwhile, of "
+                f"{len(letters)} of stream {chosen.stream} {len(set(there))} are there, each once. The "
                 "transaction was rolled back"
             )
         deleted = session.delete_dead_letters(self._target, chosen, letters, transaction=transaction)
         if deleted != len(letters):
             raise TransactionEndedError(
-                f"Snowflake had ended the transaction that replays {len(letters)} dead letters of stream "
-                f"{chosen.stream} before they were deleted; nothing of it is in {self._target.table}"
+                f"Try again: Snowflake had ended the transaction that replays {len(letters)} dead letters of "
+                f"stream {chosen.stream} before they were deleted; nothing of it is in {self._target.table}"
             )
 
     def _require_deleted(
@@ -242,8 +242,8 @@ class _Replay:
     ) -> None:
         if left := session.list_dead_letters(self._target, chosen, letters):
             raise TransactionEndedError(
-                f"Snowflake had ended the transaction that replays {len(letters)} dead letters of stream "
-                f"{chosen.stream}: {len(left)} of them are still there, and nothing of it is in "
+                f"Try again: Snowflake had ended the transaction that replays {len(letters)} dead letters of "
+                f"stream {chosen.stream}; {len(left)} of them are still there, and nothing of it is in "
                 f"{self._target.table}"
             )
 

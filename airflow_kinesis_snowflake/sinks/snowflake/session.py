@@ -247,7 +247,7 @@ class SnowflakeSession:
             Statement("SELECT CURRENT_TRANSACTION()"), doing="ask for the transaction"
         )
         if transaction is None:
-            raise TransactionEndedError("Snowflake ended a transaction before its first statement; try again")
+            raise TransactionEndedError("Try again: Snowflake ended a transaction before its first statement")
         return str(transaction)
 
     def _commit(self) -> None:
@@ -259,8 +259,8 @@ class SnowflakeSession:
         except Exception as error:
             self.close()
             raise UnknownOutcomeError(
-                "the connection to Snowflake broke while COMMIT was under way; "
-                "read the offsets table to learn whether the batch is loaded"
+                "Read the offsets table to learn whether the batch is loaded: the connection to Snowflake "
+                "broke while COMMIT was under way"
             ) from error
 
     def _abandon(self) -> None:
@@ -532,7 +532,7 @@ class SnowflakeSession:
     def _require_open(self, doing: str) -> None:
         if self._closed:
             raise ServiceUnavailableError(
-                f"can't {doing.rstrip()}: the Snowflake session is closed; try again"
+                f"Try again: the Snowflake session that should {doing.rstrip()} is closed"
             )
 
     def _modify(self, statement: Statement, *, doing: str, target: TableName) -> None:

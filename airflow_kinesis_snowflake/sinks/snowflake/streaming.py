@@ -253,7 +253,7 @@ class StreamingSink:
             except FencedError as error:
                 # Whoever opened a channel has, or had, the lease. Its token tells what became of our rows.
                 raise ServiceUnavailableError(
-                    f"Channels of batch {batch.id} are opened again to see what is committed: {error}"
+                    f"Open the channels of batch {batch.id} again to see what is committed: {error}"
                 ) from error
             finally:
                 self._committing = False
@@ -393,8 +393,8 @@ class StreamingSink:
             state = lanes[shard_id].channel.wait(end, timeout=timeout, stopping=self._cancelled)
             if state is None:
                 raise ServiceUnavailableError(
-                    f"Snowflake didn't say within {COMMIT_SECONDS:.0f} s that rows of batch {batch.id} for "
-                    f"{table} are committed; their channels are read again"
+                    f"Read the channels again: Snowflake didn't say within {COMMIT_SECONDS:.0f} s that rows "
+                    f"of batch {batch.id} for {table} are committed"
                 )
             self._note_rejected(shard_id, lanes[shard_id], state.rejected, state.rejected_through, state.why)
             lanes[shard_id].committed = state.committed
@@ -435,7 +435,8 @@ class StreamingSink:
         if columns is None:
             self._evolved.clear()
             raise TableChangedError(
-                f"The columns of {self._target.table} aren't those that batch {batch.id} was prepared for"
+                f"Prepare batch {batch.id} again: the columns of {self._target.table} aren't those that it "
+                "was prepared for"
             )
         self._evolved |= needed
         return columns

@@ -75,7 +75,7 @@ class TableOptions:
         known = {field.name for field in fields(cls)} - {"create"}
         if unknown := sorted(given.keys() - known):
             raise InvalidSettingError(
-                f"create_table has no option {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+                f"Choose from {', '.join(sorted(known))}: create_table has no option {', '.join(unknown)}"
             )
         return cls(**{name: _typed(name, value) for name, value in given.items()})
 
@@ -94,5 +94,5 @@ def _typed(name: str, value: Any) -> Any:
     else:
         right = isinstance(value, bool)
     if not right:
-        raise InvalidSettingError(f"create_table can't take {value!r} as {name}")
+        raise InvalidSettingError(f"Correct {name} of create_table: it can't be {value!r}")
     return tuple(value) if isinstance(value, list) else value

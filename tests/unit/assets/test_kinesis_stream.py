@@ -40,7 +40,7 @@ def test_a_stream_has_one_uri_however_it_is_named() -> None:
     ],
 )
 def test_airflow_refuses_a_uri_that_is_not_that_of_a_stream(uri: str) -> None:
-    with pytest.raises(ValueError, match="the URI of a stream is"):
+    with pytest.raises(ValueError, match="the URI of a stream as"):
         Asset(uri=uri)
 
 

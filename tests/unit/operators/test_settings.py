@@ -484,7 +484,9 @@ def test_a_name_that_native_rendering_made_a_number_is_refused() -> None:
 @pytest.mark.parametrize("operator_class", [each for each in REQUIRED if "stream_name" in each.setting_types])
 def test_a_stream_is_named_by_name_or_by_arn(operator_class: type[Any]) -> None:
     assert make(operator_class, stream_name=ARN).setting("stream_name") == ARN
-    with pytest.raises(InvalidSettingError, match=r"stream_name: .* is the ARN of a resource of dynamodb"):
+    with pytest.raises(
+        InvalidSettingError, match=r"stream_name: Give arn.* is the ARN of a resource of dynamodb"
+    ):
         make(operator_class, stream_name="arn:aws:dynamodb:eu-west-1:123456789012:table/clicks")
 
 
