@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 from airflow_kinesis_snowflake.formats.cells import TypeMismatch, kind_of
 from airflow_kinesis_snowflake.formats.column_types import ColumnType, DataType
 from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, DroppedPayload
-from airflow_kinesis_snowflake.formats.envelope import refusal
+from airflow_kinesis_snowflake.formats.envelope import METADATA, refusal
 from airflow_kinesis_snowflake.formats.inference import ObservedTypes, observe
+from airflow_kinesis_snowflake.identifiers import quote
 
 if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.engine import Decoder
@@ -22,7 +23,6 @@ MAX_KEYS = 1_000
 """Keys that a sample tells apart; others are counted."""
 MAX_REASONS = 20
 
-_MAX_KEY_LENGTH = 255
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _EPOCHS = {
     unit: range(946_684_800 * of_second, 4_102_444_800 * of_second)
@@ -83,7 +83,7 @@ class Sample:
     :param dead_letters: records that can't be read, by reason
     :param dropped: records without data, by what they are
     :param keys: by their names
-    :param further_keys: how often other keys came: after the first 1,000, or too long for a column, or empty
+    :param further_keys: how often other keys came: after the first 1,000, or such that can't name a column
     """
 
     records: int = 0
@@ -124,7 +124,7 @@ class Sample:
             self.others += 1
             return
         for name, raw in members.items():
-            if name not in self.keys and (len(self.keys) >= MAX_KEYS or not 0 < len(name) <= _MAX_KEY_LENGTH):
+            if name not in self.keys and (len(self.keys) >= MAX_KEYS or not _can_name_a_column(name)):
                 self.further_keys += 1
             else:
                 self.keys.setdefault(name, KeyStatistics()).add(bytes(raw).decode())
@@ -171,6 +171,14 @@ class Sample:
             "columns": self.columns,
             "epochs": self.epochs,
         }
+
+
+def _can_name_a_column(key: str) -> bool:
+    try:
+        quote(key.upper())
+    except InvalidSettingError:
+        return False
+    return key.upper() != METADATA
 
 
 def _is_in(text: str, moments: range) -> bool:

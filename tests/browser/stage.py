@@ -192,8 +192,10 @@ def material(
         application=application,
         drains=more.get("drains") or drains(application, lags, **more.get("done", {})),
         reading=(
-            Reading(unreadable="Try again. dynamodb:DescribeTable on table 'payments' in eu-west-1 failed: Could "
-                    "not connect to the endpoint", )
+            Reading(
+                unreadable="Try again. dynamodb:DescribeTable on table 'payments' in eu-west-1 failed: "
+                "Could not connect to the endpoint"
+            )
             if shards is None
             else reading(application, shards, *more.get("findings", ()))
         ),

@@ -59,7 +59,7 @@ def snowflake(**connection: Any) -> tuple[str, Any]:
 
 IN_THE_CODE = {
     "a part of the stream's ARN": Mistake(
-        ("stream_name: give the name of a Kinesis stream",), {"stream_name": "stream/clicks"}
+        ("stream_name: Give the name of a Kinesis stream",), {"stream_name": "stream/clicks"}
     ),
     "a table without its database": Mistake(
         ("table: write DATABASE.SCHEMA.TABLE, and double quotes",), {"table": "CLICKS"}

@@ -85,9 +85,15 @@ def test_what_is_compressed_or_dropped_is_counted_as_a_drain_would() -> None:
 
 
 def test_keys_that_differ_in_case_alone_and_odd_ones_are_told() -> None:
-    sample = sample_of({"a": 1, "A": "x", "b\nc": 1, "": 1, "k" * 256: 1})
+    sample = sample_of({"a": 1, "A": "x", "b\nc": 1, "": 1, "k" * 256: 1, "ß" * 200: 1})
     assert sample.columns == {"A": "VARIANT", "B\nC": "NUMBER(38, 18)"}
-    assert sample.further_keys == 2
+    assert sample.further_keys == 3
+
+
+@pytest.mark.parametrize("key", ["kinesisMetadata", "a\0b"])
+def test_a_key_that_cannot_name_a_column_is_not_suggested(key: str) -> None:
+    sample = sample_of({key: 1, "b": 1})
+    assert (list(sample.columns), sample.further_keys) == (["B"], 1)
 
 
 def test_what_a_sample_keeps_is_bounded() -> None:
