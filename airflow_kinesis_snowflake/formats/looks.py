@@ -41,7 +41,7 @@ def _guess(payload: bytes) -> str | None:
         if payload.startswith(beginning):
             return description
     if kind := kind_of(payload):
-        return f"{kind}, which compression='auto' reads"
+        return f"{kind}, which compression='auto' reads if it is whole"
     for beginning, length, whose in _HEADERS:
         if payload.startswith(beginning) and len(payload) > length:
             first = payload[length : length + 1]
@@ -61,7 +61,7 @@ def _documents(payload: bytes) -> str | None:
     except (ValueError, RecursionError):
         return None
     if text[end:].lstrip()[:1] in ("{", "["):
-        return "several documents, which json_documents='sequence' reads"
+        return "several documents, which json_documents='sequence' reads as payload_format='json'"
     return None
 
 

@@ -46,7 +46,10 @@ def _document(payload: bytes, _key: str = "", /) -> list[bytes]:
     try:
         return [_encode(_plain(_decode(payload)))]
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError):
-        raise UndecodableError(f"not MessagePack{hint(payload)}") from None
+        looks_like = hint(payload)
+        # It may begin like one, and be cut off or followed by another.
+        told = "" if "'msgpack'" in looks_like else looks_like
+        raise UndecodableError(f"not one whole MessagePack value{told}") from None
     except RecursionError:
         raise UndecodableError("nested too deeply") from None
 

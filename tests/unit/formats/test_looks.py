@@ -15,8 +15,8 @@ from airflow_kinesis_snowflake.formats.looks import hint
 @pytest.mark.parametrize(
     ("payload", "looks"),
     [
-        (gzip.compress(b"1", mtime=0), "gzip, which compression='auto' reads"),
-        (zlib.compress(b"1"), "zlib, which compression='auto' reads"),
+        (gzip.compress(b"1", mtime=0), "gzip, which compression='auto' reads if it is whole"),
+        (zlib.compress(b"1"), "zlib, which compression='auto' reads if it is whole"),
         (b"Obj\x01", "Avro container"),
         (b"\xc3\x01\x00", "Avro single object"),
         (b"\xf3\x89\x9a\xc2", "KPL aggregate whose MD5 is wrong"),
@@ -30,7 +30,10 @@ from airflow_kinesis_snowflake.formats.looks import hint
         (b"eyJhIjoxfQ==", "base64 of JSON"),
         (base64.b64encode(gzip.compress(b"1", mtime=0)), "base64 of gzip"),
         (b'{"a":NaN}', "JSON with NaN"),
-        (b'{"a":1}\n{"a":2}\n', "several documents, which json_documents='sequence' reads"),
+        (
+            b'{"a":1}\n{"a":2}\n',
+            "several documents, which json_documents='sequence' reads as payload_format='json'",
+        ),
         (b'[{"a":1}]{"a":2}', "several documents"),
     ],
 )

@@ -76,3 +76,11 @@ def test_bytes_of_another_encoder_are_read() -> None:
 def test_what_is_not_messagepack_is_a_dead_letter(payload: bytes) -> None:
     with pytest.raises(UndecodableError):
         decoded(payload)
+
+
+@pytest.mark.parametrize(
+    "payload", [2 * msgspec.msgpack.encode({"a": 1}), msgspec.msgpack.encode({"a": 1})[:-1]]
+)
+def test_what_begins_like_messagepack_is_not_said_to_be_read_as_messagepack(payload: bytes) -> None:
+    with pytest.raises(UndecodableError, match=r"^not one whole MessagePack value$"):
+        decoded(payload)
