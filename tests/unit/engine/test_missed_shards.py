@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -32,7 +32,7 @@ class Store(FakeStateStore):
         return super().create_shard(stream_name, shard_id, **facts)
 
 
-def drain(source: FakeSource, store: Store, *, on_data_loss: str = "warn") -> Drain:
+def drain(source: FakeSource, store: Store, *, on_data_loss: Literal["fail", "warn"] = "warn") -> Drain:
     store.drain = Drain(
         DrainSettings(
             stream_name="stream",
