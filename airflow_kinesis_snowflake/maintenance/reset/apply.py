@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from airflow_kinesis_snowflake.maintenance.reset.registry import find_method
 from airflow_kinesis_snowflake.sinks.snowflake.factories import COPY, STREAMING
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.state.shards import ShardState
-from airflow_kinesis_snowflake.stream.positions import StartAt, is_after
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, StartAt, is_after
 from airflow_kinesis_snowflake.stream.times import moment
 
 if TYPE_CHECKING:
@@ -154,6 +155,33 @@ class ResetRun:
         if fenced:
             log.info("%d channels of stream %s are taken from whoever had them", fenced, stream)
 
+    def occupy(self, rows: Rows, holds: Holds) -> None:
+        """Make and hold the rows that a drain would make, so that none begins with another shard meanwhile.
+
+        Shards that a reshard makes from now on wait for their parents, which are held. If this process dies,
+        drains read the shards from their beginning.
+
+        :param rows: those that there are, all held
+        :raises MaintenanceRefusedError: a drain has begun with a shard
+        """
+        stream = self.plan.request.stream
+        begun = any(key[0] == stream for key in rows)
+        for change in self.plan.changes:
+            if change.action is Action.LEAVE_TO_DRAIN and (stream, change.shard_id) not in rows:
+                start_at = str(TRIM_HORIZON) if begun else change.new_start_at
+                made = replace(change, new_start_at=start_at, new_incarnation=self.plan.id)
+                if not self._make(made, holds):
+                    raise self.begun_meanwhile((stream, change.shard_id))
+
+    def begun_meanwhile(self, key: tuple[str, str]) -> MaintenanceRefusedError:
+        """Why nothing was changed: a drain has begun with a shard that had no row."""
+        stream, shard_id = key
+        return MaintenanceRefusedError(
+            f"Stop the drains of application {self.store.application_name} and carry out the plan once more: "
+            f"one has begun shard {shard_id} of stream {stream} in the meantime. No row "
+            "that was there was changed."
+        )
+
     def change_shards(self, *, also_close: ChooseKeys = lambda _: (), check: Check = lambda _: None) -> None:
         """Close the incarnations that end, and write the rows of the shards.
 
@@ -189,18 +217,22 @@ class ResetRun:
         stream = self.plan.request.stream
         if change.action is Action.REMOVE:
             done = self.store.remove_shard(stream, change.shard_id, owner=self._owner)
+        elif change.action is Action.SET:
+            state = self._new_state(change)
+            done = self.store.reset_shard(stream, state, owner=self._owner, now=self._clock())
         else:
-            write = partial(self.store.reset_shard, stream, self._new_state(change), owner=self._owner)
-            if change.action is Action.SET:
-                done = write(now=self._clock())
-            else:
-                key = (stream, change.shard_id)
-                done = holds.make(key, lambda now, until: write(now=now, made_until=until))
+            done = self._make(change, holds)
         if not done:
             raise MaintenanceRefusedError(
                 f"Make a new plan: the row of shard {change.shard_id} of stream {stream} changed while "
                 f"application {self.store.application_name} was being reset."
             )
+
+    def _make(self, change: ShardChange, holds: Holds) -> bool:
+        """Make the row of a shard, held from its first moment on; ``False``: there is one."""
+        stream = self.plan.request.stream
+        write = partial(self.store.reset_shard, stream, self._new_state(change), owner=self._owner)
+        return holds.make((stream, change.shard_id), lambda now, until: write(now=now, made_until=until))
 
     def _new_state(self, change: ShardChange) -> ShardState:
         latest = change.new_start_at == LATEST

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from airflow_kinesis_snowflake.exceptions import MaintenanceRefusedError
 from airflow_kinesis_snowflake.maintenance.reset.new_start import INITIAL_POSITION, NewStart
 from airflow_kinesis_snowflake.state.attributes import key_of
 from airflow_kinesis_snowflake.stream.times import millis
@@ -65,12 +64,8 @@ class DeleteTable(NewStart):
             # Before they were held, a drain may have changed them.
             rows = run.read_rows()
             if unheld := rows.keys() - held:
-                stream, shard_id = min(unheld)
-                raise MaintenanceRefusedError(
-                    f"Stop the drains of application {run.store.application_name} and carry out the plan "
-                    f"once more: one has begun shard {shard_id} of stream {stream} in the meantime. Nothing "
-                    "was changed."
-                )
+                raise run.begun_meanwhile(min(unheld))
+            run.occupy(rows, holds)
             for stream in sorted({stream for stream, _ in rows}):
                 run.close(stream, [row for key, row in rows.items() if key[0] == stream])
             holds.prolong()
