@@ -310,8 +310,17 @@ def _whole(value: Any) -> int:
     return value
 
 
-def _day(value: Any, _: Mapping[str, Any]) -> str:
-    return values.day(_whole(value))
+def _if_representable(read: Callable[[int], str], value: Any) -> str | int:
+    """A date or moment; outside the years 1 to 9999 the number that came: PostgreSQL has BC and infinity."""
+    count = _whole(value)
+    try:
+        return read(count)
+    except UndecodableError:
+        return count
+
+
+def _day(value: Any, _: Mapping[str, Any]) -> str | int:
+    return _if_representable(values.day, value)
 
 
 def _time_of_day(digits: int, value: Any, _: Mapping[str, Any]) -> str:
@@ -319,8 +328,8 @@ def _time_of_day(digits: int, value: Any, _: Mapping[str, Any]) -> str:
     return values.time_span(_whole(value), digits)
 
 
-def _timestamp(digits: int, zone: str, value: Any, _: Mapping[str, Any]) -> str:
-    return values.timestamp(_whole(value), digits, zone)
+def _timestamp(digits: int, zone: str, value: Any, _: Mapping[str, Any]) -> str | int:
+    return _if_representable(lambda count: values.timestamp(count, digits, zone), value)
 
 
 def _json(value: Any, _: Mapping[str, Any]) -> Any:
