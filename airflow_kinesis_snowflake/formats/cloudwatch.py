@@ -13,11 +13,15 @@ import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.compression import decompressing, inflater
-from airflow_kinesis_snowflake.formats.engine import CheckedDocuments, DroppedPayload, made, of_json
+from airflow_kinesis_snowflake.formats.engine import (
+    CheckedDocuments,
+    DroppedPayload,
+    check_count,
+    check_output,
+    of_json,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
 
 _check_json = msgspec.json.Decoder(msgspec.Raw).decode
@@ -41,7 +45,7 @@ class CloudWatchLogs:
         return decompressing(inflater("auto"), of_json(log_events))
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     id: str
     timestamp: int
     message: str
@@ -71,20 +75,27 @@ def log_events(payload: bytes, _key: str = "", /) -> Documents:
         raise UndecodableError("a CloudWatch Logs message of an unknown type")
     if not message.events:
         return DroppedPayload("message of CloudWatch Logs without events")
-    return CheckedDocuments(made(_rows(message)))
+    return _rows(message, size=len(payload))
 
 
-def _rows(message: _Message) -> Iterator[bytes]:
-    """The events as JSON; what all of them share is encoded once."""
+def _rows(message: _Message, *, size: int) -> CheckedDocuments:
+    """The events as JSON; what all of them share is encoded once.
+
+    :param size: bytes of all events, or more
+    """
     head = b'{"owner":%b,"logGroup":%b,"logStream":%b,"id":' % (
         _encode(message.owner),
         _encode(message.group),
         _encode(message.stream),
     )
+    check_count(len(message.events))
+    check_output(len(head) * len(message.events) + size)
+    rows = CheckedDocuments()
     for event in message.events:
         extracted = b"" if event.extracted is msgspec.UNSET else b',"extractedFields":%b' % event.extracted
         number, moment, text = _encode(event.id), _encode(event.timestamp), as_json(event.message)
-        yield b"".join((head, number, b',"timestamp":', moment, b',"message":', text, extracted, b"}"))
+        rows.append(b"".join((head, number, b',"timestamp":', moment, b',"message":', text, extracted, b"}")))
+    return rows
 
 
 def as_json(message: str) -> bytes:

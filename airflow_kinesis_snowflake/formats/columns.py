@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from airflow_kinesis_snowflake.formats.column_types import (
     DataType,
 )
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, NOTHING_KNOWN, Known
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
 from airflow_kinesis_snowflake.formats.envelope import (
     METADATA,
     METADATA_FIELDS,
@@ -61,6 +62,7 @@ from airflow_kinesis_snowflake.formats.schema import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from airflow_kinesis_snowflake.formats.decoding import Expansion
     from airflow_kinesis_snowflake.stream.records import Record
 
 _MAX_INT_DIGITS = 19
@@ -229,21 +231,28 @@ class ColumnsMapping:
 
     # --- records -------------------------------------------------------------------------------------------
 
-    def encode(
-        self, records: Sequence[Record], *, stream_name: str, shard_id: str, known: Known = NOTHING_KNOWN
-    ) -> EncodedRecords:
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other.
 
-        :param known: values are read in any case
         :raises KinesisSnowflakeError: the columns of the table can't be read
         """
+        return self._encode(records, stream_name=stream_name, shard_id=shard_id, runs=None)
+
+    def encode_documents(self, expansion: Expansion, *, stream_name: str, shard_id: str) -> EncodedRecords:
+        """The same for the documents of records."""
+        records = expansion.records()
+        return self._encode(records, stream_name=stream_name, shard_id=shard_id, runs=expansion.runs)
+
+    def _encode(
+        self, records: Sequence[Record], *, stream_name: str, shard_id: str, runs: Sequence[int] | None
+    ) -> EncodedRecords:
         if not records:
             return EncodedRecords(NO_ROWS, (), 0)
         while True:
             page = _Page(self._current(), records)
             delta = page.judge()
             if not delta:
-                return page.encoded(stream_name=stream_name, shard_id=shard_id, runs=known.runs)
+                return page.encoded(stream_name=stream_name, shard_id=shard_id, runs=runs)
             self._merge(delta)
 
 
@@ -343,7 +352,10 @@ class _Page:
     # --- the outcome ---
 
     def encoded(self, *, stream_name: str, shard_id: str, runs: Sequence[int] | None) -> EncodedRecords:
-        """Rows and dead letters, once the schema is complete."""
+        """Rows and dead letters, once the schema is complete.
+
+        :param runs: lengths of the runs of records that share their coordinates; ``None``: not known
+        """
         if self._odd:
             self._insert_judged()
         landing = [
@@ -365,9 +377,11 @@ class _Page:
                 assert target.type is not None
                 arrays.append(kept)
                 fields.append(FileColumn(name, target.number, encoding, target.type))
-        metadata = metadata_arrays(
-            records, stream_name=stream_name, shard_id=shard_id, runs=None if letters else runs
-        )
+        if runs is not None and not letters:
+            sources = [records[end - 1] for end in accumulate(runs)]
+            metadata = metadata_arrays(sources, stream_name=stream_name, shard_id=shard_id, runs=runs)
+        else:
+            metadata = metadata_arrays(records, stream_name=stream_name, shard_id=shard_id)
         rows = pa.RecordBatch.from_arrays(
             [*arrays, *metadata],
             schema=pa.schema(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.formats.engine import NOTHING_KNOWN, CheckedDocuments, DroppedPayload, Known
+from airflow_kinesis_snowflake.formats.engine import CheckedDocuments, DroppedPayload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,28 +38,40 @@ class Encoder(Protocol):
 
 
 class Mapping(Encoder, Protocol):
-    """An encoder that may be told what is known of the records."""
+    """An encoder that may be told more of records than they say."""
 
-    def encode(
-        self, records: Sequence[Record], *, stream_name: str, shard_id: str, known: Known = NOTHING_KNOWN
+    def encode_documents(
+        self, expansion: Expansion, *, stream_name: str, shard_id: str
     ) -> EncodedRecords: ...
 
 
 @dataclass
 class Expansion:
-    """Documents of some records, in order; those of one record share its coordinates.
+    """Documents of some records, in order.
 
-    :param runs: how many documents there are of each record that has any
+    :param payloads: the documents
+    :param sources: the records that have any
+    :param runs: how many documents there are of each of these
     :param checked: all are :class:`CheckedDocuments`
     :param taken: how many of the records were taken apart; there was no room for the others
     """
 
-    documents: list[Record] = field(default_factory=list)
+    payloads: list[bytes] = field(default_factory=list)
+    sources: list[Record] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
     undecodable: list[DeadLetter] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
-    runs: list[int] = field(default_factory=list)
     checked: bool = True
     taken: int = 0
+
+    def records(self) -> list[Record]:
+        """A record for each document; those of one record share its coordinates."""
+        copy, documents = msgspec.structs.replace, iter(self.payloads)
+        return [
+            copy(source, data=document)
+            for source, run in zip(self.sources, self.runs, strict=True)
+            for document in islice(documents, run)
+        ]
 
 
 class DecodingEncoder:
@@ -81,18 +94,12 @@ class DecodingEncoder:
         more memory than there is room for, the last records are left out: the result counts them in ``left``.
         """
         expanded = expand(records, self._decode, room=self._room)
-        documents = expanded.documents
-        encoded = self._mapping.encode(
-            documents,
-            stream_name=stream_name,
-            shard_id=shard_id,
-            known=Known(runs=expanded.runs, checked=expanded.checked),
-        )
+        encoded = self._mapping.encode_documents(expanded, stream_name=stream_name, shard_id=shard_id)
         refused: dict[tuple[str, int | None], DeadLetter] = {}
         for letter in encoded.dead_letters:
             refused.setdefault(_coordinates(letter.record), letter)
         if refused:
-            landing = [document for document in documents if _coordinates(document) not in refused]
+            landing = [each for each in expanded.records() if _coordinates(each) not in refused]
             encoded = self._mapping.encode(landing, stream_name=stream_name, shard_id=shard_id)
         taken = records[: expanded.taken]
         whole = [
@@ -110,33 +117,27 @@ class DecodingEncoder:
 
 
 def expand(records: Sequence[Record], decode: Decoder, *, room: int = ROOM_BYTES) -> Expansion:
-    """Replace records by one record per document: as many as there is room for, and at least one."""
-    documents: list[Record] = []
-    undecodable: list[DeadLetter] = []
-    dropped: Counter[str] = Counter()
-    runs: list[int] = []
-    append, copy = documents.append, msgspec.structs.replace
-    checked = True
-    taken = 0
+    """Take records apart: as many as there is room for, and at least one."""
+    expansion = Expansion()
     for record in records:
-        taken += 1
+        expansion.taken += 1
         try:
             found = decode(record.data, record.partition_key)
         except UndecodableError as error:
-            undecodable.append(DeadLetter(record, str(error)))
+            expansion.undecodable.append(DeadLetter(record, str(error)))
             continue
         if isinstance(found, DroppedPayload):
-            dropped[found.what] += 1
+            expansion.dropped[found.what] += 1
             continue
-        for document in found:
-            append(copy(record, data=document))
-            room -= len(document) + OVERHEAD_BYTES
         if found:
-            runs.append(len(found))
-        checked = checked and isinstance(found, CheckedDocuments)
+            expansion.payloads += found
+            expansion.sources.append(record)
+            expansion.runs.append(len(found))
+            room -= sum(map(len, found)) + OVERHEAD_BYTES * len(found)
+        expansion.checked = expansion.checked and isinstance(found, CheckedDocuments)
         if room <= 0:
             break
-    return Expansion(documents, undecodable, dropped, runs=runs, checked=checked, taken=taken)
+    return expansion
 
 
 def _coordinates(record: Record) -> tuple[str, int | None]:

@@ -54,21 +54,6 @@ class CheckedDocuments(list[bytes]):
     """Documents that are known to be JSON in UTF-8, so that nobody reads them once more to learn it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """What is known of records, so that a mapping needn't find it out.
-
-    :param runs: lengths of the runs of records that differ in their data only; ``None``: not known
-    :param checked: all data is JSON in UTF-8
-    """
-
-    runs: Sequence[int] | None = None
-    checked: bool = False
-
-
-NOTHING_KNOWN = Known()
-
-
 class Decoder(Protocol):
     """Takes one payload apart."""
 

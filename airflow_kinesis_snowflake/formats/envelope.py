@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, NOTHING_KNOWN, Known
+from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK
 from airflow_kinesis_snowflake.formats.looks import hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from airflow_kinesis_snowflake.formats.decoding import Expansion
     from airflow_kinesis_snowflake.formats.fields import FileColumn
     from airflow_kinesis_snowflake.stream.records import Record
 
@@ -131,22 +132,34 @@ class EnvelopeMapping:
         self.columns = self.required = (*self.columns, *own_columns(metadata_columns))
         self.copy_select = (*self.copy_select, *own_selects(metadata_columns))
 
-    def encode(
-        self, records: Sequence[Record], *, stream_name: str, shard_id: str, known: Known = NOTHING_KNOWN
-    ) -> EncodedRecords:
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         """Turn records of one shard into rows and dead letters; each record becomes one or the other."""
-        runs = known.runs
         good: Sequence[Record] = records
         dead_letters: tuple[DeadLetter, ...] = ()
         payloads = [record.data for record in records]
-        text = _text_if_all_land(payloads, checked=known.checked)
+        text = _text_if_all_land(payloads, checked=False)
         if text is None:
             good, dead_letters = _sort_out(records)
             text = _text([record.data.removeprefix(BYTE_ORDER_MARK) for record in good])
-            runs = None
-        metadata = metadata_arrays(good, stream_name=stream_name, shard_id=shard_id, runs=runs)
-        rows = pa.RecordBatch.from_arrays([text, *metadata], schema=_SCHEMA)
-        return EncodedRecords(rows, dead_letters, sum(map(len, payloads)))
+        metadata = metadata_arrays(good, stream_name=stream_name, shard_id=shard_id)
+        return _encoded(text, metadata, dead_letters, size=sum(map(len, payloads)))
+
+    def encode_documents(self, expansion: Expansion, *, stream_name: str, shard_id: str) -> EncodedRecords:
+        """The same for the documents of records, without a record for each if all of them land."""
+        text = _text_if_all_land(expansion.payloads, checked=expansion.checked)
+        if text is None:
+            return self.encode(expansion.records(), stream_name=stream_name, shard_id=shard_id)
+        metadata = metadata_arrays(
+            expansion.sources, stream_name=stream_name, shard_id=shard_id, runs=expansion.runs
+        )
+        return _encoded(text, metadata, (), size=sum(map(len, expansion.payloads)))
+
+
+def _encoded(
+    text: pa.StringArray, metadata: Sequence[pa.Array], dead_letters: tuple[DeadLetter, ...], *, size: int
+) -> EncodedRecords:
+    rows = pa.RecordBatch.from_arrays([text, *metadata], schema=_SCHEMA)
+    return EncodedRecords(rows, dead_letters, size)
 
 
 def own_columns(metadata_columns: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -166,14 +179,15 @@ def metadata_arrays(
 
     ``subSequenceNumber`` is 0 for a record that isn't part of an aggregate.
 
-    :param runs: lengths of the runs of records that differ in their data only; ``None``: not known
+    :param runs: how many rows there are of each record; ``None``: one
     """
-    ends = list(accumulate(runs)) if runs is not None and len(runs) < len(records) else None
-    columns = _coordinates(records if ends is None else [records[end - 1] for end in ends])
+    ends = list(accumulate(runs or ()))
+    count = ends[-1] if ends else len(records)
+    columns = _coordinates(records)
     return [
-        pa.repeat(stream_name, len(records)),
-        pa.repeat(shard_id, len(records)),
-        *(columns if ends is None else [_repeated(column, ends) for column in columns]),
+        pa.repeat(stream_name, count),
+        pa.repeat(shard_id, count),
+        *(columns if count == len(records) else [_repeated(column, ends) for column in columns]),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError, Undecodabl
 from airflow_kinesis_snowflake.formats.basic import array_items, binary, sequence, text
 from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
+from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.formats.decoding import OVERHEAD_BYTES, DecodingEncoder, expand
 from airflow_kinesis_snowflake.formats.engine import CheckedDocuments, DroppedPayload
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
@@ -24,8 +26,9 @@ from airflow_kinesis_snowflake.stream.records import Record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+    from airflow_kinesis_snowflake.formats.decoding import Expansion
     from airflow_kinesis_snowflake.formats.engine import Decoder, Documents
+    from airflow_kinesis_snowflake.formats.envelope import EncodedRecords
 
 DECODERS = [text, binary, array_items, sequence]
 WHITESPACE = " \t\n\r"
@@ -66,7 +69,7 @@ def test_a_record_gives_its_documents_or_one_dead_letter(decode: Decoder, conten
     records = [record(data, number) for number, data in enumerate(contents)]
 
     answer = expand(records, decode)
-    expanded, dead_letters = answer.documents, answer.undecodable
+    expanded, dead_letters = answer.records(), answer.undecodable
 
     landed = {document.sequence_number for document in expanded}
     dead = [letter.record for letter in dead_letters]
@@ -233,7 +236,7 @@ def test_what_is_known_of_documents_changes_nothing_that_lands(
         )
         for number, data in enumerate(contents)
     ]
-    documents = expand(records, sequence).documents
+    documents = expand(records, sequence).records()
     known = DecodingEncoder(sequence, mapping).encode(records, stream_name="s", shard_id="1")
     unknown = mapping.encode(documents, stream_name="s", shard_id="1")
     if not unknown.dead_letters:
@@ -262,18 +265,15 @@ def test_a_decoder_that_finds_nothing_holds_up_nothing() -> None:
 class NothingBelowTen(EnvelopeMapping):
     """A mapping that refuses small numbers."""
 
-    def encode(  # type: ignore[no-untyped-def]
-        self, records: Sequence[Record], *, stream_name: str, shard_id: str, **_: object
-    ):
-        from dataclasses import replace
-
-        from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
-
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         encoded = super().encode(
             [item for item in records if int(item.data) >= 10], stream_name=stream_name, shard_id=shard_id
         )
         small = (DeadLetter(item, "too small", "N") for item in records if int(item.data) < 10)
         return replace(encoded, dead_letters=(*encoded.dead_letters, *small))
+
+    def encode_documents(self, expansion: Expansion, *, stream_name: str, shard_id: str) -> EncodedRecords:
+        return self.encode(expansion.records(), stream_name=stream_name, shard_id=shard_id)
 
 
 def test_a_record_of_which_the_mapping_refuses_a_document_becomes_a_dead_letter_as_a_whole() -> None:
