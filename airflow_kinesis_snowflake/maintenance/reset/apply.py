@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+from uuid import NAMESPACE_OID, uuid5
 
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.exceptions import CorruptStateError, MaintenanceRefusedError
@@ -169,7 +170,8 @@ class ResetRun:
         for change in self.plan.changes:
             if change.action is Action.LEAVE_TO_DRAIN and (stream, change.shard_id) not in rows:
                 start_at = str(TRIM_HORIZON) if begun else change.new_start_at
-                made = replace(change, new_start_at=start_at, new_incarnation=self.plan.id)
+                incarnation = uuid5(NAMESPACE_OID, f"{self.plan.id}/{change.shard_id}").hex
+                made = replace(change, new_start_at=start_at, new_incarnation=incarnation)
                 if not self._make(made, holds):
                     raise self.begun_meanwhile((stream, change.shard_id))
 

@@ -124,23 +124,26 @@ def test_a_deleted_table_is_made_again_and_everything_loaded_again(
     assert again(plan) == duplicates(drained) == 20
 
 
+@pytest.mark.parametrize("missing", [1, 2])
 def test_no_drain_begins_with_another_shard_while_the_table_is_being_deleted(
-    drained: Pipeline, maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch
+    drained: Pipeline, maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch, missing: int
 ) -> None:
-    first, second = sorted(drained.state.shards)
-    now = now_millis()
-    drained.store.hold(drained.stream, second, owner="me", expiry=now + 1000, now=now)
-    drained.store.remove_shard(drained.stream, second, owner="me")
+    shards = sorted(drained.state.shards)
+    for shard_id in shards[-missing:]:
+        now = now_millis()
+        drained.store.hold(drained.stream, shard_id, owner="me", expiry=now + 1000, now=now)
+        drained.store.remove_shard(drained.stream, shard_id, owner="me")
     delete = CheckpointStoreHook.delete_table
-    owners: dict[str, str | None] = {}
+    rows: list[ShardState] = []
 
     def delete_table(store: CheckpointStoreHook) -> None:
-        owners.update({row.shard_id: row.lease_owner for row in drained.state.shards.values()})
+        rows.extend(drained.state.shards.values())
         delete(store)
 
     monkeypatch.setattr(CheckpointStoreHook, "delete_table", delete_table)
     plan = maintenance.reset("delete_table")
-    assert owners == dict.fromkeys((first, second), f"reset#{plan.id}")
+    assert {row.shard_id: row.lease_owner for row in rows} == dict.fromkeys(shards, f"reset#{plan.id}")
+    assert len({row.incarnation for row in rows}) == len(shards)
     assert not drained.store.exists()
 
 
