@@ -160,16 +160,19 @@ class ResetRun:
         """Make and hold the rows that a drain would make, so that none begins with another shard meanwhile.
 
         Shards that a reshard makes from now on wait for their parents, which are held. If this process dies,
-        drains read the shards from their beginning.
+        drains read the shards from where they would have.
 
         :param rows: those that there are, all held
         :raises MaintenanceRefusedError: a drain has begun with a shard
         """
         stream = self.plan.request.stream
-        begun = any(key[0] == stream for key in rows)
+        begun = [row for (of, _), row in rows.items() if of == stream and row is not None]
+        founded = {
+            shard_id: row.initial_start or row.start_at for row in begun for shard_id in row.initial_shards
+        }
         for change in self.plan.changes:
             if change.action is Action.LEAVE_TO_DRAIN and (stream, change.shard_id) not in rows:
-                start_at = str(TRIM_HORIZON) if begun else change.new_start_at
+                start_at = str(founded.get(change.shard_id) or TRIM_HORIZON) if begun else change.new_start_at
                 incarnation = uuid5(NAMESPACE_OID, f"{self.plan.id}/{change.shard_id}").hex
                 made = replace(change, new_start_at=start_at, new_incarnation=incarnation)
                 if not self._make(made, holds):
