@@ -33,8 +33,8 @@ Reader: TypeAlias = "Callable[[bytes], bytes]"
 """Turns a message into a document; raises :class:`UndecodableError`."""
 
 _Convert: TypeAlias = "Callable[[Any, _Room], Any]"
-# The name of a field, what converts its value, and how many characters the name has.
-_Field: TypeAlias = "tuple[str, _Convert | None, int]"
+# The name of a field, and what converts its value.
+_Field: TypeAlias = "tuple[str, _Convert | None]"
 _Shape: TypeAlias = frozenset[tuple[str, str, int, int, bool]]
 
 _MESSAGES = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP)
@@ -302,18 +302,18 @@ class _Fields:
         fields = self._fields
         room.take(self._cost)
         row = self._defaults.copy()
-        names = 0
+        characters = 0
         for each, value in self._list(message):
-            name, convert, characters = fields.get(each.number) or self._extension(each)
-            names += characters
+            name, convert = fields.get(each.number) or self._extension(each)
+            characters += len(name)
             row[name] = value if convert is None else convert(value, room)
-        room.take(names)
+        room.take(characters)
         return row
 
     def _look(self) -> dict[int, _Field]:
         fields = {}
         for each in self._descriptor.fields:
-            fields[each.number] = each.name, self._convert(each), len(each.name)
+            fields[each.number] = each.name, self._convert(each)
             if _is_map(each):
                 self._defaults[each.name] = {}
             elif _is_repeated(each):
@@ -327,8 +327,7 @@ class _Fields:
         return fields
 
     def _extension(self, each: FieldDescriptor) -> _Field:
-        name = f"[{each.full_name}]"
-        return name, self._convert(each), len(name)
+        return f"[{each.full_name}]", self._convert(each)
 
     def _convert(self, each: FieldDescriptor) -> _Convert | None:
         if _is_map(each):

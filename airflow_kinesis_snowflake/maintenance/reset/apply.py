@@ -179,12 +179,12 @@ class ResetRun:
                     raise self.begun_meanwhile((stream, change.shard_id))
 
     def begun_meanwhile(self, key: tuple[str, str]) -> MaintenanceRefusedError:
-        """Why nothing was changed: a drain has begun with a shard that had no row."""
+        """Why nothing was deleted: a drain has begun with a shard that had no row."""
         stream, shard_id = key
         return MaintenanceRefusedError(
             f"Stop the drains of application {self.store.application_name} and carry out the plan once more: "
-            f"one has begun shard {shard_id} of stream {stream} in the meantime. No row "
-            "that was there was changed."
+            f"one has begun shard {shard_id} of stream {stream} in the meantime. No row that was there was "
+            "changed."
         )
 
     def change_shards(self, *, also_close: ChooseKeys = lambda _: (), check: Check = lambda _: None) -> None:
