@@ -336,9 +336,12 @@ class Ledger:
             known.founding = shard_id in self._founding
             self._incarnations[named] = known
             self._note_skipped(shard_id, writer, old, known)
-        elif not known.landed and known.begin != _begin(after):
-            # All that a recovery knows of it is a channel without rows, which doesn't say where it began.
-            self._move_begin(application, writer, after, known)
+        else:
+            self.expect(
+                bool(known.landed) or known.begin == _begin(after),
+                "2: an incarnation begins where it began",
+                f"{writer} gave {shard_id} an incarnation that had begun elsewhere",
+            )
         # A recovery goes on under an incarnation that nobody could tell from one that goes on.
         known.ended = None
         self._current[application, shard_id] = known

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     ChooseKeys = Callable[[Sequence[ShardChange]], Iterable[OffsetKey]]
     """Chooses further incarnations to close, given the changes that are left to make."""
 
-    Check = Callable[[Sequence[ShardChange]], None]
-    """Raises an error if these changes mustn't be made."""
+    Check = Callable[[Sequence[ShardChange], Sequence[ShardState]], None]
+    """Raises an error if these changes mustn't be made, which have ended the incarnations of these rows."""
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class ResetRun:
             "changed."
         )
 
-    def change_shards(self, *, also_close: ChooseKeys = lambda _: (), check: Check = lambda _: None) -> None:
+    def change_shards(self, *, also_close: ChooseKeys = lambda _: (), check: Check = lambda *_: None) -> None:
         """Close the incarnations that end, and write the rows of the shards.
 
         :param also_close: further incarnations, which no row names
@@ -202,8 +202,9 @@ class ResetRun:
         ) as holds:
             # Before they were held, a drain or another run of the plan may have changed them.
             rows, todo = self._look()
-            self.close(stream, _ended_by(todo, rows), also=also_close(todo))
-            check(todo)
+            ended = _ended_by(todo, rows)
+            self.close(stream, ended, also=also_close(todo))
+            check(todo, ended)
             for change in todo:
                 self._change(change, holds)
 
@@ -303,14 +304,20 @@ def verify_reset(
 
 
 def _ended_by(changes: Iterable[ShardChange], rows: Mapping[str, ShardState | None]) -> list[ShardState]:
-    """Rows whose incarnations end with the change; those that can't be read don't say which it is."""
+    """Rows whose incarnations end with the change.
+
+    Of a row that is lost or can't be read, the plan may know the incarnation, and the sink that used it.
+    """
     return [
         row
         for change in changes
-        if (row := rows.get(change.shard_id)) is not None
-        and row.incarnation
+        if (row := rows.get(change.shard_id) or _as_known(change)).incarnation
         and row.incarnation != change.new_incarnation
     ]
+
+
+def _as_known(change: ShardChange) -> ShardState:
+    return ShardState(change.shard_id, incarnation=change.incarnation, sinks=frozenset({change.new_sink}))
 
 
 def _is_done(change: ShardChange, rows: Mapping[str, ShardState | None]) -> bool:

@@ -31,6 +31,7 @@ class ShardChange:
     """What a plan does to one shard.
 
     :param checkpoint: the present one, as are ``start_at``, ``incarnation``, ``lease`` and ``updated``
+    :param incarnation: of a shard without a row, the one that ends, if Snowflake names it
     :param new_start_at: as ``StartAt`` writes it, or ``LATEST``: the moment when the plan is carried out
     :param new_offset: the position through which ``new_sink`` has loaded under the new incarnation
     :param new_sinks: the sinks that may have loaded under the new incarnation; none if it begins

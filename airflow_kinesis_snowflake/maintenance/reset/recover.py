@@ -17,13 +17,14 @@ from airflow_kinesis_snowflake.stream.positions import StartAt, is_after, sequen
 from airflow_kinesis_snowflake.stream.times import millis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
     from airflow_kinesis_snowflake.maintenance.reset.apply import ResetRun
     from airflow_kinesis_snowflake.maintenance.reset.changes import ShardChange
     from airflow_kinesis_snowflake.maintenance.reset.method import ListShards
     from airflow_kinesis_snowflake.maintenance.reset.request import ResetRequest
+    from airflow_kinesis_snowflake.state.shards import ShardState
 
 
 class Recover(ResetMethod):
@@ -113,7 +114,7 @@ class Recover(ResetMethod):
         run.store.create_table()
         run.change_shards(
             also_close=lambda changes: _opened_again(run, changes),
-            check=lambda changes: _refuse_what_came(run, changes),
+            check=lambda changes, ended: _refuse_what_came(run, changes, ended),
         )
 
 
@@ -129,6 +130,7 @@ def committed_by_shard(
     has closed counts only if a row still names it: that reset didn't come to its end. Channels don't say
     whether they were closed, but an incarnation that is closed for one sink is closed for all. One that
     several sinks left in doubt is as good as closed: none of them can tell what the others may still commit.
+    So is one of which only an empty channel is left: where it began was in its row.
 
     :param backwards: also where Snowflake is before what a drain had committed
     :return: by shard id, and notes about offsets that can't be used
@@ -154,8 +156,20 @@ def committed_by_shard(
             notes += _notes_of_kept(offset, row)
             if _is_before(offset, row) and not offset.closed:
                 continue
-        chosen[offset.shard_id] = _of_both(chosen.get(offset.shard_id), offset, row, backwards=backwards)
+        chosen[offset.shard_id] = _of_both(
+            chosen.get(offset.shard_id), _if_it_began_here(offset, row), row, backwards=backwards
+        )
     return chosen, notes
+
+
+def _if_it_began_here(offset: CommittedOffset, row: ShardView | None) -> CommittedOffset:
+    """The offset, as good as closed if nothing says where its incarnation began.
+
+    Dead letters are committed ahead of rows. Under an incarnation that is read from an earlier record than it
+    was before, those up to there would be taken for committed.
+    """
+    unknown = offset.position is None and (row is None or row.incarnation is None)
+    return replace(offset, closed=offset.closed or unknown)
 
 
 def _is_of_another_stream(offset: CommittedOffset, shard: ShardView) -> bool:
@@ -276,6 +290,8 @@ def _recovered(
     return replace(
         change,
         action=Action.SET if shard.row else Action.CREATE,
+        # Of a row that is lost or can't be read, so that it is closed.
+        incarnation=shard.incarnation or (committed.incarnation if committed.closed else None),
         new_checkpoint=checkpoint,
         new_start_at=start_at,
         new_incarnation=incarnation,
@@ -371,7 +387,7 @@ def notes_of_return(changes: Iterable[ShardChange], retention_seconds: int) -> l
     return notes
 
 
-def _refuse_what_came(run: ResetRun, changes: Iterable[ShardChange]) -> None:
+def _refuse_what_came(run: ResetRun, changes: Iterable[ShardChange], ended: Collection[ShardState]) -> None:
     """Don't begin anew before the end of what was loaded until the old incarnations were closed.
 
     :raises MaintenanceRefusedError: a worker has loaded more since the plan was made
@@ -380,20 +396,15 @@ def _refuse_what_came(run: ResetRun, changes: Iterable[ShardChange]) -> None:
     from airflow_kinesis_snowflake.maintenance.reset.offsets import positions_under
 
     request = run.plan.request
-    ends = {
-        change.shard_id: change
-        for change in changes
-        if change.incarnation and change.incarnation != change.new_incarnation
-    }
-    if run.snowflake is None or request.trust_snowflake or not ends:
+    if run.snowflake is None or request.trust_snowflake or not ended:
         return
-    rows = [row for row in run.read_rows(request.stream).values() if row and row.shard_id in ends]
+    begins = {change.shard_id: change.new_checkpoint for change in changes}
     came = {
         shard_id
         for shard_id, position in positions_under(
-            rows, request, run.snowflake, unseen=run.plan.offsets_unseen
+            ended, request, run.snowflake, unseen=run.plan.offsets_unseen
         )
-        if is_after(position, ends[shard_id].new_checkpoint)
+        if is_after(position, begins[shard_id])
     }
     if came:
         raise MaintenanceRefusedError(

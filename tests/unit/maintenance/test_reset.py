@@ -193,6 +193,20 @@ def test_without_a_row_an_incarnation_that_is_closed_for_one_sink_is_closed_for_
     assert chosen == {}
 
 
+@pytest.mark.parametrize("facts", [{"row": False}, {"readable": False}])
+def test_a_recovery_ends_an_incarnation_of_which_only_an_empty_channel_is_left(facts: dict[str, Any]) -> None:
+    """Where it began was in its row, and dead letters ahead of that would count as committed."""
+    lost = view(checkpoint=None, incarnation=None, **facts)
+    change = recovered(lost, offset(sink=STREAMING, number=None))
+    assert (change.new_incarnation, change.new_checkpoint, change.new_sinks) == ("new", None, ())
+    assert (change.incarnation, change.new_sink) == (f"old-{FIRST}", STREAMING)
+
+
+def test_a_recovery_keeps_the_incarnation_of_an_empty_channel_that_a_row_names() -> None:
+    row = view(checkpoint=None, sinks=(STREAMING,), unsettled=True)
+    assert recovered(row, offset(sink=STREAMING, number=None)).action is Action.KEEP
+
+
 def test_a_recovery_begins_anew_what_a_reset_closed_before_that_sink_had_committed_anything() -> None:
     row = view(checkpoint=Position("200"), offset=None, offsets={STREAMING: Position("200")}, sinks=(COPY,))
     change = recovered(row, offset(number=None, closed=True))
