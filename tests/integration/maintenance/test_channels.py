@@ -118,6 +118,58 @@ def test_a_table_that_is_gone_is_rebuilt_from_the_channels(
     assert streamed.landed == list(range(30))
 
 
+def test_an_empty_channel_doesnt_say_where_its_incarnation_began(
+    maintenance: Maintenance, streamed: Pipeline
+) -> None:
+    """Dead letters ahead of its beginning aren't taken for committed, and its owner is fenced."""
+    maintenance.reset("rewind", position="LATEST")
+    begun = names(streamed)
+    hook = SnowflakeLoadHook(database=streamed.table.database)
+    tables = (streamed.table, streamed.table.beside("KINESIS_DEAD_LETTERS"))
+    clients = [hook.open_channels(table) for table in tables]
+    zombies = [client.open(name) for client in clients for name in begun]
+    streamed.store.delete_table()
+    try:
+        plan = maintenance.reset("recover")
+        assert sum(change.loaded_again or 0 for change in plan.changes) == 40
+        for zombie in zombies:
+            with pytest.raises(FencedError):  # noqa: PT012 -- either call may be told
+                zombie.append([b"{}"], "9" * 60, "9" * 60)
+                zombie.wait("9" * 60, timeout=30, stopping=threading.Event())
+    finally:
+        for client in clients:
+            client.close()
+
+    assert not {row.incarnation for row in streamed.state.shards.values()} & {
+        name.rpartition(":")[2] for name in begun
+    }
+    stream(streamed)
+    assert streamed.landed == sorted([*range(20), *range(20)])
+
+
+def test_what_an_empty_channel_gets_between_plan_and_recovery_is_not_loaded_again(
+    maintenance: Maintenance, streamed: Pipeline
+) -> None:
+    maintenance.reset("rewind", position="TRIM_HORIZON")
+    with SnowflakeLoadHook(database=streamed.table.database).open_channels(streamed.table) as client:
+        for name in names(streamed):
+            client.open(name).close()
+    rows = streamed.store.read_items(streamed.stream)
+    streamed.store.delete_table()
+    plan = maintenance.plan("recover")
+    streamed.store.create_table()
+    for row in rows:
+        streamed.store.restore_item(row, owner="me", now=now_millis(), made_until=now_millis())
+    stream(streamed)
+    streamed.store.delete_table()
+    with pytest.raises(MaintenanceRefusedError, match=r"Make a new plan: .* loaded more of shardId-"):
+        maintenance.carry_out(plan)
+
+    maintenance.reset("recover")
+    stream(streamed)
+    assert streamed.landed == sorted([*range(20), *range(20)])
+
+
 def test_a_recovered_application_may_go_on_by_copy(maintenance: Maintenance, streamed: Pipeline) -> None:
     streamed.store.delete_table()
     maintenance.reset("recover")
