@@ -84,6 +84,7 @@ def comparisons(size: Size) -> dict[str, tuple[Backlog, list[str]]]:
         "columns": (plain, ["columns", "json-columns"]),
         "aggregated": (replace(plain, kind="kpl"), ["envelope", "aws-kinesis-agg"]),
         **{kind: (replace(plain, kind=kind), ["envelope", "boto3", "unread"]) for kind in FORMATS},
+        "logs": (replace(plain, kind="logs"), ["envelope", "boto3", "unread", "libraries"]),
         "small, plain": (small, ["envelope"]),
         "small, gzip": (replace(small, kind="gzip"), ["envelope"]),
     }

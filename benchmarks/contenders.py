@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from benchmarks.backlog import STREAM, Backlog, Kind
 from benchmarks.meter import Meter
 
@@ -149,6 +151,49 @@ class Unread:
         return envelope.EncodedRecords(rows, (), sum(map(len, payloads)))
 
 
+def libraries(url: str, backlog: Backlog, folder: Path) -> Measures:
+    """What libraries in C take for log events, which no Python around the same calls can be faster than."""
+    return _ours(url, folder, Events())
+
+
+class Event(msgspec.Struct, gc=False):
+    """A log event."""
+
+    id: str
+    timestamp: int
+    message: str
+
+
+class Message(msgspec.Struct):
+    """What of a message of CloudWatch Logs can't be skipped."""
+
+    events: list[Event] = msgspec.field(name="logEvents")
+
+
+class Events:
+    """Inflates messages, takes them apart and checks their events, but doesn't make documents of these."""
+
+    def __init__(self) -> None:
+        from airflow_kinesis_snowflake.formats.compression import inflater
+        from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
+
+        self._inflate = inflater("gzip")
+        self._decode = msgspec.json.Decoder(Message).decode
+        self._check = msgspec.json.Decoder(msgspec.Raw).decode
+        self._mapping = EnvelopeMapping()
+
+    def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
+        """A row for each log event, with its message alone."""
+        from airflow_kinesis_snowflake.formats.decoding import Expansion
+
+        found = [self._decode(self._inflate(record.data)).events for record in records]
+        payloads = [event.message.encode() for events in found for event in events]
+        for payload in payloads:
+            self._check(payload)
+        expansion = Expansion(payloads, list(records), runs=[len(events) for events in found])
+        return self._mapping.encode_documents(expansion, stream_name=stream_name, shard_id=shard_id)
+
+
 def streamed(url: str, backlog: Backlog, folder: Path) -> Measures:
     """This package's own path with ``sink="streaming"``, up to the lines that the SDK's core is given."""
     from airflow_kinesis_snowflake.engine.batch import Batch
@@ -202,8 +247,6 @@ class Lines:
     """Stands in for the core of Snowflake's SDK, behind its ``append_rows``, which makes lines by msgspec."""
 
     def __init__(self) -> None:
-        import msgspec
-
         self._encoder = msgspec.json.Encoder()
         self._records = 0
         self._bytes = 0
@@ -492,6 +535,7 @@ def import_what_comes_late() -> None:
 CONTENDERS: dict[str, Callable[[str, Backlog, Path], Measures]] = {
     "envelope": envelope,
     "unread": unread,
+    "libraries": libraries,
     "columns": columns,
     "streamed": streamed,
     "boto3": boto3_loop,

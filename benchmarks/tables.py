@@ -24,6 +24,7 @@ TITLES = {
 CONTENDERS = {
     "envelope": 'this package, `mapping="envelope"`',
     "unread": "this package, looking into no payload: received, inflated, written",
+    "libraries": "this package, only what libraries do with log events: no documents are made",
     "columns": 'this package, `mapping="columns"`',
     "streamed": 'this package, `sink="streaming"`',
     "boto3": "boto3 loop, `json`, `pyarrow.Table.from_pylist`",
