@@ -344,7 +344,9 @@ def _notes_of_kept(offset: CommittedOffset, row: ShardView) -> Iterable[str]:
 def _notes_of_channels(committed: Mapping[str, CommittedOffset], inspection: Inspection) -> Iterable[str]:
     rows = {shard.shard_id for shard in inspection.shards if shard.incarnation}
     unnamed = sorted(
-        shard_id for shard_id, each in committed.items() if each.sink != COPY and shard_id not in rows
+        shard_id
+        for shard_id, each in committed.items()
+        if each.sink != COPY and not each.closed and shard_id not in rows
     )
     if unnamed:
         yield (

@@ -132,6 +132,7 @@ def test_an_empty_channel_doesnt_say_where_its_incarnation_began(
     try:
         plan = maintenance.reset("recover")
         assert sum(change.loaded_again or 0 for change in plan.changes) == 40
+        assert "go on after what their channels have" not in " ".join(plan.notes)
         for zombie in zombies:
             with pytest.raises(FencedError):  # noqa: PT012 -- either call may be told
                 zombie.append([b"{}"], "9" * 60, "9" * 60)
