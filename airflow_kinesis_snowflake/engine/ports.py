@@ -341,8 +341,8 @@ class StateStore(Protocol):
         """Take a lease that is free, the worker's own, or unchanged since it was read; return the new row, or
         ``None``.
 
-        The lease isn't taken if the row says that it belongs to another stream, or that a sink other than
-        ``sink`` left it in doubt, perhaps since it was read.
+        The lease isn't taken if the row has got another incarnation since it was read, or says that it
+        belongs to another stream, or that a sink other than ``sink`` left it in doubt.
         """
 
     def renew_lease(

@@ -203,7 +203,9 @@ class CheckpointStoreHook(AwsHook):
         """Return all rows of a stream, strongly consistent, whoever wrote them. Needs ``dynamodb:Query``.
 
         Each page is consistent, but rows may change between two pages: conditions protect the writes that
-        follow, not this reading.
+        follow, not this reading. Rows of shards are read before those of their parents, whose ids are lower:
+        a reset frees none before it has written all, so who sees the row of a child as a reset left it sees
+        those of its parents so too.
 
         :raises CorruptStateError: an attribute holds what neither a drain nor the Openflow connector writes
         """
@@ -296,8 +298,9 @@ class CheckpointStoreHook(AwsHook):
 
         Condition: the row is there, and its lease is free, the worker's own, or still held as ``shard`` says,
         to the same millisecond. So of several workers one gets it, and a lease that was renewed since
-        ``shard`` was read isn't taken. Whether an unrenewed lease is over is up to the caller. Nor does the
-        row say that it belongs to another stream.
+        ``shard`` was read isn't taken. Whether an unrenewed lease is over is up to the caller. The row has
+        the same incarnation: a reset in between may have moved the shard's parents as well. Nor does it say
+        that it belongs to another stream.
 
         :param shard: the row as it was read
         :param incarnation: for a row without one, which the Openflow connector wrote
@@ -307,11 +310,14 @@ class CheckpointStoreHook(AwsHook):
         :param stream_arn: for a row that doesn't name its stream; None: it stays so
         :param predecessor: take it from ``shard.lease_owner`` even if it was renewed since: an earlier try of
             the same task instance, known to be over
-        :return: the row as this write left it; None: another worker holds the lease, or the row is gone,
-            belongs to another stream, or is in doubt for another sink
+        :return: the row as this write left it; None: another worker holds the lease, or the row is gone, was
+            reset, belongs to another stream, or is in doubt for another sink
         """
         free = "attribute_not_exists(leaseOwner) OR leaseOwner = :owner"
-        values = {":owner": text_value(owner)}
+        values = {
+            ":owner": text_value(owner),
+            ":incarnation": text_value(shard.incarnation or incarnation),
+        }
         if shard.lease_owner is not None:
             values[":holder"] = text_value(shard.lease_owner)
             if predecessor or shard.lease_expiry is None:
@@ -324,7 +330,11 @@ class CheckpointStoreHook(AwsHook):
             unless_there["startAt"] = text_value(str(start_at))
         if shard.incarnation is None and shard.last_update is not None:
             unless_there["othersUntil"] = number_value(shard.last_update)
-        condition = f"attribute_exists(shardId) AND ({free})"
+        # A repeated write finds the one that it has given.
+        unchanged = "incarnation = :incarnation"
+        if shard.incarnation is None:
+            unchanged = f"(attribute_not_exists(incarnation) OR {unchanged})"
+        condition = f"attribute_exists(shardId) AND ({free}) AND {unchanged}"
         if stream_arn is not None:
             condition += " AND (attribute_not_exists(streamArn) OR streamArn = :arn)"
             values[":arn"] = unless_there["streamArn"] = text_value(stream_arn)
@@ -489,7 +499,7 @@ class CheckpointStoreHook(AwsHook):
     # --- maintenance ---------------------------------------------------------------------------------------
 
     def read_items(self, stream_name: str | None = None) -> list[dict[str, Any]]:
-        """Return rows as DynamoDB stores them, whatever their content. Needs ``dynamodb:Query``.
+        """Return rows as DynamoDB stores them, whatever their content, by shard id. Needs ``dynamodb:Query``.
 
         :param stream_name: only rows of this stream; None: all rows, which needs ``dynamodb:Scan`` instead
         """
@@ -503,7 +513,8 @@ class CheckpointStoreHook(AwsHook):
                 TableName=self.application_name,
                 KeyConditionExpression="streamName = :stream",
                 ExpressionAttributeValues={":stream": text_value(stream_name)},
-            )
+                ScanIndexForward=False,
+            )[::-1]
 
     def shard_state(self, item: Mapping[str, Any]) -> ShardState | None:
         """Read one of :meth:`read_items`; None: it isn't the row of a shard.

@@ -127,13 +127,16 @@ class FakeStateStore:
         """Take a lease that is free, the worker's own, or as it was read.
 
         :param predecessor: or renewed since by the same owner
-        :return: the row after it; ``None``: another worker has the lease, or there is no such row, or it says
-            that it belongs to another stream, or that another sink left it in doubt
+        :return: the row after it; ``None``: another worker has the lease, or there is no such row, or it was
+            reset since it was read, or says that it belongs to another stream, or that another sink left it
+            in doubt
         """
         self._meet_failure()
         unchanged = predecessor or shard.lease_expiry is None
 
         def free(row: ShardState) -> bool:
+            if row.incarnation not in {shard.incarnation, shard.incarnation or incarnation}:
+                return False
             if stream_arn is not None and row.stream_arn not in {None, stream_arn}:
                 return False
             if sink is not None and row.unsettled and row.sinks - {sink}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -185,6 +186,17 @@ def test_a_successor_takes_no_lease_of_a_third(leased: StateStore) -> None:
     seen = row(leased)
     assert take(leased, "third", seen)
     assert take(leased, "other", seen, predecessor=True) is None
+
+
+def test_a_row_that_was_reset_since_it_was_read_stays(store: StateStore) -> None:
+    """Its parents may have been reset as well, so that it mustn't be read yet."""
+    for seen in ("before", None):
+        assert take(store, "one", replace(row(store), incarnation=seen)) is None
+
+
+def test_who_asks_again_has_given_the_incarnation(store: StateStore) -> None:
+    seen = replace(row(store), incarnation=None)
+    assert take(store, "one", seen, incarnation="first")
 
 
 def test_no_lease_without_a_row(store: StateStore) -> None:

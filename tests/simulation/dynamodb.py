@@ -136,8 +136,12 @@ class Client:
     def get_paginator(self, _: str) -> Client:
         return self
 
-    def paginate(self, **_: Any) -> Iterator[Any]:
-        yield self._call(lambda: {"Items": [dict(item) for item in self._table.rows.values()]})
+    def paginate(self, *, ScanIndexForward: bool = True, **_: Any) -> Iterator[Any]:  # noqa: N803 -- DynamoDB's
+        def rows() -> Any:
+            found = sorted(self._table.rows.items(), reverse=not ScanIndexForward)
+            return {"Items": [dict(item) for _, item in found]}
+
+        yield self._call(rows)
 
     def _call(self, effect: Callable[[], Any]) -> Any:
         for attempt in range(1, ATTEMPTS + 1):

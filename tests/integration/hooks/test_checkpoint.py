@@ -100,9 +100,14 @@ def state(store: CheckpointStoreHook) -> ShardState:
 def take(
     store: CheckpointStoreHook, owner: str = "worker", seen: ShardState | None = None, **changes: Any
 ) -> ShardState | None:
-    return store.take_lease(
-        STREAM, seen or ShardState(SHARD), **{"owner": owner, "incarnation": "other", **LEASE, **changes}
-    )
+    given = {"owner": owner, "incarnation": "other", **LEASE, **changes}
+    return store.take_lease(STREAM, seen or ShardState(SHARD, incarnation=incarnation(store)), **given)
+
+
+def incarnation(store: CheckpointStoreHook) -> str | None:
+    """That of the row, whatever else is in it."""
+    rows = [item for item in store.read_items(STREAM) if item["shardId"]["S"] == SHARD]
+    return rows[0]["incarnation"]["S"] if rows and "incarnation" in rows[0] else None
 
 
 def save(
