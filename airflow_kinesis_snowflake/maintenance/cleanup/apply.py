@@ -64,17 +64,23 @@ def clean_up(
         if details is None:
             deleted.append(decision.table.name)
             continue
-        reason = _changed(decision.table, details, tables.items(details.name), now=clock())
-        if reason:
+        items = tables.items(details.name)
+        reason = _changed(decision.table, details, items, now=clock())
+        if reason is None:
+            saved = _back_up(details.name, items, tables=tables, files=files, folder=folder, now=clock())
+            # A worker may have begun meanwhile.
+            reason = _changed(decision.table, details, tables.items(details.name), now=clock())
+        if reason is not None:
             log.warning("Table %s is kept: %s", details.name, reason)
             kept.append(details.name)
             continue
-        _delete(details.name, tables=tables, files=files, folder=folder, now=clock())
+        tables.delete(details.name)
+        log.info("Table %s with %d rows is deleted; its backup is %s", details.name, len(items), saved)
         deleted.append(details.name)
     applications = {view.table.application for view in plan.to_delete if view.table.name in deleted}
     pruned = dropped = 0
     if snowflake is not None:
-        _forget(snowflake, applications)
+        _forget(snowflake, applications, before=plan.made_at)
         pruned = _prune(snowflake, plan, tables)
         dropped = _drop_channels(snowflake, plan, tables, gone=applications)
     spared = {view.table.application for view in plan.to_delete if view.table.name in kept}
@@ -103,19 +109,31 @@ def _changed(
     return None
 
 
-def _delete(name: str, *, tables: DynamoDBTablesHook, files: BackupFilesHook, folder: str, now: int) -> None:
+def _back_up(
+    name: str,
+    items: list[dict[str, Any]],
+    *,
+    tables: DynamoDBTablesHook,
+    files: BackupFilesHook,
+    folder: str,
+    now: int,
+) -> str:
+    """Save the items of a table; where they are then."""
     backup = backup_name(name, now=now)
-    items = tuple(tables.items(name))
-    file = files.write(folder, f"{backup}.json", Backup(name, now, items).encode())
-    arn = tables.back_up(name, backup)
-    tables.delete(name)
-    log.info("Table %s with %d rows is deleted; its backup is %s %s", name, len(items), file, arn or "")
+    file = files.write(folder, f"{backup}.json", Backup(name, now, tuple(items)).encode())
+    return " ".join(filter(None, (file, tables.back_up(name, backup))))
 
 
-def _forget(snowflake: SnowflakeState, applications: Collection[str]) -> None:
+def _forget(snowflake: SnowflakeState, applications: Collection[str], *, before: int) -> None:
+    """Delete the offsets and staged files of applications whose tables are gone.
+
+    :param before: offsets that changed since (ms) are those of an application that has begun again
+    """
     for application in sorted(applications):
         try:
-            rows = snowflake.session.forget_offsets(snowflake.target.offsets, application=application)
+            rows = snowflake.session.forget_offsets(
+                snowflake.target.offsets, application=application, before=moment(before)
+            )
             log.info("%d offsets of application %s are deleted", rows, application)
             snowflake.session.remove_files(snowflake.target.stage, application=application)
         except (ServiceRefusedError, SnowflakeObjectNotFoundError) as error:

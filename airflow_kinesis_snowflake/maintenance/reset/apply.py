@@ -187,34 +187,45 @@ class ResetRun:
             "changed."
         )
 
-    def change_shards(self, *, also_close: ChooseKeys = lambda _: (), check: Check = lambda *_: None) -> None:
+    def change_shards(
+        self,
+        *,
+        whole: bool = False,
+        also_close: ChooseKeys = lambda _: (),
+        check: Check = lambda *_: None,
+    ) -> None:
         """Close the incarnations that end, and write the rows of the shards.
 
+        :param whole: the plan is meant for all shards, so there mustn't be rows of others since
         :param also_close: further incarnations, which no row names
         :param check: is called in between, when nothing more is loaded under the incarnations that end
+        :raises MaintenanceRefusedError: a worker is reading, or the state isn't the one planned for
         """
         stream = self.plan.request.stream
-        rows, todo = self._look()
+        rows, todo = self._look(whole=whole)
         concerned = {change.shard_id for change in todo}
         # Rows that an earlier run has made and left leased are freed with the others.
         with self.holding(
             (stream, shard_id) for shard_id, row in rows.items() if shard_id in concerned or self._left(row)
         ) as holds:
             # Before they were held, a drain or another run of the plan may have changed them.
-            rows, todo = self._look()
+            rows, todo = self._look(whole=whole)
             ended = _ended_by(todo, rows)
             self.close(stream, ended, also=also_close(todo))
             check(todo, ended)
             for change in todo:
                 self._change(change, holds)
 
-    def _look(self) -> tuple[Mapping[str, ShardState | None], list[ShardChange]]:
+    def _look(self, *, whole: bool) -> tuple[Mapping[str, ShardState | None], list[ShardChange]]:
         """The rows of the stream as they are, by shard id, and what is left to do to them."""
         rows = self.read_rows(self.plan.request.stream)
         by_shard = {shard_id: row for (_, shard_id), row in rows.items()}
         changes = [change for change in self.plan.changes if change.action is not Action.KEEP]
         self._check_still_as_planned(changes, by_shard)
-        return by_shard, [change for change in changes if not _is_done(change, by_shard)]
+        todo = [change for change in changes if not _is_done(change, by_shard)]
+        if whole and todo:
+            self._check_that_all_are_planned(by_shard)
+        return by_shard, todo
 
     def _left(self, row: ShardState | None) -> bool:
         return row is not None and row.lease_owner == self._owner
@@ -261,6 +272,15 @@ class ResetRun:
             unsettled=bool(change.new_sinks) and not change.new_ended,
             caught_up_at=change.new_caught_up_at,
         )
+
+    def _check_that_all_are_planned(self, shard_ids: Iterable[str]) -> None:
+        new = sorted(set(shard_ids) - {change.shard_id for change in self.plan.changes})
+        if new:
+            raise MaintenanceRefusedError(
+                f"Make a new plan for application {self.store.application_name}: this one is for all shards "
+                f"of stream {self.plan.request.stream}, and drains have begun {', '.join(new)} since. "
+                "Nothing was changed."
+            )
 
     def _check_still_as_planned(
         self, changes: Iterable[ShardChange], rows: Mapping[str, ShardState | None]

@@ -69,6 +69,10 @@ class DeleteTable(NewStart):
             for stream in sorted({stream for stream, _ in rows}):
                 run.close(stream, [row for key, row in rows.items() if key[0] == stream])
             holds.prolong()
+            # Shards of a reshard since the plan, whose parents were read to their end, wait for nobody.
+            planned = {(run.plan.request.stream, change.shard_id) for change in run.plan.changes}
+            if begun := run.read_rows().keys() - rows.keys() - planned:
+                raise run.begun_meanwhile(min(begun))
             run.store.delete_table()
 
     def unmet(self, plan: ResetPlan, inspection: Inspection) -> list[str]:

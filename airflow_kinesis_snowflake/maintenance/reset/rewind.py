@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from airflow_kinesis_snowflake.maintenance.inspection import Inspection, ShardView
+    from airflow_kinesis_snowflake.maintenance.reset.apply import ResetRun
     from airflow_kinesis_snowflake.maintenance.reset.changes import ShardChange
     from airflow_kinesis_snowflake.maintenance.reset.committed import CommittedOffset
     from airflow_kinesis_snowflake.maintenance.reset.method import ListShards
@@ -80,6 +81,10 @@ class Rewind(ResetMethod):
                 if not request.shards or shard.shard_id in request.shards
             )
         )
+
+    def apply(self, run: ResetRun) -> None:
+        """Set the shards; all means also those that came since the plan was made."""
+        run.change_shards(whole=not run.plan.request.shards)
 
     def review(
         self,

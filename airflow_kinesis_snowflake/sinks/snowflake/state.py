@@ -116,13 +116,13 @@ class SnowflakeStateSession(SnowflakeSession):
         if keys:
             self._change(statements.reopen_offsets, target, application=application, stream=stream, keys=keys)
 
-    def forget_offsets(self, offsets: TableName, *, application: str) -> int:
-        """Delete all rows of an application.
+    def forget_offsets(self, offsets: TableName, *, application: str, before: datetime) -> int:
+        """Delete all rows of an application that haven't changed since a given moment.
 
         :return: how many there were
         :raises SnowflakeObjectNotFoundError: there is no offsets table, as far as the role can see
         """
-        statement = statements.forget_offsets(offsets, application=application)
+        statement = statements.forget_offsets(offsets, application=application, before=before.isoformat())
         with self._cursor(statement, doing="delete offsets from", target=str(offsets)) as cursor:
             return int(cursor.rowcount or 0)
 

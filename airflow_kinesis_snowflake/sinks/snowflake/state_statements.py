@@ -109,9 +109,15 @@ def reopen_offsets(
     )
 
 
-def forget_offsets(table: TableName, *, application: str) -> Statement:
-    """Delete all rows of an application."""
-    return Statement(f'DELETE FROM {_text(table)} WHERE "APPLICATION" = %s', (application,))
+def forget_offsets(table: TableName, *, application: str, before: str) -> Statement:
+    """Delete all rows of an application that haven't changed since a given moment.
+
+    :param before: ISO-8601 with a time zone
+    """
+    return Statement(
+        f'DELETE FROM {_text(table)} WHERE "APPLICATION" = %s AND "UPDATED_AT" < %s::TIMESTAMP_LTZ',
+        (application, before),
+    )
 
 
 def prune_offsets(

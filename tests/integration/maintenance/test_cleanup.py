@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,14 +43,19 @@ def plan(*, at: int = LATER, snowflake: SnowflakeState | None = None, **rules: A
 
 
 def carry_out(
-    made: CleanupPlan, folder: Path, *, at: int = LATER, maintenance: Maintenance
+    made: CleanupPlan,
+    folder: Path,
+    *,
+    at: int = LATER,
+    maintenance: Maintenance,
+    files: BackupFilesHook | None = None,
 ) -> dict[str, Any]:
     with maintenance.snowflake() as snowflake:
         return clean_up(
             made,
             tables=DynamoDBTablesHook(),
             consumers=StreamConsumersHook(),
-            files=BackupFilesHook(),
+            files=files or BackupFilesHook(),
             folder=str(folder),
             snowflake=snowflake,
             clock=lambda: now_millis() + at,
@@ -134,6 +140,30 @@ def test_a_table_that_is_used_again_after_the_plan_stays(
     drained.drain().run()
     assert carry_out(made, tmp_path, maintenance=maintenance)["kept"] == [drained.application]
     assert drained.store.exists()
+
+
+def test_a_table_that_is_used_while_it_is_saved_stays(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    class Files(BackupFilesHook):
+        def write(self, *args: Any) -> Any:
+            drained.send(1)
+            drained.drain().run()
+            return super().write(*args)
+
+    made = only(plan(), drained.application)
+    done = carry_out(made, tmp_path, maintenance=maintenance, files=Files())
+    assert done["kept"] == [drained.application]
+    assert drained.store.exists()
+
+
+def test_offsets_of_an_application_that_has_begun_again_since_the_plan_stay(
+    drained: Pipeline, maintenance: Maintenance, tmp_path: Path
+) -> None:
+    before = incarnations(drained)
+    made = replace(only(plan(), drained.application), made_at=now_millis() - LATER)
+    assert carry_out(made, tmp_path, maintenance=maintenance)["deleted"] == [drained.application]
+    assert incarnations(drained) == before
 
 
 def test_a_table_of_other_software_is_not_even_listed(foreign: str) -> None:

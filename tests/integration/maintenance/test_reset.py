@@ -22,10 +22,11 @@ from airflow_kinesis_snowflake.exceptions import (
     OffsetWentBackError,
 )
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
+from airflow_kinesis_snowflake.maintenance.reset.apply import ResetRun
 from airflow_kinesis_snowflake.maintenance.reset.changes import Action
 from airflow_kinesis_snowflake.maintenance.reset.plan import ResetPlan, plan_text
 from airflow_kinesis_snowflake.maintenance.reset.registry import METHODS, find_method
-from airflow_kinesis_snowflake.stream.positions import Position
+from airflow_kinesis_snowflake.stream.positions import TRIM_HORIZON, Position
 from airflow_kinesis_snowflake.stream.times import now_millis
 from local.services import wait_until_active
 from tests.faults.actions import aws_error
@@ -519,6 +520,52 @@ def test_a_plan_is_refused_once_the_shard_was_reset_by_someone_else(
     maintenance.reset("rewind", position="LATEST")
     with pytest.raises(MaintenanceRefusedError, match="Make a new plan"):
         maintenance.carry_out(stale)
+
+
+def begin_a_shard(pipeline: Pipeline) -> str:
+    """Make the row of a shard that came since a plan was made, as a drain does."""
+    row = pipeline.state.shards[one_shard(pipeline)]
+    assert pipeline.store.create_shard(
+        pipeline.stream,
+        "shardId-000000000099",
+        start_at=TRIM_HORIZON,
+        parents=(row.shard_id,),
+        incarnation="new",
+        stream_created=row.stream_created or 0,
+    )
+    return "shardId-000000000099"
+
+
+def test_a_rewind_of_all_shards_is_refused_once_there_are_others(
+    drained: Pipeline, maintenance: Maintenance
+) -> None:
+    plan = maintenance.plan("rewind", position="TRIM_HORIZON")
+    of_some = maintenance.plan("rewind", position="TRIM_HORIZON", shards=(one_shard(drained),))
+    new = begin_a_shard(drained)
+    before = drained.state
+    with pytest.raises(MaintenanceRefusedError, match=f"Make a new plan.*drains have begun {new} since"):
+        maintenance.carry_out(plan)
+    assert drained.state == before
+    maintenance.carry_out(of_some)
+
+
+def test_no_table_is_deleted_once_a_drain_has_begun_a_shard_that_came_since_the_plan(
+    drained: Pipeline, maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = maintenance.plan("delete_table", initial_position="TRIM_HORIZON")
+    close = ResetRun.close
+
+    def begin_meanwhile(run: ResetRun, *args: Any, **more: Any) -> None:
+        close(run, *args, **more)
+        begin_a_shard(drained)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ResetRun, "close", begin_meanwhile)
+        with pytest.raises(MaintenanceRefusedError, match="one has begun shard shardId-000000000099"):
+            maintenance.carry_out(plan)
+    assert drained.store.exists()
+    maintenance.carry_out(plan)
+    assert not drained.store.exists()
 
 
 def test_a_position_of_another_shard_is_refused(settled: Pipeline, planner: Maintenance) -> None:
