@@ -147,7 +147,7 @@ def test_an_error_of_the_work_itself_is_not_hidden(store: Store) -> None:
 def test_a_renewal_that_fails_for_good_is_reported(store: Store) -> None:
     store.error = AccessDeniedError("not allowed")
     with pytest.raises(AccessDeniedError), held(store):
-        store.wait_for_renewals(2)
+        store.wait_for_renewals(1)
 
 
 def test_a_renewal_that_fails_for_the_time_being_is_tried_again(store: Store) -> None:
