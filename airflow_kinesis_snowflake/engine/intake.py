@@ -16,7 +16,13 @@ from airflow_kinesis_snowflake.engine.assignment import (
 )
 from airflow_kinesis_snowflake.engine.offsets import OffsetKey
 from airflow_kinesis_snowflake.engine.reader import ShardReader
-from airflow_kinesis_snowflake.engine.rows import contradiction, founding_rows, missing_rows, progress
+from airflow_kinesis_snowflake.engine.rows import (
+    contradiction,
+    founding_rows,
+    missing_rows,
+    orphans,
+    progress,
+)
 from airflow_kinesis_snowflake.engine.watching import Watch
 from airflow_kinesis_snowflake.exceptions import (
     AnotherStreamError,
@@ -321,12 +327,34 @@ class Intake:
         Without rows the children of missed shards stay unread, so the loss shows again next time: they get
         one only after somebody was told.
         """
+        state = self._without_orphans(state)
         while missing := missing_rows(self._listed, state, initial=self._initial_position()):
             if not founding_rows(self._listed, state) and not self._missed(state) <= self._told:
                 break
             self._create(missing)
-            state = self._read_state()
+            state = self._without_orphans(self._read_state())
         return state
+
+    def _without_orphans(self, state: StreamState) -> StreamState:
+        """Withdraw rows that were made in a table that had been deleted since its rows were read."""
+        found = orphans(self._listed, state)
+        withdrawn = {
+            shard_id
+            for shard_id in sorted(found, reverse=True)
+            if self._store.withdraw_shard(
+                self._settings.stream_name, shard_id, incarnation=state.shards[shard_id].incarnation or ""
+            )
+        }
+        if not withdrawn:
+            return state
+        log.warning(
+            "The rows of %d shards of stream %s are withdrawn: the rows of their parents were deleted while "
+            "they were made",
+            len(withdrawn),
+            self._settings.stream_name,
+        )
+        kept = {shard_id: row for shard_id, row in state.shards.items() if shard_id not in withdrawn}
+        return replace(state, shards=kept)
 
     def _create(self, missing: Iterable[MissingRow]) -> None:
         # One after another: if this dies halfway, no child has a row while its parent has none.

@@ -324,6 +324,9 @@ class StateStore(Protocol):
     def forget_shard(self, stream_name: str, shard_id: str) -> bool:
         """Delete the row of a shard that is read to its end and not leased."""
 
+    def withdraw_shard(self, stream_name: str, shard_id: str, *, incarnation: str) -> bool:
+        """Delete the row of a shard that nobody has leased since it was created."""
+
     def take_lease(  # noqa: PLR0913 -- what a row lacks is written together with its first lease
         self,
         stream_name: str,

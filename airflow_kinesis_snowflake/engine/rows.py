@@ -77,6 +77,23 @@ def founding_rows(listed: Sequence[Shard], state: StreamState) -> list[MissingRo
     ]
 
 
+def orphans(listed: Sequence[Shard], state: StreamState) -> frozenset[str]:
+    """Rows that nobody has leased yet, of shards whose parents are listed and have no rows.
+
+    Rows are made parents first, so somebody made these who had read rows of the parents that are gone since:
+    the table was deleted in between, and perhaps made anew. Taken for true, they would mean that the parents
+    were read to their end long ago.
+    """
+    named = {shard_id for row in state.shards.values() for shard_id in row.initial_shards}
+    unread = {shard.shard_id for shard in listed} - state.shards.keys() - named
+    found: set[str] = set()
+    for shard_id, row in sorted(state.shards.items()):
+        if row.last_update is None and shard_id not in named and not unread.isdisjoint(row.parents):
+            found.add(shard_id)
+            unread.add(shard_id)
+    return frozenset(found)
+
+
 def progress(state: StreamState) -> Mapping[str, ShardProgress]:
     """What lineage needs to know about the state rows."""
     return {

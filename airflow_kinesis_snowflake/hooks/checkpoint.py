@@ -277,6 +277,21 @@ class CheckpointStoreHook(AwsHook):
             values={":ended": {"BOOL": True}},
         )
 
+    def withdraw_shard(self, stream_name: str, shard_id: str, *, incarnation: str) -> bool:
+        """Delete the row of a shard that nobody has leased since it was created. Needs
+        ``dynamodb:DeleteItem``.
+
+        Condition: the row has this incarnation, and was never written again.
+
+        :return: False: the condition doesn't hold; True: there is no such row now
+        """
+        return self._delete(
+            stream_name,
+            shard_id,
+            condition="incarnation = :incarnation AND attribute_not_exists(lastUpdateTimestamp)",
+            values={":incarnation": text_value(incarnation)},
+        )
+
     def take_lease(  # noqa: PLR0913 -- what a row lacks is written together with its first lease
         self,
         stream_name: str,

@@ -110,6 +110,19 @@ class FakeStateStore:
             self._shards[stream_name].pop(shard_id, None)
             return True
 
+    def withdraw_shard(self, stream_name: str, shard_id: str, *, incarnation: str) -> bool:
+        """Delete the row of a shard that nobody has leased since it was created.
+
+        :return: ``False``: somebody has, or it is another row, and it stays
+        """
+        self._meet_failure()
+        with self._lock:
+            row = self._shards[stream_name].get(shard_id)
+            if row is not None and (row.incarnation != incarnation or row.last_update is not None):
+                return False
+            self._shards[stream_name].pop(shard_id, None)
+            return True
+
     def take_lease(  # noqa: PLR0913 -- the port's
         self,
         stream_name: str,

@@ -143,6 +143,19 @@ def test_a_row_is_forgotten_only_at_its_end_and_without_a_lease(leased: StateSto
     assert leased.forget_shard(STREAM, SHARD)
 
 
+def test_a_row_is_withdrawn_only_before_anybody_has_leased_it(store: StateStore) -> None:
+    assert not store.withdraw_shard(STREAM, SHARD, incarnation="another")
+    assert take(store, "one")
+    assert store.release_lease(STREAM, SHARD, owner="one", now=1_500)
+    assert not store.withdraw_shard(STREAM, SHARD, incarnation="first")
+
+
+def test_who_withdraws_a_row_again_has_done_so(store: StateStore) -> None:
+    assert store.withdraw_shard(STREAM, SHARD, incarnation="first")
+    assert store.read_state(STREAM) == StreamState()
+    assert store.withdraw_shard(STREAM, SHARD, incarnation="first")
+
+
 # --- leases ------------------------------------------------------------------------------------------------
 
 

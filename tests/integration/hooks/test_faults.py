@@ -308,6 +308,7 @@ WRITES: dict[str, Callable[[CheckpointStoreHook], bool]] = {
     "release": lambda store: store.release_lease("orders", SHARD, owner="me", now=150, unsettled=True),
     "remove": lambda store: store.remove_shard("orders", SHARD, owner="me"),
     "forget": lambda store: store.forget_shard("orders", "ended"),
+    "withdraw": lambda store: store.withdraw_shard("orders", "untaken", incarnation="second"),
     "forget a worker": lambda store: store.forget_worker("orders", "gone", heartbeat=7),
 }
 
@@ -328,7 +329,8 @@ def test_a_write_that_somebody_else_came_before_is_refused(store: CheckpointStor
     prepare_rows(store)
     store.create_shard("orders", "new", **{**NEW_ROW, "incarnation": "theirs"})
     store.hold("orders", SHARD, owner="other", expiry=900, now=150, force=True)
-    store.hold("orders", "ended", owner="other", expiry=900, now=150)
+    for shard_id in ("ended", "untaken"):
+        store.hold("orders", shard_id, owner="other", expiry=900, now=150)
     store.heartbeat("orders", "gone", now=8)
     before = store.read_items("orders")
 
@@ -337,11 +339,14 @@ def test_a_write_that_somebody_else_came_before_is_refused(store: CheckpointStor
 
 
 def prepare_rows(store: CheckpointStoreHook) -> None:
-    """A shard that is leased to ``me``, one that is read to its end, a worker that is gone, and none new."""
+    """A shard that is leased to ``me``, one that nobody has leased, and one that is read to its end; a worker
+    that is gone; none new.
+    """
     for shard_id in ("new", "ended"):
         store.hold("orders", shard_id, owner="cleaner", expiry=900, now=1, force=True)
         store.remove_shard("orders", shard_id, owner="cleaner")
     store.create_shard("orders", "ended", **NEW_ROW)
+    store.create_shard("orders", "untaken", **NEW_ROW)
     ended = store.read_state("orders").shards["ended"]
     store.take_lease("orders", ended, owner="me", expiry=200, now=100, incarnation="any")
     store.release_lease("orders", "ended", owner="me", now=150, ended=True)

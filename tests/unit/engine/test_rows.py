@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from airflow_kinesis_snowflake.engine.rows import (
     contradiction,
     founding_rows,
     missing_rows,
+    orphans,
 )
 from airflow_kinesis_snowflake.state.shards import ShardState, StreamState
 from airflow_kinesis_snowflake.stream.lineage import Shard
@@ -112,6 +114,38 @@ def test_rows_without_a_founder_call_for_none_of_the_past() -> None:
     """As an import leaves them."""
     table = StreamState({"b": ShardState("b", stream_created=1)})
     assert missing_rows(listing("a a>b"), table, initial=FIRST_RUN) == []
+
+
+def rows_of(family: str, **facts: Any) -> StreamState:
+    """Rows that nobody has leased, written as :func:`listing` takes them."""
+    return StreamState(
+        {word[-1]: ShardState(word[-1], parents=tuple(word[:-2]), **facts) for word in family.split()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("listed", "rows", "found"),
+    [
+        ("a a>b b>c", "a>b b>c", "bc"),
+        ("a a>b b>c", "a a>b b>c", ""),
+        ("a b ab>c", "b ab>c", "c"),
+        # The parent has left the list, and its row is no longer needed.
+        ("a>b b>c", "a>b b>c", ""),
+    ],
+)
+def test_rows_are_orphans_whose_parents_are_listed_and_have_none(listed: str, rows: str, found: str) -> None:
+    assert orphans(listing(listed), rows_of(rows)) == set(found)
+
+
+@pytest.mark.parametrize("facts", [{"last_update": 7}, {"initial_shards": frozenset("bc")}])
+def test_no_row_is_an_orphan_that_was_leased_or_that_a_first_run_named(facts: dict[str, Any]) -> None:
+    assert orphans(listing("a a>b b>c"), rows_of("a>b b>c", **facts)) == set()
+
+
+def test_no_row_is_an_orphan_whose_parents_a_first_run_is_still_to_make() -> None:
+    founder = ShardState("z", initial_shards=frozenset("az"))
+    state = StreamState({**rows_of("a>b").shards, "z": founder})
+    assert orphans(listing("a z a>b"), state) == set()
 
 
 @given(st.integers(1, 8), st.data())
