@@ -78,19 +78,28 @@ def founding_rows(listed: Sequence[Shard], state: StreamState) -> list[MissingRo
 
 
 def orphans(listed: Sequence[Shard], state: StreamState) -> frozenset[str]:
-    """Rows that nobody has leased yet, of shards whose parents are listed and have no rows.
+    """Rows that would have been made after others which aren't there.
 
-    Rows are made parents first, so somebody made these who had read rows of the parents that are gone since:
-    the table was deleted in between, and perhaps made anew. Taken for true, they would mean that the parents
-    were read to their end long ago.
+    Rows are made parents first. So somebody made these who had read rows that are gone since: the table was
+    deleted in between, and perhaps made anew. Taken for true, they would mean that the parents of their
+    shards were before the start. Nobody has leased them yet, and no first run named them.
     """
     named = {shard_id for row in state.shards.values() for shard_id in row.initial_shards}
-    unread = {shard.shard_id for shard in listed} - state.shards.keys() - named
+    untaken = {
+        shard_id
+        for shard_id, row in state.shards.items()
+        if row.incarnation is not None and row.last_update is None and shard_id not in named
+    }
+    if not untaken:
+        return frozenset()
+    known = progress(state)
+    due = new_shards(listed, {shard_id: known[shard_id] for shard_id in known.keys() - untaken})
+    absent = {shard.shard_id for shard in due} - known.keys() - named
     found: set[str] = set()
-    for shard_id, row in sorted(state.shards.items()):
-        if row.last_update is None and shard_id not in named and not unread.isdisjoint(row.parents):
-            found.add(shard_id)
-            unread.add(shard_id)
+    for shard in due:
+        if shard.shard_id in untaken and not absent.isdisjoint(shard.parents):
+            found.add(shard.shard_id)
+            absent.add(shard.shard_id)
     return frozenset(found)
 
 

@@ -40,6 +40,8 @@ def made(state: StreamState, row: MissingRow) -> StreamState:
         shard_id,
         start_at=row.start_at,
         parents=row.shard.parents,
+        incarnation="made",
+        stream_created=1,
         initial_shards=frozenset(row.initial_shards),
     )
     return StreamState({**state.shards, shard_id: shard})
@@ -119,7 +121,10 @@ def test_rows_without_a_founder_call_for_none_of_the_past() -> None:
 def rows_of(family: str, **facts: Any) -> StreamState:
     """Rows that nobody has leased, written as :func:`listing` takes them."""
     return StreamState(
-        {word[-1]: ShardState(word[-1], parents=tuple(word[:-2]), **facts) for word in family.split()}
+        {
+            word[-1]: ShardState(word[-1], parents=tuple(word[:-2]), **{"incarnation": "made", **facts})
+            for word in family.split()
+        }
     )
 
 
@@ -133,13 +138,53 @@ def rows_of(family: str, **facts: Any) -> StreamState:
         ("a>b b>c", "a>b b>c", ""),
     ],
 )
-def test_rows_are_orphans_whose_parents_are_listed_and_have_none(listed: str, rows: str, found: str) -> None:
+def test_rows_are_orphans_whose_parents_would_have_been_made_before(
+    listed: str, rows: str, found: str
+) -> None:
     assert orphans(listing(listed), rows_of(rows)) == set(found)
 
 
-@pytest.mark.parametrize("facts", [{"last_update": 7}, {"initial_shards": frozenset("bc")}])
+@pytest.mark.parametrize(
+    "facts", [{"last_update": 7}, {"initial_shards": frozenset("bc")}, {"incarnation": None}]
+)
 def test_no_row_is_an_orphan_that_was_leased_or_that_a_first_run_named(facts: dict[str, Any]) -> None:
     assert orphans(listing("a a>b b>c"), rows_of("a>b b>c", **facts)) == set()
+
+
+def test_no_row_is_an_orphan_whose_parents_were_before_the_start() -> None:
+    """As an import leaves it that found a row of one child only."""
+    imported = ShardState("b", parents=("a",), last_update=7, stream_created=1)
+    state = StreamState({**rows_of("a>c", stream_created=1).shards, "b": imported})
+    assert orphans(listing("a a>b a>c"), state) == set()
+
+
+@given(st.integers(1, 8), st.integers(0, 3), st.data())
+def test_drains_make_no_orphans_and_withdrawing_some_comes_to_an_end(
+    count: int, taken: int, data: st.DataObject
+) -> None:
+    """Whatever rows there are: those that are made next, one after another, are none."""
+    names = "abcdefgh"[:count]
+    listed = [
+        Shard(name, tuple(data.draw(st.sets(st.sampled_from(names[:at]), max_size=2)) if at else ()))
+        for at, name in enumerate(names)
+    ]
+    rows = {
+        name: ShardState(
+            name,
+            last_update=7 if name in names[:taken] else None,
+            incarnation="made",
+            stream_created=1,
+        )
+        for name in data.draw(st.sets(st.sampled_from(names), min_size=1))
+    }
+    state = StreamState(rows)
+    gone = orphans(listed, state)
+    state = StreamState({name: row for name, row in rows.items() if name not in gone})
+    assert orphans(listed, state) == set()
+    while missing := missing_rows(listed, state, initial=FIRST_RUN):
+        for row in missing:
+            state = made(state, row)
+            assert orphans(listed, state) == set()
 
 
 def test_no_row_is_an_orphan_whose_parents_a_first_run_is_still_to_make() -> None:
