@@ -20,6 +20,7 @@ from airflow_kinesis_snowflake.exceptions import (
     InvalidSettingError,
     MaintenanceRefusedError,
     OffsetWentBackError,
+    ServiceUnavailableError,
 )
 from airflow_kinesis_snowflake.hooks.checkpoint import CheckpointStoreHook
 from airflow_kinesis_snowflake.maintenance.reset.apply import ResetRun
@@ -480,10 +481,23 @@ def test_a_plan_that_was_carried_out_changes_nothing_more(
     assert duplicates(drained) == 20
 
 
-def test_a_reset_that_was_interrupted_goes_on(drained: Pipeline, maintenance: Maintenance) -> None:
+def test_a_reset_that_was_interrupted_goes_on(
+    drained: Pipeline, maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = maintenance.plan("rewind", position="TRIM_HORIZON")
-    first, _ = plan.changes
-    maintenance.carry_out(replace(plan, changes=(first,)))
+    before = {row.incarnation for row in drained.state.shards.values()}
+    reset_shard = CheckpointStoreHook.reset_shard
+
+    def reset_one(store: CheckpointStoreHook, stream: str, row: ShardState, **how: Any) -> bool:
+        if row.shard_id != one_shard(drained):
+            raise ServiceUnavailableError("interrupted")
+        return reset_shard(store, stream, row, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CheckpointStoreHook, "reset_shard", reset_one)
+        with pytest.raises(ServiceUnavailableError, match="interrupted"):
+            maintenance.carry_out(plan)
+    assert len(before & {row.incarnation for row in drained.state.shards.values()}) == 1
     maintenance.carry_out(plan)
     drained.drain().run()
     assert duplicates(drained) == 20
