@@ -314,8 +314,8 @@ class CheckpointStoreHook(AwsHook):
         Condition: the row is there, and its lease is free, the worker's own, or still held as ``shard`` says,
         to the same millisecond. So of several workers one gets it, and a lease that was renewed since
         ``shard`` was read isn't taken. Whether an unrenewed lease is over is up to the caller. The row has
-        the same incarnation: a reset in between may have moved the shard's parents as well. Nor does it say
-        that it belongs to another stream.
+        the same incarnation: a reset in between may have moved the shard's parents as well. And it doesn't
+        say that it belongs to another stream.
 
         :param shard: the row as it was read
         :param incarnation: for a row without one, which the Openflow connector wrote

@@ -157,12 +157,12 @@ def committed_by_shard(
             if _is_before(offset, row) and not offset.closed:
                 continue
         chosen[offset.shard_id] = _of_both(
-            chosen.get(offset.shard_id), _if_it_began_here(offset, row), row, backwards=backwards
+            chosen.get(offset.shard_id), _closed_without_beginning(offset, row), row, backwards=backwards
         )
     return chosen, notes
 
 
-def _if_it_began_here(offset: CommittedOffset, row: ShardView | None) -> CommittedOffset:
+def _closed_without_beginning(offset: CommittedOffset, row: ShardView | None) -> CommittedOffset:
     """The offset, as good as closed if nothing says where its incarnation began.
 
     Dead letters are committed ahead of rows. Under an incarnation that is read from an earlier record than it

@@ -83,7 +83,7 @@ class Rewind(ResetMethod):
         )
 
     def apply(self, run: ResetRun) -> None:
-        """Set the shards; all means also those that came since the plan was made."""
+        """Set the shards; a plan for all of them must name all that have rows by now."""
         run.change_shards(whole=not run.plan.request.shards)
 
     def review(
