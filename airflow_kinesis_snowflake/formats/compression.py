@@ -1,7 +1,7 @@
 """Inflates payloads, up to a bound, so that a small record can't fill the memory.
 
-gzip and zlib are read by ISA-L if the extra ``gzip`` is installed, otherwise by the standard library; the
-others by Arrow.
+gzip and zlib are read by libdeflate if the extra ``gzip`` is installed; without it, and where there is more
+than one member or stream, by the standard library. The others are read by Arrow.
 
 ====== ===================================================================================================
 gzip   RFC 1952, one member or several
@@ -42,20 +42,19 @@ _SNAPPY_CHUNK = 2**16
 _CHECKSUM_BYTES = 4
 # What follows a member is copied, so a payload of many members is fed in pieces.
 _PIECE = 2**16
+# zlib's format doesn't say how much comes out, and libdeflate wants to know how much may.
+_USUAL_RATIO = 32
 
 
-def _fastest() -> Any:
+def _libdeflate() -> Any:
     try:
-        from isal import isal_zlib
+        import deflate
     except ImportError:
-        return zlib
-    # A release before 1.9, which doesn't notice a byte after a stream, may have been installed already.
-    inflating = isal_zlib.decompressobj()
-    inflating.decompress(zlib.compress(b"") + b"x")
-    return isal_zlib if inflating.unused_data else zlib
+        return None
+    return deflate
 
 
-_zlib = _fastest()
+_deflate = _libdeflate()
 
 
 class _TooLargeError(UndecodableError):
@@ -160,18 +159,46 @@ def _inflate_if_compressed(payload: bytes, *, most: int) -> bytes:
 
 
 def _gzip(payload: bytes, most: int) -> bytes:
-    # RFC 1952 reserves these flags; ISA-L doesn't look at them.
-    if payload[3:4] > b"\x1f":
-        raise _BadDataError
+    size = int.from_bytes(payload[-4:], "little")
+    # libdeflate doesn't look at the checksum of a header, which only one with flags can have.
+    if _deflate is not None and 0 < size <= most and payload[3:4] == b"\0":
+        try:
+            inflated = _deflate.gzip_decompress(payload, size)
+        except _deflate.DeflateError:
+            pass
+        else:
+            trailer = _deflate.crc32(inflated).to_bytes(4, "little") + len(inflated).to_bytes(4, "little")
+            if _ends_with_first(payload, trailer):
+                return bytes(inflated)
     return _zlib_members(31, payload, most)
 
 
+def _zlib(payload: bytes, most: int) -> bytes:
+    if _deflate is not None:
+        try:
+            inflated = _deflate.zlib_decompress(payload, min(most, _USUAL_RATIO * len(payload)))
+        except _deflate.DeflateError:
+            pass
+        else:
+            if _ends_with_first(payload, _deflate.adler32(inflated).to_bytes(4)):
+                return bytes(inflated)
+    return _zlib_members(15, payload, most)
+
+
+def _ends_with_first(payload: bytes, trailer: bytes) -> bool:
+    """Whether the end of a stream is the end of its payload, since libdeflate leaves unsaid what follows it.
+
+    :param trailer: of the stream, so it is in the payload
+    """
+    return payload.find(trailer) == len(payload) - len(trailer)
+
+
 def _zlib_members(window: int, payload: bytes, most: int) -> bytes:
-    inflating = _zlib.decompressobj(window)
+    inflating = zlib.decompressobj(window)
     try:
         # One byte more than allowed, since 0 stands for no limit.
-        inflated: bytes = inflating.decompress(payload, most + 1)
-    except _zlib.error:
+        inflated = inflating.decompress(payload, most + 1)
+    except zlib.error:
         raise _BadDataError from None
     if inflating.eof and not inflating.unused_data and len(inflated) <= most:
         return inflated
@@ -395,7 +422,7 @@ def _check_members(count: int) -> None:
 
 _READERS: dict[str, Callable[[bytes, int], bytes]] = {
     "gzip": _gzip,
-    "zlib": partial(_zlib_members, 15),
+    "zlib": _zlib,
     "zstd": _zstd,
     "lz4": _lz4,
     "snappy": _snappy,

@@ -87,19 +87,19 @@ def test_an_unknown_compression_is_refused() -> None:
 # --- with the extra, and without ---------------------------------------------------------------------------
 
 
-def without_isal() -> Any:
+def without_libdeflate() -> Any:
     """The module as it is where the extra isn't installed."""
     spec = importlib.util.find_spec(compression.__name__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "isal", None)
+        patch.setitem(sys.modules, "deflate", None)
         spec.loader.exec_module(module)
     return module
 
 
-STANDARD_LIBRARY = without_isal()
+STANDARD_LIBRARY = without_libdeflate()
 
 
 def answer(inflate: Any, payload: bytes) -> bytes | str:
@@ -111,8 +111,8 @@ def answer(inflate: Any, payload: bytes) -> bytes | str:
 
 
 def test_the_extra_is_used_where_it_is_installed() -> None:
-    assert compression._zlib.__name__ == "isal.isal_zlib"
-    assert STANDARD_LIBRARY._zlib is zlib
+    assert compression._deflate.__name__ == "deflate"
+    assert STANDARD_LIBRARY._deflate is None
 
 
 @st.composite
@@ -156,6 +156,18 @@ def test_both_answer_the_same(kind: str, window: int, draw: st.DataObject) -> No
 def test_bytes_behind_a_stream_are_noticed(kind: str, data: bytes, more: bytes) -> None:
     for of in (compression, STANDARD_LIBRARY):
         assert answer(of.inflater(kind), compressed(kind, data) + more) == f"not valid {kind} data"
+
+
+@pytest.mark.parametrize(("kind", "trailer"), [("gzip", 8), ("zlib", 4)])
+@given(st.binary(min_size=1, max_size=60), st.binary(max_size=12))
+def test_bytes_behind_a_stream_are_noticed_even_if_they_end_as_it_does(
+    kind: str, trailer: int, data: bytes, more: bytes
+) -> None:
+    stream = compressed(kind, data)
+    for of in (compression, STANDARD_LIBRARY):
+        inflate = of.inflater(kind)
+        assert answer(inflate, stream + stream) == data + data
+        assert answer(inflate, stream + more + stream[-trailer:]) == f"not valid {kind} data"
 
 
 @pytest.mark.parametrize("flag", [0x20, 0x40, 0x80])
