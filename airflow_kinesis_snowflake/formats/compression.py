@@ -159,7 +159,8 @@ def _inflate_if_compressed(payload: bytes, *, most: int) -> bytes:
 
 
 def _gzip(payload: bytes, most: int) -> bytes:
-    size = int.from_bytes(payload[-4:], "little")
+    end = payload[-4:]
+    size = int.from_bytes(end, "little")
     # libdeflate doesn't look at the checksum of a header, which only one with flags can have.
     if _deflate is not None and 0 < size <= most and payload[3:4] == b"\0":
         try:
@@ -167,8 +168,7 @@ def _gzip(payload: bytes, most: int) -> bytes:
         except _deflate.DeflateError:
             pass
         else:
-            trailer = _deflate.crc32(inflated).to_bytes(4, "little") + len(inflated).to_bytes(4, "little")
-            if _ends_with_first(payload, trailer):
+            if len(inflated) == size and _ends_with_first(payload, end):
                 return bytes(inflated)
     return _zlib_members(31, payload, most)
 
@@ -185,12 +185,12 @@ def _zlib(payload: bytes, most: int) -> bytes:
     return _zlib_members(15, payload, most)
 
 
-def _ends_with_first(payload: bytes, trailer: bytes) -> bool:
-    """Whether the end of a stream is the end of its payload, since libdeflate leaves unsaid what follows it.
+def _ends_with_first(payload: bytes, end: bytes) -> bool:
+    """Whether nothing follows a stream, which libdeflate doesn't say.
 
-    :param trailer: of the stream, so it is in the payload
+    :param end: what the stream ends with
     """
-    return payload.find(trailer) == len(payload) - len(trailer)
+    return payload.find(end) == len(payload) - len(end)
 
 
 def _zlib_members(window: int, payload: bytes, most: int) -> bytes:
