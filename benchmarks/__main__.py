@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.backlog import SMALL, Backlog
+from benchmarks.backlog import LARGE, SMALL, Backlog
 from benchmarks.contenders import FORMATS
 from benchmarks.machine import describe
 from benchmarks.measuring import Measures, drains, overlap, parsing, speed
@@ -80,6 +80,7 @@ def comparisons(size: Size) -> dict[str, tuple[Backlog, list[str]]]:
     """What is read, and by which contenders, by the kind of its records."""
     plain = Backlog(shards=4, records=size.speed)
     small = Backlog(shards=4, records=2 * size.speed, size=SMALL)
+    large = Backlog(shards=4, records=size.speed // 2, size=LARGE)
     return {
         "plain": (plain, ["envelope", "boto3", "kcl-rs"]),
         "streamed": (plain, ["streamed", "boto3-streamed"]),
@@ -91,6 +92,8 @@ def comparisons(size: Size) -> dict[str, tuple[Backlog, list[str]]]:
         },
         "small, plain": (small, ["envelope"]),
         "small, gzip": (replace(small, kind="gzip"), ["envelope"]),
+        "large, plain": (large, ["envelope"]),
+        "large, gzip": (replace(large, kind="gzip"), ["envelope"]),
     }
 
 

@@ -14,6 +14,8 @@ STREAM = "replayed"
 FIRST_SEQUENCE_NUMBER = 10**55
 SMALL = 60
 """Bytes of a record that is hardly more than its keys."""
+LARGE = 1300
+"""Bytes of a record of twice the usual size."""
 _IN_AGGREGATE = 50
 
 

@@ -93,7 +93,7 @@ def _ours(url: str, folder: Path, mapping: Encoder) -> Measures:
     for reader, page in pages:
         batch.add(reader, page, now=time.monotonic())
     paths = files.close()
-    return {**meter.read(), "records": batch.records, "file": str(paths.landing[0])}
+    return {**meter.read(), "records": batch.records, "files": [str(path) for path in paths.landing]}
 
 
 def _pages(url: str, encoder: Encoder) -> Iterator[Any]:
@@ -453,7 +453,7 @@ class RowSink:
     def measures(self, meter: Meter) -> Measures:
         """Finish the file and say what it took."""
         self._writer.close()
-        return {**meter.read(), "records": self.records, "file": str(self._path)}
+        return {**meter.read(), "records": self.records, "files": [str(self._path)]}
 
 
 def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -556,8 +556,8 @@ def main() -> None:
     asked = parser.parse_args()
     import_what_comes_late()
     measures = CONTENDERS[asked.name](asked.url, asked.backlog, asked.folder)
-    if "file" in measures:
-        measures["file_mb"] = Path(measures.pop("file")).stat().st_size / 1e6
+    if "files" in measures:
+        measures["file_mb"] = sum(Path(file).stat().st_size for file in measures.pop("files")) / 1e6
     print(json.dumps(measures))
 
 

@@ -19,6 +19,8 @@ TITLES = {
     "logs": "The same from messages of CloudWatch Logs with 50 events",
     "small, plain": "Records of 60 bytes",
     "small, gzip": "Records of 60 bytes, compressed by gzip",
+    "large, plain": "Records of 1,300 bytes",
+    "large, gzip": "Records of 1,300 bytes, compressed by gzip",
     "aggregated": "The same from KPL aggregates of 50 records, payload as one JSON column",
 }
 CONTENDERS = {
