@@ -186,9 +186,12 @@ def _zlib(payload: bytes, most: int) -> bytes:
 
 
 def _ends_with_first(payload: bytes, end: bytes) -> bool:
-    """Whether nothing follows a stream, which libdeflate doesn't say.
+    """Whether nothing follows the stream that a payload begins with, which libdeflate doesn't say.
 
-    :param end: what the stream ends with
+    If something did, the end of the stream would occur ahead of it. It may occur inside the stream too, so
+    ``False`` means that nobody knows.
+
+    :param end: the last four bytes of the stream
     """
     return payload.find(end) == len(payload) - len(end)
 
