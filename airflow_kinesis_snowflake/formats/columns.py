@@ -705,13 +705,22 @@ def _pack_json(column: ColumnType, values: list[Any]) -> Packed:
 
 def _not_decimal(column: ColumnType, texts: pa.Array, *, exponents: bool) -> list[int]:
     try:
-        # Arrow doesn't notice when a long number overflows, and a file must not contain exponents.
-        if exponents or (pc.max(pc.binary_length(texts)).as_py() or 0) > MAX_DIGITS:
+        # Arrow doesn't notice when a number overflows, and a file must not contain exponents.
+        if exponents or _may_overflow(texts, scale=column.scale):
             raise pa.ArrowInvalid("to be judged one by one")
         pc.cast(texts, pa.decimal128(column.precision, column.scale))
     except pa.ArrowInvalid:
         return [number for number, text in enumerate(texts.to_pylist()) if not _fits(column, text)]
     return []
+
+
+def _may_overflow(texts: pa.Array, *, scale: int) -> bool:
+    """Whether Arrow may lack digits: it fills up each number to all the decimals of its column."""
+    longest = pc.max(pc.binary_length(texts)).as_py() or 0
+    if longest <= MAX_DIGITS - scale:
+        return False
+    more = rf"^-?[0-9]{{{MAX_DIGITS - scale + 1}}}"
+    return longest > MAX_DIGITS or bool(pc.any(pc.match_substring_regex(texts, more)).as_py())
 
 
 def _fits(column: ColumnType, text: str | None) -> bool:

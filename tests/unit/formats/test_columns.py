@@ -471,6 +471,20 @@ def test_a_column_that_exists_takes_what_fits_its_type(column: str, value: str, 
         assert table.rows == {1: {"A": lands}, 2: {"A": lands}}
 
 
+@few
+@given(st.integers(1, 37), st.integers(-(10**38) + 1, 10**38 - 1), st.integers(0, 38))
+def test_a_long_number_lands_if_its_column_has_room_for_the_digits_before_the_point(
+    scale: int, number: int, digits: int
+) -> None:
+    number = number // 10 ** (38 - digits)
+    table = table_of(A=f"NUMBER(38, {scale})")
+    land(b'{"a": %d}' % number, table=table)
+    if abs(number) < 10 ** (38 - scale):
+        assert table.rows == {0: {"A": number}}
+    else:
+        assert "digits before the point" in table.dead_letters[0].reason
+
+
 def test_not_a_number_lands_in_a_column_of_doubles() -> None:
     table = table_of(A="FLOAT")
     land(b'{"a": "NaN"}', b'{"a": 1}', table=table)
