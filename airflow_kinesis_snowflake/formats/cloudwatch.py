@@ -102,11 +102,10 @@ def as_json(message: str) -> bytes:
     """The message itself if it is a JSON object or array, otherwise as a JSON string."""
     document = message.strip(" \t\r\n")
     if document[:1] in ("{", "[") and document[-1:] in ("}", "]"):
-        raw = document.encode()
         try:
-            _check_json(raw)
+            _check_json(document)
         except (msgspec.DecodeError, RecursionError):
             pass
         else:
-            return raw
+            return document.encode()
     return _encode(message)
