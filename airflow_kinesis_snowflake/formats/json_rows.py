@@ -1,7 +1,8 @@
 """Encoded records as JSON rows: an object per row, its keys the columns of the landing table.
 
 A value becomes what COPY makes of the same field, so that a table looks the same whichever way its rows came.
-Documents are put into rows as the text that was received, unparsed.
+Documents are put into rows as the text that was received, unparsed, but for line breaks: a row is one line,
+because rows are sent as lines, and whoever reads a document with a line break would read two rows.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.formats.fields import FileColumn
 
 _NEEDS_ESCAPING = r'["\\\x00-\x1f]'
+_LINE_BREAK = r"[\n\r]"
 _SUB_SEQUENCE_DIGITS = 20
 
 
@@ -87,6 +89,9 @@ def letter_rows(rows: pa.RecordBatch, *, failed_at: str) -> list[bytes]:
 
 def _finished(parts: Sequence[pa.Array | str]) -> list[bytes]:
     joined = pc.binary_join_element_wise(*parts, "}", "")
+    # JSON has them between its tokens only, where a blank means the same.
+    if pc.any(pc.match_substring_regex(joined, _LINE_BREAK)).as_py():
+        joined = pc.replace_substring_regex(joined, _LINE_BREAK, " ")
     found: list[bytes] = joined.cast(pa.binary()).to_pylist()
     return found
 
