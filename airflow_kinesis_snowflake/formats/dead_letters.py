@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import pyarrow as pa
 
 if TYPE_CHECKING:
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.stream.records import Record
 
 RECORD, GAP = "record", "gap"
+MAX_TEXT_BYTES = 15 * 2**20
+"""Bytes that a payload may have as a JSON string, so that its row can be streamed."""
+# JSON writes a control character with six bytes.
+_MOST_PER_BYTE = 6
 
 SCHEMA = pa.schema(
     [
@@ -92,7 +98,8 @@ def dead_letter_rows(
     """Turn dead letters of one shard into rows of :data:`SCHEMA`.
 
     ``PAYLOAD`` is the text of the payload if it is UTF-8, otherwise its base64 form; the largest record that
-    Kinesis accepts (10 MiB) makes 14 MB of base64, which every Snowflake account can store.
+    Kinesis accepts (10 MiB) makes 14 MB of base64, which every Snowflake account can store. Megabytes of text
+    that JSON would escape are base64 too.
     """
     records = [letter.record for letter in dead_letters]
     payloads = [_readable(record.data) for record in records]
@@ -122,7 +129,11 @@ def payload_of(text: str, encoding: str) -> bytes:
 
 
 def _readable(payload: bytes) -> tuple[str, str]:
-    try:
-        return payload.decode(), "utf-8"
-    except UnicodeDecodeError:
-        return base64.b64encode(payload).decode("ascii"), "base64"
+    with suppress(UnicodeDecodeError):
+        text = payload.decode()
+        if (
+            len(payload) * _MOST_PER_BYTE <= MAX_TEXT_BYTES
+            or len(msgspec.json.encode(text)) <= MAX_TEXT_BYTES
+        ):
+            return text, "utf-8"
+    return base64.b64encode(payload).decode("ascii"), "base64"

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from airflow_kinesis_snowflake.identifiers import TableName
 
 MAX_ROW_BYTES = 16 * 2**20
+"""What Snowpipe Streaming takes."""
 PIPE_SUFFIX = "-STREAMING"
 
 _APPLICATION = "airflow-kinesis-snowflake"

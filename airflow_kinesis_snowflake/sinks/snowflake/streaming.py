@@ -45,6 +45,8 @@ from airflow_kinesis_snowflake.formats.column_types import DataType
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.formats.dead_letters import GAP, dead_letter_rows
 from airflow_kinesis_snowflake.formats.json_rows import column_rows, envelope_rows, letter_rows
+from airflow_kinesis_snowflake.formats.row_limit import LimitedEncoder
+from airflow_kinesis_snowflake.sinks.snowflake.channels import MAX_ROW_BYTES
 from airflow_kinesis_snowflake.sinks.snowflake.evolution import evolve
 from airflow_kinesis_snowflake.sinks.snowflake.factories import STREAMING
 from airflow_kinesis_snowflake.sinks.snowflake.files import work_folder
@@ -171,7 +173,7 @@ class StreamingSink:
         self._open_channels = open_channels
         self._target = landing.target
         self._mapping = landing.mapping(self._landing_columns)
-        self.encoder = landing.encoder(self._mapping)
+        self.encoder = LimitedEncoder(landing.encoder(self._mapping), most=MAX_ROW_BYTES)
         self.table = str(landing.table)
         self._lock = self._runtime.lock()
         self._cancelled = self._runtime.event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -22,6 +23,7 @@ from airflow_kinesis_snowflake.exceptions import (
     SnowflakeObjectNotFoundError,
     TooManyDeadLettersError,
 )
+from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.schema import ColumnsSettings
 from airflow_kinesis_snowflake.sinks.snowflake import streaming
 from airflow_kinesis_snowflake.sinks.snowflake.streaming import StreamingSink, channel_name
@@ -91,14 +93,15 @@ def test_records_land_as_copy_lands_them_and_an_idle_drain_opens_nothing(
 
 
 def test_what_can_not_land_becomes_a_dead_letter_through_a_channel_of_its_own(pipeline: Pipeline) -> None:
-    pipeline.send_payloads([("a", b"no json"), ("b", b'{"n": 0}'), ("c", b"\xff")])
-    report = stream(pipeline)
+    inflating = gzip.compress(json.dumps({"n": "x" * 17 * 2**20}).encode())
+    pipeline.send_payloads([("a", b"no json"), ("b", b'{"n": 0}'), ("c", b"\xff"), ("d", inflating)])
+    report = stream(pipeline, decoder=payload_decoder(compression="auto"))
 
-    assert (report.records, report.dead_letters) == (3, 2)
+    assert (report.records, report.dead_letters) == (4, 3)
     assert pipeline.landed == [0]
     assert pipeline.query(
         'SELECT COUNT(*), COUNT("FAILED_AT"), COUNT(DISTINCT "ID") FROM {dead_letters}'
-    ) == [(2, 2, 2)]
+    ) == [(3, 3, 3)]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +117,9 @@ def test_a_table_looks_the_same_whichever_way_rows_took(
         {"id": 3, "name": None, "ratio": 1e-300, "at": "2026-01-02T03:04:05.678+02:00", "void": ""},
         {"id": 4, "name": "\u00fc\u20ac\U0001f600\\", "tags": [], "more": {"a": [1, {"b": "c"}]}},
     ]
-    pipeline.send_payloads([('k"\\', json.dumps(record).encode()) for record in records])
+    payloads = [json.dumps(record).encode() for record in records]
+    payloads += [b'{"id": 6}\r\n', json.dumps({"id": 7, "more": {"deep": [1, 2]}}, indent=2).encode()]
+    pipeline.send_payloads([('k"\\', payload) for payload in payloads])
     facts = ("arrival_time", "shard_id", "sequence_number", "partition_key")
     streamed = f"""SELECT * EXCLUDE ("LOADED") FROM (SELECT *, 1 AS "LOADED" FROM {pipeline.table.sql})"""
     stream(pipeline, columns=columns, metadata_columns=facts)
@@ -128,7 +133,7 @@ def test_a_table_looks_the_same_whichever_way_rows_took(
 
     copied = sorted(map(repr, pipeline.query(streamed.replace(pipeline.table.sql, by_copy.table.sql))))
     assert sorted(map(repr, pipeline.query(streamed))) == copied
-    assert len(copied) == 5
+    assert len(copied) == 7
 
 
 def test_bytes_are_written_as_the_pipe_takes_them(pipeline: Pipeline, services: LocalServices) -> None:
