@@ -628,7 +628,8 @@ def _pack_integers(column: ColumnType, values: list[int | None]) -> Packed:
 
 def _pack_text(column: ColumnType, values: list[str | None]) -> Packed:
     packed = pa.array(values, pa.string())
-    if column.length >= ColumnType.of(DataType.VARCHAR).length:
+    # No text has more characters than bytes.
+    if (pc.max(pc.binary_length(packed)).as_py() or 0) <= column.length:
         return packed, Encoding.TEXT, ()
     longer = pc.greater(pc.utf8_length(packed), column.length)
     return packed, Encoding.TEXT, pc.indices_nonzero(longer).to_pylist()

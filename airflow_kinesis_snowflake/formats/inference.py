@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from math import isfinite
 
 from airflow_kinesis_snowflake.formats.cells import TypeMismatch, digits_of, kind_of, moment, number, text_of
@@ -24,28 +25,28 @@ class ObservedTypes:
     :param kinds: JSON types, with times told apart from other text if asked for; null isn't one
     :param whole: most digits before the point, at least 19
     :param decimals: most digits after it
-    :param significant: most digits from the first to the last that isn't zero
+    :param beyond_doubles: a double, which is what FLOAT is, would change a digit of one of them
     """
 
     kinds: frozenset[str] = frozenset()
     whole: int = _WHOLE_DIGITS
     decimals: int = 0
-    significant: int = 0
+    beyond_doubles: bool = False
 
     def __or__(self, other: ObservedTypes) -> ObservedTypes:
         return ObservedTypes(
             self.kinds | other.kinds,
             max(self.whole, other.whole),
             max(self.decimals, other.decimals),
-            max(self.significant, other.significant),
+            self.beyond_doubles or other.beyond_doubles,
         )
 
     def type(self, numbers: str) -> ColumnType | None:
         """The type of a column that takes all of them; ``None`` if there was nothing but null.
 
         Values of one JSON type make a column of it, a mixture makes VARIANT. Numbers make NUMBER with the
-        decimals that were written, up to 9; with more they are measurements and make FLOAT, unless one has
-        more digits than a FLOAT keeps (17).
+        decimals that were written, up to 9; with more they are measurements and make FLOAT, unless that would
+        change a digit.
 
         :param numbers: one of :data:`NUMBERS`: leave room for up to 18 decimals in a NUMBER, as far as the
             digits before the point allow; or no more than were seen; or make FLOAT of all numbers
@@ -76,12 +77,10 @@ class ObservedTypes:
         if numbers == "double":
             return ColumnType.of(DataType.FLOAT)
         exact = self.whole + self.decimals <= MAX_DIGITS
-        if exact and (self.decimals <= _MAX_DECIMALS or self.significant > _DIGITS_OF_A_DOUBLE):
+        if exact and (self.decimals <= _MAX_DECIMALS or self.beyond_doubles):
             room = min(_ROOM_FOR_DECIMALS, MAX_DIGITS - self.whole) if numbers == "wide" else 0
             return ColumnType.number(MAX_DIGITS, max(self.decimals, room))
-        if self.significant <= _DIGITS_OF_A_DOUBLE:
-            return ColumnType.of(DataType.FLOAT)
-        return ColumnType.of(DataType.VARIANT)
+        return ColumnType.of(DataType.VARIANT if self.beyond_doubles else DataType.FLOAT)
 
 
 def observe(text: str, *, times: bool, numbers: str) -> ObservedTypes:
@@ -110,8 +109,15 @@ def _see_number(text: str, numbers: str) -> ObservedTypes:
         rounded = numbers == "double" or digits.significant <= _DIGITS_OF_A_DOUBLE
         if (exact and numbers != "double") or (rounded and isfinite(float(value))):
             whole = max(_WHOLE_DIGITS, digits.whole)
-            return ObservedTypes(frozenset({"number"}), whole, digits.decimals, digits.significant)
+            beyond = exact and not _is_double(value)
+            return ObservedTypes(frozenset({"number"}), whole, digits.decimals, beyond)
     raise TypeMismatch("the number is too large or has more digits than Snowflake keeps (38)")
+
+
+def _is_double(value: Decimal) -> bool:
+    """Whether a double is written like that: with as few digits as tell it from others, or with 17."""
+    double = float(value)
+    return value in (Decimal(repr(double)), Decimal(f"{double:.{_DIGITS_OF_A_DOUBLE}g}"))
 
 
 def _time_kind(text: str) -> str:

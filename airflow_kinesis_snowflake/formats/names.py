@@ -7,8 +7,7 @@ import re
 NAMES = ("upper", "as_is", "snake")
 """Rules: in upper case; as the key is written; in upper case with underscores between words."""
 
-_AROUND = re.compile(r"^\W+|\W+$")
-_WITHIN = re.compile(r"\W+")
+_SEPARATORS = re.compile(r"\W+")
 _LOWER_CASE = re.compile(r"[a-z]")
 _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -30,5 +29,9 @@ def _snake(key: str) -> str:
     # In a key without lower-case letters, capitals don't begin words.
     words = _CAPITALS.sub("_", key) if _LOWER_CASE.search(key) else key
     # Upper case first: it splits some letters into a letter and a mark.
-    name = _WITHIN.sub("_", _AROUND.sub("", words.upper()))
+    spelled = words.upper()
+    name = _SEPARATORS.sub("_", spelled)
+    # A search for separators at the end would begin at each of those in between.
+    name = name[_SEPARATORS.match(spelled[:1]) is not None :]
+    name = name[: len(name) - (_SEPARATORS.match(spelled[-1:]) is not None)]
     return f"_{name}" if name[:1].isdigit() else name

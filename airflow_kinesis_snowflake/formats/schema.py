@@ -132,12 +132,12 @@ class ColumnsSettings:
     @cached_property
     def aside(self) -> tuple[str, ...]:
         """The column that takes what lands nowhere else, if there is one."""
-        return (self.rescue_column,) if self.on_type_conflict == "rescue" else ()
+        return (self.folded(self.rescue_column),) if self.on_type_conflict == "rescue" else ()
 
     @cached_property
     def reserved(self) -> frozenset[str]:
         """Columns that the drain fills itself, folded."""
-        return frozenset(self.folded(name) for name in (*self.metadata, *self.aside))
+        return frozenset((*map(self.folded, self.metadata), *self.aside))
 
     @cached_property
     def metadata(self) -> tuple[str, ...]:
@@ -326,11 +326,13 @@ class Schema:
         if known is not None or (len(self.spellings) < MAX_KEYS and self._may_name_a_column(key)):
             return known
         found = self._resolve(key, self._names)
-        if isinstance(found, str):
-            return self._targets.get(found) or RefusedKey(
-                f"the drain met more than {MAX_KEYS:,} different keys"
-            )
-        return found
+        return self._targets.get(found) or self._forgotten(key) if isinstance(found, str) else found
+
+    def _forgotten(self, key: str) -> RefusedKey:
+        """Why a key that isn't remembered gets no column."""
+        if self._may_name_a_column(key):
+            return RefusedKey(f"the drain met more than {MAX_KEYS:,} different keys")
+        return RefusedKey(f"rename or exclude the key: it has more than {_MAX_KEY_LENGTH:,} characters")
 
     def _may_name_a_column(self, key: str) -> bool:
         """Whether a key is worth remembering: ten thousand that are too long would fill the memory."""
@@ -344,10 +346,11 @@ class Schema:
 
     def beside(self, name: str) -> str | RefusedKey:
         """The column for what doesn't fit another one, existing or to be created."""
-        beside = name + BESIDE
-        if beside in self.actual or beside in self.aside:
+        beside = self._names.get(self.settings.folded(name + BESIDE), name + BESIDE)
+        column = self.actual.get(beside)
+        if beside in self.aside or (column is not None and not column.computed):
             return beside
-        if not self.settings.schema_evolution:
+        if column is not None or not self.settings.schema_evolution:
             return RefusedKey("")
         return _new_column(beside, full=len(self._names) >= MAX_COLUMNS)
 

@@ -705,6 +705,29 @@ def test_numbers_that_come_later_land_as_the_settings_made_room_for_them(
         assert row == {"A": expected(table.columns["A"].type, sent[number])}
 
 
+@pytest.mark.parametrize(
+    ("numbers", "sent", "column"),
+    [
+        ("wide", ["0.30000000000000004", "0.10000000000000001"], "FLOAT"),
+        ("wide", ["12345678901234567", "0.1234567890123"], "NUMBER(38, 18)"),
+        ("wide", ["90071992547409931", "1e-12"], "NUMBER(38, 18)"),
+        ("exact", ["51.123456789012345"], "NUMBER(38, 15)"),
+        ("wide", ["12345678901234567", "1e-30"], "VARIANT"),
+        ("double", ["12345678901234567", "0.1234567890123"], "FLOAT"),
+    ],
+)
+def test_a_new_column_keeps_the_digits_that_were_sent_unless_doubles_are_asked_for(
+    numbers: str, sent: list[str], column: str
+) -> None:
+    documents = [b'{"a": %s}' % text.encode() for text in sent]
+    table = land(*documents, how=ColumnsSettings(numbers=numbers))
+    assert types(table) == {"A": column}
+    if numbers != "double":
+        assert [Decimal(str(row["A"])) for row in table.rows.values()] == [
+            Decimal(repr(float(text))) if column == "FLOAT" else Decimal(text) for text in sent
+        ]
+
+
 @pytest.mark.parametrize("numbers", ["wide", "exact", "double"])
 @few
 @given(pages)
@@ -757,6 +780,23 @@ def test_what_fits_no_column_is_rescued_by_its_key() -> None:
         2: {"N": 1, "_RESCUED": {"n": 2, "": [1], "_rescued": "x", "kinesisMetadata": 5}},
         3: {"N": 5},
     }
+
+
+@pytest.mark.parametrize("evolution", [True, False])
+def test_the_column_for_the_rest_is_matched_without_regard_to_case(evolution: bool) -> None:
+    how = ColumnsSettings(on_type_conflict="rescue", rescue_column="rest", schema_evolution=evolution)
+    table = land({"a": "x"}, table=table_of(A="NUMBER(3, 0)", REST="VARIANT"), how=how)
+    assert table.rows == {0: {"REST": {"a": "x"}}}
+
+
+def test_a_column_beside_is_matched_without_regard_to_case_and_never_a_computed_one() -> None:
+    how = ColumnsSettings(on_type_conflict="column")
+    table = table_of(a="DATE", B="DATE")
+    table.columns["A__VARIANT"] = Column(ColumnType.parse("VARIANT"))
+    table.columns["B__VARIANT"] = Column(ColumnType.parse("VARIANT"), computed=True)
+    land({"a": "x"}, {"b": "x"}, table=table, how=how)
+    assert table.rows == {0: {"A__VARIANT": "x"}}
+    assert table.dead_letters[1].column == "B"
 
 
 def test_a_table_that_is_made_has_the_column_for_the_rest() -> None:
@@ -933,6 +973,20 @@ def test_a_name_in_snake_case_stays_so(key: str) -> None:
     assert column_name(name, "snake") == name
     if key.isascii():
         assert re.fullmatch(r"[A-Z_][A-Z0-9_]*|", name)
+
+
+def test_text_that_no_column_takes_is_a_dead_letter_whatever_stands_beside_it() -> None:
+    text = "x" * (2**24 + 1)
+    for others in ({}, {"b": 1}):
+        table = land({"a": text, **others}, {"a": "y"}, table=table_of(A="VARCHAR"))
+        assert table.rows == {1: {"A": "y"}}
+
+
+def test_a_long_key_gets_no_column_and_the_reason_says_so() -> None:
+    how = ColumnsSettings(names="snake")
+    table = land(b'{"a%sb": 1}' % (b"-" * 2**20), {"c": 1}, how=how)
+    assert table.rows == {1: {"C": 1}}
+    assert table.dead_letters[0].reason == "rename or exclude the key: it has more than 1,020 characters"
 
 
 def test_keys_that_come_to_one_name_fill_one_column_and_never_in_one_record() -> None:
