@@ -11,6 +11,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats.basic import DOCUMENTS
 from airflow_kinesis_snowflake.formats.catalog import NAMED, payload_decoder
 from airflow_kinesis_snowflake.formats.compression import COMPRESSIONS
+from airflow_kinesis_snowflake.formats.names import NAMES
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Answer:
     request = SampleRequest(records=options.records, seconds=options.seconds, start=start)
     decode = _decoder(options)
     with terminal.working("Reading records"):
-        sample = take_sample(request, kinesis=open_stream(options), decode=decode)
+        sample = take_sample(request, kinesis=open_stream(options), decode=decode, names=options.names)
     return Answer(sample.as_dict(), sample_parts(sample))
 
 
@@ -80,6 +81,7 @@ COMMAND = Command(
         option("--message", help="full name of the message, for --descriptors"),
         option("--registry-conn-id", help="Airflow connection of the schema registry"),
         option("--flatten", type=int, default=0, help="levels of nested objects to turn into keys"),
+        option("--names", choices=NAMES, default="upper", help="of columns; default is upper"),
         option("--since", help="ISO-8601 with a time zone; default is the oldest record"),
         option("--records", type=int, default=1_000, help="at most this many; default is 1000"),
         option("--seconds", type=float, default=30, help="at most this long; default is 30"),

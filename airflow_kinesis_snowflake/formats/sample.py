@@ -1,4 +1,7 @@
-"""What a sample of documents says about the columns that they need. It keeps names of keys, but no values."""
+"""What a sample of documents says about the columns that they need, and why some would not land there.
+
+It keeps names of keys, but no values.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
-from airflow_kinesis_snowflake.formats.cells import TypeMismatch, kind_of
+from airflow_kinesis_snowflake.formats.cells import TypeMismatch, fit, kind_of
 from airflow_kinesis_snowflake.formats.column_types import ColumnType, DataType
 from airflow_kinesis_snowflake.formats.engine import BYTE_ORDER_MARK, DroppedPayload
 from airflow_kinesis_snowflake.formats.envelope import METADATA, refusal
 from airflow_kinesis_snowflake.formats.inference import ObservedTypes, observe
+from airflow_kinesis_snowflake.formats.names import column_name
 from airflow_kinesis_snowflake.identifiers import quote
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ MAX_KEYS = 1_000
 """Keys that a sample tells apart; others are counted."""
 MAX_REASONS = 20
 
+_VARIANT = ColumnType.of(DataType.VARIANT)
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _EPOCHS = {
     unit: range(946_684_800 * of_second, 4_102_444_800 * of_second)
@@ -48,8 +53,20 @@ class KeyStatistics:
     mismatches: int = 0
     units: set[str] = field(default_factory=lambda: set(_EPOCHS))
 
-    def add(self, text: str) -> None:
-        """Take note of a value, as JSON."""
+    def __or__(self, other: KeyStatistics) -> KeyStatistics:
+        return KeyStatistics(
+            self.documents + other.documents,
+            self.kinds + other.kinds,
+            self.seen | other.seen,
+            self.mismatches + other.mismatches,
+            self.units & other.units,
+        )
+
+    def add(self, text: str) -> str | None:
+        """Take note of a value, as JSON.
+
+        :return: why no column can hold it, if that is so
+        """
         kind = kind_of(text)
         self.documents += 1
         self.kinds[kind] += 1
@@ -59,12 +76,19 @@ class KeyStatistics:
             self.seen |= observe(text, times=True, numbers="wide")
         except TypeMismatch:
             self.mismatches += 1
+        else:
+            return None
+        try:
+            fit(_VARIANT, text)
+        except TypeMismatch as mismatch:
+            return str(mismatch)
+        return None
 
     @property
     def type(self) -> ColumnType | None:
         """The type of a column for it; ``None`` if there was nothing but null."""
         if self.mismatches:
-            return ColumnType.of(DataType.VARIANT)
+            return _VARIANT
         return self.seen.type("wide")
 
     @property
@@ -83,7 +107,9 @@ class Sample:
     :param dead_letters: records that can't be read, by reason
     :param dropped: records without data, by what they are
     :param keys: by their names
-    :param further_keys: how often other keys came: after the first 1,000, or such that can't name a column
+    :param further_keys: how often other keys came, after the first 1,000
+    :param conflicts: documents that ``mapping="columns"`` would not land as they are, by reason
+    :param names: the rule by which columns are named after keys: see :data:`~formats.names.NAMES`
     """
 
     records: int = 0
@@ -93,6 +119,8 @@ class Sample:
     dropped: Counter[str] = field(default_factory=Counter)
     keys: dict[str, KeyStatistics] = field(default_factory=dict)
     further_keys: int = 0
+    conflicts: Counter[str] = field(default_factory=Counter)
+    names: str = "upper"
 
     def add(self, payload: bytes, key: str, decode: Decoder | None) -> None:
         """Take note of a record.
@@ -123,15 +151,27 @@ class Sample:
         except (msgspec.ValidationError, RecursionError):
             self.others += 1
             return
-        for name, raw in members.items():
-            if name not in self.keys and (len(self.keys) >= MAX_KEYS or not _can_name_a_column(name)):
-                self.further_keys += 1
-            else:
-                self.keys.setdefault(name, KeyStatistics()).add(bytes(raw).decode())
+        reasons = [self._add_key(name, bytes(raw).decode()) for name, raw in members.items()]
+        filled = [self._column(name) for name, raw in members.items() if bytes(raw) != b"null"]
+        if len(set(filled)) < len(filled):
+            reasons.append("several keys of a document fill one column: rename or exclude one")
+        self.conflicts.update(dict.fromkeys(filter(None, reasons), 1))
+
+    def _add_key(self, name: str, text: str) -> str | None:
+        """Take note of a key and its value; why it can't land, if that is so."""
+        if not _can_name_a_column(self._column(name)):
+            return "a key can't name a column: rename or exclude it" if text != "null" else None
+        if name not in self.keys and len(self.keys) >= MAX_KEYS:
+            self.further_keys += 1
+            return None
+        return self.keys.setdefault(name, KeyStatistics()).add(text)
+
+    def _column(self, key: str) -> str:
+        return column_name(key, self.names)
 
     @property
     def columns(self) -> dict[str, str]:
-        """Types to pin, by column; VARIANT for keys that differ only in case. Without possible moments."""
+        """Types to pin, by column. Without possible moments."""
         epochs = self.epochs
         return {name: kind for name, kind in self._types.items() if name not in epochs}
 
@@ -143,17 +183,21 @@ class Sample:
 
     @property
     def _types(self) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for name, seen in self.keys.items():
-            if seen.type is not None:
-                column = name.upper()
-                found[column] = seen.type.sql if column not in found else ColumnType.of(DataType.VARIANT).sql
-        return found
+        return {name: seen.type.sql for name, seen in self._by_column.items() if seen.type is not None}
 
     @property
     def epochs(self) -> dict[str, str]:
         """The units of numbers that may be moments, by column."""
-        return {name.upper(): seen.epoch for name, seen in self.keys.items() if seen.epoch}
+        return {name: seen.epoch for name, seen in self._by_column.items() if seen.epoch}
+
+    @property
+    def _by_column(self) -> dict[str, KeyStatistics]:
+        """What was seen of all keys that fill a column."""
+        found: dict[str, KeyStatistics] = {}
+        for name, seen in self.keys.items():
+            column = self._column(name)
+            found[column] = found[column] | seen if column in found else seen
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """The sample as JSON-compatible data."""
@@ -168,17 +212,18 @@ class Sample:
                 for name, seen in self.keys.items()
             ],
             "further_keys": self.further_keys,
+            "conflicts": dict(self.conflicts),
             "columns": self.columns,
             "epochs": self.epochs,
         }
 
 
-def _can_name_a_column(key: str) -> bool:
+def _can_name_a_column(name: str) -> bool:
     try:
-        quote(key.upper())
+        quote(name)
     except InvalidSettingError:
         return False
-    return key.upper() != METADATA
+    return name != METADATA
 
 
 def _is_in(text: str, moments: range) -> bool:

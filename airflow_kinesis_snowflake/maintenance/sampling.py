@@ -45,6 +45,7 @@ def take_sample(
     *,
     kinesis: KinesisStreamHook,
     decode: Decoder | None,
+    names: str = "upper",
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Sample:
@@ -54,9 +55,10 @@ def take_sample(
     allows all its readers, five calls and 2 MB a second.
 
     :param decode: takes payloads apart; ``None``: each is a document
+    :param names: how columns are named after keys
     :raises KinesisSnowflakeError: the stream can't be read
     """
-    sample = Sample()
+    sample = Sample(names=names)
     give_up_at = monotonic() + request.seconds
     shards = sorted(kinesis.list_shards(), key=lambda shard: shard.closed)[:MAX_SHARDS]
     limit = min(_MAX_PER_PAGE, -(-request.records // len(shards)))
@@ -106,10 +108,16 @@ def sample_parts(sample: Sample) -> list[Part]:
         ("dead letters", "reason"),
         [(f"{count:,}", reason) for reason, count in sample.dead_letters.most_common()],
     )
+    conflicts = Table.of(
+        ("not with mapping='columns'", "reason"),
+        [(f"{count:,}", reason) for reason, count in sample.conflicts.most_common()],
+    )
     return [
         "\n".join(counts),
         *([letters] if letters.rows else []),
+        *([conflicts] if conflicts.rows else []),
         *([keys] if keys.rows else []),
+        *([f"names={sample.names!r},"] if sample.names != "upper" else []),
         *([_setting("columns", sample.columns)] if sample.columns else []),
         *([f"If these are times:\n{_setting('epochs', sample.epochs)}"] if sample.epochs else []),
         *([f"If they aren't:\n{_setting('columns', sample.no_epochs)}"] if sample.no_epochs else []),
@@ -117,4 +125,6 @@ def sample_parts(sample: Sample) -> list[Part]:
 
 
 def _setting(name: str, values: Mapping[str, str]) -> str:
-    return "\n".join([f"{name}={{", *(f"    {key!r}: {value!r}," for key, value in values.items()), "},"])
+    # What two asterisks enclose would be emphasized.
+    lines = (f"    {key!r}: {value!r},".replace("**", r"*\x2a") for key, value in values.items())
+    return "\n".join([f"{name}={{", *lines, "},"])
