@@ -509,7 +509,7 @@ def _judge_value(judged: _RecordVerdict, target: Target, text: str, *, settings:
         raise TypeMismatch("rename or exclude a key: several keys of the record fill the column")
     judged.values[target.name] = None
     if target.seen is not None and (target.type is None or target.type.kind is not DataType.VARIANT):
-        what = observe(text, times=settings.infer_timestamps, numbers=settings.numbers)
+        what = observe(text, times=settings.decimals_of_times, numbers=settings.numbers)
         together = target.seen | what
         if together.checked(settings.numbers) != target.seen.checked(settings.numbers):
             judged.seen[target.name] = what

@@ -83,11 +83,12 @@ class ObservedTypes:
         return ColumnType.of(DataType.VARIANT if self.beyond_doubles else DataType.FLOAT)
 
 
-def observe(text: str, *, times: bool, numbers: str) -> ObservedTypes:
+def observe(text: str, *, times: int | None, numbers: str) -> ObservedTypes:
     """What one value says about the type of its column.
 
     :param text: one JSON value
-    :param times: tell ISO-8601 moments from other text
+    :param times: tell ISO-8601 moments with at most so many decimals of a second from other text;
+        ``None``: tell none
     :param numbers: what numbers become, one of :data:`NUMBERS`
     :raises TypeMismatch: a number that no column can hold: it fits neither 38 digits nor a double
     """
@@ -96,8 +97,8 @@ def observe(text: str, *, times: bool, numbers: str) -> ObservedTypes:
         return ObservedTypes()
     if kind == "number":
         return _see_number(text, numbers)
-    if kind == "text" and times:
-        return ObservedTypes(frozenset({_time_kind(text_of(text))}))
+    if kind == "text" and times is not None:
+        return ObservedTypes(frozenset({_time_kind(text_of(text), decimals=times)}))
     return ObservedTypes(frozenset({kind}))
 
 
@@ -120,8 +121,8 @@ def _is_double(value: Decimal) -> bool:
     return value in (Decimal(repr(double)), Decimal(f"{double:.{_DIGITS_OF_A_DOUBLE}g}"))
 
 
-def _time_kind(text: str) -> str:
+def _time_kind(text: str, *, decimals: int) -> str:
     value = moment(text)
-    if value is None or not value.time:
+    if value is None or not value.time or len(value.fraction) > decimals:
         return "text"
     return "moment" if value.zone else "local time"

@@ -28,6 +28,7 @@ _SHOWN_BASE64 = 4096
 _SHOWN_DOCUMENTS = 2**16
 _first_document = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 _NOT_A_NUMBER = re.compile(rb"[:,\[]\s{0,9}-?(?:NaN|Infinity)\b")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 
 
 def hint(payload: bytes) -> str:
@@ -47,7 +48,7 @@ def _guess(payload: bytes) -> str | None:
             first = payload[length : length + 1]
             kind = "JSON" if first in (b"{", b"[") else "a payload"
             return f"{kind} with the header of {whose} {_REGISTRY}"
-    if payload[:1] in (b"{", b"[") and _NOT_A_NUMBER.search(payload):
+    if payload[:1] in (b"{", b"[") and _NOT_A_NUMBER.search(_STRING.sub(b"", payload)):
         return "JSON with NaN or Infinity, which JSON doesn't allow and payload_format='text' keeps"
     return _documents(payload) or _base64_of(payload) or _map_of(payload)
 
@@ -60,9 +61,15 @@ def _documents(payload: bytes) -> str | None:
         _, end = _first_document(text)
     except (ValueError, RecursionError):
         return None
-    if text[end:].lstrip()[:1] in ("{", "["):
-        return "several documents, which json_documents='sequence' reads as payload_format='json'"
-    return None
+    second = text[end:].lstrip()
+    if second[:1] not in ("{", "["):
+        return None
+    try:
+        _first_document(second)
+    except (ValueError, RecursionError):
+        if len(payload) <= _SHOWN_DOCUMENTS:
+            return None
+    return "several documents, which json_documents='sequence' reads as payload_format='json'"
 
 
 def _base64_of(payload: bytes) -> str | None:

@@ -28,6 +28,7 @@ MAX_KEYS = 1_000
 MAX_REASONS = 20
 
 _VARIANT = ColumnType.of(DataType.VARIANT)
+_DECIMALS = ColumnType.of(DataType.TIMESTAMP_TZ).scale
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _EPOCHS = {
     unit: range(946_684_800 * of_second, 4_102_444_800 * of_second)
@@ -73,7 +74,7 @@ class KeyStatistics:
         if kind == "number":
             self.units &= {unit for unit, moments in _EPOCHS.items() if _is_in(text, moments)}
         try:
-            self.seen |= observe(text, times=True, numbers="wide")
+            self.seen |= observe(text, times=_DECIMALS, numbers="wide")
         except TypeMismatch:
             self.mismatches += 1
         else:

@@ -167,6 +167,11 @@ class ColumnsSettings:
         return wanted.in_iceberg if self.iceberg else wanted
 
     @cached_property
+    def decimals_of_times(self) -> int | None:
+        """How many decimals of a second times in new columns may have; ``None``: they are text."""
+        return self.made(ColumnType.of(DataType.TIMESTAMP_NTZ)).scale if self.infer_timestamps else None
+
+    @cached_property
     def units(self) -> dict[str, str]:
         """``epochs``, by folded name."""
         return {self.folded(name): unit for name, unit in self.epochs.items()}

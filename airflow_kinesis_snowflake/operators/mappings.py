@@ -55,7 +55,8 @@ class Columns(SettingGroup):
         in upper case with underscores between words and in place of other characters, so that most names need
         no quotes. ``as_is``: as the key is written; keys and columns then match only if they are written the
         same way
-    :raises InvalidSettingError: a value that holds no template is invalid
+    :raises InvalidSettingError: a value that holds no template is invalid. Values that contradict each other
+        are refused when the task begins
     """
 
     columns: Mapping[str, str] | str | None = None

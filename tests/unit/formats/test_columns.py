@@ -975,6 +975,14 @@ def test_a_name_in_snake_case_stays_so(key: str) -> None:
         assert re.fullmatch(r"[A-Z_][A-Z0-9_]*|", name)
 
 
+def test_times_that_an_iceberg_table_cannot_keep_are_text() -> None:
+    how = ColumnsSettings(iceberg=True, infer_timestamps=True)
+    documents = [{"a": "2026-01-02T03:04:05.1234567Z", "b": "2026-01-02T03:04:05.123456Z"}]
+    table = land(*documents, how=how)
+    assert types(table) == {"A": "VARCHAR", "B": "TIMESTAMP_LTZ(6)"}
+    assert table.rows[0]["A"] == documents[0]["a"]
+
+
 def test_text_that_no_column_takes_is_a_dead_letter_whatever_stands_beside_it() -> None:
     text = "x" * (2**24 + 1)
     for others in ({}, {"b": 1}):

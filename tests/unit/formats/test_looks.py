@@ -41,5 +41,13 @@ def test_a_reason_names_what_the_bytes_look_like(payload: bytes, looks: str) -> 
     assert looks in (refusal(payload) or "")
 
 
-def test_plain_text_looks_like_nothing() -> None:
-    assert hint(b"GET /") == ""
+@pytest.mark.parametrize(
+    "payload",
+    [b"GET /", b'{"a":1}{bad', b'{"a":1}[', b'{"m":"x [NaN] y"', b'{"m":"[NaN', b'{"m":"\\"[NaN]\\', b'["\\'],
+)
+def test_what_no_setting_reads_looks_like_nothing(payload: bytes) -> None:
+    assert hint(payload) == ""
+
+
+def test_documents_that_go_on_for_long_are_told_by_their_beginning() -> None:
+    assert "several documents" in hint(b'{"a":1}{"a":"%s"}' % (b"x" * 2**17))
