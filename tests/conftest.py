@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import os
 import sys
 import tempfile
@@ -58,6 +59,8 @@ def measure_no_time() -> None:
 isolate_from_the_developer()
 check_keys_once()
 measure_no_time()
+# What is imported and collected stays, and a third of that time would go to looking through it for garbage.
+gc.disable()
 
 import botocore.hooks  # noqa: E402 -- these read the environment when they are imported
 import botocore.regions  # noqa: E402
@@ -85,6 +88,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     file_of = scheduler._split_scope
     scheduler._split_scope = lambda id_: "tests/e2e" if id_.startswith("tests/e2e/") else file_of(id_)
     return scheduler
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but never in what was there before the first test."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
