@@ -18,6 +18,9 @@ Facts about the change are beside them, under names that begin with two undersco
 ================= ======================================================================================
 
 A deleted row has the values that are known of it: those before the change, or else those of the key.
+
+These names are kept for the facts, in upper or lower case: a row with a column of such a name is refused,
+because its value could pass for a fact that isn't known.
 """
 
 from __future__ import annotations
@@ -28,10 +31,18 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from airflow_kinesis_snowflake.exceptions import UndecodableError
+
 INSERT, UPDATE, DELETE, READ = "insert", "update", "delete", "read"
 
 Values: TypeAlias = Mapping[str, Any]
 """A row: by column, what msgspec can encode; values that nothing inspects are ``msgspec.Raw``."""
+
+_FACTS = {
+    f"__{fact}".upper(): f"__{fact}"
+    for fact in ("operation", "key", "before", "time", "order", "table", "transaction", "source")
+}
+_DIGITS = 20
 
 _encode = msgspec.json.Encoder().encode
 
@@ -62,13 +73,17 @@ class Change:
     source: Any = None
 
     def document(self) -> bytes:
-        """The change as JSON text."""
+        """The change as JSON text.
+
+        :raises UndecodableError: the row has a column of a name that is kept for a fact
+        """
         row: dict[str, Any] = {}
         if self.after is not None:
             row.update(self.after)
         else:
             row.update(self.key if isinstance(self.key, Mapping) else {})
             row.update(self.before or {})
+        _check_names(row)
         beside = {
             "__operation": self.operation,
             "__key": self.key,
@@ -83,6 +98,26 @@ class Change:
         return _encode(row)
 
 
+def _check_names(row: Values) -> None:
+    for name in row:
+        # mapping="columns" takes keys whatever their case.
+        if fact := _FACTS.get(name.upper()):
+            raise UndecodableError(
+                f"a row with a column named {fact}, which is kept for a fact about its change"
+            )
+
+
 def sortable(*numbers: int | None) -> str:
-    """Text that sorts like a tuple of numbers of up to 20 digits; ``None`` and negative ones count as 0."""
-    return ".".join(f"{0 if number is None else max(0, number):020d}" for number in numbers)
+    """Text that sorts like a tuple of numbers of up to 20 digits; ``None`` counts as 0.
+
+    :raises UndecodableError: a number has more digits
+    """
+    return ".".join(_sortable(number or 0) for number in numbers)
+
+
+def _sortable(number: int) -> str:
+    beyond = 10**_DIGITS
+    if abs(number) >= beyond:
+        raise UndecodableError(f"a time or position of more than {_DIGITS} digits")
+    # "-" is before all digits; the complement of a lesser number is less.
+    return f"{number:0{_DIGITS}d}" if number >= 0 else f"-{beyond + number:0{_DIGITS}d}"

@@ -6,8 +6,10 @@ has no type: decimals from base64, dates from days, times and timestamps from th
 stay as they came, because nothing says what they are.
 
 Debezium Server uses the key of an event as the record's partition key. A delete is followed by a tombstone,
-an empty record; Debezium also writes heartbeats, the beginning and end of transactions, and schema changes.
-These hold no rows: they are dropped and counted.
+an empty record; Debezium also writes heartbeats, the beginning and end of transactions, schema changes,
+truncates and messages. These hold no rows: they are dropped and counted. A row that was taken out of its
+envelope may have any columns, such as ``status`` or ``ts_ms``, so only what has the members of such a
+message, and no others, is one.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     """Converts a value into what it stands for."""
 
 _OPERATIONS = {"c": INSERT, "u": UPDATE, "d": DELETE, "r": READ}
-_WITHOUT_ROWS = {"t": "truncate of Debezium", "m": "message of Debezium"}
 _MAX_SCHEMAS, _MAX_KEPT_SCHEMA_BYTES = 100, 2**18
 _MAX_DEPTH = 50
 _ABSENT = msgspec.Raw(b"")
@@ -75,19 +77,71 @@ class _Source(msgspec.Struct):
 
 
 class _Envelope(msgspec.Struct):
-    op: str | None = None
+    """An event; ``patch`` and ``filter`` are of MongoDB before Debezium 2."""
+
+    op: Any = None
     before: msgspec.Raw = _ABSENT
     after: msgspec.Raw = _ABSENT
     updated: msgspec.Raw = msgspec.field(default=_ABSENT, name="updateDescription")
+    patch: msgspec.Raw = _ABSENT
+    filter: msgspec.Raw = _ABSENT
     source: msgspec.Raw = _ABSENT
     transaction: msgspec.Raw = _ABSENT
-    status: str | None = None
+    ts_ms: msgspec.Raw = _ABSENT
+    ts_us: msgspec.Raw = _ABSENT
+    ts_ns: msgspec.Raw = _ABSENT
+
+
+class _WithoutRow(msgspec.Struct, forbid_unknown_fields=True):
     ts_ms: int | None = None
-    schema_changes: msgspec.Raw = msgspec.field(default=_ABSENT, name="tableChanges")
-    ddl: msgspec.Raw = _ABSENT
+    ts_us: int | None = None
+    ts_ns: int | None = None
 
 
-class _WithSchema(msgspec.Struct):
+class _Heartbeat(_WithoutRow, kw_only=True):
+    ts_ms: int
+    vgtid: str | None = None
+
+
+class _TransactionMarker(_WithoutRow, kw_only=True):
+    status: Literal["BEGIN", "END"]
+    id: str
+    event_count: int | None
+    data_collections: list[msgspec.Raw] | None = None
+    commit_lsn: int | None = None
+
+
+class _SchemaChange(_WithoutRow, kw_only=True):
+    source: dict[str, msgspec.Raw]
+    position: dict[str, msgspec.Raw] | None = None
+    database: str | None = msgspec.field(default=None, name="databaseName")
+    schema: str | None = msgspec.field(default=None, name="schemaName")
+    ddl: str | None = None
+    tables: list[msgspec.Raw] | None = msgspec.field(default=None, name="tableChanges")
+
+    def __post_init__(self) -> None:
+        if self.ddl is None and self.tables is None:
+            raise ValueError("changes nothing")
+
+
+class _Truncate(_WithoutRow, kw_only=True):
+    op: Literal["t"]
+    source: dict[str, msgspec.Raw]
+    before: None = None
+    after: None = None
+    transaction: msgspec.Raw = _ABSENT
+
+
+class _Message(_WithoutRow, kw_only=True):
+    op: Literal["m"]
+    source: dict[str, msgspec.Raw]
+    message: dict[str, msgspec.Raw]
+    before: None = None
+    after: None = None
+    transaction: msgspec.Raw = _ABSENT
+
+
+class _WithSchema(msgspec.Struct, forbid_unknown_fields=True):
     payload: msgspec.Raw
     schema: msgspec.Raw = _ABSENT
 
@@ -97,6 +151,17 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_source = msgspec.json.Decoder(_Source).decode
 _decode_row = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_tree = msgspec.json.Decoder(strict=True).decode
+_WITHOUT_ROWS = {
+    f"{name} of Debezium": msgspec.json.Decoder(kind).decode
+    for name, kind in {
+        "heartbeat": _Heartbeat,
+        "transaction marker": _TransactionMarker,
+        "schema change": _SchemaChange,
+        "truncate": _Truncate,
+        "message": _Message,
+    }.items()
+}
+_MEMBERS = frozenset(_Envelope.__struct_encode_fields__)
 _NULL = b"null"
 _DECIMAL = "org.apache.kafka.connect.data.Decimal"
 
@@ -114,26 +179,25 @@ def change(payload: bytes, key: str) -> Change | DroppedPayload:
 
     :param key: partition key of the record
     :raises msgspec.DecodeError: it isn't a Debezium event
+    :raises UndecodableError: it lacks what Debezium's events have
     """
     inner, schema = _unwrapped(payload)
     if inner == _NULL:
         return DroppedPayload("tombstone of Debezium")
     envelope = _decode_envelope(inner)
-    if envelope.op not in _OPERATIONS:
-        return _without_row(envelope)
-    if envelope.op == "u" and _given(envelope.updated) and not _given(envelope.after):
-        raise UndecodableError(
-            "an update without the document it led to; capture.mode='change_streams_update_full' has it"
-        )
+    operation = _OPERATIONS.get(envelope.op) if isinstance(envelope.op, str) else None
+    if operation is None:
+        return _without_row(envelope, inner)
+    _check_row(envelope, inner)
     readers = _readers_of(schema)
     source = _decode_source(envelope.source) if _given(envelope.source) else _Source()
     place = (source.db, source.schema, source.table or source.collection)
     moment = _time(source)
     return Change(
-        operation=_OPERATIONS[envelope.op],
+        operation=operation,
         key=_key(key),
         before=_row(envelope.before, readers.get("before")),
-        after=None if envelope.op == "d" else _row(envelope.after, readers.get("after")),
+        after=None if operation == DELETE else _row(envelope.after, readers.get("after")),
         order=sortable(*map(_count, (source.ts_ms, source.lsn, _file(source), source.pos, source.row))),
         time=None if moment is None else values.timestamp(*moment),
         table=".".join(part for part in place if part and isinstance(part, str)) or None,
@@ -155,16 +219,33 @@ def _given(raw: msgspec.Raw) -> bool:
     return bytes(raw) not in (b"", _NULL)
 
 
-def _without_row(envelope: _Envelope) -> DroppedPayload:
-    if envelope.op in _WITHOUT_ROWS:
-        return DroppedPayload(_WITHOUT_ROWS[envelope.op])
-    if envelope.op is None and envelope.status in ("BEGIN", "END"):
-        return DroppedPayload("transaction marker of Debezium")
-    if envelope.op is None and (_given(envelope.schema_changes) or _given(envelope.ddl)):
-        return DroppedPayload("schema change of Debezium")
-    if envelope.op is None and envelope.ts_ms is not None and not _given(envelope.after):
-        return DroppedPayload("heartbeat of Debezium")
-    raise UndecodableError("not a Debezium event: it has no operation")
+def _without_row(envelope: _Envelope, inner: bytes) -> DroppedPayload:
+    for what, decode in _WITHOUT_ROWS.items():
+        with suppress(msgspec.ValidationError):
+            decode(inner)
+            return DroppedPayload(what)
+    raise UndecodableError(f"not a Debezium event: it has no operation on a row{_flattened(envelope, inner)}")
+
+
+def _check_row(envelope: _Envelope, inner: bytes) -> None:
+    """Refuse an event without the row that its operation requires; a delete may have a key instead."""
+    if _given(envelope.before if envelope.op == "d" else envelope.after):
+        return
+    if envelope.op == "u" and (_given(envelope.updated) or _given(envelope.patch)):
+        raise UndecodableError(
+            "an update without the document it led to; capture.mode='change_streams_update_full' has it"
+        )
+    flattened = _flattened(envelope, inner)
+    if envelope.op != "d" or flattened:
+        raise UndecodableError(f"not a Debezium event: it has no row{flattened}")
+
+
+def _flattened(envelope: _Envelope, inner: bytes) -> str:
+    """The end of a reason, if what should be an event has no source, but members that no event has."""
+    # Transforms may add members to an event, but leave it its source.
+    if bytes(envelope.source).startswith(b"{") or _decode_row(inner).keys() <= _MEMBERS:
+        return ""
+    return "; looks like a row that a transform flattened, which payload_format='json' reads"
 
 
 def _time(source: _Source) -> tuple[int, int] | None:
@@ -184,27 +265,34 @@ def _file(source: _Source) -> int | None:
     return None if found is None else int(found[1])
 
 
-def _key(text: str) -> Mapping[str, Any] | None:
+def _key(text: str) -> Any:
     """The key of an event, if the partition key is one and not just text."""
     if not text.startswith("{"):
         return None
     try:
         inner, schema = _unwrapped(text.encode())
-        return _row(msgspec.Raw(inner), _readers_of(schema).get(""))
+        return _read(msgspec.Raw(inner), _readers_of(schema).get(""))
     except (msgspec.DecodeError, UndecodableError, RecursionError, UnicodeEncodeError):
         return None
 
 
 def _row(raw: msgspec.Raw, reader: Reader | None) -> dict[str, Any] | None:
-    """A row, with the values that the schema describes converted, and the others as they came."""
+    """A row, with the values that the schema describes converted, and the others as they came.
+
+    :raises UndecodableError: the schema makes something else of it
+    """
+    row = _read(raw, reader)
+    if row is not None and not isinstance(row, dict):
+        raise UndecodableError("a row that its schema makes no object of")
+    return row
+
+
+def _read(raw: msgspec.Raw, reader: Reader | None) -> Any:
     if not _given(raw):
         return None
     if bytes(raw).startswith(b'"'):
         return _decode_row(msgspec.json.decode(raw, type=str))  # MongoDB's documents are text.
-    if reader is None:
-        return _decode_row(raw)
-    read: dict[str, Any] = reader(raw)
-    return read
+    return _decode_row(raw) if reader is None else reader(raw)
 
 
 # --- schemas -----------------------------------------------------------------------------------------------

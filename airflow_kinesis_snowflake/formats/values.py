@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from datetime import UTC, date, datetime, timedelta
 
 import msgspec
@@ -23,6 +24,8 @@ _LARGEST_SCALE, _MAX_BITS = 256, 3400
 _PLAIN = re.compile(r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 _DIGITS_OF_A_DOUBLE = 15
+# Below it, doubles have fewer digits, and at last none.
+_SMALLEST_DOUBLE = sys.float_info.min
 
 
 def decimal(unscaled: int, scale: int) -> msgspec.Raw | str:
@@ -55,8 +58,8 @@ def number(text: str) -> msgspec.Raw | str:
     if not _NUMBER.fullmatch(text):
         raise UndecodableError("not a number where the format requires one")
     digits = re.sub(r"[eE].*|[-.]", "", text).strip("0")
-    exact = len(digits) <= _DIGITS_OF_A_DOUBLE and math.isfinite(float(text))
-    return msgspec.Raw(text.encode()) if exact else text
+    in_range = not digits or _SMALLEST_DOUBLE <= abs(float(text)) < math.inf
+    return msgspec.Raw(text.encode()) if in_range and len(digits) <= _DIGITS_OF_A_DOUBLE else text
 
 
 # As Snowflake's FLOAT takes them from text.

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_kinesis_snowflake.exceptions import UndecodableError
+from airflow_kinesis_snowflake.formats import values
 from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.changes import Change, sortable
 from airflow_kinesis_snowflake.formats.engine import DroppedPayload
@@ -59,9 +60,86 @@ def test_a_deleted_row_has_what_is_known_of_it() -> None:
     }
 
 
-@given(st.lists(st.tuples(st.integers(0, 10**20 - 1), st.integers(0, 10**20 - 1)), min_size=2))
+positions = st.integers(1 - 10**20, 10**20 - 1)
+
+
+@given(st.lists(st.tuples(positions, positions), min_size=2))
 def test_the_order_sorts_as_its_numbers_do(numbers: list[tuple[int, int]]) -> None:
     assert sorted(numbers) == sorted(numbers, key=lambda pair: sortable(*pair))
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (None, "0" * 20),
+        (0, "0" * 20),
+        (7, "0" * 19 + "7"),
+        (-1, "-" + "9" * 20),
+        (1 - 10**20, "-" + "0" * 19 + "1"),
+    ],
+)
+def test_negative_numbers_sort_before_the_others_which_stay_as_they_were(
+    number: int | None, text: str
+) -> None:
+    assert sortable(number) == text
+
+
+@pytest.mark.parametrize("zeros", [20, 4301])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_of_more_digits_than_the_order_has_is_refused(zeros: int, sign: int) -> None:
+    with pytest.raises(UndecodableError, match="20 digits"):
+        sortable(1, sign * 10**zeros)
+
+
+FACTS = ("operation", "key", "before", "time", "order", "table", "transaction", "source")
+
+
+@pytest.mark.parametrize("name", [*(f"__{fact}" for fact in FACTS), "__KEY", "__Table", "__\u017fource"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name: Change(operation="insert", after={"id": 7, name: None}),
+        lambda name: Change(operation="delete", key={name: 7}),
+        lambda name: Change(operation="delete", key={"id": 7}, before={name: 7}),
+    ],
+)
+def test_a_row_with_a_column_that_would_pass_for_a_fact_is_refused(change: Any, name: str) -> None:
+    with pytest.raises(UndecodableError, match=f"a column named {name.upper().lower()}"):
+        change(name).document()
+
+
+@pytest.mark.parametrize("name", ["__v", "__deleted", "_key", "key", "__keys"])
+def test_other_columns_may_begin_with_underscores(name: str) -> None:
+    assert json.loads(Change(operation="insert", after={name: 7}).document())[name] == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "lands"),
+    [
+        ("2.22507385850721E-308", b"2.22507385850721E-308"),
+        ("-1E-307", b"-1E-307"),
+        ("1.7E+308", b"1.7E+308"),
+        ("0E-400", b"0E-400"),
+        ("-0.0e9", b"-0.0e9"),
+        ("1E-400", "1E-400"),
+        ("-1E-400", "-1E-400"),
+        ("1.2345678901e-320", "1.2345678901e-320"),
+        ("4E-324", "4E-324"),
+        ("2.22507385850720E-308", "2.22507385850720E-308"),
+        ("1.8E+308", "1.8E+308"),
+        ("1E+400", "1E+400"),
+    ],
+)
+def test_a_number_that_a_double_would_change_is_text(text: str, lands: bytes | str) -> None:
+    read = values.number(text)
+    assert (read if isinstance(read, str) else bytes(read)) == lands
+
+
+@given(st.integers(-(10**17), 10**17), st.integers(-400, 400))
+def test_a_number_with_an_exponent_that_stays_one_is_what_a_double_shows(digits: int, exponent: int) -> None:
+    text = f"{digits}E{exponent}"
+    if not isinstance(values.number(text), str):
+        assert Decimal(f"{float(text):.14e}") == Decimal(text)
 
 
 # --- DynamoDB ----------------------------------------------------------------------------------------------
@@ -202,6 +280,15 @@ def test_what_is_no_change_of_dynamodb_is_a_dead_letter(payload: Any) -> None:
         raw("dynamodb", payload)
 
 
+@pytest.mark.parametrize("digits", [20, 4299, 4300, 5000])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_moment_of_dynamodb_that_no_order_has_room_for_makes_a_dead_letter(digits: int, sign: str) -> None:
+    images = {"ApproximateCreationDateTime": 0, "ApproximateCreationDateTimePrecision": None}
+    whole = json.dumps(dynamodb(images=images)).replace('Time": 0', f'Time": {sign}{"9" * digits}')
+    with pytest.raises(UndecodableError):
+        raw("dynamodb", whole.encode())
+
+
 # --- DMS ---------------------------------------------------------------------------------------------------
 
 
@@ -317,10 +404,24 @@ def test_a_later_binlog_file_sorts_later_although_its_positions_begin_anew() -> 
     assert before < after
 
 
-def test_an_update_that_tells_only_what_it_changed_is_a_dead_letter() -> None:
-    update = debezium(after=None, updateDescription={"updatedFields": '{"x": 5}'})
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"updateDescription": {"updatedFields": '{"x": 5}'}},
+        {"patch": '{"$set": {"x": 5}}', "filter": '{"_id": 1}'},
+    ],
+)
+def test_an_update_that_tells_only_what_it_changed_is_a_dead_letter(update: dict[str, Any]) -> None:
     with pytest.raises(UndecodableError, match=r"capture\.mode"):
-        row("debezium", update)
+        row("debezium", debezium(after=None, **update))
+
+
+@pytest.mark.parametrize("name", ["ts_ms", "lsn", "pos", "row"])
+@pytest.mark.parametrize("zeros", [20, 4298])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_position_that_no_order_has_room_for_makes_a_dead_letter(name: str, zeros: int, sign: int) -> None:
+    with pytest.raises(UndecodableError):
+        raw("debezium", debezium(source={name: sign * 10**zeros}))
 
 
 def test_rows_of_a_load_sort_before_changes_whatever_time_they_have() -> None:
@@ -416,6 +517,38 @@ def test_a_value_that_does_not_fit_its_schema_makes_a_dead_letter(kind: dict[str
         raw("debezium", {"schema": value_schema(v=kind), "payload": debezium(after={"v": value})})
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ({"name": "io.debezium.time.Date"}, 5),
+        ({"name": "io.debezium.time.MicroTime"}, 5),
+        ({"name": "io.debezium.time.Timestamp"}, 2**70),
+        (DECIMAL, 5),
+        (DECIMAL, 1e-7),
+        ({"name": "io.debezium.data.VariableScaleDecimal"}, {"scale": 3, "value": b64(1)}),
+        ({"name": "io.debezium.data.VariableScaleDecimal"}, {"scale": 40, "value": b64(1)}),
+        ({"type": "array", "items": {"name": "io.debezium.time.Date"}}, [5]),
+        ({"type": "array", "items": {"type": "array", "items": {"name": "io.debezium.time.Date"}}}, []),
+    ],
+)
+@pytest.mark.parametrize(
+    "event",
+    [
+        lambda value: debezium(op="c", after=value),
+        lambda value: debezium(op="r", after=value),
+        lambda value: debezium(op="u", after=value),
+        lambda value: debezium(op="u", before=value),
+        lambda value: debezium(op="d", before=value, after=None),
+    ],
+)
+def test_a_row_that_its_schema_makes_no_object_is_a_dead_letter(
+    kind: dict[str, Any], value: Any, event: Any
+) -> None:
+    schema = {"fields": [{**kind, "field": "before"}, {**kind, "field": "after"}]}
+    with pytest.raises(UndecodableError):
+        raw("debezium", {"schema": schema, "payload": event(value)}, "7")
+
+
 @pytest.mark.parametrize("schema", [{}, [], "x", 7, {"fields": 7}, {"fields": [7, {"field": 7}]}])
 def test_a_schema_of_another_shape_is_not_read(schema: Any) -> None:
     assert row("debezium", {"schema": schema, "payload": debezium()})["id"] == 7
@@ -444,13 +577,41 @@ def test_a_partition_key_that_is_no_key_is_not_one(key: str) -> None:
         ({"schema": None, "payload": None}, "tombstone"),
         ({"ts_ms": 1764000000000}, "heartbeat"),
         ({"schema": {"type": "struct"}, "payload": {"ts_ms": 1}}, "heartbeat"),
+        ({"ts_ms": 1, "ts_us": 1000, "ts_ns": 1000000}, "heartbeat"),
+        ({"vgtid": "[]", "ts_ms": 1}, "heartbeat"),
         ({"status": "BEGIN", "id": "555:1", "event_count": None, "ts_ms": 1}, "transaction"),
+        ({"status": "BEGIN", "id": "571", "event_count": None, "data_collections": None}, "transaction"),
+        (
+            {
+                "status": "END",
+                "id": "571:53195832",
+                "ts_ms": 1486500577125,
+                "event_count": 2,
+                "data_collections": [{"data_collection": "s1.a", "event_count": 2}],
+                "commit_lsn": 7,
+            },
+            "transaction",
+        ),
         (
             {"source": SOURCE, "ts_ms": 1, "databaseName": "d", "ddl": "CREATE ...", "tableChanges": []},
             "schema change",
         ),
+        ({"source": {"server": "mysql"}, "databaseName": "d", "ddl": "CREATE ..."}, "schema change"),
+        (
+            {
+                "source": SOURCE,
+                "ts_ms": 1,
+                "databaseName": "testDB",
+                "schemaName": "dbo",
+                "ddl": None,
+                "tableChanges": [{"type": "CREATE", "id": "t", "table": {"columns": []}}],
+            },
+            "schema change",
+        ),
         (debezium(op="t", after=None), "truncate"),
+        ({"source": SOURCE, "op": "t", "ts_ms": 1, "ts_us": 1000, "ts_ns": 1000000}, "truncate"),
         (debezium(op="m", after=None, message={"prefix": "p", "content": ""}), "message"),
+        ({"source": SOURCE, "op": "m", "ts_ms": 1, "message": {"prefix": "p", "content": ""}}, "message"),
     ],
 )
 def test_what_holds_no_row_is_dropped_and_says_what_it_was(payload: Any, what: str) -> None:
@@ -464,3 +625,96 @@ def test_what_holds_no_row_is_dropped_and_says_what_it_was(payload: Any, what: s
 def test_what_is_no_event_of_debezium_is_a_dead_letter(payload: Any) -> None:
     with pytest.raises(UndecodableError):
         raw("debezium", payload)
+
+
+@pytest.mark.parametrize(
+    "row_itself",
+    [
+        {"id": 1, "name": "x", "op": "c", "ts_ms": 1764000000123},
+        {"id": 1, "name": "x", "op": "r", "source": "web"},
+        {"id": 1, "name": "x", "op": "u", "before": {"id": 1}, "after": None},
+        {"id": 1, "name": "x", "op": "d", "ts_ms": 1764000000123},
+        {"id": 1, "name": "x", "op": "t"},
+        {"id": 1, "name": "x", "op": "m", "source": "web", "message": {}},
+        {"id": 1, "name": "x", "op": 7},
+        {"id": 1, "name": "x", "op": ["c"]},
+        {"id": 1, "name": "x", "ts_ms": 1764000000123},
+        {"id": 1, "name": "x", "ts_ms": "2026-01-01"},
+        {"id": 1, "ddl": "x"},
+        {"id": 1, "tableChanges": []},
+        {"source": "web", "ddl": "x"},
+        {"id": 1, "status": "END"},
+        {"id": "7", "status": "END"},
+        {"id": 1, "status": "END", "event_count": 2},
+        {"id": "7", "status": "END", "event_count": None, "name": "x"},
+        {"id": 1, "status": 5},
+        {"id": 1, "payload": None},
+        {"id": 1, "payload": {"ts_ms": 1}},
+        {"id": 1, "payload": {"op": "c", "after": {"id": 2}}},
+    ],
+)
+def test_a_flattened_row_is_a_dead_letter_that_says_what_reads_it(row_itself: dict[str, Any]) -> None:
+    for payload in (row_itself, {"schema": {"type": "struct"}, "payload": row_itself}):
+        with pytest.raises(UndecodableError, match=r"flattened, which payload_format='json' reads$"):
+            raw("debezium", payload, '{"id":1}')
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        debezium(op="c", after=None),
+        debezium(op="r", after=None),
+        debezium(op="u", after=None, before={"id": 7}),
+        {"op": "u", "before": {"id": 1}, "after": None},
+        {"op": "c"},
+        debezium(op="t"),
+        debezium(op="t", after=None, before={"id": 7}),
+        debezium(op="m"),
+        debezium(op="t", after=None, headers={"a": 1}),
+        {"id": 1, "source": {}, "ddl": "x"},
+        debezium(op="n"),
+        debezium(op=None),
+        {"op": None, "ts_ms": 1, "source": SOURCE},
+        {"ts_ms": None},
+    ],
+)
+def test_an_event_without_what_its_operation_requires_is_a_dead_letter(payload: Any) -> None:
+    with pytest.raises(UndecodableError) as caught:
+        raw("debezium", payload, '{"id":7}')
+    assert "flattened" not in str(caught.value)
+
+
+def test_members_that_a_transform_adds_to_an_event_do_not_make_it_a_dead_letter() -> None:
+    assert row("debezium", debezium(headers={"a": 1}, ts_us=1, ts_ns=1))["id"] == 7
+    gone = debezium(op="d", after=None, headers={"a": 1})
+    assert row("debezium", gone | {"before": {"id": 8}})["id"] == 8
+    assert row("debezium", gone, '{"id":7}')["id"] == 7
+
+
+def test_a_key_with_a_column_named_payload_is_read_as_a_key() -> None:
+    assert row("debezium", debezium(), '{"id":7,"payload":"p"}')["__key"] == {"id": 7, "payload": "p"}
+
+
+# --- names of facts in rows --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("format_name", "payload"),
+    [
+        ("debezium", {"op": "c", "after": {"__key": "k", "__transaction": 5}}),
+        ("debezium", {"op": "d", "before": {"__source": "s"}}),
+        ("debezium", {"op": "c", "after": '{"__before": 1}'}),
+        ("dynamodb", dynamodb(images={"NewImage": {"pk": {"S": "a"}, "__table": {"S": "t"}}})),
+        ("dynamodb", dynamodb(images={"Keys": {"__order": {"S": "a"}}, "NewImage": None})),
+        ("dms", dms(data={"id": 7, "__key": "k"})),
+        ("dms", dms(data={"id": 7, "__OPERATION": "x"})),
+    ],
+)
+def test_no_format_lands_a_column_as_a_fact(format_name: str, payload: dict[str, Any]) -> None:
+    with pytest.raises(UndecodableError, match=r"a column named __[a-z]+, which is kept for a fact"):
+        raw(format_name, payload)
+
+
+def test_what_a_change_nests_may_have_any_names() -> None:
+    landed = row("debezium", debezium(after={"id": 7, "j": {"__key": 1}}, before={"__key": 1}))
+    assert (landed["j"], landed["__before"]) == ({"__key": 1}, {"__key": 1})
