@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
@@ -249,10 +250,10 @@ class ColumnsMapping:
         if not records:
             return EncodedRecords(NO_ROWS, (), 0)
         while True:
-            page = _Page(self._current(), records)
+            page = _Page(self._current(), records, runs)
             delta = page.judge()
             if not delta:
-                return page.encoded(stream_name=stream_name, shard_id=shard_id, runs=runs)
+                return page.encoded(stream_name=stream_name, shard_id=shard_id)
             self._merge(delta)
 
 
@@ -278,11 +279,14 @@ class _Page:
 
     All of them are decoded into the struct of the known keys first, and whole columns are checked. The few
     records that don't pass are judged value by value.
+
+    :param runs: lengths of the runs of records that share their coordinates; ``None``: not known
     """
 
-    def __init__(self, schema: Schema, records: Sequence[Record]) -> None:
+    def __init__(self, schema: Schema, records: Sequence[Record], runs: Sequence[int] | None) -> None:
         self._schema = schema
         self._records = records
+        self._runs = runs
         self._judged: dict[int, _RecordVerdict] = {}
         self._columns: dict[str, tuple[pa.Array, Encoding]] = {}
         row = schema.row
@@ -333,15 +337,17 @@ class _Page:
     # --- value by value ---
 
     def judge(self) -> SchemaDelta:
-        """Judge the records that stand out; return what they add to the schema."""
+        """Judge the records that stand out; return what they add to the schema.
+
+        Of a run with a record that is refused nothing lands, so it adds nothing.
+        """
         keys: set[str] = set()
         seen: dict[str, ObservedTypes] = {}
         widened: dict[str, ColumnType] = {}
         aside: set[str] = set()
         for number in sorted(self._odd):
-            judged = self._judged[number] = _judge(self._schema, self._records[number])
-            if judged.refusal is not None:
-                continue
+            self._judged[number] = _judge(self._schema, self._records[number])
+        for judged in self._landing():
             keys |= judged.keys
             widened |= judged.widened
             aside |= judged.aside
@@ -349,13 +355,19 @@ class _Page:
                 seen[name] = seen.get(name, ObservedTypes()) | what
         return SchemaDelta(frozenset(keys), seen, widened, frozenset(aside))
 
+    def _landing(self) -> list[_RecordVerdict]:
+        """The verdicts on records of which all that share their coordinates can land."""
+        refused = {number for number, judged in self._judged.items() if judged.refusal is not None}
+        if refused and self._runs is not None:
+            ends = list(accumulate(self._runs))
+            runs = {bisect_right(ends, number) for number in refused}
+            refused = {number for number in self._judged if bisect_right(ends, number) in runs}
+        return [judged for number, judged in self._judged.items() if number not in refused]
+
     # --- the outcome ---
 
-    def encoded(self, *, stream_name: str, shard_id: str, runs: Sequence[int] | None) -> EncodedRecords:
-        """Rows and dead letters, once the schema is complete.
-
-        :param runs: lengths of the runs of records that share their coordinates; ``None``: not known
-        """
+    def encoded(self, *, stream_name: str, shard_id: str) -> EncodedRecords:
+        """Rows and dead letters, once the schema is complete."""
         if self._odd:
             self._insert_judged()
         landing = [
@@ -377,9 +389,9 @@ class _Page:
                 assert target.type is not None
                 arrays.append(kept)
                 fields.append(FileColumn(name, target.number, encoding, target.type))
-        if runs is not None and not letters:
-            sources = [records[end - 1] for end in accumulate(runs)]
-            metadata = metadata_arrays(sources, stream_name=stream_name, shard_id=shard_id, runs=runs)
+        if self._runs is not None and not letters:
+            sources = [records[end - 1] for end in accumulate(self._runs)]
+            metadata = metadata_arrays(sources, stream_name=stream_name, shard_id=shard_id, runs=self._runs)
         else:
             metadata = metadata_arrays(records, stream_name=stream_name, shard_id=shard_id)
         rows = pa.RecordBatch.from_arrays(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError, UndecodableError
 from airflow_kinesis_snowflake.formats.basic import array_items, binary, sequence, text
 from airflow_kinesis_snowflake.formats.catalog import payload_decoder
+from airflow_kinesis_snowflake.formats.column_types import DataType
 from airflow_kinesis_snowflake.formats.columns import ColumnsMapping
 from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
 from airflow_kinesis_snowflake.formats.decoding import OVERHEAD_BYTES, DecodingEncoder, expand
@@ -321,6 +322,18 @@ def test_compressed_payloads_of_any_format_are_inflated_first() -> None:
         decode = payload_decoder(compression="auto", **settings)  # type: ignore[arg-type]
         assert decode is not None
         assert decode(payload) == documents
+
+
+def test_a_record_that_does_not_land_says_nothing_of_columns() -> None:
+    mapping = ColumnsMapping(ColumnsSettings(), read_columns=dict)
+    payloads = [b'{"v":1}', b'{"v":"x","w":1}\n{"v":1e400}\n{"u":1}', b'{"v":2}\n{"v":3}']
+    records = [record(payload, number) for number, payload in enumerate(payloads)]
+
+    encoded = DecodingEncoder(sequence, mapping).encode(records, stream_name="s", shard_id="1")
+
+    assert [letter.record for letter in encoded.dead_letters] == [records[1]]
+    assert encoded.rows["sequenceNumber"].to_pylist() == ["0", "2", "2"]
+    assert [(item.column, item.type.kind) for item in encoded.fields] == [("V", DataType.NUMBER)]
 
 
 def test_each_setting_has_its_decoder() -> None:
