@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
@@ -18,10 +19,14 @@ from airflow_kinesis_snowflake.formats.basic import Json
 from airflow_kinesis_snowflake.formats.catalog import FORMATS, payload_decoder
 from airflow_kinesis_snowflake.formats.engine import Decoder, DroppedPayload
 from airflow_kinesis_snowflake.formats.envelope import EnvelopeMapping
+from airflow_kinesis_snowflake.formats.json_rows import envelope_rows
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
 from airflow_kinesis_snowflake.stream.aggregation import deaggregate
 from airflow_kinesis_snowflake.stream.records import Record
 from tests import shapes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "what-lands.md").read_text()
 SECTION = PAGE[PAGE.index("## What a payload may be") : PAGE.index('## `mapping="envelope"`')]
@@ -66,8 +71,8 @@ def chosen(payload_format: Any, registry_conn_id: str | None = None, **settings:
     return payload_decoder(payload_format, registry=registry, **settings)
 
 
-def landed(decode: Decoder | None, payload: bytes) -> list[bytes]:
-    """The documents of a Kinesis record, as the mapping ``envelope`` takes them.
+def encoded(decode: Decoder | None, payload: bytes) -> pa.RecordBatch:
+    """The rows of a Kinesis record, as the mapping ``envelope`` makes them.
 
     :raises UndecodableError: it is a dead letter
     """
@@ -83,7 +88,12 @@ def landed(decode: Decoder | None, payload: bytes) -> list[bytes]:
     )
     for letter in pages.dead_letters:
         raise UndecodableError(letter.reason)
-    return [str(text).strip().encode() for text in pages.rows["RECORD_CONTENT"]]
+    return pages.rows
+
+
+def landed(decode: Decoder | None, payload: bytes) -> list[bytes]:
+    """The documents of these rows."""
+    return [str(text).strip().encode() for text in encoded(decode, payload)["RECORD_CONTENT"]]
 
 
 def test_every_shape_is_there() -> None:
@@ -107,6 +117,15 @@ def test_what_producers_send_lands_as_the_page_says(shape: str, settings: str, l
         read = json.loads(document, parse_float=Decimal)
         shown = json.loads(text.replace(",…}", "}"), parse_float=Decimal)
         assert read == (read | shown if "…" in text else shown)
+
+
+@pytest.mark.parametrize(("shape", "settings", "lands"), [sent for sent in SENT if "`" in sent[2]])
+def test_what_producers_send_is_streamed_as_it_is_copied(shape: str, settings: str, lands: str) -> None:
+    rows = encoded(eval(f"chosen({settings})", {**OBJECTS, "chosen": chosen}), shapes.SHAPES[shape])
+    streamed = envelope_rows(rows, metadata_columns=(), loaded_at=datetime.now(UTC))
+    assert b"\n".join(streamed).splitlines() == streamed
+    read = [json.loads(row, parse_float=Decimal)["RECORD_CONTENT"] for row in streamed]
+    assert read == [json.loads(str(text), parse_float=Decimal) for text in rows["RECORD_CONTENT"]]
 
 
 @pytest.mark.parametrize("name", NAMES)
