@@ -21,9 +21,10 @@ from airflow_kinesis_snowflake.formats import values
 from airflow_kinesis_snowflake.formats.engine import MAX_OUTPUT_BYTES
 from airflow_kinesis_snowflake.formats.looks import hint
 from airflow_kinesis_snowflake.formats.schema_registry import MAX_REFERENCES, MAX_SCHEMA_BYTES
+from airflow_kinesis_snowflake.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from google.protobuf.descriptor import Descriptor, FileDescriptor
 
@@ -44,6 +45,12 @@ _INVALID_TYPES = (DecodeError, KeyError, LookupError, NotImplementedError, TypeE
 # Python's objects for a message, and for each of its fields, besides the text.
 _MESSAGE_BYTES, _FIELD_BYTES = 100, 20
 _MAX_DEPTH = 100
+# Of what a schema says, a reason shows no more: characters of a name, and names.
+_SHOWN_CHARACTERS, _SHOWN_NAMES = 120, 3
+_ENTRY_OF_A_MAP = [
+    ("key", 1, FieldDescriptorProto.LABEL_OPTIONAL),
+    ("value", 2, FieldDescriptorProto.LABEL_OPTIONAL),
+]
 _NANOS = 10**9
 _ANY = "google.protobuf.Any"
 _DECIMAL = "confluent.type.Decimal"
@@ -169,10 +176,11 @@ class Types:
         missing = [name for name in file.dependency if name not in self._added]
         try:
             self._pool.AddSerializedFile(usable.SerializeToString())
-            self._pool.FindFileByName(file.name)
+            added = self._pool.FindFileByName(file.name)
         except _INVALID_TYPES as error:
-            why = f"imports {', '.join(missing)}, which is missing" if missing else type(error).__name__
+            why = f"imports {_shown_list(missing)}, which is missing" if missing else type(error).__name__
             raise UndecodableError(f"not a Protobuf schema that can be used: {why}") from None
+        _check_maps(usable, added)
         self._added.add(file.name)
         self._last = file.name
 
@@ -198,7 +206,7 @@ class Types:
         of_type = GetMessageClass(descriptor)
         from_string, initialized = of_type.FromString, of_type.IsInitialized
         size, discard = of_type.ByteSize, of_type.DiscardUnknownFields
-        name, strict = descriptor.full_name, self._strict
+        name, strict = _shown(descriptor.full_name), self._strict
 
         def parse(payload: bytes) -> Any:
             try:
@@ -249,6 +257,7 @@ class Types:
             inner = self._pool.FindMessageTypeByName(url.rpartition("/")[2])
         except KeyError:
             return {"@type": url, "value": base64.b64encode(message.value).decode("ascii")}
+        room.take(len(message.value))  # The rest of the message, once more at each level.
         with room:
             value = self._plan(inner)(self._parser(inner)(message.value), room)
         special = inner.full_name in _SPECIAL or not isinstance(value, dict)
@@ -269,7 +278,7 @@ class _Room:
         """
         self._left -= size
         if self._left < 0:
-            raise UndecodableError(f"makes a document of more than {MAX_OUTPUT_BYTES >> 20} MiB")
+            raise UndecodableError(f"takes more than {MAX_OUTPUT_BYTES >> 20} MiB of memory")
 
     def __enter__(self) -> None:
         """Enter a message that another one holds as bytes."""
@@ -357,8 +366,12 @@ def _is_repeated(each: FieldDescriptor) -> bool:
     return bool(each.label == each.LABEL_REPEATED if repeated is None else repeated)
 
 
+def _holds_entries(each: FieldDescriptor) -> bool:
+    return each.type in _MESSAGES and bool(each.message_type.GetOptions().map_entry)
+
+
 def _is_map(each: FieldDescriptor) -> bool:
-    return each.type == FieldDescriptor.TYPE_MESSAGE and bool(each.message_type.GetOptions().map_entry)
+    return each.type == FieldDescriptor.TYPE_MESSAGE and _is_repeated(each) and _holds_entries(each)
 
 
 def _symbol(names: Mapping[int, str]) -> _Convert:
@@ -462,15 +475,53 @@ def _standard_shape(name: str) -> _Shape:
 
 def _shape(file: FileDescriptor) -> _Shape:
     """The fields of all messages of a file: a schema may use a well-known name for something else."""
-    waiting, found = list(file.message_types_by_name.values()), []
+    return frozenset(
+        (message.full_name, each.name, each.number, each.type, _is_repeated(each))
+        for message in _messages(file)
+        for each in message.fields
+    )
+
+
+def _messages(file: FileDescriptor) -> Iterator[Descriptor]:
+    """The message types of a file, with those that are inside others."""
+    waiting = list(file.message_types_by_name.values())
     while waiting:
         message = waiting.pop()
         waiting.extend(message.nested_types)
-        found += [
-            (message.full_name, each.name, each.number, each.type, _is_repeated(each))
-            for each in message.fields
-        ]
-    return frozenset(found)
+        yield message
+
+
+# --- maps that no compiler writes --------------------------------------------------------------------------
+
+
+def _check_maps(file: Any, added: FileDescriptor) -> None:
+    """Refuse entries of maps that the library takes for granted: it would lose them, or end the process.
+
+    :param file: the ``FileDescriptorProto``
+    :param added: the same file in a pool, which knows the types of fields
+    :raises UndecodableError: an entry isn't a key and a value, or belongs to something else than a map
+    """
+    messages = list(_messages(added))
+    fields = [each for message in messages for each in message.fields]
+    extensions = [each for message in messages for each in message.extensions]
+    extensions += added.extensions_by_name.values()
+    if (
+        any(_fields_of(entry) != _ENTRY_OF_A_MAP for entry in _entries(file.message_type))
+        or any(_holds_entries(each) and not _is_map(each) for each in fields)
+        or any(map(_holds_entries, extensions))
+    ):
+        raise UndecodableError("not a Protobuf schema that can be used: a map that no compiler writes")
+
+
+def _entries(messages: Iterable[Any]) -> Iterator[Any]:
+    for message in messages:
+        if message.options.map_entry:
+            yield message
+        yield from _entries(message.nested_type)
+
+
+def _fields_of(message: Any) -> list[tuple[str, int, int]]:
+    return [(each.name, each.number, each.label) for each in message.field]
 
 
 # --- files that schemas import -----------------------------------------------------------------------------
@@ -532,6 +583,15 @@ def _file(definition: str, name: str) -> Any:
         raise UndecodableError("not a Protobuf schema that can be used: not a FileDescriptorProto") from None
     file.name = name or "/registered.proto"
     return file
+
+
+def _shown(name: str) -> str:
+    """A name of a schema, as far as a reason shows it."""
+    return printable(name[:_SHOWN_CHARACTERS]) + ("…" if len(name) > _SHOWN_CHARACTERS else "")
+
+
+def _shown_list(names: Sequence[str]) -> str:
+    return ", ".join([*map(_shown, names[:_SHOWN_NAMES]), *["…"][: len(names) > _SHOWN_NAMES]])
 
 
 def _all_names(messages: Iterable[Any], prefix: str) -> Iterator[str]:

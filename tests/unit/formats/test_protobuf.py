@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import any_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
@@ -24,6 +24,7 @@ from airflow_kinesis_snowflake.exceptions import InvalidSettingError, Undecodabl
 from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.engine import Decoder, DroppedPayload
 from airflow_kinesis_snowflake.formats.protobuf import Protobuf
+from airflow_kinesis_snowflake.formats.protobuf_messages import Types
 from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
 
 PROTO = """
@@ -412,6 +413,23 @@ def test_what_a_few_bytes_stand_for_is_bounded() -> None:
         decoded(bytes(17 * 2**20))
 
 
+def test_what_messages_in_messages_hold_once_more_at_each_level_is_bounded() -> None:
+    known = message_class("shop.v1.Known")
+
+    def nested(levels: int) -> bytes:
+        inside = known(raw={"value": bytes(2**20)})
+        for _ in range(levels):
+            outside = known()
+            outside.any.Pack(inside)
+            inside = outside
+        payload: bytes = inside.SerializeToString()
+        return payload
+
+    assert decoded(nested(3), "shop.v1.Known")["any"]["any"]["any"]["raw"]
+    with pytest.raises(UndecodableError, match="more than 64 MiB"):
+        decoded(nested(80), "shop.v1.Known")
+
+
 def test_long_names_for_few_bytes_are_bounded() -> None:
     name = "x" * 10_000
     of_both = descriptor_set(
@@ -479,6 +497,101 @@ def test_a_schema_with_changed_bytes_has_an_answer(data: st.DataObject) -> None:
             of_registry(message, Registry(base64.b64encode(bytes(file)).decode()))
         except UndecodableError:
             continue
+
+
+KEY, VALUE = ("key", 1), ("value", 2)
+
+
+def file_with_a_map(
+    entry: list[tuple[str, int]], *, field: str, inner: str = "OPTIONAL", extends: bool = False
+) -> bytes:
+    """A file as somebody writes it by hand.
+
+    :param entry: names and numbers of the fields of an entry
+    :param field: label of the field that holds the entries
+    :param inner: label of the fields of an entry
+    :param extends: the field is an extension
+    """
+    labels = FieldDescriptorProto.Label
+    file = FileDescriptorProto(name="m.proto")
+    message = file.message_type.add(name="M")
+    message.extension_range.add(start=1, end=100)
+    of_map = message.nested_type.add(name="AllEntry")
+    of_map.options.map_entry = True
+    for name, number in entry:
+        of_map.field.add(
+            name=name,
+            number=number,
+            type=FieldDescriptorProto.TYPE_STRING,
+            label=labels.Value(f"LABEL_{inner}"),
+        )
+    (file.extension if extends else message.field).add(
+        name="all",
+        number=1,
+        type=FieldDescriptorProto.TYPE_MESSAGE,
+        type_name=".M.AllEntry",
+        label=labels.Value(f"LABEL_{field}"),
+        extendee=".M" if extends else None,
+    )
+    content: bytes = file.SerializeToString()
+    return content
+
+
+@pytest.mark.parametrize(
+    ("entry", "more"),
+    [
+        ([KEY, ("value", 3)], {"field": "REPEATED"}),
+        ([("key", 2), ("value", 1)], {"field": "REPEATED"}),
+        ([("key", 5), VALUE], {"field": "REPEATED"}),
+        ([VALUE, KEY], {"field": "REPEATED"}),
+        ([("k", 1), ("v", 2)], {"field": "REPEATED"}),
+        ([KEY], {"field": "REPEATED"}),
+        ([KEY, VALUE, ("more", 3)], {"field": "REPEATED"}),
+        ([KEY, VALUE], {"field": "REPEATED", "inner": "REQUIRED"}),
+        ([KEY, VALUE], {"field": "OPTIONAL"}),
+        ([KEY, VALUE], {"field": "REQUIRED"}),
+        ([KEY, VALUE], {"field": "REPEATED", "extends": True}),
+        ([KEY, VALUE], {"field": "OPTIONAL", "extends": True}),
+    ],
+)
+def test_a_map_that_no_compiler_writes_is_refused_before_the_library_reads_it(
+    entry: list[tuple[str, int]], more: dict[str, Any]
+) -> None:
+    """Reading a message would end the process with some of these schemas, so the test doesn't try."""
+    file = file_with_a_map(entry, **more)
+    with pytest.raises(UndecodableError, match="not a Protobuf schema that can be used"):
+        Types.registered(RegisteredSchema("PROTOBUF", base64.b64encode(file).decode()), strict=True)
+    with pytest.raises(InvalidSettingError, match="FileDescriptorSet"):
+        Protobuf(descriptors=b"\n" + _varint(len(file)) + file, message="M").decoder()
+
+
+def test_a_map_that_a_compiler_writes_is_read() -> None:
+    file = file_with_a_map([KEY, VALUE], field="REPEATED")
+    entry = b"\x0a\x06\x0a\x01k\x12\x01v"
+    assert of_registry(b"\0\0\0\0\7\0" + entry, Registry(base64.b64encode(file).decode())) == {
+        "all": {"k": "v"}
+    }
+
+
+def test_names_of_a_schema_are_shown_only_as_far_as_a_reason_may_be_long() -> None:
+    long = "x" * 10_000
+    file = FileDescriptorProto(name="m.proto", dependency=[f"a\n{long}", *"bcdefg"])
+    file.message_type.add(name="M").field.add(
+        name="a",
+        number=1,
+        type=FieldDescriptorProto.TYPE_MESSAGE,
+        type_name=".Missing",
+        label=FieldDescriptorProto.LABEL_OPTIONAL,
+    )
+    missing = Registry(base64.b64encode(file.SerializeToString()).decode())
+    with pytest.raises(UndecodableError, match=r"imports a\\nx+…, b, c, …, which is missing") as raised:
+        of_registry(b"\0\0\0\0\7\0", missing)
+    assert len(str(raised.value)) < 400
+    named = descriptor_set(f'syntax = "proto2"; message {long} {{ required int32 a = 1; }}')
+    for payload in (b"\xff", b"", b"\x08\x01\x10\x01"):
+        with pytest.raises(UndecodableError, match="xxx…") as raised:
+            decoded(payload, long, descriptors=named)
+        assert len(str(raised.value)) < 400
 
 
 def test_imports_come_from_references_and_those_that_nobody_has_matter_only_where_they_are_used() -> None:
