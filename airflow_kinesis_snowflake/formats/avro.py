@@ -54,6 +54,8 @@ _MISFITS = (EOFError, LookupError, OverflowError, TypeError, ValueError, struct.
 _CONTAINER, _SINGLE_OBJECT = b"Obj\x01", b"\xc3\x01"
 _SYNC_BYTES = 16
 _MAX_SCHEMAS, _MAX_KEPT_SCHEMA_BYTES = 100, 2**18
+# Of any number that no bytes may stand for; Python needs about 50 bytes for each.
+_MAX_EMPTY_FIELDS = 4_000_000
 _CODECS = {b"zstandard": "zstd"} | {
     codec.encode(): codec for codec in ("null", "deflate", "snappy", "bzip2", "xz")
 }
@@ -188,9 +190,12 @@ def _document(schema: AvroSchema, source: io.BytesIO, size: int) -> bytes:
 
     :param size: the most bytes that it may take
     """
-    check_objects(schema.bound.objects_in(size))
+    check_objects(schema.bound.objects.within(size))
+    if schema.bound.empty.within(size) > _MAX_EMPTY_FIELDS:
+        raise UndecodableError(f"may hold more than {_MAX_EMPTY_FIELDS:,} fields that take no bytes")
     try:
         value = _plain(schema.read(source))
+        # Until here, values share the names and symbols of the schema.
         if schema.bound.text_in(size) > MAX_OUTPUT_BYTES:
             check_output(_characters(value))
         return msgspec.json.encode(value)
@@ -249,6 +254,8 @@ def _data(payload: bytes) -> Iterator[bytes]:
         codec = _CODECS.get(metadata.get("avro.codec", b"null"))
         schema = _schema_of_container(metadata["avro.schema"])
         sync = file.read(_SYNC_BYTES)
+        if len(sync) < _SYNC_BYTES:
+            raise UndecodableError("an Avro container that is cut off in its header")
         room = MAX_BUILT_BYTES
         while file.tell() < len(payload):
             count, size = _long(file), _long(file)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _INNER = {"array": "items", "map": "values"}
 _RECORDS = ("record", "error")
@@ -17,28 +17,42 @@ _MIN_BYTES = {"null": 0, "float": 4, "double": 8}
 _ENOUGH = 1e12
 
 
+class Most(NamedTuple):
+    """The most of something that one datum may hold.
+
+    :param fixed: besides that in arrays and maps
+    :param per_byte: in arrays and maps; infinite if there are items that take no bytes
+    """
+
+    fixed: float = 0.0
+    per_byte: float = 0.0
+
+    def within(self, size: int) -> float:
+        """In ``size`` bytes."""
+        return self.fixed + self.per_byte * size
+
+
+_NONE = Most()
+
+
 @dataclass(frozen=True)
 class Bound:
     """The most that one datum may become.
 
-    :param objects: objects and arrays, besides those in arrays and maps
-    :param objects_per_byte: those in arrays and maps; infinite if there are items that take no bytes
+    :param objects: objects and arrays
+    :param empty: fields that take no bytes, such as those of type ``null``; others are as many as bytes
     :param names: characters of the names of a record's fields
     :param symbol: characters of a symbol of an enum
     """
 
-    objects: float = 0.0
-    objects_per_byte: float = 0.0
+    objects: Most = _NONE
+    empty: Most = _NONE
     names: int = 0
     symbol: int = 0
 
-    def objects_in(self, size: int) -> float:
-        """Objects and arrays in ``size`` bytes."""
-        return self.objects + self.objects_per_byte * size
-
     def text_in(self, size: int) -> float:
         """Characters that ``size`` bytes stand for without holding them: names, and symbols of enums."""
-        return self.objects_in(size) * self.names + size * self.symbol
+        return self.objects.within(size) * self.names + size * self.symbol
 
 
 NOTHING_BUILT = Bound()
@@ -59,13 +73,14 @@ def is_recursive(schema: Any, *, within: frozenset[str]) -> bool:
     return kind in _INNER and is_recursive(schema[_INNER[kind]], within=within)
 
 
-def doubled_field(parsed: Any) -> str | None:
-    """The name of two fields of one record, of which an object can't hold both."""
-    for each in _nodes([parsed], set()):
-        names = [field["name"] for field in each["fields"]] if _kind(each) in _RECORDS else []
-        if len(set(names)) < len(names):
-            return str(max(names, key=names.count))
-    return None
+def has_doubled_fields(parsed: Any) -> bool:
+    """Whether a record has two fields of one name, of which an object can't hold both."""
+    names = (
+        [field["name"] for field in each["fields"]]
+        for each in _nodes([parsed], set())
+        if _kind(each) in _RECORDS
+    )
+    return any(len(set(each)) < len(each) for each in names)
 
 
 def bound(parsed: Any, named: Mapping[str, Any]) -> Bound:
@@ -76,13 +91,11 @@ def bound(parsed: Any, named: Mapping[str, Any]) -> Bound:
     """
     nodes = list(_nodes(chain([parsed], named.values()), set()))
     items = [_Item(each[_INNER[kind]], kind) for each in nodes if (kind := _kind(each)) in _INNER]
-    per_byte = _objects_per_byte(items, named)
-    whole = _Weights(named, per_byte).heaviest(parsed)
     fields = [[len(field["name"]) for field in each["fields"]] for each in nodes if _kind(each) in _RECORDS]
     symbols = [len(symbol) for each in nodes if _kind(each) == "enum" for symbol in each["symbols"]]
     return Bound(
-        objects=whole.objects,
-        objects_per_byte=per_byte,
+        objects=_most(parsed, items, named, _one_object),
+        empty=_most(parsed, items, named, _empty_fields),
         names=max(map(sum, fields), default=0),
         symbol=max(symbols, default=0),
     )
@@ -96,50 +109,69 @@ class _Item(NamedTuple):
 
 
 class _Weight(NamedTuple):
-    """A datum, without the items of its arrays and maps: what it becomes, and the bytes that it takes."""
+    """A datum, without the items of its arrays and maps: what is counted in it, and the bytes it takes."""
 
-    objects: float
+    number: float
     bytes: float
 
 
-def _objects_per_byte(items: list[_Item], named: Mapping[str, Any]) -> float:
-    """The most objects for each byte that data may reach by repeating items.
+_Count: TypeAlias = "Callable[[Sequence[_Weight]], int]"
+"""What a record, an array or a map counts for, besides its fields, which are given, and its items."""
+
+
+def _one_object(_: Sequence[_Weight]) -> int:
+    return 1
+
+
+def _empty_fields(fields: Sequence[_Weight]) -> int:
+    return sum(field.bytes == 0 for field in fields)
+
+
+def _most(parsed: Any, items: list[_Item], named: Mapping[str, Any], count: _Count) -> Most:
+    """The most that a datum may hold of what is counted."""
+    per_byte = _most_per_byte(items, named, count)
+    return Most(_Weights(named, per_byte, count).heaviest(parsed).number, per_byte)
+
+
+def _most_per_byte(items: list[_Item], named: Mapping[str, Any], count: _Count) -> float:
+    """The most for each byte that data may reach by repeating items.
 
     Dinkelbach's method for the largest of many ratios: the choice of union branches that exceeds the best
     ratio so far by most gives a better one, until none does.
     """
-    smallest = _Weights(named, _ENOUGH)
+    smallest = _Weights(named, _ENOUGH, count)
     if any(item.holder == "array" and smallest.heaviest(item.schema).bytes == 0 for item in items):
         return math.inf
     best, last = 0.0, -1.0
     while best > last:
         last = best
-        weights = _Weights(named, best)
+        weights = _Weights(named, best, count)
         for item in items:
             weight = weights.heaviest(item.schema)
             size = weight.bytes + (item.holder == "map")  # An empty key takes a byte.
-            best = max(best, weight.objects / size if size else 0.0)
+            best = max(best, weight.number / size if size else 0.0)
     return best
 
 
 class _Weights:
-    """Weighs data by their objects, less what a byte is worth.
+    """Weighs data by what is counted in them, less what a byte is worth.
 
     :param named: schemas by their names
-    :param byte: how many objects a byte is worth
+    :param byte: how much a byte is worth
     """
 
-    def __init__(self, named: Mapping[str, Any], byte: float) -> None:
+    def __init__(self, named: Mapping[str, Any], byte: float, count: _Count) -> None:
         self._named = named
         self._byte = byte
+        self._count = count
         self._known: dict[str, _Weight] = {}
 
     def heaviest(self, schema: Any) -> _Weight:
         """The heaviest datum of a schema."""
         if isinstance(schema, list):
             branches = map(self.heaviest, schema)
-            objects, size = max(branches, key=self._worth, default=_Weight(0, 0))
-            return _Weight(objects, size + 1)
+            number, size = max(branches, key=self._worth, default=_Weight(0, 0))
+            return _Weight(number, size + 1)
         if isinstance(schema, str):
             if schema not in self._named:
                 return _Weight(0, _MIN_BYTES.get(schema, 1))
@@ -153,17 +185,17 @@ class _Weights:
         if not isinstance(kind, str):
             return self.heaviest(kind)
         if kind in _INNER:
-            return _Weight(1, 1)
+            return _Weight(self._count(()), 1)
         if kind == "fixed":
             return _Weight(0, schema["size"])
         if kind not in _RECORDS:
             return _Weight(0, _MIN_BYTES.get(kind, 1))
         parts = [self.heaviest(field["type"]) for field in schema["fields"]]
-        objects, size = 1 + sum(part.objects for part in parts), sum(part.bytes for part in parts)
-        return _Weight(min(objects, _ENOUGH), min(size, _ENOUGH))
+        number, size = sum(part.number for part in parts), sum(part.bytes for part in parts)
+        return _Weight(min(self._count(parts) + number, _ENOUGH), min(size, _ENOUGH))
 
     def _worth(self, weight: _Weight) -> float:
-        return weight.objects - self._byte * weight.bytes
+        return weight.number - self._byte * weight.bytes
 
 
 def _kind(schema: dict[str, Any]) -> str:

@@ -8,11 +8,18 @@ import struct
 import uuid
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import local
 from typing import TYPE_CHECKING, Any
 
 from airflow_kinesis_snowflake.exceptions import InvalidSettingError
 from airflow_kinesis_snowflake.formats import values
-from airflow_kinesis_snowflake.formats.avro_bounds import NOTHING_BUILT, bound, doubled_field, is_recursive
+from airflow_kinesis_snowflake.formats.avro_bounds import (
+    NOTHING_BUILT,
+    bound,
+    has_doubled_fields,
+    is_recursive,
+)
+from airflow_kinesis_snowflake.formats.engine import check_output
 from airflow_kinesis_snowflake.formats.schema_registry import AVRO, RegisteredSchema, of_kind
 
 if TYPE_CHECKING:
@@ -41,9 +48,13 @@ class AvroSchema:
     bound: Bound = NOTHING_BUILT
 
     def read(self, source: Any) -> Any:
-        """Read one datum; raises what fastavro raises."""
+        """Read one datum; raises what fastavro raises.
+
+        :raises UndecodableError: a value that no calendar has, or too much text of logical types
+        """
         from fastavro import schemaless_reader
 
+        _text.length = 0
         value: Any = schemaless_reader(source, self.parsed, None)
         return value["value"] if self.wrapped else value
 
@@ -116,17 +127,18 @@ def _parsed(schema: Any, named: dict[str, Any]) -> AvroSchema:
         parsed = fastavro.parse_schema(_with_our_types(_tree(schema)), named)
         recursive = is_recursive(parsed, within=frozenset())
         most = NOTHING_BUILT if recursive else bound(parsed, named)
-        doubled = doubled_field(parsed)
+        doubled = has_doubled_fields(parsed)
     except (SchemaParseException, *_INVALID_SCHEMA) as error:
-        raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}: {error}") from error
+        # What the error says quotes the schema, which a payload may have brought.
+        raise InvalidSettingError(f"not an Avro schema: {type(error).__name__}") from error
     except RecursionError:
         raise InvalidSettingError("not an Avro schema: nested too deeply") from None
     if recursive:
         raise InvalidSettingError("an Avro schema that contains itself can't be read")
-    if math.isinf(most.objects_per_byte):
+    if math.isinf(most.objects.per_byte):
         raise InvalidSettingError("an Avro schema with an array of items that take no bytes can't be read")
-    if doubled is not None:
-        raise InvalidSettingError(f"an Avro schema with two fields {doubled!r} in a record can't be read")
+    if doubled:
+        raise InvalidSettingError("an Avro schema with two fields of one name in a record can't be read")
     return AvroSchema(parsed, bound=most)
 
 
@@ -143,6 +155,27 @@ def _with_our_types(schema: Any) -> Any:
 
 
 # --- logical types -----------------------------------------------------------------------------------------
+
+
+class _Text(local):
+    """What logical types have made of the datum that this thread reads."""
+
+    length = 0
+
+
+_text = _Text()
+
+
+def _counted(read: Callable[..., msgspec.Raw | str]) -> Callable[..., msgspec.Raw | str]:
+    """A reader that stops before the text that it makes of a byte or of none fills the memory."""
+
+    def counted(value: Any, *schemas: Any) -> msgspec.Raw | str:
+        made = read(value, *schemas)
+        _text.length += len(made if isinstance(made, str) else memoryview(made))
+        check_output(_text.length)
+        return made
+
+    return counted
 
 
 def _decimal(data: bytes, schema: Any, _: Any = None) -> msgspec.Raw | str:
@@ -171,16 +204,16 @@ def _uuid(data: bytes, *_: Any) -> str:
 
 
 _READERS: dict[str, Callable[..., Any]] = {
-    f"bytes-{_OURS}decimal": _decimal,
-    f"fixed-{_OURS}decimal": _decimal,
+    f"bytes-{_OURS}decimal": _counted(_decimal),
+    f"fixed-{_OURS}decimal": _counted(_decimal),
     f"fixed-{_OURS}duration": _duration,
     f"fixed-{_OURS}uuid": _uuid,
-    f"int-{_OURS}date": _date,
-    f"int-{_OURS}time-millis": partial(_time, 3),
-    f"long-{_OURS}time-micros": partial(_time, 6),
-    f"long-{_OURS}time-nanos": partial(_time, 9),
+    f"int-{_OURS}date": _counted(_date),
+    f"int-{_OURS}time-millis": _counted(partial(_time, 3)),
+    f"long-{_OURS}time-micros": _counted(partial(_time, 6)),
+    f"long-{_OURS}time-nanos": _counted(partial(_time, 9)),
     **{
-        f"long-{_OURS}{prefix}timestamp-{unit}": partial(_timestamp, digits, zone)
+        f"long-{_OURS}{prefix}timestamp-{unit}": _counted(partial(_timestamp, digits, zone))
         for prefix, zone in (("", "Z"), ("local-", ""))
         for unit, digits in (("millis", 3), ("micros", 6), ("nanos", 9))
     },

@@ -249,11 +249,27 @@ def test_a_payload_whose_header_leads_nowhere_is_a_dead_letter(payload: bytes, r
         by_registry(payload)
 
 
-def test_a_registry_that_fails_is_not_the_fault_of_the_record() -> None:
+@pytest.mark.parametrize("error", [ConnectionError("it is down"), InvalidSettingError("install something")])
+def test_a_registry_that_fails_is_not_the_fault_of_the_record(error: Exception) -> None:
     def resolve(_: int | str) -> Any:
-        raise ConnectionError("the registry is down")
+        raise error
 
     decode = payload_decoder("avro", avro_schema_resolver=resolve)
     assert decode is not None
-    with pytest.raises(ConnectionError):
+    with pytest.raises(type(error)):
         decode(b"\0\0\0\0\7\2")
+
+
+def test_a_resolver_is_asked_once_for_a_schema_that_it_refuses() -> None:
+    asked: list[int | str] = []
+
+    def resolve(schema_id: int | str) -> Any:
+        asked.append(schema_id)
+        raise UndecodableError("not for us")
+
+    decode = payload_decoder("avro", avro_schema_resolver=resolve)
+    assert decode is not None
+    for _ in range(3):
+        with pytest.raises(UndecodableError, match="schema 7 of the registry: not for us"):
+            decode(b"\0\0\0\0\7\2")
+    assert asked == [7]

@@ -112,6 +112,36 @@ def test_a_container_that_is_damaged_is_a_dead_letter(payload: bytes, reason: st
         decoded(payload)
 
 
+def test_a_header_that_is_cut_off_anywhere_is_a_dead_letter() -> None:
+    header = container(data=[])
+    for length in range(len(header)):
+        with pytest.raises(UndecodableError, match=r"damaged|cut off in its header|not an Avro container"):
+            decoded(header[:length])
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "record", "name": "R", "fields": [{"name": "a", "type": "SECRET" * 100_000}]},
+        {"type": "record", "name": "R", "fields": [{"name": "a", "SECRET": "int"}]},
+        {"type": "record", "name": "R", "fields": [{"name": "SECRET", "type": "null"}] * 2},
+        {"type": "enum", "name": "E", "symbols": ["SECRET!"]},
+        {
+            "type": "record",
+            "name": "SECRET",
+            "fields": [{"name": "a", "type": {"type": "enum", "name": "SECRET"}}],
+        },
+        {"type": "SECRET"},
+        "SECRET",
+    ],
+)
+def test_what_is_wrong_with_the_schema_of_a_container_is_said_without_its_text(schema: Any) -> None:
+    with pytest.raises(UndecodableError, match="the schema in an Avro container") as raised:
+        decoded(by_hand((1, b"\x02"), schema=json.dumps(schema)))
+    assert "SECRET" not in str(raised.value)
+    assert len(str(raised.value)) < 200
+
+
 @pytest.mark.parametrize("codec", ["deflate", "bzip2", "xz"])
 def test_what_a_block_inflates_to_is_bounded(codec: str) -> None:
     payload = container("bytes", [bytes(17 * 2**20)], codec=codec)
