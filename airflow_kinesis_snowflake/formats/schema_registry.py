@@ -62,7 +62,8 @@ class SchemaRegistry(Protocol):
         """The schema of an id.
 
         :raises LookupError: there is none, so the record becomes a dead letter
-        :raises UndecodableError: it can't be used, so the record becomes a dead letter too
+        :raises UndecodableError: it can't be used, so that this record and all others with the id become dead
+            letters too; it isn't asked for again
         :raises TransientError: the registry doesn't answer; the page is tried again
         :raises TerminalError: the registry refuses the request
         """
@@ -72,11 +73,11 @@ class SchemaRegistry(Protocol):
 class WeightedCache(Generic[K, T]):
     """What was used most recently, up to a weight; threads may share it.
 
-    :param most: weight of all values together
+    :param most: weight of all values together; one that is heavier is kept alone
     """
 
     def __init__(self, most: int = _MAX_KEPT) -> None:
-        self._room = most
+        self._most = self._room = most
         self._lock = Lock()
         self._values: OrderedDict[K, tuple[T, int]] = OrderedDict()
 
@@ -90,7 +91,7 @@ class WeightedCache(Generic[K, T]):
 
     def put(self, key: K, value: T, *, weight: int) -> None:
         """Keep a value, and drop the least recently used ones if there is no room."""
-        weight = max(weight, _MIN_WEIGHT)
+        weight = min(max(weight, _MIN_WEIGHT), self._most)
         with self._lock:
             _, freed = self._values.pop(key, (None, 0))
             self._values[key] = value, weight
@@ -101,8 +102,8 @@ class WeightedCache(Generic[K, T]):
 
 
 @dataclass(frozen=True)
-class _Unusable:
-    """What is kept for a schema that can't be used."""
+class Unusable:
+    """What is kept in the place of a schema that can't be used."""
 
     why: str
 
@@ -113,19 +114,17 @@ def made_once(resolve: Callable[[SchemaId], Any], make: Callable[[Any], T]) -> C
     :param resolve: returns the schema: see :meth:`SchemaRegistry.schema`
     :param make: raises ``InvalidSettingError`` or ``UndecodableError`` for a schema that can't be used, which
         is no reason to stop the drain, because others than its owner register schemas
-    :return: raises ``UndecodableError`` if there is no schema, or it can't be used
+    :return: raises ``UndecodableError`` if there is no schema, or it can't be used, which is kept too
     """
-    kept: WeightedCache[SchemaId, T | _Unusable] = WeightedCache()
+    kept: WeightedCache[SchemaId, T | Unusable] = WeightedCache()
 
-    def made(schema_id: SchemaId) -> T | _Unusable:
+    def made(schema_id: SchemaId) -> T | Unusable:
         found = kept.get(schema_id)
         if found is None:
-            schema = resolve(schema_id)
-            try:
-                found = make(schema)
-            except (InvalidSettingError, UndecodableError) as error:
-                found = _Unusable(str(error))
-            kept.put(schema_id, found, weight=_weight(schema))
+            schema = _or_unusable(resolve, schema_id, UndecodableError)
+            unusable = isinstance(schema, Unusable)
+            found = schema if unusable else _or_unusable(make, schema, InvalidSettingError, UndecodableError)
+            kept.put(schema_id, found, weight=weight_of(schema))
         return found
 
     def look_up(schema_id: SchemaId) -> T:
@@ -133,16 +132,24 @@ def made_once(resolve: Callable[[SchemaId], Any], make: Callable[[Any], T]) -> C
             found = made(schema_id)
         except LookupError:
             raise UndecodableError(f"the registry has no schema {schema_id}") from None
-        if isinstance(found, _Unusable):
+        if isinstance(found, Unusable):
             raise UndecodableError(f"schema {schema_id} of the registry: {found.why}")
         return found
 
     return look_up
 
 
-def _weight(schema: Any) -> int:
+def _or_unusable(make: Callable[[Any], T], given: Any, *errors: type[Exception]) -> T | Unusable:
+    try:
+        return make(given)
+    except errors as error:
+        return Unusable(str(error))
+
+
+def weight_of(schema: Any) -> int:
+    """The weight of a schema in a cache: its characters, and those of what it refers to."""
     if isinstance(schema, RegisteredSchema):
-        return len(schema.definition) + sum(map(_weight, schema.references.values()))
+        return len(schema.definition) + sum(map(weight_of, schema.references.values()))
     return len(schema) if isinstance(schema, (str, bytes)) else 0
 
 

@@ -6,6 +6,7 @@ import base64
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _MAIN = "registered.proto"
 _SECONDS = 30
+# The machine may have been suspended, and what comes of it is remembered.
+_TRIES = 2
 _NAME = re.compile(r"(?:[\w-]+/)*[\w.-]+\.proto", re.ASCII)
 _MAX_NAME_LENGTH = 200
 _MAX_SET_BYTES = 16 * 2**20
@@ -62,11 +65,12 @@ def _files(folder: Path) -> list[FileDescriptorProto]:
     command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={folder / 'in'}"]
     command += [f"--proto_path={path}" for path in _standard_paths()]
     command += ["--include_imports", f"--descriptor_set_out={output}", _MAIN]
-    try:
-        ended = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
-        content = output.read_bytes() if ended.returncode == 0 else b""
-    except (subprocess.TimeoutExpired, FileNotFoundError):
-        content = b""
+    content = b""
+    for _ in range(_TRIES):
+        with suppress(subprocess.TimeoutExpired, FileNotFoundError):
+            ended = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+            content = output.read_bytes() if ended.returncode == 0 else b""
+            break
     try:
         files = list(FileDescriptorSet.FromString(content).file) if len(content) <= _MAX_SET_BYTES else []
     except DecodeError:

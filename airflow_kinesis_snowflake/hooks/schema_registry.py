@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -34,7 +35,9 @@ from airflow_kinesis_snowflake.formats.schema_registry import (
     RegisteredSchema,
     SchemaId,
     SchemaRegistry,
+    Unusable,
     WeightedCache,
+    weight_of,
 )
 from airflow_kinesis_snowflake.hooks.aws import AwsHook, error_code, translated
 from airflow_kinesis_snowflake.hooks.proto_files import compiled
@@ -90,7 +93,7 @@ class _Unknown:
 
 
 class CachedSchemaRegistry:
-    """A registry that is called once for each schema, by one thread at a time.
+    """A registry that is called once for each schema, whether it can be used or not, by one thread at a time.
 
     An id that it doesn't have is asked for again after 30 s. After a failure it isn't called for half a
     second, and longer each time, up to 30 s; calls meanwhile fail at once.
@@ -108,7 +111,7 @@ class CachedSchemaRegistry:
         self._fetch = fetch
         self._monotonic = monotonic
         self._lock = Lock()
-        self._kept: WeightedCache[SchemaId, RegisteredSchema | _Unknown] = WeightedCache()
+        self._kept: WeightedCache[SchemaId, RegisteredSchema | Unusable | _Unknown] = WeightedCache()
         self._failures = 0
         self._ask_again_at = 0.0
 
@@ -120,19 +123,22 @@ class CachedSchemaRegistry:
                 found = None
             if found is None:
                 found = self._ask(schema_id)
-                weight = len(found.definition) if isinstance(found, RegisteredSchema) else 0
-                self._kept.put(schema_id, found, weight=weight)
+                self._kept.put(schema_id, found, weight=weight_of(found))
         if isinstance(found, _Unknown):
             raise LookupError(schema_id)
+        if isinstance(found, Unusable):
+            raise UndecodableError(found.why)
         return found
 
-    def _ask(self, schema_id: SchemaId) -> RegisteredSchema | _Unknown:
+    def _ask(self, schema_id: SchemaId) -> RegisteredSchema | Unusable | _Unknown:
         if self._monotonic() < self._ask_again_at:
             raise ServiceUnavailableError("Try again: the schema registry failed a moment ago.")
         try:
-            found: RegisteredSchema | _Unknown = self._fetch(schema_id)
+            found: RegisteredSchema | Unusable | _Unknown = self._fetch(schema_id)
         except LookupError:
             found = _Unknown(self._monotonic() + _UNKNOWN_SECONDS)
+        except UndecodableError as error:
+            found = Unusable(str(error))
         except ServiceUnavailableError:
             pause = min(_MAX_PAUSE, _PAUSE_AFTER_FAILURE * 2**self._failures)
             self._failures += 1
@@ -180,10 +186,10 @@ class ConfluentSchemaRegistryHook(BaseHook):
     ) -> RegisteredSchema:
         """The same, serialized: a registry that can't do that gives the text again, which is compiled."""
         answers = {"": found, **texts}
-        paths = {"": path, **{name: _path(reference) for name, reference in texts.items()}}
         for name, answer in answers.items():
             if not _is_descriptor(_text(answer, "schema")):
-                answers[name] = {**answer, **self._get(paths[name], format="serialized")}
+                get = partial(self._get_reference, _path(answer)) if name else partial(self._get, path)
+                answers[name] = {**answer, **get(format="serialized")}
         if all(_is_descriptor(_text(answer, "schema")) for answer in answers.values()):
             return _nested(PROTOBUF, answers.pop(""), answers)
         sources = {"": found, **texts}
@@ -214,10 +220,10 @@ class ConfluentSchemaRegistryHook(BaseHook):
         add(schema.get("references") or [])
         return found
 
-    def _get_reference(self, path: str) -> Mapping[str, Any]:
-        """A schema that another one refers to. Who wrote that one may refer to anything."""
+    def _get_reference(self, path: str, **parameters: str) -> Mapping[str, Any]:
+        """A schema that another one refers to, deleted or not. Who wrote that one may refer to anything."""
         try:
-            return self._get(path, deleted="true")
+            return self._get(path, deleted="true", **parameters)
         except (LookupError, ServiceRefusedError):
             raise UndecodableError("refers to a schema that the registry doesn't have") from None
 

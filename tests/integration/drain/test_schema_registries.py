@@ -38,8 +38,9 @@ def pipeline(make_pipeline: Callable[..., Pipeline], registry: LocalRegistry) ->
     return made
 
 
-def avro_drain(pipeline: Pipeline) -> Drain:
-    return pipeline.drain(decoder=payload_decoder("avro", registry=open_schema_registry("registry")))
+def drain(pipeline: Pipeline, payload_format: str = "avro") -> Drain:
+    registry = open_schema_registry("registry")
+    return pipeline.drain(decoder=payload_decoder(payload_format, registry=registry))
 
 
 def failing(status: int, times: int) -> Callable[[str], tuple[int, bytes] | None]:
@@ -67,7 +68,7 @@ def test_while_a_registry_does_not_answer_nothing_becomes_a_dead_letter(
     # Three tries make one failure for the drain, which tries again.
     registry.instead = failing(503, times=5)
 
-    report = avro_drain(pipeline).run()
+    report = drain(pipeline).run()
 
     assert ids(pipeline) == [7]
     assert reasons(pipeline) == ["the registry has no schema 7"]
@@ -79,9 +80,28 @@ def test_a_login_that_is_refused_fails_the_drain_and_loses_nothing(
 ) -> None:
     registry.instead = failing(401, times=1)
     with pytest.raises(AccessDeniedError, match="Check the login and password of the schema registry"):
-        avro_drain(pipeline).run()
+        drain(pipeline).run()
 
-    report = avro_drain(pipeline).run()
+    report = drain(pipeline).run()
 
     assert ids(pipeline) == [7]
     assert report.dead_letters == 1
+
+
+def test_a_schema_that_cannot_be_used_makes_dead_letters_and_is_asked_for_once(
+    make_pipeline: Callable[..., Pipeline], registry: LocalRegistry
+) -> None:
+    pipeline = make_pipeline()
+    number = registry.register("orders", {"schema": "message {", "schemaType": "PROTOBUF"})
+    pipeline.send_payloads([(key, shapes.confluent(number, b"\0")) for key in "abcdef"])
+
+    report = drain(pipeline, "protobuf").run()
+
+    assert (report.records, report.dead_letters) == (6, 6)
+    assert set(reasons(pipeline)) == {
+        f"schema {number} of the registry: not a Protobuf schema that can be compiled"
+    }
+    assert registry.asked == [
+        f"GET /schemas/ids/{number}",
+        f"GET /schemas/ids/{number}?format=serialized",
+    ]

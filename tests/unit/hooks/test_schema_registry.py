@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from airflow_kinesis_snowflake.exceptions import (
 from airflow_kinesis_snowflake.formats.catalog import payload_decoder
 from airflow_kinesis_snowflake.formats.engine import DroppedPayload
 from airflow_kinesis_snowflake.formats.schema_registry import RegisteredSchema
-from airflow_kinesis_snowflake.hooks import schema_registry
+from airflow_kinesis_snowflake.hooks import proto_files, schema_registry
 from airflow_kinesis_snowflake.hooks.schema_registry import (
     CachedSchemaRegistry,
     ConfluentSchemaRegistryHook,
@@ -223,6 +224,62 @@ def test_a_registry_that_knows_nothing_but_text(registry: LocalRegistry) -> None
     ]
 
 
+def test_a_reference_that_was_deleted_is_read_as_text_and_as_a_descriptor(
+    registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = registry.answer
+
+    def softly_deleted(method: str, target: str, body: bytes) -> tuple[int, bytes]:
+        if target.startswith("/subjects/money") and "deleted=true" not in target:
+            return 404, b'{"error_code": 40402}'
+        return answer(method, target, body)
+
+    monkeypatch.setattr(registry, "answer", softly_deleted)
+    order = order_class().DESCRIPTOR.file
+    _, money = order.dependencies
+    as_text = {"schema": "syntax = 'proto3';", "schemaType": "PROTOBUF"}
+    registry.register("money", as_text, serialized=base64.b64encode(money.serialized_pb).decode())
+    references = [{"name": "shop/money.proto", "subject": "money", "version": 1}]
+    number = registry.register(
+        "orders",
+        {**as_text, "references": references},
+        serialized=base64.b64encode(order.serialized_pb).decode(),
+    )
+    assert documents("protobuf", headed(number, b"\0\x1a\x02\x08\x05")) == [{"id": 0, "sum": {"units": 5}}]
+
+
+def test_a_reference_that_is_gone_once_its_text_was_read_makes_a_dead_letter(registry: LocalRegistry) -> None:
+    answers = []
+
+    def answer(path: str) -> tuple[int, bytes] | None:
+        answers.append(path)
+        return (404, b'{"error_code": 40401}') if answers.count(path) > 1 and "money" in path else None
+
+    registry.register("money", {"schema": "message M {}", "schemaType": "PROTOBUF"})
+    references = [{"name": "m.proto", "subject": "money", "version": 1}]
+    number = registry.register(
+        "orders", {"schema": "message O {}", "schemaType": "PROTOBUF", "references": references}
+    )
+    registry.instead = answer
+    with pytest.raises(UndecodableError, match="refers to a schema that the registry doesn't have"):
+        documents("protobuf", headed(number, b"\0"))
+
+
+def test_a_compiler_that_was_suspended_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run, started = subprocess.run, []
+
+    def first_suspended(*arguments: Any, **settings: Any) -> Any:
+        started.append(arguments)
+        if len(started) == 1:
+            raise subprocess.TimeoutExpired("protoc", 30)
+        return run(*arguments, **settings)
+
+    monkeypatch.setattr(subprocess, "run", first_suspended)
+
+    assert proto_files.compiled('syntax = "proto3"; message M {}', imports={}).definition
+    assert len(started) == 2
+
+
 @pytest.mark.parametrize(
     "text", ["message {", "", "syntax = 'proto3'; import 'no.proto';", "\ud800", "{" * 10**5]
 )
@@ -395,6 +452,73 @@ def test_the_longer_a_registry_fails_the_less_it_is_asked() -> None:
             break
         now[0] += 0.5
     assert [later - sooner for sooner, later in pairwise(asked_at)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+
+
+@pytest.mark.parametrize(
+    ("payload_format", "schema", "asked"),
+    [
+        # The text, and whether there is a descriptor.
+        ("protobuf", {"schema": "message {", "schemaType": "PROTOBUF"}, 2),
+        ("avro", {"schema": '"int"', "references": [{"name": "x", "subject": "y", "version": "latest"}]}, 1),
+        ("avro", {"schema": "x" * 5_000_000}, 1),
+        ("json_schema", {"schema": "x" * 2_200_000}, 1),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_asked_for_and_compiled_once(
+    registry: LocalRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    payload_format: str,
+    schema: dict[str, Any],
+    asked: int,
+) -> None:
+    compiling = []
+
+    def compiled(definition: str, *, imports: Any) -> RegisteredSchema:
+        compiling.append(definition)
+        return proto_files.compiled(definition, imports=imports)
+
+    monkeypatch.setattr(schema_registry, "compiled", compiled)
+    number = registry.register("orders", schema)
+    known = open_schema_registry("registry")
+    for decode in (payload_decoder(payload_format, registry=known) for _ in range(2)):
+        assert decode is not None
+        for _ in range(3):
+            with pytest.raises(UndecodableError, match=f"schema {number} of the registry: "):
+                decode(headed(number, b"\0\2"))
+    assert len(registry.asked) == asked
+    assert len(compiling) == (payload_format == "protobuf")
+
+
+def test_a_registry_that_answers_what_cannot_be_used_has_not_failed() -> None:
+    answers = [ServiceUnavailableError("1"), UndecodableError("2")] * 3
+    now = [0.0]
+
+    def fetch(_: int | str) -> RegisteredSchema:
+        raise answers[len(asked) - 1]
+
+    asked: list[int] = []
+    cached = CachedSchemaRegistry(fetch, monotonic=lambda: now[0])
+    for answer in answers:
+        asked.append(len(asked))
+        with pytest.raises(type(answer), match=str(answer)):
+            cached.schema(len(asked))
+        # As long as one leaves a registry alone that has failed once.
+        now[0] += 0.5
+
+
+def test_what_is_kept_is_bounded_with_all_that_schemas_refer_to() -> None:
+    asked = []
+
+    def fetch(schema_id: int | str) -> RegisteredSchema:
+        asked.append(schema_id)
+        part = RegisteredSchema("AVRO", "x" * (8 if schema_id == 7 else 40) * 2**20)
+        return RegisteredSchema("AVRO", "", {"part": part})
+
+    cached = CachedSchemaRegistry(fetch)
+    for schema_id in (1, 1, 7, 7, 1):
+        cached.schema(schema_id)
+    # What is heavier than the limit is kept alone, or each record would ask for it.
+    assert asked == [1, 7, 1]
 
 
 def test_an_id_that_was_unknown_is_asked_for_again_later() -> None:
