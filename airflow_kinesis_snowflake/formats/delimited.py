@@ -26,6 +26,8 @@ MAX_LINE_LENGTH = 64 * 2**10
 MAX_VALUES = 2_000_000
 """Values of a payload, in all of its lines."""
 
+# How often a pattern may repeat a repetition: enough to skip some fields of a line.
+_FEW = 16
 _encode = msgspec.json.Encoder().encode
 
 # fmt: off
@@ -38,11 +40,17 @@ CLOUDFRONT_REAL_TIME: tuple[str, ...] = (
     "sc-range-start", "sc-range-end", "c-port", "x-edge-detailed-result-type", "c-country",
     "cs-accept-encoding", "cs-accept", "cache-behavior-path-pattern", "cs-headers", "cs-header-names",
     "cs-headers-count", "primary-distribution-id", "primary-distribution-dns-name", "origin-fbl",
-    "origin-lbl", "asn",
+    "origin-lbl", "asn", "cmcd-encoded-bitrate", "cmcd-buffer-length", "cmcd-buffer-starvation",
+    "cmcd-content-id", "cmcd-object-duration", "cmcd-deadline", "cmcd-measured-throughput",
+    "cmcd-next-object-request", "cmcd-next-range-request", "cmcd-object-type", "cmcd-playback-rate",
+    "cmcd-requested-maximum-throughput", "cmcd-streaming-format", "cmcd-session-id", "cmcd-stream-type",
+    "cmcd-startup", "cmcd-top-bitrate", "cmcd-version", "r-host", "sr-reason", "x-edge-mqcs",
+    "distribution-tenant-id", "connection-id",
 )
 # fmt: on
 """Fields of CloudFront's real-time logs ("Use real-time access logs" in its developer guide), in order. A
-configuration sends only those that it selects, in this order: leave out the others."""
+configuration sends only those that it selects, in this order: leave out the others. AWS adds new ones at the
+end, such as the log data of CloudFront functions: append them."""
 
 # fmt: off
 VPC_FLOW_LOG_V2: tuple[str, ...] = (
@@ -116,9 +124,10 @@ class Pattern:
     :param pattern: of Python's ``re``, with named groups, which become the keys; it must match a whole line,
         without its line break. A group that doesn't participate is null. Write it so that no part of a line
         can be matched in many ways (``[^ ]+`` rather than ``.*``), because ``re`` has no timeout: only lines
-        of up to 64 Ki characters are tried, and patterns with a repetition inside a repetition are refused
+        of up to 64 Ki characters are tried, and patterns that repeat a repetition of no fixed number more
+        than 16 times are refused
     :param null: the value that stands for null; ``None``: there is no such value
-    :raises InvalidSettingError: the pattern is invalid, has no named groups, or has nested repetitions
+    :raises InvalidSettingError: the pattern is invalid, has no named groups, or repeats a repetition
     """
 
     pattern: str
@@ -134,7 +143,8 @@ class Pattern:
             raise InvalidSettingError("pattern must have named groups, such as (?P<host>[^ ]+)")
         if repeats_repetitions(self.pattern):
             raise InvalidSettingError(
-                "pattern must not repeat a repetition, as in (a+)+: a line could keep it busy for hours"
+                f"pattern must not repeat a repetition more than {_FEW} times, as (a+)+ and (a{{1,9}}){{99}} "
+                "do: a line could keep it busy for hours"
             )
 
     def decoder(self) -> Decoder:
@@ -143,7 +153,7 @@ class Pattern:
 
 
 def repeats_repetitions(pattern: str) -> bool:
-    """Whether an unbounded repetition is inside another one, as it is in most slow patterns.
+    """Whether a repetition of no fixed number is repeated many times, as it is in most slow patterns.
 
     There are other ways to be slow, among them an optional part or alternatives inside a repetition: try a
     pattern on lines that nearly match. Possessive quantifiers and atomic groups don't backtrack, so they are
@@ -151,18 +161,19 @@ def repeats_repetitions(pattern: str) -> bool:
     """
     from re import _parser  # type: ignore[attr-defined]
 
-    return _repeats(_parser.parse(pattern), inside=False)
+    return _repeats(_parser.parse(pattern), times=1)
 
 
-def _repeats(parsed: Iterable[tuple[object, object]], *, inside: bool) -> bool:
+def _repeats(parsed: Iterable[tuple[object, object]], *, times: int) -> bool:
+    """Whether a pattern, which is repeated so many times, holds a repetition of no fixed number."""
     for operation, argument in parsed:
         name = str(operation)
-        repeating = name in ("MAX_REPEAT", "MIN_REPEAT") and str(argument[1]) == "MAXREPEAT"  # type: ignore[index]
-        if repeating and inside:
-            return True
         if name in ("ATOMIC_GROUP", "POSSESSIVE_REPEAT"):
             continue
-        if any(_repeats(part, inside=inside or repeating) for part in _parts(argument)):
+        least, most = argument[:2] if name in ("MAX_REPEAT", "MIN_REPEAT") else (1, 1)  # type: ignore[index]
+        if times > _FEW and most > 1 and least < most:
+            return True
+        if any(_repeats(part, times=times * most) for part in _parts(argument)):
             return True
     return False
 

@@ -58,7 +58,7 @@ def test_a_real_time_log_of_cloudfront_has_its_names() -> None:
     assert rows(TSV(names=names), b"1764000000.123\t203.0.113.9\t192.0.2.1\t0.001\t-\n") == [
         dict(zip(names, ["1764000000.123", "203.0.113.9", "192.0.2.1", "0.001", None], strict=True))
     ]
-    assert len(CLOUDFRONT_REAL_TIME) == len(set(CLOUDFRONT_REAL_TIME)) == 46
+    assert len(CLOUDFRONT_REAL_TIME) == len(set(CLOUDFRONT_REAL_TIME)) == 69
 
 
 def test_a_vpc_flow_log_has_its_names() -> None:
@@ -124,9 +124,19 @@ def test_a_pattern_names_the_parts_of_a_line() -> None:
         ("(a|b(?:c{2,})?)+", True),
         ("(?:(?:a+)+)++", False),
         ("(?>a+)+", False),
-        ("(a{1,3})+", False),
+        ("(a+){1,100}", True),
+        ("(a+){17}", True),
+        ("(a{1,100})+", True),
+        ("(a{1,3})+", True),
+        ("((a{1,3}){4}){5}", True),
+        ("(?:(?:a{3})+b)?", False),
+        ("(a{3})+", False),
+        ("(?:a?b)+", False),
         ("[^ ]+ [^ ]+", False),
         ("(?:[^ ]+ ){7}", False),
+        ("(?:[^ ]+ ){16}", False),
+        (r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}", False),
+        ("(?:[0-9a-f]{1,4}+:)+", False),
     ],
 )
 def test_patterns_that_repeat_repetitions_are_known(pattern: str, slow: bool) -> None:
