@@ -132,7 +132,7 @@ class _Truncate(_WithoutRow, kw_only=True):
     transaction: msgspec.Raw = _ABSENT
 
 
-class _Message(_WithoutRow, kw_only=True):
+class _LogicalMessage(_WithoutRow, kw_only=True):
     op: Literal["m"]
     source: dict[str, msgspec.Raw]
     message: dict[str, msgspec.Raw]
@@ -158,7 +158,7 @@ _WITHOUT_ROWS = {
         "transaction marker": _TransactionMarker,
         "schema change": _SchemaChange,
         "truncate": _Truncate,
-        "message": _Message,
+        "message": _LogicalMessage,
     }.items()
 }
 _MEMBERS = frozenset(_Envelope.__struct_encode_fields__)

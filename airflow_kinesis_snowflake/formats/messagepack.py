@@ -56,7 +56,7 @@ def _document(payload: bytes, _key: str = "", /) -> list[bytes]:
     check_objects(len(payload) - len(payload.translate(None, _CONTAINERS)))
     if not payload:
         raise UndecodableError("empty")
-    keys = _Keys()
+    keys = _KeysMet()
     try:
         document = _encode(_plain(_decode(payload), keys))
     except (msgspec.MsgspecError, ValueError, TypeError, OverflowError):
@@ -71,14 +71,14 @@ def _document(payload: bytes, _key: str = "", /) -> list[bytes]:
     return [document]
 
 
-class _Keys:
+class _KeysMet:
     """What is known of the keys of all maps."""
 
     number = 0
     only_text = True
 
 
-def _plain(value: Any, keys: _Keys) -> Any:
+def _plain(value: Any, keys: _KeysMet) -> Any:
     if isinstance(value, dict):
         named = {_name(key, keys): _plain(item, keys) for key, item in value.items()}
         keys.number += len(named)
@@ -94,7 +94,7 @@ def _plain(value: Any, keys: _Keys) -> Any:
     return value
 
 
-def _name(key: Any, keys: _Keys) -> str:
+def _name(key: Any, keys: _KeysMet) -> str:
     if isinstance(key, str):
         return key
     keys.only_text = False
