@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 RECORD, GAP = "record", "gap"
 MAX_TEXT_BYTES = 15 * 2**20
 """Bytes that a payload may have as a JSON string, so that its row can be streamed."""
-# JSON writes a control character with six bytes.
-_MOST_PER_BYTE = 6
+JSON_PER_BYTE = 6
+"""Bytes of a JSON string that a byte of text makes at most: a control character makes so many."""
 
 SCHEMA = pa.schema(
     [
@@ -131,9 +131,6 @@ def payload_of(text: str, encoding: str) -> bytes:
 def _readable(payload: bytes) -> tuple[str, str]:
     with suppress(UnicodeDecodeError):
         text = payload.decode()
-        if (
-            len(payload) * _MOST_PER_BYTE <= MAX_TEXT_BYTES
-            or len(msgspec.json.encode(text)) <= MAX_TEXT_BYTES
-        ):
+        if len(payload) * JSON_PER_BYTE <= MAX_TEXT_BYTES or len(msgspec.json.encode(text)) <= MAX_TEXT_BYTES:
             return text, "utf-8"
     return base64.b64encode(payload).decode("ascii"), "base64"

@@ -111,7 +111,8 @@ class EnvelopeMapping:
     The document is loaded as the text that was received; Snowflake parses it (a key that occurs twice keeps
     its last value). A payload that isn't JSON by RFC 8259 (so no NaN, no lone surrogate, nothing but UTF-8)
     or is nested too deeply for a parser becomes a dead letter, so that Snowflake has nothing to refuse. A
-    record has at most 10 MiB, which fits a VARIANT of 16 MB, Snowflake's lowest limit.
+    record has at most 10 MiB, which fits a VARIANT of 16 MB, Snowflake's lowest limit; one that was
+    compressed may hold a larger document, which the sink has to deal with.
 
     :param metadata_columns: facts that get columns of their own: see :data:`METADATA_COLUMNS`
     """

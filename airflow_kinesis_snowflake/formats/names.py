@@ -32,6 +32,8 @@ def _snake(key: str) -> str:
     spelled = words.upper()
     name = _SEPARATORS.sub("_", spelled)
     # A search for separators at the end would begin at each of those in between.
-    name = name[_SEPARATORS.match(spelled[:1]) is not None :]
-    name = name[: len(name) - (_SEPARATORS.match(spelled[-1:]) is not None)]
+    if _SEPARATORS.match(spelled[:1]):
+        name = name[1:]
+    if _SEPARATORS.match(spelled[-1:]):
+        name = name[:-1]
     return f"_{name}" if name[:1].isdigit() else name

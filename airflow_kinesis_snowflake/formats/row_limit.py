@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_kinesis_snowflake.formats.column_types import SEMI_STRUCTURED, DataType
-from airflow_kinesis_snowflake.formats.dead_letters import DeadLetter
+from airflow_kinesis_snowflake.formats.dead_letters import JSON_PER_BYTE, DeadLetter
 from airflow_kinesis_snowflake.formats.envelope import CONTENT
 from airflow_kinesis_snowflake.formats.fields import Encoding
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     Coordinates = tuple[str, int]
 
-# A control character is one byte of text, and six of JSON.
-_MOST_PER_BYTE = 6
 # Names of columns, metadata, and numbers.
 _ROOM_BESIDE = 2**20
 
@@ -43,12 +41,12 @@ class LimitedEncoder:
 
     def __init__(self, encoder: Encoder, *, most: int) -> None:
         self._encoder = encoder
-        self._most = most
+        self._most = most - _ROOM_BESIDE
 
     def encode(self, records: Sequence[Record], *, stream_name: str, shard_id: str) -> EncodedRecords:
         """Turn records of one shard into rows and dead letters, those with rows that are too large too."""
         encoded = self._encoder.encode(records, stream_name=stream_name, shard_id=shard_id)
-        large = _large_rows(encoded, self._most - _ROOM_BESIDE)
+        large = _large_rows(encoded, self._most)
         if not large:
             return encoded
         refused = {_coordinates(encoded.rows, number) for number in large}
@@ -66,7 +64,7 @@ class LimitedEncoder:
     @property
     def _reason(self) -> str:
         return (
-            f"a row of more than the {self._most - _ROOM_BESIDE:,} bytes of text that can be streamed; with "
+            f"a row of more than the {self._most:,} bytes of text that can be streamed; with "
             "sink='copy', Snowflake decides"
         )
 
@@ -74,7 +72,7 @@ class LimitedEncoder:
 def _large_rows(encoded: EncodedRecords, most: int) -> list[int]:
     """Rows whose texts have more bytes as JSON."""
     rows = encoded.rows
-    if rows.nbytes * _MOST_PER_BYTE <= most:
+    if rows.nbytes * JSON_PER_BYTE <= most:
         return []
     texts = {
         name: column
@@ -84,7 +82,7 @@ def _large_rows(encoded: EncodedRecords, most: int) -> list[int]:
     sizes = pa.array([0] * rows.num_rows, pa.int64())
     for column in texts.values():
         sizes = pc.add(sizes, pc.fill_null(pc.binary_length(column), 0).cast(pa.int64()))
-    suspects = pc.indices_nonzero(pc.greater(sizes, most // _MOST_PER_BYTE)).to_pylist()
+    suspects = pc.indices_nonzero(pc.greater(sizes, most // JSON_PER_BYTE)).to_pylist()
     fields = {item.name: item for item in encoded.fields}
     return [
         number

@@ -152,8 +152,9 @@ class Sample:
         except (msgspec.ValidationError, RecursionError):
             self.others += 1
             return
-        reasons = [self._add_key(name, bytes(raw).decode()) for name, raw in members.items()]
-        filled = [self._column(name) for name, raw in members.items() if bytes(raw) != b"null"]
+        texts = {name: bytes(raw).decode() for name, raw in members.items()}
+        reasons = [self._add_key(name, text) for name, text in texts.items()]
+        filled = [self._column(name) for name, text in texts.items() if text != "null"]
         if len(set(filled)) < len(filled):
             reasons.append("several keys of a document fill one column: rename or exclude one")
         self.conflicts.update(dict.fromkeys(filter(None, reasons), 1))

@@ -331,7 +331,9 @@ class Schema:
         if known is not None or (len(self.spellings) < MAX_KEYS and self._may_name_a_column(key)):
             return known
         found = self._resolve(key, self._names)
-        return self._targets.get(found) or self._forgotten(key) if isinstance(found, str) else found
+        if isinstance(found, str):
+            return self._targets.get(found) or self._forgotten(key)
+        return found
 
     def _forgotten(self, key: str) -> RefusedKey:
         """Why a key that isn't remembered gets no column."""
